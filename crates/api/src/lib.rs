@@ -1,0 +1,1 @@
+//! Versioned plain data: receipts, events, drill results

@@ -1,0 +1,1 @@
+//! Verified load, the oracle and the verdict: the only place where stale is defined

@@ -1,0 +1,2 @@
+//! The one binary, `interlock`: parses, calls, prints.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The brain of the host: Control, Lane and the messages between them

@@ -1,0 +1,1 @@
+//! Drives host-core over ring: the public library

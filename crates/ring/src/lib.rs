@@ -1,0 +1,1 @@
+//! Reactors: sockets, files, timers and staging buffers over io_uring

@@ -1,0 +1,1 @@
+//! The brain of the target: subsystems, ports, controllers, namespaces, CCR and CQT

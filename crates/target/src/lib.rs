@@ -1,0 +1,1 @@
+//! Drives target-core over ring: memory, file and null namespaces
