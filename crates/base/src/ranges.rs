@@ -59,7 +59,7 @@ impl<I: Copy + Ord, V> Ranges<I, V> {
         self.by_start
             .range(from..until)
             .flat_map(|(start, here)| here.iter().map(|(id, (end, value))| (*id, *start..*end, value)))
-            .filter(move |(_, stored, _)| range.start < stored.end)
+            .filter(move |(_, stored, _)| !stored.is_empty() && range.start < stored.end)
     }
 
     /// How many ranges are stored.

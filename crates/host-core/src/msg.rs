@@ -1,0 +1,364 @@
+//! Everything that [`Control`](crate::Control) and a [`Lane`](crate::Lane) say to each other.
+//!
+//! Drivers keep the order between one lane and control, in each direction, and nothing else. So a lane that was not
+//! reached yet is an ordinary case here: it goes on sending on a life that control already condemned, until `Condemn`
+//! arrives, and the fence's clock starts only when the last lane has said `Quiet`.
+//!
+//! The course of a loss, per lane:
+//!
+//! ```text
+//! lane -> Suspect or QueueDown                          something looks wrong here
+//! ctrl -> Condemn(life)                                 send nothing more on it
+//! lane -> Condemned(life, ledger)                       stopped; this was sent and has no answer
+//! lane -> Quiet(life, at)                               no byte of it can leave this lane's sockets after `at`
+//! ctrl -> Guard(epoch, entries)                         nobody may touch these ranges
+//! lane -> GuardSeen(epoch)
+//! lane -> Late(life, seq, cqe)       ctrl -> Answered   a late answer, decided once, by control
+//! ctrl -> Settle(life, release)                         fenced: retry or end what is held
+//! lane -> Resolved(keys)             ctrl -> Guard      the range is free again
+//! ```
+
+use crate::{ConnId, CtrlId, FencePolicy, HeadId, IoPolicy, LifeId, Op, Shape};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::ops::Range;
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_wire::nqn::{HostId, Nqn};
+use interlock_wire::sqe::Cqe;
+
+/// From control to one lane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ToLane {
+    /// Open an I/O queue pair of a life. Answered by `QueueUp` or `QueueDown`.
+    OpenQueue(Arc<QueueSpec>),
+    /// The paths as control knows them now; replaces the table before.
+    Paths(Arc<PathTable>),
+    /// Send nothing more on any queue of the life. Answered by `Condemned`, then `Quiet`. A life the lane never had a
+    /// queue of is answered all the same.
+    Condemn {
+        /// The life.
+        life: LifeId,
+        /// Retry at once (legacy) or hold. The lane's choke point has no other bypass.
+        policy: FencePolicy,
+    },
+    /// Finish what is in flight on the life, start nothing new on it: an orderly end. Answered by `Drained`.
+    Drain(LifeId),
+    /// The ranges that nobody may touch; replaces the table before. Answered by `GuardSeen`.
+    Guard {
+        /// Counts tables.
+        epoch: u64,
+        /// All of them, over all lanes and lives.
+        entries: Arc<Vec<GuardEntry>>,
+    },
+    /// A held command was answered after all: this is its result. It will not be released.
+    Answered {
+        /// The command.
+        key: GuardKey,
+        /// Its answer.
+        cqe: Cqe,
+    },
+    /// The life is over for good: do this with what is held of it, and close its sockets.
+    Settle {
+        /// The life.
+        life: LifeId,
+        /// What to do with held commands.
+        release: Release,
+    },
+    /// End everything; nothing new is accepted.
+    Shutdown,
+}
+
+/// From one lane to control.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ToControl {
+    /// An I/O queue pair is connected and usable.
+    QueueUp {
+        /// Its life.
+        life: LifeId,
+        /// Its queue identifier.
+        qid: u16,
+    },
+    /// An I/O queue pair could not be opened, or was lost. The loss of a queue ends the association.
+    QueueDown {
+        /// Its life.
+        life: LifeId,
+        /// Its queue identifier.
+        qid: u16,
+        /// What happened.
+        why: DownReason,
+    },
+    /// Something about the life looks wrong, but it is no proof.
+    Suspect {
+        /// The life.
+        life: LifeId,
+        /// What was seen.
+        why: Suspicion,
+    },
+    /// Nothing more of this life will be sent by this lane; and this is what was sent and has no answer.
+    Condemned {
+        /// The life.
+        life: LifeId,
+        /// Every in-doubt command of this lane. Settled ones are not listed: they were requeued at once.
+        ledger: Vec<LedgerEntry>,
+    },
+    /// From `at` on no byte of this life can leave this lane's sockets: their send queues were seen empty, or they were
+    /// aborted.
+    Quiet {
+        /// The life.
+        life: LifeId,
+        /// The moment.
+        at: Instant,
+    },
+    /// Everything in flight on the life was answered after a `Drain`, and its sockets are closed in order.
+    Drained(LifeId),
+    /// The guard table of this epoch is in force on this lane.
+    GuardSeen(u64),
+    /// A completion arrived for a command of a condemned life.
+    Late {
+        /// The life.
+        life: LifeId,
+        /// The command.
+        key: GuardKey,
+        /// Its answer.
+        cqe: Cqe,
+    },
+    /// A write that was sent was abandoned by its caller: its range is guarded from now on, and it is never retried.
+    Abandoned(LedgerEntry),
+    /// These guarded commands have ended (answered, or released and not to be retried): their ranges are free.
+    Resolved(Vec<GuardKey>),
+    /// A command was answered with an ANA status: the log of this life should be read again.
+    AnaStale(LifeId),
+    /// The first I/O that ended well on a life after it had become usable, for the timeline of a failover.
+    FirstGood {
+        /// The life.
+        life: LifeId,
+        /// The moment.
+        at: Instant,
+    },
+}
+
+/// Names one command in doubt: the lane that sent it and the order in which that lane accepted its request.
+/// The order of keys is the order in which overlapping held commands are released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GuardKey {
+    /// Order of acceptance on that lane. First, so that keys of different lanes interleave fairly.
+    pub seq: u64,
+    /// The lane.
+    pub lane: u16,
+}
+
+/// A range that nobody may touch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GuardEntry {
+    /// The command for whose sake.
+    pub key: GuardKey,
+    /// The namespace, not the path: a guard holds on every path.
+    pub head: HeadId,
+    /// The blocks.
+    pub range: Range<u64>,
+    /// True once the life is fenced: the command itself may now be sent again, others still wait for it.
+    pub released: bool,
+}
+
+/// One command in doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LedgerEntry {
+    /// Its name.
+    pub key: GuardKey,
+    /// The life on which it was sent.
+    pub life: LifeId,
+    /// The namespace.
+    pub head: HeadId,
+    /// What it does.
+    pub op: Op,
+    /// The blocks.
+    pub range: Range<u64>,
+    /// True if nobody waits for it any more.
+    pub abandoned: bool,
+}
+
+/// What becomes of the held commands of a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Release {
+    /// Fenced: retry what may be retried, in submission order; end the rest as `OutcomeUnknown`.
+    Retry,
+    /// Given up unfenced: end them as `Indeterminate`; their guards stay as tombstones.
+    Indeterminate {
+        /// The deadline of the tombstone.
+        until: Option<Instant>,
+    },
+}
+
+/// What a lane needs to open one I/O queue pair.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QueueSpec {
+    /// The life it belongs to.
+    pub life: LifeId,
+    /// The controller, for names in events.
+    pub ctrl: CtrlId,
+    /// Where to.
+    pub dial: Dial,
+    /// Host NQN, as in the admin Connect.
+    pub hostnqn: Nqn,
+    /// Host Identifier, as in the admin Connect.
+    pub hostid: HostId,
+    /// Subsystem NQN.
+    pub subnqn: Nqn,
+    /// Controller ID, as the admin Connect returned it.
+    pub cntlid: u16,
+    /// Queue identifier, from 1.
+    pub qid: u16,
+    /// Commands outstanding at most, the SQSIZE of Connect (0's based field).
+    pub sqsize: u16,
+    /// Header digest.
+    pub hdgst: bool,
+    /// Data digest.
+    pub ddgst: bool,
+    /// In-capsule data bytes allowed on this queue.
+    pub in_capsule: u32,
+    /// Bytes one command may carry (MDTS); `u32::MAX` if unlimited.
+    pub max_transfer: u32,
+    /// For TCP connect, ICResp and Connect together.
+    pub connect_timeout: Duration,
+    /// For each I/O command.
+    pub io_timeout: Duration,
+    /// How long unacknowledged bytes may stay in the socket of a condemned life.
+    pub late_grace: Duration,
+}
+
+/// Where and how to open a TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dial {
+    /// The peer.
+    pub addr: SocketAddr,
+    /// Local address to bind (`--host-traddr`).
+    pub local: Option<SocketAddr>,
+    /// Interface to bind (`--host-iface`).
+    pub iface: Option<String>,
+    /// `TCP_USER_TIMEOUT`: unacknowledged data older than this ends the connection. Default: KATO.
+    pub user_timeout: Duration,
+}
+
+/// All heads and their paths, as control knows them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct PathTable {
+    /// Counts tables.
+    pub epoch: u64,
+    /// By head.
+    pub heads: BTreeMap<HeadId, Head>,
+}
+
+/// One merged namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Head {
+    /// Its shape.
+    pub shape: Shape,
+    /// How to choose.
+    pub policy: IoPolicy,
+    /// Its paths; the lane uses those whose queue of its own is up.
+    pub paths: Vec<Path>,
+    /// True while some path may come back: I/O without a usable path waits. False: it fails.
+    pub may_return: bool,
+}
+
+/// One way to a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// Through this life.
+    pub life: LifeId,
+    /// Under this namespace identifier.
+    pub nsid: u32,
+    /// Its ANA state.
+    pub ana: AnaState,
+    /// Shown and avoided: chosen only if no other path is usable.
+    pub slow: bool,
+}
+
+/// Base Specification, "Asymmetric Namespace Access states".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AnaState {
+    /// ANA Optimized.
+    Optimized,
+    /// ANA Non-Optimized.
+    NonOptimized,
+    /// ANA Inaccessible.
+    Inaccessible,
+    /// ANA Persistent Loss.
+    PersistentLoss,
+    /// ANA Change.
+    Change,
+}
+
+impl AnaState {
+    /// True if I/O may be sent (`no_io_on_unusable_path`).
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Optimized | Self::NonOptimized)
+    }
+}
+
+/// Why a queue pair is down, or was never up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DownReason {
+    /// The TCP connection could not be made: refused, unreachable, timed out.
+    Unreachable(String),
+    /// The connection was reset, or closed by the peer.
+    Lost(String),
+    /// The peer broke the protocol, or said we did.
+    Protocol(String),
+    /// Connect or a later step was answered with an error. `permanent` if Do Not Retry was set.
+    Refused {
+        /// In words.
+        text: String,
+        /// Do Not Retry.
+        permanent: bool,
+    },
+    /// A step had no answer within its limit.
+    TimedOut(String),
+}
+
+/// What makes a life suspect. Suspicion is not condemnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Suspicion {
+    /// An I/O command has had no answer for `io_timeout`.
+    IoTimeout {
+        /// Since when it waits.
+        since: Instant,
+        /// Another path of the same namespace answered I/O that was submitted later: a second witness.
+        others_answer: bool,
+    },
+}
+
+/// What a driver saw on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ConnEvent {
+    /// TCP is connected.
+    Up,
+    /// It is gone, or never came up; the socket no longer exists and its send queue is empty.
+    Down(DownReason),
+    /// After `WatchDrain`: the kernel's send queue is empty now.
+    SendQueueEmpty,
+    /// After `Abort`: the socket no longer exists and its send queue is empty.
+    Aborted,
+}
+
+/// What a machine wants done with its connections; the same for control and lane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ConnAction {
+    /// Open it; answer with `Up` or `Down`.
+    Open(ConnId, Dial),
+    /// There is something to send: call `poll_send`.
+    Send(ConnId),
+    /// Forget what was polled and not yet given to the kernel; keep receiving.
+    StopSending(ConnId),
+    /// Say `SendQueueEmpty` when the kernel's send queue is empty.
+    WatchDrain(ConnId),
+    /// Reset it and empty its send queue; answer with `Aborted`.
+    Abort(ConnId),
+    /// Close it in order, after everything polled was sent.
+    Close(ConnId),
+}

@@ -1,0 +1,120 @@
+//! What an application asks for, and the one answer it gets.
+//!
+//! Requests are not commands: a request ends exactly once (`completes_exactly_once`), a command may be sent again on
+//! another path. Overlapping concurrent requests have no order among themselves, and an unfinished write may take effect
+//! more than once until it completes; after it completed - or, if indeterminate, after its fence - never again.
+
+use crate::HeadId;
+use base::{Instant, Span};
+use core::ops::Range;
+use interlock_base as base;
+use wire::status::Status;
+use interlock_wire as wire;
+
+/// What to do. Sizes come with the [`Request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// NVM Command Set, "Read command".
+    Read,
+    /// NVM Command Set, "Write command".
+    Write {
+        /// Force Unit Access: on stable media before it is answered. Passed through, never emulated.
+        fua: bool,
+    },
+    /// NVM Command Set, "Write Zeroes command".
+    WriteZeroes {
+        /// Deallocate as well (DEAC).
+        deallocate: bool,
+    },
+    /// NVM Command Set, "Dataset Management command" with one range and Attribute - Deallocate.
+    Discard,
+    /// NVM Command Set, "Flush command". Covers what was answered when it was submitted.
+    Flush,
+}
+
+impl Op {
+    /// True if the command changes media, so that it must not be repeated elsewhere while it may still be executed.
+    #[must_use]
+    pub const fn changes_media(self) -> bool {
+        match self {
+            Self::Write { .. } | Self::WriteZeroes { .. } | Self::Discard => true,
+            Self::Read | Self::Flush => false,
+        }
+    }
+}
+
+/// One request of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// The namespace.
+    pub head: HeadId,
+    /// What to do.
+    pub op: Op,
+    /// First block. 0 for [`Op::Flush`].
+    pub slba: u64,
+    /// Blocks, counted from 1. 0 for [`Op::Flush`].
+    pub nlb: u32,
+    /// The payload of a read or a write: exactly `nlb` blocks.
+    pub data: Option<Span>,
+}
+
+impl Request {
+    /// The blocks that are touched; empty for a flush.
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
+        self.slba..self.slba.saturating_add(self.nlb as u64)
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Done.
+    Ok,
+    /// The controller answered with an error that no other path can mend.
+    Failed(Status),
+    /// Not one byte of it was given to any path, or nothing of it can take effect any more: safe to do elsewhere.
+    NotSent(Refused),
+    /// It may have taken effect and may still do so until the moment given (`None`: until the life is fenced). Its range
+    /// stays guarded meanwhile.
+    Indeterminate {
+        /// When it cannot take effect any more at the latest.
+        until: Option<Instant>,
+    },
+    /// It may have taken effect; it cannot any more. The command must not be repeated blindly: look first.
+    OutcomeUnknown,
+}
+
+/// Why a request was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// There is no such namespace, or it was removed.
+    NoSuchNamespace,
+    /// The blocks lie beyond the end of the namespace, or their count is 0.
+    OutOfRange,
+    /// The payload is missing, or is not exactly the blocks asked for.
+    WrongLength,
+    /// The namespace is write protected.
+    ReadOnly,
+    /// The lane's requests are at their bound; try again after one was answered.
+    Busy,
+    /// No path is left and none may return, or `fast_io_fail_tmo` has passed.
+    NoPath,
+    /// Larger than what one command may carry on any path; split it.
+    TooLarge,
+    /// The host is shutting down.
+    ShuttingDown,
+}
+
+/// What a namespace looks like. Paths of one head must agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Bytes per block: 512 or 4096.
+    pub block_size: u32,
+    /// Blocks.
+    pub blocks: u64,
+    /// Metadata bytes per block. Only 0 is supported over TCP.
+    pub metadata: u16,
+    /// Write protected.
+    pub read_only: bool,
+}
