@@ -1,1 +1,55 @@
-//! NVMe, Fabrics and TCP structures as typed bytes, with one validator per PDU
+//! NVMe, Fabrics and TCP structures as typed bytes.
+//!
+//! Both roles of every exchange stand on the same definitions: what a host encodes is what a target decodes, and one
+//! validator says for both of them what a PDU may look like. Nothing here keeps state, asks for the time or holds
+//! payload; whatever a peer sends is either turned into a typed value or refused with the reason.
+//!
+//! - [`pdu`]: the PDUs of the TCP transport and their one validator.
+//! - [`sqe`]: submission and completion queue entries, and the SGL forms that TCP knows.
+//! - [`status`]: status codes with their names in words.
+//! - [`fabrics`]: Connect, properties, Disconnect.
+//! - [`admin`], [`identify`], [`log`], [`ana`], [`discovery`], [`ccr`]: what travels on an admin queue.
+//! - [`nvm`]: the commands of the NVM command set.
+//! - [`digest`]: CRC-32C. [`nqn`]: names of hosts and subsystems.
+//!
+//! Sources: the NVM Express Base, NVM Command Set and TCP Transport Specifications; each item names its section.
+#![no_std]
+
+extern crate alloc;
+
+/// Declares a structure of the wire: its size, and the offset of every field, are proven at compile time.
+macro_rules! wire {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident [$size:literal] {
+            $( $(#[$fmeta:meta])* $off:literal => $vis:vis $field:ident : $ty:ty, )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, Hash,
+            zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable, zerocopy::Unaligned,
+        )]
+        #[repr(C)]
+        pub struct $name { $( $(#[$fmeta])* $vis $field: $ty, )* }
+        const _: () = assert!(core::mem::size_of::<$name>() == $size);
+        $( const _: () = assert!(core::mem::offset_of!($name, $field) == $off); )*
+
+        impl Default for $name {
+            /// All zero.
+            fn default() -> Self {
+                zerocopy::FromZeros::new_zeroed()
+            }
+        }
+    };
+}
+
+pub mod digest;
+pub mod fabrics;
+pub mod nqn;
+pub mod pdu;
+pub mod property;
+pub mod sqe;
+pub mod status;
+
+pub use zerocopy::{FromBytes, FromZeros, IntoBytes};
