@@ -1,0 +1,151 @@
+//! When to send Keep Alive, and when to stop believing in the controller.
+//!
+//! The controller ends the association one Keep Alive Timeout (KATO) after it last heard of the host. The host must
+//! notice a loss *before* that, else the controller frees what the host still thinks it owns. So a Keep Alive that
+//! stays unanswered for half of KATO means the controller is lost: with a Keep Alive at least every KATO/2 the host
+//! knows at the latest when the controller's own timer runs out, and usually sooner.
+//!
+//! ```text
+//! TBKAS  | a check every | a Keep Alive is sent
+//! -------+---------------+------------------------------------------------------------
+//! no     | KATO/2        | at every check
+//! yes    | KATO/4        | at a check, unless a command that was submitted after the previous check has completed
+//! ```
+//!
+//! With traffic based keep alive the controller hears of the host by any command. A command counts only from its
+//! submission: one that was submitted long ago and completes now says nothing about what the controller heard lately.
+
+use core::time::Duration;
+use interlock_base::Instant;
+
+/// What to do about Keep Alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pulse {
+    /// Submit a Keep Alive command now (then poll again).
+    Send,
+    /// The controller is lost: the Keep Alive sent at this moment is unanswered for KATO/2.
+    Lost {
+        /// When it was sent.
+        sent: Instant,
+    },
+    /// Nothing to do before this moment.
+    Wait(Instant),
+    /// KATO is 0, or it was stopped: nothing to do ever.
+    Off,
+}
+
+/// Keep Alive of one association. NVM Express Base Specification, "Keep Alive".
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeepAlive {
+    half: Duration,
+    state: State,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum State {
+    Off,
+    On { every: Duration, traffic_based: bool, last_check: Instant, traffic: bool, unanswered: Option<Instant> },
+}
+
+impl KeepAlive {
+    /// Starts at `now` with the KATO in force (0: off). `traffic_based`: the controller reports TBKAS.
+    #[must_use]
+    pub fn new(now: Instant, kato_ms: u32, traffic_based: bool) -> Self {
+        let kato = Duration::from_millis(u64::from(kato_ms));
+        let state = if kato.is_zero() {
+            State::Off
+        } else {
+            let every = if traffic_based { kato / 4 } else { kato / 2 };
+            State::On { every, traffic_based, last_check: now, traffic: false, unanswered: None }
+        };
+        Self { half: kato / 2, state }
+    }
+
+    /// A command (admin or I/O) that was submitted at `submitted` has completed.
+    pub fn handle_traffic(&mut self, submitted: Instant) {
+        if let State::On { last_check, traffic, .. } = &mut self.state {
+            *traffic |= submitted >= *last_check;
+        }
+    }
+
+    /// The Keep Alive command was completed (with whatever status: the controller lives).
+    pub fn handle_answer(&mut self) {
+        if let State::On { unanswered, .. } = &mut self.state {
+            *unanswered = None;
+        }
+    }
+
+    /// Nothing is sent any more: the life is condemned or ends.
+    pub fn stop(&mut self) {
+        self.state = State::Off;
+    }
+
+    /// What to do at `now`. After [`Pulse::Send`] it assumes that the command was submitted.
+    pub fn poll(&mut self, now: Instant) -> Pulse {
+        let half = self.half;
+        let State::On { every, traffic_based, last_check, traffic, unanswered } = &mut self.state else {
+            return Pulse::Off;
+        };
+        if let Some(sent) = *unanswered {
+            // Nothing else is due while one is under way: its end comes first or it is the end.
+            return if now >= sent + half { Pulse::Lost { sent } } else { Pulse::Wait(sent + half) };
+        }
+        if now < *last_check + *every {
+            return Pulse::Wait(*last_check + *every);
+        }
+        *last_check = now;
+        if core::mem::take(traffic) && *traffic_based {
+            return Pulse::Wait(now + *every);
+        }
+        *unanswered = Some(now);
+        Pulse::Send
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    #[test]
+    fn without_tbkas_every_half_kato_whatever_the_traffic() {
+        let mut ka = KeepAlive::new(at(0), 5000, false);
+        assert_eq!(ka.poll(at(0)), Pulse::Wait(at(2500)));
+        ka.handle_traffic(at(2400));
+        assert_eq!(ka.poll(at(2500)), Pulse::Send);
+        assert_eq!(ka.poll(at(2600)), Pulse::Wait(at(5000)));
+        ka.handle_answer();
+        assert_eq!(ka.poll(at(2700)), Pulse::Wait(at(5000)));
+        assert_eq!(ka.poll(at(5000)), Pulse::Send);
+    }
+
+    #[test]
+    fn with_tbkas_fresh_traffic_replaces_it() {
+        let mut ka = KeepAlive::new(at(0), 4000, true);
+        ka.handle_traffic(at(10));
+        assert_eq!(ka.poll(at(1000)), Pulse::Wait(at(2000)));
+        // Submitted before the last check: does not count.
+        ka.handle_traffic(at(999));
+        assert_eq!(ka.poll(at(2000)), Pulse::Send);
+    }
+
+    #[test]
+    fn unanswered_for_half_kato_is_lost() {
+        let mut ka = KeepAlive::new(at(0), 4000, true);
+        assert_eq!(ka.poll(at(1000)), Pulse::Send);
+        ka.handle_traffic(at(1500));
+        assert_eq!(ka.poll(at(2999)), Pulse::Wait(at(3000)));
+        assert_eq!(ka.poll(at(3000)), Pulse::Lost { sent: at(1000) });
+        assert!(at(3000) <= at(0) + Duration::from_millis(4000), "the host notices before the controller");
+        ka.stop();
+        assert_eq!(ka.poll(at(9000)), Pulse::Off);
+    }
+
+    #[test]
+    fn kato_zero_is_off() {
+        assert_eq!(KeepAlive::new(at(0), 0, true).poll(at(100_000)), Pulse::Off);
+    }
+}

@@ -1,0 +1,9 @@
+//! The host's side: queue pair, association, keep alive.
+
+//mod association;
+mod keep_alive;
+mod queue;
+
+//pub use association::{AdminCommand, Association, AssociationConfig, ConnectError, Facts, Kind, Step};
+pub use keep_alive::{KeepAlive, Pulse};
+pub use queue::{Event, Full, MAX_DEPTH, Outstanding, Queue, QueueConfig, Sent};
