@@ -7,7 +7,7 @@
 //! - [`pdu`]: the PDUs of the TCP transport and their one validator.
 //! - [`sqe`]: submission and completion queue entries, and the SGL forms that TCP knows.
 //! - [`status`]: status codes with their names in words.
-//! - [`fabrics`]: Connect, properties, Disconnect.
+//! - [`fabrics`], [`property`]: Connect, Disconnect, and the properties that bring a controller up and down.
 //! - [`admin`], [`identify`], [`log`], [`ana`], [`discovery`], [`ccr`]: what travels on an admin queue.
 //! - [`nvm`]: the commands of the NVM command set.
 //! - [`digest`]: CRC-32C. [`nqn`]: names of hosts and subsystems.
@@ -21,7 +21,7 @@ extern crate alloc;
 macro_rules! wire {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident [$size:literal] {
+        $svis:vis struct $name:ident [$size:literal] {
             $( $(#[$fmeta:meta])* $off:literal => $vis:vis $field:ident : $ty:ty, )*
         }
     ) => {
@@ -31,7 +31,7 @@ macro_rules! wire {
             zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable, zerocopy::Unaligned,
         )]
         #[repr(C)]
-        pub struct $name { $( $(#[$fmeta])* $vis $field: $ty, )* }
+        $svis struct $name { $( $(#[$fmeta])* $vis $field: $ty, )* }
         const _: () = assert!(core::mem::size_of::<$name>() == $size);
         $( const _: () = assert!(core::mem::offset_of!($name, $field) == $off); )*
 
@@ -44,9 +44,16 @@ macro_rules! wire {
     };
 }
 
+pub mod admin;
+pub mod ana;
+pub mod ccr;
 pub mod digest;
+pub mod discovery;
 pub mod fabrics;
+pub mod identify;
+pub mod log;
 pub mod nqn;
+pub mod nvm;
 pub mod pdu;
 pub mod property;
 pub mod sqe;

@@ -12,5 +12,5 @@ mod layout;
 mod termination;
 
 pub use header::{C2hData, CapsuleCmd, CapsuleResp, CommonHeader, Flags, H2cData, IcReq, IcResp, PduType, R2t};
-pub use layout::{Agreed, Direction, Layout, PDO_MAX, check_window, encode_header, validate};
+pub use layout::{Agreed, Direction, Framing, Layout, PDO_MAX, check_window, encode_header, validate};
 pub use termination::{Fatal, Fes, TERM_DATA_MAX, TermReq};

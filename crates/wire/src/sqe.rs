@@ -87,6 +87,18 @@ impl DataDirection {
     }
 }
 
+/// What a command may still do to its subsystem after its connection is gone, and what that means for a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LateEffect {
+    /// None: it can be repeated elsewhere at any time.
+    None,
+    /// It may still change something, and doing it twice is the same as once: in doubt until fenced, then repeatable.
+    Repeatable,
+    /// It may still change something, and doing it twice is something else: in doubt until fenced, then reported as
+    /// settled with an unknown outcome, never repeated.
+    Unrepeatable,
+}
+
 /// Where the data of a command is. TCP Transport Specification, "SGLs".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sgl {

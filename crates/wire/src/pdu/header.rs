@@ -3,7 +3,7 @@
 use bitflags::bitflags;
 use zerocopy::little_endian::{U16, U32};
 
-use super::{Agreed, Direction, Fatal, Fes, Layout, layout};
+use super::{Agreed, Direction, Fatal, Fes, Framing, Layout, layout};
 use crate::{
     digest,
     sqe::{Cqe, Sgl, Sqe},
@@ -120,21 +120,22 @@ wire! {
 }
 
 impl CommonHeader {
-    /// The header of a PDU with `data` bytes of data, as `agreed` with the peer. `flags` are LAST and SUCCESS; the
-    /// digest flags follow from what was agreed. `align` is the alignment in bytes that the *receiver* asked for.
+    /// The header of a PDU with `data` bytes of data. `flags` are LAST and SUCCESS; the digest flags follow from the
+    /// framing.
     ///
     /// # Panics
-    /// If `data` is so large that PLEN overflows, or `align` above 128: transfers have a bound far below that.
+    /// If `data` is so large that PLEN overflows, or the alignment above 128: transfers have a bound far below that.
     #[must_use]
-    pub fn build(pdu: PduType, flags: Flags, hdgst: bool, ddgst: bool, data: u32, align: u32) -> Self {
+    pub fn build(pdu: PduType, flags: Flags, data: u32, framing: &Framing) -> Self {
         let hlen = pdu.header_len() as u32;
-        let hdgst = hdgst && pdu.has_digests();
-        let ddgst = ddgst && pdu.has_digests() && data > 0;
+        let hdgst = framing.hdgst && pdu.has_digests();
+        let ddgst = framing.ddgst && pdu.has_digests() && data > 0;
+        let align = framing.align.max(4);
         let head = hlen + if hdgst { digest::LEN as u32 } else { 0 };
         let (pdo, tail) = match (data, pdu) {
             (0, _) => (0, head),
             (_, PduType::H2cTermReq | PduType::C2hTermReq) => (0, head),
-            _ => (head.next_multiple_of(align.max(4)), head.next_multiple_of(align.max(4))),
+            _ => (head.next_multiple_of(align), head.next_multiple_of(align)),
         };
         let plen = tail.checked_add(data).and_then(|n| n.checked_add(if ddgst { digest::LEN as u32 } else { 0 }));
         let mut flags = flags;
@@ -213,7 +214,7 @@ impl IcReq {
     #[must_use]
     pub fn new(hdgst: bool, ddgst: bool, align: u32, maxr2t: u32) -> Self {
         Self {
-            ch: CommonHeader::build(PduType::IcReq, Flags::empty(), false, false, 0, 4),
+            ch: CommonHeader::build(PduType::IcReq, Flags::empty(), 0, &Framing::PLAIN),
             hpda: pda(align),
             dgst: dgst(hdgst, ddgst),
             maxr2t: U32::new(maxr2t),
@@ -273,7 +274,7 @@ impl IcResp {
     #[must_use]
     pub fn new(hdgst: bool, ddgst: bool, align: u32, maxh2cdata: u32) -> Self {
         Self {
-            ch: CommonHeader::build(PduType::IcResp, Flags::empty(), false, false, 0, 4),
+            ch: CommonHeader::build(PduType::IcResp, Flags::empty(), 0, &Framing::PLAIN),
             cpda: pda(align),
             dgst: dgst(hdgst, ddgst),
             maxh2cdata: U32::new(maxh2cdata),
@@ -328,10 +329,10 @@ wire! {
 }
 
 impl CapsuleCmd {
-    /// A capsule with `in_capsule` bytes of data behind the command. `align` is the controller's, in bytes.
+    /// A capsule with `in_capsule` bytes of data behind the command.
     #[must_use]
-    pub fn new(sqe: Sqe, in_capsule: u32, hdgst: bool, ddgst: bool, align: u32) -> Self {
-        Self { ch: CommonHeader::build(PduType::CapsuleCmd, Flags::empty(), hdgst, ddgst, in_capsule, align), sqe }
+    pub fn new(sqe: Sqe, in_capsule: u32, framing: &Framing) -> Self {
+        Self { ch: CommonHeader::build(PduType::CapsuleCmd, Flags::empty(), in_capsule, framing), sqe }
     }
 
     /// Whether the SGL agrees with the data that is there. Without data an unknown SGL is no matter for the
@@ -376,8 +377,8 @@ wire! {
 impl CapsuleResp {
     /// A capsule with this completion.
     #[must_use]
-    pub fn new(cqe: Cqe, hdgst: bool) -> Self {
-        Self { ch: CommonHeader::build(PduType::CapsuleResp, Flags::empty(), hdgst, false, 0, 4), cqe }
+    pub fn new(cqe: Cqe, framing: &Framing) -> Self {
+        Self { ch: CommonHeader::build(PduType::CapsuleResp, Flags::empty(), 0, framing), cqe }
     }
 }
 
@@ -399,12 +400,12 @@ wire! {
 }
 
 impl H2cData {
-    /// `len` bytes at `offset` of the command's data. Digests and alignment from `agreed` as the *receiver* has them.
+    /// `len` bytes at `offset` of the command's data.
     #[must_use]
-    pub fn new(cccid: u16, ttag: u16, offset: u32, len: u32, last: bool, hdgst: bool, ddgst: bool, align: u32) -> Self {
+    pub fn new(cccid: u16, ttag: u16, offset: u32, len: u32, last: bool, framing: &Framing) -> Self {
         let flags = if last { Flags::LAST } else { Flags::empty() };
         Self {
-            ch: CommonHeader::build(PduType::H2cData, flags, hdgst, ddgst, len, align),
+            ch: CommonHeader::build(PduType::H2cData, flags, len, framing),
             cccid: U16::new(cccid),
             ttag: U16::new(ttag),
             datao: U32::new(offset),
@@ -445,9 +446,9 @@ wire! {
 impl C2hData {
     /// `len` bytes at `offset` of the command's data; `flags` are LAST and SUCCESS.
     #[must_use]
-    pub fn new(cccid: u16, offset: u32, len: u32, flags: Flags, hdgst: bool, ddgst: bool, align: u32) -> Self {
+    pub fn new(cccid: u16, offset: u32, len: u32, flags: Flags, framing: &Framing) -> Self {
         Self {
-            ch: CommonHeader::build(PduType::C2hData, flags, hdgst, ddgst, len, align),
+            ch: CommonHeader::build(PduType::C2hData, flags, len, framing),
             cccid: U16::new(cccid),
             rsvd0: [0; 2],
             datao: U32::new(offset),
@@ -485,9 +486,9 @@ wire! {
 impl R2t {
     /// Asks for `len` bytes at `offset` of the command's data.
     #[must_use]
-    pub fn new(cccid: u16, ttag: u16, offset: u32, len: u32, hdgst: bool) -> Self {
+    pub fn new(cccid: u16, ttag: u16, offset: u32, len: u32, framing: &Framing) -> Self {
         Self {
-            ch: CommonHeader::build(PduType::R2t, Flags::empty(), hdgst, false, 0, 4),
+            ch: CommonHeader::build(PduType::R2t, Flags::empty(), 0, framing),
             cccid: U16::new(cccid),
             ttag: U16::new(ttag),
             r2to: U32::new(offset),

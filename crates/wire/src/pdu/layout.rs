@@ -19,6 +19,22 @@ pub enum Direction {
     ToHost,
 }
 
+/// How this side frames what it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Framing {
+    /// Header digests are on.
+    pub hdgst: bool,
+    /// Data digests are on.
+    pub ddgst: bool,
+    /// Alignment in bytes that the *peer* asked for in data it receives (4..=128).
+    pub align: u32,
+}
+
+impl Framing {
+    /// No digests, the smallest alignment.
+    pub const PLAIN: Self = Self { hdgst: false, ddgst: false, align: 4 };
+}
+
 /// What both ends of a connection agreed on, seen from the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Agreed {

@@ -8,7 +8,7 @@ use zerocopy::{
     little_endian::{U16, U32},
 };
 
-use super::{CommonHeader, Direction, Flags, PduType};
+use super::{CommonHeader, Direction, Flags, Framing, PduType};
 
 /// Most bytes of the offending header that a termination carries.
 pub const TERM_DATA_MAX: usize = 128;
@@ -112,7 +112,7 @@ impl TermReq {
         let offender = &offender[..offender.len().min(TERM_DATA_MAX)];
         let data = offender.len().max(size_of::<CommonHeader>());
         let req = Self {
-            ch: CommonHeader::build(pdu, Flags::empty(), false, false, data as u32, 4),
+            ch: CommonHeader::build(pdu, Flags::empty(), data as u32, &Framing::PLAIN),
             fes: U16::new(fatal.fes as u16),
             fei: U32::new(fatal.fei),
             rsvd: [0; 10],
