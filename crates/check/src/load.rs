@@ -356,7 +356,12 @@ mod tests {
         let all = run(&mut load, 4000);
         let count = |set: &BTreeSet<u64>| all.iter().filter(|op| op.nlb > 0 && set.contains(&op.lba)).count();
         assert!(count(&hot) > 2000, "{} on hot blocks", count(&hot));
-        assert!(count(&very_hot) > 400, "{} on very hot blocks", count(&very_hot));
+        // Per block. At a queue depth of 32 without overlap the very hot ones are busy most of the time.
+        assert!(
+            count(&very_hot) * 29 > (count(&hot) - count(&very_hot)) * 4,
+            "{} on very hot blocks",
+            count(&very_hot)
+        );
         let places: BTreeSet<u64> = all.iter().map(|op| op.lba).collect();
         assert!(places.len() > 300, "{} places", places.len());
         for kind in [OpKind::Read, OpKind::Write, OpKind::WriteZeroes, OpKind::Discard, OpKind::Flush] {

@@ -318,6 +318,14 @@ impl Oracle {
         self.reads.remove(&id);
     }
 
+    /// When `value` was submitted.
+    fn began(&self, value: Value) -> Tick {
+        match value {
+            Value::Initial => 0,
+            Value::Op(id) => self.ops.get(&id).map_or(0, |record| record.began),
+        }
+    }
+
     /// When `value` ended, for good; `None` if it may still take effect.
     fn ended(&self, value: Value) -> Option<Tick> {
         ended(&self.ops, value)
@@ -384,18 +392,19 @@ impl Oracle {
         }
     }
 
-    /// A read that began at `began` legally saw `content`: at some moment since then nothing else was in the block.
+    /// A read that began at `began` legally saw `content`: at some moment since then, and since whatever put it there
+    /// was submitted, nothing else was in the block.
     fn saw(&mut self, lba: u64, began: Tick, possible: &[Value], content: Content) {
         if let Content::Stamp(stamp) = content
             && let Some(record) = self.ops.get_mut(&stamp.op)
         {
             record.seen = true;
         }
+        let seen = || possible.iter().copied().filter(|value| self.may_read(*value, lba, content));
+        let began = seen().map(|value| self.began(value)).min().unwrap_or(0).max(began);
         // The latest moment at which what was seen can have come to be there; `None`: it still can.
-        let came = possible
-            .iter()
-            .filter(|value| self.may_read(**value, lba, content))
-            .map(|value| self.ended(*value))
+        let came = seen()
+            .map(|value| self.ended(value))
             .reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other)))
             .flatten();
         // Whatever ended before the read began and reads differently cannot be there after it.
