@@ -1,0 +1,86 @@
+//! What can be done with a file.
+//!
+//! The caller opens the file (and chooses `O_DIRECT`, locks, modes); the ring only moves bytes. A buffer is owned by
+//! the operation until it comes back in [`crate::Event::Op`], because the kernel uses it after the call has returned.
+
+use crate::Buf;
+use std::io;
+use std::ops::Range;
+
+/// One operation on a file.
+#[derive(Debug)]
+pub enum FileOp {
+    /// Reads into `buf[part]`. The operation must be the sole holder of `buf` (`buffer_has_one_writer`).
+    Read {
+        /// Destination; comes back with the result.
+        buf: Buf,
+        /// Which bytes of `buf`; at most 1 GiB.
+        part: Range<usize>,
+        /// Byte offset in the file.
+        offset: u64,
+    },
+    /// Writes `buf[part]`.
+    Write {
+        /// Source; may be shared. Comes back with the result.
+        buf: Buf,
+        /// Which bytes of `buf`; at most 1 GiB.
+        part: Range<usize>,
+        /// Byte offset in the file.
+        offset: u64,
+        /// The data is durable when the operation ends (`RWF_DSYNC`).
+        durable: bool,
+    },
+    /// Makes earlier *completed* writes durable.
+    Sync {
+        /// True: only what is needed to read the data back (`fdatasync`).
+        data_only: bool,
+    },
+    /// Changes what space a range occupies (`fallocate`).
+    Space {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// What to do with the range.
+        how: Space,
+    },
+}
+
+/// What to do with a range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Reserve it, growing the file if needed.
+    Allocate,
+    /// Make it read as zeroes, keeping the space.
+    Zero,
+    /// Make it read as zeroes, giving the space back.
+    Punch,
+}
+
+/// No single operation moves more: the kernel's own limit is just below 2 GiB.
+pub(crate) const TRANSFER_MAX: usize = 1 << 30;
+
+impl FileOp {
+    /// What makes the operation impossible before the kernel sees it.
+    pub(crate) fn fault(&mut self) -> Option<io::Error> {
+        let (Self::Read { buf, part, .. } | Self::Write { buf, part, .. }) = &*self else { return None };
+        let why = if part.start > part.end || part.end > buf.len() {
+            format!("bytes {}..{} leave a buffer of {} bytes", part.start, part.end, buf.len())
+        } else if part.len() > TRANSFER_MAX {
+            format!("{} bytes in one operation; {TRANSFER_MAX} is the limit", part.len())
+        } else if matches!(self, Self::Read { buf, .. } if !buf.is_unique()) {
+            "a read needs a buffer that nobody else holds".to_owned()
+        } else {
+            return None;
+        };
+        Some(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+
+    /// The buffer, to be given back.
+    pub(crate) fn into_buf(self) -> Option<Buf> {
+        match self {
+            Self::Read { buf, .. } | Self::Write { buf, .. } => Some(buf),
+            Self::Sync { .. } | Self::Space { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Sockets as a fencing host needs them.
+//!
+//! Every socket is born with `SO_LINGER {1,0}`: if the process dies, the kernel resets its connections instead of
+//! delivering what they have queued (measured: without it every queued byte is delivered after SIGKILL). Only an
+//! orderly [`crate::Cx::close`] switches that off.
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where and how to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// The peer.
+    pub addr: SocketAddr,
+    /// The local address to come from; port 0 lets the kernel choose one.
+    pub local: Option<SocketAddr>,
+    /// The network interface to use (`SO_BINDTODEVICE`).
+    pub iface: Option<String>,
+    /// How long sent bytes may stay unacknowledged before the kernel gives the connection up (`TCP_USER_TIMEOUT`,
+    /// milliseconds resolution); `None` leaves the system's default.
+    pub user_timeout: Option<Duration>,
+}
+
+impl ConnectOptions {
+    /// To `addr`, with nothing else asked for.
+    #[must_use]
+    pub const fn to(addr: SocketAddr) -> Self {
+        Self { addr, local: None, iface: None, user_timeout: None }
+    }
+}
+
+/// A connection without a reactor, on its way to another one: [`crate::Cx::release`], [`crate::Cx::adopt`].
+/// Dropping it aborts the connection.
+#[derive(Debug)]
+pub struct Loose(Option<Socket>);
+
+impl Loose {
+    pub(crate) const fn new(socket: Socket) -> Self {
+        Self(Some(socket))
+    }
+
+    pub(crate) fn into_socket(mut self) -> Socket {
+        self.0.take().expect("taken only here")
+    }
+}
+
+impl Drop for Loose {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            // The poll of its former reactor may keep the socket alive for a moment: end the connection itself.
+            let _ = cut(socket);
+        }
+    }
+}
+
+/// Ends a connection from any thread, for the case that its reactor is stuck. It holds a second descriptor of the
+/// socket; dropping it ends nothing.
+#[derive(Debug)]
+pub struct Aborter(pub(crate) Socket);
+
+impl Aborter {
+    /// Empties the send queue and resets the connection. When this returns `Ok`, nothing of the queue can be sent any
+    /// more. A connection that has ended already stays so.
+    ///
+    /// # Errors
+    /// The kernel refused (a security module): the connection must be treated as alive.
+    pub fn abort(&self) -> io::Result<()> {
+        cut(&self.0)
+    }
+}
+
+/// Empties the send queue and resets the connection, however many descriptors or operations in flight keep it alive.
+pub(crate) fn cut(socket: &Socket) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))?;
+    rustix::net::connect_unspec(socket)?;
+    Ok(())
+}
+
+/// A socket that connects. The outcome is told by poll.
+pub(crate) fn connecting(options: &ConnectOptions) -> io::Result<Socket> {
+    let name = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let socket = new(options.addr)?;
+    if let Some(timeout) = options.user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout)).map_err(|error| name("TCP_USER_TIMEOUT", error))?;
+    }
+    if let Some(iface) = &options.iface {
+        socket.bind_device(Some(iface.as_bytes())).map_err(|error| name(&format!("interface {iface}"), error))?;
+    }
+    if let Some(local) = options.local {
+        socket.bind(&SockAddr::from(local)).map_err(|error| name(&format!("local address {local}"), error))?;
+    }
+    match socket.connect(&SockAddr::from(options.addr)) {
+        Ok(()) => Ok(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(name(&format!("connect to {}", options.addr), error)),
+    }
+}
+
+/// What became of a connecting socket that poll has reported. `None`: not decided yet.
+pub(crate) fn outcome(socket: &Socket) -> Option<io::Result<()>> {
+    match socket.take_error() {
+        Err(error) | Ok(Some(error)) => return Some(Err(error)),
+        Ok(None) => {}
+    }
+    match (socket.peer_addr(), socket.local_addr()) {
+        // A client port that happens to be the port asked for connects to itself; nobody listens there.
+        (Ok(peer), Ok(local)) if peer.as_socket() == local.as_socket() => {
+            Some(Err(io::Error::from_raw_os_error(libc::ECONNREFUSED)))
+        }
+        (Ok(_), Ok(_)) => Some(Ok(())),
+        _ => None,
+    }
+}
+
+/// Connections that wait to be accepted, at most; the system's own limit applies too.
+const BACKLOG: i32 = 1024;
+
+/// A listening socket.
+pub(crate) fn listening(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = new(addr)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    let name = |error: io::Error| io::Error::new(error.kind(), format!("listen on {addr}: {error}"));
+    socket.bind(&SockAddr::from(addr)).map_err(name)?;
+    socket.listen(BACKLOG).map_err(name)?;
+    Ok(socket)
+}
+
+fn new(addr: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    dress(&socket)?;
+    Ok(socket)
+}
+
+/// What every connection has, made or accepted (accepted ones inherit it, but not on every system's word).
+pub(crate) fn dress(socket: &Socket) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.set_tcp_nodelay(true)
+}
+
+/// Takes one connection. `Ok(None)`: none is waiting.
+pub(crate) fn accept(listener: &Socket) -> io::Result<Option<(Socket, SocketAddr, SocketAddr)>> {
+    loop {
+        let (socket, peer) = match listener.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
+            Ok(accepted) => accepted,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => return Ok(None),
+                // The connection was gone before it was taken; the next one is as good.
+                Some(libc::EINTR | libc::ECONNABORTED | libc::EPROTO) => continue,
+                _ => return Err(error),
+            },
+        };
+        // What fails here has died meanwhile, and the next one is as good.
+        let Ok(local) = dress(&socket).and_then(|()| socket.local_addr()) else { continue };
+        let (Some(peer), Some(local)) = (peer.as_socket(), local.as_socket()) else { continue };
+        return Ok(Some((socket, peer, local)));
+    }
+}
