@@ -1,1 +1,49 @@
-//! Versioned plain data: receipts, events, drill results
+//! Versioned plain data: what Interlock tells programs.
+//!
+//! Scripts break when JSON changes shape between releases, so every shape that leaves the program is a type here, has
+//! a golden file in the tests, and says its format version. The rules:
+//!
+//! - Keys and event names are `snake_case`, values are `kebab-case`. Keys are never renamed.
+//! - All fields are always present; what is unknown or does not apply is `null` or an empty list.
+//! - Units stand in the key: `_ms`, `_ns`, `_s`, `_bytes`. Instants count from the zero of the host's monotonic clock,
+//!   except `unix_ms`.
+//! - 64-bit identifiers that are not counts (CIRN) are strings of hexadecimal digits, because many JSON readers round
+//!   large numbers.
+//! - A new field or event does not change the version, so readers skip what they do not know. Anything else does, and
+//!   a reader refuses a version that it was not made for ([`Version`]).
+//!
+//! This crate is data only; it depends on no other crate of ours.
+
+mod basics;
+mod counters;
+mod doctor;
+mod drill;
+mod event;
+mod receipt;
+
+pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
+pub use counters::{ControllerCounters, Counters, FenceCounters, HeadCounters, PathCounters};
+pub use doctor::{
+    AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, NamespaceFacts, PortFacts, Stage, Stall,
+    SubsystemFacts,
+};
+pub use drill::{DrillReport, FenceSummary, GhostCounts, LossDetection, ScenarioResult, StaleBlock, StallTimes};
+pub use drill::{Verdict, WriteRef};
+pub use event::{CcrAnswer, ControllerState, Event, LateDecision, What};
+pub use receipt::{Detected, DetectedHow, Method, Receipt, Source};
+
+/// `data` as indented JSON, without a final newline.
+///
+/// # Errors
+/// If `data` has a map whose keys are not strings; no type of this crate has.
+pub fn to_pretty(data: &impl serde::Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(data)
+}
+
+/// `data` as one line of JSON, without a final newline.
+///
+/// # Errors
+/// As [`to_pretty`].
+pub fn to_line(data: &impl serde::Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(data)
+}

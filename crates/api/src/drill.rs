@@ -1,0 +1,127 @@
+//! The result of a drill.
+
+use crate::basics::Version;
+use crate::receipt::{DetectedHow, Method, Receipt};
+use serde::{Deserialize, Serialize};
+
+/// What a scenario showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It could have gone wrong and did not.
+    Safe,
+    /// The same, under an assumption about the target that nobody proved.
+    SafeIf,
+    /// It shows nothing.
+    Inconclusive,
+    /// Stale data, or another broken promise, was found.
+    Unsafe,
+}
+
+/// How the loss was noticed, and how long after it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossDetection {
+    /// How.
+    pub how: DetectedHow,
+    /// How long after the fault was injected.
+    pub ms: f64,
+}
+
+/// The fence of a scenario in short; the receipts have the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FenceSummary {
+    /// The method.
+    pub method: Method,
+    /// The controller that Cross-Controller Reset went through; `null` for methods without a source.
+    pub source: Option<String>,
+    /// How long commands were held.
+    pub held_ms: u64,
+}
+
+/// The gaps in which no operation completed, as the application saw them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StallTimes {
+    /// The longest.
+    pub longest_ms: f64,
+    /// The 99th percentile of the latency of all operations.
+    pub p99_ms: f64,
+}
+
+/// Writes that the target held back, to execute them later if nobody stops it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GhostCounts {
+    /// Held back.
+    pub armed: u64,
+    /// Tried after the fence and stopped.
+    pub stopped: u64,
+    /// Executed after the fence.
+    pub executed: u64,
+}
+
+/// A write, as far as a report needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WriteRef {
+    /// The operation's number in its run.
+    pub op: u64,
+    /// Counts the changes of a block in the order in which they were generated.
+    pub generation: u32,
+}
+
+/// A block that reads as something older than what was answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StaleBlock {
+    /// The block.
+    pub lba: u64,
+    /// What is there; `null` if it is no write of ours (zeroes).
+    pub found: Option<WriteRef>,
+    /// What was answered and is gone.
+    pub overwritten: WriteRef,
+    /// The same in a sentence.
+    pub text: String,
+}
+
+/// One scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioResult {
+    /// Its name, as on the command line.
+    pub name: String,
+    /// What it showed.
+    pub verdict: Verdict,
+    /// The assumption of `safe-if`: the target quiesces within this time. `null` otherwise.
+    pub assumed_ms: Option<u64>,
+    /// Why it is inconclusive, in words; empty otherwise.
+    pub reasons: Vec<String>,
+    /// How the loss was noticed; `null` if it was not.
+    pub detection: Option<LossDetection>,
+    /// Writes sent on the lost path and unanswered.
+    pub writes_in_doubt: u64,
+    /// The fence; `null` if there was none.
+    pub fence: Option<FenceSummary>,
+    /// What the application felt.
+    pub stall: StallTimes,
+    /// Attempts to reconnect.
+    pub reconnect_attempts: u64,
+    /// What became of the held writes.
+    pub ghosts: GhostCounts,
+    /// Stale blocks found.
+    pub stale: Vec<StaleBlock>,
+    /// Other broken promises, each in a sentence.
+    pub violations: Vec<String>,
+    /// Whatever else a reader should know, in words.
+    pub notes: Vec<String>,
+    /// Every fence of the scenario.
+    pub receipts: Vec<Receipt>,
+}
+
+/// A whole drill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillReport {
+    /// 1.
+    pub format_version: Version<1>,
+    /// In the order in which they ran.
+    pub scenarios: Vec<ScenarioResult>,
+    /// The worst of them.
+    pub verdict: Verdict,
+    /// 0: all safe; 1: something unsafe was found; 2: inconclusive.
+    pub exit_code: u8,
+}

@@ -1,0 +1,113 @@
+//! The receipt of a fence: why a retry was allowed.
+//!
+//! After an outage the first question is whether the data is good. A receipt answers it for one life of one
+//! controller: how it was proven dead, by whom, what was in doubt and how long that was held.
+
+use crate::basics::{Life, PathAddress, Version};
+use serde::{Deserialize, Serialize};
+
+/// How a life was fenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Cross-Controller Reset, done when its completion arrived (IRS = 1).
+    Immediate,
+    /// Cross-Controller Reset, done by an entry in the log page of the source.
+    Log,
+    /// A disable on a target known to drain before RDY = 0.
+    DrainedDisable,
+    /// The target's stated bound has passed: M x KATO + CQT.
+    Time,
+    /// The target states no bound: an assumed one has passed. No proof.
+    Assumed,
+    /// Nothing was waited for, as today's hosts do. No proof, and counted as unsafe.
+    Legacy,
+}
+
+/// How a loss was noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DetectedHow {
+    /// The peer reset a connection.
+    ConnectionReset,
+    /// The peer closed a connection.
+    ConnectionClosed,
+    /// Bytes were unacknowledged for too long (`TCP_USER_TIMEOUT`) or another transport error.
+    TransportError,
+    /// A Keep Alive was not answered in time.
+    KeepAlive,
+    /// A command was not answered in time, and a second witness agreed.
+    CommandTimeout,
+    /// The peer sent a termination request.
+    TermRequest,
+    /// The peer sent bytes that break the protocol, or a digest did not match.
+    ProtocolError,
+    /// The controller reported a fatal status (CSTS.CFS).
+    ControllerFatal,
+    /// The operator ended it.
+    Operator,
+}
+
+/// The moment of detection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Detected {
+    /// How.
+    pub how: DetectedHow,
+    /// When.
+    pub at_ms: u64,
+}
+
+/// The controller that a Cross-Controller Reset went through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name, `nvme1`.
+    pub controller: String,
+    /// Its life.
+    pub life: Life,
+    /// Where it is reached.
+    pub path: PathAddress,
+}
+
+/// One fence of one life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Receipt {
+    /// 1.
+    pub format_version: Version<1>,
+    /// Subsystem NQN.
+    pub subsystem: String,
+    /// The lost controller, `nvme0`.
+    pub controller: String,
+    /// The life that was fenced; no other is.
+    pub life: Life,
+    /// Where it was reached.
+    pub path: PathAddress,
+    /// How it was fenced.
+    pub method: Method,
+    /// Through whom; `null` for methods without a source.
+    pub source: Option<Source>,
+    /// How and when the loss was noticed.
+    pub detected: Detected,
+    /// Media-changing or stateful commands that were sent and unanswered.
+    pub in_doubt: u64,
+    /// Commands that had an end without a fence, or no late effect, and moved on at once.
+    pub settled: u64,
+    /// From the first command held to the release.
+    pub held_ms: u64,
+    /// When nothing more could leave this host for that life; the hold counts from here. `null` if the fence came
+    /// first.
+    pub t0_ms: Option<u64>,
+    /// When the hold would have ended by time.
+    pub deadline_ms: Option<u64>,
+    /// When the fence was established.
+    pub fenced_ms: u64,
+    /// The same, by the wall clock, since 1970; `null` if not known.
+    pub unix_ms: Option<u64>,
+    /// Keep Alive Timeout in force.
+    pub kato_ms: u64,
+    /// Command Quiesce Time that the target states; `null` if it states none.
+    pub cqt_ms: Option<u64>,
+    /// What was assumed in its place; `null` if nothing was.
+    pub assumed_cqt_ms: Option<u64>,
+    /// Whatever else a reader should know, in words.
+    pub notes: Vec<String>,
+}

@@ -1,0 +1,389 @@
+//! Every format against its golden file.
+//!
+//! A change of shape that nobody decided on fails here. `INTERLOCK_BLESS=1 cargo test -p interlock-api` writes the
+//! files anew; the difference then stands in the commit, beside a new format version unless it only adds.
+
+#![allow(clippy::unwrap_used, reason = "a test may say so")]
+
+use interlock_api::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+fn golden(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("INTERLOCK_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What is written is the golden file, and what is read from it is what was written.
+#[track_caller]
+fn keeps_its_shape<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, data: &T) {
+    let text = to_pretty(data).unwrap() + "\n";
+    let kept = golden(name, &text);
+    assert_eq!(text, kept, "{name} has another shape");
+    assert_eq!(&serde_json::from_str::<T>(&kept).unwrap(), data, "{name} is read differently");
+}
+
+const NQN: &str = "nqn.2026-01.org.example:drill";
+
+fn life(cntlid: u16) -> Life {
+    Life { cntlid, ciu: 0x5a, cirn: Hex64(0x1122_3344_5566_7788) }
+}
+
+fn source() -> Source {
+    Source { controller: "nvme1".into(), life: life(2), path: PathAddress::tcp("127.0.0.1", 4421) }
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        format_version: Version,
+        subsystem: NQN.into(),
+        controller: "nvme0".into(),
+        life: life(1),
+        path: PathAddress::tcp("127.0.0.1", 4420),
+        method: Method::Immediate,
+        source: Some(source()),
+        detected: Detected { how: DetectedHow::ConnectionReset, at_ms: 1200 },
+        in_doubt: 16,
+        settled: 5,
+        held_ms: 3,
+        t0_ms: Some(1201),
+        deadline_ms: Some(17_201),
+        fenced_ms: 1203,
+        unix_ms: Some(1_790_000_000_000),
+        kato_ms: 5000,
+        cqt_ms: Some(1000),
+        assumed_cqt_ms: None,
+        notes: vec!["first proof came through nvme1".into()],
+    }
+}
+
+fn assumed_receipt() -> Receipt {
+    Receipt {
+        method: Method::Assumed,
+        source: None,
+        unix_ms: None,
+        cqt_ms: None,
+        assumed_cqt_ms: Some(5000),
+        notes: Vec::new(),
+        ..receipt()
+    }
+}
+
+#[test]
+fn receipts() {
+    keeps_its_shape("receipt.json", &receipt());
+    keeps_its_shape("receipt-assumed.json", &assumed_receipt());
+}
+
+#[test]
+fn counters() {
+    let counters = Counters {
+        format_version: Version,
+        controllers: BTreeMap::from([(
+            "nvme0".into(),
+            ControllerCounters { command_error_count: 1, reset_count: 2, reconnect_count: u64::MAX },
+        )]),
+        paths: BTreeMap::from([(
+            "nvme0c0n1".into(),
+            PathCounters { command_retries_count: 4, command_error_count: 5, multipath_failover_count: 6 },
+        )]),
+        heads: BTreeMap::from([(
+            "nvme0n1".into(),
+            HeadCounters { io_requeue_no_usable_path_count: 7, io_fail_no_available_path_count: 8 },
+        )]),
+        fences: FenceCounters {
+            fence_attempts: 9,
+            ccr_failed: BTreeMap::from([("Invalid Field in Command".into(), 1)]),
+            ..FenceCounters::default()
+        },
+    };
+    keeps_its_shape("counters.json", &counters);
+}
+
+fn scenario() -> ScenarioResult {
+    ScenarioResult {
+        name: "reset".into(),
+        verdict: Verdict::Safe,
+        assumed_ms: None,
+        reasons: Vec::new(),
+        detection: Some(LossDetection { how: DetectedHow::ConnectionReset, ms: 0.25 }),
+        writes_in_doubt: 16,
+        fence: Some(FenceSummary { method: Method::Immediate, source: Some("nvme1".into()), held_ms: 3 }),
+        stall: StallTimes { longest_ms: 4.5, p99_ms: 1.75 },
+        reconnect_attempts: 1,
+        ghosts: GhostCounts { armed: 16, stopped: 16, executed: 0 },
+        stale: Vec::new(),
+        violations: Vec::new(),
+        notes: vec!["path A was reset".into()],
+        receipts: vec![receipt()],
+    }
+}
+
+#[test]
+fn drill_report() {
+    let caught = ScenarioResult {
+        name: "silent".into(),
+        verdict: Verdict::Unsafe,
+        fence: Some(FenceSummary { method: Method::Legacy, source: None, held_ms: 0 }),
+        ghosts: GhostCounts { armed: 16, stopped: 0, executed: 16 },
+        stale: vec![StaleBlock {
+            lba: 1234,
+            found: Some(WriteRef { op: 12, generation: 2 }),
+            overwritten: WriteRef { op: 17, generation: 3 },
+            text: "LBA 1234: write #17 (generation 3), answered, was overwritten by the older write #12 (generation 2)"
+                .into(),
+        }],
+        receipts: Vec::new(),
+        ..scenario()
+    };
+    let empty = ScenarioResult {
+        name: "neither".into(),
+        verdict: Verdict::Inconclusive,
+        reasons: vec!["the target held no write when the fence began".into()],
+        detection: None,
+        fence: None,
+        notes: Vec::new(),
+        receipts: Vec::new(),
+        ..scenario()
+    };
+    let assumed =
+        ScenarioResult { verdict: Verdict::SafeIf, assumed_ms: Some(5000), receipts: Vec::new(), ..scenario() };
+    let report = DrillReport {
+        format_version: Version,
+        scenarios: vec![scenario(), caught, empty, assumed],
+        verdict: Verdict::Unsafe,
+        exit_code: 1,
+    };
+    keeps_its_shape("drill.json", &report);
+}
+
+#[test]
+fn doctor_report() {
+    let report = DoctorReport {
+        format_version: Version,
+        subsystem: SubsystemFacts {
+            nqn: NQN.into(),
+            serial: "INTERLOCK0001".into(),
+            model: "Interlock target".into(),
+            firmware: "0.1.0".into(),
+            version: "2.1.0".into(),
+            cntlid: 1,
+        },
+        hostnqn: "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-0000-0000-000000000001".into(),
+        ports: vec![
+            PortFacts { portid: Some(1), path: PathAddress::tcp("192.0.2.1", 4420), asked: true },
+            PortFacts { portid: None, path: PathAddress::tcp("fe80::1%eth0", 4420), asked: false },
+        ],
+        ccr: CcrFacts { supported: true, ccrl: 4, ciu: 0x5a, cirn: Hex64(u64::MAX) },
+        cqt_ms: None,
+        kato: KatoFacts { requested_ms: 5000, effective_ms: 5000, granularity_ms: 100 },
+        tbkas: true,
+        ana: AnaFacts {
+            supported: true,
+            anatt_s: Some(10),
+            groups: vec![AnaGroup { id: 1, state: AnaState::NonOptimized, nsids: vec![1] }],
+        },
+        vwc: true,
+        namespaces: vec![NamespaceFacts {
+            nsid: 1,
+            size_bytes: 1 << 30,
+            block_bytes: 4096,
+            shared: true,
+            anagrpid: Some(1),
+        }],
+        stalls: vec![Stall {
+            failure: Failure::SilentLoss,
+            stages: vec![
+                Stage { name: "detect".into(), ms: Some(7500), because: "KATO and one keep alive period".into() },
+                Stage { name: "fence".into(), ms: Some(10), because: "CCR through another controller".into() },
+            ],
+            total_ms: Some(7510),
+            assumed: false,
+        }],
+        findings: vec![Finding {
+            severity: Severity::Unsafe,
+            code: "policy-legacy".into(),
+            text: "writes are retried without a fence".into(),
+            change: Some("set the fence policy to strict".into()),
+        }],
+    };
+    keeps_its_shape("doctor.json", &report);
+}
+
+/// One event of every kind, and of every answer. The match has no wildcard, so that a new kind must come here.
+fn kinds() -> Vec<What> {
+    let (life, source, namespace) = (life(1), source(), String::from("nvme0n1"));
+    let path = PathAddress::tcp("127.0.0.1", 4420);
+    let status = StatusCode { code: 0x140, dnr: true, text: "Cross-Controller Reset Log Page Full".into() };
+    let answers = [
+        CcrAnswer::Immediate,
+        CcrAnswer::Accepted,
+        CcrAnswer::InProgress,
+        CcrAnswer::Refused { status },
+        CcrAnswer::Lost,
+    ];
+    let mut all = vec![
+        What::ControllerState {
+            from: ControllerState::Live,
+            to: ControllerState::Fencing,
+            reason: "connection reset by peer".into(),
+        },
+        What::Connected { life, path, io_queues: 2, kato_ms: 5000 },
+        What::Suspect { life, why: DetectedHow::CommandTimeout },
+        What::Slow { life, oldest_ms: 31_000 },
+        What::Condemned { life, why: DetectedHow::KeepAlive, in_doubt: 16, settled: 5 },
+        What::CcrSent { life, source: source.clone() },
+        What::CcrStaleEntry { life, source: source.clone() },
+        What::HoldStarted { life, deadline_ns: 17_000_000_001, assumed_cqt_ms: Some(5000) },
+        What::LateCompletion { life, decision: LateDecision::Answered },
+        What::Fenced { receipt: Box::new(receipt()) },
+        What::Released { life, retried: 15, ended: 1 },
+        What::UnsafeFailover { life, commands: 16 },
+        What::TombstoneLeft { life, deadline_ns: None },
+        What::TombstoneEnded { life, reason: "fenced through nvme2".into() },
+        What::ReconnectAttempt { attempt: 1, max_attempts: Some(60) },
+        What::ReconnectFailed { attempt: 1, error: "connection refused".into(), next_ms: Some(10_000) },
+        What::AnaChange { group: 1, from: None, to: AnaState::PersistentLoss },
+        What::NoUsablePath { namespace: namespace.clone(), fail_at_ns: None },
+        What::PathAvailable { namespace: namespace.clone(), requeued: 32 },
+        What::FastIoFail { namespace: namespace.clone(), failed: 30, exempt: 2 },
+        What::NamespaceAdded { namespace: namespace.clone(), nsid: 1 },
+        What::NamespaceRemoved { namespace: namespace.clone() },
+        What::PathRefused { namespace, reason: "block size 512 instead of 4096".into() },
+        What::AsyncEvent { dw0: 0x0c_0306, text: "Asymmetric Namespace Access Change".into() },
+    ];
+    all.extend(answers.map(|answer| What::CcrAnswered { life, source: source.clone(), answer }));
+    all
+}
+
+fn number(what: &What) -> usize {
+    match what {
+        What::ControllerState { .. } => 0,
+        What::Connected { .. } => 1,
+        What::Suspect { .. } => 2,
+        What::Slow { .. } => 3,
+        What::Condemned { .. } => 4,
+        What::CcrSent { .. } => 5,
+        What::CcrAnswered { .. } => 6,
+        What::CcrStaleEntry { .. } => 7,
+        What::HoldStarted { .. } => 8,
+        What::LateCompletion { .. } => 9,
+        What::Fenced { .. } => 10,
+        What::Released { .. } => 11,
+        What::UnsafeFailover { .. } => 12,
+        What::TombstoneLeft { .. } => 13,
+        What::TombstoneEnded { .. } => 14,
+        What::ReconnectAttempt { .. } => 15,
+        What::ReconnectFailed { .. } => 16,
+        What::AnaChange { .. } => 17,
+        What::NoUsablePath { .. } => 18,
+        What::PathAvailable { .. } => 19,
+        What::FastIoFail { .. } => 20,
+        What::NamespaceAdded { .. } => 21,
+        What::NamespaceRemoved { .. } => 22,
+        What::PathRefused { .. } => 23,
+        What::AsyncEvent { .. } => 24,
+    }
+}
+
+#[test]
+fn events() {
+    let kinds = kinds();
+    assert_eq!(kinds.iter().map(number).collect::<BTreeSet<_>>().len(), 25, "one of every kind");
+    let events: Vec<Event> = (1..)
+        .zip(kinds)
+        .map(|(seq, what)| Event {
+            format_version: Version,
+            seq,
+            at_ns: 1_000_000_007 * seq,
+            subsystem: Some(NQN.into()),
+            controller: (seq > 1).then(|| "nvme0".into()),
+            what,
+        })
+        .collect();
+    let text: String = events.iter().map(|event| to_line(event).unwrap() + "\n").collect();
+    let kept = golden("events.jsonl", &text);
+    assert_eq!(text, kept, "events have another shape");
+    let read: Vec<Event> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(read, events, "events are read differently");
+}
+
+#[test]
+fn every_value_keeps_its_word() {
+    fn words<T: Serialize>(values: &[T]) -> String {
+        to_line(&values).unwrap()
+    }
+    use ControllerState::*;
+    let states = words(&[New, Live, Resetting, Fencing, Connecting, Deleting, Dead]);
+    assert_eq!(states, r#"["new","live","resetting","fencing","connecting","deleting","dead"]"#);
+    use Method::*;
+    let methods = words(&[Immediate, Log, DrainedDisable, Time, Assumed, Legacy]);
+    assert_eq!(methods, r#"["immediate","log","drained-disable","time","assumed","legacy"]"#);
+    use AnaState::*;
+    let ana = words(&[Optimized, NonOptimized, Inaccessible, PersistentLoss, Change]);
+    assert_eq!(ana, r#"["optimized","non-optimized","inaccessible","persistent-loss","change"]"#);
+    let how = words(&[
+        DetectedHow::ConnectionReset,
+        DetectedHow::ConnectionClosed,
+        DetectedHow::TransportError,
+        DetectedHow::KeepAlive,
+        DetectedHow::CommandTimeout,
+        DetectedHow::TermRequest,
+        DetectedHow::ProtocolError,
+        DetectedHow::ControllerFatal,
+        DetectedHow::Operator,
+    ]);
+    assert_eq!(
+        how,
+        r#"["connection-reset","connection-closed","transport-error","keep-alive","command-timeout","term-request","protocol-error","controller-fatal","operator"]"#
+    );
+    let verdicts = words(&[Verdict::Safe, Verdict::SafeIf, Verdict::Inconclusive, Verdict::Unsafe]);
+    assert_eq!(verdicts, r#"["safe","safe-if","inconclusive","unsafe"]"#);
+    let severities = words(&[Severity::Note, Severity::Pointless, Severity::Slow, Severity::Unsafe]);
+    assert_eq!(severities, r#"["note","pointless","slow","unsafe"]"#);
+    let failures = words(&[Failure::SignalledLoss, Failure::SilentLoss, Failure::SinglePath, Failure::LastPath]);
+    assert_eq!(failures, r#"["signalled-loss","silent-loss","single-path","last-path"]"#);
+    assert_eq!(words(&[LateDecision::Answered, LateDecision::Dropped]), r#"["answered","dropped"]"#);
+}
+
+#[test]
+fn another_version_is_refused_and_unknown_fields_are_not() {
+    let text = to_line(&receipt()).unwrap();
+    let newer = text.replacen(r#""format_version":1"#, r#""format_version":2"#, 1);
+    let error = serde_json::from_str::<Receipt>(&newer).unwrap_err().to_string();
+    assert!(error.contains("format version 2, which is newer than this program reads (1)"), "{error}");
+    let older = text.replacen(r#""format_version":1"#, r#""format_version":0"#, 1);
+    let error = serde_json::from_str::<Receipt>(&older).unwrap_err().to_string();
+    assert!(error.contains("which is older"), "{error}");
+    let more = text.replacen('{', r#"{"added_later":true,"#, 1);
+    assert_eq!(serde_json::from_str::<Receipt>(&more).unwrap(), receipt());
+}
+
+#[test]
+fn every_field_is_present_even_if_empty() {
+    let value: serde_json::Value = serde_json::to_value(assumed_receipt()).unwrap();
+    let full: serde_json::Value = serde_json::to_value(receipt()).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&value), keys(&full));
+    assert!(value["source"].is_null() && value["notes"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn identifiers_are_read_strictly() {
+    assert_eq!(serde_json::from_str::<Hex64>(r#""0x1122334455667788""#).unwrap(), Hex64(0x1122_3344_5566_7788));
+    for bad in [r#""1122334455667788""#, r#""0x11""#, r#""0x+122334455667788""#, r#""0x11223344556677889""#, "17"] {
+        assert!(serde_json::from_str::<Hex64>(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn addresses_read_as_one_would_type_them() {
+    assert_eq!(PathAddress::tcp("192.0.2.1", 4420).to_string(), "192.0.2.1:4420");
+    assert_eq!(PathAddress::tcp("fe80::1%eth0", 4420).to_string(), "[fe80::1%eth0]:4420");
+}
