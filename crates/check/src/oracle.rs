@@ -418,18 +418,16 @@ impl Oracle {
             }
             self.blocks.insert(lba, block);
         }
-        // Nor can a read that goes on have met it earlier, if what was seen had come to be there before that began.
-        if let Some(came) = came {
-            let others: Vec<OpId> = self.reading.overlapping(lba..lba + 1).map(|(id, ..)| id).collect();
-            for id in others {
-                let Some(mut read) = self.reads.remove(&id) else { continue };
-                if came < read.began
-                    && let Some(first) = self.ops.get(&id).map(|record| record.op.lba)
-                {
-                    read.possible[(lba - first) as usize].retain(|value| !gone(self, *value));
-                }
-                self.reads.insert(id, read);
+        // Nor can a read that goes on have met it earlier, unless what was seen came to be there later than that.
+        let Some(came) = came else { return };
+        let others: Vec<OpId> = self.reading.overlapping(lba..lba + 1).map(|(id, ..)| id).collect();
+        for id in others {
+            let Some(mut read) = self.reads.remove(&id) else { continue };
+            if let Some(first) = self.ops.get(&id).map(|record| record.op.lba) {
+                read.possible[(lba - first) as usize]
+                    .retain(|value| !gone(self, *value) || came > read.began.max(self.began(*value)));
             }
+            self.reads.insert(id, read);
         }
     }
 
