@@ -272,7 +272,9 @@ impl Core {
 
     fn expire(&mut self) {
         let now = crate::now();
-        while let Some(why) = self.timers.expired(now) {
+        // Taken before anything is told: a service that asks for the past again must not keep the loop here.
+        let due: Vec<Wait> = std::iter::from_fn(|| self.timers.expired(now)).collect();
+        for why in due {
             match why {
                 Wait::Service(service) => self.tell(service, Event::Deadline),
                 Wait::Linger(key) => drop(self.forget_source(key)),

@@ -22,6 +22,19 @@ const ENTRIES: u32 = 256;
 /// Completions that fit between two turns; the kernel keeps more in memory of its own.
 const COMPLETIONS: u32 = 4096;
 
+type SetFlags = fn(&mut io_uring::Builder);
+
+/// From the best to the oldest: kernels before 6.1 refuse the first set, those before 5.19 the second.
+const FLAGS: [SetFlags; 3] = [
+    |ring| {
+        ring.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
+    },
+    |ring| {
+        ring.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
+    },
+    |_| {},
+];
+
 /// Completions of cancellations carry this; nobody waits for them.
 const IGNORED: u64 = u64::MAX;
 
@@ -67,25 +80,24 @@ pub(crate) struct Poller {
 impl Poller {
     /// Must be called on the thread that uses it.
     pub(crate) fn new() -> io::Result<Self> {
-        let build = |flags: fn(&mut io_uring::Builder)| {
-            let mut builder = IoUring::builder();
-            builder.setup_clamp().setup_cqsize(COMPLETIONS);
-            flags(&mut builder);
-            builder.build(ENTRIES)
-        };
         let invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
-        // Kernels before 6.1 refuse the first set, those before 5.19 the second.
-        let mut ring = build(|b| {
-            b.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
-        });
-        if ring.as_ref().is_err_and(invalid) {
-            ring = build(|b| {
-                b.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
-            });
+        let mut ring = Self::build(FLAGS[0]);
+        for flags in &FLAGS[1..] {
+            if ring.as_ref().is_err_and(invalid) {
+                ring = Self::build(*flags);
+            }
         }
-        if ring.as_ref().is_err_and(invalid) {
-            ring = build(|_| {});
-        }
+        Self::over(ring)
+    }
+
+    fn build(flags: SetFlags) -> io::Result<IoUring> {
+        let mut builder = IoUring::builder();
+        builder.setup_clamp().setup_cqsize(COMPLETIONS);
+        flags(&mut builder);
+        builder.build(ENTRIES)
+    }
+
+    fn over(ring: io::Result<IoUring>) -> io::Result<Self> {
         let ring = ring.map_err(explain)?;
         let has = ring.params();
         if !(has.is_feature_ext_arg() && has.is_feature_nodrop() && has.is_feature_poll_32bits()) {
@@ -313,8 +325,8 @@ mod tests {
     /// really goes.
     #[test]
     fn a_settled_watch_lets_go_of_its_socket() {
-        let mut poller = Poller::new().unwrap();
-        for busy in [false, true] {
+        for (flags, busy) in FLAGS.into_iter().flat_map(|flags| [(flags, false), (flags, true)]) {
+            let mut poller = Poller::over(Poller::build(flags)).unwrap();
             let (a, mut b) = pair();
             b.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let watch = poller.watch(&a, Watcher::Source(Key { index: 0, generation: 0 }));
@@ -334,9 +346,8 @@ mod tests {
     fn more_submissions_than_the_queue_holds_keep_their_order() {
         let mut poller = Poller::new().unwrap();
         let (a, _b) = pair();
-        let watches: Vec<Key> = (0..ENTRIES * 3)
-            .map(|index| poller.watch(&a, Watcher::Source(Key { index, generation: 0 })))
-            .collect();
+        let watches: Vec<Key> =
+            (0..ENTRIES * 3).map(|index| poller.watch(&a, Watcher::Source(Key { index, generation: 0 }))).collect();
         for watch in &watches {
             poller.unwatch(*watch);
         }

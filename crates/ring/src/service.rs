@@ -87,8 +87,8 @@ pub enum Event {
         /// Which.
         sock: Sock,
     },
-    /// The connection is dead in both directions. Comes once, after a last [`Event::Readable`] (bytes that lay in the
-    /// receive buffer can still be read). The service must close or abort the socket.
+    /// The connection is dead in both directions. Comes once, after a last [`Event::Readable`] unless that is paused
+    /// (bytes that lay in the receive buffer can still be received). The service must close or abort the socket.
     Hangup {
         /// Which.
         sock: Sock,
