@@ -21,8 +21,8 @@ use alloc::vec::Vec;
 use interlock_base::Span;
 use interlock_wire::fabrics::ADMIN_IN_CAPSULE_MAX;
 use interlock_wire::pdu::{
-    Agreed, C2hData, CapsuleCmd, CapsuleResp, Direction, Fatal, Fes, Flags, H2cData, IcReq, IcResp, Layout, PduType,
-    R2t, TermReq, check_window,
+    Agreed, C2hData, CapsuleCmd, CapsuleResp, Direction, Fatal, Fes, Flags, Framing, H2cData, IcReq, IcResp, Layout,
+    PduType, R2t, TermReq, check_window,
 };
 use interlock_wire::sqe::{Cqe, Sgl, Sqe};
 use interlock_wire::status::Status;
@@ -466,13 +466,14 @@ impl Queue {
 
     /// Sends the capsule of `cid`, or its next H2CData PDU. `base` is the stream offset of the list's first byte.
     fn send_one(&mut self, cid: u16, base: u64, maxh2cdata: u32, align: u32, list: &mut SendList) {
-        let (hdgst, ddgst) = (self.config.hdgst, self.config.ddgst);
+        let framing = Framing { hdgst: self.config.hdgst, ddgst: self.config.ddgst, align };
+        let ddgst = framing.ddgst;
         let Some(command) = self.command_mut(cid).filter(|command| command.answer.is_none()) else { return };
         let mut more = false;
         if command.begin.is_none() {
             command.begin = Some(base.wrapping_add(list.bytes()));
             let len = if command.moving == Moving::InCapsule { command.out.len() } else { 0 };
-            let capsule = CapsuleCmd::new(command.sqe, len, hdgst, ddgst, align);
+            let capsule = CapsuleCmd::new(command.sqe, len, &framing);
             list.pdu(&capsule, capsule.ch.pdo);
             if len > 0 {
                 list.data(&command.out, 0, len, ddgst);
@@ -482,7 +483,7 @@ impl Queue {
         {
             let len = (end - next).min(maxh2cdata);
             let last = next + len == end;
-            let header = H2cData::new(cid, ttag, next, len, last, hdgst, ddgst, align);
+            let header = H2cData::new(cid, ttag, next, len, last, &framing);
             list.pdu(&header, header.ch.pdo);
             list.data(&command.out, next, len, ddgst);
             *window = (!last).then_some(Window { ttag, next: next + len, end });

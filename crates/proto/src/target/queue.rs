@@ -24,8 +24,8 @@ use alloc::vec::Vec;
 use interlock_base::Span;
 use interlock_wire::fabrics::{ADMIN_IN_CAPSULE_MAX, FCTYPE_CONNECT};
 use interlock_wire::pdu::{
-    Agreed, C2hData, CapsuleCmd, CapsuleResp, Direction, Fatal, Fes, Flags, H2cData, IcReq, IcResp, Layout, PduType,
-    R2t, TermReq, check_window,
+    Agreed, C2hData, CapsuleCmd, CapsuleResp, Direction, Fatal, Fes, Flags, Framing, H2cData, IcReq, IcResp, Layout,
+    PduType, R2t, TermReq, check_window,
 };
 use interlock_wire::sqe::{Cqe, DataDirection, Sgl, Sqe};
 use interlock_wire::status::Status;
@@ -148,20 +148,12 @@ pub struct Queue {
 enum Phase {
     /// ICReq is awaited.
     Fresh,
-    /// Commands flow.
-    Ready(Terms),
+    /// Commands flow; what this side sends is framed like this.
+    Ready(Framing),
     /// The host sent a termination request.
     Terminated,
     /// The host broke the protocol.
     Failed(Fatal),
-}
-
-/// What was agreed for what this side sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Terms {
-    hdgst: bool,
-    ddgst: bool,
-    align: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -379,7 +371,7 @@ impl Queue {
                 self.sending = Sending::Halted;
             }
             Sending::Open => {
-                let Phase::Ready(terms) = self.phase else { return };
+                let Phase::Ready(framing) = self.phase else { return };
                 // The stream offset of the list's first byte; it may lie before the stream.
                 let base = self.polled.wrapping_sub(before);
                 while !list.is_full()
@@ -387,9 +379,9 @@ impl Queue {
                 {
                     match item {
                         Item::Greeting => {
-                            list.raw(IcResp::new(terms.hdgst, terms.ddgst, 4, self.config.maxh2cdata).as_bytes());
+                            list.raw(IcResp::new(framing.hdgst, framing.ddgst, 4, self.config.maxh2cdata).as_bytes());
                         }
-                        Item::Slot(slot) => self.send_one(slot, base, terms, list),
+                        Item::Slot(slot) => self.send_one(slot, base, framing, list),
                     }
                 }
             }
@@ -522,13 +514,12 @@ impl Queue {
     }
 
     /// Sends the R2T of this slot, or the next PDUs of its response.
-    fn send_one(&mut self, slot: u16, base: u64, terms: Terms, list: &mut SendList) {
-        let Terms { hdgst, ddgst, align } = terms;
+    fn send_one(&mut self, slot: u16, base: u64, framing: Framing, list: &mut SendList) {
         let entry = &mut self.slots[usize::from(slot)];
         let reply = match &mut entry.work {
             Work::Receiving { via: via @ Via::R2tWaiting, .. } => {
                 *via = Via::R2t;
-                list.pdu(&R2t::new(entry.cid, slot, 0, entry.len, hdgst), 0);
+                list.pdu(&R2t::new(entry.cid, slot, 0, entry.len, &framing), 0);
                 return;
             }
             Work::Replying(reply) => reply,
@@ -546,9 +537,9 @@ impl Queue {
                     self.flow == Flow::Off && reply.status == Status::SUCCESS && reply.dw0 == 0 && reply.dw1 == 0;
                 flags.set(Flags::SUCCESS, answered);
             }
-            let header = C2hData::new(entry.cid, reply.sent, len, flags, hdgst, ddgst, align);
+            let header = C2hData::new(entry.cid, reply.sent, len, flags, &framing);
             list.pdu(&header, header.ch.pdo);
-            list.data(&reply.data, reply.sent, len, ddgst);
+            list.data(&reply.data, reply.sent, len, framing.ddgst);
             reply.sent += len;
             if reply.sent < total {
                 self.ready.push_back(Item::Slot(slot));
@@ -565,7 +556,7 @@ impl Queue {
                 Flow::Off | Flow::NotConnected => 0,
             };
             let cqe = Cqe::new(entry.cid, sqhd, reply.status).with_result(reply.dw0, reply.dw1);
-            list.pdu(&CapsuleResp::new(cqe, hdgst), 0);
+            list.pdu(&CapsuleResp::new(cqe, &framing), 0);
         }
         entry.work = Work::Leaving;
         self.leaving.push_back((base.wrapping_add(list.bytes()), slot));
@@ -594,7 +585,7 @@ impl Queue {
         req.check()?;
         let hdgst = req.hdgst() && self.config.hdgst_allowed;
         let ddgst = req.ddgst() && self.config.ddgst_allowed;
-        self.phase = Phase::Ready(Terms { hdgst, ddgst, align: req.align() });
+        self.phase = Phase::Ready(Framing { hdgst, ddgst, align: req.align() });
         self.rx.agree(Agreed {
             hdgst,
             ddgst,
