@@ -41,10 +41,14 @@ wire! {
         16 => pub recfmt: U16,
         /// Flags of the page.
         18 => pub dlpf: u8,
-        19 => rsvd0: u8,
+        /// Reserved, zero.
+        #[doc(hidden)]
+        19 => pub rsvd0: u8,
         /// Total length, where records are extended.
         20 => pub tdlpl: U32,
-        24 => rsvd1: [u8; 1000],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        24 => pub rsvd1: [u8; 1000],
     }
 }
 
@@ -67,10 +71,14 @@ wire! {
         8 => pub asqsz: U16,
         /// Flags of the entry.
         10 => pub eflags: U16,
-        12 => rsvd0: [u8; 20],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        12 => pub rsvd0: [u8; 20],
         /// Service (TCP port in decimal).
         32 => pub trsvcid: [u8; 32],
-        64 => rsvd1: [u8; 192],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        64 => pub rsvd1: [u8; 192],
         /// Name of the subsystem.
         256 => pub subnqn: [u8; 256],
         /// Address.

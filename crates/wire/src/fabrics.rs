@@ -137,12 +137,16 @@ wire! {
         0 => pub hostid: [u8; 16],
         /// Controller asked for: FFFFh any on the admin queue, the assigned one on I/O queues.
         16 => pub cntlid: U16,
-        18 => rsvd0: [u8; 238],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        18 => pub rsvd0: [u8; 238],
         /// Name of the subsystem, NUL terminated.
         256 => pub subnqn: [u8; 256],
         /// Name of the host, NUL terminated.
         512 => pub hostnqn: [u8; 256],
-        768 => rsvd1: [u8; 256],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        768 => pub rsvd1: [u8; 256],
     }
 }
 

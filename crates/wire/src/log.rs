@@ -106,7 +106,9 @@ wire! {
         32 => pub command_info: U64,
         /// Transport specific.
         40 => pub transport_info: U16,
-        42 => rsvd: [u8; 21],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        42 => pub rsvd: [u8; 21],
         /// Version of this entry.
         63 => pub version: u8,
     }
@@ -127,7 +129,9 @@ wire! {
         5 => pub percentage_used: u8,
         /// Endurance group warnings.
         6 => pub endurance_warning: u8,
-        7 => rsvd0: [u8; 25],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        7 => pub rsvd0: [u8; 25],
         /// Read, in 1000 times 512 bytes.
         32 => pub data_units_read: U128,
         /// Written, in 1000 times 512 bytes.
@@ -154,7 +158,9 @@ wire! {
         196 => pub critical_minutes: U32,
         /// Temperature sensors, K.
         200 => pub sensors: [U16; 8],
-        216 => rsvd1: [u8; 296],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        216 => pub rsvd1: [u8; 296],
     }
 }
 
@@ -163,10 +169,14 @@ wire! {
     pub struct FirmwareSlots [512] {
         /// Active slot in bits 2:0.
         0 => pub afi: u8,
-        1 => rsvd0: [u8; 7],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        1 => pub rsvd0: [u8; 7],
         /// Revisions of slots 1 to 7.
         8 => pub frs: [[u8; 8]; 7],
-        64 => rsvd1: [u8; 448],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        64 => pub rsvd1: [u8; 448],
     }
 }
 
@@ -196,7 +206,9 @@ wire! {
         0 => pub admin: [U32; 256],
         /// Per I/O opcode.
         1024 => pub io: [U32; 256],
-        2048 => rsvd: [u8; 2048],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        2048 => pub rsvd: [u8; 2048],
     }
 }
 

@@ -21,7 +21,9 @@ wire! {
         0 => pub address: U64,
         /// Length in bytes.
         8 => pub length: U32,
-        12 => rsvd: [u8; 3],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        12 => pub rsvd: [u8; 3],
         /// Type in bits 7:4, subtype in bits 3:0.
         15 => pub kind: u8,
     }

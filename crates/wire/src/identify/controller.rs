@@ -81,7 +81,9 @@ wire! {
         92 => pub oaes: U32,
         /// Controller attributes.
         96 => pub ctratt: U32,
-        100 => rsvd0: [u8; 11],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        100 => pub rsvd0: [u8; 11],
         /// Controller type: 1 I/O, 2 discovery, 3 admin.
         111 => pub cntrltype: u8,
         /// FRU GUID.
@@ -94,7 +96,9 @@ wire! {
         135 => pub ciu: u8,
         /// Controller Instance Random Number; 0 not reported.
         136 => pub cirn: U64,
-        144 => rsvd1: [u8; 112],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        144 => pub rsvd1: [u8; 112],
         /// Optional admin commands.
         256 => pub oacs: U16,
         /// Abort command limit, 0's based.
@@ -109,15 +113,21 @@ wire! {
         262 => pub elpe: u8,
         /// Power states, 0's based.
         263 => pub npss: u8,
-        264 => rsvd2: [u8; 2],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        264 => pub rsvd2: [u8; 2],
         /// Warning temperature, K.
         266 => pub wctemp: U16,
         /// Critical temperature, K.
         268 => pub cctemp: U16,
-        270 => rsvd3: [u8; 50],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        270 => pub rsvd3: [u8; 50],
         /// Keep Alive granularity in 100 ms; 0 no Keep Alive.
         320 => pub kas: U16,
-        322 => rsvd4: [u8; 18],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        322 => pub rsvd4: [u8; 18],
         /// Highest endurance group.
         340 => pub endgidmax: U16,
         /// Longest time in the ANA change state, s.
@@ -128,10 +138,14 @@ wire! {
         344 => pub anagrpmax: U32,
         /// Number of ANA groups.
         348 => pub nanagrpid: U32,
-        352 => rsvd5: [u8; 34],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        352 => pub rsvd5: [u8; 34],
         /// Command Quiesce Time, ms; 0 not reported.
         386 => pub cqt: U16,
-        388 => rsvd6: [u8; 124],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        388 => pub rsvd6: [u8; 124],
         /// Submission entry sizes.
         512 => pub sqes: u8,
         /// Completion entry sizes.
@@ -152,7 +166,9 @@ wire! {
         526 => pub awun: U16,
         /// Atomic write unit, power fail, 0's based.
         528 => pub awupf: U16,
-        530 => rsvd7: u8,
+        /// Reserved, zero.
+        #[doc(hidden)]
+        530 => pub rsvd7: u8,
         /// Namespace write protection.
         531 => pub nwpc: u8,
         /// Atomic compare and write unit, 0's based.
@@ -163,10 +179,14 @@ wire! {
         536 => pub sgls: U32,
         /// Most namespaces attached; 0 see NN.
         540 => pub mnan: U32,
-        544 => rsvd8: [u8; 224],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        544 => pub rsvd8: [u8; 224],
         /// Name of the subsystem, NUL terminated.
         768 => pub subnqn: [u8; 256],
-        1024 => rsvd9: [u8; 768],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        1024 => pub rsvd9: [u8; 768],
         /// Largest command capsule of an I/O queue, in 16 bytes.
         1792 => pub ioccsz: U32,
         /// Largest response capsule of an I/O queue, in 16 bytes.
@@ -183,7 +203,9 @@ wire! {
         1806 => pub dctype: u8,
         /// Cross-Controller Resets this controller can have in progress as source; 0 none.
         1807 => pub ccrl: u8,
-        1808 => rsvd10: [u8; 240],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        1808 => pub rsvd10: [u8; 240],
         /// Power states.
         2048 => pub psd: [[u8; 32]; 32],
         /// Vendor specific.

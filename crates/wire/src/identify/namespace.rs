@@ -80,10 +80,14 @@ wire! {
         76 => pub mcl: U32,
         /// Copy: ranges, 0's based.
         80 => pub msrc: u8,
-        81 => rsvd0: [u8; 11],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        81 => pub rsvd0: [u8; 11],
         /// ANA group.
         92 => pub anagrpid: U32,
-        96 => rsvd1: [u8; 3],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        96 => pub rsvd1: [u8; 3],
         /// Attributes: bit 0 write protected.
         99 => pub nsattr: u8,
         /// NVM set.
@@ -96,7 +100,9 @@ wire! {
         120 => pub eui64: [u8; 8],
         /// LBA formats.
         128 => pub lbaf: [Lbaf; 64],
-        384 => rsvd2: [u8; 3712],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        384 => pub rsvd2: [u8; 3712],
     }
 }
 
@@ -194,14 +200,18 @@ wire! {
         4 => pub anagrpid: U32,
         /// Attributes: bit 0 write protected.
         8 => pub nsattr: u8,
-        9 => rsvd0: u8,
+        /// Reserved, zero.
+        #[doc(hidden)]
+        9 => pub rsvd0: u8,
         /// NVM set.
         10 => pub nvmsetid: U16,
         /// Endurance group.
         12 => pub endgid: U16,
         /// Status: bit 0 ready.
         14 => pub nstat: u8,
-        15 => rsvd1: [u8; 4081],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        15 => pub rsvd1: [u8; 4081],
     }
 }
 
@@ -213,7 +223,9 @@ wire! {
         0 => pub lbstm: U64,
         /// Protection information capabilities.
         8 => pub pic: u8,
-        9 => rsvd0: [u8; 3],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        9 => pub rsvd0: [u8; 3],
         /// Extended LBA formats.
         12 => pub elbaf: [U32; 64],
         /// Preferred deallocate granularity, large.
@@ -226,7 +238,9 @@ wire! {
         280 => pub nors: U32,
         /// Preferred deallocate alignment, large.
         284 => pub npdal: U32,
-        288 => rsvd1: [u8; 3808],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        288 => pub rsvd1: [u8; 3808],
     }
 }
 
@@ -246,7 +260,9 @@ wire! {
         4 => pub dmrsl: U32,
         /// Dataset Management blocks in all; 0 no limit.
         8 => pub dmsl: U64,
-        16 => rsvd: [u8; 4080],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        16 => pub rsvd: [u8; 4080],
     }
 }
 

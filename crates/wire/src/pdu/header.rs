@@ -202,7 +202,9 @@ wire! {
         11 => pub dgst: u8,
         /// R2Ts that may be outstanding per command, 0's based.
         12 => pub maxr2t: U32,
-        16 => rsvd: [u8; 112],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        16 => pub rsvd: [u8; 112],
     }
 }
 
@@ -262,7 +264,9 @@ wire! {
         11 => pub dgst: u8,
         /// Most data bytes in one H2CData PDU; at least 4096, a multiple of 4.
         12 => pub maxh2cdata: U32,
-        16 => rsvd: [u8; 112],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        16 => pub rsvd: [u8; 112],
     }
 }
 
@@ -395,7 +399,9 @@ wire! {
         12 => pub datao: U32,
         /// Bytes of data in this PDU.
         16 => pub datal: U32,
-        20 => rsvd: [u8; 4],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        20 => pub rsvd: [u8; 4],
     }
 }
 
@@ -434,12 +440,16 @@ wire! {
         0 => pub ch: CommonHeader,
         /// Command identifier of the command.
         8 => pub cccid: U16,
-        10 => rsvd0: [u8; 2],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        10 => pub rsvd0: [u8; 2],
         /// Offset in the data of the command.
         12 => pub datao: U32,
         /// Bytes of data in this PDU.
         16 => pub datal: U32,
-        20 => rsvd1: [u8; 4],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        20 => pub rsvd1: [u8; 4],
     }
 }
 
@@ -479,7 +489,9 @@ wire! {
         12 => pub r2to: U32,
         /// Bytes asked for.
         16 => pub r2tl: U32,
-        20 => rsvd: [u8; 4],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        20 => pub rsvd: [u8; 4],
     }
 }
 

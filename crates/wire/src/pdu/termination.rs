@@ -96,7 +96,9 @@ wire! {
         8 => pub fes: U16,
         /// Fatal error information.
         10 => pub fei: U32,
-        14 => rsvd: [u8; 10],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        14 => pub rsvd: [u8; 10],
     }
 }
 
