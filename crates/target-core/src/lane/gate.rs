@@ -1,0 +1,350 @@
+//! The gate in front of the media.
+//!
+//! A command is executed only if its life may still execute *at that moment*, whoever delivered it and however long it
+//! stalled: this one check is what makes a fence true. The scripted stalls sit here too, before the check, because that
+//! is where a real array stalls: behind the queue, inside the device, out of reach of the connection.
+
+use super::{Lane, LaneOutput, MediaOp, Why};
+use crate::{
+    BlockRange, By, ConnId, Event, Ghost, Life, LifeId, MediaId, MediaKind, MediaResult, NamespaceKey, PortId,
+    ToControl, Work,
+};
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+use interlock_base::{Instant, Key, Span};
+use interlock_wire::status::Status;
+
+/// Most cancelled stalled commands that are remembered until they try to execute; the oldest is forgotten first.
+pub(super) const TOMBSTONES_MAX: usize = 16_384;
+
+/// What a command asks for, without its data.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Task {
+    pub(super) nsid: u32,
+    pub(super) work: Work,
+}
+
+/// A command behind its queue: its data is there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Inside {
+    pub(super) life: LifeId,
+    /// Who waits for the answer; nobody once the connection is gone.
+    pub(super) owner: Option<(ConnId, u16)>,
+    pub(super) task: Task,
+    pub(super) span: Option<Span>,
+}
+
+/// Until when a command stalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Until {
+    /// Until somebody says so.
+    Released,
+    /// Its timer.
+    Timer,
+}
+
+/// A stalled command.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Stalled {
+    pub(super) inside: Inside,
+    pub(super) until: Until,
+}
+
+/// A stalled command that was cancelled, and that will still try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tombstone {
+    ghost: Ghost,
+    by: By,
+    until: Until,
+}
+
+/// A command that a namespace works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Job {
+    life: LifeId,
+    pub(super) owner: Option<(ConnId, u16)>,
+    span: Option<Span>,
+    /// The span is what the host gets.
+    read: bool,
+}
+
+/// Whether a life may execute, as this lane knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Permit {
+    /// Its commands execute, those without a connection too.
+    Open,
+    /// Nothing executes any more; waiting for the last media operation.
+    Quiescing {
+        /// What ended it.
+        by: By,
+        /// Stalled commands that were cancelled.
+        cancelled: u32,
+    },
+}
+
+/// What is known of the traffic of a life since `Control` asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Traffic {
+    /// Nobody asks.
+    Unwatched,
+    /// None yet.
+    Silent,
+    /// Some, and it was reported.
+    Reported,
+    /// Some, it was reported, and there was more.
+    More,
+}
+
+/// What a lane knows of a life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LaneLife {
+    pub(super) life: Life,
+    pub(super) permit: Permit,
+    pub(super) conns: BTreeSet<ConnId>,
+    pub(super) traffic: Traffic,
+    /// Media operations that have not completed.
+    outstanding: u32,
+    /// Stalled media-changing commands.
+    held: u32,
+}
+
+impl LaneLife {
+    pub(super) fn new(life: Life, traffic: bool) -> Self {
+        let traffic = if traffic { Traffic::Silent } else { Traffic::Unwatched };
+        Self { life, permit: Permit::Open, conns: BTreeSet::new(), traffic, outstanding: 0, held: 0 }
+    }
+}
+
+impl Lane {
+    /// A command with all its data arrives at the gate.
+    pub(super) fn arrive(&mut self, now: Instant, port: PortId, inside: Inside) {
+        let faults = self.faults.get(&port).copied().unwrap_or_default();
+        if faults.drop {
+            // The slot stays occupied, as it would if the command were lost: only the connection's end frees it.
+            self.free(inside.span);
+        } else if faults.hold && inside.task.work.changes_media() {
+            self.stall(inside, Until::Released);
+        } else if faults.delay_ms > 0 {
+            let order = self.stall(inside, Until::Timer);
+            self.timers.set(Why::Delay(order), now + Duration::from_millis(faults.delay_ms.into()));
+        } else {
+            self.execute(inside);
+        }
+    }
+
+    fn stall(&mut self, inside: Inside, until: Until) -> u64 {
+        let order = self.next_order;
+        self.next_order += 1;
+        let (life, changes) = (inside.life, inside.task.work.changes_media());
+        self.stalled.insert(order, Stalled { inside, until });
+        if changes {
+            self.count_held(life, 1);
+        }
+        order
+    }
+
+    fn count_held(&mut self, id: LifeId, change: i32) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.held = life.held.saturating_add_signed(change);
+            let count = life.held;
+            self.out(LaneOutput::ToControl(ToControl::Held { life: id, count }));
+        }
+    }
+
+    /// The check, and nothing executes around it.
+    fn execute(&mut self, inside: Inside) {
+        let Inside { life, owner, task: Task { nsid, work }, span } = inside;
+        let Some(known) = self.lives.get_mut(&life).filter(|known| known.permit == Permit::Open) else {
+            // Quiescing cancels what stalls and cuts the queues, so nothing should come here; refuse if it does.
+            self.free(span);
+            if let Some((conn, slot)) = owner {
+                self.answer(conn, slot, Status::ABORT_REQUESTED, None);
+            }
+            return;
+        };
+        known.outstanding += 1;
+        let namespace = NamespaceKey { subsystem: known.life.subsystem, nsid };
+        let ghost = ghost_of(known.life, namespace, &work).filter(|_| owner.is_none());
+        let read = matches!(work, Work::Read(_));
+        let job = Job { life, owner, span, read };
+        let id = MediaId(self.jobs.insert(job).to_u64());
+        if let Some(ghost) = ghost {
+            self.out(LaneOutput::Event(Event::GhostExecuted(ghost)));
+        }
+        self.out(LaneOutput::Media(MediaOp { id, namespace, kind: media(work, span) }));
+    }
+
+    /// The namespace is done with an operation. Every [`LaneOutput::Media`] is answered exactly once.
+    pub fn handle_media_done(&mut self, id: MediaId, result: MediaResult) {
+        let Some(job) = self.jobs.remove(Key::from_u64(id.0)) else { return };
+        match job.owner {
+            Some((conn, slot)) => {
+                let status = status(result);
+                if job.read && status.is_success() {
+                    self.answer(conn, slot, status, job.span);
+                } else {
+                    self.free(job.span);
+                    self.answer(conn, slot, status, None);
+                }
+            }
+            None => self.free(job.span),
+        }
+        if let Some(life) = self.lives.get_mut(&job.life) {
+            life.outstanding -= 1;
+        }
+        self.finish_quiescing(job.life);
+    }
+
+    /// The connection `conn` is gone: what it had inside has no owner any more, and stalled changes become ghosts.
+    pub(super) fn orphan(&mut self, conn: ConnId) {
+        for (_, job) in self.jobs.iter_mut() {
+            job.owner = job.owner.filter(|(owner, _)| *owner != conn);
+        }
+        let mine = |stalled: &Stalled| stalled.inside.owner.is_some_and(|(owner, _)| owner == conn);
+        let orders: alloc::vec::Vec<u64> =
+            self.stalled.iter().filter(|(_, stalled)| mine(stalled)).map(|(order, _)| *order).collect();
+        for order in orders {
+            let Some(stalled) = self.stalled.get_mut(&order) else { continue };
+            stalled.inside.owner = None;
+            match self.ghost(order) {
+                Some(ghost) => self.out(LaneOutput::Event(Event::GhostArmed(ghost))),
+                None => {
+                    // Nobody wants the answer and nothing would change.
+                    self.timers.stop(Why::Delay(order));
+                    if let Some(stalled) = self.stalled.remove(&order) {
+                        self.free(stalled.inside.span);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ghost(&self, order: u64) -> Option<Ghost> {
+        let inside = &self.stalled.get(&order)?.inside;
+        let life = self.lives.get(&inside.life)?.life;
+        ghost_of(life, NamespaceKey { subsystem: life.subsystem, nsid: inside.task.nsid }, &inside.task.work)
+    }
+
+    /// `Control` wants the life quiesced.
+    pub(super) fn quiesce(&mut self, id: LifeId, by: By) {
+        let orders: alloc::vec::Vec<u64> =
+            self.stalled.iter().filter(|(_, stalled)| stalled.inside.life == id).map(|(order, _)| *order).collect();
+        let mut cancelled = 0;
+        for order in orders {
+            let ghost = self.ghost(order);
+            let Some(stalled) = self.stalled.remove(&order) else { continue };
+            self.free(stalled.inside.span);
+            if let Some(ghost) = ghost {
+                cancelled += 1;
+                if self.tombstones.len() == TOMBSTONES_MAX {
+                    self.tombstones.pop_first();
+                }
+                self.tombstones.insert(order, Tombstone { ghost, by, until: stalled.until });
+            } else {
+                self.timers.stop(Why::Delay(order));
+            }
+        }
+        match self.lives.get_mut(&id) {
+            Some(life) => {
+                life.permit = Permit::Quiescing { by, cancelled };
+                life.held = 0;
+                self.finish_quiescing(id);
+            }
+            // This lane never had a queue of it.
+            None => self.out(LaneOutput::ToControl(ToControl::Quiesced { life: id, cancelled: 0 })),
+        }
+    }
+
+    /// Reports the life as quiesced if its last media operation is over.
+    fn finish_quiescing(&mut self, id: LifeId) {
+        let Some(life) = self.lives.get(&id) else { return };
+        if let Permit::Quiescing { cancelled, .. } = life.permit
+            && life.outstanding == 0
+        {
+            self.lives.remove(&id);
+            self.out(LaneOutput::ToControl(ToControl::Quiesced { life: id, cancelled }));
+        }
+    }
+
+    /// What stalls until somebody says so is delivered now, in the order in which it came; cancelled commands try too.
+    pub(super) fn release(&mut self) {
+        for faults in self.faults.values_mut() {
+            faults.hold = false;
+        }
+        let mut orders: BTreeSet<u64> =
+            self.stalled.iter().filter(|(_, s)| s.until == Until::Released).map(|(order, _)| *order).collect();
+        orders.extend(self.tombstones.iter().filter(|(_, t)| t.until == Until::Released).map(|(order, _)| *order));
+        for order in orders {
+            self.deliver(order);
+        }
+    }
+
+    /// A stalled command goes on: it is executed, or its life was quiesced and it is refused.
+    pub(super) fn deliver(&mut self, order: u64) {
+        if let Some(Tombstone { ghost, by, .. }) = self.tombstones.remove(&order) {
+            self.out(LaneOutput::Event(Event::GhostRefused { ghost, by }));
+        }
+        if let Some(stalled) = self.stalled.remove(&order) {
+            if stalled.inside.task.work.changes_media() {
+                self.count_held(stalled.inside.life, -1);
+            }
+            self.execute(stalled.inside);
+        }
+    }
+
+    /// A command came in on a queue of this life.
+    pub(super) fn heard(&mut self, id: LifeId) {
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        match life.traffic {
+            Traffic::Silent => {
+                life.traffic = Traffic::Reported;
+                self.out(LaneOutput::ToControl(ToControl::Traffic { life: id }));
+            }
+            Traffic::Reported => life.traffic = Traffic::More,
+            Traffic::Unwatched | Traffic::More => {}
+        }
+    }
+
+    /// `Control` wants to hear of the next traffic. What came between its report and its wish counts.
+    pub(super) fn listen(&mut self, id: LifeId) {
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        match life.traffic {
+            Traffic::More => {
+                life.traffic = Traffic::Reported;
+                self.out(LaneOutput::ToControl(ToControl::Traffic { life: id }));
+            }
+            Traffic::Reported => life.traffic = Traffic::Silent,
+            Traffic::Unwatched | Traffic::Silent => {}
+        }
+    }
+}
+
+fn ghost_of(life: Life, namespace: NamespaceKey, work: &Work) -> Option<Ghost> {
+    let change = work.change()?;
+    let BlockRange { slba, blocks } = work.ranges().next()?;
+    Some(Ghost { life, namespace, change, slba, blocks })
+}
+
+fn media(work: Work, span: Option<Span>) -> MediaKind {
+    let buffer = || span.expect("a command that moves data comes to the gate with its buffer");
+    match work {
+        Work::Read(range) => MediaKind::Read { slba: range.slba, into: buffer() },
+        Work::Compare(range) => MediaKind::Compare { slba: range.slba, with: buffer() },
+        Work::Write { range, fua } => MediaKind::Write { slba: range.slba, from: buffer(), fua },
+        Work::Zero { range, deallocate, fua } => MediaKind::Zero { range, deallocate, fua },
+        Work::Deallocate(ranges) => MediaKind::Deallocate { ranges },
+        Work::Flush => MediaKind::Flush,
+    }
+}
+
+/// What the host is told about the end of a media operation.
+const fn status(result: MediaResult) -> Status {
+    match result {
+        MediaResult::Done => Status::SUCCESS,
+        MediaResult::Different => Status::COMPARE_FAILURE.with_dnr(),
+        MediaResult::ReadFailed => Status::UNRECOVERED_READ,
+        MediaResult::WriteFailed => Status::WRITE_FAULT,
+        MediaResult::NoSpace => Status::CAPACITY_EXCEEDED.with_dnr(),
+        MediaResult::Gone => Status::INVALID_NAMESPACE.with_dnr(),
+    }
+}

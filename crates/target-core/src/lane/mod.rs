@@ -1,0 +1,739 @@
+//! The queue pairs of one reactor, and the gate in front of the media.
+//!
+//! A lane moves I/O commands between its connections and the namespaces without asking anybody; everything that
+//! *decides* - who may connect, what a controller is, when a life is over - is `Control`'s, and the lane only obeys it.
+//!
+//! # How a driver runs a lane
+//! 1. `handle_accepted` for each connection. Received bytes go to `handle_bytes`, exactly as for
+//!    [`interlock_proto::target::Queue`]; on its error send what `poll_send` still yields, close, `handle_closed`.
+//! 2. After every `handle_*` call: drain `poll_output`, then arm a timer for `next_deadline`.
+//! 3. Every `NeedBuffer` and every `Media` is answered exactly once, also after the connection is gone: buffers come
+//!    back with `FreeBuffer`, and a life stays known until its last media operation is over.
+//! 4. Before reading, writing or accepting: `is_muted`, `is_port_muted`.
+
+mod conn;
+mod gate;
+mod nvm;
+
+use crate::config::{ADMIN_DATA_MAX, HANDSHAKE_WITHIN, Limits};
+use crate::message::{Role, ToControl, ToLane};
+use crate::namespace::Namespaces;
+use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId, Work};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use conn::{Conn, Slot, Stage};
+use core::net::SocketAddr;
+use gate::{Inside, Job, LaneLife, Permit, Stalled, Task, Tombstone};
+use interlock_base::{BufId, Deadline, Instant, Slab, Span, Timers};
+use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig, Transfer};
+use interlock_proto::{SendList, Sink, Source, Taken};
+use interlock_wire::fabrics::FCTYPE_CONNECT;
+use interlock_wire::pdu::Fatal;
+use interlock_wire::sqe::Sqe;
+use interlock_wire::status::Status;
+use nvm::Parsed;
+
+/// What a lane waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// When to give up on a connection that has not completed its Connect.
+    Handshake(ConnId),
+    /// When to let a command go on that a script delays; the number counts stalled commands.
+    Delay(u64),
+}
+
+/// An operation on a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MediaOp {
+    /// Names it in the answer.
+    pub id: MediaId,
+    /// Which namespace.
+    pub namespace: NamespaceKey,
+    /// What to do.
+    pub kind: MediaKind,
+}
+
+/// What a lane wants from its driver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LaneOutput {
+    /// Carry this to `Control`, in order.
+    ToControl(ToControl),
+    /// A buffer for the data of a command. Answer once with `handle_buffer`, now or later.
+    NeedBuffer {
+        /// The connection.
+        conn: ConnId,
+        /// The command.
+        slot: u16,
+        /// Bytes, at most `Limits::max_transfer`.
+        len: u32,
+    },
+    /// A buffer is not used any more.
+    FreeBuffer(BufId),
+    /// Do this on a namespace and answer once with `handle_media_done`.
+    Media(MediaOp),
+    /// End the connection orderly; the lane has forgotten it.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Reset the connection; the lane has forgotten it.
+    Abort {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The connection is over but its port is mute: keep the socket, read and write nothing, until `Abort`.
+    Park {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The connection has something to send.
+    SendReady {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The connection takes bytes again: offer what it had left.
+    ReadReady {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// The scripted faults of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct PortFaults {
+    hold: bool,
+    drop: bool,
+    mute: bool,
+    delay_ms: u32,
+}
+
+/// How a connection ends, for the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum End {
+    Close,
+    Abort,
+    /// The driver closed it already.
+    Closed,
+}
+
+/// The queue pairs of one reactor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    id: LaneId,
+    limits: Limits,
+    conns: BTreeMap<ConnId, Conn>,
+    parked: BTreeMap<ConnId, PortId>,
+    lives: BTreeMap<LifeId, LaneLife>,
+    namespaces: BTreeMap<SubsystemId, Arc<Namespaces>>,
+    faults: BTreeMap<PortId, PortFaults>,
+    jobs: Slab<Job>,
+    /// By the order in which they came.
+    stalled: BTreeMap<u64, Stalled>,
+    tombstones: BTreeMap<u64, Tombstone>,
+    next_order: u64,
+    /// Bytes in buffers that were asked for and not given back.
+    buffered: u64,
+    /// Commands that wait until `buffered` falls.
+    thirsty: VecDeque<(ConnId, u16)>,
+    timers: Timers<Why>,
+    outputs: VecDeque<LaneOutput>,
+}
+
+impl Lane {
+    /// A lane without connections.
+    #[must_use]
+    pub fn new(id: LaneId, limits: Limits) -> Self {
+        Self {
+            id,
+            limits,
+            conns: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            jobs: Slab::new(),
+            stalled: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            next_order: 0,
+            buffered: 0,
+            thirsty: VecDeque::new(),
+            timers: Timers::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> LaneId {
+        self.id
+    }
+
+    /// How many connections it has, parked ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len() + self.parked.len()
+    }
+
+    /// True if nothing is to be read from or written to the connection: its port is scripted to be mute.
+    #[must_use]
+    pub fn is_muted(&self, conn: ConnId) -> bool {
+        self.parked.contains_key(&conn) || self.conns.get(&conn).is_some_and(|conn| self.is_port_muted(conn.port))
+    }
+
+    /// True if nothing is to be accepted on the port.
+    #[must_use]
+    pub fn is_port_muted(&self, port: PortId) -> bool {
+        self.faults.get(&port).is_some_and(|faults| faults.mute)
+    }
+
+    /// True if the connection takes no more bytes until `ReadReady`.
+    #[must_use]
+    pub fn is_blocked(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_some_and(|conn| conn.queue.is_blocked())
+    }
+
+    /// What to do next. Drained after every call.
+    pub fn poll_output(&mut self) -> Option<LaneOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// The next wait to end.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline<Why>> {
+        self.timers.next()
+    }
+
+    /// All waits, the earliest first.
+    pub fn waits(&self) -> impl Iterator<Item = Deadline<Why>> + '_ {
+        self.timers.iter()
+    }
+
+    /// A connection was accepted on `port`; `local` is this end of it.
+    pub fn handle_accepted(&mut self, now: Instant, conn: ConnId, port: PortId, local: SocketAddr) {
+        if self.connections() >= self.limits.connections as usize {
+            self.out(LaneOutput::Abort { conn });
+            return;
+        }
+        let queue = Queue::new(QueueConfig {
+            hdgst_allowed: self.limits.hdgst,
+            ddgst_allowed: self.limits.ddgst,
+            maxh2cdata: self.limits.max_h2c_data,
+            in_capsule_max: self.limits.in_capsule,
+            max_transfer: self.limits.max_transfer,
+            slots: self.limits.queue_depth,
+        });
+        self.conns.insert(conn, Conn::new(queue, port, local));
+        self.timers.set(Why::Handshake(conn), now + HANDSHAKE_WITHIN);
+        self.out(LaneOutput::Event(Event::Accepted { conn, port }));
+        self.after(conn);
+    }
+
+    /// Bytes came in. See [`Queue::handle_bytes`].
+    ///
+    /// # Errors
+    /// The peer broke the protocol: the association is over. Send what `poll_send` yields, close, `handle_closed`.
+    pub fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Result<Taken, Fatal> {
+        let nothing = Taken { used: 0, place: None };
+        if self.is_muted(conn) {
+            return Ok(nothing);
+        }
+        let Some(known) = self.conns.get_mut(&conn).filter(|known| known.stage != Stage::Over) else {
+            return Ok(Taken { used: bytes.len(), place: None });
+        };
+        let result = known.queue.handle_bytes(bytes);
+        self.drain(now, conn);
+        if result.is_err() {
+            self.condemn(conn);
+        }
+        self.after(conn);
+        result
+    }
+
+    /// So many bytes were put where `Place` or `direct` said. See [`Queue::handle_placed`].
+    pub fn handle_placed(&mut self, now: Instant, conn: ConnId, len: u32, digest: u32) {
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.queue.handle_placed(len, digest);
+            self.drain(now, conn);
+            self.after(conn);
+        }
+    }
+
+    /// Where the next bytes of the stream can be received directly. See [`Queue::direct`].
+    #[must_use]
+    pub fn direct(&self, conn: ConnId, min: u32) -> Option<Span> {
+        if self.is_muted(conn) {
+            return None;
+        }
+        self.conns.get(&conn)?.queue.direct(min)
+    }
+
+    /// What to continue the digest of directly received bytes with. See [`Queue::direct_digest`].
+    #[must_use]
+    pub fn direct_digest(&self, conn: ConnId) -> Option<u32> {
+        self.conns.get(&conn)?.queue.direct_digest()
+    }
+
+    /// Appends what is to be sent on the connection. Nothing while its port is mute.
+    pub fn poll_send(&mut self, conn: ConnId, list: &mut SendList) {
+        if self.is_muted(conn) {
+            return;
+        }
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.announced = false;
+            known.queue.poll_send(list);
+        }
+    }
+
+    /// The kernel took that many more bytes of what `poll_send` gave.
+    pub fn handle_given(&mut self, now: Instant, conn: ConnId, bytes: u64) {
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.queue.handle_given(bytes);
+            self.drain(now, conn);
+            self.after(conn);
+        }
+    }
+
+    /// The peer closed or reset the connection, or it broke.
+    pub fn handle_closed(&mut self, conn: ConnId) {
+        self.parked.remove(&conn);
+        self.end(conn, End::Closed, Loss::Closed, true);
+    }
+
+    /// The buffer that `NeedBuffer` asked for; exactly as long.
+    pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
+        let Some(known) = self.conns.get_mut(&conn) else { return self.free(Some(span)) };
+        match known.take(slot) {
+            Slot::Unbuffered(task, _) if matches!(task.work, Work::Read(_)) => {
+                known.set(slot, Slot::Inside);
+                self.pass(now, conn, slot, task, Some(span));
+            }
+            Slot::Unbuffered(task, _) => {
+                known.set(slot, Slot::Filling(task, span));
+                known.queue.receive(slot, Sink::Span(span));
+                self.drain(now, conn);
+                self.out(LaneOutput::ReadReady { conn });
+            }
+            other => {
+                known.set(slot, other);
+                self.free(Some(span));
+            }
+        }
+        self.after(conn);
+    }
+
+    /// A message of `Control`.
+    pub fn handle_control(&mut self, now: Instant, message: ToLane) {
+        match message {
+            ToLane::Namespaces { subsystem, namespaces } => {
+                self.namespaces.insert(subsystem, namespaces);
+            }
+            ToLane::Admit { conn, slot, role, sqsize, sq_flow_control, dw0 } => {
+                self.admit(conn, slot, role, sqsize, sq_flow_control, dw0);
+            }
+            ToLane::Answer { conn, slot, status, dw0, dw1, data } => {
+                if let Some(known) = self.conns.get_mut(&conn)
+                    && matches!(known.take(slot), Slot::Asked)
+                {
+                    if known.stage == Stage::Connecting {
+                        known.stage = Stage::New;
+                    }
+                    known.set(slot, Slot::Answering(None));
+                    let data = if data.is_empty() { Source::None } else { Source::Bytes(data) };
+                    known.queue.respond(slot, status, dw0, dw1, data);
+                    self.drain(now, conn);
+                }
+                self.after(conn);
+            }
+            ToLane::End { conn, why } => self.end(conn, End::Abort, why, false),
+            ToLane::Cut { life, why } => {
+                let conns: Vec<ConnId> =
+                    self.lives.get(&life).map(|life| life.conns.iter().copied().collect()).unwrap_or_default();
+                let how = if why == Loss::Reset { End::Close } else { End::Abort };
+                for conn in conns {
+                    self.end(conn, how, why, false);
+                }
+            }
+            ToLane::Quiesce { life, by } => self.quiesce(life, by),
+            ToLane::Listen { life } => self.listen(life),
+            ToLane::Fault(fault) => self.script(fault),
+        }
+    }
+
+    /// The clock moved on.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(why) = self.timers.expired(now) {
+            match why {
+                Why::Handshake(conn) => self.end(conn, End::Abort, Loss::Handshake, true),
+                Why::Delay(order) => self.deliver(order),
+            }
+        }
+    }
+
+    fn out(&mut self, output: LaneOutput) {
+        self.outputs.push_back(output);
+    }
+
+    /// Says once that there is something to send.
+    fn after(&mut self, conn: ConnId) {
+        if let Some(known) = self.conns.get_mut(&conn)
+            && !known.announced
+            && known.queue.wants_send()
+        {
+            known.announced = true;
+            self.out(LaneOutput::SendReady { conn });
+        }
+    }
+
+    fn drain(&mut self, now: Instant, conn: ConnId) {
+        while let Some(event) = self.conns.get_mut(&conn).and_then(|known| known.queue.poll_event()) {
+            match event {
+                QueueEvent::Ready { .. } => {}
+                QueueEvent::Command { slot, sqe, transfer } => self.command(now, conn, slot, sqe, transfer),
+                QueueEvent::Arrived { slot, data, digest_ok } => self.arrived(now, conn, slot, data, digest_ok),
+                QueueEvent::Sent { slot } => {
+                    let state = self.conns.get_mut(&conn).map(|known| known.take(slot));
+                    if let Some(Slot::Answering(span)) = state {
+                        self.free(span);
+                    }
+                }
+                QueueEvent::TermReq { .. } => self.end(conn, End::Close, Loss::Protocol, true),
+            }
+        }
+    }
+
+    /// Refuses or completes a command. A span is what the host gets.
+    fn answer(&mut self, conn: ConnId, slot: u16, status: Status, data: Option<Span>) {
+        let Some(known) = self.conns.get_mut(&conn) else { return self.free(data) };
+        known.set(slot, Slot::Answering(data));
+        known.queue.respond(slot, status, 0, 0, data.map_or(Source::None, Source::Span));
+        self.after(conn);
+    }
+
+    fn command(&mut self, now: Instant, conn: ConnId, slot: u16, sqe: Sqe, transfer: Transfer) {
+        let Some(stage) = self.conns.get(&conn).map(|known| known.stage) else { return };
+        let connect = sqe.is_fabrics() && sqe.fctype() == FCTYPE_CONNECT;
+        let outcome = match stage {
+            Stage::Over => return,
+            Stage::New if connect => match transfer {
+                Transfer::FromHost { len: 1024, .. } => {
+                    self.set(conn, slot, Slot::Collecting(sqe));
+                    self.receive(conn, slot, Sink::Bytes(1024));
+                    Ok(())
+                }
+                _ => Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr()),
+            },
+            Stage::New | Stage::Connecting => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
+            Stage::Admin | Stage::Io(_) if connect => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
+            Stage::Admin => self.admin(conn, slot, sqe, transfer),
+            Stage::Io(life) => {
+                self.heard(life);
+                self.io(now, conn, slot, life, &sqe, transfer)
+            }
+        };
+        if let Err(status) = outcome {
+            self.answer(conn, slot, status, None);
+        }
+    }
+
+    fn admin(&mut self, conn: ConnId, slot: u16, sqe: Sqe, transfer: Transfer) -> Result<(), Status> {
+        let room = match transfer {
+            Transfer::FromHost { len, .. } if len > ADMIN_DATA_MAX => return Err(Status::INVALID_FIELD.with_dnr()),
+            Transfer::FromHost { len, .. } => {
+                self.set(conn, slot, Slot::Collecting(sqe));
+                self.receive(conn, slot, Sink::Bytes(len));
+                return Ok(());
+            }
+            Transfer::ToHost { len } => len,
+            Transfer::None => 0,
+        };
+        self.set(conn, slot, Slot::Asked);
+        self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room }));
+        Ok(())
+    }
+
+    fn io(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        slot: u16,
+        life: LifeId,
+        sqe: &Sqe,
+        transfer: Transfer,
+    ) -> Result<(), Status> {
+        if sqe.is_fabrics() {
+            // Authentication and deletion of single queues are not offered.
+            return Err(Status::INVALID_OPCODE.with_dnr());
+        }
+        let nsid = sqe.nsid.get();
+        let (len, from_host) = match transfer {
+            Transfer::None => (0, false),
+            Transfer::FromHost { len, .. } => (len, true),
+            Transfer::ToHost { len } => (len, false),
+        };
+        match nvm::parse(sqe)? {
+            Parsed::Ranges { count, deallocate } => {
+                self.check(conn, life, nsid, &Work::Deallocate(Vec::new()), 0)?;
+                if !from_host || len < u32::from(count) * 16 || len > ADMIN_DATA_MAX {
+                    return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
+                }
+                let count = if deallocate { count } else { 0 };
+                self.set(conn, slot, Slot::Ranges { nsid, count });
+                self.receive(conn, slot, Sink::Bytes(len));
+            }
+            Parsed::Work(work) => {
+                let sends = matches!(work, Work::Write { .. } | Work::Compare(_));
+                self.check(conn, life, nsid, &work, len)?;
+                if work.data_blocks().is_some() && from_host != sends {
+                    return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
+                }
+                if len > self.limits.max_transfer {
+                    return Err(Status::INVALID_FIELD.with_dnr());
+                }
+                let task = Task { nsid, work };
+                if task.work.data_blocks().is_some() {
+                    self.set(conn, slot, Slot::Unbuffered(task, len));
+                    self.need(conn, slot, len);
+                } else {
+                    self.set(conn, slot, Slot::Inside);
+                    self.pass(now, conn, slot, task, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, conn: ConnId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<(), Status> {
+        let gone = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
+        let life = self.lives.get(&life).ok_or(gone)?;
+        let port = self.conns.get(&conn).ok_or(gone)?.port;
+        let namespaces = self.namespaces.get(&life.life.subsystem).ok_or(Status::INVALID_NAMESPACE)?;
+        namespaces.check(port, nsid, work, len)
+    }
+
+    fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        let (port, local) = (known.port, known.local);
+        let state = known.take(slot);
+        if !digest_ok {
+            if let Slot::Filling(_, span) = state {
+                self.free(Some(span));
+            }
+            return self.answer(conn, slot, Status::TRANSIENT_TRANSPORT_ERROR, None);
+        }
+        match state {
+            Slot::Collecting(sqe) => {
+                known.set(slot, Slot::Asked);
+                let message = if known.stage == Stage::New {
+                    known.stage = Stage::Connecting;
+                    ToControl::Connect { conn, slot, port, local, sqe, data }
+                } else {
+                    ToControl::Admin { conn, slot, sqe, data, room: 0 }
+                };
+                self.out(LaneOutput::ToControl(message));
+            }
+            Slot::Ranges { nsid, count } => {
+                let Stage::Io(life) = known.stage else { return };
+                let work = match nvm::ranges(&data, count) {
+                    Ok(ranges) if ranges.is_empty() => return self.answer(conn, slot, Status::SUCCESS, None),
+                    Ok(ranges) => Work::Deallocate(ranges),
+                    Err(status) => return self.answer(conn, slot, status, None),
+                };
+                match self.check(conn, life, nsid, &work, 0) {
+                    Err(status) => self.answer(conn, slot, status, None),
+                    Ok(()) => {
+                        self.set(conn, slot, Slot::Inside);
+                        self.pass(now, conn, slot, Task { nsid, work }, None);
+                    }
+                }
+            }
+            Slot::Filling(task, span) => {
+                known.set(slot, Slot::Inside);
+                self.pass(now, conn, slot, task, Some(span));
+            }
+            other => known.set(slot, other),
+        }
+    }
+
+    /// To the gate.
+    fn pass(&mut self, now: Instant, conn: ConnId, slot: u16, task: Task, span: Option<Span>) {
+        let Some(known) = self.conns.get(&conn) else { return self.free(span) };
+        let Stage::Io(life) = known.stage else { return self.free(span) };
+        let port = known.port;
+        self.arrive(now, port, Inside { life, owner: Some((conn, slot)), task, span });
+    }
+
+    fn set(&mut self, conn: ConnId, slot: u16, state: Slot) {
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.set(slot, state);
+        }
+    }
+
+    fn receive(&mut self, conn: ConnId, slot: u16, sink: Sink) {
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.queue.receive(slot, sink);
+        }
+    }
+
+    /// Asks for a buffer, or waits until there is room for one.
+    fn need(&mut self, conn: ConnId, slot: u16, len: u32) {
+        if self.buffered + u64::from(len) > self.limits.buffered || !self.thirsty.is_empty() {
+            self.thirsty.push_back((conn, slot));
+        } else {
+            self.buffered += u64::from(len);
+            self.out(LaneOutput::NeedBuffer { conn, slot, len });
+        }
+    }
+
+    /// Gives a buffer back, and with its room a buffer to those who wait.
+    fn free(&mut self, span: Option<Span>) {
+        let Some(span) = span else { return };
+        self.buffered = self.buffered.saturating_sub(span.len.into());
+        self.out(LaneOutput::FreeBuffer(span.buf));
+        while let Some((conn, slot)) = self.thirsty.front().copied() {
+            let waiting = self.conns.get(&conn).and_then(|known| known.slots.get(usize::from(slot)));
+            if let Some(Slot::Unbuffered(_, len)) = waiting {
+                let len = *len;
+                if self.buffered + u64::from(len) > self.limits.buffered {
+                    return;
+                }
+                self.buffered += u64::from(len);
+                self.out(LaneOutput::NeedBuffer { conn, slot, len });
+            }
+            self.thirsty.pop_front();
+        }
+    }
+
+    fn admit(&mut self, conn: ConnId, slot: u16, role: Role, sqsize: u16, sq_flow_control: bool, dw0: u32) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        if !matches!(known.take(slot), Slot::Asked) {
+            return;
+        }
+        known.queue.connected(sqsize, sq_flow_control);
+        known.set(slot, Slot::Answering(None));
+        known.queue.respond(slot, Status::SUCCESS, dw0, 0, Source::None);
+        self.timers.stop(Why::Handshake(conn));
+        match role {
+            Role::Admin => known.stage = Stage::Admin,
+            Role::Io { life, traffic } => {
+                known.stage = Stage::Io(life.id);
+                let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, traffic));
+                lane_life.conns.insert(conn);
+            }
+        }
+        self.after(conn);
+    }
+
+    /// The peer broke the protocol: the association is over, the socket lives until the termination request is sent.
+    fn condemn(&mut self, conn: ConnId) {
+        if let Some((port, told)) = self.strip(conn) {
+            self.out(LaneOutput::Event(Event::Dropped { conn, port, why: Loss::Protocol }));
+            if told {
+                self.out(LaneOutput::ToControl(ToControl::Gone { conn, why: Loss::Protocol }));
+            }
+        }
+    }
+
+    /// The connection is over. `tell` if `Control` does not know yet.
+    fn end(&mut self, conn: ConnId, how: End, why: Loss, tell: bool) {
+        let was_over = self.conns.get(&conn).is_some_and(|known| known.stage == Stage::Over);
+        let Some(port) = self.conns.get(&conn).map(|known| known.port) else { return };
+        match how {
+            End::Closed => {}
+            End::Close | End::Abort if self.is_port_muted(port) => {
+                self.parked.insert(conn, port);
+                self.out(LaneOutput::Park { conn });
+            }
+            End::Close => self.out(LaneOutput::Close { conn }),
+            End::Abort => self.out(LaneOutput::Abort { conn }),
+        }
+        let stripped = self.strip(conn);
+        self.conns.remove(&conn);
+        if let Some((port, told)) = stripped.filter(|_| !was_over) {
+            self.out(LaneOutput::Event(Event::Dropped { conn, port, why }));
+            if tell && told {
+                self.out(LaneOutput::ToControl(ToControl::Gone { conn, why }));
+            }
+        }
+    }
+
+    /// Takes everything from a connection but its socket. Answers its port and whether `Control` knows of it.
+    fn strip(&mut self, conn: ConnId) -> Option<(PortId, bool)> {
+        let known = self.conns.get_mut(&conn)?;
+        let (port, stage) = (known.port, known.stage);
+        known.stage = Stage::Over;
+        let slots = core::mem::take(&mut known.slots);
+        self.timers.stop(Why::Handshake(conn));
+        self.orphan(conn);
+        for slot in slots {
+            if let Slot::Filling(_, span) | Slot::Answering(Some(span)) = slot {
+                self.free(Some(span));
+            }
+        }
+        if let Stage::Io(life) = stage
+            && let Some(life) = self.lives.get_mut(&life)
+        {
+            life.conns.remove(&conn);
+        }
+        Some((port, !matches!(stage, Stage::New | Stage::Over)))
+    }
+
+    fn script(&mut self, fault: Fault) {
+        match fault {
+            Fault::HoldWrites { port } => self.faults.entry(port).or_default().hold = true,
+            Fault::Release => self.release(),
+            Fault::Delay { port, ms } => self.faults.entry(port).or_default().delay_ms = ms,
+            Fault::Drop { port } => self.faults.entry(port).or_default().drop = true,
+            Fault::Mute { port } => self.faults.entry(port).or_default().mute = true,
+            Fault::Unmute { port } => self.unmute(port),
+            Fault::ResetConnections { port } | Fault::ClosePort { port } => {
+                let conns: Vec<ConnId> =
+                    self.conns.iter().filter(|(_, known)| known.port == port).map(|(conn, _)| *conn).collect();
+                for conn in conns {
+                    self.end(conn, End::Abort, Loss::Script, true);
+                }
+            }
+            Fault::Clear => {
+                self.release();
+                let ports: Vec<PortId> = self.faults.keys().copied().collect();
+                for port in ports {
+                    self.unmute(port);
+                }
+                self.faults.clear();
+            }
+            // `Control`'s own.
+            Fault::OpenPort { .. }
+            | Fault::CcrRefuse(_)
+            | Fault::CcrLate { .. }
+            | Fault::CcrLoseEvent
+            | Fault::CcrStaleEntry
+            | Fault::SlowDrain { .. }
+            | Fault::RdyBeforeDrained => {}
+        }
+    }
+
+    fn unmute(&mut self, port: PortId) {
+        if !self.is_port_muted(port) {
+            return;
+        }
+        self.faults.entry(port).or_default().mute = false;
+        let parked: Vec<ConnId> = self.parked.iter().filter(|(_, at)| **at == port).map(|(conn, _)| *conn).collect();
+        for conn in parked {
+            self.parked.remove(&conn);
+            self.out(LaneOutput::Abort { conn });
+        }
+        let conns: Vec<ConnId> =
+            self.conns.iter().filter(|(_, known)| known.port == port).map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.out(LaneOutput::ReadReady { conn });
+            self.out(LaneOutput::SendReady { conn });
+        }
+    }
+
+    /// Lives that this lane knows, and whether each may still execute: for tests and for `status`.
+    pub fn lives(&self) -> impl Iterator<Item = (LifeId, bool)> + '_ {
+        self.lives.iter().map(|(id, life)| (*id, life.permit == Permit::Open))
+    }
+}

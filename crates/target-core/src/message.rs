@@ -1,0 +1,157 @@
+//! What `Control` and its lanes say to each other.
+//!
+//! A driver carries these in order per pair and after any delay; the simulator carries the same types. A lane that was
+//! not reached yet is a case of the protocol, not an accident: nothing is reported as fenced before every lane has
+//! answered [`ToControl::Quiesced`].
+
+use crate::namespace::Namespaces;
+use crate::{By, ConnId, Fault, Life, LifeId, Loss, PortId, SubsystemId};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use interlock_wire::sqe::Sqe;
+use interlock_wire::status::Status;
+
+/// From a lane to `Control`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ToControl {
+    /// A connection sent its Connect. Answered by `Admit` or `Answer`.
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// Names the command on it.
+        slot: u16,
+        /// Where it came in.
+        port: PortId,
+        /// The target's end of it.
+        local: SocketAddr,
+        /// The command.
+        sqe: Sqe,
+        /// Its data.
+        data: Vec<u8>,
+    },
+    /// A command on an admin queue. Answered by `Answer`; Asynchronous Event Requests late or never.
+    Admin {
+        /// The connection.
+        conn: ConnId,
+        /// Names the command on it.
+        slot: u16,
+        /// The command.
+        sqe: Sqe,
+        /// What the host sent with it.
+        data: Vec<u8>,
+        /// How many bytes the host wants.
+        room: u32,
+    },
+    /// A connection that had sent a Connect is over.
+    Gone {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        why: Loss,
+    },
+    /// A command came in on an I/O queue of this life, the first since the last `Listen`.
+    Traffic {
+        /// The life.
+        life: LifeId,
+    },
+    /// So many media-changing commands of this life now stall on this lane.
+    Held {
+        /// The life.
+        life: LifeId,
+        /// How many.
+        count: u32,
+    },
+    /// On this lane nothing of this life can change media any more: what stalled is cancelled, what was given to a
+    /// namespace has completed.
+    Quiesced {
+        /// The life.
+        life: LifeId,
+        /// Stalled media-changing commands that were cancelled.
+        cancelled: u32,
+    },
+}
+
+/// What a connection becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The admin queue of a controller.
+    Admin,
+    /// An I/O queue of a life.
+    Io {
+        /// The life.
+        life: Life,
+        /// Report its traffic: it keeps the controller alive.
+        traffic: bool,
+    },
+}
+
+/// From `Control` to a lane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ToLane {
+    /// The namespaces of a subsystem are now these.
+    Namespaces {
+        /// Which subsystem.
+        subsystem: SubsystemId,
+        /// All of them.
+        namespaces: Arc<Namespaces>,
+    },
+    /// The Connect in `slot` succeeds.
+    Admit {
+        /// The connection.
+        conn: ConnId,
+        /// The command.
+        slot: u16,
+        /// What the connection becomes.
+        role: Role,
+        /// Size of the submission queue, 0's based.
+        sqsize: u16,
+        /// Whether SQHD is maintained.
+        sq_flow_control: bool,
+        /// DW0 of the answer.
+        dw0: u32,
+    },
+    /// The answer to a command.
+    Answer {
+        /// The connection.
+        conn: ConnId,
+        /// The command.
+        slot: u16,
+        /// Its status.
+        status: Status,
+        /// DW0.
+        dw0: u32,
+        /// DW1.
+        dw1: u32,
+        /// What the host gets: as much as it wanted, or nothing.
+        data: Vec<u8>,
+    },
+    /// The connection is over: abort it.
+    End {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        why: Loss,
+    },
+    /// The I/O connections of this life are over. What it holds inside may still execute.
+    Cut {
+        /// The life.
+        life: LifeId,
+        /// Why.
+        why: Loss,
+    },
+    /// From now on refuse to execute anything of this life; answer `Quiesced` when its last media operation is over.
+    Quiesce {
+        /// The life.
+        life: LifeId,
+        /// What ends it.
+        by: By,
+    },
+    /// Report the next command of this life.
+    Listen {
+        /// The life.
+        life: LifeId,
+    },
+    /// A scripted fault that is a lane's business.
+    Fault(Fault),
+}
