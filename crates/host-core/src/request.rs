@@ -102,8 +102,12 @@ pub enum Refused {
     NoPath,
     /// Larger than what one command may carry on any path; split it.
     TooLarge,
+    /// The buffer of a read has other holders: it must have one writer.
+    SharedBuffer,
     /// The host is shutting down.
     ShuttingDown,
+    /// Its caller went away before it was sent.
+    Abandoned,
 }
 
 /// What a namespace looks like. Paths of one head must agree on it.

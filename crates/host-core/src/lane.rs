@@ -1,0 +1,355 @@
+//! One reactor's share of the data plane.
+//!
+//! A retry that is decided in the wrong place is how data dies: a timeout handler here, a reconnect there, each with
+//! its own idea of what may be sent again. A [`Lane`] has one choke point, [`classify`], and everything that happens to
+//! a command without a good answer is a row of its table. What surrounds it is bookkeeping, cut by subject:
+//!
+//! - `connect`: from `OpenQueue` to a usable queue pair, and its loss;
+//! - `data`: requests become commands, commands become answers; the requeue list;
+//! - `heads`: which path is chosen;
+//! - `loss`: condemn, hold, settle, answer late, drain, abandon;
+//! - `guard`: the ranges that nobody may touch, and who may go first.
+//!
+//! # How requests go
+//!
+//! ```text
+//! submit ── free, path up ──────────────> on a queue ── answered ──> Done
+//!    │                                      │   │  ^
+//!    ├─ guard overlaps / no path / no slot  │   │  └── released: fenced, and its turn has come
+//!    │        = waiting, in order ──────────┘   │
+//!    │                                     life condemned
+//!    │                                          ├─ settled (unsent, or without late effect) ─> waiting, other path
+//!    └─ refused                                 └─ in doubt ─> held ── Answered ─> Done
+//!                                                               ├──── Settle(Retry) ─> released
+//!                                                               └──── Settle(Indeterminate) ─> Done, guard stays
+//! ```
+//!
+//! # Why reads pass a guard
+//! A guarded write has not been answered to anybody who waits, so it may take effect at any moment until it is; a read
+//! may return the content before or after it. A flush promises only what was answered when it was submitted, and a
+//! write in doubt was not.
+//!
+//! # Buffers (`buffer_outlives_its_last_use`)
+//! `Done` for a request means that no queue will send from its span or place into it again: its command was answered,
+//! or its queue was halted and `StopSending` was said, or (reads) it was detached. The driver carries outputs out in
+//! order, and the kernel copies what it is given.
+
+mod classify;
+mod command;
+mod connect;
+mod counters;
+mod data;
+mod guard;
+mod heads;
+mod life;
+mod link;
+mod loss;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+pub use classify::{Case, Disposition, MAX_SAME_PATH_RETRIES, Provenance, Standing, classify};
+pub use counters::{HeadCounters, LaneCounters, PathCounters};
+pub use life::LifeStanding;
+
+use crate::{ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, LaneId, LifeId, Outcome, Refused, Request, ToControl, ToLane};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers};
+use interlock_proto::{SendList, Taken};
+
+/// How to set up a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LaneConfig {
+    /// Its name, unique within the host.
+    pub id: LaneId,
+    /// Requests it holds at once at most, sent, waiting or held: 1 to 2^20. More are [`Refused::Busy`].
+    pub requests_max: u32,
+    /// Chance, for where round robin begins.
+    pub seed: u64,
+}
+
+/// What a lane wants done. Carried out in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LaneOutput {
+    /// Something with a connection.
+    Conn(ConnAction),
+    /// Tell control, in order.
+    ToControl(ToControl),
+    /// A request has ended (`completes_exactly_once`); its buffer is free.
+    Done {
+        /// As given to [`Lane::submit`].
+        token: u64,
+        /// How.
+        outcome: Outcome,
+    },
+}
+
+/// Why a lane wants to be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaneWhy {
+    /// TCP connect, ICResp and Connect of a queue pair must be done (`QueueSpec::connect_timeout`).
+    Connect(ConnId),
+    /// The oldest command of a queue has had no answer (`QueueSpec::io_timeout`).
+    Io(ConnId),
+    /// A condemned socket still has unacknowledged bytes: it is aborted (`QueueSpec::late_grace`).
+    LateGrace(ConnId),
+    /// The last words to a peer that broke the protocol have had their time: the socket is aborted.
+    LastWords(ConnId),
+}
+
+/// One life, as a lane sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LifeStatus {
+    /// The life.
+    pub life: LifeId,
+    /// Its controller.
+    pub ctrl: CtrlId,
+    /// What may be done on it.
+    pub standing: LifeStanding,
+    /// Commands sent or about to be sent, without an answer.
+    pub in_flight: u32,
+    /// Commands held because they are in doubt.
+    pub held: u32,
+    /// Queue pairs that are usable.
+    pub queues_up: u32,
+}
+
+/// What a lane is busy with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct LaneStatus {
+    /// Requests that have not ended.
+    pub requests: u32,
+    /// On a queue.
+    pub in_flight: u32,
+    /// In doubt on a lost life.
+    pub held: u32,
+    /// Waiting for a guarded range to become free; released commands that wait for their turn are among them.
+    pub guarded: u32,
+    /// Waiting for a usable path.
+    pub requeued: u32,
+    /// Waiting for a free slot on a queue.
+    pub backlogged: u32,
+    /// Ranges that nobody may touch, over all lanes.
+    pub guards: u32,
+    /// By life.
+    pub lives: Vec<LifeStatus>,
+}
+
+/// One reactor's share of the data plane, sans-io.
+#[derive(Clone, Debug, Hash)]
+pub struct Lane {
+    config: LaneConfig,
+    requests: requests::Requests,
+    heads: heads::Heads,
+    lives: Slab<life::Life>,
+    links: link::Links,
+    guards: guard::Guards,
+    timers: Timers<LaneWhy>,
+    counters: LaneCounters,
+    outputs: VecDeque<LaneOutput>,
+    /// Guarded commands that ended during this call: one message for all of them.
+    resolved: Vec<GuardKey>,
+    /// What may have become possible during this call.
+    wake: data::Wake,
+    rng: Rng,
+    shutting_down: bool,
+}
+
+impl Lane {
+    /// A lane without queues and namespaces.
+    ///
+    /// # Panics
+    /// If `requests_max` is 0 or above 2^20.
+    #[must_use]
+    pub fn new(config: LaneConfig) -> Self {
+        assert!(
+            (1..=requests::MAX_REQUESTS).contains(&config.requests_max),
+            "requests_max must be 1 to 2^20, not {}",
+            config.requests_max
+        );
+        Self {
+            config,
+            requests: requests::Requests::default(),
+            heads: heads::Heads::default(),
+            lives: Slab::new(),
+            links: link::Links::default(),
+            guards: guard::Guards::new(config.id),
+            timers: Timers::new(),
+            counters: LaneCounters::default(),
+            outputs: VecDeque::new(),
+            resolved: Vec::new(),
+            wake: data::Wake::default(),
+            rng: Rng::new(config.seed),
+            shutting_down: false,
+        }
+    }
+
+    /// Takes a request over. `token` is the caller's and comes back in exactly one [`LaneOutput::Done`].
+    ///
+    /// # Errors
+    /// Why it was refused; then nothing happened and no `Done` will come.
+    pub fn submit(&mut self, now: Instant, request: Request, token: u64) -> Result<(), Refused> {
+        let accepted = self.accept(now, request, token);
+        self.finish_call(now);
+        accepted
+    }
+
+    /// Nobody waits for the request any more: its future was dropped, its client is gone. Nothing is cancelled. If it was
+    /// not sent it ends at once; if a write was sent, its range is guarded until it is answered or fenced, and it is never
+    /// retried. `Done` comes in any case, when the buffer is free. A token that is not known (any more) is ignored.
+    pub fn abandon(&mut self, now: Instant, token: u64) {
+        self.abandon_request(token);
+        self.finish_call(now);
+    }
+
+    /// A message from control.
+    pub fn handle_control(&mut self, now: Instant, message: ToLane) {
+        match message {
+            ToLane::OpenQueue(spec) => self.open_queue(now, spec),
+            ToLane::Paths(table) => {
+                self.heads.set_table(table, &self.lives, &mut self.rng);
+                for (_, life) in self.lives.iter_mut() {
+                    life.ana_asked = false;
+                }
+                self.wake.paths = true;
+            }
+            ToLane::Condemn { life, policy } => self.condemn(now, life, policy),
+            ToLane::Drain(life) => self.drain(now, life),
+            ToLane::Guard { epoch, entries } => self.guard_table(epoch, entries),
+            ToLane::Answered { key, cqe } => self.answered(key, &cqe),
+            ToLane::Settle { life, release } => self.settle(now, life, release),
+            ToLane::Shutdown => self.shut_down(now),
+        }
+        self.finish_call(now);
+    }
+
+    /// Something happened to a connection. Events of connections that the lane has forgotten are ignored.
+    pub fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent) {
+        self.conn_event(now, conn, event);
+        self.finish_call(now);
+    }
+
+    /// Bytes arrived. What to do with the answer: see the front page of `interlock_proto`. A peer that breaks the
+    /// protocol is dealt with inside; its bytes, and those of connections already given up, are swallowed.
+    pub fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Taken {
+        let taken = self.bytes(now, conn, bytes);
+        self.finish_call(now);
+        taken
+    }
+
+    /// `len` bytes of payload were placed where [`Lane::handle_bytes`] or [`Lane::direct`] said; `crc` is the CRC-32C
+    /// that was asked for, or 0.
+    pub fn handle_placed(&mut self, now: Instant, conn: ConnId, len: u32, crc: u32) {
+        if let Some(queue) = self.links.get_mut(conn).and_then(link::Link::receiving) {
+            queue.handle_placed(len, crc);
+            self.queue_events(now, conn);
+        }
+        self.finish_call(now);
+    }
+
+    /// Where the next bytes of the stream belong, if at least `min` of them are payload of one span: receive straight
+    /// into it, then call [`Lane::handle_placed`].
+    #[must_use]
+    pub fn direct(&self, conn: ConnId, min: u32) -> Option<Span> {
+        self.links.get(conn)?.receiving_ref()?.direct(min)
+    }
+
+    /// The CRC-32C to continue while receiving into [`Lane::direct`]'s span, if a data digest is on.
+    #[must_use]
+    pub fn direct_digest(&self, conn: ConnId) -> Option<u32> {
+        self.links.get(conn)?.receiving_ref()?.direct_digest()
+    }
+
+    /// The kernel accepted that many more of the polled bytes.
+    pub fn handle_given(&mut self, now: Instant, conn: ConnId, bytes: u64) {
+        let Some(queue) = self.links.get_mut(conn).and_then(link::Link::sending) else { return };
+        queue.handle_given(bytes);
+        // An answer may have waited for the driver to let go of its command.
+        self.queue_events(now, conn);
+        self.finish_call(now);
+    }
+
+    /// A deadline has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(why) = self.timers.expired(now) {
+            self.expire(now, why);
+        }
+        self.finish_call(now);
+    }
+
+    /// The next thing to do. Call until `None` after every other call.
+    pub fn poll_output(&mut self) -> Option<LaneOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Appends what is ready to be sent on `conn`, at most `interlock_proto::MAX_POLL_BYTES`. Report what the kernel
+    /// accepted with [`Lane::handle_given`]; if more is ready then, another [`ConnAction::Send`] comes.
+    pub fn poll_send(&mut self, conn: ConnId, list: &mut SendList) {
+        let Some(link) = self.links.get_mut(conn) else { return };
+        link.send_asked = false;
+        if let Some(queue) = link.sending() {
+            queue.poll_send(list);
+        }
+    }
+
+    /// When the lane wants to be called next, and why.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline<LaneWhy>> {
+        self.timers.next()
+    }
+
+    /// Everything it waits for that has a deadline of its own, the earliest first. What is held or guarded ends by
+    /// control's deadlines.
+    pub fn waits(&self) -> impl Iterator<Item = Deadline<LaneWhy>> + '_ {
+        self.timers.iter()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> LaneId {
+        self.config.id
+    }
+
+    /// Counters of the lane as a whole.
+    #[must_use]
+    pub const fn counters(&self) -> &LaneCounters {
+        &self.counters
+    }
+
+    /// Counters of every namespace the lane ever saw.
+    #[must_use]
+    pub fn head_counters(&self) -> &[HeadCounters] {
+        self.heads.head_counters()
+    }
+
+    /// Counters of every path the lane ever saw; they outlive the path.
+    #[must_use]
+    pub fn path_counters(&self) -> &[PathCounters] {
+        self.heads.path_counters()
+    }
+
+    /// Commands on queues of `life`, sent or about to be, without an answer.
+    #[must_use]
+    pub fn in_flight(&self, life: LifeId) -> u32 {
+        self.life(life).and_then(|key| self.lives.get(key)).map_or(0, |life| life.in_flight)
+    }
+
+    /// Requests that have not ended.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// True if every request has ended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.len() == 0
+    }
+
+    /// What it is busy with. Costs a walk over all requests.
+    #[must_use]
+    pub fn status(&self) -> LaneStatus {
+        self.status_now()
+    }
+}

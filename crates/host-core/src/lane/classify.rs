@@ -1,0 +1,133 @@
+//! The choke point: what happens to a command that has no good answer.
+//!
+//! Everything a lane ever sends again passes through here. The function is pure and small enough to be read at once;
+//! its table test names every row. It rests on one distinction: a command is *settled* if nothing of it can take effect
+//! any more (not one byte was given away, or it was answered, or it has no effect), and *in doubt* otherwise. A
+//! settled command may go to another path at once. A command in doubt waits for its life to be fenced.
+
+use crate::{FencePolicy, Op};
+use interlock_base::Instant;
+use interlock_wire::status::Status;
+
+/// An answered command is sent again on the path that answered so many times at most. The default of Linux
+/// (`nvme_core.max_retries`).
+pub const MAX_SAME_PATH_RETRIES: u8 = 5;
+
+/// What is known about a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Provenance {
+    /// Not one byte of it was given to the kernel.
+    Unsent,
+    /// At least its first byte was given to the kernel, and no answer came. How much of it left does not matter: a
+    /// target may execute what it has.
+    Unanswered,
+    /// Its completion came.
+    Answered(Status),
+}
+
+/// How its life stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// In use.
+    Live,
+    /// Nothing more is sent on it, but it may still execute what it has.
+    Condemned,
+    /// It can execute nothing any more.
+    Fenced,
+    /// Given up without a fence; what it has it may execute until then (`None`: nobody knows).
+    GivenUp {
+        /// When it cannot any more at the latest.
+        until: Option<Instant>,
+    },
+}
+
+/// One command to decide about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Case {
+    /// What it does.
+    pub op: Op,
+    /// What is known about it.
+    pub provenance: Provenance,
+    /// How its life stands.
+    pub standing: Standing,
+    /// When it may be repeated.
+    pub policy: FencePolicy,
+    /// True if nobody waits for it any more.
+    pub abandoned: bool,
+    /// How often its request was already sent again after an error.
+    pub retries: u8,
+}
+
+/// What happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Disposition {
+    /// It is waited for.
+    Wait,
+    /// The request ends well.
+    Complete,
+    /// The request ends with this status.
+    Fail(Status),
+    /// Sent again, on the same path if that is usable. Counted as a retry.
+    RetrySamePath,
+    /// Settled, or fenced: sent again, on another path if there is one. Counted as a failover.
+    RetryElsewhere,
+    /// In doubt, and sent again all the same, as `FencePolicy::Legacy` demands. Counted as an unsafe failover.
+    RetryUnsafe,
+    /// In doubt: nothing is done until its life is fenced, and its range is guarded.
+    Hold,
+    /// Settled, and nobody wants it: the request ends as not sent.
+    Drop,
+    /// The request ends: it may have taken effect and may still do so until then.
+    Indeterminate {
+        /// When it cannot any more at the latest.
+        until: Option<Instant>,
+    },
+    /// The request ends: it may have taken effect and cannot any more.
+    OutcomeUnknown,
+}
+
+/// Decides. Nothing else in a lane may send anything twice.
+#[must_use]
+pub const fn classify(case: Case) -> Disposition {
+    match case.provenance {
+        Provenance::Answered(status) => classify_answer(case, status),
+        Provenance::Unsent => match case.standing {
+            Standing::Live => Disposition::Wait,
+            _ if case.abandoned => Disposition::Drop,
+            _ => Disposition::RetryElsewhere,
+        },
+        Provenance::Unanswered if !case.op.changes_media() => match case.standing {
+            Standing::Live => Disposition::Wait,
+            _ if case.abandoned => Disposition::Drop,
+            _ => Disposition::RetryElsewhere,
+        },
+        Provenance::Unanswered => match (case.standing, case.policy) {
+            (Standing::Live, _) => Disposition::Wait,
+            // Whatever the policy: an abandoned write is never sent again.
+            (Standing::Condemned, FencePolicy::Legacy) if case.abandoned => Disposition::Indeterminate { until: None },
+            (Standing::Condemned, FencePolicy::Legacy) => Disposition::RetryUnsafe,
+            (Standing::Condemned, FencePolicy::Strict) => Disposition::Hold,
+            (Standing::Fenced, _) if case.abandoned => Disposition::OutcomeUnknown,
+            (Standing::Fenced, _) => Disposition::RetryElsewhere,
+            (Standing::GivenUp { until }, _) => Disposition::Indeterminate { until },
+        },
+    }
+}
+
+/// An answer ends all doubt about the command it answers, whatever became of its life since.
+const fn classify_answer(case: Case, status: Status) -> Disposition {
+    if status.is_success() {
+        Disposition::Complete
+    } else if status.dnr() || case.abandoned {
+        Disposition::Fail(status)
+    } else if status.is_ana() {
+        // The path is not chosen again before its ANA state was read, so this ends without a limit of its own.
+        Disposition::RetryElsewhere
+    } else if case.retries >= MAX_SAME_PATH_RETRIES {
+        Disposition::Fail(status)
+    } else if status.is_path_related() || !matches!(case.standing, Standing::Live) {
+        Disposition::RetryElsewhere
+    } else {
+        Disposition::RetrySamePath
+    }
+}

@@ -1,0 +1,287 @@
+//! From `OpenQueue` to a usable queue pair, and how it is lost.
+//!
+//! TCP connect, ICReq and ICResp, Connect: one deadline for all of it. The loss of a queue that was up decides nothing
+//! here. Its commands stay on its ledger until control condemns the life; only new ones go elsewhere at once.
+
+use super::life::{Life, QueueSlot};
+use super::link::{Socket, Stage};
+use super::{Lane, LaneOutput, LaneWhy, LifeStanding};
+use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, QueueSpec, ToControl};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::time::Duration;
+use interlock_base::{Instant, Key};
+use interlock_proto::host::{Event, MAX_DEPTH, Queue, QueueConfig};
+use interlock_proto::{Sink, Source, Taken};
+use interlock_wire::IntoBytes;
+use interlock_wire::fabrics::{Connect, ConnectAnswer, ConnectData, InvalidParameter};
+use interlock_wire::sqe::Cqe;
+use interlock_wire::status::Status;
+
+/// Token of the Connect command; no request ever has it, for its serial would be the last of all.
+const CONNECT: u64 = u64::MAX;
+
+/// How long a termination request may take to leave before the socket is aborted.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+impl Lane {
+    pub(super) fn life(&self, id: LifeId) -> Option<Key> {
+        self.lives.iter().find(|(_, life)| life.id == id).map(|(key, _)| key)
+    }
+
+    pub(super) fn open_queue(&mut self, now: Instant, spec: Arc<QueueSpec>) {
+        let known = self.life(spec.life);
+        let standing = known.and_then(|key| self.lives.get(key)).map_or(LifeStanding::Active, |life| life.standing);
+        if self.shutting_down || standing != LifeStanding::Active {
+            let why = DownReason::Lost("its life is ending; nothing new is opened on it".to_string());
+            return self.say(ToControl::QueueDown { life: spec.life, qid: spec.qid, why });
+        }
+        let key = known.unwrap_or_else(|| {
+            let key = self.lives.insert(Life::new(&spec));
+            self.heads.compile(&self.lives, &mut self.rng);
+            key
+        });
+        let conn = self.links.open(key, Arc::clone(&spec));
+        if let Some(life) = self.lives.get_mut(key) {
+            life.max_transfer = life.max_transfer.min(spec.max_transfer);
+            life.queues.push(QueueSlot { conn, up: false, load: 0, depth: u32::from(depth(&spec)) });
+        }
+        self.timers.set(LaneWhy::Connect(conn), now + spec.connect_timeout);
+        self.outputs.push_back(LaneOutput::Conn(ConnAction::Open(conn, spec.dial.clone())));
+    }
+
+    pub(super) fn conn_event(&mut self, now: Instant, conn: ConnId, event: ConnEvent) {
+        match event {
+            ConnEvent::Up => self.tcp_up(conn),
+            ConnEvent::Down(why) => self.socket_gone(now, conn, why),
+            ConnEvent::Aborted => {
+                self.socket_gone(now, conn, DownReason::Lost("the socket was aborted".to_string()));
+            }
+            ConnEvent::SendQueueEmpty => self.send_queue_empty(now, conn),
+        }
+    }
+
+    fn tcp_up(&mut self, conn: ConnId) {
+        let Some(link) = self.links.get_mut(conn) else { return };
+        if !matches!(link.stage, Stage::Dialing) {
+            return;
+        }
+        let spec = &link.spec;
+        let mut queue = Queue::new(QueueConfig {
+            depth: depth(spec),
+            hdgst: spec.hdgst,
+            ddgst: spec.ddgst,
+            in_capsule: spec.in_capsule,
+        });
+        let connect = Connect { qid: spec.qid, sqsize: spec.sqsize, sq_flow_control: false, kato_ms: 0 };
+        let data = ConnectData::new(spec.hostid, &spec.hostnqn, &spec.subnqn, spec.cntlid);
+        let data = Source::Bytes(data.as_bytes().to_vec());
+        queue.submit(connect.to_sqe(), data, Sink::None, CONNECT).expect("a new queue has a free slot");
+        link.stage = Stage::Connecting(queue);
+        link.ask_to_send(&mut self.outputs);
+    }
+
+    fn socket_gone(&mut self, now: Instant, conn: ConnId, why: DownReason) {
+        let Some(link) = self.links.get_mut(conn) else { return };
+        match &mut link.stage {
+            Stage::Dialing | Stage::Connecting(_) => self.not_connected(conn, why),
+            Stage::Up(_) => self.lost(conn, why, Socket::Gone),
+            Stage::Lost(_, socket) => {
+                *socket = Socket::Gone;
+                self.timers.stop(LaneWhy::LastWords(conn));
+            }
+            Stage::Condemned(queue, socket) => {
+                *queue = None;
+                *socket = Socket::Gone;
+                self.timers.stop(LaneWhy::LateGrace(conn));
+                let life = link.life;
+                self.check_quiet(now, life);
+            }
+        }
+    }
+
+    /// The queue never came up: its socket goes, and nothing of the lane's was ever sent on it.
+    fn not_connected(&mut self, conn: ConnId, why: DownReason) {
+        self.timers.stop(LaneWhy::Connect(conn));
+        let Some(link) = self.links.remove(conn) else { return };
+        if let Some(life) = self.lives.get_mut(link.life) {
+            life.queues.retain(|queue| queue.conn != conn);
+        }
+        self.say(ToControl::QueueDown { life: link.spec.life, qid: link.spec.qid, why });
+    }
+
+    fn abort_connecting(&mut self, conn: ConnId, why: DownReason) {
+        self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+        self.not_connected(conn, why);
+    }
+
+    /// A queue that was up is lost. The queue machine stays as the ledger until control condemns the life.
+    fn lost(&mut self, conn: ConnId, why: DownReason, socket: Socket) {
+        let Some(link) = self.links.get_mut(conn) else { return };
+        let Stage::Up(queue) = core::mem::replace(&mut link.stage, Stage::Dialing) else { return };
+        link.stage = Stage::Lost(queue, socket);
+        link.watched = false;
+        self.timers.stop(LaneWhy::Io(conn));
+        let (life, qid) = (link.spec.life, link.spec.qid);
+        if let Some(life) = self.lives.get_mut(link.life) {
+            if life.standing == LifeStanding::Active {
+                life.standing = LifeStanding::Broken;
+            }
+            if let Some(queue) = life.queue_mut(conn) {
+                queue.up = false;
+            }
+        }
+        // What waits may have lost its last way.
+        self.wake.paths = true;
+        self.say(ToControl::QueueDown { life, qid, why });
+    }
+
+    pub(super) fn bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Taken {
+        let swallowed = Taken { used: bytes.len(), place: None };
+        let Some(queue) = self.links.get_mut(conn).and_then(super::link::Link::receiving) else { return swallowed };
+        match queue.handle_bytes(bytes) {
+            Ok(taken) => {
+                self.queue_events(now, conn);
+                taken
+            }
+            Err(fatal) => {
+                // What was complete before the bad bytes counts.
+                self.queue_events(now, conn);
+                self.broken(now, conn, fatal.why);
+                swallowed
+            }
+        }
+    }
+
+    /// The peer broke the protocol on `conn`.
+    fn broken(&mut self, now: Instant, conn: ConnId, why: &str) {
+        let text = format!("the peer broke the protocol: {why}");
+        let Some(link) = self.links.get_mut(conn) else { return };
+        match &mut link.stage {
+            Stage::Connecting(_) => self.abort_connecting(conn, DownReason::Protocol(text)),
+            Stage::Up(_) => {
+                self.lost(conn, DownReason::Protocol(text), Socket::LastWords);
+                self.timers.set(LaneWhy::LastWords(conn), now + LAST_WORDS);
+                if let Some(link) = self.links.get_mut(conn) {
+                    link.ask_to_send(&mut self.outputs);
+                }
+            }
+            Stage::Condemned(queue, socket @ (Socket::Watched | Socket::Empty)) => {
+                *queue = None;
+                *socket = Socket::Aborting;
+                self.timers.stop(LaneWhy::LateGrace(conn));
+                self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+            }
+            Stage::Dialing | Stage::Lost(..) | Stage::Condemned(..) => {}
+        }
+    }
+
+    pub(super) fn queue_events(&mut self, now: Instant, conn: ConnId) {
+        while let Some(event) =
+            self.links.get_mut(conn).and_then(super::link::Link::receiving).and_then(Queue::poll_event)
+        {
+            match event {
+                Event::Ready { .. } => {}
+                Event::Completed { token: CONNECT, cqe, .. } => self.connect_answered(conn, &cqe),
+                Event::Completed { token, cqe, error, .. } => self.completed(now, conn, token, &cqe, error.is_some()),
+                Event::TermReq { fes, fei } => self.terminated(conn, fes, fei),
+            }
+        }
+        // Data transfer may have been asked for: R2T.
+        if let Some(link) = self.links.get_mut(conn)
+            && link.sending().is_some_and(|queue| queue.wants_send())
+        {
+            link.ask_to_send(&mut self.outputs);
+        }
+    }
+
+    fn terminated(&mut self, conn: ConnId, fes: u16, fei: u32) {
+        let text = format!("the peer ended the connection: it says we broke the protocol (FES {fes:02x}h, FEI {fei:#x})");
+        let Some(link) = self.links.get_mut(conn) else { return };
+        match &mut link.stage {
+            Stage::Connecting(_) => self.abort_connecting(conn, DownReason::Protocol(text)),
+            Stage::Up(_) => {
+                self.lost(conn, DownReason::Protocol(text), Socket::Aborting);
+                self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+            }
+            // Nothing is sent there any more, and the peer will close it.
+            Stage::Dialing | Stage::Lost(..) | Stage::Condemned(..) => {}
+        }
+    }
+
+    fn connect_answered(&mut self, conn: ConnId, cqe: &Cqe) {
+        let status = cqe.status();
+        let answer = ConnectAnswer::from_dw0(cqe.dw0.get());
+        if !status.is_success() {
+            let why = DownReason::Refused { text: connect_error(cqe), permanent: status.dnr() };
+            return self.abort_connecting(conn, why);
+        }
+        if answer.authentication_required || answer.secure_channel_required {
+            let text = "the controller demands in-band authentication, which is not supported yet".to_string();
+            return self.abort_connecting(conn, DownReason::Refused { text, permanent: true });
+        }
+        let Some(link) = self.links.get_mut(conn) else { return };
+        let stage = core::mem::replace(&mut link.stage, Stage::Dialing);
+        match stage {
+            Stage::Connecting(queue) => {
+                link.stage = Stage::Up(queue);
+                self.timers.stop(LaneWhy::Connect(conn));
+                let (life, qid) = (link.spec.life, link.spec.qid);
+                if let Some(queue) = self.lives.get_mut(link.life).and_then(|life| life.queue_mut(conn)) {
+                    queue.up = true;
+                }
+                self.wake.paths = true;
+                self.say(ToControl::QueueUp { life, qid });
+            }
+            other => link.stage = other,
+        }
+    }
+
+    pub(super) fn expire(&mut self, now: Instant, why: LaneWhy) {
+        match why {
+            LaneWhy::Connect(conn) => {
+                let Some(link) = self.links.get(conn) else { return };
+                let step = match link.stage {
+                    Stage::Dialing => "TCP connect",
+                    _ => "ICReq or Connect",
+                };
+                let text = format!("{step} of I/O queue {} had no answer in time", link.spec.qid);
+                self.abort_connecting(conn, DownReason::TimedOut(text));
+            }
+            LaneWhy::Io(conn) => self.io_timeout(now, conn),
+            LaneWhy::LateGrace(conn) => {
+                let Some(link) = self.links.get_mut(conn) else { return };
+                if let Stage::Condemned(queue, socket @ Socket::Watched) = &mut link.stage {
+                    *queue = None;
+                    *socket = Socket::Aborting;
+                    self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+                }
+            }
+            LaneWhy::LastWords(conn) => {
+                let Some(link) = self.links.get_mut(conn) else { return };
+                if let Stage::Lost(_, socket @ Socket::LastWords) = &mut link.stage {
+                    *socket = Socket::Aborting;
+                    self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn say(&mut self, message: ToControl) {
+        self.outputs.push_back(LaneOutput::ToControl(message));
+    }
+}
+
+fn depth(spec: &QueueSpec) -> u16 {
+    spec.sqsize.clamp(1, MAX_DEPTH)
+}
+
+fn connect_error(cqe: &Cqe) -> String {
+    let status = cqe.status();
+    if status.is(Status::CONNECT_INVALID_PARAMETERS) {
+        let what = InvalidParameter::from_dw0(cqe.dw0.get());
+        return format!("Connect was refused: {status}: {what}");
+    }
+    format!("Connect was refused: {status}")
+}

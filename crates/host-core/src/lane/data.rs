@@ -1,0 +1,424 @@
+//! Requests become commands, and answers become outcomes.
+
+use super::command::command;
+use super::heads::{Choice, Chosen};
+use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
+use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing, classify};
+use crate::{ConnId, FencePolicy, GuardKey, Op, Outcome, Refused, Request, Suspicion, ToControl};
+use alloc::vec::Vec;
+use interlock_base::{Instant, Key};
+use interlock_wire::sqe::Cqe;
+use interlock_wire::status::Status;
+
+/// What may have become possible during a call; acted upon once, at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(super) struct Wake {
+    /// A path may have become usable, or none may return any more: everything that waits tries again.
+    pub(super) paths: bool,
+    /// A guarded range became free.
+    pub(super) guards: bool,
+    /// A request is to be sent again.
+    pub(super) turns: bool,
+    /// A queue has a free slot.
+    pub(super) slots: bool,
+}
+
+impl Lane {
+    /// Checks a request and takes it over.
+    pub(super) fn accept(&mut self, now: Instant, request: Request, token: u64) -> Result<(), Refused> {
+        if self.shutting_down {
+            return Err(Refused::ShuttingDown);
+        }
+        if self.requests.len() >= self.config.requests_max as usize {
+            self.counters.refused_busy += 1;
+            return Err(Refused::Busy);
+        }
+        let head = self.heads.find(request.head).ok_or(Refused::NoSuchNamespace)?;
+        self.heads.check(head, &request, &self.lives)?;
+        self.counters.accepted += 1;
+        let index = self.requests.insert(request, token, head);
+        self.attempt(now, index);
+        Ok(())
+    }
+
+    /// Tries to put a request on a queue; it waits if that is not possible now, and ends if it never will be.
+    pub(super) fn attempt(&mut self, now: Instant, index: u32) {
+        let Some(tracked) = self.requests.get(index) else { return };
+        debug_assert!(matches!(tracked.state, State::Waiting(_)), "one_owner_per_tag: {tracked:?} is on a queue already");
+        let (request, head, bias) = (tracked.request, tracked.head, tracked.bias);
+        let key = self.guards.key(tracked.seq);
+        if self.shutting_down {
+            return self.end_unsent(index, Refused::ShuttingDown);
+        }
+        let bytes = request.data.map_or(0, |span| span.len);
+        let choice = self.heads.choose(head, &self.lives, bytes, bias);
+        // What cannot go anywhere ends even if it would have to wait for a guard.
+        match choice {
+            Choice::NoSuchNamespace => return self.end_unsent(index, Refused::NoSuchNamespace),
+            Choice::TooLarge => return self.end_unsent(index, Refused::TooLarge),
+            Choice::Nothing { may_return: false } => {
+                self.heads.head_counter(head).fail_no_available_path += 1;
+                return self.end_unsent(index, Refused::NoPath);
+            }
+            Choice::Path(_) | Choice::Full | Choice::Nothing { may_return: true } => {}
+        }
+        if self.is_blocked_by_guard(&request, key) {
+            if !matches!(self.requests.get(index).map(|tracked| tracked.state), Some(State::Waiting(Reason::Guard))) {
+                self.counters.guarded += 1;
+            }
+            return self.wait(index, Reason::Guard);
+        }
+        match choice {
+            Choice::Path(chosen) => self.send(now, index, &chosen),
+            Choice::Full => self.wait(index, Reason::Slot),
+            _ => {
+                self.heads.head_counter(head).requeue_no_usable_path += 1;
+                self.wait(index, Reason::Path);
+            }
+        }
+    }
+
+    /// `overlaps_wait`. While nothing is in doubt this is one load.
+    fn is_blocked_by_guard(&self, request: &Request, key: GuardKey) -> bool {
+        !self.guards.is_empty()
+            && request.op.changes_media()
+            && self.guards.blocks(request.head, request.range(), key)
+    }
+
+    fn wait(&mut self, index: u32, reason: Reason) {
+        let Some(tracked) = self.requests.get_mut(index) else { return };
+        tracked.state = State::Waiting(reason);
+        let (seq, head) = (tracked.seq, tracked.head);
+        if reason == Reason::Slot {
+            self.heads.backlog(head, index);
+        } else {
+            self.requests.waiting.insert(seq, index);
+        }
+    }
+
+    /// The request is tried again at the end of this call, in order of acceptance.
+    fn again(&mut self, index: u32, bias: Bias) {
+        if let Some(tracked) = self.requests.get_mut(index) {
+            tracked.bias = bias;
+        }
+        self.wait(index, Reason::Turn);
+        self.wake.turns = true;
+    }
+
+    fn send(&mut self, now: Instant, index: u32, chosen: &Chosen) {
+        let serial = self.requests.next_command(index);
+        let Some(tracked) = self.requests.get_mut(index) else { return };
+        let Some(life) = self.lives.get_mut(chosen.life) else { return };
+        let Some(link) = self.links.get_mut(chosen.conn) else { return };
+        debug_assert!(life.standing == LifeStanding::Active, "no_send_after_condemned: {} is {:?}", life.id, life.standing);
+        let (sqe, out, into) = command(&tracked.request, chosen.nsid);
+        let queue = link.sending().expect("path choice names queues that are up");
+        let (conn, path) = (chosen.conn, chosen.counters);
+        if queue.submit(sqe, out, into, serial).is_err() {
+            debug_assert!(false, "the load of {conn} was counted wrong: its queue is full");
+            return self.wait(index, Reason::Slot);
+        }
+        tracked.state = State::Sent(Sent { command: serial, conn, life: chosen.life, path, since: now });
+        life.took(conn);
+        if !link.watched {
+            link.watched = true;
+            self.timers.set(LaneWhy::Io(conn), now + link.spec.io_timeout);
+        }
+        link.ask_to_send(&mut self.outputs);
+        self.heads.took(tracked.head, chosen);
+        self.counters.commands += 1;
+    }
+
+    /// A completion came on `conn`. `unusable` if its data is no good although the status is.
+    pub(super) fn completed(&mut self, now: Instant, conn: ConnId, serial: u64, cqe: &Cqe, unusable: bool) {
+        let Some(index) = self.requests.by_command(serial) else {
+            self.counters.stray_completions += 1;
+            return;
+        };
+        let Some(tracked) = self.requests.get(index) else { return };
+        let key = self.guards.key(tracked.seq);
+        match tracked.state {
+            State::Sent(sent) => {
+                debug_assert_eq!(sent.conn, conn, "one_owner_per_tag: answered on another connection");
+                // The controller says it succeeded, but what it sent cannot be used: as if it had said so.
+                let status = if unusable { Status::TRANSIENT_TRANSPORT_ERROR } else { cqe.status() };
+                self.answered_in_time(now, index, sent, status);
+            }
+            State::Held(held) => {
+                // Control decides each command once: answered or released (`late_completion_decided_once`).
+                self.counters.late_completions += 1;
+                self.outputs.push_back(LaneOutput::ToControl(ToControl::Late { life: held.life, key, cqe: *cqe }));
+            }
+            State::Waiting(_) | State::Ending { .. } => self.counters.stray_completions += 1,
+        }
+    }
+
+    fn answered_in_time(&mut self, now: Instant, index: u32, sent: Sent, status: Status) {
+        let Some(tracked) = self.requests.get(index) else { return };
+        let (request, head) = (tracked.request, tracked.head);
+        let case = case_of(tracked, Provenance::Answered(status), Standing::Live, FencePolicy::Strict);
+        let mut drained = false;
+        let mut disposition = classify(case);
+        if let Some(life) = self.lives.get_mut(sent.life) {
+            life.gave_back(sent.conn);
+            drained = life.standing == LifeStanding::Draining && life.in_flight == 0;
+            if life.standing != LifeStanding::Active {
+                disposition = classify(Case { standing: Standing::Condemned, ..case });
+            }
+            if status.is_success() && !life.first_good {
+                life.first_good = true;
+                let first = ToControl::FirstGood { life: life.id, at: now };
+                self.outputs.push_back(LaneOutput::ToControl(first));
+            }
+            if status.is_ana() {
+                self.heads.mark_stale(head, sent.life);
+                if !life.ana_asked {
+                    life.ana_asked = true;
+                    self.outputs.push_back(LaneOutput::ToControl(ToControl::AnaStale(life.id)));
+                }
+            }
+        }
+        self.heads.answered(sent.path, sent.since);
+        if status.is_success() {
+            self.count_good(&request, sent, now);
+        }
+        self.wake.slots = true;
+        self.dispose(index, disposition, sent.path, Some(sent.life));
+        if drained {
+            self.drained(sent.life);
+        }
+    }
+
+    fn count_good(&mut self, request: &Request, sent: Sent, now: Instant) {
+        let path = self.heads.path_counter(sent.path);
+        let bytes = u64::from(request.data.map_or(0, |span| span.len));
+        let nanos = u64::try_from(now.since(sent.since).as_nanos()).unwrap_or(u64::MAX);
+        match request.op {
+            Op::Read => {
+                path.reads += 1;
+                path.read_bytes += bytes;
+                path.read_nanos = path.read_nanos.saturating_add(nanos);
+            }
+            Op::Write { .. } | Op::WriteZeroes { .. } | Op::Discard => {
+                path.writes += 1;
+                path.written_bytes += bytes;
+                path.write_nanos = path.write_nanos.saturating_add(nanos);
+            }
+            Op::Flush => {
+                path.flushes += 1;
+                path.write_nanos = path.write_nanos.saturating_add(nanos);
+            }
+        }
+    }
+
+    /// Does what the choke point decided about a command that was on `path` of `life`.
+    pub(super) fn dispose(&mut self, index: u32, disposition: Disposition, path: u32, life: Option<Key>) {
+        let Some(tracked) = self.requests.get_mut(index) else { return };
+        let avoid = life.map_or(Bias::None, Bias::Avoid);
+        match disposition {
+            Disposition::Wait => {}
+            Disposition::Complete => self.finish(index, Outcome::Ok),
+            Disposition::Fail(status) => {
+                self.heads.path_counter(path).errors += 1;
+                self.finish(index, Outcome::Failed(status));
+            }
+            Disposition::RetrySamePath => {
+                tracked.retries += 1;
+                self.heads.path_counter(path).retries += 1;
+                self.again(index, life.map_or(Bias::None, Bias::Prefer));
+            }
+            Disposition::RetryElsewhere => {
+                tracked.retries = tracked.retries.saturating_add(1);
+                self.heads.path_counter(path).failovers += 1;
+                self.again(index, avoid);
+            }
+            Disposition::RetryUnsafe => {
+                tracked.doubt = Doubt::Unfenced;
+                self.counters.unsafe_failovers += 1;
+                let counters = self.heads.path_counter(path);
+                counters.failovers += 1;
+                counters.unsafe_failovers += 1;
+                self.again(index, avoid);
+            }
+            Disposition::Hold => self.hold(index, path),
+            Disposition::Drop => self.end_unsent(index, Refused::Abandoned),
+            Disposition::Indeterminate { until } => {
+                tracked.state = State::Ending { until };
+                self.end_indeterminate(index);
+            }
+            Disposition::OutcomeUnknown => self.finish(index, Outcome::OutcomeUnknown),
+        }
+    }
+
+    fn hold(&mut self, index: u32, path: u32) {
+        let Some(tracked) = self.requests.get_mut(index) else { return };
+        let State::Sent(sent) = tracked.state else { return };
+        let Some(life) = self.lives.get_mut(sent.life) else { return };
+        tracked.state = State::Held(Held { command: sent.command, life: life.id, path });
+        life.held += 1;
+        self.counters.held += 1;
+        let key = self.guards.key(tracked.seq);
+        self.guards.start(key, tracked.request.head, tracked.request.range());
+    }
+
+    /// Ends a request of which nothing is on any queue.
+    pub(super) fn end_unsent(&mut self, index: u32, why: Refused) {
+        let Some(tracked) = self.requests.get(index) else { return };
+        let outcome = match tracked.doubt {
+            Doubt::None => Outcome::NotSent(why),
+            Doubt::Fenced => Outcome::OutcomeUnknown,
+            Doubt::Unfenced => Outcome::Indeterminate { until: None },
+        };
+        self.finish(index, outcome);
+    }
+
+    /// Ends a request that was given up, once its guard outlives it: every lane has it in its table then, and this lane
+    /// sees that it does (`guard_before_giving_up`). What was never guarded (legacy) has nothing to outlive it.
+    pub(super) fn end_indeterminate(&mut self, index: u32) {
+        let Some(tracked) = self.requests.get(index) else { return };
+        let State::Ending { until } = tracked.state else { return };
+        let key = self.guards.key(tracked.seq);
+        if self.guards.owns(key) {
+            if !self.guards.lists(key) && !self.shutting_down {
+                return;
+            }
+            if self.guards.lists(key) {
+                self.guards.hand_over(key);
+            }
+        }
+        self.done(index, Outcome::Indeterminate { until });
+    }
+
+    /// Ends a request and, with it, its guard.
+    pub(super) fn finish(&mut self, index: u32, outcome: Outcome) {
+        let Some(tracked) = self.requests.get(index) else { return };
+        self.end_guard(self.guards.key(tracked.seq));
+        self.done(index, outcome);
+    }
+
+    pub(super) fn end_guard(&mut self, key: GuardKey) {
+        if self.guards.end(key) {
+            self.resolved.push(key);
+            self.wake.guards = true;
+        }
+    }
+
+    fn done(&mut self, index: u32, outcome: Outcome) {
+        let Some(tracked) = self.requests.remove(index) else { return };
+        debug_assert!(
+            !self.requests.waiting.contains_key(&tracked.seq),
+            "completes_exactly_once: {tracked:?} still waits"
+        );
+        self.counters.done += 1;
+        self.outputs.push_back(LaneOutput::Done { token: tracked.token, outcome });
+    }
+
+    /// Ends every public call: what became possible is tried, in order, and control is told what was resolved.
+    pub(super) fn finish_call(&mut self, now: Instant) {
+        while self.wake != Wake::default() {
+            let wake = core::mem::take(&mut self.wake);
+            if wake.paths {
+                self.retry_backlogs(now);
+            }
+            if wake.paths || wake.guards || wake.turns {
+                self.retry_waiting(now, wake);
+            }
+            if wake.slots && !self.heads.backlogged.is_empty() {
+                self.retry_slots(now);
+            }
+        }
+        if !self.resolved.is_empty() {
+            let keys = core::mem::take(&mut self.resolved);
+            self.outputs.push_back(LaneOutput::ToControl(ToControl::Resolved(keys)));
+        }
+    }
+
+    fn retry_waiting(&mut self, now: Instant, wake: Wake) {
+        let due = |tracked: &Tracked| match tracked.state {
+            State::Waiting(Reason::Turn) => true,
+            State::Waiting(Reason::Guard) => wake.guards || wake.paths,
+            State::Waiting(Reason::Path) => wake.paths,
+            _ => false,
+        };
+        let indices = self.requests.waiting.iter().map(|(seq, index)| (*seq, *index));
+        let ready: Vec<(u64, u32)> =
+            indices.filter(|(_, index)| self.requests.get(*index).is_some_and(due)).collect();
+        for (seq, index) in ready {
+            self.requests.waiting.remove(&seq);
+            self.attempt(now, index);
+        }
+    }
+
+    /// Paths have changed: everything in every backlog chooses anew.
+    fn retry_backlogs(&mut self, now: Instant) {
+        let heads = core::mem::take(&mut self.heads.backlogged);
+        for head in heads {
+            let backlog = core::mem::take(&mut self.heads.slot_mut(head).backlog);
+            for index in backlog {
+                self.attempt(now, index);
+            }
+        }
+    }
+
+    /// A slot is free: the namespaces that wait for one take turns.
+    fn retry_slots(&mut self, now: Instant) {
+        for _ in 0..self.heads.backlogged.len() {
+            let Some(head) = self.heads.backlogged.pop_front() else { return };
+            while let Some(&index) = self.heads.slot_mut(head).backlog.front() {
+                let Some(tracked) = self.requests.get(index) else { break };
+                let bytes = tracked.request.data.map_or(0, |span| span.len);
+                if matches!(self.heads.choose(head, &self.lives, bytes, tracked.bias), Choice::Full) {
+                    break;
+                }
+                // Keeps the slot out of `backlogged` until the loop is done with it.
+                self.heads.slot_mut(head).backlog.pop_front();
+                self.attempt(now, index);
+            }
+            if !self.heads.slot_mut(head).backlog.is_empty() {
+                self.heads.backlogged.push_back(head);
+            }
+        }
+    }
+
+    /// The oldest command of a queue is due. Bounded by the depth of the queue, and seldom.
+    pub(super) fn io_timeout(&mut self, now: Instant, conn: ConnId) {
+        let Some(link) = self.links.get_mut(conn) else { return };
+        link.watched = false;
+        let (io_timeout, life) = (link.spec.io_timeout, link.spec.life);
+        let super::link::Stage::Up(queue) = &link.stage else { return };
+        let mut oldest: Option<Instant> = None;
+        let mut others_answer = false;
+        for outstanding in queue.outstanding() {
+            let Some(tracked) = self.requests.by_command(outstanding.token).and_then(|index| self.requests.get(index))
+            else {
+                continue;
+            };
+            let State::Sent(sent) = tracked.state else { continue };
+            oldest = Some(oldest.map_or(sent.since, |oldest| oldest.min(sent.since)));
+            if sent.since + io_timeout <= now {
+                others_answer |= self.heads.others_answer(sent.path, sent.since);
+            }
+        }
+        let Some(since) = oldest else { return };
+        link.watched = true;
+        if since + io_timeout > now {
+            return self.timers.set(LaneWhy::Io(conn), since + io_timeout);
+        }
+        self.timers.set(LaneWhy::Io(conn), now + io_timeout);
+        self.counters.timeouts += 1;
+        let why = Suspicion::IoTimeout { since, others_answer };
+        self.outputs.push_back(LaneOutput::ToControl(ToControl::Suspect { life, why }));
+    }
+}
+
+/// The case of a request for the choke point.
+pub(super) const fn case_of(tracked: &Tracked, provenance: Provenance, standing: Standing, policy: FencePolicy) -> Case {
+    Case {
+        op: tracked.request.op,
+        provenance,
+        standing,
+        policy,
+        abandoned: tracked.abandoned,
+        retries: tracked.retries,
+    }
+}

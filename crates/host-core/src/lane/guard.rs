@@ -1,0 +1,107 @@
+//! The ranges that nobody may touch (`overlaps_wait`).
+//!
+//! Two sources, one index: what became in doubt on this lane is guarded from that instant, and control's table brings
+//! what became so anywhere. About its own commands the lane knows better than any table that is still on its way: an
+//! own guard begins before the table lists it, and ends before the table forgets it.
+
+use crate::{GuardEntry, GuardKey, HeadId, LaneId};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use interlock_base::Ranges;
+
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Guards {
+    lane: u16,
+    table: Arc<Vec<GuardEntry>>,
+    listed: BTreeSet<GuardKey>,
+    /// In doubt or abandoned here, not yet resolved.
+    own: BTreeMap<GuardKey, (HeadId, Range<u64>)>,
+    /// Resolved here, still listed by the table.
+    gone: BTreeSet<GuardKey>,
+    /// The union. Empty while nothing is in doubt: the one load that the data path pays.
+    index: BTreeMap<HeadId, Ranges<GuardKey, ()>>,
+}
+
+impl Guards {
+    pub(super) fn new(lane: LaneId) -> Self {
+        Self {
+            lane: lane.0,
+            table: Arc::new(Vec::new()),
+            listed: BTreeSet::new(),
+            own: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            index: BTreeMap::new(),
+        }
+    }
+
+    pub(super) const fn key(&self, seq: u64) -> GuardKey {
+        GuardKey { seq, lane: self.lane }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.values().map(Ranges::len).sum()
+    }
+
+    /// True if the request `key` must wait. One that is itself guarded waits for those that were accepted before it;
+    /// any other for all.
+    pub(super) fn blocks(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> bool {
+        let Some(ranges) = self.index.get(&head) else { return false };
+        let guarded = self.own.contains_key(&key);
+        ranges.overlapping(range).any(|(other, ..)| if guarded { other < key } else { other != key })
+    }
+
+    /// Guards the range of an own command from now on.
+    pub(super) fn start(&mut self, key: GuardKey, head: HeadId, range: Range<u64>) {
+        self.gone.remove(&key);
+        self.index.entry(head).or_default().insert(key, range.clone(), ());
+        self.own.insert(key, (head, range));
+    }
+
+    /// Ends the guard of an own command: it has ended. True if there was one.
+    pub(super) fn end(&mut self, key: GuardKey) -> bool {
+        let Some((head, _)) = self.own.remove(&key) else { return false };
+        if self.listed.contains(&key) {
+            self.gone.insert(key);
+        }
+        if let Some(ranges) = self.index.get_mut(&head) {
+            ranges.remove(key);
+            if ranges.is_empty() {
+                self.index.remove(&head);
+            }
+        }
+        true
+    }
+
+    /// Leaves the guard of an own command to control's table, which lists it: a tombstone outlives its request.
+    pub(super) fn hand_over(&mut self, key: GuardKey) {
+        debug_assert!(self.listed.contains(&key), "guard_before_giving_up: {key:?} is not in control's table");
+        self.own.remove(&key);
+    }
+
+    pub(super) fn lists(&self, key: GuardKey) -> bool {
+        self.listed.contains(&key)
+    }
+
+    pub(super) fn owns(&self, key: GuardKey) -> bool {
+        self.own.contains_key(&key)
+    }
+
+    pub(super) fn set_table(&mut self, table: Arc<Vec<GuardEntry>>) {
+        self.listed = table.iter().map(|entry| entry.key).collect();
+        self.gone.retain(|key| self.listed.contains(key));
+        self.index.clear();
+        for entry in table.iter().filter(|entry| !self.gone.contains(&entry.key)) {
+            self.index.entry(entry.head).or_default().insert(entry.key, entry.range.clone(), ());
+        }
+        for (key, (head, range)) in &self.own {
+            self.index.entry(*head).or_default().insert(*key, range.clone(), ());
+        }
+        self.table = table;
+    }
+}

@@ -1,0 +1,304 @@
+//! Namespaces and the ways to them: control's path table as the data path wants it.
+//!
+//! The table names lives; here each path points at the life's slot, so that a choice touches no map. Namespaces and
+//! counters once seen keep their slots: counters outlive what they counted.
+
+use super::life::Life;
+use super::requests::Bias;
+use super::{HeadCounters, PathCounters};
+use crate::{AnaState, ConnId, CtrlId, HeadId, IoPolicy, LifeId, PathTable, Refused, Request, Shape};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use interlock_base::{Instant, Key, Rng, Slab};
+
+#[derive(Clone, Debug, Hash, Default)]
+pub(super) struct Heads {
+    table: Arc<PathTable>,
+    /// Sorted by name.
+    by_id: Vec<(HeadId, u32)>,
+    slots: Vec<HeadSlot>,
+    /// One per slot.
+    head_counters: Vec<HeadCounters>,
+    path_counters: Vec<PathCounters>,
+    /// One per path counter: when the latest submitted command was submitted that this path has answered.
+    answered: Vec<Instant>,
+    /// Slots whose backlog is not empty.
+    pub(super) backlogged: VecDeque<u32>,
+}
+
+#[derive(Clone, Debug, Hash)]
+pub(super) struct HeadSlot {
+    pub(super) id: HeadId,
+    /// `None` once it is gone from the table.
+    view: Option<HeadView>,
+    /// Where round robin goes on.
+    cursor: usize,
+    /// Requests that wait for a free slot on a queue, in order.
+    pub(super) backlog: VecDeque<u32>,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct HeadView {
+    shape: Shape,
+    policy: IoPolicy,
+    may_return: bool,
+    /// Those whose life has ever had a queue on this lane.
+    paths: Vec<PathView>,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct PathView {
+    life: Key,
+    nsid: u32,
+    ana: AnaState,
+    slow: bool,
+    counters: u32,
+    /// It answered with an ANA status; unusable until the next table.
+    stale: bool,
+}
+
+/// The path chosen for one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub(super) life: Key,
+    pub(super) conn: ConnId,
+    pub(super) nsid: u32,
+    /// Slot of its counters.
+    pub(super) counters: u32,
+    /// Position among the paths of its namespace.
+    position: usize,
+}
+
+/// What path choice found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Choice {
+    Path(Chosen),
+    /// A path is usable, but its queues are full.
+    Full,
+    /// No path is usable.
+    Nothing {
+        may_return: bool,
+    },
+    /// Paths are usable, but none carries so much in one command.
+    TooLarge,
+    /// The namespace is gone.
+    NoSuchNamespace,
+}
+
+impl Heads {
+    pub(super) fn set_table(&mut self, table: Arc<PathTable>, lives: &Slab<Life>, rng: &mut Rng) {
+        self.table = table;
+        self.compile(lives, rng);
+    }
+
+    /// Draws the table up again, after it or the set of lives has changed.
+    pub(super) fn compile(&mut self, lives: &Slab<Life>, rng: &mut Rng) {
+        for slot in &mut self.slots {
+            slot.view = None;
+        }
+        let table = Arc::clone(&self.table);
+        for (id, head) in &table.heads {
+            let mut paths = Vec::with_capacity(head.paths.len());
+            for path in &head.paths {
+                let Some((life, ctrl)) = find(lives, path.life) else { continue };
+                let counters = self.counters_of(*id, ctrl);
+                let (nsid, ana, slow) = (path.nsid, path.ana, path.slow);
+                paths.push(PathView { life, nsid, ana, slow, counters, stale: false });
+            }
+            let index = self.slot_or_new(*id, rng);
+            let (shape, policy, may_return) = (head.shape, head.policy, head.may_return);
+            self.slots[index as usize].view = Some(HeadView { shape, policy, may_return, paths });
+        }
+    }
+
+    fn slot_or_new(&mut self, id: HeadId, rng: &mut Rng) -> u32 {
+        match self.by_id.binary_search_by_key(&id, |(id, _)| *id) {
+            Ok(at) => self.by_id[at].1,
+            Err(at) => {
+                let index = u32::try_from(self.slots.len()).expect("namespaces are fewer than 2^32");
+                let cursor = usize::from(rng.next_u64() as u8);
+                self.slots.push(HeadSlot { id, view: None, cursor, backlog: VecDeque::new() });
+                self.head_counters.push(HeadCounters::new(id));
+                self.by_id.insert(at, (id, index));
+                index
+            }
+        }
+    }
+
+    fn counters_of(&mut self, head: HeadId, ctrl: CtrlId) -> u32 {
+        let found = self.path_counters.iter().position(|path| path.head == head && path.ctrl == ctrl);
+        let at = found.unwrap_or_else(|| {
+            self.path_counters.push(PathCounters::new(head, ctrl));
+            self.answered.push(Instant::ZERO);
+            self.path_counters.len() - 1
+        });
+        u32::try_from(at).expect("paths are fewer than 2^32")
+    }
+
+    pub(super) fn find(&self, id: HeadId) -> Option<u32> {
+        self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| self.by_id[at].1)
+    }
+
+    pub(super) fn slot_mut(&mut self, slot: u32) -> &mut HeadSlot {
+        &mut self.slots[slot as usize]
+    }
+
+    /// Puts a request behind those that wait for a free queue slot.
+    pub(super) fn backlog(&mut self, slot: u32, index: u32) {
+        let backlog = &mut self.slots[slot as usize].backlog;
+        backlog.push_back(index);
+        if backlog.len() == 1 {
+            self.backlogged.push_back(slot);
+        }
+    }
+
+    /// Takes a request out of the backlog.
+    pub(super) fn leave_backlog(&mut self, slot: u32, index: u32) {
+        let backlog = &mut self.slots[slot as usize].backlog;
+        backlog.retain(|other| *other != index);
+        if backlog.is_empty() {
+            self.backlogged.retain(|other| *other != slot);
+        }
+    }
+
+    /// Checks a request against its namespace.
+    pub(super) fn check(&self, slot: u32, request: &Request, lives: &Slab<Life>) -> Result<(), Refused> {
+        let view = self.slots[slot as usize].view.as_ref().ok_or(Refused::NoSuchNamespace)?;
+        let shape = &view.shape;
+        if request.op == crate::Op::Flush {
+            return if request.data.is_none() { Ok(()) } else { Err(Refused::WrongLength) };
+        }
+        let end = request.slba.checked_add(u64::from(request.nlb)).ok_or(Refused::OutOfRange)?;
+        if request.nlb == 0 || end > shape.blocks {
+            return Err(Refused::OutOfRange);
+        }
+        if shape.read_only && request.op.changes_media() {
+            return Err(Refused::ReadOnly);
+        }
+        if !matches!(request.op, crate::Op::Discard) && request.nlb > super::command::MAX_BLOCKS {
+            return Err(Refused::TooLarge);
+        }
+        let bytes = match request.op {
+            crate::Op::Read | crate::Op::Write { .. } => Some(u64::from(request.nlb) * u64::from(shape.block_size)),
+            _ => None,
+        };
+        if bytes != request.data.map(|span| u64::from(span.len)) {
+            return Err(Refused::WrongLength);
+        }
+        let most = view.paths.iter().filter_map(|path| lives.get(path.life)).map(|life| life.max_transfer).max();
+        match (most, request.data) {
+            (Some(most), Some(span)) if span.len > most => Err(Refused::TooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Chooses among usable paths (`no_io_on_unusable_path`): first what `bias` says, then paths that are not slow,
+    /// then the better ANA state, then the policy.
+    pub(super) fn choose(&self, slot: u32, lives: &Slab<Life>, bytes: u32, bias: Bias) -> Choice {
+        let slot = &self.slots[slot as usize];
+        let Some(view) = &slot.view else { return Choice::NoSuchNamespace };
+        let mut too_small = false;
+        let mut best: Option<u8> = None;
+        for path in &view.paths {
+            if let Some((tier, fits)) = path.tier(lives, bytes, bias) {
+                too_small |= !fits;
+                if fits && best.is_none_or(|best| tier < best) {
+                    best = Some(tier);
+                }
+            }
+        }
+        let Some(best) = best else {
+            return if too_small { Choice::TooLarge } else { Choice::Nothing { may_return: view.may_return } };
+        };
+        let count = view.paths.len();
+        let first = if view.policy == IoPolicy::Numa { 0 } else { slot.cursor % count };
+        let mut chosen: Option<(u32, Chosen)> = None;
+        for position in (first..count).chain(0..first) {
+            let path = &view.paths[position];
+            if path.tier(lives, bytes, bias) != Some((best, true)) {
+                continue;
+            }
+            let Some(life) = lives.get(path.life) else { continue };
+            let Some(conn) = life.free_queue() else { continue };
+            let cost = if view.policy == IoPolicy::QueueDepth { life.in_flight } else { 0 };
+            if chosen.as_ref().is_none_or(|(least, _)| cost < *least) {
+                let (life, nsid, counters) = (path.life, path.nsid, path.counters);
+                chosen = Some((cost, Chosen { life, conn, nsid, counters, position }));
+            }
+            if cost == 0 {
+                break;
+            }
+        }
+        chosen.map_or(Choice::Full, |(_, chosen)| Choice::Path(chosen))
+    }
+
+    /// The path was taken: round robin goes on behind it.
+    pub(super) fn took(&mut self, slot: u32, chosen: &Chosen) {
+        self.slots[slot as usize].cursor = chosen.position + 1;
+    }
+
+    /// The path of `life` answered with an ANA status: not chosen again before the next table.
+    pub(super) fn mark_stale(&mut self, slot: u32, life: Key) {
+        if let Some(view) = &mut self.slots[slot as usize].view {
+            for path in view.paths.iter_mut().filter(|path| path.life == life) {
+                path.stale = true;
+            }
+        }
+    }
+
+    /// Remembers that a command submitted at `since` was answered on the path.
+    pub(super) fn answered(&mut self, path: u32, since: Instant) {
+        let at = &mut self.answered[path as usize];
+        *at = since.max(*at);
+    }
+
+    /// True if another path of the same namespace answered something that was submitted after `since`.
+    pub(super) fn others_answer(&self, path: u32, since: Instant) -> bool {
+        let own = self.path_counters[path as usize];
+        let others = self.path_counters.iter().zip(&self.answered);
+        others.filter(|(other, _)| other.head == own.head && other.ctrl != own.ctrl).any(|(_, at)| *at > since)
+    }
+
+    pub(super) fn head_counters(&self) -> &[HeadCounters] {
+        &self.head_counters
+    }
+
+    pub(super) fn head_counter(&mut self, slot: u32) -> &mut HeadCounters {
+        &mut self.head_counters[slot as usize]
+    }
+
+    pub(super) fn path_counters(&self) -> &[PathCounters] {
+        &self.path_counters
+    }
+
+    pub(super) fn path_counter(&mut self, path: u32) -> &mut PathCounters {
+        &mut self.path_counters[path as usize]
+    }
+
+    pub(super) fn backlog_len(&self) -> usize {
+        self.slots.iter().map(|slot| slot.backlog.len()).sum()
+    }
+}
+
+impl PathView {
+    /// How good the path is, 0 the best, and whether it carries so many bytes; `None` if it is not usable.
+    fn tier(&self, lives: &Slab<Life>, bytes: u32, bias: Bias) -> Option<(u8, bool)> {
+        let life = lives.get(self.life).filter(|life| life.is_usable())?;
+        if self.stale || !self.ana.is_usable() {
+            return None;
+        }
+        let disliked = match bias {
+            Bias::None => false,
+            Bias::Prefer(life) => life != self.life,
+            Bias::Avoid(life) => life == self.life,
+        };
+        let worse_ana = self.ana != AnaState::Optimized;
+        let tier = u8::from(disliked) << 2 | u8::from(self.slow) << 1 | u8::from(worse_ana);
+        Some((tier, bytes <= life.max_transfer))
+    }
+}
+
+fn find(lives: &Slab<Life>, id: LifeId) -> Option<(Key, CtrlId)> {
+    lives.iter().find(|(_, life)| life.id == id).map(|(key, life)| (key, life.ctrl))
+}
