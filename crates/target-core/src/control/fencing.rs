@@ -71,7 +71,7 @@ impl Control {
         match action {
             Action::None => {}
             Action::CutAndDrain => {
-                self.to_all(&ToLane::Cut { life: id, why });
+                self.broadcast(&ToLane::Cut { life: id, why });
                 self.out(ControlOutput::Event(Event::Lost { life, why }));
                 self.drain(now, life, state);
             }
@@ -83,7 +83,7 @@ impl Control {
                 if let Some(entry) = self.lives.get_mut(&id) {
                     entry.waiting = lanes;
                 }
-                self.to_all(&ToLane::Quiesce { life: id, by });
+                self.broadcast(&ToLane::Quiesce { life: id, by });
             }
             Action::End { by } => self.end_life(now, id, by),
         }

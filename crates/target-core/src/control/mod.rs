@@ -296,11 +296,11 @@ impl Control {
             Fault::OpenPort { port } => self.out(ControlOutput::OpenPort(port)),
             Fault::ClosePort { port } => {
                 self.out(ControlOutput::ClosePort(port));
-                self.to_all(&ToLane::Fault(fault));
+                self.broadcast(&ToLane::Fault(fault));
             }
             Fault::Clear => {
                 self.script = Script::default();
-                self.to_all(&ToLane::Fault(fault));
+                self.broadcast(&ToLane::Fault(fault));
             }
             Fault::HoldWrites { .. }
             | Fault::Release
@@ -308,7 +308,7 @@ impl Control {
             | Fault::Drop { .. }
             | Fault::Mute { .. }
             | Fault::Unmute { .. }
-            | Fault::ResetConnections { .. } => self.to_all(&ToLane::Fault(fault)),
+            | Fault::ResetConnections { .. } => self.broadcast(&ToLane::Fault(fault)),
         }
     }
 
@@ -345,7 +345,7 @@ impl Control {
         (0..self.config.lanes).map(LaneId)
     }
 
-    fn to_all(&mut self, message: &ToLane) {
+    fn broadcast(&mut self, message: &ToLane) {
         for lane in self.lanes() {
             self.to(lane, message.clone());
         }
@@ -359,7 +359,7 @@ impl Control {
     fn publish(&mut self, subsystem: SubsystemId) {
         if let Some(known) = self.subsystems.get(usize::from(subsystem.0)) {
             let namespaces = Arc::new(known.namespaces.clone());
-            self.to_all(&ToLane::Namespaces { subsystem, namespaces });
+            self.broadcast(&ToLane::Namespaces { subsystem, namespaces });
         }
     }
 
@@ -436,7 +436,7 @@ impl Control {
         if heard {
             self.arm_keep_alive(now, key);
             if let Some(life) = life {
-                self.to_all(&ToLane::Listen { life });
+                self.broadcast(&ToLane::Listen { life });
             }
         } else {
             self.lose(now, key, Loss::KeepAlive);
