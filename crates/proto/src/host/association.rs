@@ -1,15 +1,48 @@
-//! skeleton: bodies follow
-use crate::DataError;
+//! From Connect to a live controller, one command at a time.
+//!
+//! Everything a host must know of a controller before it may trust it with I/O is asked here, in one fixed order, so
+//! that two lives of one controller are judged by the same facts. The exchange is linear: each state is consumed by
+//! the answer it waits for and becomes the next. The owner submits what [`Step::Ask`] says on the admin queue, and
+//! bounds the whole by a deadline of its own.
+//!
+//! ```text
+//!  Connect --> CAP --> [CRTO] --> CC.EN=1 --> CSTS --> VS --> Identify --> KATO --> [queues] --> [events] --> [ANA]
+//!     |                                       ^  |                                                             |
+//!     v ATR, ASCR                             |  v not ready                                                   v
+//!  authenticating (not built: clear error)    wait, until CAP.TO                                              live
+//! ```
+//!
+//! NVM Express Base Specification, "Controller Initialization", "Message-Based Controller Initialization".
+
+use super::refusal::{ConnectError, connect_refused};
+use crate::{DataError, MAX_CONTROL_DATA};
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
-use interlock_wire::fabrics::Cap;
-use interlock_wire::identify::IdentifyController;
+use interlock_wire::admin::{
+    EventMask, FID_KEEP_ALIVE, GetFeatures, GetLog, IDENTIFY_LEN, Identify, QueueCount, SetFeatures,
+};
+use interlock_wire::ana;
+use interlock_wire::ccr::Instance;
+use interlock_wire::fabrics::{
+    Cap, Cc, Connect, ConnectAnswer, ConnectData, Crto, Csts, PropertyGet, PropertySet, Version,
+};
+use interlock_wire::identify::{CNTRLTYPE_DISCOVERY, IdentifyController};
+use interlock_wire::log::LID_ANA;
 use interlock_wire::nqn::{HostId, Nqn};
 use interlock_wire::sqe::{Cqe, Sqe};
-use interlock_wire::status::Status;
+use interlock_wire::{FromBytes, IntoBytes};
+
+/// How long to wait between two looks at CSTS: enabling takes microseconds on a software target, and a look costs one
+/// small command.
+const READY_POLL: Duration = Duration::from_millis(2);
+
+/// The shortest time a controller gets to become ready: CAP.TO may be 0, which nobody can mean.
+const READY_AT_LEAST: Duration = Duration::from_millis(500);
+
+/// Bytes of the ANA log read at once: below every MDTS in the field, and all of it for most subsystems.
+const ANA_CHUNK: u32 = 16 * 1024;
 
 /// What kind of controller is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,107 +56,420 @@ pub enum Kind {
 /// What to connect to, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AssociationConfig {
-    /// Who we are.
+    /// Name of this host.
     pub hostnqn: Nqn,
-    /// Which of us.
+    /// Identifier of this host.
     pub hostid: HostId,
     /// The subsystem.
     pub subnqn: Nqn,
     /// I/O or discovery.
     pub kind: Kind,
-    /// Keep Alive Timeout to ask for, milliseconds.
+    /// Keep Alive Timeout to ask for, in ms; 0 off.
     pub kato_ms: u32,
-    /// 0's based size of the admin queue.
+    /// 0's based size of the admin queue: the `depth` of its [`super::Queue`].
     pub admin_sqsize: u16,
-    /// FFFFh: the subsystem chooses.
+    /// Controller to ask for; FFFFh: the subsystem chooses.
     pub cntlid: u16,
-    /// How many I/O queues are wanted (I/O only).
+    /// I/O queues wanted; 0 asks for none.
     pub io_queues_wanted: u16,
-    /// Asynchronous events wanted (Set Features 0Bh), cut to what OAES offers.
-    pub want_events: u32,
+    /// Asynchronous events wanted; cut to those the controller has.
+    pub want_events: EventMask,
 }
 
 /// One admin command to submit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AdminCommand {
-    /// Without CID and SGL: the queue fills them in.
+    /// The command; the queue fills in CID and SGL.
     pub sqe: Sqe,
-    /// Data to send: `Source::Bytes`, or none if empty.
+    /// Data to send as `Source::Bytes`; none if empty.
     pub out: Vec<u8>,
-    /// Bytes to receive: `Sink::Bytes`, or none if 0.
+    /// Bytes to receive as `Sink::Bytes`; none if 0.
     pub into: u32,
 }
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Submit this and give the answer to `handle_answer`.
+    /// Submit this and give its completion to [`Association::handle_answer`].
     Ask(AdminCommand),
-    /// Call `handle_waited` after this time.
+    /// Call [`Association::handle_waited`] after this time.
     Wait(Duration),
-    /// Done: the controller is live.
+    /// The controller is live.
     Live(Box<Facts>),
 }
 
 /// What a live controller said about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
-    /// Controller ID.
+    /// Controller identifier.
     pub cntlid: u16,
     /// Capabilities.
     pub cap: Cap,
-    /// Version property.
-    pub vs: u32,
-    /// Identify Controller.
-    pub identify: Box<IdentifyController>,
-    /// Keep Alive Timeout in force: the larger of what was asked and what the controller reports.
+    /// Version.
+    pub vs: Version,
+    /// Identify Controller, whole.
+    pub identify: IdentifyController,
+    /// Keep Alive Timeout in force, in ms: the larger of what was asked for and what the controller says it uses,
+    /// because a hold that rests on it must not be too short. 0 off.
     pub kato_ms: u32,
-    /// I/O queues granted, at most what was wanted.
+    /// I/O queues granted, at most as many as were wanted.
     pub io_queues: u16,
-    /// Largest 0's based SQSIZE for an I/O queue.
+    /// Largest 0's based SQSIZE of an I/O queue, by CAP.MQES and MAXCMD.
     pub sqsize_max: u16,
     /// Most bytes of in-capsule data on an I/O queue.
     pub in_capsule_io: u32,
-    /// Traffic based keep alive.
+    /// Most bytes one command may move; `None` without a limit.
+    pub max_transfer: Option<u32>,
+    /// Any command restarts the Keep Alive timer.
     pub tbkas: bool,
-    /// Command Quiesce Time, milliseconds; 0 if not reported.
+    /// Command Quiesce Time in ms; 0 not reported.
     pub cqt_ms: u32,
-    /// Cross-Controller Reset Limit.
+    /// Cross-Controller Resets at once with this controller as source; 0 none.
     pub ccrl: u8,
-    /// Controller Instance Uniquifier.
+    /// Controller Instance Uniquifier; 0 not reported.
     pub ciu: u8,
-    /// Controller Instance Random Number.
+    /// Controller Instance Random Number; 0 not reported.
     pub cirn: u64,
-    /// Events enabled.
-    pub events: u32,
-    /// The ANA log page, if the controller reports ANA.
-    pub ana: Option<Vec<u8>>,
+    /// Events that were switched on.
+    pub events: EventMask,
+    /// The ANA log, if ANA is reported.
+    pub ana: Option<ana::Log>,
 }
 
-/// Why there is no association.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{step}: {why}")]
-pub struct ConnectError {
-    /// Which step failed, in words.
-    pub step: &'static str,
-    /// What went wrong, in words.
-    pub why: String,
-    /// The controller's answer, if it gave one.
-    pub status: Option<Status>,
-    /// True if trying again cannot help.
-    pub permanent: bool,
-    /// What to do about it.
-    pub hint: &'static str,
+impl Facts {
+    /// Which life of which controller this is.
+    #[must_use]
+    pub const fn instance(&self) -> Instance {
+        Instance { cntlid: self.cntlid, ciu: self.ciu, cirn: self.cirn }
+    }
 }
 
 /// From Connect to a live controller.
-#[derive(Clone, Debug)]
-pub struct Association {}
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Association {
+    config: AssociationConfig,
+    state: State,
+}
 
-#[allow(missing_docs, unused_variables, clippy::all)]
+/// What is known once the controller is being enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Enabling {
+    cntlid: u16,
+    cap: Cap,
+    within: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum State {
+    /// Nothing was asked yet.
+    Fresh,
+    /// Connect.
+    Connecting,
+    /// The controller demands in-band authentication. Its exchange belongs here; until it is built, this state is
+    /// left at once with an error.
+    Authenticating,
+    /// CAP.
+    ReadingCap { cntlid: u16 },
+    /// CRTO.
+    ReadingCrto { cntlid: u16, cap: Cap },
+    /// CC with EN set.
+    Enabling(Enabling),
+    /// CSTS, until it is ready.
+    AwaitingReady { known: Enabling, until: Instant },
+    /// The time between two looks at CSTS.
+    Waiting { known: Enabling, until: Instant },
+    /// VS.
+    ReadingVersion(Enabling),
+    /// Identify Controller.
+    Identifying { known: Enabling, vs: Version },
+    /// The KATO in force.
+    ReadingKato(Box<Facts>),
+    /// Number of queues.
+    SettingQueues(Box<Facts>),
+    /// Which events.
+    SettingEvents(Box<Facts>, EventMask),
+    /// The ANA log, piece by piece.
+    ReadingAna { facts: Box<Facts>, log: Vec<u8>, total: u32, chunk: u32 },
+    /// Live or failed.
+    Over,
+}
+
+impl State {
+    /// The step in words, for errors.
+    const fn step(&self) -> &'static str {
+        match self {
+            Self::Fresh | Self::Over => "no step",
+            Self::Connecting => "Connect",
+            Self::Authenticating => "authentication",
+            Self::ReadingCap { .. } => "reading the controller's capabilities",
+            Self::ReadingCrto { .. } => "reading the controller's ready timeouts",
+            Self::Enabling(_) => "enabling the controller",
+            Self::AwaitingReady { .. } | Self::Waiting { .. } => "waiting for the controller to become ready",
+            Self::ReadingVersion(_) => "reading the controller's version",
+            Self::Identifying { .. } => "Identify Controller",
+            Self::ReadingKato(_) => "reading the Keep Alive Timeout",
+            Self::SettingQueues(_) => "asking for I/O queues",
+            Self::SettingEvents(..) => "switching on asynchronous events",
+            Self::ReadingAna { .. } => "reading the ANA log",
+        }
+    }
+
+    /// Whether a failing status only means that there is less to know.
+    const fn may_fail(&self) -> bool {
+        matches!(self, Self::ReadingKato(_) | Self::SettingEvents(..))
+    }
+}
+
 impl Association {
-    pub fn new(config: AssociationConfig) -> Self { todo!() }
-    pub fn start(&mut self) -> Step { todo!() }
-    pub fn handle_answer(&mut self, now: Instant, cqe: &Cqe, data: &[u8], error: Option<DataError>) -> Result<Step, ConnectError> { todo!() }
-    pub fn handle_waited(&mut self, now: Instant) -> Result<Step, ConnectError> { todo!() }
+    /// An association that is not begun.
+    #[must_use]
+    pub const fn new(config: AssociationConfig) -> Self {
+        Self { config, state: State::Fresh }
+    }
+
+    /// The step under way, in words.
+    #[must_use]
+    pub const fn step(&self) -> &'static str {
+        self.state.step()
+    }
+
+    /// The first command.
+    ///
+    /// # Panics
+    /// If it was begun before.
+    pub fn start(&mut self) -> Step {
+        assert!(self.state == State::Fresh, "an association is begun once");
+        self.state = State::Connecting;
+        let config = &self.config;
+        let connect = Connect { qid: 0, sqsize: config.admin_sqsize, sq_flow_control: false, kato_ms: config.kato_ms };
+        let data = ConnectData::new(config.hostid, &config.hostnqn, &config.subnqn, config.cntlid);
+        Step::Ask(AdminCommand { sqe: connect.to_sqe(), out: data.as_bytes().to_vec(), into: 0 })
+    }
+
+    /// The controller answered the command asked last; `data` and `error` are those of the completion event.
+    ///
+    /// # Errors
+    /// There will be no association; says at which step and why. It is over then.
+    ///
+    /// # Panics
+    /// If nothing was asked: the owner's mistake.
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        cqe: &Cqe,
+        data: &[u8],
+        error: Option<DataError>,
+    ) -> Result<Step, ConnectError> {
+        let state = core::mem::replace(&mut self.state, State::Over);
+        let step = state.step();
+        let status = cqe.status();
+        if !status.is_success() && !state.may_fail() {
+            return Err(match state {
+                State::Connecting => connect_refused(cqe),
+                _ => ConnectError::of_status(step, status),
+            });
+        }
+        if let Some(error) = error.filter(|_| status.is_success()) {
+            return Err(ConnectError::of_data(step, error));
+        }
+        let (state, next) = self.advance(state, now, cqe, data)?;
+        self.state = state;
+        Ok(next)
+    }
+
+    /// The time of a [`Step::Wait`] has passed.
+    ///
+    /// # Errors
+    /// The controller did not become ready in the time it stated. It is over then.
+    ///
+    /// # Panics
+    /// If no wait was asked for: the owner's mistake.
+    pub fn handle_waited(&mut self, now: Instant) -> Result<Step, ConnectError> {
+        let State::Waiting { known, until } = core::mem::replace(&mut self.state, State::Over) else {
+            panic!("the association asked for no wait");
+        };
+        if now >= until {
+            return Err(ConnectError::not_ready(known.within));
+        }
+        self.state = State::AwaitingReady { known, until };
+        Ok(get(PropertyGet::CSTS))
+    }
+
+    fn advance(&self, state: State, now: Instant, cqe: &Cqe, data: &[u8]) -> Result<(State, Step), ConnectError> {
+        let step = state.step();
+        Ok(match state {
+            State::Fresh | State::Over | State::Waiting { .. } => panic!("the association asked nothing"),
+            State::Authenticating => return Err(ConnectError::authentication()),
+            State::Connecting => {
+                let answer = ConnectAnswer::from_dw0(cqe.dw0.get());
+                if answer.authentication_required || answer.secure_channel_required {
+                    return self.advance(State::Authenticating, now, cqe, data);
+                }
+                (State::ReadingCap { cntlid: answer.cntlid }, get(PropertyGet::CAP))
+            }
+            State::ReadingCap { cntlid } => {
+                let cap = Cap(PropertyGet::CAP.value(cqe));
+                if cap.crwms() {
+                    (State::ReadingCrto { cntlid, cap }, get(PropertyGet::CRTO))
+                } else {
+                    enable(Enabling { cntlid, cap, within: cap.to().max(READY_AT_LEAST) })
+                }
+            }
+            State::ReadingCrto { cntlid, cap } => {
+                let within = Crto(cqe.dw0.get()).crwmt().max(cap.to()).max(READY_AT_LEAST);
+                enable(Enabling { cntlid, cap, within })
+            }
+            State::Enabling(known) => {
+                (State::AwaitingReady { known, until: now + known.within }, get(PropertyGet::CSTS))
+            }
+            State::AwaitingReady { known, until } => {
+                let csts = Csts(cqe.dw0.get());
+                if csts.fatal() {
+                    return Err(ConnectError::fatal_status());
+                }
+                if csts.ready() {
+                    (State::ReadingVersion(known), get(PropertyGet::VS))
+                } else if now >= until {
+                    return Err(ConnectError::not_ready(known.within));
+                } else {
+                    (State::Waiting { known, until }, Step::Wait(READY_POLL))
+                }
+            }
+            State::ReadingVersion(known) => {
+                let vs = Version(cqe.dw0.get());
+                let ask = AdminCommand { sqe: Identify::Controller.to_sqe(), out: Vec::new(), into: IDENTIFY_LEN };
+                (State::Identifying { known, vs }, Step::Ask(ask))
+            }
+            State::Identifying { known, vs } => {
+                let identify = IdentifyController::read_from_bytes(data)
+                    .map_err(|_| ConnectError::of_data(step, DataError::Short))?;
+                let facts = Box::new(self.judge(known, vs, identify)?);
+                (State::ReadingKato(facts), ask(GetFeatures::current(FID_KEEP_ALIVE).to_sqe()))
+            }
+            State::ReadingKato(mut facts) => {
+                if cqe.status().is_success() {
+                    facts.kato_ms = facts.kato_ms.max(cqe.dw0.get());
+                }
+                if self.config.kind == Kind::Discovery || self.config.io_queues_wanted == 0 {
+                    self.after_queues(facts)?
+                } else {
+                    let count = QueueCount::pairs(self.config.io_queues_wanted);
+                    (State::SettingQueues(facts), ask(SetFeatures::queues(count).to_sqe()))
+                }
+            }
+            State::SettingQueues(mut facts) => {
+                let granted = QueueCount::from_u32(cqe.dw0.get()).usable();
+                facts.io_queues = granted.min(self.config.io_queues_wanted);
+                self.after_queues(facts)?
+            }
+            State::SettingEvents(mut facts, events) => {
+                if cqe.status().is_success() {
+                    facts.events = events;
+                }
+                self.after_events(facts)?
+            }
+            State::ReadingAna { facts, mut log, total, chunk } => {
+                log.extend_from_slice(data);
+                more_ana(facts, log, total, chunk)?
+            }
+        })
+    }
+
+    /// Whether this host can work with that controller, and what it is.
+    fn judge(&self, known: Enabling, vs: Version, identify: IdentifyController) -> Result<Facts, ConnectError> {
+        let instance = identify.instance();
+        let io = self.config.kind == Kind::Io;
+        let refuse = |why, hint| Err(ConnectError::incompatible("Identify Controller", why, hint));
+        if instance.cntlid != known.cntlid {
+            return refuse(
+                "the controller identifier differs from the one Connect returned",
+                "the target contradicts itself: report it to its vendor",
+            );
+        }
+        if io && identify.cntrltype == CNTRLTYPE_DISCOVERY {
+            return refuse("this is a discovery controller", "connect to a subsystem that its log page names");
+        }
+        if io && self.config.kato_ms > 0 && identify.kas.get() == 0 {
+            return refuse(
+                "the controller has no Keep Alive, so it would never notice the loss of this host",
+                "use a target with Keep Alive, or switch it off by a Keep Alive Timeout of 0",
+            );
+        }
+        if io && identify.icdoff.get() != 0 {
+            return refuse("the controller wants in-capsule data at an offset", "no NVMe/TCP host supports that");
+        }
+        let maxcmd = match identify.maxcmd.get() {
+            0 => u16::MAX,
+            n => n,
+        };
+        Ok(Facts {
+            cntlid: known.cntlid,
+            cap: known.cap,
+            vs,
+            kato_ms: self.config.kato_ms,
+            io_queues: 0,
+            sqsize_max: known.cap.mqes().min(maxcmd - 1).max(1),
+            in_capsule_io: identify.in_capsule_io(),
+            max_transfer: identify.max_transfer(known.cap.mpsmin()),
+            tbkas: identify.traffic_based_keep_alive(),
+            cqt_ms: u32::from(identify.cqt.get()),
+            ccrl: identify.ccrl,
+            ciu: instance.ciu,
+            cirn: instance.cirn,
+            events: EventMask::empty(),
+            ana: None,
+            identify,
+        })
+    }
+
+    fn after_queues(&self, facts: Box<Facts>) -> Result<(State, Step), ConnectError> {
+        let events = self.config.want_events & facts.identify.events();
+        if events.is_empty() {
+            return self.after_events(facts);
+        }
+        Ok((State::SettingEvents(facts, events), ask(SetFeatures::async_events(events).to_sqe())))
+    }
+
+    fn after_events(&self, facts: Box<Facts>) -> Result<(State, Step), ConnectError> {
+        if self.config.kind == Kind::Discovery || !facts.identify.reports_ana() {
+            return Ok((State::Over, Step::Live(facts)));
+        }
+        let total = ana::Log::max_len(facts.identify.nanagrpid.get(), facts.identify.max_namespaces());
+        let total = u32::try_from(total).unwrap_or(u32::MAX).min(MAX_CONTROL_DATA);
+        let chunk = ANA_CHUNK.min(facts.max_transfer.unwrap_or(u32::MAX));
+        Ok(read_ana(facts, Vec::new(), total, chunk))
+    }
+}
+
+fn ask(sqe: Sqe) -> Step {
+    Step::Ask(AdminCommand { sqe, out: Vec::new(), into: 0 })
+}
+
+fn get(property: PropertyGet) -> Step {
+    ask(property.to_sqe())
+}
+
+fn enable(known: Enabling) -> (State, Step) {
+    let cc = Cc::new(known.cap.css_csi()).with_enable(true);
+    (State::Enabling(known), ask(PropertySet::cc(cc).to_sqe()))
+}
+
+/// The next piece of the ANA log.
+fn read_ana(facts: Box<Facts>, log: Vec<u8>, total: u32, chunk: u32) -> (State, Step) {
+    let at = u32::try_from(log.len()).expect("the log is bounded by MAX_CONTROL_DATA");
+    let into = chunk.min(total - at);
+    let sqe = GetLog::new(LID_ANA, into).at(u64::from(at)).to_sqe();
+    (State::ReadingAna { facts, log, total, chunk }, Step::Ask(AdminCommand { sqe, out: Vec::new(), into }))
+}
+
+/// A controller states how long its ANA log can be, not how long it is: stop once it makes sense.
+fn more_ana(mut facts: Box<Facts>, log: Vec<u8>, total: u32, chunk: u32) -> Result<(State, Step), ConnectError> {
+    match ana::Log::parse(&log) {
+        Ok(parsed) => {
+            facts.ana = Some(parsed);
+            Ok((State::Over, Step::Live(facts)))
+        }
+        Err(ana::LogError::Truncated { .. }) if log.len() < total as usize => Ok(read_ana(facts, log, total, chunk)),
+        Err(error) => Err(ConnectError::ana(&error)),
+    }
 }
