@@ -280,7 +280,7 @@ fn a_paused_socket_is_silent_until_it_is_resumed_and_loses_nothing() {
     let (_, said) = attach(&pool.reactor(0), move |cx, say: mpsc::Sender<String>| {
         let (_, local) = cx.listen(ANY.parse().unwrap()).unwrap();
         tell.send((cx.waker(), local)).unwrap();
-        let mut held = None;
+        let (mut held, mut mails) = (None, 0);
         move |cx, event| match event {
             Event::Accepted { sock, .. } => {
                 cx.pause_read(sock, true).unwrap();
@@ -288,8 +288,19 @@ fn a_paused_socket_is_silent_until_it_is_resumed_and_loses_nothing() {
                 say.send("held".into()).unwrap();
             }
             Event::Mail => {
-                say.send("resume".into()).unwrap();
-                cx.pause_read(held.unwrap(), false).unwrap();
+                let sock = held.unwrap();
+                mails += 1;
+                if mails == 1 {
+                    // The bytes are there; the next turns find the news of it, while paused.
+                    let mut seen = [std::mem::MaybeUninit::uninit(); 1];
+                    while cx.with_fd(sock, |fd| socket2::SockRef::from(&fd).peek(&mut seen)).unwrap().is_err() {
+                        std::hint::spin_loop();
+                    }
+                }
+                say.send(format!("mail {mails}")).unwrap();
+                if mails == 3 {
+                    cx.pause_read(sock, false).unwrap();
+                }
             }
             Event::Readable { sock } => {
                 let mut bytes = [0; 64];
@@ -305,13 +316,56 @@ fn a_paused_socket_is_silent_until_it_is_resumed_and_loses_nothing() {
     let mut client = TcpStream::connect(addr).unwrap();
     assert_eq!(next(&said), "held");
     client.write_all(b"early").unwrap();
-    waker.wake();
-    assert_eq!(next(&said), "resume");
+    for number in 1..=3 {
+        waker.wake();
+        assert_eq!(next(&said), format!("mail {number}"));
+    }
     assert_eq!(next(&said), "early");
     client.write_all(b"late").unwrap();
     assert_eq!(next(&said), "late");
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(next(&said), "", "the end of the stream is an empty receive");
+    finish(pool);
+}
+
+/// The kernel has told of the room long before anybody wanted it; it will not do so again.
+#[test]
+fn room_that_was_there_before_it_was_wanted_is_told() {
+    let pool = pool(1);
+    let listener = TcpListener::bind(ANY).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (tell, wakers) = mpsc::channel();
+    let (_, said) = attach(&pool.reactor(0), move |cx, say: mpsc::Sender<&str>| {
+        cx.connect(&ConnectOptions::to(addr)).unwrap();
+        tell.send(cx.waker()).unwrap();
+        let (mut sock_of, mut mails) = (None, 0);
+        move |cx, event| match event {
+            Event::Connected { sock } => {
+                sock_of = Some(sock);
+                say.send("connected").unwrap();
+            }
+            Event::Mail => {
+                mails += 1;
+                say.send("mail").unwrap();
+                if mails == 3 {
+                    cx.want_write(sock_of.unwrap(), true).unwrap();
+                }
+            }
+            Event::Writable { sock } => {
+                assert_eq!((Some(sock), mails), (sock_of, 3), "not before it was wanted");
+                cx.want_write(sock, false).unwrap();
+                say.send("writable").unwrap();
+            }
+            _ => {}
+        }
+    });
+    assert_eq!(next(&said), "connected");
+    let waker = next(&wakers);
+    for _ in 0..3 {
+        waker.wake();
+        assert_eq!(next(&said), "mail");
+    }
+    assert_eq!(next(&said), "writable");
     finish(pool);
 }
 
