@@ -1,1 +1,31 @@
-//! Drives host-core over ring: the public library
+//! An NVMe/TCP host that fences before it fails over, as a library.
+//!
+//! Everything that must not go wrong is decided in `host-core`; this crate carries bytes, time and messages between its
+//! machines and the kernel, and gives programs two doors to a namespace:
+//!
+//! - [`Namespace`]: from any thread, with plain futures (or blocking waits) and no runtime;
+//! - [`LocalNamespace`]: from a service on the same reactor, with tokens and a completion queue.
+//!
+//! The program makes the reactors ([`Pool`]); the host is a guest on them. See [`Host`] for an example.
+
+mod completion;
+mod control;
+mod host;
+mod jobs;
+mod lane;
+mod links;
+mod local;
+mod namespace;
+
+pub use completion::{Completion, Completions, Pending};
+pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, WaitStatus};
+pub use interlock_host_core::{
+    ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, FencePolicy, HeadId, HostCounters, IoPolicy,
+    LaneCounters, LaneStatus, LifeFacts, LifeId, LifeRecord, Loss, Method, Op, Outcome, Receipt, Reconnect, Refused,
+    Shape, StateName, Timeouts, Tombstone,
+};
+pub use interlock_ring::{Buf, Pool, PoolConfig};
+pub use interlock_wire::nqn::{HostId, Nqn};
+pub use jobs::{LifeStore, MemoryStore};
+pub use local::LocalNamespace;
+pub use namespace::Namespace;

@@ -1,1 +1,18 @@
-//! Drives target-core over ring: memory, file and null namespaces
+//! A target for NVMe/TCP with cross-controller reset and command quiesce time, on real sockets.
+//!
+//! A host that fences needs a peer that can be fenced, and one that can be told to misbehave. What the target decides
+//! stands in `target-core`; this crate carries its bytes and holds its blocks: in memory, in a file, or nowhere.
+
+pub mod config;
+mod control;
+mod file;
+mod lane;
+mod memory;
+mod store;
+mod target;
+
+pub use file::FileError;
+pub use interlock_ring::{Pool, PoolConfig, Reactor};
+pub use interlock_target_core::{By, Change, Event as TargetEvent, Fault, Ghost, Life, Loss, NamespaceError, PortId};
+pub use interlock_wire::status::Status;
+pub use target::{Stamped, Target, TargetError};

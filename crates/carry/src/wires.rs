@@ -1,0 +1,238 @@
+//! The connections of one machine on one reactor.
+
+use crate::Machine;
+use crate::outbox::{Outbox, SLICES};
+use interlock_ring::{BufTable, Cx, Sock};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, IoSlice};
+
+/// Payload of at least this many bytes is received straight into its place; less is staged and copied once. A copy of
+/// 16 KiB costs about as much as the extra system call that it saves.
+const DIRECT_MIN: u32 = 16 * 1024;
+
+/// Receives per call of [`Wires::readable`]: one busy connection must not starve the others of its reactor.
+const RECEIVES_PER_TURN: usize = 16;
+
+/// Sends per call of [`Wires::flush`], for the same reason.
+const SENDS_PER_TURN: usize = 16;
+
+/// How a connection stands after carrying for it.
+#[derive(Debug)]
+pub enum Io {
+    /// All was done that can be done now.
+    Done,
+    /// The peer closed its direction, or the connection broke (the error says how). The socket still exists.
+    Ended(Option<io::Error>),
+}
+
+struct Wire {
+    sock: Sock,
+    outbox: Outbox,
+    /// Bytes that came while the machine was blocked. Bounded by one staging buffer: nothing is received meanwhile.
+    stash: Vec<u8>,
+    /// Nothing is read or written (a scripted dead wire).
+    muted: bool,
+    wants_write: bool,
+}
+
+/// The connections of one machine on one reactor.
+pub struct Wires<C> {
+    wires: BTreeMap<C, Wire>,
+    by_sock: BTreeMap<Sock, C>,
+}
+
+impl<C> Default for Wires<C> {
+    fn default() -> Self {
+        Self { wires: BTreeMap::new(), by_sock: BTreeMap::new() }
+    }
+}
+
+impl<C: Copy + Ord> Wires<C> {
+    /// Binds a connection of the machine to a socket.
+    pub fn insert(&mut self, conn: C, sock: Sock) {
+        let wire = Wire { sock, outbox: Outbox::default(), stash: Vec::new(), muted: false, wants_write: false };
+        self.wires.insert(conn, wire);
+        self.by_sock.insert(sock, conn);
+    }
+
+    /// Forgets a connection; its socket is the caller's to end.
+    pub fn remove(&mut self, conn: C) -> Option<Sock> {
+        let wire = self.wires.remove(&conn)?;
+        self.by_sock.remove(&wire.sock);
+        Some(wire.sock)
+    }
+
+    /// The connection of a socket.
+    #[must_use]
+    pub fn conn(&self, sock: Sock) -> Option<C> {
+        self.by_sock.get(&sock).copied()
+    }
+
+    /// The socket of a connection.
+    #[must_use]
+    pub fn sock(&self, conn: C) -> Option<Sock> {
+        self.wires.get(&conn).map(|wire| wire.sock)
+    }
+
+    /// All connections.
+    pub fn conns(&self) -> impl Iterator<Item = C> + '_ {
+        self.wires.keys().copied()
+    }
+
+    /// True if everything that was polled for this connection was given to the kernel.
+    #[must_use]
+    pub fn is_flushed(&self, conn: C) -> bool {
+        self.wires.get(&conn).is_none_or(|wire| wire.outbox.is_empty())
+    }
+
+    /// Forgets what was polled and not yet given to the kernel.
+    pub fn stop_sending(&mut self, cx: &mut Cx<'_>, conn: C) {
+        if let Some(wire) = self.wires.get_mut(&conn) {
+            wire.outbox.clear();
+            want_write(wire, cx, false);
+        }
+    }
+
+    /// Stops or resumes all carrying for this connection. After resuming, the caller calls `readable` and `flush`.
+    pub fn mute(&mut self, cx: &mut Cx<'_>, conn: C, muted: bool) {
+        if let Some(wire) = self.wires.get_mut(&conn) {
+            wire.muted = muted;
+            // A socket that is closed already has nothing to pause.
+            let _ = cx.pause_read(wire.sock, muted);
+        }
+    }
+
+    /// Carries received bytes into the machine.
+    pub fn readable<M: Machine<Conn = C>>(
+        &mut self,
+        cx: &mut Cx<'_>,
+        machine: &mut M,
+        memory: &mut BufTable,
+        conn: C,
+    ) -> Io {
+        let Some(wire) = self.wires.get_mut(&conn) else { return Io::Done };
+        if wire.muted {
+            return Io::Done;
+        }
+        if !wire.stash.is_empty() {
+            let stash = std::mem::take(&mut wire.stash);
+            let used = offer(cx, machine, memory, conn, &stash);
+            if used < stash.len() {
+                wire.stash = stash;
+                wire.stash.drain(..used);
+                return Io::Done;
+            }
+        }
+        cx.with_staging(|cx, staging| receive(cx, machine, memory, conn, wire, staging))
+    }
+
+    /// Gives the kernel what the machine has to send on this connection.
+    pub fn flush<M: Machine<Conn = C>>(&mut self, cx: &mut Cx<'_>, machine: &mut M, memory: &BufTable, conn: C) -> Io {
+        let Some(wire) = self.wires.get_mut(&conn) else { return Io::Done };
+        if wire.muted {
+            return Io::Done;
+        }
+        for _ in 0..SENDS_PER_TURN {
+            if wire.outbox.is_empty() {
+                wire.outbox.fill(memory, |list| machine.poll_send(conn, list));
+                if wire.outbox.is_empty() {
+                    want_write(wire, cx, false);
+                    return Io::Done;
+                }
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = wire.outbox.slices(memory, &mut slices);
+            match cx.send_vectored(wire.sock, &slices[..count]) {
+                Ok(given) => {
+                    wire.outbox.advance(given);
+                    machine.handle_given(cx.now(), conn, given as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    wire.outbox.clear();
+                    want_write(wire, cx, false);
+                    return Io::Ended(Some(error));
+                }
+            }
+        }
+        want_write(wire, cx, true);
+        Io::Done
+    }
+}
+
+fn want_write(wire: &mut Wire, cx: &mut Cx<'_>, wants: bool) {
+    if wire.wants_write != wants {
+        wire.wants_write = wants;
+        // A socket that is closed already has nothing to write.
+        let _ = cx.want_write(wire.sock, wants);
+    }
+}
+
+fn receive<M: Machine>(
+    cx: &mut Cx<'_>,
+    machine: &mut M,
+    memory: &mut BufTable,
+    conn: M::Conn,
+    wire: &mut Wire,
+    staging: &mut [u8],
+) -> Io {
+    for _ in 0..RECEIVES_PER_TURN {
+        let direct = machine.direct(conn, DIRECT_MIN);
+        let received = match direct {
+            Some((span, _)) => {
+                let place = memory.bytes_mut(span).expect("a driver's buffer has one writer: the queue that names it");
+                cx.recv(wire.sock, place)
+            }
+            None => cx.recv(wire.sock, staging),
+        };
+        let room = direct.map_or(staging.len(), |(span, _)| span.len as usize);
+        let count = match received {
+            Ok(0) => return Io::Ended(None),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Io::Done,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Io::Ended(Some(error)),
+        };
+        if let Some((span, seed)) = direct {
+            let len = u32::try_from(count).expect("no longer than the span");
+            let digest = seed.map_or(0, |seed| crc32c::crc32c_append(seed, memory.bytes(span.slice(0, len))));
+            machine.handle_placed(cx.now(), conn, len, digest);
+        } else {
+            let used = offer(cx, machine, memory, conn, &staging[..count]);
+            if used < count {
+                // Blocked: the rest waits until the machine was answered, and nothing more is received meanwhile.
+                wire.stash.extend_from_slice(&staging[used..count]);
+                return Io::Done;
+            }
+        }
+        if count < room {
+            return Io::Done;
+        }
+    }
+    cx.again(wire.sock);
+    Io::Done
+}
+
+/// Offers bytes to the machine and places payload where it says; returns how many were used.
+fn offer<M: Machine>(cx: &Cx<'_>, machine: &mut M, memory: &mut BufTable, conn: M::Conn, bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while at < bytes.len() {
+        let taken = machine.handle_bytes(cx.now(), conn, &bytes[at..]);
+        at += taken.used;
+        if let Some(place) = taken.place {
+            let len = place.to.len as usize;
+            let from = &bytes[at..at + len];
+            memory
+                .bytes_mut(place.to)
+                .expect("a driver's buffer has one writer: the queue that names it")
+                .copy_from_slice(from);
+            let digest = place.digest.map_or(0, |seed| crc32c::crc32c_append(seed, from));
+            machine.handle_placed(cx.now(), conn, place.to.len, digest);
+            at += len;
+        } else if taken.used == 0 || machine.is_blocked(conn) {
+            break;
+        }
+    }
+    at
+}

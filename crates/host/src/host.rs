@@ -1,0 +1,455 @@
+//! A host: control on one reactor, lanes on one or more, and the handle that programs hold.
+
+use crate::control::{ControlMail, ControlService};
+use crate::jobs::{Jobs, LifeStore, MemoryStore};
+use crate::lane::{LaneMail, LaneService};
+use crate::local::LaneKey;
+use crate::namespace::Namespace;
+use interlock_base::Instant;
+use interlock_carry::Mailbox;
+use interlock_host_core::{
+    Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HostConfig, HostCounters, Lane,
+    LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, Receipt, Shape, SpecError,
+    StateName, Tombstone,
+};
+use interlock_ring::{BufPool, Reactor, ServiceId};
+use interlock_wire::nqn::{HostId, Nqn};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// An answer from control or a lane is a matter of microseconds; after this the reactor is stuck or gone.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Buffers kept for reuse by one host.
+const CACHED_BUFFERS: usize = 64 << 20;
+
+/// Requests one lane holds at once.
+const REQUESTS_PER_LANE: u32 = 65_536;
+
+static NEXT_HOST: AtomicU64 = AtomicU64::new(1);
+
+/// Who this host is.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// Host NQN.
+    pub hostnqn: Nqn,
+    /// Host Identifier. A host has one for its NQN.
+    pub hostid: HostId,
+}
+
+impl HostSettings {
+    /// A new identity: a random Host Identifier, and the NQN made of it.
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::from)?;
+        // RFC 9562: version 4, variant 1.
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let hostid = HostId(bytes);
+        Ok(Self { hostnqn: Nqn::of_host(hostid), hostid })
+    }
+}
+
+/// Why a host cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// Its threads could not be started.
+    #[error("the host cannot start: {0}")]
+    Start(#[from] io::Error),
+    /// A setting cannot be.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The controller could not be connected.
+    #[error("{addr}: {why}")]
+    Connect {
+        /// Address and port as given.
+        addr: String,
+        /// In one sentence.
+        why: String,
+    },
+    /// There is no such controller.
+    #[error(transparent)]
+    NoSuchController(#[from] NoSuchController),
+    /// There is no such namespace.
+    #[error("subsystem `{subnqn}` has no namespace {nsid}{}", listed(.known))]
+    NoSuchNamespace {
+        /// Where.
+        subnqn: String,
+        /// Which.
+        nsid: u32,
+        /// Those it has.
+        known: Vec<u32>,
+    },
+    /// A reactor does not answer.
+    #[error("the host does not answer: its reactor has ended or is stuck")]
+    Gone,
+}
+
+fn listed(known: &[u32]) -> String {
+    if known.is_empty() {
+        return ": it has none that this host may use".into();
+    }
+    let list: Vec<String> = known.iter().map(u32::to_string).collect();
+    format!(": it has {}", list.join(", "))
+}
+
+/// What every handle of one host shares.
+pub(crate) struct Shared {
+    pub(crate) key: u64,
+    pub(crate) buffers: BufPool,
+    settings: HostSettings,
+    control: Mailbox<ControlMail>,
+    lanes: Vec<Mailbox<LaneMail>>,
+    next_lane: AtomicUsize,
+    services: RwLock<Vec<(Reactor, ServiceId)>>,
+}
+
+/// A host. Clones share it; it ends with [`Host::shutdown`], or with its reactors.
+///
+/// ```no_run
+/// use interlock_host::{ControllerSpec, Host, HostSettings, Nqn, Pool, PoolConfig};
+/// use std::time::Duration;
+///
+/// let pool = Pool::new(PoolConfig::default())?;
+/// let host = Host::start(pool.reactors(), HostSettings::random()?)?;
+/// let subnqn = Nqn::new("nqn.2026-11.io.interlock:target")?;
+/// for port in [4420, 4421] {
+///     host.connect_and_wait(ControllerSpec::new("127.0.0.1", port, subnqn.clone()), Duration::from_secs(5))?;
+/// }
+/// let namespace = host.namespace(subnqn.as_str(), 1)?;
+/// let (outcome, buf) = namespace.read(0, 8).wait();
+/// println!("{outcome:?}, {} bytes", buf.map_or(0, |buf| buf.as_slice().len()));
+/// host.shutdown(Duration::from_secs(5))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Host(Arc<Shared>);
+
+/// One controller, as it stands.
+#[derive(Clone, Debug)]
+pub struct ControllerStatus {
+    /// Its name.
+    pub id: CtrlId,
+    /// Address and port as given.
+    pub addr: String,
+    /// Where it is connected to.
+    pub peer: Option<SocketAddr>,
+    /// Its subsystem.
+    pub subnqn: String,
+    /// Its state.
+    pub state: StateName,
+    /// What its present life said about itself.
+    pub facts: Option<LifeFacts>,
+    /// Earlier lives of it that are not fenced yet.
+    pub fencing: Vec<LifeId>,
+    /// Why it is not live, in one sentence.
+    pub last_error: Option<String>,
+    /// Its counters.
+    pub counters: ControllerCounters,
+}
+
+/// One namespace, as it stands.
+#[derive(Clone, Debug)]
+pub struct NamespaceStatus {
+    /// Its name.
+    pub head: HeadId,
+    /// Its subsystem.
+    pub subnqn: String,
+    /// Its identifier there.
+    pub nsid: u32,
+    /// What it looks like.
+    pub shape: Shape,
+}
+
+/// One wait of control or a lane, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitStatus {
+    /// When it ends.
+    pub at: Instant,
+    /// What for.
+    pub why: String,
+}
+
+/// The whole host at one moment.
+#[derive(Clone, Debug)]
+pub struct HostStatus {
+    /// Controllers, those that are gone included.
+    pub controllers: Vec<ControllerStatus>,
+    /// Namespaces.
+    pub namespaces: Vec<NamespaceStatus>,
+    /// Everything that is waited for.
+    pub waits: Vec<WaitStatus>,
+    /// Unfenced lives whose ranges are guarded.
+    pub tombstones: Vec<Tombstone>,
+    /// Receipts, oldest first.
+    pub receipts: Vec<Receipt>,
+    /// Counters that outlive the controllers.
+    pub counters: HostCounters,
+}
+
+impl Host {
+    /// Starts a host: control on the first reactor, a lane on each.
+    ///
+    /// # Errors
+    /// If there is no reactor, or its threads cannot be used.
+    pub fn start(reactors: &[Reactor], settings: HostSettings) -> Result<Self, HostError> {
+        Self::start_with(reactors, settings, Box::new(MemoryStore::default()))
+    }
+
+    /// As [`Host::start`], with a store for the records of lives.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_with(
+        reactors: &[Reactor],
+        settings: HostSettings,
+        store: Box<dyn LifeStore>,
+    ) -> Result<Self, HostError> {
+        let Some(first) = reactors.first() else {
+            return Err(HostError::Start(io::Error::other("a host needs at least one reactor")));
+        };
+        let lanes = u16::try_from(reactors.len()).map_err(|_| io::Error::other("a host has at most 65,535 lanes"))?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(io::Error::from)?;
+        let seed = u64::from_le_bytes(seed);
+        let control_mail = Mailbox::<ControlMail>::default();
+        let lane_mail: Vec<Mailbox<LaneMail>> = (0..lanes).map(|_| Mailbox::default()).collect();
+        let jobs = Jobs::new(store, control_mail.clone())?;
+        let shared = Arc::new(Shared {
+            key: NEXT_HOST.fetch_add(1, Ordering::Relaxed),
+            buffers: BufPool::new(CACHED_BUFFERS),
+            settings: settings.clone(),
+            control: control_mail.clone(),
+            lanes: lane_mail.clone(),
+            next_lane: AtomicUsize::new(0),
+            services: RwLock::new(Vec::new()),
+        });
+        let control = Control::new(HostConfig { hostnqn: settings.hostnqn, hostid: settings.hostid, lanes, seed });
+        let mut services = Vec::new();
+        let stopped = |error| HostError::Start(io::Error::other(error));
+        let for_lanes = lane_mail.clone();
+        let mailbox = control_mail.clone();
+        let id = first
+            .attach(move |cx| Box::new(ControlService::new(cx, control, mailbox, for_lanes, jobs)))
+            .map_err(stopped)?;
+        services.push((first.clone(), id));
+        for (index, (reactor, mailbox)) in (0..lanes).zip(reactors.iter().zip(lane_mail)) {
+            let lane = LaneId(index);
+            let key = LaneKey { host: shared.key, lane };
+            let config = LaneConfig { id: lane, requests_max: REQUESTS_PER_LANE, seed: seed ^ u64::from(index) };
+            let to_control = control_mail.clone();
+            let id = reactor
+                .attach(move |cx| Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control)))
+                .map_err(stopped)?;
+            services.push((reactor.clone(), id));
+        }
+        *shared.services.write().unwrap_or_else(PoisonError::into_inner) = services;
+        Ok(Self(shared))
+    }
+
+    /// Who this host is.
+    #[must_use]
+    pub fn settings(&self) -> &HostSettings {
+        &self.0.settings
+    }
+
+    /// Begins to keep a controller connected. Attempts go on as its [`Reconnect`](crate::Reconnect) policy says.
+    ///
+    /// # Errors
+    /// If a setting cannot be, or this port of this subsystem is connected already.
+    pub fn connect(&self, spec: ControllerSpec) -> Result<CtrlId, HostError> {
+        Ok(self.ask(move |control, now| control.connect(now, spec))??)
+    }
+
+    /// Connects and waits until the controller is live. If the first attempt fails, nothing is left behind.
+    ///
+    /// # Errors
+    /// As [`Host::connect`], and why the first attempt failed.
+    pub fn connect_and_wait(&self, spec: ControllerSpec, within: Duration) -> Result<CtrlId, HostError> {
+        let addr = address(&spec);
+        let events = self.subscribe();
+        let id = self.connect(spec)?;
+        let failed = |why: String| HostError::Connect { addr: addr.clone(), why };
+        let deadline = std::time::Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let why = match events.recv_timeout(left).map(|event| event.kind) {
+                Ok(EventKind::LifeBegan { ctrl, .. }) if ctrl == id => return Ok(id),
+                Ok(EventKind::ConnectFailed { ctrl, why, .. } | EventKind::GivenUp { ctrl, why }) if ctrl == id => why,
+                Ok(_) => continue,
+                Err(RecvTimeoutError::Timeout) => format!("not connected within {within:?}"),
+                Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone),
+            };
+            // Gone already is as good.
+            let _ = self.disconnect(id);
+            return Err(failed(why));
+        }
+    }
+
+    /// Ends a controller in order: what is in flight is answered first; what is not answered in time is fenced.
+    ///
+    /// # Errors
+    /// If there is no such controller.
+    pub fn disconnect(&self, ctrl: CtrlId) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.disconnect(now, ctrl))??)
+    }
+
+    /// Ends the present life of a controller in order and begins a new one.
+    ///
+    /// # Errors
+    /// If there is no such controller.
+    pub fn reset(&self, ctrl: CtrlId) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.reset(now, ctrl))??)
+    }
+
+    /// What happens from now on. Drop the receiver to end it.
+    #[must_use]
+    pub fn subscribe(&self) -> Receiver<Event> {
+        let (sender, receiver) = mpsc::channel();
+        self.0.control.send(ControlMail::Subscribe(sender));
+        receiver
+    }
+
+    /// A namespace by subsystem and identifier. Handles are spread over the lanes.
+    ///
+    /// # Errors
+    /// If no live controller has it.
+    pub fn namespace(&self, subnqn: &str, nsid: u32) -> Result<Namespace, HostError> {
+        let all = self.namespaces()?;
+        let Some(found) = all.iter().find(|ns| ns.subnqn == subnqn && ns.nsid == nsid) else {
+            let known = all.iter().filter(|ns| ns.subnqn == subnqn).map(|ns| ns.nsid).collect();
+            return Err(HostError::NoSuchNamespace { subnqn: subnqn.to_owned(), nsid, known });
+        };
+        let lane = self.0.next_lane.fetch_add(1, Ordering::Relaxed) % self.0.lanes.len();
+        Ok(Namespace::new(
+            Arc::clone(&self.0),
+            self.0.lanes[lane].clone(),
+            found.head,
+            subnqn.to_owned(),
+            nsid,
+            found.shape,
+        ))
+    }
+
+    /// Every namespace.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceStatus>, HostError> {
+        self.ask(|control, _| namespaces(control))
+    }
+
+    /// The whole host at one moment.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn status(&self) -> Result<HostStatus, HostError> {
+        self.ask(|control, _| HostStatus {
+            controllers: control
+                .controllers()
+                .map(|info| ControllerStatus {
+                    id: info.id,
+                    addr: address(info.spec),
+                    peer: info.addr,
+                    subnqn: info.spec.subnqn.to_string(),
+                    state: info.state.name(),
+                    facts: info.facts.cloned(),
+                    fencing: info.fencing,
+                    last_error: info.last_error.map(str::to_owned),
+                    counters: info.counters.clone(),
+                })
+                .collect(),
+            namespaces: namespaces(control),
+            waits: control.waits().map(|wait| WaitStatus { at: wait.at, why: format!("{:?}", wait.why) }).collect(),
+            tombstones: control.tombstones(),
+            receipts: control.receipts().cloned().collect(),
+            counters: control.counters().clone(),
+        })
+    }
+
+    /// What each lane is busy with, and its counters.
+    ///
+    /// # Errors
+    /// If a lane does not answer.
+    pub fn lanes(&self) -> Result<Vec<(LaneStatus, LaneCounters)>, HostError> {
+        self.0
+            .lanes
+            .iter()
+            .map(|lane| {
+                let (sender, receiver) = mpsc::channel();
+                let ask = move |lane: &Lane| {
+                    // The asker may have given up.
+                    let _ = sender.send((lane.status(), lane.counters().clone()));
+                };
+                lane.send(LaneMail::Ask(Box::new(ask)));
+                receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)
+            })
+            .collect()
+    }
+
+    /// Ends the host in order, at most within the given time; then its services are detached in any case. Writes in
+    /// doubt that are not fenced by then end as indeterminate.
+    ///
+    /// # Errors
+    /// If the orderly end took too long.
+    pub fn shutdown(&self, within: Duration) -> Result<(), HostError> {
+        let events = self.subscribe();
+        let deadline = std::time::Instant::now() + within;
+        let asked = self.ask(|control, now| control.shutdown(now));
+        let ended = asked.is_ok()
+            && loop {
+                let left = deadline.saturating_duration_since(std::time::Instant::now());
+                match events.recv_timeout(left) {
+                    Ok(Event { kind: EventKind::ShutDown, .. }) => break true,
+                    Ok(_) => {}
+                    Err(_) => break false,
+                }
+            };
+        let services = std::mem::take(&mut *self.0.services.write().unwrap_or_else(PoisonError::into_inner));
+        for (reactor, service) in services {
+            // Gone already is as good.
+            let _ = reactor.detach(service).wait(ANSWER_WITHIN);
+        }
+        if ended { Ok(()) } else { Err(HostError::Gone) }
+    }
+
+    fn ask<R: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Control, Instant) -> R + Send + 'static,
+    ) -> Result<R, HostError> {
+        let (sender, receiver) = mpsc::channel();
+        self.0.control.send(ControlMail::Ask(Box::new(move |control, now| {
+            // The asker may have given up.
+            let _ = sender.send(ask(control, now));
+        })));
+        receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)
+    }
+}
+
+fn namespaces(control: &Control) -> Vec<NamespaceStatus> {
+    control
+        .heads()
+        .map(|head| NamespaceStatus {
+            head: head.id,
+            subnqn: head.subnqn.to_string(),
+            nsid: head.nsid,
+            shape: head.shape,
+        })
+        .collect()
+}
+
+fn address(spec: &ControllerSpec) -> String {
+    if spec.traddr.contains(':') {
+        format!("[{}]:{}", spec.traddr, spec.trsvcid)
+    } else {
+        format!("{}:{}", spec.traddr, spec.trsvcid)
+    }
+}

@@ -1,0 +1,230 @@
+//! Carries for one lane on one reactor.
+//!
+//! Two kinds of callers submit here: foreign threads by mail, and services of the same reactor directly, without a
+//! thread crossing. Buffers are owned by this driver from submission until the lane says `Done`, which it does only when
+//! no queue can place into them or send from them any more (`buffer_outlives_its_last_use`).
+
+use crate::completion::Reply;
+use crate::control::ControlMail;
+use crate::links::{HostMachine, Links};
+use crate::local::LocalReply;
+use interlock_base::{BufId, Instant, Key, Slab, Span};
+use interlock_carry::{Machine, Mailbox};
+use interlock_host_core::{ConnEvent, ConnId, Lane, LaneId, LaneOutput, Outcome, Refused, Request, ToLane};
+use interlock_proto::{SendList, Taken};
+use interlock_ring::{Buf, BufTable, Cx, Event, Service, Waker};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// What other threads tell a lane.
+pub(crate) enum LaneMail {
+    /// From control, in order.
+    Control(ToLane),
+    /// A request of a foreign thread. `id` is the sender's, for `Abandon`.
+    Submit { id: u64, request: Request, buf: Option<Buf>, reply: Reply },
+    /// Nobody waits for it any more.
+    Abandon(u64),
+    /// Run this with the lane: for status and counters.
+    Ask(Box<dyn FnOnce(&Lane) + Send>),
+}
+
+/// Whom to answer.
+enum Answer {
+    Foreign { id: u64, reply: Reply },
+    Local(LocalReply),
+}
+
+struct Waiting {
+    answer: Answer,
+    buf: Option<BufId>,
+}
+
+pub(crate) struct LaneMachine(pub(crate) Lane);
+
+impl Machine for LaneMachine {
+    type Conn = ConnId;
+
+    fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Taken {
+        self.0.handle_bytes(now, conn, bytes)
+    }
+
+    fn handle_placed(&mut self, now: Instant, conn: ConnId, len: u32, digest: u32) {
+        self.0.handle_placed(now, conn, len, digest);
+    }
+
+    fn direct(&self, conn: ConnId, min: u32) -> Option<(Span, Option<u32>)> {
+        self.0.direct(conn, min).map(|span| (span, self.0.direct_digest(conn)))
+    }
+
+    fn handle_given(&mut self, now: Instant, conn: ConnId, bytes: u64) {
+        self.0.handle_given(now, conn, bytes);
+    }
+
+    fn poll_send(&mut self, conn: ConnId, list: &mut SendList) {
+        self.0.poll_send(conn, list);
+    }
+
+    fn is_blocked(&self, _conn: ConnId) -> bool {
+        // The host's end of a queue pair always knows where its bytes go.
+        false
+    }
+}
+
+impl HostMachine for LaneMachine {
+    fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent) {
+        self.0.handle_conn(now, conn, event);
+    }
+}
+
+/// The state of a lane's driver. The service and the local doors of its reactor share it.
+pub(crate) struct LaneDriver {
+    id: LaneId,
+    machine: LaneMachine,
+    links: Links,
+    memory: BufTable,
+    waiting: Slab<Waiting>,
+    /// Foreign requests by their sender's id, for `Abandon`.
+    foreign: BTreeMap<u64, Key>,
+    to_control: Mailbox<ControlMail>,
+    waker: Waker,
+}
+
+impl LaneDriver {
+    fn submit(&mut self, now: Instant, mut request: Request, buf: Option<Buf>, answer: Answer) {
+        let reads = matches!(request.op, interlock_host_core::Op::Read);
+        let mut buf = buf;
+        if reads && buf.as_mut().is_some_and(|buf| !buf.is_unique()) {
+            self.finish(answer, Outcome::NotSent(Refused::SharedBuffer), buf);
+            return;
+        }
+        let len = buf.as_ref().map_or(0, |buf| buf.as_slice().len());
+        let id = buf.map(|buf| self.memory.insert(buf));
+        request.data = id.map(|buf| Span { buf, offset: 0, len: u32::try_from(len).unwrap_or(u32::MAX) });
+        let foreign = if let Answer::Foreign { id, .. } = &answer { Some(*id) } else { None };
+        let key = self.waiting.insert(Waiting { answer, buf: id });
+        if let Some(foreign) = foreign {
+            self.foreign.insert(foreign, key);
+        }
+        if let Err(refused) = self.machine.0.submit(now, request, key.to_u64()) {
+            self.done(key.to_u64(), Outcome::NotSent(refused));
+        }
+    }
+
+    /// A request of a service on this reactor.
+    pub(crate) fn submit_local(&mut self, now: Instant, request: Request, buf: Option<Buf>, reply: LocalReply) {
+        self.submit(now, request, buf, Answer::Local(reply));
+        // The sockets belong to the lane's service: it sends in its own turn.
+        self.waker.wake();
+    }
+
+    fn done(&mut self, token: u64, outcome: Outcome) {
+        let Some(waiting) = self.waiting.remove(Key::from_u64(token)) else {
+            debug_assert!(false, "completes_exactly_once: the lane ended a request twice");
+            return;
+        };
+        let buf = waiting.buf.and_then(|id| self.memory.remove(id));
+        self.finish(waiting.answer, outcome, buf);
+    }
+
+    fn finish(&mut self, answer: Answer, outcome: Outcome, buf: Option<Buf>) {
+        match answer {
+            Answer::Foreign { id, reply } => {
+                self.foreign.remove(&id);
+                reply.send(outcome, buf);
+            }
+            Answer::Local(reply) => reply.send(outcome, buf),
+        }
+    }
+
+    fn mail(&mut self, now: Instant, mail: LaneMail) {
+        match mail {
+            LaneMail::Control(message) => self.machine.0.handle_control(now, message),
+            LaneMail::Submit { id, request, buf, reply } => {
+                self.submit(now, request, buf, Answer::Foreign { id, reply });
+            }
+            LaneMail::Abandon(id) => {
+                if let Some(key) = self.foreign.get(&id) {
+                    self.machine.0.abandon(now, key.to_u64());
+                }
+            }
+            LaneMail::Ask(ask) => ask(&self.machine.0),
+        }
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, output: LaneOutput) {
+        match output {
+            LaneOutput::Conn(action) => self.links.act(cx, &mut self.machine, action),
+            LaneOutput::ToControl(message) => self.to_control.send(ControlMail::Lane(self.id, message)),
+            LaneOutput::Done { token, outcome } => self.done(token, outcome),
+        }
+    }
+
+    /// Carries out everything the lane wants, until it wants nothing.
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            while let Some(output) = self.machine.0.poll_output() {
+                self.output(cx, output);
+            }
+            self.links.turn(cx, &mut self.machine, &self.memory);
+            let Some(output) = self.machine.0.poll_output() else { break };
+            self.output(cx, output);
+        }
+        let lane = self.machine.0.next_deadline().map(|deadline| deadline.at);
+        cx.set_deadline(lane.into_iter().chain(self.links.next_deadline()).min());
+    }
+}
+
+/// The service of one lane.
+pub(crate) struct LaneService {
+    driver: Rc<RefCell<LaneDriver>>,
+    mailbox: Mailbox<LaneMail>,
+    key: crate::local::LaneKey,
+}
+
+impl LaneService {
+    pub(crate) fn new(
+        cx: &Cx<'_>,
+        lane: Lane,
+        key: crate::local::LaneKey,
+        mailbox: Mailbox<LaneMail>,
+        to_control: Mailbox<ControlMail>,
+    ) -> Self {
+        mailbox.set_reader(cx.waker());
+        let driver = Rc::new(RefCell::new(LaneDriver {
+            id: key.lane,
+            machine: LaneMachine(lane),
+            links: Links::default(),
+            memory: BufTable::default(),
+            waiting: Slab::new(),
+            foreign: BTreeMap::new(),
+            to_control,
+            waker: cx.waker(),
+        }));
+        crate::local::register(key, &driver);
+        Self { driver, mailbox, key }
+    }
+}
+
+impl Service for LaneService {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let driver = &mut *self.driver.borrow_mut();
+        match event {
+            Event::Attached | Event::Mail => {
+                for mail in self.mailbox.take() {
+                    driver.mail(cx.now(), mail);
+                }
+            }
+            Event::Deadline => driver.machine.0.handle_timeout(cx.now()),
+            Event::Detach => {
+                driver.links.abort_all(cx);
+                crate::local::unregister(self.key);
+            }
+            event => driver.links.handle(cx, &mut driver.machine, &mut driver.memory, event),
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Cx<'_>) {
+        self.driver.borrow_mut().drain(cx);
+    }
+}

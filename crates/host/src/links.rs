@@ -1,0 +1,219 @@
+//! The connections of control or of a lane, as the machine's actions and the reactor's events want them.
+//!
+//! Control and lane ask for connections in the same words ([`ConnAction`]) and hear of them in the same words
+//! ([`ConnEvent`]). This is the one place that turns those words into socket calls. It decides nothing.
+
+use interlock_base::Instant;
+use interlock_carry::{Io, Machine, Wires};
+use interlock_host_core::{ConnAction, ConnEvent, ConnId, Dial, DownReason};
+use interlock_ring::{BufTable, ConnectOptions, Cx, Event, Sock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+/// How often the send queue of a draining socket is looked at: the kernel does not tell when it is empty.
+const DRAIN_LOOK: Duration = Duration::from_millis(2);
+
+/// An orderly close waits so long for the kernel to take what is left, then the socket is aborted.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A machine that speaks of its connections in the host's words.
+pub(crate) trait HostMachine: Machine<Conn = ConnId> {
+    fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent);
+}
+
+#[derive(Default)]
+pub(crate) struct Links {
+    wires: Wires<ConnId>,
+    opening: BTreeMap<Sock, ConnId>,
+    draining: BTreeSet<ConnId>,
+    closing: BTreeMap<ConnId, Instant>,
+    to_flush: BTreeSet<ConnId>,
+    next_look: Option<Instant>,
+}
+
+impl Links {
+    /// Does what the machine wants.
+    pub(crate) fn act(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, action: ConnAction) {
+        match action {
+            ConnAction::Open(conn, dial) => self.open(cx, machine, conn, &dial),
+            ConnAction::Send(conn) => {
+                self.to_flush.insert(conn);
+            }
+            ConnAction::StopSending(conn) => {
+                self.to_flush.remove(&conn);
+                self.wires.stop_sending(cx, conn);
+            }
+            ConnAction::WatchDrain(conn) => {
+                self.draining.insert(conn);
+                self.look(cx, machine);
+            }
+            ConnAction::Abort(conn) => {
+                // If the kernel refused to empty the send queue, the machine is never told that it is empty: a hold does
+                // not begin, and only a reset of the controller can fence.
+                if self.end(cx, conn) {
+                    machine.handle_conn(cx.now(), conn, ConnEvent::Aborted);
+                }
+            }
+            ConnAction::Close(conn) => {
+                self.closing.insert(conn, cx.now() + CLOSE_WITHIN);
+                self.to_flush.insert(conn);
+            }
+        }
+    }
+
+    /// Tells the machine what happened to its sockets.
+    pub(crate) fn handle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        machine: &mut impl HostMachine,
+        memory: &mut BufTable,
+        event: Event,
+    ) {
+        match event {
+            Event::Connected { sock } => {
+                if let Some(conn) = self.opening.remove(&sock) {
+                    self.wires.insert(conn, sock);
+                    machine.handle_conn(cx.now(), conn, ConnEvent::Up);
+                    self.to_flush.insert(conn);
+                }
+            }
+            Event::ConnectFailed { sock, error } => {
+                if let Some(conn) = self.opening.remove(&sock) {
+                    let why = DownReason::Unreachable(words(&error));
+                    machine.handle_conn(cx.now(), conn, ConnEvent::Down(why));
+                }
+            }
+            Event::Readable { sock } => {
+                if let Some(conn) = self.wires.conn(sock) {
+                    let outcome = self.wires.readable(cx, machine, memory, conn);
+                    self.ended(cx, machine, conn, outcome);
+                }
+            }
+            Event::Writable { sock } => self.to_flush.extend(self.wires.conn(sock)),
+            Event::Hangup { sock, error } => {
+                if let Some(conn) = self.wires.conn(sock) {
+                    self.ended(cx, machine, conn, Io::Ended(error));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends what is ready, and looks after sockets that are about to end. Call once per turn, after the machine's
+    /// outputs were drained; more outputs may follow.
+    pub(crate) fn turn(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, memory: &BufTable) {
+        while let Some(conn) = self.to_flush.pop_first() {
+            let outcome = self.wires.flush(cx, machine, memory, conn);
+            self.ended(cx, machine, conn, outcome);
+        }
+        let now = cx.now();
+        let over: Vec<(ConnId, bool)> = self
+            .closing
+            .iter()
+            .map(|(conn, until)| (*conn, self.wires.is_flushed(*conn), *until))
+            .filter(|(_, flushed, until)| *flushed || *until <= now)
+            .map(|(conn, flushed, _)| (conn, flushed))
+            .collect();
+        for (conn, flushed) in over {
+            self.closing.remove(&conn);
+            if flushed && let Some(sock) = self.wires.remove(conn) {
+                cx.close(sock);
+            }
+            self.end(cx, conn);
+        }
+        if self.next_look.is_some_and(|at| at <= now) {
+            self.look(cx, machine);
+        }
+    }
+
+    /// When [`Links::turn`] wants to be called again at the latest.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.closing.values().copied().chain(self.next_look).min()
+    }
+
+    /// Ends every socket at once: the host is gone.
+    pub(crate) fn abort_all(&mut self, cx: &mut Cx<'_>) {
+        let conns: Vec<ConnId> = self.wires.conns().chain(self.opening.values().copied()).collect();
+        for conn in conns {
+            self.end(cx, conn);
+        }
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, conn: ConnId, dial: &Dial) {
+        let options = ConnectOptions {
+            addr: dial.addr,
+            local: dial.local,
+            iface: dial.iface.clone(),
+            user_timeout: Some(dial.user_timeout),
+        };
+        match cx.connect(&options) {
+            Ok(sock) => {
+                self.opening.insert(sock, conn);
+            }
+            Err(error) => {
+                let why = DownReason::Unreachable(words(&error));
+                machine.handle_conn(cx.now(), conn, ConnEvent::Down(why));
+            }
+        }
+    }
+
+    fn ended(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, conn: ConnId, outcome: Io) {
+        let Io::Ended(error) = outcome else { return };
+        if !self.end(cx, conn) {
+            return;
+        }
+        let text = error.map_or_else(|| "the peer closed the connection".to_owned(), |error| words(&error));
+        machine.handle_conn(cx.now(), conn, ConnEvent::Down(DownReason::Lost(text)));
+    }
+
+    /// The socket, in whatever state, exists no more; true if nothing it held is delivered any more.
+    fn end(&mut self, cx: &mut Cx<'_>, conn: ConnId) -> bool {
+        self.to_flush.remove(&conn);
+        self.draining.remove(&conn);
+        self.closing.remove(&conn);
+        let opening = self.opening.iter().find(|(_, opening)| **opening == conn).map(|(sock, _)| *sock);
+        if let Some(sock) = opening {
+            self.opening.remove(&sock);
+        }
+        let sock = self.wires.remove(conn).or(opening);
+        sock.is_none_or(|sock| cx.abort(sock).is_ok())
+    }
+
+    fn look(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine) {
+        let empty: Vec<ConnId> = self
+            .draining
+            .iter()
+            .filter(|conn| self.wires.sock(**conn).is_none_or(|sock| cx.outq(sock).is_ok_and(|bytes| bytes == 0)))
+            .copied()
+            .collect();
+        for conn in empty {
+            self.draining.remove(&conn);
+            machine.handle_conn(cx.now(), conn, ConnEvent::SendQueueEmpty);
+        }
+        self.next_look = if self.draining.is_empty() { None } else { Some(cx.now() + DRAIN_LOOK) };
+    }
+}
+
+/// The kernel's words without its number: `connection refused`, not `Connection refused (os error 111)`.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_for_people() {
+        assert_eq!(words(&io::Error::from_raw_os_error(libc_refused())), "connection refused");
+    }
+
+    fn libc_refused() -> i32 {
+        // ECONNREFUSED on Linux.
+        111
+    }
+}

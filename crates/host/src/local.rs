@@ -1,0 +1,92 @@
+//! The door for services of the same reactor: no thread crossing, no lock, no allocation on the steady path.
+//!
+//! A block front end or a load generator that runs on a lane's reactor submits straight into the lane and finds its
+//! completions in a queue of its own, after a wake-up of its own service.
+
+use crate::lane::LaneDriver;
+use crate::{Buf, Completion, Outcome};
+use interlock_host_core::{HeadId, LaneId, Op, Request, Shape};
+use interlock_ring::{Cx, Waker};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::{Rc, Weak};
+
+/// Names one lane of one host in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneKey {
+    pub(crate) host: u64,
+    pub(crate) lane: LaneId,
+}
+
+thread_local! {
+    /// The lanes that run on this thread.
+    static LANES: RefCell<BTreeMap<LaneKey, Weak<RefCell<LaneDriver>>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+pub(crate) fn register(key: LaneKey, driver: &Rc<RefCell<LaneDriver>>) {
+    LANES.with_borrow_mut(|lanes| lanes.insert(key, Rc::downgrade(driver)));
+}
+
+pub(crate) fn unregister(key: LaneKey) {
+    LANES.with_borrow_mut(|lanes| lanes.remove(&key));
+}
+
+pub(crate) fn find(host: u64) -> Option<Rc<RefCell<LaneDriver>>> {
+    LANES.with_borrow(|lanes| lanes.iter().find(|(key, _)| key.host == host).and_then(|(_, driver)| driver.upgrade()))
+}
+
+type Queue = Rc<RefCell<VecDeque<Completion>>>;
+
+/// Where a local answer goes.
+pub(crate) struct LocalReply {
+    queue: Queue,
+    waker: Rc<Waker>,
+    token: u64,
+}
+
+impl LocalReply {
+    pub(crate) fn send(self, outcome: Outcome, buf: Option<Buf>) {
+        let mut queue = self.queue.borrow_mut();
+        queue.push_back(Completion { token: self.token, outcome, buf });
+        if queue.len() == 1 {
+            self.waker.wake();
+        }
+    }
+}
+
+/// A namespace, for a service on the reactor of one of the host's lanes. Get one with
+/// [`Namespace::local`](crate::Namespace::local).
+///
+/// Completions arrive in a queue; the service that opened the door gets `Event::Mail` when it is no longer empty.
+pub struct LocalNamespace {
+    driver: Rc<RefCell<LaneDriver>>,
+    head: HeadId,
+    shape: Shape,
+    queue: Queue,
+    waker: Rc<Waker>,
+}
+
+impl LocalNamespace {
+    pub(crate) fn open(cx: &Cx<'_>, host: u64, head: HeadId, shape: Shape) -> Option<Self> {
+        Some(Self { driver: find(host)?, head, shape, queue: Queue::default(), waker: Rc::new(cx.waker()) })
+    }
+
+    /// What it looks like.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Submits one request. `buf` must be exactly `nlb` blocks for reads and writes and absent otherwise; for a read the
+    /// caller must hold no other clone of it. The answer comes as a [`Completion`] with `token`, always exactly once.
+    pub fn submit(&self, cx: &Cx<'_>, op: Op, slba: u64, nlb: u32, buf: Option<Buf>, token: u64) {
+        let request = Request { head: self.head, op, slba, nlb, data: None };
+        let reply = LocalReply { queue: Rc::clone(&self.queue), waker: Rc::clone(&self.waker), token };
+        self.driver.borrow_mut().submit_local(cx.now(), request, buf, reply);
+    }
+
+    /// The next finished request.
+    pub fn poll(&self) -> Option<Completion> {
+        self.queue.borrow_mut().pop_front()
+    }
+}

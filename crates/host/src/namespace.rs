@@ -1,0 +1,143 @@
+//! The door for any thread: plain futures, no runtime.
+
+use crate::completion::{Completions, Pending, Reply};
+use crate::host::Shared;
+use crate::lane::LaneMail;
+use crate::local::LocalNamespace;
+use crate::{Buf, Outcome};
+use interlock_carry::Mailbox;
+use interlock_host_core::{HeadId, Op, Refused, Request, Shape};
+use interlock_ring::Cx;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers requests of foreign threads, over all namespaces of this process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// A namespace, merged over all its paths. Clones are cheap and share everything.
+///
+/// Every method takes a buffer by value and gives it back with the result, because the kernel, a queue or a held
+/// command may use it after the call has returned. Blocks are counted in the namespace's own block size
+/// ([`Namespace::shape`]).
+#[derive(Clone)]
+pub struct Namespace {
+    shared: Arc<Shared>,
+    lane: Mailbox<LaneMail>,
+    head: HeadId,
+    subnqn: String,
+    nsid: u32,
+    shape: Shape,
+}
+
+impl Namespace {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        lane: Mailbox<LaneMail>,
+        head: HeadId,
+        subnqn: String,
+        nsid: u32,
+        shape: Shape,
+    ) -> Self {
+        Self { shared, lane, head, subnqn, nsid, shape }
+    }
+
+    /// What it looked like when this handle was made. A later resize shows in `NamespaceResized` events.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The host's name for it.
+    #[must_use]
+    pub const fn head(&self) -> HeadId {
+        self.head
+    }
+
+    /// Its subsystem.
+    #[must_use]
+    pub fn subnqn(&self) -> &str {
+        &self.subnqn
+    }
+
+    /// Its identifier within the subsystem.
+    #[must_use]
+    pub const fn nsid(&self) -> u32 {
+        self.nsid
+    }
+
+    /// A buffer for `blocks` blocks, from the host's pool. Its contents are unspecified.
+    #[must_use]
+    pub fn buffer(&self, blocks: u32) -> Buf {
+        self.shared.buffers.take(blocks as usize * self.shape.block_size as usize)
+    }
+
+    /// Reads `nlb` blocks from `slba` on. The buffer comes from the host's pool.
+    pub fn read(&self, slba: u64, nlb: u32) -> Pending {
+        self.request(Op::Read, slba, nlb, Some(self.buffer(nlb)))
+    }
+
+    /// Reads into `buf`, which must be whole blocks and have no other holder ([`Refused::SharedBuffer`]).
+    pub fn read_into(&self, slba: u64, buf: Buf) -> Pending {
+        self.with_blocks(Op::Read, slba, buf)
+    }
+
+    /// Writes `buf`, which must be whole blocks.
+    pub fn write(&self, slba: u64, buf: Buf) -> Pending {
+        self.with_blocks(Op::Write { fua: false }, slba, buf)
+    }
+
+    /// Writes `buf` with Force Unit Access: on stable media before it is answered.
+    pub fn write_fua(&self, slba: u64, buf: Buf) -> Pending {
+        self.with_blocks(Op::Write { fua: true }, slba, buf)
+    }
+
+    /// Makes everything durable that was answered before this call.
+    pub fn flush(&self) -> Pending {
+        self.request(Op::Flush, 0, 0, None)
+    }
+
+    /// Makes blocks read as zeroes, at most 65,536 at once; with `deallocate` their space may be given back.
+    pub fn write_zeroes(&self, slba: u64, nlb: u32, deallocate: bool) -> Pending {
+        self.request(Op::WriteZeroes { deallocate }, slba, nlb, None)
+    }
+
+    /// Says that blocks are not needed any more. What they read as afterwards is the target's choice.
+    pub fn discard(&self, slba: u64, nlb: u32) -> Pending {
+        self.request(Op::Discard, slba, nlb, None)
+    }
+
+    /// Submits any operation; its end goes to `queue` under `token`. For callers that keep many in flight.
+    pub fn submit(&self, op: Op, slba: u64, nlb: u32, buf: Option<Buf>, queue: &Completions, token: u64) {
+        let request = Request { head: self.head, op, slba, nlb, data: None };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        self.lane.send(LaneMail::Submit { id, request, buf, reply: Reply::Queue(queue.clone(), token) });
+    }
+
+    /// The same namespace for a service on the reactor that `cx` belongs to; `None` if no lane of the host runs there.
+    #[must_use]
+    pub fn local(&self, cx: &Cx<'_>) -> Option<LocalNamespace> {
+        LocalNamespace::open(cx, self.shared.key, self.head, self.shape)
+    }
+
+    fn with_blocks(&self, op: Op, slba: u64, buf: Buf) -> Pending {
+        let len = buf.as_slice().len();
+        let block = self.shape.block_size as usize;
+        match u32::try_from(len / block) {
+            Ok(nlb) if len.is_multiple_of(block) => self.request(op, slba, nlb, Some(buf)),
+            _ => Pending::new(|reply| {
+                reply.send(Outcome::NotSent(Refused::WrongLength), Some(buf));
+                Box::new(|| {})
+            }),
+        }
+    }
+
+    fn request(&self, op: Op, slba: u64, nlb: u32, buf: Option<Buf>) -> Pending {
+        let request = Request { head: self.head, op, slba, nlb, data: None };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Pending::new(|reply| {
+            self.lane.send(LaneMail::Submit { id, request, buf, reply });
+            let lane = self.lane.clone();
+            Box::new(move || lane.send(LaneMail::Abandon(id)))
+        })
+    }
+}

@@ -1,0 +1,461 @@
+//! What a target is made of, from a file or from flags.
+//!
+//! Both ways end in one [`Config`], so that nothing can be said in a file that flags cannot say, and the other way
+//! round. A key that nobody knows is an error that names the key and the nearest right one: a typing error must not
+//! silently leave a default in force.
+
+use serde::Deserialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The subsystem NQN when none is given.
+pub const DEFAULT_NQN: &str = "nqn.2026-11.io.interlock:target";
+
+/// The IANA port of NVMe/TCP I/O controllers.
+pub const IO_PORT: u16 = 4420;
+
+/// The IANA port of NVMe/TCP discovery controllers.
+pub const DISCOVERY_PORT: u16 = 8009;
+
+/// A whole target: one subsystem, its ports and namespaces, and a discovery service on every port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Subsystem NQN.
+    pub nqn: String,
+    /// Serial number: at most 20 ASCII characters.
+    pub serial: String,
+    /// Model number: at most 40 ASCII characters.
+    pub model: String,
+    /// Host NQNs that may connect; empty: any.
+    pub allow_hosts: Vec<String>,
+    /// Where to listen for I/O controllers. Each also answers discovery.
+    #[serde(rename = "port")]
+    pub ports: Vec<PortConfig>,
+    /// Where to listen for discovery controllers only.
+    #[serde(rename = "discovery")]
+    pub discovery: Vec<PortConfig>,
+    /// What to serve, NSID 1 first unless said otherwise.
+    #[serde(rename = "namespace")]
+    pub namespaces: Vec<NamespaceConfig>,
+    /// How it recovers.
+    pub recovery: Recovery,
+    /// Grant digests to hosts that ask for them. Default true.
+    pub digests: bool,
+    /// Largest transfer of one command in KiB: a power of two from 4. Default 1024.
+    pub max_transfer_kib: u32,
+    /// Deepest queue. Default 128.
+    pub queue_size: u16,
+    /// I/O queues of one controller at most. Default 16.
+    pub io_queues: u16,
+    /// Faults in force from the start.
+    #[serde(rename = "fault")]
+    pub faults: Vec<FaultConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            nqn: DEFAULT_NQN.into(),
+            serial: "INTERLOCK0000001".into(),
+            model: "Interlock target".into(),
+            allow_hosts: Vec::new(),
+            ports: Vec::new(),
+            discovery: Vec::new(),
+            namespaces: Vec::new(),
+            recovery: Recovery::default(),
+            digests: true,
+            max_transfer_kib: 1024,
+            queue_size: 128,
+            io_queues: 16,
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortConfig {
+    /// `ADDRESS:PORT`, or a port alone for every local address. Port 0: any free one.
+    #[serde(deserialize_with = "listen_address")]
+    pub listen: SocketAddr,
+    /// The ANA state of the namespaces through this port. Default optimized.
+    #[serde(default)]
+    pub ana: Ana,
+}
+
+/// Base Specification, "Asymmetric Namespace Access states".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ana {
+    /// ANA Optimized.
+    #[default]
+    Optimized,
+    /// ANA Non-Optimized.
+    NonOptimized,
+    /// ANA Inaccessible.
+    Inaccessible,
+}
+
+/// One namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceConfig {
+    /// What holds its blocks: `mem:SIZE`, `file:PATH` or `null:SIZE`.
+    #[serde(deserialize_with = "parsed")]
+    pub backing: Backing,
+    /// Namespace identifier; by place if absent.
+    pub nsid: Option<u32>,
+    /// Bytes per block: 512 or 4096. Default 4096.
+    #[serde(default = "default_block_size")]
+    pub block_size: u32,
+    /// Write protected.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+const fn default_block_size() -> u32 {
+    4096
+}
+
+/// What holds the blocks of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Memory; contents end with the target.
+    Memory {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A file or block device; its length is the size.
+    File {
+        /// Where it lies.
+        path: PathBuf,
+    },
+    /// Nothing: writes vanish, reads are zero. For measuring.
+    Null {
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+/// What the target offers a host that lost a path, and what it really does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recovery {
+    /// Answer Cross-Controller Reset (TP8028).
+    pub ccr: bool,
+    /// Cross-Controller Resets that one controller has in progress at most.
+    pub ccr_limit: u8,
+    /// Command Quiesce Time to report, in milliseconds; 0: none is stated.
+    pub cqt_ms: u16,
+    /// How long a lost life really goes on executing after its loss was noticed, in milliseconds. Must not be longer than
+    /// a reported `cqt_ms`.
+    pub quiesce_ms: u32,
+    /// Count any command as a sign of life (TBKAS), as Linux does.
+    pub traffic_based_keep_alive: bool,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self { ccr: true, ccr_limit: 4, cqt_ms: 1000, quiesce_ms: 500, traffic_based_keep_alive: true }
+    }
+}
+
+/// A scripted fault, as `target.toml` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
+pub enum FaultConfig {
+    /// Media-changing commands received on a port stall.
+    HoldWrites {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+    },
+    /// I/O commands received on a port start later.
+    Delay {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+        /// Milliseconds.
+        ms: u32,
+    },
+    /// I/O commands received on a port vanish.
+    Drop {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+    },
+    /// CCR is refused with a status: code type in bits 10:8, code in bits 7:0.
+    CcrRefuse {
+        /// Such as 0x141.
+        status: u16,
+    },
+    /// The CCR log turns to success later.
+    CcrLate {
+        /// Milliseconds.
+        ms: u32,
+    },
+    /// No event is raised when a CCR finishes.
+    CcrLoseEvent,
+    /// A life that is reset goes on executing for so long.
+    SlowDrain {
+        /// Milliseconds.
+        ms: u32,
+    },
+    /// RDY=0 is reported although commands may still execute.
+    RdyBeforeDrained,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML, or a value has the wrong form.
+    #[error("{0}")]
+    Syntax(String),
+    /// A key that nobody knows.
+    #[error("unknown key `{key}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// As written.
+        key: String,
+        /// The nearest right one.
+        nearest: Option<String>,
+    },
+    /// A value that cannot be.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl Config {
+    /// Reads a `target.toml`.
+    ///
+    /// # Errors
+    /// If it is not TOML, has a key that nobody knows, or says something that cannot be.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| explain(&error))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// Names the value that cannot be, and what it could be.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |text: String| Err(ConfigError::Value(text));
+        if self.ports.is_empty() {
+            return value("a target needs at least one port: add `[[port]]` with `listen`, or `--port`".into());
+        }
+        if self.namespaces.is_empty() {
+            return value("a target needs at least one namespace: add `[[namespace]]`, or `--namespace mem:1G`".into());
+        }
+        if !(self.max_transfer_kib.is_power_of_two() && (4..=16384).contains(&self.max_transfer_kib)) {
+            return value(format!(
+                "`max_transfer_kib` is {}: use a power of two from 4 to 16384",
+                self.max_transfer_kib
+            ));
+        }
+        if !(2..=1024).contains(&self.queue_size) {
+            return value(format!("`queue_size` is {}: use 2 to 1024", self.queue_size));
+        }
+        if !(1..=128).contains(&self.io_queues) {
+            return value(format!("`io_queues` is {}: use 1 to 128", self.io_queues));
+        }
+        if self.serial.len() > 20 || !self.serial.is_ascii() || self.model.len() > 40 || !self.model.is_ascii() {
+            return value("`serial` holds 20 and `model` 40 ASCII characters at most".into());
+        }
+        let recovery = self.recovery;
+        if recovery.ccr && recovery.ccr_limit == 0 {
+            return value("`recovery.ccr_limit` is 0, which says that CCR is not supported: use `ccr = false`".into());
+        }
+        if recovery.cqt_ms > 0 && recovery.quiesce_ms > u32::from(recovery.cqt_ms) {
+            return value(format!(
+                "`recovery.quiesce_ms` is {} but `recovery.cqt_ms` promises {}: a host would release writes too early",
+                recovery.quiesce_ms, recovery.cqt_ms
+            ));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for (place, namespace) in self.namespaces.iter().enumerate() {
+            if ![512, 4096].contains(&namespace.block_size) {
+                return value(format!("`block_size` is {}: use 512 or 4096", namespace.block_size));
+            }
+            let nsid = self.nsid(place);
+            if !(1..=1024).contains(&nsid) || !seen.insert(nsid) {
+                return value(format!("`nsid` {nsid} is used twice or not within 1 to 1024"));
+            }
+        }
+        for fault in &self.faults {
+            if let FaultConfig::HoldWrites { port } | FaultConfig::Delay { port, .. } | FaultConfig::Drop { port } =
+                fault
+                && usize::from(*port) >= self.ports.len()
+            {
+                return value(format!("a fault names port {port}, but there are {} ports", self.ports.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The NSID of the namespace at `place` in the list.
+    #[must_use]
+    pub fn nsid(&self, place: usize) -> u32 {
+        self.namespaces[place].nsid.unwrap_or_else(|| u32::try_from(place).map_or(0, |place| place + 1))
+    }
+}
+
+fn explain(error: &toml::de::Error) -> ConfigError {
+    // The parser's own words: "unknown field `x`, expected one of `a`, `b`".
+    let message = error.message();
+    if let Some(rest) = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `")) {
+        let mut quoted = rest.split('`');
+        let key = quoted.next().unwrap_or_default().to_owned();
+        let known = quoted.skip(1).step_by(2);
+        let nearest = known
+            .map(|name| (strsim::damerau_levenshtein(&key, name), name.to_owned()))
+            .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 2)
+            .min()
+            .map(|(_, name)| name);
+        return ConfigError::UnknownKey { key, nearest };
+    }
+    ConfigError::Syntax(error.to_string().trim_end().to_owned())
+}
+
+impl FromStr for PortConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let listen = match text.parse::<u16>() {
+            Ok(port) => SocketAddr::from(([0, 0, 0, 0], port)),
+            Err(_) => text.parse().map_err(|_| {
+                ConfigError::Value(format!(
+                    "`{text}` is no address to listen on: use `4420`, `127.0.0.1:4420` or `[::1]:4420`"
+                ))
+            })?,
+        };
+        Ok(Self { listen, ana: Ana::default() })
+    }
+}
+
+impl FromStr for Backing {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text.split_once(':') {
+            Some(("mem", size)) => Ok(Self::Memory { bytes: size_in_bytes(size)? }),
+            Some(("null", size)) => Ok(Self::Null { bytes: size_in_bytes(size)? }),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File { path: path.into() }),
+            _ => Err(ConfigError::Value(format!(
+                "`{text}` is no namespace: use `mem:1G`, `file:disk.img` or `null:64G`"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Backing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory { bytes } => write!(f, "mem:{bytes}"),
+            Self::File { path } => write!(f, "file:{}", path.display()),
+            Self::Null { bytes } => write!(f, "null:{bytes}"),
+        }
+    }
+}
+
+/// Bytes from `4096`, `64K`, `512M`, `1G`, `2T`; units are powers of 1024, as with `qemu-img` and `truncate`.
+///
+/// # Errors
+/// If it is not a number with one of these units, or too large.
+pub fn size_in_bytes(text: &str) -> Result<u64, ConfigError> {
+    let wrong = || ConfigError::Value(format!("`{text}` is no size: use a number with K, M, G or T, such as `512M`"));
+    let upper = text.to_ascii_uppercase();
+    let trimmed = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);
+    let (digits, shift) = match trimmed.bytes().last() {
+        Some(b'K') => (&trimmed[..trimmed.len() - 1], 10),
+        Some(b'M') => (&trimmed[..trimmed.len() - 1], 20),
+        Some(b'G') => (&trimmed[..trimmed.len() - 1], 30),
+        Some(b'T') => (&trimmed[..trimmed.len() - 1], 40),
+        _ => (trimmed, 0),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+fn listen_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Listen {
+        Port(u16),
+        Text(String),
+    }
+    let text = match Listen::deserialize(deserializer)? {
+        Listen::Port(port) => port.to_string(),
+        Listen::Text(text) => text,
+    };
+    text.parse::<PortConfig>().map(|port| port.listen).map_err(serde::de::Error::custom)
+}
+
+fn parsed<'de, D: serde::Deserializer<'de>, T: FromStr<Err = ConfigError>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        nqn = "nqn.2026-11.io.example:disk"
+        [[port]]
+        listen = 4420
+        [[port]]
+        listen = "127.0.0.1:4421"
+        ana = "non-optimized"
+        [[namespace]]
+        backing = "file:disk.img"
+        block_size = 512
+        [recovery]
+        ccr = false
+        [[fault]]
+        kind = "delay"
+        port = 1
+        ms = 20
+    "#;
+
+    #[test]
+    fn a_file_says_what_flags_say() {
+        let config = Config::from_toml(GOOD).unwrap();
+        assert_eq!(config.ports[0], "4420".parse().unwrap());
+        assert_eq!(config.ports[1].ana, Ana::NonOptimized);
+        assert_eq!(config.namespaces[0].backing, "file:disk.img".parse().unwrap());
+        assert_eq!(config.faults, [FaultConfig::Delay { port: 1, ms: 20 }]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_nearest() {
+        let error = Config::from_toml(&GOOD.replace("ccr = false", "crc = false")).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key `crc`: did you mean `ccr`?");
+        let error = Config::from_toml(&GOOD.replace("block_size", "blocksize")).unwrap_err();
+        assert_eq!(error.to_string(), "unknown key `blocksize`: did you mean `block_size`?");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (from, to, word) in [
+            ("block_size = 512", "block_size = 1024", "512 or 4096"),
+            ("ccr = false", "quiesce_ms = 2000", "promises"),
+            ("port = 1", "port = 2", "there are 2 ports"),
+            ("file:disk.img", "flie:disk.img", "mem:1G"),
+            ("listen = 4420", "listen = \"here\"", "no address"),
+        ] {
+            let error = Config::from_toml(&GOOD.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(word), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [("4096", 4096), ("64K", 65_536), ("1G", 1 << 30), ("2TiB", 2 << 40), ("3MB", 3 << 20)] {
+            assert_eq!(size_in_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "G", "1.5G", "99999999999T", "-1"] {
+            assert!(size_in_bytes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Carries for the target's control, and hands out what happens.
+
+use crate::Stamped;
+use crate::lane::LaneMail;
+use interlock_base::Instant;
+use interlock_carry::Mailbox;
+use interlock_ring::{Cx, Event, Service};
+use interlock_target_core::{Control, ControlOutput, Event as TargetEvent, LaneId, PortId, ToControl};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
+
+/// Something to be run with control, on its reactor.
+pub(crate) type Question = Box<dyn FnOnce(&mut Control, Instant) + Send>;
+
+/// What other threads tell control.
+pub(crate) enum ControlMail {
+    /// From a lane, in order.
+    Lane(LaneId, ToControl),
+    /// Something happened on a lane.
+    Event(Instant, TargetEvent),
+    /// Run this with control: verbs of the library.
+    Ask(Question),
+    /// Tell this one what happens from now on.
+    Subscribe(Sender<Stamped>),
+}
+
+/// The service of control.
+pub(crate) struct ControlService {
+    control: Control,
+    mailbox: Mailbox<ControlMail>,
+    lanes: Vec<Mailbox<LaneMail>>,
+    /// Where each port listens, and which lane does it.
+    ports: BTreeMap<PortId, (usize, SocketAddr)>,
+    listeners: Vec<Sender<Stamped>>,
+}
+
+impl ControlService {
+    pub(crate) fn new(
+        cx: &Cx<'_>,
+        control: Control,
+        mailbox: Mailbox<ControlMail>,
+        lanes: Vec<Mailbox<LaneMail>>,
+        ports: BTreeMap<PortId, (usize, SocketAddr)>,
+    ) -> Self {
+        mailbox.set_reader(cx.waker());
+        Self { control, mailbox, lanes, ports, listeners: Vec::new() }
+    }
+
+    fn tell(&mut self, at: Instant, event: TargetEvent) {
+        let stamped = Stamped { at, event };
+        self.listeners.retain(|listener| listener.send(stamped.clone()).is_ok());
+    }
+
+    fn mail(&mut self, now: Instant, mail: ControlMail) {
+        match mail {
+            ControlMail::Lane(lane, message) => self.control.handle_lane(now, lane, message),
+            ControlMail::Event(at, event) => self.tell(at, event),
+            ControlMail::Ask(ask) => ask(&mut self.control, now),
+            ControlMail::Subscribe(listener) => self.listeners.push(listener),
+        }
+    }
+
+    fn output(&mut self, now: Instant, output: ControlOutput) {
+        match output {
+            ControlOutput::ToLane(lane, message) => {
+                if let Some(mailbox) = self.lanes.get(usize::from(lane.0)) {
+                    mailbox.send(LaneMail::Control(message));
+                }
+            }
+            ControlOutput::ClosePort(port) => {
+                if let Some((lane, _)) = self.ports.get(&port) {
+                    self.lanes[*lane].send(LaneMail::Close(port));
+                }
+            }
+            ControlOutput::OpenPort(port) => {
+                if let Some((lane, addr)) = self.ports.get(&port) {
+                    self.lanes[*lane].send(LaneMail::Open { port, addr: *addr });
+                }
+            }
+            ControlOutput::Event(event) => self.tell(now, event),
+        }
+    }
+}
+
+impl Service for ControlService {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Attached | Event::Mail => {
+                for mail in self.mailbox.take() {
+                    self.mail(cx.now(), mail);
+                }
+            }
+            Event::Deadline => self.control.handle_timeout(cx.now()),
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Cx<'_>) {
+        while let Some(output) = self.control.poll_output() {
+            self.output(cx.now(), output);
+        }
+        cx.set_deadline(self.control.next_deadline().map(|deadline| deadline.at));
+    }
+}

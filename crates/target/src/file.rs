@@ -1,0 +1,322 @@
+//! A namespace in a file or on a block device.
+//!
+//! What is promised to the host is what the kernel promises us: a flush is `fdatasync`, FUA is a synchronous write. The
+//! file is locked exclusively on the very file description its I/O uses: an operation that is still inside the kernel
+//! keeps the lock, so a target that is restarted waits for its predecessor's writes instead of racing them.
+
+use interlock_ring::{Buf, BufTable, Cx, Event, File, FileOp, Space};
+use interlock_target_core::{BlockRange, MediaId, MediaKind, MediaResult};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Zeroes are written in pieces of this size where the file system cannot make them itself.
+const ZERO_PIECE: usize = 1 << 20;
+
+/// An open, locked file.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    fd: OwnedFd,
+    /// Bytes.
+    pub(crate) len: u64,
+}
+
+/// Why a file cannot be a namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be opened for reading and writing.
+    #[error("`{path}` cannot be opened{}: {source}", if *writable { " for writing" } else { "" })]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// For writing.
+        writable: bool,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// Somebody else uses it as a namespace.
+    #[error("`{path}` is in use by another process (or by writes of one that has just ended): stop it first, or wait")]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It holds less than one block.
+    #[error("`{path}` holds {len} bytes, less than one block of {block}: `truncate -s 1G {path}` would make room")]
+    TooSmall {
+        /// Which file.
+        path: PathBuf,
+        /// Its bytes.
+        len: u64,
+        /// Bytes per block.
+        block: u32,
+    },
+}
+
+impl Opened {
+    /// Opens and locks `path` for blocks of `block` bytes.
+    pub(crate) fn new(path: &Path, block: u32, read_only: bool) -> Result<Self, FileError> {
+        let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        let open = |flags| rustix::fs::open(path, access | OFlags::CLOEXEC | flags, Mode::empty());
+        let failed = |error: rustix::io::Errno| FileError::Open {
+            path: path.to_owned(),
+            writable: !read_only,
+            source: error.into(),
+        };
+        let direct = open(OFlags::DIRECT).ok().filter(|fd| direct_works(fd, block));
+        let fd = match direct {
+            Some(fd) => fd,
+            None => open(OFlags::empty()).map_err(failed)?,
+        };
+        let lock =
+            if read_only { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
+        rustix::fs::flock(&fd, lock).map_err(|_| FileError::InUse { path: path.to_owned() })?;
+        let len = rustix::fs::seek(&fd, rustix::fs::SeekFrom::End(0)).map_err(failed)?;
+        if len < u64::from(block) {
+            return Err(FileError::TooSmall { path: path.to_owned(), len, block });
+        }
+        Ok(Self { fd, len })
+    }
+}
+
+/// Some file systems accept the flag and refuse the I/O, or want larger blocks than ours: try one.
+fn direct_works(fd: &OwnedFd, block: u32) -> bool {
+    let mut buf = Buf::zeroed(block as usize);
+    buf.get_mut().is_some_and(|bytes| rustix::io::pread(fd, bytes, 0).is_ok())
+}
+
+/// The share of one lane.
+pub(crate) struct FileStore {
+    file: File,
+    shift: u8,
+    jobs: BTreeMap<u64, Job>,
+    zeroes: Option<Buf>,
+}
+
+/// An operation in progress: one step of it is in the kernel.
+struct Job {
+    steps: VecDeque<Step>,
+    target: Target,
+}
+
+/// Where the buffer of a step comes from and goes back to.
+#[derive(Clone, Copy)]
+enum Target {
+    /// Nowhere: the step has none, or zeroes.
+    None,
+    /// The buffer of a span; the span begins here within it.
+    Span(interlock_base::Span),
+    /// Scratch, to compare with a span.
+    Scratch(interlock_base::Span),
+}
+
+#[derive(Clone)]
+enum Step {
+    Read {
+        part: Range<usize>,
+        offset: u64,
+    },
+    Write {
+        part: Range<usize>,
+        offset: u64,
+        durable: bool,
+    },
+    Sync,
+    /// Make it read as zero, by the cheapest means that works.
+    Zero {
+        offset: u64,
+        len: u64,
+        how: Space,
+        durable: bool,
+    },
+    /// A wish: failure is no failure.
+    Punch {
+        offset: u64,
+        len: u64,
+    },
+    WriteZeroes {
+        offset: u64,
+        len: u64,
+        durable: bool,
+    },
+}
+
+impl FileStore {
+    pub(crate) fn attach(cx: &mut Cx<'_>, opened: &Opened, shift: u8) -> io::Result<Self> {
+        // A duplicate shares the file description, and with it the lock.
+        let file = cx.add_file(opened.fd.try_clone()?);
+        Ok(Self { file, shift, jobs: BTreeMap::new(), zeroes: None })
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        cx: &mut Cx<'_>,
+        buffers: &mut BufTable,
+        id: MediaId,
+        kind: MediaKind,
+    ) -> Option<MediaResult> {
+        let shift = self.shift;
+        let bytes = move |range: BlockRange| (range.slba << shift, range.blocks << shift);
+        let part = |span: interlock_base::Span| span.offset as usize..(span.offset + span.len) as usize;
+        let (target, steps): (Target, Vec<Step>) = match kind {
+            MediaKind::Read { slba, into } => {
+                (Target::Span(into), vec![Step::Read { part: part(into), offset: slba << shift }])
+            }
+            MediaKind::Compare { slba, with } => {
+                (Target::Scratch(with), vec![Step::Read { part: 0..with.len as usize, offset: slba << shift }])
+            }
+            MediaKind::Write { slba, from, fua } => {
+                (Target::Span(from), vec![Step::Write { part: part(from), offset: slba << shift, durable: fua }])
+            }
+            MediaKind::Flush => (Target::None, vec![Step::Sync]),
+            MediaKind::Zero { range, deallocate, fua } => {
+                let (offset, len) = bytes(range);
+                let how = if deallocate { Space::Punch } else { Space::Zero };
+                (Target::None, vec![Step::Zero { offset, len, how, durable: fua }])
+            }
+            MediaKind::Deallocate { ranges } => {
+                let punches = ranges.into_iter().map(bytes).map(|(offset, len)| Step::Punch { offset, len });
+                (Target::None, punches.collect())
+            }
+        };
+        self.jobs.insert(id.0, Job { steps: steps.into(), target });
+        self.next_step(cx, buffers, id.0)
+    }
+
+    pub(crate) fn handle_op(
+        &mut self,
+        cx: &mut Cx<'_>,
+        buffers: &mut BufTable,
+        event: Event,
+    ) -> Option<(MediaId, MediaResult)> {
+        let Event::Op { token, result, buf } = event else { return None };
+        let job = self.jobs.get_mut(&token)?;
+        let mut different = false;
+        if let Some(buf) = buf {
+            match job.target {
+                Target::Span(span) => {
+                    // The lane keeps the buffer until the media operation has completed, so its place is still there.
+                    let _ = buffers.give_back(span.buf, buf);
+                }
+                Target::Scratch(span) => different = buf.as_slice() != buffers.bytes(span),
+                Target::None => self.zeroes = Some(buf),
+            }
+        }
+        let outcome = match result {
+            Ok(moved) => job.advance(moved).and(if different { Err(MediaResult::Different) } else { Ok(()) }),
+            Err(error) => job.recover(&error),
+        };
+        let ended = match outcome {
+            Err(result) => {
+                self.jobs.remove(&token);
+                Some(result)
+            }
+            Ok(()) => self.next_step(cx, buffers, token),
+        };
+        ended.map(|result| (MediaId(token), result))
+    }
+
+    /// Gives the next step to the kernel; says the result if there is none left.
+    fn next_step(&mut self, cx: &mut Cx<'_>, buffers: &mut BufTable, token: u64) -> Option<MediaResult> {
+        let job = self.jobs.get(&token)?;
+        let Some(step) = job.steps.front().cloned() else {
+            self.jobs.remove(&token);
+            return Some(MediaResult::Done);
+        };
+        let target = job.target;
+        let op = match step {
+            Step::Read { part, offset } => {
+                let buf = match target {
+                    Target::Span(span) => buffers.lend(span.buf),
+                    Target::Scratch(span) => Some(Buf::zeroed(span.len as usize)),
+                    Target::None => None,
+                };
+                let Some(buf) = buf else { return self.lost(token, MediaResult::ReadFailed) };
+                FileOp::Read { buf, part, offset }
+            }
+            Step::Write { part, offset, durable } => {
+                let Target::Span(span) = target else { return self.lost(token, MediaResult::WriteFailed) };
+                let Some(buf) = buffers.buf(span.buf).cloned() else {
+                    return self.lost(token, MediaResult::WriteFailed);
+                };
+                FileOp::Write { buf, part, offset, durable }
+            }
+            Step::Sync => FileOp::Sync { data_only: true },
+            Step::Zero { offset, len, how, .. } => FileOp::Space { offset, len, how },
+            Step::Punch { offset, len } => FileOp::Space { offset, len, how: Space::Punch },
+            Step::WriteZeroes { offset, len, durable } => {
+                let buf = self.zeroes.get_or_insert_with(|| Buf::zeroed(ZERO_PIECE)).clone();
+                let piece = usize::try_from(len).unwrap_or(ZERO_PIECE).min(ZERO_PIECE);
+                FileOp::Write { buf, part: 0..piece, offset, durable }
+            }
+        };
+        cx.submit(self.file, op, token);
+        None
+    }
+
+    fn lost(&mut self, token: u64, result: MediaResult) -> Option<MediaResult> {
+        self.jobs.remove(&token);
+        Some(result)
+    }
+}
+
+impl Job {
+    /// A step moved so many bytes; what is left of it stays the first step.
+    fn advance(&mut self, moved: u32) -> Result<(), MediaResult> {
+        let Some(step) = self.steps.front_mut() else { return Ok(()) };
+        let (left, failed) = match step {
+            Step::Read { part, offset } => {
+                part.start += moved as usize;
+                *offset += u64::from(moved);
+                (part.len() as u64, MediaResult::ReadFailed)
+            }
+            Step::Write { part, offset, .. } => {
+                part.start += moved as usize;
+                *offset += u64::from(moved);
+                (part.len() as u64, MediaResult::WriteFailed)
+            }
+            Step::WriteZeroes { offset, len, .. } => {
+                *len -= u64::from(moved).min(*len);
+                *offset += u64::from(moved);
+                (*len, MediaResult::WriteFailed)
+            }
+            Step::Zero { durable: true, .. } => {
+                *step = Step::Sync;
+                return Ok(());
+            }
+            Step::Sync | Step::Zero { .. } | Step::Punch { .. } => (0, MediaResult::WriteFailed),
+        };
+        if left == 0 {
+            self.steps.pop_front();
+        } else if moved == 0 {
+            // The file became shorter under us.
+            return Err(failed);
+        }
+        Ok(())
+    }
+
+    /// A step failed: is there another way?
+    fn recover(&mut self, error: &io::Error) -> Result<(), MediaResult> {
+        let Some(step) = self.steps.front_mut() else { return Ok(()) };
+        let unsupported = matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENODEV | libc::ENOSYS));
+        match step {
+            Step::Zero { how: Space::Punch, offset, len, durable } if unsupported => {
+                *step = Step::Zero { how: Space::Zero, offset: *offset, len: *len, durable: *durable };
+                Ok(())
+            }
+            Step::Zero { offset, len, durable, .. } if unsupported => {
+                *step = Step::WriteZeroes { offset: *offset, len: *len, durable: *durable };
+                Ok(())
+            }
+            Step::Punch { .. } => {
+                self.steps.pop_front();
+                Ok(())
+            }
+            Step::Read { .. } => Err(MediaResult::ReadFailed),
+            _ if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => Err(MediaResult::NoSpace),
+            _ => Err(MediaResult::WriteFailed),
+        }
+    }
+}

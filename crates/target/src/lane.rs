@@ -1,0 +1,318 @@
+//! Carries for one lane of the target on one reactor: sockets, buffers, namespaces.
+
+use crate::control::ControlMail;
+use crate::store::{Backing, Store};
+use interlock_base::{Instant, Span};
+use interlock_carry::{Io, Machine, Mailbox, Wires};
+use interlock_proto::{SendList, Taken};
+use interlock_ring::{BufPool, BufTable, Cx, Event, Listener, Service, Sock};
+use interlock_target_core::{
+    ConnId, Lane, LaneId, LaneOutput, MediaId, MediaResult, Namespace, NamespaceKey, PortId, ToLane,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
+
+/// Buffers kept for reuse by one lane.
+const CACHED_BUFFERS: usize = 64 << 20;
+
+/// What other threads tell a lane.
+pub(crate) enum LaneMail {
+    /// From control, in order.
+    Control(ToLane),
+    /// Listen for a port; the address that was bound goes back.
+    Listen { port: PortId, addr: SocketAddr, bound: Sender<io::Result<SocketAddr>> },
+    /// Listen again, where the port listened before.
+    Open { port: PortId, addr: SocketAddr },
+    /// Stop listening.
+    Close(PortId),
+    /// Use this for the blocks of a namespace.
+    Attach { key: NamespaceKey, namespace: Namespace, backing: Backing, attached: Sender<io::Result<()>> },
+}
+
+struct LaneMachine {
+    lane: Lane,
+    /// Connections whose peer broke the protocol: they are told how, then closed.
+    condemned: Vec<ConnId>,
+}
+
+impl Machine for LaneMachine {
+    type Conn = ConnId;
+
+    fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Taken {
+        self.lane.handle_bytes(now, conn, bytes).unwrap_or_else(|_| {
+            self.condemned.push(conn);
+            Taken { used: bytes.len(), place: None }
+        })
+    }
+
+    fn handle_placed(&mut self, now: Instant, conn: ConnId, len: u32, digest: u32) {
+        self.lane.handle_placed(now, conn, len, digest);
+    }
+
+    fn direct(&self, conn: ConnId, min: u32) -> Option<(Span, Option<u32>)> {
+        self.lane.direct(conn, min).map(|span| (span, self.lane.direct_digest(conn)))
+    }
+
+    fn handle_given(&mut self, now: Instant, conn: ConnId, bytes: u64) {
+        self.lane.handle_given(now, conn, bytes);
+    }
+
+    fn poll_send(&mut self, conn: ConnId, list: &mut SendList) {
+        self.lane.poll_send(conn, list);
+    }
+
+    fn is_blocked(&self, conn: ConnId) -> bool {
+        self.lane.is_blocked(conn)
+    }
+}
+
+/// The service of one lane.
+pub(crate) struct LaneService {
+    id: LaneId,
+    machine: LaneMachine,
+    wires: Wires<ConnId>,
+    memory: BufTable,
+    pool: BufPool,
+    stores: BTreeMap<NamespaceKey, Store>,
+    /// Which namespace a media operation in the kernel belongs to.
+    media: BTreeMap<MediaId, NamespaceKey>,
+    listeners: BTreeMap<PortId, Listener>,
+    to_flush: BTreeSet<ConnId>,
+    muted: BTreeSet<ConnId>,
+    next_conn: u32,
+    mailbox: Mailbox<LaneMail>,
+    control: Mailbox<ControlMail>,
+}
+
+impl LaneService {
+    pub(crate) fn new(cx: &Cx<'_>, lane: Lane, mailbox: Mailbox<LaneMail>, control: Mailbox<ControlMail>) -> Self {
+        mailbox.set_reader(cx.waker());
+        Self {
+            id: lane.id(),
+            machine: LaneMachine { lane, condemned: Vec::new() },
+            wires: Wires::default(),
+            memory: BufTable::default(),
+            pool: BufPool::new(CACHED_BUFFERS),
+            stores: BTreeMap::new(),
+            media: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            to_flush: BTreeSet::new(),
+            muted: BTreeSet::new(),
+            next_conn: 1,
+            mailbox,
+            control,
+        }
+    }
+
+    fn mail(&mut self, cx: &mut Cx<'_>, mail: LaneMail) {
+        match mail {
+            LaneMail::Control(message) => self.machine.lane.handle_control(cx.now(), message),
+            LaneMail::Listen { port, addr, bound } => {
+                let outcome = cx.listen(addr).map(|(listener, addr)| {
+                    self.listeners.insert(port, listener);
+                    addr
+                });
+                // Whoever asked may have given up.
+                let _ = bound.send(outcome);
+            }
+            LaneMail::Open { port, addr } => {
+                if !self.listeners.contains_key(&port)
+                    && let Ok((listener, _)) = cx.listen(addr)
+                {
+                    self.listeners.insert(port, listener);
+                }
+            }
+            LaneMail::Close(port) => {
+                if let Some(listener) = self.listeners.remove(&port) {
+                    cx.close_listener(listener);
+                }
+            }
+            LaneMail::Attach { key, namespace, backing, attached } => {
+                let outcome = backing.attach(cx, &namespace).map(|store| {
+                    self.stores.insert(key, store);
+                });
+                // Whoever asked may have given up.
+                let _ = attached.send(outcome);
+            }
+        }
+    }
+
+    fn accepted(&mut self, cx: &mut Cx<'_>, listener: Listener, sock: Sock, local: SocketAddr) {
+        let Some(port) = self.listeners.iter().find(|(_, known)| **known == listener).map(|(port, _)| *port) else {
+            // The port was closed in the same turn; a socket that cannot be aborted has nothing to send either.
+            let _ = cx.abort(sock);
+            return;
+        };
+        let conn = ConnId(self.next_conn);
+        self.next_conn = self.next_conn.wrapping_add(1);
+        self.wires.insert(conn, sock);
+        self.machine.lane.handle_accepted(cx.now(), conn, port, local);
+        self.mute_as_scripted(cx, conn);
+    }
+
+    fn output(&mut self, cx: &mut Cx<'_>, output: LaneOutput) {
+        match output {
+            LaneOutput::ToControl(message) => self.control.send(ControlMail::Lane(self.id, message)),
+            LaneOutput::Event(event) => self.control.send(ControlMail::Event(cx.now(), event)),
+            LaneOutput::NeedBuffer { conn, slot, len } => {
+                let buf = self.memory.insert(self.pool.take(len as usize));
+                self.machine.lane.handle_buffer(cx.now(), conn, slot, Span { buf, offset: 0, len });
+            }
+            LaneOutput::FreeBuffer(buf) => {
+                // Back to the pool with its last holder.
+                let _ = self.memory.remove(buf);
+            }
+            LaneOutput::Media(op) => {
+                let result = match self.stores.get_mut(&op.namespace) {
+                    Some(store) => store.start(cx, &mut self.memory, op.id, op.kind),
+                    None => Some(MediaResult::Gone),
+                };
+                match result {
+                    Some(result) => self.machine.lane.handle_media_done(op.id, result),
+                    None => {
+                        self.media.insert(op.id, op.namespace);
+                    }
+                }
+            }
+            LaneOutput::Close { conn } => {
+                // What was polled before belongs to the answers that the peer is owed.
+                let _ = self.wires.flush(cx, &mut self.machine, &self.memory, conn);
+                if let Some(sock) = self.forget(conn) {
+                    cx.close(sock);
+                }
+            }
+            LaneOutput::Abort { conn } => {
+                if let Some(sock) = self.forget(conn) {
+                    // The peer is gone or condemned; what the kernel still holds is answers, which change nothing.
+                    let _ = cx.abort(sock);
+                }
+            }
+            LaneOutput::Park { conn } => {
+                self.wires.stop_sending(cx, conn);
+                self.wires.mute(cx, conn, true);
+                self.muted.insert(conn);
+            }
+            LaneOutput::SendReady { conn } => {
+                self.to_flush.insert(conn);
+            }
+            LaneOutput::ReadReady { conn } => self.read(cx, conn),
+        }
+    }
+
+    fn read(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        let outcome = self.wires.readable(cx, &mut self.machine, &mut self.memory, conn);
+        self.ended(cx, conn, outcome);
+    }
+
+    fn ended(&mut self, cx: &mut Cx<'_>, conn: ConnId, outcome: Io) {
+        if let Io::Ended(_) = outcome {
+            if let Some(sock) = self.forget(conn) {
+                // Nothing of ours needs to reach a peer that has left.
+                let _ = cx.abort(sock);
+            }
+            self.machine.lane.handle_closed(conn);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) -> Option<Sock> {
+        self.to_flush.remove(&conn);
+        self.muted.remove(&conn);
+        self.wires.remove(conn)
+    }
+
+    /// Carries out everything the lane wants, until it wants nothing.
+    fn drain(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            while let Some(output) = self.machine.lane.poll_output() {
+                self.output(cx, output);
+            }
+            if let Some(conn) = self.machine.condemned.pop() {
+                let _ = self.wires.flush(cx, &mut self.machine, &self.memory, conn);
+                if let Some(sock) = self.forget(conn) {
+                    cx.close(sock);
+                }
+                self.machine.lane.handle_closed(conn);
+            } else if let Some(conn) = self.to_flush.pop_first() {
+                let outcome = self.wires.flush(cx, &mut self.machine, &self.memory, conn);
+                self.ended(cx, conn, outcome);
+            } else {
+                let Some(output) = self.machine.lane.poll_output() else { break };
+                self.output(cx, output);
+            }
+        }
+        cx.set_deadline(self.machine.lane.next_deadline().map(|deadline| deadline.at));
+    }
+
+    /// A script may have silenced or restored ports.
+    fn mute_all_as_scripted(&mut self, cx: &mut Cx<'_>) {
+        let conns: Vec<ConnId> = self.wires.conns().collect();
+        for conn in conns {
+            self.mute_as_scripted(cx, conn);
+        }
+        for (port, listener) in &self.listeners {
+            // A listener that is gone needs no pause.
+            let _ = cx.pause_accept(*listener, self.machine.lane.is_port_muted(*port));
+        }
+    }
+
+    fn mute_as_scripted(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        let muted = self.machine.lane.is_muted(conn);
+        if muted == self.muted.contains(&conn) {
+            return;
+        }
+        self.wires.mute(cx, conn, muted);
+        if muted {
+            self.muted.insert(conn);
+        } else {
+            self.muted.remove(&conn);
+            self.to_flush.insert(conn);
+        }
+    }
+}
+
+impl Service for LaneService {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Attached | Event::Mail => {
+                let mut scripted = false;
+                for mail in self.mailbox.take() {
+                    scripted |= matches!(mail, LaneMail::Control(ToLane::Fault(_)));
+                    self.mail(cx, mail);
+                }
+                if scripted {
+                    self.mute_all_as_scripted(cx);
+                }
+            }
+            Event::Deadline => self.machine.lane.handle_timeout(cx.now()),
+            Event::Accepted { listener, sock, local, .. } => self.accepted(cx, listener, sock, local),
+            Event::Readable { sock } => {
+                if let Some(conn) = self.wires.conn(sock) {
+                    self.read(cx, conn);
+                }
+            }
+            Event::Writable { sock } => self.to_flush.extend(self.wires.conn(sock)),
+            Event::Hangup { sock, error } => {
+                // A mute port does not even notice that its peer has left.
+                if let Some(conn) = self.wires.conn(sock).filter(|conn| !self.muted.contains(conn)) {
+                    self.ended(cx, conn, Io::Ended(error));
+                }
+            }
+            Event::Op { token, result, buf } => {
+                let key = self.media.get(&MediaId(token)).copied();
+                if let Some(store) = key.and_then(|key| self.stores.get_mut(&key))
+                    && let Some((id, result)) = store.handle_op(cx, &mut self.memory, Event::Op { token, result, buf })
+                {
+                    self.media.remove(&id);
+                    self.machine.lane.handle_media_done(id, result);
+                }
+            }
+            Event::Connected { .. } | Event::ConnectFailed { .. } | Event::AcceptFailed { .. } | Event::Detach => {}
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Cx<'_>) {
+        self.drain(cx);
+    }
+}
