@@ -16,6 +16,12 @@ pub enum Fault {
         /// Where the commands come in.
         port: PortId,
     },
+    /// Once: commands received on the port from now on execute again; what is held stays held. Without it a port that
+    /// comes back would hold the retries as well, and no ghost could ever be late.
+    StopHolding {
+        /// Where the commands come in.
+        port: PortId,
+    },
     /// Once: every held command is delivered now, and holding ends on every port.
     Release,
     /// I/O commands received on the port start that much later.

@@ -9,6 +9,7 @@ use crate::{By, ConnId, Fault, Life, LifeId, Loss, PortId, SubsystemId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use interlock_base::Instant;
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
 
@@ -54,6 +55,8 @@ pub enum ToControl {
     Traffic {
         /// The life.
         life: LifeId,
+        /// When the command came.
+        at: Instant,
     },
     /// So many media-changing commands of this life now stall on this lane.
     Held {
@@ -151,6 +154,8 @@ pub enum ToLane {
     Listen {
         /// The life.
         life: LifeId,
+        /// Only commands after this moment count.
+        since: Instant,
     },
     /// A scripted fault that is a lane's business.
     Fault(Fault),

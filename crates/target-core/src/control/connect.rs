@@ -138,6 +138,7 @@ impl Control {
             cirn: super::fencing::nonzero(&mut self.rng),
             kato_ms,
             heard: false,
+            watched_since: now,
             events: Events::new(Controller::default_events(asked.kind)),
             changed: BTreeSet::new(),
             ccrs: Vec::new(),

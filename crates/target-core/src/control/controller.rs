@@ -5,6 +5,7 @@ use crate::{ConnId, LaneId, LifeId, PortId, SubsystemId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use interlock_base::Instant;
 use interlock_wire::admin::{AsyncEvent, EventMask};
 use interlock_wire::ccr::Entry;
 use interlock_wire::fabrics::{Cc, Csts, ShutdownStatus};
@@ -123,6 +124,8 @@ pub(super) struct Controller {
     pub(super) kato_ms: u32,
     /// A command came since the last check of the keep-alive timer.
     pub(super) heard: bool,
+    /// When that check was, or the timer was set.
+    pub(super) watched_since: Instant,
     pub(super) events: Events,
     /// For log 04h.
     pub(super) changed: BTreeSet<u32>,

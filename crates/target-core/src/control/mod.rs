@@ -205,10 +205,10 @@ impl Control {
                 }
             }
             ToControl::Gone { conn, why } => self.handle_gone(now, (lane, conn), why),
-            ToControl::Traffic { life } => {
+            ToControl::Traffic { life, at } => {
                 let controller = self.lives.get(&life).and_then(|entry| entry.controller);
                 if let Some(controller) = controller.and_then(|key| self.controllers.get_mut(&key)) {
-                    controller.heard = true;
+                    controller.heard |= at >= controller.watched_since;
                 }
             }
             ToControl::Held { life, count } => {
@@ -303,6 +303,7 @@ impl Control {
                 self.broadcast(&ToLane::Fault(fault));
             }
             Fault::HoldWrites { .. }
+            | Fault::StopHolding { .. }
             | Fault::Release
             | Fault::Delay { .. }
             | Fault::Drop { .. }
@@ -421,6 +422,7 @@ impl Control {
     fn arm_keep_alive(&mut self, now: Instant, key: ControllerKey) {
         let Some(controller) = self.controllers.get_mut(&key) else { return };
         controller.heard = false;
+        controller.watched_since = now;
         match (controller.kato_ms, controller.kind) {
             (0, Kind::Discovery) => self.timers.set(Why::KeepAlive(key), now + DISCOVERY_IDLE),
             (0, Kind::Io(_)) => self.timers.stop(Why::KeepAlive(key)),
@@ -436,7 +438,7 @@ impl Control {
         if heard {
             self.arm_keep_alive(now, key);
             if let Some(life) = life {
-                self.broadcast(&ToLane::Listen { life });
+                self.broadcast(&ToLane::Listen { life, since: now });
             }
         } else {
             self.lose(now, key, Loss::KeepAlive);

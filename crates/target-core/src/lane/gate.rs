@@ -89,10 +89,11 @@ pub(super) enum Traffic {
     Unwatched,
     /// None yet.
     Silent,
-    /// Some, and it was reported.
-    Reported,
-    /// Some, it was reported, and there was more.
-    More,
+    /// The first was reported; this is when the last command came.
+    Reported {
+        /// When.
+        last: Instant,
+    },
 }
 
 /// What a lane knows of a life.
@@ -293,28 +294,28 @@ impl Lane {
     }
 
     /// A command came in on a queue of this life.
-    pub(super) fn heard(&mut self, id: LifeId) {
+    pub(super) fn heard(&mut self, now: Instant, id: LifeId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         match life.traffic {
+            Traffic::Unwatched => {}
             Traffic::Silent => {
-                life.traffic = Traffic::Reported;
-                self.out(LaneOutput::ToControl(ToControl::Traffic { life: id }));
+                life.traffic = Traffic::Reported { last: now };
+                self.out(LaneOutput::ToControl(ToControl::Traffic { life: id, at: now }));
             }
-            Traffic::Reported => life.traffic = Traffic::More,
-            Traffic::Unwatched | Traffic::More => {}
+            Traffic::Reported { .. } => life.traffic = Traffic::Reported { last: now },
         }
     }
 
-    /// `Control` wants to hear of the next traffic. What came between its report and its wish counts.
-    pub(super) fn listen(&mut self, id: LifeId) {
+    /// `Control` looked at `since` and wants to hear of what comes after that. What came while its wish was under way
+    /// is reported at once; what came earlier is not, or the loss would be noticed a whole timeout late.
+    pub(super) fn listen(&mut self, id: LifeId, since: Instant) {
         let Some(life) = self.lives.get_mut(&id) else { return };
-        match life.traffic {
-            Traffic::More => {
-                life.traffic = Traffic::Reported;
-                self.out(LaneOutput::ToControl(ToControl::Traffic { life: id }));
+        if let Traffic::Reported { last } = life.traffic {
+            if last > since {
+                self.out(LaneOutput::ToControl(ToControl::Traffic { life: id, at: last }));
+            } else {
+                life.traffic = Traffic::Silent;
             }
-            Traffic::Reported => life.traffic = Traffic::Silent,
-            Traffic::Unwatched | Traffic::Silent => {}
         }
     }
 }

@@ -223,7 +223,8 @@ impl Lane {
             maxh2cdata: self.limits.max_h2c_data,
             in_capsule_max: self.limits.in_capsule,
             max_transfer: self.limits.max_transfer,
-            slots: self.limits.queue_depth,
+            // A host may see an answer before its slot is free here.
+            slots: self.limits.queue_depth.saturating_mul(2),
         });
         self.conns.insert(conn, Conn::new(queue, port, local));
         self.timers.set(Why::Handshake(conn), now + HANDSHAKE_WITHIN);
@@ -357,7 +358,7 @@ impl Lane {
                 }
             }
             ToLane::Quiesce { life, by } => self.quiesce(life, by),
-            ToLane::Listen { life } => self.listen(life),
+            ToLane::Listen { life, since } => self.listen(life, since),
             ToLane::Fault(fault) => self.script(fault),
         }
     }
@@ -429,7 +430,7 @@ impl Lane {
             Stage::Admin | Stage::Io(_) if connect => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
             Stage::Admin => self.admin(conn, slot, sqe, transfer),
             Stage::Io(life) => {
-                self.heard(life);
+                self.heard(now, life);
                 self.io(now, conn, slot, life, &sqe, transfer)
             }
         };
@@ -683,6 +684,7 @@ impl Lane {
     fn script(&mut self, fault: Fault) {
         match fault {
             Fault::HoldWrites { port } => self.faults.entry(port).or_default().hold = true,
+            Fault::StopHolding { port } => self.faults.entry(port).or_default().hold = false,
             Fault::Release => self.release(),
             Fault::Delay { port, ms } => self.faults.entry(port).or_default().delay_ms = ms,
             Fault::Drop { port } => self.faults.entry(port).or_default().drop = true,
