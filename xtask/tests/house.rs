@@ -54,3 +54,17 @@ fn unsafe_stands_only_where_the_plan_says() {
         assert!(allowed || !text.contains("allow(unsafe_code)"), "{path} allows unsafe code");
     });
 }
+
+#[test]
+fn the_cores_link_without_the_standard_library() {
+    let out = root().join("target").join("no-std");
+    let built = std::process::Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--manifest-path"])
+        .arg(root().join("xtask/no-std/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(out.join("debug/libinterlock_no_std.a").exists(), "nothing was built");
+}

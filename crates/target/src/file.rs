@@ -320,3 +320,119 @@ impl Job {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use interlock_base::{BufId, Span};
+    use interlock_ring::{Pool, PoolConfig, Service};
+    use std::sync::mpsc::{self, Sender};
+    use std::time::Duration;
+
+    const BLOCK: u32 = 4096;
+
+    fn temporary(name: &str, blocks: u64) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("interlock-{}-{name}", std::process::id()));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(blocks * u64::from(BLOCK)).unwrap();
+        path
+    }
+
+    /// Runs operations one after the other and tells the last result and what the buffer then holds.
+    struct Script {
+        store: FileStore,
+        buffers: BufTable,
+        buf: BufId,
+        kinds: VecDeque<MediaKind>,
+        next: u64,
+        told: Sender<(MediaResult, Vec<u8>)>,
+    }
+
+    impl Script {
+        fn step(&mut self, cx: &mut Cx<'_>, mut last: MediaResult) {
+            while let Some(kind) = self.kinds.pop_front() {
+                self.next += 1;
+                match self.store.start(cx, &mut self.buffers, MediaId(self.next), kind) {
+                    Some(result) => last = result,
+                    None => return,
+                }
+            }
+            let held = self.buffers.buf(self.buf).unwrap().as_slice().to_vec();
+            self.told.send((last, held)).unwrap();
+        }
+    }
+
+    impl Service for Script {
+        fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+            match event {
+                Event::Attached => self.step(cx, MediaResult::Done),
+                event @ Event::Op { .. } => {
+                    if let Some((_, result)) = self.store.handle_op(cx, &mut self.buffers, event) {
+                        self.step(cx, result);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn run(path: &Path, fill: u8, kinds: impl FnOnce(Span) -> Vec<MediaKind>) -> (MediaResult, Vec<u8>) {
+        let opened = Opened::new(path, BLOCK, false).unwrap();
+        let pool = Pool::new(PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() }).unwrap();
+        let (told, answer) = mpsc::channel();
+        let mut buf = Buf::zeroed(2 * BLOCK as usize);
+        buf.get_mut().unwrap().fill(fill);
+        let kinds = kinds(Span { buf: BufId(0), offset: 0, len: 2 * BLOCK });
+        pool.reactor(0)
+            .attach(move |cx| {
+                let mut buffers = BufTable::default();
+                let buf = buffers.insert(buf);
+                assert_eq!(buf, BufId(0), "the span above names the first buffer");
+                let store = FileStore::attach(cx, &opened, 12).unwrap();
+                Box::new(Script { store, buffers, buf, kinds: kinds.into(), next: 0, told })
+            })
+            .unwrap();
+        answer.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_zeroed_blocks_are_zero() {
+        let path = temporary("file", 64);
+        let range = |slba| BlockRange { slba, blocks: 1 };
+        let (result, held) = run(&path, 0x5a, |span| {
+            vec![
+                MediaKind::Write { slba: 10, from: span, fua: true },
+                MediaKind::Flush,
+                MediaKind::Compare { slba: 10, with: span },
+                MediaKind::Zero { range: range(11), deallocate: true, fua: true },
+                MediaKind::Read { slba: 10, into: span },
+            ]
+        });
+        assert_eq!(result, MediaResult::Done);
+        assert!(held[..4096].iter().all(|byte| *byte == 0x5a) && held[4096..].iter().all(|byte| *byte == 0));
+        let (result, _) = run(&path, 0x5b, |span| vec![MediaKind::Compare { slba: 10, with: span }]);
+        assert_eq!(result, MediaResult::Different);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_read_beyond_the_end_of_a_shrunken_file_fails() {
+        let path = temporary("short", 64);
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(u64::from(BLOCK)).unwrap();
+        let (result, _) = run(&path, 0, |span| vec![MediaKind::Read { slba: 10, into: span }]);
+        assert_eq!(result, MediaResult::ReadFailed);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_has_one_user() {
+        let path = temporary("locked", 64);
+        let first = Opened::new(&path, BLOCK, false).unwrap();
+        let error = Opened::new(&path, BLOCK, false).unwrap_err();
+        assert!(matches!(error, FileError::InUse { .. }), "{error}");
+        drop(first);
+        Opened::new(&path, BLOCK, false).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Opened::new(&path, BLOCK, false), Err(FileError::Open { .. })));
+    }
+}
