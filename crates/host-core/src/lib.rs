@@ -16,15 +16,32 @@
 
 extern crate alloc;
 
+mod control;
+mod event;
 mod ids;
+mod lane;
 mod msg;
 mod policy;
+pub mod probe;
+mod receipt;
 mod request;
+pub mod stall;
 
+pub use control::{
+    Control, ControllerCounters, ControllerInfo, ControllerSpec, FenceCounters, HeadInfo, HostConfig, HostCounters,
+    Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MIN_KATO, NoSuchController,
+    Output, SpecError, State, StateName, Why,
+};
+pub use event::{Event, EventKind};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
+pub use lane::{
+    Case, Disposition, HeadCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy, LifeStanding,
+    LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
+};
 pub use msg::{
-    AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, Head, LedgerEntry, Path, PathTable, QueueSpec, Release,
-    Suspicion, ToControl, ToLane,
+    AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, Head, LedgerEntry, Path, PathTable,
+    QueueSpec, Release, Suspicion, ToControl, ToLane,
 };
 pub use policy::{FencePolicy, IoPolicy, Reconnect, Timeouts};
+pub use receipt::{CcrAttempt, CcrResult, FencedBy, Identity, Loss, Method, Receipt, Tombstone, Witness};
 pub use request::{Op, Outcome, Refused, Request, Shape};

@@ -1,0 +1,345 @@
+//! Decides everything that is not per I/O: who is connected, who is lost, what is fenced, what is released.
+//!
+//! One per host. Fencing is a decision over all lanes at once (a write held on one lane may be overtaken by a write of
+//! another), so it has one owner that talks to every lane by messages and to every controller by its admin queue. The
+//! parts that can be judged alone are machines of their own: [`state`] (what may follow what), `fence` (one condemned
+//! life), `source` (through whom), `guards` (what nobody may touch), `heads` (what is the same namespace), `scan`,
+//! `reconnect`. This file is the door: verbs, `handle_*`, `poll_*`.
+
+mod admin;
+mod bring_up;
+mod condemn;
+mod config;
+mod counters;
+mod fence;
+mod guards;
+mod heads;
+mod lanes;
+mod life;
+mod live;
+mod reconnect;
+mod scan;
+mod source;
+mod state;
+mod verbs;
+mod waits;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{
+    ControllerSpec, HostConfig, LifeFacts, MAX_IO_QUEUES, MAX_KATO, MIN_KATO, NoSuchController, SpecError,
+};
+pub use counters::{ControllerCounters, FenceCounters, HostCounters};
+pub use heads::HeadInfo;
+pub use state::{State, StateName};
+pub use waits::Why;
+
+use crate::{
+    ConnAction, ConnId, CtrlId, Event, EventKind, JobId, LaneId, LifeId, PathTable, Receipt, ToLane, Tombstone,
+};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use guards::Guards;
+use heads::Heads;
+use interlock_base::{Deadline, Instant, Rng, Timers};
+use interlock_wire::nqn::{HostId, Nqn};
+use life::Life;
+
+/// Receipts kept; older ones live on in whatever recorded the events.
+pub const MAX_RECEIPTS: usize = 1024;
+/// Controllers that are gone and kept for their counters.
+pub const MAX_DEAD: usize = 256;
+
+/// What Control wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// With one of its connections.
+    Conn(ConnAction),
+    /// Carry this to a lane, in order.
+    ToLane(LaneId, ToLane),
+    /// Work that may block; answer with [`Control::handle_job_done`].
+    Job(JobId, Job),
+    /// For whoever listens.
+    Event(Event),
+}
+
+/// Work that may block, done outside the reactors. Each has a deadline in Control.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Job {
+    /// Look up a name. Addresses (but for IPv6 with scope) never come here.
+    Resolve {
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// Make this durable before it is answered: no write of the life is sent before.
+    RecordLife(LifeRecord),
+    /// The life ended with nothing unanswered: a successor need not fence it.
+    MarkClean(LifeId),
+    /// The life is fenced: forget it.
+    ForgetLife(LifeId),
+}
+
+/// Answer to a [`Job`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum JobResult {
+    /// Of [`Job::Resolve`]: the addresses, best first.
+    Resolved(Vec<SocketAddr>),
+    /// It is done, and durable where that was asked for.
+    Done,
+    /// It could not be done, in one sentence.
+    Failed(String),
+}
+
+/// What a successor must know to fence a life (`life_recorded_before_first_write`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LifeRecord {
+    /// Its name in this process.
+    pub life: LifeId,
+    /// Its controller in this process.
+    pub ctrl: CtrlId,
+    /// Host NQN.
+    pub hostnqn: Nqn,
+    /// Host Identifier.
+    pub hostid: HostId,
+    /// Subsystem.
+    pub subnqn: Nqn,
+    /// The port.
+    pub addr: SocketAddr,
+    /// What it said about itself: identity, KATO, CQT, TBKAS.
+    pub facts: LifeFacts,
+}
+
+/// One configured controller, as shown to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerInfo<'a> {
+    /// Its name.
+    pub id: CtrlId,
+    /// What was asked for.
+    pub spec: &'a ControllerSpec,
+    /// Its state.
+    pub state: State,
+    /// What its present life said about itself, once known.
+    pub facts: Option<&'a LifeFacts>,
+    /// Where it is connected to.
+    pub addr: Option<SocketAddr>,
+    /// Shown and avoided.
+    pub slow: bool,
+    /// Earlier lives of it that are not fenced yet.
+    pub fencing: Vec<LifeId>,
+    /// Why it is not live, in one sentence.
+    pub last_error: Option<&'a str>,
+    /// Its counters.
+    pub counters: &'a ControllerCounters,
+}
+
+/// One configured controller.
+#[derive(Clone, Debug)]
+struct Controller {
+    spec: ControllerSpec,
+    state: State,
+    /// When the path was lost (or the controller was asked for): reconnect limits run from here.
+    lost_at: Instant,
+    ever_live: bool,
+    fast_failed: bool,
+    last_error: Option<String>,
+    counters: ControllerCounters,
+}
+
+/// What happens to the host as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Mode {
+    Running,
+    ShuttingDown,
+    Ended,
+}
+
+/// The brain of one host. See the module's text.
+#[derive(Clone, Debug)]
+pub struct Control {
+    config: HostConfig,
+    mode: Mode,
+    rng: Rng,
+    controllers: BTreeMap<CtrlId, Controller>,
+    lives: BTreeMap<LifeId, Life>,
+    conns: BTreeMap<ConnId, LifeId>,
+    jobs: BTreeMap<JobId, JobFor>,
+    heads: Heads,
+    guards: Guards,
+    paths: Arc<PathTable>,
+    timers: Timers<Why>,
+    outputs: VecDeque<Output>,
+    receipts: VecDeque<Receipt>,
+    counters: HostCounters,
+    /// When a time-out last condemned a life, by subsystem.
+    timeout_fences: BTreeMap<Nqn, Instant>,
+    next_ctrl: u32,
+    next_life: u64,
+    next_conn: u32,
+    next_job: u32,
+    next_receipt: u64,
+}
+
+/// Whom the answer of a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum JobFor {
+    Resolve(LifeId),
+    Record(LifeId),
+    /// Nobody waits for it.
+    Nobody,
+}
+
+impl Control {
+    /// A host that is connected to nothing.
+    #[must_use]
+    pub fn new(config: HostConfig) -> Self {
+        let config = HostConfig { lanes: config.lanes.max(1), ..config };
+        Self {
+            mode: Mode::Running,
+            rng: Rng::new(config.seed),
+            controllers: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            heads: Heads::default(),
+            guards: Guards::new(config.lanes),
+            paths: Arc::new(PathTable::default()),
+            timers: Timers::new(),
+            outputs: VecDeque::new(),
+            receipts: VecDeque::new(),
+            counters: HostCounters::default(),
+            timeout_fences: BTreeMap::new(),
+            next_ctrl: 0,
+            next_life: 1,
+            next_conn: 1,
+            next_job: 1,
+            next_receipt: 1,
+            config,
+        }
+    }
+
+    /// Who this host is.
+    #[must_use]
+    pub const fn config(&self) -> &HostConfig {
+        &self.config
+    }
+
+    /// Every configured controller, and those that are gone and kept for their counters.
+    pub fn controllers(&self) -> impl Iterator<Item = ControllerInfo<'_>> {
+        self.controllers.iter().map(|(id, ctrl)| {
+            let life = ctrl.state.life().and_then(|life| self.lives.get(&life));
+            ControllerInfo {
+                id: *id,
+                spec: &ctrl.spec,
+                state: ctrl.state,
+                facts: life.and_then(|life| life.facts.as_ref()),
+                addr: life.and_then(|life| life.addr),
+                slow: life.is_some_and(|life| life.slow),
+                fencing: self
+                    .lives
+                    .iter()
+                    .filter(|(_, l)| l.ctrl == *id && l.is_condemned())
+                    .map(|(id, _)| *id)
+                    .collect(),
+                last_error: ctrl.last_error.as_deref(),
+                counters: &ctrl.counters,
+            }
+        })
+    }
+
+    /// Every namespace.
+    pub fn heads(&self) -> impl Iterator<Item = HeadInfo<'_>> {
+        self.heads.iter()
+    }
+
+    /// The path table that was published last.
+    #[must_use]
+    pub const fn paths(&self) -> &Arc<PathTable> {
+        &self.paths
+    }
+
+    /// Everything that is waited for, and until when (`every_wait_has_a_deadline`).
+    pub fn waits(&self) -> impl Iterator<Item = Deadline<Why>> {
+        self.timers.iter()
+    }
+
+    /// Counters of the host; they outlive the controllers.
+    #[must_use]
+    pub const fn counters(&self) -> &HostCounters {
+        &self.counters
+    }
+
+    /// The last receipts, oldest first; at most [`MAX_RECEIPTS`].
+    pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
+        self.receipts.iter()
+    }
+
+    /// Lives that were left unfenced and are still guarded.
+    #[must_use]
+    pub fn tombstones(&self) -> Vec<Tombstone> {
+        self.lives.iter().filter_map(|(id, life)| life.tombstone(*id)).collect()
+    }
+
+    /// True once everything has ended after [`Control::shutdown`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.mode == Mode::Ended
+    }
+
+    /// When to call [`Control::handle_timeout`] at the latest, and why.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline<Why>> {
+        self.timers.next()
+    }
+
+    /// What to do next. Drain it after every call.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn emit(&mut self, at: Instant, kind: EventKind) {
+        self.outputs.push_back(Output::Event(Event { at, kind }));
+    }
+
+    fn conn(&mut self, action: ConnAction) {
+        self.outputs.push_back(Output::Conn(action));
+    }
+
+    fn to_lane(&mut self, lane: LaneId, message: ToLane) {
+        self.outputs.push_back(Output::ToLane(lane, message));
+    }
+
+    fn to_all_lanes(&mut self, message: &ToLane) {
+        for lane in 0..self.config.lanes {
+            self.to_lane(LaneId(lane), message.clone());
+        }
+    }
+
+    fn job(&mut self, owner: JobFor, job: Job) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job = self.next_job.wrapping_add(1);
+        self.jobs.insert(id, owner);
+        self.outputs.push_back(Output::Job(id, job));
+        id
+    }
+
+    /// Moves a controller along its table. False if the table does not allow it: counted, told, not done.
+    fn transit(&mut self, now: Instant, id: CtrlId, to: State, why: impl Into<String>) -> bool {
+        let Some(ctrl) = self.controllers.get_mut(&id) else { return false };
+        let from = ctrl.state.name();
+        if !from.allows(to.name()) {
+            ctrl.counters.transitions_refused += 1;
+            self.emit(now, EventKind::TransitionRefused { ctrl: id, from, to: to.name() });
+            return false;
+        }
+        ctrl.state = to;
+        let why = why.into();
+        self.emit(now, EventKind::ControllerState { ctrl: id, from, to: to.name(), why });
+        true
+    }
+}

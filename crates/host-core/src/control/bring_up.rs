@@ -1,0 +1,409 @@
+//! From a configured port to a live controller.
+//!
+//! ```text
+//! resolve -> TCP -> ICReq -> association (proto) -> namespaces -> I/O queues on the lanes -> record the life -> LIVE
+//! ```
+//! Paths are published only at the end, so no I/O is ever sent on a life that is not recorded
+//! (`life_recorded_before_first_write`). A failure on the way ends the attempt and never needs a fence; lanes that may
+//! have opened queues are told to close them through the same door as ever.
+
+use super::admin::{ADMIN_SQSIZE, Answer, Purpose};
+use super::life::{IoQueue, Life, Phase, Task};
+use super::reconnect::{self, Next};
+use super::source::Source;
+use super::waits::Why;
+use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
+use crate::{CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, QueueSpec, ToLane};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_proto::host::{Association, AssociationConfig, Facts, KeepAlive, Kind, Step};
+use interlock_wire::admin::EventMask;
+use interlock_wire::ana;
+use interlock_wire::fabrics::CNTLID_DYNAMIC;
+
+/// A path that was lost this soon after it came up waits before it is tried again: a target that accepts and drops
+/// must not keep the host busy.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+
+impl Control {
+    /// Begins an attempt: a new life.
+    pub(super) fn begin_attempt(&mut self, now: Instant, ctrl_id: CtrlId, attempt: u32, why: &str) {
+        let life_id = LifeId(self.next_life);
+        if !self.transit(now, ctrl_id, State::Connecting { attempt, life: life_id }, why) {
+            return;
+        }
+        self.next_life += 1;
+        let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
+        if ctrl.ever_live {
+            ctrl.counters.reconnect_count += 1;
+            self.counters.reconnect_count += 1;
+        }
+        let max = reconnect::max_attempts(&ctrl.spec.reconnect);
+        let (host, port) = (ctrl.spec.traddr.clone(), ctrl.spec.trsvcid);
+        let total = ctrl.spec.timeouts.connect_total;
+        self.timers.stop(Why::Reconnect(ctrl_id));
+        self.timers.set(Why::ConnectTotal(life_id), now + total);
+        self.lives.insert(life_id, Life::new(now, ctrl_id, attempt));
+        self.emit(now, EventKind::ReconnectAttempt { ctrl: ctrl_id, attempt, max });
+        match host.parse::<IpAddr>() {
+            Ok(ip) => self.dial(now, life_id, SocketAddr::new(ip, port)),
+            Err(_) => {
+                self.job(JobFor::Resolve(life_id), Job::Resolve { host, port });
+            }
+        }
+    }
+
+    /// A job was done.
+    pub fn handle_job_done(&mut self, now: Instant, job: JobId, result: JobResult) {
+        match (self.jobs.remove(&job), result) {
+            (Some(JobFor::Resolve(life)), JobResult::Resolved(addrs)) => match addrs.first() {
+                Some(addr) if self.is_in(life, |phase| matches!(phase, Phase::Resolving)) => {
+                    self.dial(now, life, *addr);
+                }
+                Some(_) => {}
+                None => self.attempt_failed(now, life, "the name has no address".to_string(), false),
+            },
+            (Some(JobFor::Resolve(life)), JobResult::Failed(why)) => {
+                self.attempt_failed(now, life, format!("cannot resolve the name: {why}"), false);
+            }
+            (Some(JobFor::Record(life)), JobResult::Done) => {
+                if self.is_in(life, |phase| matches!(phase, Phase::Recording)) {
+                    self.go_live(now, life);
+                }
+            }
+            (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
+                self.attempt_failed(now, life, format!("cannot record the life before its first write: {why}"), false);
+            }
+            _ => {}
+        }
+        self.settle_down(now);
+    }
+
+    fn is_in(&self, life: LifeId, phase: impl Fn(&Phase) -> bool) -> bool {
+        self.lives.get(&life).is_some_and(|life| phase(&life.phase))
+    }
+
+    fn dial(&mut self, now: Instant, life_id: LifeId, addr: SocketAddr) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.addr = Some(addr);
+        life.phase = Phase::Dialing;
+        let ctrl_id = life.ctrl;
+        let Some(dial) = self.dial_of(ctrl_id, addr) else { return };
+        let limit = self.controllers.get(&ctrl_id).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.tcp_connect);
+        self.timers.set(Why::TcpConnect(life_id), now + limit);
+        self.open_admin(life_id, dial);
+    }
+
+    fn dial_of(&self, ctrl: CtrlId, addr: SocketAddr) -> Option<Dial> {
+        let spec = &self.controllers.get(&ctrl)?.spec;
+        Some(Dial {
+            addr,
+            local: spec.host_traddr.map(|ip| SocketAddr::new(ip, 0)),
+            iface: spec.host_iface.clone(),
+            user_timeout: if spec.kato.is_zero() { super::MAX_KATO } else { spec.kato },
+        })
+    }
+
+    pub(super) fn handle_admin_up(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| matches!(life.phase, Phase::Dialing)) else {
+            return;
+        };
+        life.phase = Phase::Greeting;
+        let conn = life.admin.as_ref().map(|admin| admin.conn);
+        let limit = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.handshake);
+        self.timers.stop(Why::TcpConnect(life_id));
+        self.timers.set(Why::Handshake(life_id), now + limit);
+        if let Some(conn) = conn {
+            self.conn(crate::ConnAction::Send(conn));
+        }
+    }
+
+    pub(super) fn handle_admin_ready(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| matches!(life.phase, Phase::Greeting)) else {
+            return;
+        };
+        let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
+        let mut association = Association::new(AssociationConfig {
+            hostnqn: self.config.hostnqn.clone(),
+            hostid: self.config.hostid,
+            subnqn: ctrl.spec.subnqn.clone(),
+            kind: Kind::Io,
+            kato_ms: u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX),
+            admin_sqsize: ADMIN_SQSIZE,
+            cntlid: CNTLID_DYNAMIC,
+            io_queues_wanted: ctrl.spec.queues(self.config.lanes),
+            want_events: EventMask::NAMESPACE | EventMask::ANA | EventMask::CCR,
+        });
+        let step = association.start();
+        life.phase = Phase::Associating(Box::new(association));
+        self.take_step(now, life_id, step);
+    }
+
+    fn take_step(&mut self, now: Instant, life_id: LifeId, step: Step) {
+        match step {
+            Step::Ask(command) => {
+                let limit = self.admin_limit(life_id);
+                self.ask(now, life_id, Purpose::Association, command, limit);
+            }
+            Step::Wait(pause) => self.timers.set(Why::Poll(life_id), now + pause),
+            Step::Live(facts) => self.handle_facts(now, life_id, *facts),
+        }
+    }
+
+    pub(super) fn handle_association(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
+        // The first answer is that of Connect: the handshake is over.
+        self.timers.stop(Why::Handshake(life_id));
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Phase::Associating(association) = &mut life.phase else { return };
+        let step = association.handle_answer(now, &answer.cqe, &answer.data, answer.error);
+        self.take_result(now, life_id, step);
+    }
+
+    pub(super) fn handle_poll(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        match &mut life.phase {
+            Phase::Associating(association) => {
+                let step = association.handle_waited(now);
+                self.take_result(now, life_id, step);
+            }
+            Phase::Closing { .. } => self.poll_shutdown(now, life_id),
+            _ => {}
+        }
+    }
+
+    fn take_result(&mut self, now: Instant, life_id: LifeId, step: Result<Step, interlock_proto::host::ConnectError>) {
+        match step {
+            Ok(step) => self.take_step(now, life_id, step),
+            Err(e) => self.attempt_failed(now, life_id, format!("{e}; {}", e.hint), e.permanent),
+        }
+    }
+
+    fn handle_facts(&mut self, now: Instant, life_id: LifeId, facts: Facts) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
+        let lanes = self.config.lanes;
+        if facts.kato_ms == 0 && !ctrl.spec.allow_no_kato {
+            let why = "the controller runs without Keep Alive (KATO 0): a lost path could never be fenced by time; \
+                       allow it explicitly to go on";
+            self.attempt_failed(now, life_id, why.to_string(), true);
+            return;
+        }
+        if facts.io_queues < lanes {
+            let why =
+                format!("the controller grants {} I/O queues, {lanes} are needed (one per lane)", facts.io_queues);
+            self.attempt_failed(now, life_id, why, false);
+            return;
+        }
+        let named = life_facts(&facts);
+        life.keep_alive = Some(KeepAlive::new(now, facts.kato_ms, facts.tbkas));
+        life.source = Source::new(named.ccrl);
+        life.ana_len = ana_len(&facts, named.max_transfer);
+        life.ana = facts.ana;
+        life.task = Task::Scan(super::scan::Scan::new(named.vs));
+        life.facts = Some(named);
+        life.phase = Phase::Scanning;
+        self.poll_keep_alive(now, life_id);
+        self.ask_async_event(now, life_id);
+        self.purge_source(now, life_id);
+        self.go_on_with_task(now, life_id);
+    }
+
+    /// The namespaces are known: now the I/O queues.
+    pub(super) fn open_queues(&mut self, now: Instant, life_id: LifeId) {
+        let lanes = self.config.lanes;
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
+        let (Some(facts), Some(addr)) = (&life.facts, life.addr) else { return };
+        let count = facts.io_queues.min(ctrl.spec.queues(lanes));
+        life.phase = Phase::OpeningQueues;
+        life.queues = (1..=count).map(|qid| (qid, IoQueue::Opening)).collect();
+        let spec = &ctrl.spec;
+        let base = QueueSpec {
+            life: life_id,
+            ctrl: life.ctrl,
+            dial: Dial { addr, local: None, iface: None, user_timeout: Duration::ZERO },
+            hostnqn: self.config.hostnqn.clone(),
+            hostid: self.config.hostid,
+            subnqn: spec.subnqn.clone(),
+            cntlid: facts.identity.cntlid,
+            qid: 0,
+            sqsize: (spec.queue_size - 1).min(facts.sqsize_max),
+            hdgst: spec.hdgst,
+            ddgst: spec.ddgst,
+            in_capsule: facts.in_capsule,
+            max_transfer: facts.max_transfer,
+            connect_timeout: spec.timeouts.handshake,
+            io_timeout: spec.timeouts.io,
+            late_grace: spec.timeouts.late_grace,
+        };
+        let ctrl_id = life.ctrl;
+        let Some(dial) = self.dial_of(ctrl_id, addr) else { return };
+        for qid in 1..=count {
+            let spec = QueueSpec { qid, dial: dial.clone(), ..base.clone() };
+            self.to_lane(LaneId((qid - 1) % lanes), ToLane::OpenQueue(Arc::new(spec)));
+        }
+        let _ = now;
+    }
+
+    pub(super) fn handle_queue_up(&mut self, now: Instant, life_id: LifeId, qid: u16) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Some(queue) = life.queues.get_mut(&qid) else { return };
+        *queue = IoQueue::Up;
+        if !matches!(life.phase, Phase::OpeningQueues) || life.queues.values().any(|queue| *queue != IoQueue::Up) {
+            return;
+        }
+        let (Some(facts), Some(addr)) = (life.facts.clone(), life.addr) else { return };
+        life.phase = Phase::Recording;
+        let ctrl = life.ctrl;
+        let Some(spec) = self.controllers.get(&ctrl).map(|ctrl| &ctrl.spec) else { return };
+        let record = LifeRecord {
+            life: life_id,
+            ctrl,
+            hostnqn: self.config.hostnqn.clone(),
+            hostid: self.config.hostid,
+            subnqn: spec.subnqn.clone(),
+            addr,
+            facts,
+        };
+        let _ = now;
+        self.job(JobFor::Record(life_id), Job::RecordLife(record));
+    }
+
+    /// Recorded: from now on it may be written to.
+    fn go_live(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let (ctrl_id, attempt, queues) = (life.ctrl, life.attempt, life.queues.len());
+        let Some(facts) = life.facts.clone() else { return };
+        if !self.transit(now, ctrl_id, State::Live { life: life_id }, "connected") {
+            return;
+        }
+        if let Some(life) = self.lives.get_mut(&life_id) {
+            life.phase = Phase::Live;
+        }
+        for why in [Why::ConnectTotal(life_id), Why::Handshake(life_id), Why::Poll(life_id)] {
+            self.timers.stop(why);
+        }
+        self.timers.stop(Why::ControllerLoss(ctrl_id));
+        self.timers.stop(Why::FastIoFail(ctrl_id));
+        let queues = u16::try_from(queues).unwrap_or(u16::MAX);
+        self.emit(now, EventKind::LifeBegan { ctrl: ctrl_id, life: life_id, facts: Box::new(facts), queues });
+        if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
+            ctrl.fast_failed = false;
+            ctrl.last_error = None;
+            let again = core::mem::replace(&mut ctrl.ever_live, true);
+            let (max, after) = (reconnect::max_attempts(&ctrl.spec.reconnect), now - ctrl.lost_at);
+            if again {
+                self.emit(now, EventKind::Reconnected { ctrl: ctrl_id, attempt, max, after });
+            }
+        }
+        self.take_namespaces(now, life_id);
+        self.publish_paths();
+        self.do_tasks(now, life_id);
+        self.advance_all(now);
+    }
+
+    /// An attempt did not become a life.
+    pub(super) fn attempt_failed(&mut self, now: Instant, life_id: LifeId, why: String, permanent: bool) {
+        let Some(life) = self.lives.get(&life_id).filter(|life| Self::is_bring_up(&life.phase)) else { return };
+        let (ctrl_id, attempt) = (life.ctrl, life.attempt);
+        self.end_attempt(now, life_id);
+        let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
+        ctrl.last_error = Some(why.clone());
+        let permanent_now = permanent && !ctrl.spec.ignore_dnr;
+        let next = reconnect::after_failure(&ctrl.spec.reconnect, now, ctrl.lost_at, permanent_now, &mut self.rng);
+        let at = match next {
+            Next::At(at) => Some(at),
+            Next::Stop(_) => None,
+        };
+        self.emit(
+            now,
+            EventKind::ConnectFailed { ctrl: ctrl_id, attempt, why: why.clone(), permanent: permanent_now, next: at },
+        );
+        match next {
+            Next::At(at) => {
+                if self.transit(now, ctrl_id, State::Waiting { attempt }, why) {
+                    self.timers.set(Why::Reconnect(ctrl_id), at);
+                }
+            }
+            Next::Stop(reason) => self.give_up(now, ctrl_id, format!("{why} ({reason})")),
+        }
+    }
+
+    /// Ends the life of an attempt, and leaves its controller alone.
+    pub(super) fn end_attempt(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id).filter(|life| Self::is_bring_up(&life.phase)) else { return };
+        if life.queues.is_empty() {
+            self.drop_admin(life_id, false);
+            self.forget_life(life_id);
+        } else {
+            // Lanes may have opened queues: they close them as those of any other life. Nothing was sent on them.
+            let why = DownReason::Lost("the attempt to connect ended".to_string());
+            self.condemn(now, life_id, Loss::AdminConnection(why));
+        }
+    }
+
+    /// The next attempt after a loss: at once, unless the life that was lost had barely begun.
+    pub(super) fn reconnect_after_loss(&mut self, now: Instant, ctrl_id: CtrlId, lived: Duration, why: &str) {
+        let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
+        ctrl.lost_at = now;
+        let reconnect = ctrl.spec.reconnect;
+        let limit = reconnect.ctrl_loss.filter(|limit| limit.is_zero());
+        if limit.is_some() {
+            self.give_up(now, ctrl_id, format!("{why} (ctrl_loss_tmo is 0)"));
+            return;
+        }
+        if let Some(limit) = reconnect.ctrl_loss {
+            self.timers.set(Why::ControllerLoss(ctrl_id), now + limit);
+        }
+        if let Some(limit) = reconnect.fast_io_fail {
+            self.timers.set(Why::FastIoFail(ctrl_id), now + limit);
+        }
+        let pause = SHORT_LIFE.min(reconnect.delay);
+        if lived < SHORT_LIFE && !pause.is_zero() {
+            if self.transit(now, ctrl_id, State::Waiting { attempt: 0 }, why) {
+                self.timers.set(Why::Reconnect(ctrl_id), now + pause);
+            }
+        } else {
+            self.begin_attempt(now, ctrl_id, 1, why);
+        }
+    }
+}
+
+fn life_facts(facts: &Facts) -> LifeFacts {
+    let identify = &facts.identify;
+    LifeFacts {
+        identity: facts.instance(),
+        vs: facts.vs.0,
+        kato: Duration::from_millis(u64::from(facts.kato_ms)),
+        tbkas: facts.tbkas,
+        cqt: (facts.cqt_ms != 0).then(|| Duration::from_millis(u64::from(facts.cqt_ms))),
+        ccrl: facts.ccrl,
+        ccr_event: facts.events.contains(EventMask::CCR),
+        ana: identify.reports_ana(),
+        anatt: Duration::from_secs(u64::from(identify.anatt)),
+        io_queues: facts.io_queues,
+        sqsize_max: facts.sqsize_max,
+        in_capsule: facts.in_capsule_io,
+        max_transfer: facts.max_transfer.unwrap_or(u32::MAX),
+        vwc: identify.has_volatile_cache(),
+        shutdown: Duration::from_micros(u64::from(identify.rtd3e.get())),
+        serial: identify.serial(),
+        model: identify.model(),
+        firmware: identify.firmware(),
+    }
+}
+
+/// How much of the ANA log is read after the first time: all of it, if that is one ordinary command.
+fn ana_len(facts: &Facts, max_transfer: u32) -> u32 {
+    let identify = &facts.identify;
+    let most = u64::from(max_transfer.min(interlock_proto::MAX_CONTROL_DATA));
+    let full = ana::Log::max_len(identify.nanagrpid.get(), identify.max_namespaces());
+    let groups = ana::Log::max_len(identify.nanagrpid.get(), 0);
+    let len = if full <= most { full } else { groups.min(most) };
+    u32::try_from(len & !3).unwrap_or(0)
+}

@@ -1,0 +1,577 @@
+//! From "nothing more is sent on this life" to "it can execute nothing more".
+//!
+//! Everything a condemned life waits for comes together in [`Control::advance`], which is called after each of it and
+//! decides again from the state alone: there is no order of messages that it depends on.
+
+use super::admin::{Answer, Purpose, plain};
+use super::fence::{Ask, Fence, Hold, Proof};
+use super::life::{Condemned, Ended, Phase};
+use super::source::Candidate;
+use super::waits::Why;
+use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
+use crate::stall::HoldTerms;
+use crate::{
+    CtrlId, EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, Method, Receipt, Release, StateName, ToLane,
+};
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_wire::ccr::{self, CrossControllerReset};
+use interlock_wire::status::Status;
+
+/// A lane that has not confirmed a condemned life for so long is named, again and again: its reactor hangs. Nothing is
+/// released meanwhile.
+const LANE_ANSWER: Duration = Duration::from_millis(100);
+
+impl Control {
+    /// Something went wrong with a life, in whatever phase it is.
+    pub(super) fn life_failed(&mut self, now: Instant, life_id: LifeId, loss: Loss) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let (ctrl_id, lived) = (life.ctrl, now - life.begun);
+        match &life.phase {
+            Phase::Condemned(_) => {} // The association is over already.
+            // Every command is answered: what the controller does now is its own affair.
+            Phase::Closing { .. } => self.close_finished(now, life_id),
+            Phase::Live => {
+                let why = loss.to_string();
+                self.condemn(now, life_id, loss);
+                self.reconnect_after_loss(now, ctrl_id, lived, &why);
+                self.publish_paths();
+            }
+            Phase::Draining { .. } => {
+                let why = loss.to_string();
+                self.condemn(now, life_id, loss);
+                self.end_of_life(now, ctrl_id, &why);
+            }
+            _ => {
+                let (why, permanent) = match &loss {
+                    Loss::AdminConnection(crate::DownReason::Refused { text, permanent })
+                    | Loss::Queue { why: crate::DownReason::Refused { text, permanent }, .. } => {
+                        (text.clone(), *permanent)
+                    }
+                    other => (other.to_string(), false),
+                };
+                self.attempt_failed(now, life_id, why, permanent);
+            }
+        }
+    }
+
+    /// Nothing more is sent on the life from here on, by anybody.
+    pub(super) fn condemn(&mut self, now: Instant, life_id: LifeId, loss: Loss) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let ctrl_id = life.ctrl;
+        let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
+        let was_usable = matches!(life.phase, Phase::Live | Phase::Draining { .. });
+        let (hold, identity) = match &life.facts {
+            Some(facts) => {
+                let terms = HoldTerms::of(&ctrl.spec, facts);
+                let hold = match (terms.hold(), terms.cqt) {
+                    (None, _) => Hold::Unbounded,
+                    (Some(hold), Some(_)) => Hold::Stated(hold),
+                    (Some(hold), None) => Hold::Assumed { hold, cqt: terms.assumed_cqt },
+                };
+                (hold, facts.identity)
+            }
+            None => (Hold::Unbounded, ccr::Instance { cntlid: 0, ciu: 0, cirn: 0 }),
+        };
+        let (policy, grace, subnqn) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace, ctrl.spec.subnqn.clone());
+        if was_usable {
+            ctrl.counters.fences.attempts += 1;
+            ctrl.counters.reset_count += 1;
+            self.counters.fences.attempts += 1;
+            self.counters.reset_count += 1;
+        }
+        self.stop_timers_of(life_id);
+        self.to_all_lanes(&ToLane::Condemn { life: life_id, policy });
+        let admin = self.halt_admin(now, life_id, grace);
+        let lanes: BTreeSet<LaneId> = (0..self.config.lanes).map(LaneId).collect();
+        if let Some(life) = self.lives.get_mut(&life_id) {
+            life.phase = Phase::Condemned(Box::new(Condemned {
+                subnqn,
+                served: was_usable,
+                loss: loss.clone(),
+                at: now,
+                policy,
+                fence: Fence::new(identity, hold),
+                unanswered: lanes.clone(),
+                noisy: lanes,
+                last_quiet: now,
+                admin,
+                in_doubt: BTreeSet::new(),
+                in_doubt_ever: 0,
+                answered_late: 0,
+                guard_epoch: 0,
+                ended: Ended::Held,
+                lane_overdue: false,
+                stale_told: BTreeSet::new(),
+            }));
+            life.slow = false;
+        }
+        self.timers.set(Why::LaneAnswer(life_id), now + LANE_ANSWER);
+        self.heads.drop_life(life_id);
+        if was_usable {
+            self.emit(now, EventKind::Lost { ctrl: ctrl_id, life: life_id, how: loss });
+        }
+        // Whoever waited for it as a source asks another in this same transition.
+        for id in self.condemned_lives() {
+            if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
+                condemned.fence.handle_source_lost(life_id);
+            }
+        }
+        self.advance_all(now);
+    }
+
+    fn stop_timers_of(&mut self, life_id: LifeId) {
+        for why in [
+            Why::TcpConnect(life_id),
+            Why::Handshake(life_id),
+            Why::ConnectTotal(life_id),
+            Why::Poll(life_id),
+            Why::Admin(life_id),
+            Why::KeepAlive(life_id),
+            Why::Probe(life_id),
+            Why::Slow(life_id),
+            Why::AnaTransition(life_id),
+            Why::Drain(life_id),
+            Why::Shutdown(life_id),
+            Why::LaneAnswer(life_id),
+            Why::LateGrace(life_id),
+            Why::Fence(life_id),
+            Why::Hold(life_id),
+            Why::Grace(life_id),
+        ] {
+            self.timers.stop(why);
+        }
+    }
+
+    /// Every fence, after something that may concern any of them.
+    pub(super) fn advance_all(&mut self, now: Instant) {
+        // Those with most commands held come first where sources are scarce.
+        let mut lives: Vec<_> = self
+            .lives
+            .iter()
+            .filter_map(|(id, life)| life.condemned().map(|c| (core::cmp::Reverse(c.in_doubt.len()), *id)))
+            .collect();
+        lives.sort_unstable();
+        for (_, life) in lives {
+            self.advance(now, life);
+        }
+    }
+
+    /// Takes every step that is possible now for a condemned life.
+    pub(super) fn advance(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Some(condemned) = life.condemned_mut() else { return };
+        if condemned.is_sorted() {
+            self.timers.stop(Why::LaneAnswer(life_id));
+            if condemned.in_doubt.is_empty() {
+                self.end_without_doubt(now, life_id);
+                return;
+            }
+            if condemned.policy == FencePolicy::Legacy {
+                self.end_legacy(now, life_id);
+                return;
+            }
+        }
+        if condemned.fence.t0().is_none()
+            && let Some(t0) = condemned.t0()
+        {
+            condemned.fence.handle_t0(t0);
+            let (deadline, assumed) = (condemned.fence.deadline(), condemned.fence.hold().assumed().is_some());
+            if let Some(at) = deadline {
+                self.timers.set(Why::Hold(life_id), at);
+            }
+            if condemned.policy == FencePolicy::Strict {
+                self.emit(now, EventKind::HoldUntil { life: life_id, t0, deadline, assumed });
+            }
+        }
+        self.pursue(now, life_id);
+        self.try_release(now, life_id);
+        self.try_give_up(now, life_id);
+    }
+
+    /// Asks sources as far as that makes sense now.
+    fn pursue(&mut self, now: Instant, life_id: LifeId) {
+        loop {
+            let candidates = self.candidates(now, life_id);
+            let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
+            let doubtful = !condemned.in_doubt.is_empty() || condemned.lane_overdue;
+            if condemned.policy == FencePolicy::Legacy || !doubtful {
+                return;
+            }
+            let asks = condemned.fence.poll(now, &candidates);
+            match condemned.fence.next_deadline() {
+                Some(at) => self.timers.set(Why::Fence(life_id), at),
+                None => self.timers.stop(Why::Fence(life_id)),
+            }
+            let mut again = false;
+            for ask in asks {
+                match ask {
+                    Ask::Ccr(source) => again |= !self.send_ccr(now, life_id, source),
+                    Ask::ReadLog(source) => self.read_ccr_log(now, source),
+                    Ask::Purge(source) => self.purge_again(now, source),
+                }
+            }
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// Who may be asked to reset this life now. Names once who would be asked but for an old entry in its log.
+    fn candidates(&mut self, now: Instant, life_id: LifeId) -> Vec<Candidate> {
+        let Some(life) = self.lives.get(&life_id) else { return Vec::new() };
+        let (Some(condemned), Some(name)) = (life.condemned(), life.name()) else { return Vec::new() };
+        let (addr, at, subnqn) = (life.addr, condemned.at, condemned.subnqn.clone());
+        let mine = self.controllers.get(&life.ctrl).map(|ctrl| (ctrl.spec.host_traddr, ctrl.spec.host_iface.clone()));
+        let mut candidates = Vec::new();
+        let mut unpurged = Vec::new();
+        let mut stale = Vec::new();
+        for (id, other) in self.lives.iter().filter(|(id, other)| **id != life_id && other.is_live()) {
+            let (Some(ctrl), Some(facts)) = (self.controllers.get(&other.ctrl), &other.facts) else { continue };
+            if ctrl.spec.subnqn != subnqn {
+                continue;
+            }
+            if other.source.is_blocked_by_stale(name) {
+                stale.push((*id, other.ctrl));
+            }
+            if other.source.needs_purge() {
+                unpurged.push(*id);
+            }
+            if !other.source.may_serve(name, life_id) {
+                continue;
+            }
+            let theirs = (ctrl.spec.host_traddr, ctrl.spec.host_iface.clone());
+            let same_local = theirs != (None, None) && mine.as_ref() == Some(&theirs);
+            candidates.push(Candidate {
+                life: *id,
+                cntlid: facts.identity.cntlid,
+                shares_fate: same_local || other.addr == addr,
+                failures: other.source.failures,
+                latency_p99: other.source.latency_p99(),
+                newer: other.begun >= at,
+            });
+        }
+        for id in unpurged {
+            self.purge_source(now, id);
+        }
+        for (id, source) in stale {
+            let told = self
+                .lives
+                .get_mut(&life_id)
+                .and_then(|life| life.condemned_mut())
+                .is_some_and(|condemned| !condemned.stale_told.insert(id));
+            if !told {
+                self.emit(now, EventKind::StaleEntry { life: life_id, source });
+            }
+        }
+        candidates
+    }
+
+    fn purge_again(&mut self, now: Instant, source: LifeId) {
+        if let Some(life) = self.lives.get_mut(&source) {
+            life.source.want_purge();
+        }
+        self.purge_source(now, source);
+    }
+
+    /// Sends CCR. The name is the snapshot of the life, never read again (`fence_bound_to_one_life`).
+    fn send_ccr(&mut self, now: Instant, life_id: LifeId, source_id: LifeId) -> bool {
+        let limit = self.admin_limit(source_id);
+        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.facts.as_ref()).map(|f| f.identity) else {
+            return true;
+        };
+        let sqe = CrossControllerReset { impacted }.to_sqe();
+        let sent = self.ask(now, source_id, Purpose::Ccr { life: life_id }, plain(sqe), limit);
+        if !sent {
+            if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
+                condemned.fence.handle_not_sent(now, source_id);
+            }
+            return false;
+        }
+        let Some(source) = self.lives.get_mut(&source_id) else { return true };
+        source.source.handle_sent((impacted.cntlid, impacted.ciu), life_id);
+        let ctrl_id = source.ctrl;
+        if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
+            ctrl.counters.ccr_sent += 1;
+        }
+        self.emit(now, EventKind::CcrSent { life: life_id, source: ctrl_id, source_life: source_id });
+        true
+    }
+
+    pub(super) fn handle_ccr(&mut self, now: Instant, source_id: LifeId, life_id: LifeId, answer: &Answer) {
+        let status = answer.status();
+        let immediate = status.is_success() && ccr::immediate(answer.cqe.dw0.get());
+        let in_progress = status.is(Status::CCR_IN_PROGRESS);
+        let Some(source) = self.lives.get_mut(&source_id) else { return };
+        let ctrl_id = source.ctrl;
+        let name = self.lives.get(&life_id).and_then(|life| life.name());
+        let Some(source) = self.lives.get_mut(&source_id) else { return };
+        let pending = (status.is_success() && !immediate) || in_progress;
+        let transient = in_progress || status.is(Status::CCR_LIMIT_EXCEEDED) || status.is(Status::CCR_LOG_FULL);
+        source.source.handle_answered(
+            name,
+            life_id,
+            pending,
+            status.is(Status::INVALID_OPCODE),
+            !status.is_success() && !transient,
+        );
+        if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
+            *ctrl.counters.ccr_by_status.entry(status.code()).or_default() += 1;
+        }
+        self.emit(now, EventKind::CcrAnswered { life: life_id, source: ctrl_id, status, immediate });
+        let ask = self
+            .lives
+            .get_mut(&life_id)
+            .and_then(|life| life.condemned_mut())
+            .and_then(|condemned| condemned.fence.handle_ccr(now, source_id, status, immediate));
+        match ask {
+            Some(Ask::ReadLog(source)) => self.read_ccr_log(now, source),
+            Some(Ask::Purge(source)) => self.purge_again(now, source),
+            Some(Ask::Ccr(_)) | None => {}
+        }
+        // A slot of the source may have become free for another life.
+        self.advance_all(now);
+    }
+
+    /// Releases, if the proof is there and every lane has stopped and holds the guards.
+    fn try_release(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let Some(condemned) = life.condemned() else { return };
+        let Some(proof) = condemned.fence.proof() else { return };
+        if !condemned.is_sorted() || !self.guards.is_seen(condemned.guard_epoch) {
+            return;
+        }
+        let commands = condemned.in_doubt.len();
+        let was_tombstone = condemned.ended == Ended::Indeterminate;
+        self.issue_receipt(now, life_id, proof);
+        if was_tombstone {
+            self.emit(now, EventKind::TombstoneEnded { life: life_id, method: proof.method });
+            self.guards.remove_life(life_id);
+            self.publish_guards();
+        } else {
+            self.guards.release(life_id);
+            self.publish_guards();
+            self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+            self.emit(now, EventKind::Released { life: life_id, commands });
+        }
+        self.finish_life(now, life_id);
+    }
+
+    /// Nothing is in doubt: no fence is needed, or none any more.
+    fn end_without_doubt(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let (ctrl, Some(condemned)) = (life.ctrl, life.condemned()) else { return };
+        let answered_late = condemned.answered_late;
+        let settled = condemned.ended == Ended::Indeterminate;
+        if condemned.served {
+            if let Some(ctrl) = self.controllers.get_mut(&ctrl) {
+                ctrl.counters.fences.not_needed += 1;
+            }
+            self.counters.fences.not_needed += 1;
+            self.emit(now, EventKind::NothingInDoubt { ctrl, life: life_id, answered_late });
+        }
+        self.guards.remove_life(life_id);
+        self.publish_guards();
+        if !settled {
+            self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+        }
+        self.finish_life(now, life_id);
+    }
+
+    /// Legacy: the lanes have retried already; this says so.
+    fn end_legacy(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let (ctrl_id, Some(condemned)) = (life.ctrl, life.condemned()) else { return };
+        let commands = condemned.in_doubt.len();
+        self.issue_receipt(now, life_id, Proof { method: Method::Legacy, source: None, at: now });
+        let fences = self.controllers.get_mut(&ctrl_id).map(|ctrl| &mut ctrl.counters.fences);
+        for fences in fences.into_iter().chain([&mut self.counters.fences]) {
+            fences.unsafe_failovers += commands as u64;
+        }
+        self.guards.remove_life(life_id);
+        self.publish_guards();
+        self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+        self.emit(now, EventKind::Released { life: life_id, commands });
+        self.finish_life(now, life_id);
+    }
+
+    /// Ends the commands of a life unfenced, if that was asked for: not before t0 is known, and not before every lane
+    /// holds their guards (`guard_before_giving_up`).
+    fn try_give_up(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let ctrl_id = life.ctrl;
+        let Some(condemned) = life.condemned_mut() else { return };
+        if condemned.ended != Ended::Wanted
+            || !condemned.is_sorted()
+            || condemned.fence.t0().is_none()
+            || !self.guards.is_seen(condemned.guard_epoch)
+        {
+            return;
+        }
+        condemned.ended = Ended::Indeterminate;
+        let (until, in_doubt) = (condemned.fence.deadline(), condemned.in_doubt.len());
+        let fences = self.controllers.get_mut(&ctrl_id).map(|ctrl| &mut ctrl.counters.fences);
+        for fences in fences.into_iter().chain([&mut self.counters.fences]) {
+            fences.tombstones += 1;
+        }
+        self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Indeterminate { until } });
+        self.emit(now, EventKind::TombstoneSet { life: life_id, in_doubt, until });
+        self.drop_admin(life_id, false);
+        self.check_deleted(now, ctrl_id);
+    }
+
+    fn issue_receipt(&mut self, now: Instant, life_id: LifeId, proof: Proof) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let Some(condemned) = life.condemned() else { return };
+        let source = proof.source.and_then(|id| {
+            let source = self.lives.get(&id)?;
+            Some(FencedBy { ctrl: source.ctrl, life: id, cntlid: source.facts.as_ref()?.identity.cntlid })
+        });
+        let assumed_cqt = condemned.fence.hold().assumed().filter(|_| proof.method == Method::Assumed);
+        let receipt = Receipt {
+            number: self.next_receipt,
+            ctrl: life.ctrl,
+            life: life_id,
+            subnqn: condemned.subnqn.clone(),
+            identity: condemned.fence.identity(),
+            method: proof.method,
+            source,
+            in_doubt: condemned.in_doubt_ever,
+            answered_late: condemned.answered_late,
+            loss: condemned.loss.clone(),
+            detected: condemned.at,
+            t0: condemned.fence.t0(),
+            fenced: proof.at,
+            released: now,
+            deadline: condemned.fence.deadline(),
+            assumed_cqt,
+            attempts: condemned.fence.attempts().to_vec(),
+        };
+        self.next_receipt += 1;
+        let held_ms = u64::try_from(receipt.held().as_millis()).unwrap_or(u64::MAX);
+        let in_doubt = receipt.in_doubt as u64;
+        let fences = self.controllers.get_mut(&receipt.ctrl).map(|ctrl| &mut ctrl.counters.fences);
+        for fences in fences.into_iter().chain([&mut self.counters.fences]) {
+            *fences.by_method.entry(receipt.method).or_default() += 1;
+            fences.held_ms += held_ms;
+            fences.in_doubt += in_doubt;
+            fences.in_doubt_max = fences.in_doubt_max.max(in_doubt);
+        }
+        self.emit(now, EventKind::Fenced(Box::new(receipt.clone())));
+        if self.receipts.len() >= MAX_RECEIPTS {
+            self.receipts.pop_front();
+        }
+        self.receipts.push_back(receipt);
+    }
+
+    /// A condemned life is over: its sockets go, its sources are purged, it is forgotten.
+    fn finish_life(&mut self, now: Instant, life_id: LifeId) {
+        let ctrl_id = self.lives.get(&life_id).map(|life| life.ctrl);
+        self.job(JobFor::Nobody, Job::ForgetLife(life_id));
+        self.drop_admin(life_id, false);
+        self.forget_life(life_id);
+        let sources: Vec<_> = self.lives.iter().filter(|(_, life)| life.is_live()).map(|(id, _)| *id).collect();
+        for id in sources {
+            if let Some(source) = self.lives.get_mut(&id) {
+                source.source.handle_fence_over(life_id);
+            }
+            if self.lives.get(&id).is_some_and(|source| source.source.needs_purge()) {
+                self.purge_source(now, id);
+            }
+        }
+        if let Some(ctrl_id) = ctrl_id {
+            self.check_deleted(now, ctrl_id);
+        }
+    }
+
+    /// Forgets a life and everything that was waited for on its account.
+    pub(super) fn forget_life(&mut self, life_id: LifeId) {
+        self.stop_timers_of(life_id);
+        self.lives.remove(&life_id);
+        self.heads.drop_life(life_id);
+    }
+
+    pub(super) fn handle_lane_overdue(&mut self, now: Instant, life_id: LifeId) {
+        let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
+        condemned.lane_overdue = true;
+        let lanes: Vec<_> = condemned.unanswered.iter().copied().collect();
+        if lanes.is_empty() {
+            return;
+        }
+        self.timers.set(Why::LaneAnswer(life_id), now + LANE_ANSWER * 10);
+        self.emit(now, EventKind::LaneSilent { life: life_id, lanes });
+        self.advance(now, life_id);
+    }
+
+    pub(super) fn handle_late_grace(&mut self, life_id: LifeId) {
+        if let Some(admin) = self.lives.get(&life_id).and_then(|life| life.admin.as_ref()) {
+            let conn = admin.conn;
+            self.conn(crate::ConnAction::Abort(conn));
+        }
+    }
+
+    /// The commands of a life are to be ended although it is not fenced.
+    pub(super) fn want_give_up(&mut self, now: Instant, life_id: LifeId) {
+        if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut())
+            && condemned.ended == Ended::Held
+        {
+            condemned.ended = Ended::Wanted;
+            self.advance(now, life_id);
+        }
+    }
+
+    /// The controller is given up for good. What is in doubt stays held until its fence, which has an end; if it has
+    /// none (KATO 0), it becomes a tombstone.
+    pub(super) fn give_up(&mut self, now: Instant, ctrl_id: CtrlId, why: alloc::string::String) {
+        let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
+        ctrl.last_error = Some(why.clone());
+        if let Some(life) = ctrl.state.life() {
+            self.end_attempt(now, life);
+        }
+        if !self.transit(now, ctrl_id, State::Dead, why.clone()) {
+            return;
+        }
+        self.emit(now, EventKind::GivenUp { ctrl: ctrl_id, why });
+        self.bury(now, ctrl_id);
+        for life in self.condemned_lives() {
+            let unbounded = self
+                .lives
+                .get(&life)
+                .filter(|life| life.ctrl == ctrl_id)
+                .and_then(|life| life.condemned())
+                .is_some_and(|condemned| condemned.fence.hold() == Hold::Unbounded);
+            if unbounded {
+                self.want_give_up(now, life);
+            }
+        }
+    }
+
+    /// Nothing serves through this controller any more.
+    pub(super) fn bury(&mut self, now: Instant, ctrl_id: CtrlId) {
+        for why in [Why::Reconnect(ctrl_id), Why::ControllerLoss(ctrl_id), Why::FastIoFail(ctrl_id)] {
+            self.timers.stop(why);
+        }
+        self.heads.drop_controller(ctrl_id);
+        self.sweep_heads(now);
+        self.publish_paths();
+        self.drop_oldest_dead();
+    }
+
+    fn drop_oldest_dead(&mut self) {
+        let dead: Vec<_> = self
+            .controllers
+            .iter()
+            .filter(|(id, ctrl)| {
+                ctrl.state.name() == StateName::Dead && !self.lives.values().any(|life| life.ctrl == **id)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in dead.iter().take(dead.len().saturating_sub(super::MAX_DEAD)) {
+            self.controllers.remove(id);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What nobody may touch: one table over all lives and lanes, counted in epochs.
+//!
+//! A write in doubt on one lane may be overtaken by a write of any other lane, so every lane holds the whole table, and
+//! nothing is released or ended as indeterminate before every lane has said that it has seen it
+//! (`guard_before_giving_up`).
+
+use crate::{GuardEntry, GuardKey, LaneId, LedgerEntry, LifeId};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Guard {
+    life: LifeId,
+    entry: GuardEntry,
+}
+
+/// The table, and who has seen which epoch of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Guards {
+    epoch: u64,
+    dirty: bool,
+    entries: BTreeMap<GuardKey, Guard>,
+    seen: Vec<u64>,
+}
+
+impl Guards {
+    pub(super) fn new(lanes: u16) -> Self {
+        Self { epoch: 0, dirty: false, entries: BTreeMap::new(), seen: vec![0; usize::from(lanes)] }
+    }
+
+    /// Guards a command in doubt. Guarding it twice changes nothing.
+    pub(super) fn add(&mut self, ledger: &LedgerEntry) {
+        let entry = GuardEntry { key: ledger.key, head: ledger.head, range: ledger.range.clone(), released: false };
+        if self.entries.insert(ledger.key, Guard { life: ledger.life, entry }).is_none() {
+            self.dirty = true;
+        }
+    }
+
+    /// These commands have ended: their ranges are free.
+    pub(super) fn remove(&mut self, key: GuardKey) {
+        self.dirty |= self.entries.remove(&key).is_some();
+    }
+
+    /// The life is fenced: its commands themselves may be sent again, others still wait for them.
+    pub(super) fn release(&mut self, life: LifeId) {
+        for guard in self.entries.values_mut().filter(|guard| guard.life == life && !guard.entry.released) {
+            guard.entry.released = true;
+            self.dirty = true;
+        }
+    }
+
+    /// Nobody waits for the commands of this life any more, and it is over: its ranges are free.
+    pub(super) fn remove_life(&mut self, life: LifeId) {
+        let before = self.entries.len();
+        self.entries.retain(|_, guard| guard.life != life);
+        self.dirty |= self.entries.len() != before;
+    }
+
+    /// The table of a new epoch, if anything changed since the last.
+    pub(super) fn publish(&mut self) -> Option<(u64, Arc<Vec<GuardEntry>>)> {
+        if !core::mem::take(&mut self.dirty) {
+            return None;
+        }
+        self.epoch += 1;
+        Some((self.epoch, Arc::new(self.entries.values().map(|guard| guard.entry.clone()).collect())))
+    }
+
+    /// The epoch that was published last.
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A lane holds this epoch.
+    pub(super) fn handle_seen(&mut self, lane: LaneId, epoch: u64) {
+        if let Some(seen) = self.seen.get_mut(usize::from(lane.0)) {
+            *seen = (*seen).max(epoch);
+        }
+    }
+
+    /// True if every lane holds this epoch or a later one.
+    pub(super) fn is_seen(&self, epoch: u64) -> bool {
+        self.seen.iter().all(|seen| *seen >= epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HeadId, Op};
+
+    fn ledger(seq: u64, life: u64) -> LedgerEntry {
+        LedgerEntry {
+            key: GuardKey { seq, lane: 0 },
+            life: LifeId(life),
+            head: HeadId(0),
+            op: Op::Write { fua: false },
+            range: 0..8,
+            abandoned: false,
+        }
+    }
+
+    #[test]
+    fn an_epoch_counts_when_the_last_lane_has_seen_it() {
+        let mut guards = Guards::new(2);
+        assert_eq!(guards.publish(), None);
+        guards.add(&ledger(1, 7));
+        let (epoch, table) = guards.publish().expect("changed");
+        assert_eq!((epoch, table.len(), table[0].released), (1, 1, false));
+        guards.handle_seen(LaneId(0), 1);
+        assert!(!guards.is_seen(1));
+        guards.handle_seen(LaneId(9), 1);
+        assert!(!guards.is_seen(1), "a lane that does not exist confirms nothing");
+        guards.handle_seen(LaneId(1), 1);
+        assert!(guards.is_seen(1));
+        guards.add(&ledger(1, 7));
+        assert_eq!(guards.publish(), None, "guarded already");
+    }
+
+    #[test]
+    fn a_fence_releases_its_own_life_only() {
+        let mut guards = Guards::new(1);
+        guards.add(&ledger(1, 7));
+        guards.add(&ledger(2, 8));
+        guards.publish();
+        guards.release(LifeId(7));
+        let (_, table) = guards.publish().expect("changed");
+        assert_eq!(table.iter().map(|e| e.released).collect::<Vec<_>>(), [true, false]);
+        guards.remove(GuardKey { seq: 1, lane: 0 });
+        guards.remove_life(LifeId(8));
+        assert_eq!(guards.publish().expect("changed").1.len(), 0);
+        guards.remove_life(LifeId(8));
+        assert_eq!(guards.publish(), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! What lanes say.
+
+use super::Control;
+use super::life::{Ended, Phase};
+use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, Suspicion, ToControl, ToLane};
+use alloc::vec::Vec;
+use interlock_base::Instant;
+use interlock_wire::sqe::Cqe;
+
+impl Control {
+    /// What a lane said. Messages of one lane come in order; nothing is assumed across lanes.
+    pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
+        match message {
+            ToControl::QueueUp { life, qid } => self.handle_queue_up(now, life, qid),
+            ToControl::QueueDown { life, qid, why } => self.handle_queue_down(now, lane, life, qid, why),
+            ToControl::Suspect { life, why: Suspicion::IoTimeout { since, others_answer } } => {
+                self.handle_io_timeout(now, life, since, others_answer);
+            }
+            ToControl::Condemned { life, ledger } => self.handle_ledger(now, lane, life, &ledger),
+            ToControl::Quiet { life, at } => self.handle_quiet(now, lane, life, at),
+            ToControl::Drained(life) => self.handle_drained(now, lane, life),
+            ToControl::GuardSeen(epoch) => {
+                self.guards.handle_seen(lane, epoch);
+                self.advance_all(now);
+            }
+            ToControl::Late { life, key, cqe } => self.handle_late(now, lane, life, key, cqe),
+            ToControl::Abandoned(entry) => self.handle_abandoned(&entry),
+            ToControl::Resolved(keys) => {
+                for key in keys {
+                    self.guards.remove(key);
+                }
+                self.publish_guards();
+            }
+            ToControl::AnaStale(life_id) => {
+                if let Some(life) = self.lives.get_mut(&life_id) {
+                    life.todo.ana = true;
+                    self.do_tasks(now, life_id);
+                }
+            }
+            ToControl::FirstGood { life, at } => self.emit(at, EventKind::FirstGood { life }),
+        }
+        self.settle_down(now);
+    }
+
+    fn handle_queue_down(&mut self, now: Instant, lane: LaneId, life_id: LifeId, qid: u16, why: DownReason) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        if !life.queues.contains_key(&qid) {
+            return;
+        }
+        if matches!(life.phase, Phase::Closing { .. }) {
+            return; // Its lanes are drained; what closes now closes in order.
+        }
+        self.life_failed(now, life_id, Loss::Queue { lane, qid, why });
+    }
+
+    fn handle_ledger(&mut self, now: Instant, lane: LaneId, life_id: LifeId, ledger: &[LedgerEntry]) {
+        let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
+        if !condemned.unanswered.remove(&lane) {
+            return;
+        }
+        for entry in ledger {
+            condemned.in_doubt.insert(entry.key);
+        }
+        condemned.in_doubt_ever += ledger.len();
+        let is_guarded = condemned.policy == crate::FencePolicy::Strict;
+        if is_guarded {
+            for entry in ledger {
+                self.guards.add(entry);
+            }
+            self.publish_guards();
+        }
+        let epoch = self.guards.epoch();
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let ctrl = life.ctrl;
+        let Some(condemned) = life.condemned_mut() else { return };
+        condemned.guard_epoch = epoch;
+        if condemned.is_sorted() && condemned.served {
+            let in_doubt = condemned.in_doubt_ever;
+            self.emit(now, EventKind::Condemned { ctrl, life: life_id, in_doubt });
+        }
+        self.advance(now, life_id);
+    }
+
+    fn handle_quiet(&mut self, now: Instant, lane: LaneId, life_id: LifeId, at: Instant) {
+        let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
+        if condemned.noisy.remove(&lane) {
+            condemned.last_quiet = condemned.last_quiet.max(at);
+            self.advance(now, life_id);
+        }
+    }
+
+    /// A late answer is decided once, here: before the fence it is the result, after it nothing
+    /// (`late_completion_decided_once`).
+    fn handle_late(&mut self, now: Instant, lane: LaneId, life_id: LifeId, key: crate::GuardKey, cqe: Cqe) {
+        let ctrl_id = self.lives.get(&life_id).map(|life| life.ctrl);
+        let condemned = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut());
+        let taken = condemned.is_some_and(|condemned| {
+            let held = condemned.ended != Ended::Indeterminate && condemned.in_doubt.remove(&key);
+            condemned.answered_late += usize::from(held);
+            held
+        });
+        let fences = ctrl_id.and_then(|id| self.controllers.get_mut(&id)).map(|ctrl| &mut ctrl.counters.fences);
+        for fences in fences.into_iter().chain([&mut self.counters.fences]) {
+            if taken {
+                fences.late_taken += 1;
+            } else {
+                fences.late_dropped += 1;
+            }
+        }
+        self.emit(now, EventKind::Late { life: life_id, counted: taken });
+        if taken {
+            self.to_lane(lane, ToLane::Answered { key, cqe });
+            self.guards.remove(key);
+            self.publish_guards();
+            self.advance(now, life_id);
+        } else {
+            // It came late for a life whose end left a tombstone: the command is over, whatever was told its caller.
+            let tombstone = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut());
+            if tombstone.is_some_and(|condemned| condemned.in_doubt.remove(&key)) {
+                self.guards.remove(key);
+                self.publish_guards();
+                self.advance(now, life_id);
+            }
+        }
+    }
+
+    fn handle_abandoned(&mut self, entry: &LedgerEntry) {
+        let Some(life) = self.lives.get_mut(&entry.life) else { return };
+        match life.condemned_mut() {
+            // The ledger of its lane holds it already, and with that everything is said.
+            Some(condemned) if condemned.in_doubt.contains(&entry.key) => {}
+            // The ledger that is still to come will hold it.
+            Some(condemned) if condemned.unanswered.contains(&LaneId(entry.key.lane)) => {}
+            Some(_) => return,
+            None => {}
+        }
+        self.guards.add(entry);
+        self.publish_guards();
+    }
+
+    /// Tells every lane what nobody may touch, if that changed.
+    pub(super) fn publish_guards(&mut self) {
+        if let Some((epoch, entries)) = self.guards.publish() {
+            self.to_all_lanes(&ToLane::Guard { epoch, entries });
+        }
+    }
+
+    /// Lives that are being fenced.
+    pub(super) fn condemned_lives(&self) -> Vec<LifeId> {
+        self.lives.iter().filter(|(_, life)| life.is_condemned()).map(|(id, _)| *id).collect()
+    }
+}

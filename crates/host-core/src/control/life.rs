@@ -1,0 +1,249 @@
+//! One life: from the first look-up of its address until it is known that it can execute nothing more.
+
+use super::LifeFacts;
+use super::admin::Admin;
+use super::fence::Fence;
+use super::scan::{Found, Scan};
+use super::source::Source;
+use crate::{CtrlId, FencePolicy, GuardKey, LaneId, LifeId, Loss, Tombstone};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use interlock_base::Instant;
+use interlock_proto::host::{Association, KeepAlive};
+use interlock_wire::ana;
+use interlock_wire::nqn::Nqn;
+
+/// What a life is doing.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// Its address is looked up.
+    Resolving,
+    /// TCP connects.
+    Dialing,
+    /// ICReq is out.
+    Greeting,
+    /// From Connect to a live controller.
+    Associating(Box<Association>),
+    /// Its namespaces are looked at.
+    Scanning,
+    /// Lanes open its I/O queue pairs.
+    OpeningQueues,
+    /// It is being recorded: no write may be sent before.
+    Recording,
+    /// Usable.
+    Live,
+    /// Nothing new is started; what is in flight is awaited.
+    Draining { why: Ending, waiting: BTreeSet<LaneId> },
+    /// Drained; the controller shuts down in order.
+    Closing { why: Ending },
+    /// Nothing more is sent on it.
+    Condemned(Box<Condemned>),
+}
+
+/// What somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Ending {
+    Reset,
+    Disconnect,
+    Shutdown,
+}
+
+impl Ending {
+    pub(super) const fn loss(self) -> Loss {
+        match self {
+            Self::Reset => Loss::Reset,
+            Self::Disconnect => Loss::Disconnect,
+            Self::Shutdown => Loss::Shutdown,
+        }
+    }
+}
+
+/// What the admin socket of a condemned life still may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum AdminEnd {
+    /// Bytes may lie in its send queue.
+    Leaving,
+    /// Nothing can leave it since then.
+    Quiet(Instant),
+}
+
+/// What the lanes were told at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Ended {
+    /// Nothing: commands in doubt are held.
+    Held,
+    /// It is to be ended unfenced as soon as that is allowed.
+    Wanted,
+    /// Its commands were ended as indeterminate: a tombstone.
+    Indeterminate,
+}
+
+/// The fence of a life, and what it waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Condemned {
+    pub(super) subnqn: Nqn,
+    /// True if it was ever usable: then its end is told and counted.
+    pub(super) served: bool,
+    pub(super) loss: Loss,
+    pub(super) at: Instant,
+    pub(super) policy: FencePolicy,
+    pub(super) fence: Fence,
+    /// Lanes that have not said `Condemned`.
+    pub(super) unanswered: BTreeSet<LaneId>,
+    /// Lanes that have not said `Quiet`.
+    pub(super) noisy: BTreeSet<LaneId>,
+    pub(super) last_quiet: Instant,
+    pub(super) admin: AdminEnd,
+    pub(super) in_doubt: BTreeSet<GuardKey>,
+    pub(super) in_doubt_ever: usize,
+    pub(super) answered_late: usize,
+    /// The epoch that holds its guards.
+    pub(super) guard_epoch: u64,
+    pub(super) ended: Ended,
+    /// True once a lane kept us waiting: then CCR is sent without knowing whether it is needed.
+    pub(super) lane_overdue: bool,
+    /// Sources that were named as barred by an old entry.
+    pub(super) stale_told: BTreeSet<LifeId>,
+}
+
+/// One I/O queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum IoQueue {
+    Opening,
+    Up,
+}
+
+/// What is read from a live controller, one thing at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Task {
+    Idle,
+    Changed,
+    Scan(Scan),
+    Ana,
+}
+
+/// What should be read once the task under way is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Todo {
+    pub(super) rescan: bool,
+    pub(super) ana: bool,
+}
+
+/// Whether the CCR log is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum LogRead {
+    Idle,
+    Reading,
+    /// And once more after that.
+    Again,
+}
+
+/// One life.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) ctrl: CtrlId,
+    pub(super) attempt: u32,
+    pub(super) begun: Instant,
+    pub(super) phase: Phase,
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) facts: Option<LifeFacts>,
+    pub(super) admin: Option<Admin>,
+    pub(super) keep_alive: Option<KeepAlive>,
+    pub(super) queues: BTreeMap<u16, IoQueue>,
+    pub(super) slow: bool,
+    /// The oldest unanswered I/O of the suspicion that is being probed.
+    pub(super) probing: Option<Instant>,
+    pub(super) source: Source,
+    pub(super) log_read: LogRead,
+    pub(super) task: Task,
+    pub(super) todo: Todo,
+    pub(super) found: Vec<Found>,
+    pub(super) ana: Option<ana::Log>,
+    pub(super) ana_len: u32,
+}
+
+impl Life {
+    pub(super) fn new(now: Instant, ctrl: CtrlId, attempt: u32) -> Self {
+        Self {
+            ctrl,
+            attempt,
+            begun: now,
+            phase: Phase::Resolving,
+            addr: None,
+            facts: None,
+            admin: None,
+            keep_alive: None,
+            queues: BTreeMap::new(),
+            slow: false,
+            probing: None,
+            source: Source::new(0),
+            log_read: LogRead::Idle,
+            task: Task::Idle,
+            todo: Todo::default(),
+            found: Vec::new(),
+            ana: None,
+            ana_len: 0,
+        }
+    }
+
+    pub(super) const fn is_condemned(&self) -> bool {
+        matches!(self.phase, Phase::Condemned(_))
+    }
+
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
+    /// True while something may still be sent on its admin queue.
+    pub(super) const fn may_send(&self) -> bool {
+        !self.is_condemned()
+    }
+
+    pub(super) fn condemned(&self) -> Option<&Condemned> {
+        match &self.phase {
+            Phase::Condemned(condemned) => Some(condemned),
+            _ => None,
+        }
+    }
+
+    pub(super) fn condemned_mut(&mut self) -> Option<&mut Condemned> {
+        match &mut self.phase {
+            Phase::Condemned(condemned) => Some(condemned),
+            _ => None,
+        }
+    }
+
+    /// As CCR names it in its log.
+    pub(super) fn name(&self) -> Option<(u16, u8)> {
+        self.facts.as_ref().map(|facts| (facts.identity.cntlid, facts.identity.ciu))
+    }
+
+    pub(super) fn tombstone(&self, id: LifeId) -> Option<Tombstone> {
+        let condemned = self.condemned().filter(|c| c.ended == Ended::Indeterminate)?;
+        Some(Tombstone {
+            ctrl: self.ctrl,
+            life: id,
+            subnqn: condemned.subnqn.clone(),
+            identity: condemned.fence.identity(),
+            in_doubt: condemned.in_doubt.len(),
+            until: condemned.fence.deadline(),
+        })
+    }
+}
+
+impl Condemned {
+    /// True once every lane has said what is in doubt.
+    pub(super) fn is_sorted(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
+    /// The moment from which nothing of the life can leave this host, once it is known.
+    pub(super) fn t0(&self) -> Option<Instant> {
+        match self.admin {
+            AdminEnd::Quiet(at) if self.noisy.is_empty() => Some(at.max(self.last_quiet)),
+            AdminEnd::Quiet(_) | AdminEnd::Leaving => None,
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! What a live controller is asked, and what it says unasked: Keep Alive, asynchronous events, namespaces, ANA.
+
+use super::Control;
+use super::admin::{Answer, Purpose, plain, reading};
+use super::heads::{self, Taken};
+use super::life::{LogRead, Phase, Task};
+use super::scan::Scan;
+use super::waits::Why;
+use crate::{AnaState, EventKind, LifeId, Loss, Witness};
+use alloc::collections::BTreeSet;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use interlock_base::Instant;
+use interlock_proto::host::Pulse;
+use interlock_wire::admin::{self, AsyncEvent, GetLog, IDENTIFY_LEN};
+use interlock_wire::identify::IdentifyController;
+use interlock_wire::log::{ChangedNamespaces, LID_ANA, LID_CHANGED_NAMESPACES};
+use interlock_wire::{ana, ccr};
+
+const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_LEN as usize);
+
+impl Control {
+    // --- Keep Alive ---
+
+    pub(super) fn poll_keep_alive(&mut self, now: Instant, life_id: LifeId) {
+        loop {
+            let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.may_send()) else { return };
+            let Some(keep_alive) = &mut life.keep_alive else { return };
+            match keep_alive.poll(now) {
+                // Its own machine watches for the answer.
+                Pulse::Send => {
+                    self.ask(now, life_id, Purpose::KeepAlive, plain(admin::keep_alive()), None);
+                }
+                Pulse::Lost { .. } => {
+                    if let Some(ctrl) = self.controllers.get_mut(&life.ctrl) {
+                        ctrl.counters.keep_alive_timeouts += 1;
+                    }
+                    self.life_failed(now, life_id, Loss::KeepAlive);
+                    return;
+                }
+                Pulse::Wait(at) => {
+                    self.timers.set(Why::KeepAlive(life_id), at);
+                    return;
+                }
+                Pulse::Off => {
+                    self.timers.stop(Why::KeepAlive(life_id));
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle_keep_alive(&mut self, now: Instant, life_id: LifeId) {
+        if let Some(keep_alive) = self.lives.get_mut(&life_id).and_then(|life| life.keep_alive.as_mut()) {
+            keep_alive.handle_answer();
+        }
+        self.poll_keep_alive(now, life_id);
+    }
+
+    // --- Suspicion ---
+
+    /// I/O of a life had no answer in time. That condemns it only with a second witness.
+    pub(super) fn handle_io_timeout(&mut self, now: Instant, life_id: LifeId, since: Instant, others_answer: bool) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        if !matches!(life.phase, Phase::Live | Phase::Draining { .. }) {
+            return;
+        }
+        let Some(ctrl) = self.controllers.get_mut(&life.ctrl) else { return };
+        ctrl.counters.io_timeouts += 1;
+        let hard = now - since >= ctrl.spec.timeouts.io_hard;
+        let probe = life.facts.as_ref().map_or(ctrl.spec.timeouts.admin, |facts| {
+            if facts.kato.is_zero() { ctrl.spec.timeouts.admin } else { facts.kato / 2 }
+        });
+        let last_path = !self.heads.has_other_path(life_id);
+        if others_answer && !self.fenced_lately(now, life_id) {
+            self.timed_out(now, life_id, Witness::OtherPathAnswers);
+        } else if hard && last_path {
+            self.timed_out(now, life_id, Witness::HardLimit);
+        } else if life.probing.is_none() {
+            if let Some(life) = self.lives.get_mut(&life_id) {
+                life.probing = Some(since);
+            }
+            self.timers.set(Why::Probe(life_id), now + probe);
+            self.ask(now, life_id, Purpose::Probe, plain(admin::keep_alive()), None);
+        }
+    }
+
+    /// True if an I/O timeout ended another life of the subsystem within the longest hold: slow media must not take
+    /// one path down after the other.
+    fn fenced_lately(&self, now: Instant, life_id: LifeId) -> bool {
+        let Some(life) = self.lives.get(&life_id) else { return false };
+        let Some(spec) = self.controllers.get(&life.ctrl).map(|ctrl| &ctrl.spec) else { return false };
+        let hold = life.facts.as_ref().and_then(|facts| crate::stall::HoldTerms::of(spec, facts).hold());
+        match (self.timeout_fences.get(&spec.subnqn), hold) {
+            (Some(at), Some(hold)) => now < *at + hold,
+            _ => false,
+        }
+    }
+
+    fn timed_out(&mut self, now: Instant, life_id: LifeId, witness: Witness) {
+        if let Some(subnqn) =
+            self.lives.get(&life_id).and_then(|l| self.controllers.get(&l.ctrl)).map(|ctrl| ctrl.spec.subnqn.clone())
+        {
+            self.timeout_fences.insert(subnqn, now);
+        }
+        self.life_failed(now, life_id, Loss::IoTimeout(witness));
+    }
+
+    /// The probe was answered: the controller is there, the path is slow.
+    pub(super) fn handle_probe(&mut self, now: Instant, life_id: LifeId) {
+        self.timers.stop(Why::Probe(life_id));
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Some(since) = life.probing.take() else { return };
+        let was = core::mem::replace(&mut life.slow, true);
+        let ctrl_id = life.ctrl;
+        let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
+        let calm = ctrl.spec.timeouts.io * 2;
+        if !was {
+            ctrl.counters.slow += 1;
+            self.emit(now, EventKind::Slow { ctrl: ctrl_id, life: life_id, since });
+            self.publish_paths();
+        }
+        self.timers.set(Why::Slow(life_id), now + calm);
+    }
+
+    pub(super) fn handle_probe_timeout(&mut self, now: Instant, life_id: LifeId) {
+        self.timed_out(now, life_id, Witness::AdminSilent);
+    }
+
+    pub(super) fn handle_calm(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        if core::mem::replace(&mut life.slow, false) {
+            let ctrl = life.ctrl;
+            self.emit(now, EventKind::NoLongerSlow { ctrl, life: life_id });
+            self.publish_paths();
+        }
+    }
+
+    // --- Asynchronous events ---
+
+    pub(super) fn ask_async_event(&mut self, now: Instant, life_id: LifeId) {
+        self.ask(now, life_id, Purpose::AsyncEvent, plain(admin::async_event_request()), None);
+    }
+
+    pub(super) fn handle_async_event(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
+        if !answer.status().is_success() {
+            return; // A controller without events is polled where it matters.
+        }
+        self.ask_async_event(now, life_id);
+        let event = AsyncEvent::from_dw0(answer.cqe.dw0.get());
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        match event {
+            AsyncEvent::NAMESPACE_CHANGED => life.todo.rescan = true,
+            AsyncEvent::ANA_CHANGED => life.todo.ana = true,
+            AsyncEvent::CCR_COMPLETED => self.read_ccr_log(now, life_id),
+            AsyncEvent::PERSISTENT_ERROR => {
+                self.life_failed(now, life_id, Loss::Protocol("persistent internal error".to_string()));
+                return;
+            }
+            _ => {} // Discovery and the rest are not ours.
+        }
+        self.do_tasks(now, life_id);
+    }
+
+    // --- The CCR log as a source ---
+
+    /// Reads the CCR log of a source, removing what is completed. Reads do not overlap.
+    pub(super) fn read_ccr_log(&mut self, now: Instant, life_id: LifeId) {
+        let limit = self.admin_limit(life_id);
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        match life.log_read {
+            LogRead::Idle => {
+                let get = ccr::get_log(true);
+                if self.ask(now, life_id, Purpose::CcrLog, reading(get.to_sqe(), get.len), limit)
+                    && let Some(life) = self.lives.get_mut(&life_id)
+                {
+                    life.log_read = LogRead::Reading;
+                }
+            }
+            LogRead::Reading | LogRead::Again => life.log_read = LogRead::Again,
+        }
+    }
+
+    /// Sees to it that nothing old is in the log of a source before it is used.
+    pub(super) fn purge_source(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.may_send()) else { return };
+        if life.source.begin_purge() {
+            self.read_ccr_log(now, life_id);
+        }
+    }
+
+    pub(super) fn handle_ccr_log(&mut self, now: Instant, source_id: LifeId, answer: &Answer) {
+        let Some(source) = self.lives.get_mut(&source_id) else { return };
+        let again = core::mem::replace(&mut source.log_read, LogRead::Idle) == LogRead::Again;
+        let entries = match (answer.status().is_success(), ccr::parse_log(&answer.data)) {
+            (true, Ok(entries)) => entries,
+            _ => {
+                source.source.handle_log_failed();
+                self.advance_all(now);
+                return;
+            }
+        };
+        for id in self.condemned_lives() {
+            let Some(name) = self.lives.get(&id).and_then(|life| life.name()) else { continue };
+            let open = self.lives.get(&source_id).is_some_and(|source| source.source.is_open_for(name, id));
+            if open && let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
+                condemned.fence.handle_log(now, source_id, &entries);
+            }
+        }
+        let more = self.lives.get_mut(&source_id).is_some_and(|source| source.source.handle_log(&entries));
+        if more || again {
+            self.read_ccr_log(now, source_id);
+        }
+        self.advance_all(now);
+    }
+
+    // --- Namespaces and ANA ---
+
+    /// Starts what should be read next, if nothing is being read.
+    pub(super) fn do_tasks(&mut self, now: Instant, life_id: LifeId) {
+        let limit = self.admin_limit(life_id);
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
+        if life.task != Task::Idle {
+            return;
+        }
+        if core::mem::take(&mut life.todo.rescan) {
+            // Reading the list re-arms the event; which ones changed does not matter, all are looked at.
+            life.task = Task::Changed;
+            let get = GetLog::new(LID_CHANGED_NAMESPACES, ChangedNamespaces::LEN);
+            self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
+        } else if core::mem::take(&mut life.todo.ana)
+            && life.facts.as_ref().is_some_and(|facts| facts.ana)
+            && life.ana_len >= 4
+        {
+            life.task = Task::Ana;
+            let get = GetLog::new(LID_ANA, life.ana_len);
+            self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
+        }
+    }
+
+    /// Asks the next thing of a scan, or goes on after it.
+    pub(super) fn go_on_with_task(&mut self, now: Instant, life_id: LifeId) {
+        let limit = self.admin_limit(life_id);
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Task::Scan(scan) = &mut life.task else { return };
+        if let Some(identify) = scan.ask() {
+            self.ask(now, life_id, Purpose::Task, reading(identify.to_sqe(), IDENTIFY_LEN), limit);
+            return;
+        }
+        life.found = core::mem::take(&mut scan.found);
+        let refused = core::mem::take(&mut scan.refused);
+        life.task = Task::Idle;
+        let ctrl = life.ctrl;
+        let is_new = matches!(life.phase, Phase::Scanning);
+        life.todo.ana |= !is_new;
+        for (nsid, why) in refused {
+            self.emit(now, EventKind::PathRefused { ctrl, nsid, why });
+        }
+        if is_new {
+            self.open_queues(now, life_id);
+        } else {
+            self.take_namespaces(now, life_id);
+            self.publish_paths();
+            self.do_tasks(now, life_id);
+        }
+    }
+
+    pub(super) fn handle_task(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        match &mut life.task {
+            Task::Idle => {}
+            Task::Changed => {
+                let vs = life.facts.as_ref().map_or(0, |facts| facts.vs);
+                life.task = Task::Scan(Scan::new(vs));
+                self.go_on_with_task(now, life_id);
+            }
+            Task::Scan(scan) => {
+                if let Err(why) = scan.handle_answer(answer.status(), &answer.data) {
+                    life.task = Task::Idle;
+                    self.attempt_failed(now, life_id, why, false);
+                    return;
+                }
+                self.go_on_with_task(now, life_id);
+            }
+            Task::Ana => {
+                life.task = Task::Idle;
+                if answer.status().is_success()
+                    && let Ok(log) = ana::Log::parse(&answer.data)
+                {
+                    self.apply_ana(now, life_id, log);
+                }
+                self.do_tasks(now, life_id);
+            }
+        }
+    }
+
+    fn apply_ana(&mut self, now: Instant, life_id: LifeId, log: ana::Log) {
+        let changed = self.heads.apply_ana(life_id, &log);
+        if let Some(life) = self.lives.get_mut(&life_id) {
+            life.ana = Some(log);
+        }
+        self.watch_transition(now, life_id);
+        if !changed.is_empty() {
+            for (head, to) in changed {
+                self.emit(now, EventKind::AnaChanged { head, life: life_id, to });
+            }
+            self.publish_paths();
+        }
+    }
+
+    /// A group may stay in the Change state for ANATT; Linux gives it twice that.
+    fn watch_transition(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let changing =
+            life.ana.as_ref().is_some_and(|log| log.groups.iter().any(|group| group.state == ana::State::Change));
+        let anatt = life.facts.as_ref().map(|facts| facts.anatt).unwrap_or_default();
+        if changing && !anatt.is_zero() {
+            self.timers.set_earliest(Why::AnaTransition(life_id), now + anatt * 2);
+        } else {
+            self.timers.stop(Why::AnaTransition(life_id));
+        }
+    }
+
+    /// Makes what was found on a life its paths, and names what is not taken.
+    pub(super) fn take_namespaces(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let (ctrl_id, found) = (life.ctrl, life.found.clone());
+        let Some(spec) = self.controllers.get(&ctrl_id).map(|ctrl| &ctrl.spec) else { return };
+        let (subnqn, policy) = (spec.subnqn.clone(), spec.iopolicy);
+        let reports_ana = life.facts.as_ref().is_some_and(|facts| facts.ana);
+        let log = life.ana.clone();
+        let mut kept = BTreeSet::new();
+        for ns in &found {
+            let ana = match (&log, reports_ana) {
+                (_, false) => AnaState::Optimized,
+                (Some(log), true) => heads::state_in(log, ns.ana_group, ns.nsid),
+                (None, true) => AnaState::Inaccessible,
+            };
+            match self.heads.take((ctrl_id, life_id), &subnqn, policy, ns, ana) {
+                Ok(Taken::New(head)) => {
+                    kept.insert(head);
+                    self.emit(now, EventKind::NamespaceAdded { head, nsid: ns.nsid, shape: ns.shape });
+                }
+                Ok(Taken::Path(head)) => {
+                    kept.insert(head);
+                }
+                Ok(Taken::Resized(head, from)) => {
+                    kept.insert(head);
+                    self.emit(now, EventKind::NamespaceResized { head, from, to: ns.shape });
+                }
+                Err(why) => self.emit(now, EventKind::PathRefused { ctrl: ctrl_id, nsid: ns.nsid, why }),
+            }
+        }
+        self.heads.keep_only(ctrl_id, life_id, &kept);
+        self.sweep_heads(now);
+        self.watch_transition(now, life_id);
+    }
+
+    pub(super) fn sweep_heads(&mut self, now: Instant) {
+        for head in self.heads.sweep() {
+            self.emit(now, EventKind::NamespaceRemoved { head });
+        }
+    }
+
+    /// Tells every lane the paths as they are now, if they differ from what was told.
+    pub(super) fn publish_paths(&mut self) {
+        let (lives, controllers) = (&self.lives, &self.controllers);
+        let table = self.heads.table(
+            |life| lives.get(&life).is_some_and(|life| life.slow),
+            |ctrl| controllers.get(&ctrl).is_some_and(|ctrl| ctrl.state.may_serve() && !ctrl.fast_failed),
+        );
+        if table.heads == self.paths.heads && self.paths.epoch > 0 {
+            return;
+        }
+        self.paths = Arc::new(table);
+        let message = crate::ToLane::Paths(Arc::clone(&self.paths));
+        self.to_all_lanes(&message);
+    }
+}

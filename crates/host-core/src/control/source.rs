@@ -1,0 +1,301 @@
+//! Through whom a lost life is reset.
+//!
+//! About half of the controllers of a failing array die together and are noticed in random order, so the nearest
+//! sibling is often dying too. The order prefers those that do not share the fate of the lost one.
+
+use crate::LifeId;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::cmp::Reverse;
+use core::time::Duration;
+use interlock_wire::ccr::{Entry, State as EntryState};
+
+/// Concurrent CCR commands on one source, whatever its limit: the admin queue has other work too.
+pub(super) const MAX_CONCURRENT: usize = 16;
+/// Reads until a log counts as purged, or as one that keeps its entries.
+const MAX_PURGE_READS: u8 = 4;
+/// Latencies remembered per source.
+const LATENCIES: usize = 64;
+
+/// A live controller that may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Candidate {
+    pub(super) life: LifeId,
+    pub(super) cntlid: u16,
+    /// Same remote address or same local interface as the lost one.
+    pub(super) shares_fate: bool,
+    /// CCR commands it could not serve lately.
+    pub(super) failures: u32,
+    /// 99th percentile of its admin latency.
+    pub(super) latency_p99: Duration,
+    /// Began after the loss: the way was just proven.
+    pub(super) newer: bool,
+}
+
+/// The best of them: not sharing fate (unless it was connected since), fewest failures, lowest latency, CNTLID.
+pub(super) fn choose<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<Candidate> {
+    candidates
+        .min_by_key(|c| (c.shares_fate && !c.newer, c.failures, Reverse(c.newer), c.latency_p99, c.cntlid, c.life))
+        .copied()
+}
+
+/// Whether the CCR log of a source is known to hold nothing old.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Purge {
+    Needed,
+    Reading {
+        reads: u8,
+    },
+    /// A read is under way that began too early: another follows it.
+    Rereading,
+    Done,
+}
+
+/// What Control keeps of a live controller as a source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Source {
+    limit: usize,
+    purge: Purge,
+    /// Entries that the last read left there: no CCR of these names can be judged by this log.
+    stale: BTreeSet<(u16, u8)>,
+    /// CCR commands sent whose end is not known, by name; `answered` once the CQE is there.
+    open: BTreeMap<(u16, u8), Open>,
+    /// False after Invalid Command Opcode.
+    supported: bool,
+    pub(super) failures: u32,
+    latencies: [Duration; LATENCIES],
+    latency_count: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Open {
+    life: LifeId,
+    answered: bool,
+}
+
+impl Source {
+    pub(super) fn new(ccrl: u8) -> Self {
+        Self {
+            limit: usize::from(ccrl).min(MAX_CONCURRENT),
+            purge: Purge::Needed,
+            stale: BTreeSet::new(),
+            open: BTreeMap::new(),
+            supported: true,
+            failures: 0,
+            latencies: [Duration::ZERO; LATENCIES],
+            latency_count: 0,
+        }
+    }
+
+    pub(super) const fn is_capable(&self) -> bool {
+        self.limit > 0 && self.supported
+    }
+
+    /// True if the log must be read before anything is asked. Starts that read.
+    pub(super) fn begin_purge(&mut self) -> bool {
+        if !self.is_capable() || matches!(self.purge, Purge::Reading { .. } | Purge::Rereading) {
+            return false;
+        }
+        self.purge = Purge::Reading { reads: 0 };
+        true
+    }
+
+    /// True if a CCR for this name may be sent through it now, for this life.
+    pub(super) fn may_serve(&self, name: (u16, u8), life: LifeId) -> bool {
+        // One command of a name at a time. The same life may ask again once it was answered.
+        let free = match self.open.get(&name) {
+            None => self.open.len() < self.limit,
+            Some(open) => open.life == life && open.answered,
+        };
+        self.is_capable() && self.purge == Purge::Done && free && !self.stale.contains(&name)
+    }
+
+    /// True if only an old entry of this name keeps it from serving.
+    pub(super) fn is_blocked_by_stale(&self, name: (u16, u8)) -> bool {
+        self.is_capable() && self.purge == Purge::Done && self.stale.contains(&name)
+    }
+
+    /// True if the log read now could prove something about this name: it was asked, and nothing old was there.
+    pub(super) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
+        self.open.get(&name).is_some_and(|open| open.life == life)
+    }
+
+    pub(super) fn handle_sent(&mut self, name: (u16, u8), life: LifeId) {
+        self.open.insert(name, Open { life, answered: false });
+    }
+
+    /// CCR for a life was completed. `name`: of that life, if it is still known. `pending`: its end stands elsewhere.
+    pub(super) fn handle_answered(
+        &mut self,
+        name: Option<(u16, u8)>,
+        life: LifeId,
+        pending: bool,
+        unsupported: bool,
+        failed: bool,
+    ) {
+        if unsupported {
+            self.supported = false;
+        }
+        if failed {
+            self.failures += 1;
+        }
+        // Nobody waits for the end of a life that is over: the purge finds what it left.
+        if pending && name.is_some() {
+            for open in self.open.values_mut().filter(|open| open.life == life) {
+                open.answered = true;
+            }
+        } else {
+            let before = self.open.len();
+            self.open.retain(|_, open| open.life != life);
+            if pending && self.open.len() < before {
+                self.want_purge();
+            }
+        }
+    }
+
+    /// Its log must be read before it serves again.
+    pub(super) fn want_purge(&mut self) {
+        self.purge = match self.purge {
+            Purge::Reading { .. } | Purge::Rereading => Purge::Rereading,
+            Purge::Needed | Purge::Done => Purge::Needed,
+        };
+    }
+
+    /// True if its log must be read, and nobody does so yet.
+    pub(super) fn needs_purge(&self) -> bool {
+        self.is_capable() && self.purge == Purge::Needed
+    }
+
+    /// The log was read with RMC = 1. True if it must be read again to see what stays.
+    pub(super) fn handle_log(&mut self, entries: &[Entry]) -> bool {
+        for entry in entries.iter().filter(|e| e.state != EntryState::InProgress) {
+            self.open.remove(&(entry.icid, entry.ciu));
+        }
+        if self.purge == Purge::Rereading {
+            self.purge = Purge::Reading { reads: 0 };
+            return true;
+        }
+        let Purge::Reading { reads } = &mut self.purge else {
+            return false;
+        };
+        *reads += 1;
+        // Entries of CCRs that are under way are ours; any other would be mistaken for a later one of that name.
+        let stale: BTreeSet<_> =
+            entries.iter().map(|e| (e.icid, e.ciu)).filter(|name| !self.open.contains_key(name)).collect();
+        if !stale.is_empty() && *reads < MAX_PURGE_READS {
+            return true;
+        }
+        self.stale = stale;
+        self.purge = Purge::Done;
+        false
+    }
+
+    /// The log could not be read: nothing that it might say can be believed, so it serves nobody.
+    pub(super) fn handle_log_failed(&mut self) {
+        self.supported = false;
+        self.failures += 1;
+    }
+
+    /// The fence that asked is over. What it left here is found by the purge that follows.
+    pub(super) fn handle_fence_over(&mut self, life: LifeId) {
+        let before = self.open.len();
+        self.open.retain(|_, open| open.life != life || !open.answered);
+        if self.open.len() < before {
+            self.want_purge();
+        }
+    }
+
+    pub(super) fn add_latency(&mut self, latency: Duration) {
+        self.latencies[self.latency_count % LATENCIES] = latency;
+        self.latency_count += 1;
+    }
+
+    /// 99th percentile of the last latencies: with fewer than 100 samples that is the largest.
+    pub(super) fn latency_p99(&self) -> Duration {
+        self.latencies.iter().take(self.latency_count).max().copied().unwrap_or(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(life: u64) -> Candidate {
+        Candidate {
+            life: LifeId(life),
+            cntlid: 1,
+            shares_fate: false,
+            failures: 0,
+            latency_p99: Duration::ZERO,
+            newer: false,
+        }
+    }
+
+    fn entry(icid: u16, state: EntryState) -> Entry {
+        Entry { icid, ciu: 0x5A, acid: 0, state, flags: 0 }
+    }
+
+    #[test]
+    fn those_that_do_not_share_the_fate_come_first() {
+        let twin = Candidate { shares_fate: true, ..candidate(1) };
+        let slow = Candidate { latency_p99: Duration::from_millis(9), ..candidate(2) };
+        let failed = Candidate { failures: 1, ..candidate(3) };
+        let again = Candidate { shares_fate: true, newer: true, ..candidate(4) };
+        assert_eq!(choose([twin, failed, slow].iter()), Some(slow));
+        assert_eq!(choose([twin, failed].iter()), Some(failed));
+        assert_eq!(choose([twin, again].iter()), Some(again));
+        assert_eq!(choose([].iter()), None);
+    }
+
+    #[test]
+    fn nothing_is_asked_before_the_log_is_purged() {
+        let mut source = Source::new(2);
+        let name = (3, 0x5A);
+        assert!(!source.may_serve(name, LifeId(9)));
+        assert!(source.begin_purge());
+        assert!(!source.begin_purge(), "one read at a time");
+        assert!(!source.may_serve(name, LifeId(9)));
+        assert!(source.handle_log(&[entry(3, EntryState::Success)]), "read again to see whether it is gone");
+        assert!(!source.handle_log(&[]));
+        assert!(source.may_serve(name, LifeId(9)));
+    }
+
+    #[test]
+    fn an_entry_that_stays_bars_its_name_only() {
+        let mut source = Source::new(2);
+        source.begin_purge();
+        while source.handle_log(&[entry(3, EntryState::Success)]) {}
+        assert!(!source.may_serve((3, 0x5A), LifeId(9)));
+        assert!(source.is_blocked_by_stale((3, 0x5A)));
+        assert!(source.may_serve((4, 0x5A), LifeId(9)));
+    }
+
+    #[test]
+    fn one_ccr_per_name_and_no_more_than_the_limit() {
+        let mut source = Source::new(2);
+        source.begin_purge();
+        source.handle_log(&[]);
+        source.handle_sent((3, 0x5A), LifeId(1));
+        assert!(!source.may_serve((3, 0x5A), LifeId(9)));
+        source.handle_sent((4, 0x5A), LifeId(2));
+        assert!(!source.may_serve((5, 0x5A), LifeId(9)), "CCRL 2");
+        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, false, true);
+        assert!(source.may_serve((5, 0x5A), LifeId(9)));
+        // Accepted, and its fence ended otherwise: the name stays barred until a purge has seen the log.
+        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false, false);
+        source.handle_fence_over(LifeId(1));
+        source.begin_purge();
+        while source.handle_log(&[entry(3, EntryState::InProgress)]) {}
+        assert!(!source.may_serve((3, 0x5A), LifeId(9)));
+    }
+
+    #[test]
+    fn without_the_opcode_it_is_no_source_any_more() {
+        let mut source = Source::new(4);
+        source.begin_purge();
+        source.handle_log(&[]);
+        source.handle_sent((3, 1), LifeId(1));
+        source.handle_answered(Some((3, 1)), LifeId(1), false, true, true);
+        assert!(!source.is_capable() && !source.may_serve((4, 1), LifeId(9)));
+        assert!(!Source::new(0).is_capable());
+    }
+}

@@ -1,0 +1,1 @@
+//! Control driven in memory.

@@ -1,0 +1,339 @@
+//! What the operator wants, and what the clock says.
+//!
+//! Every end of a life takes the same door: drain first, then a fence for what is left unanswered. A forced end ends in
+//! time because it leaves a tombstone, not because it forgets.
+
+use super::admin::{Answer, Purpose, plain};
+use super::counters::ControllerCounters;
+use super::life::{Ending, Phase};
+use super::waits::Why;
+use super::{Control, Controller, ControllerSpec, Job, JobFor, Mode, NoSuchController, SpecError, State, StateName};
+use crate::{CtrlId, DownReason, EventKind, LaneId, LifeId, Loss, Release, ToLane};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_wire::fabrics::{Cc, Csts, PropertyGet, PropertySet, Shutdown, ShutdownStatus};
+
+/// Between two looks at CSTS during a shutdown.
+const SHUTDOWN_POLL: Duration = Duration::from_millis(10);
+
+impl Control {
+    /// Stay connected to this from now on. Success or failure comes as events.
+    ///
+    /// # Errors
+    /// The setting that is wrong, or the controller that is this one already.
+    pub fn connect(&mut self, now: Instant, spec: ControllerSpec) -> Result<CtrlId, SpecError> {
+        if self.mode != Mode::Running {
+            return Err(SpecError::ShuttingDown);
+        }
+        spec.check(self.config.lanes)?;
+        let same = |ctrl: &Controller| {
+            let old = &ctrl.spec;
+            ctrl.state.may_serve()
+                && (&old.traddr, old.trsvcid, &old.subnqn, old.host_traddr, &old.host_iface)
+                    == (&spec.traddr, spec.trsvcid, &spec.subnqn, spec.host_traddr, &spec.host_iface)
+        };
+        if let Some((id, _)) = self.controllers.iter().find(|(_, ctrl)| same(ctrl)) {
+            return Err(SpecError::Duplicate(*id));
+        }
+        let id = CtrlId(self.next_ctrl);
+        self.next_ctrl += 1;
+        let limit = spec.reconnect.ctrl_loss.filter(|limit| !limit.is_zero());
+        self.controllers.insert(
+            id,
+            Controller {
+                spec,
+                state: State::New,
+                lost_at: now,
+                ever_live: false,
+                fast_failed: false,
+                last_error: None,
+                counters: ControllerCounters::default(),
+            },
+        );
+        if let Some(limit) = limit {
+            self.timers.set(Why::ControllerLoss(id), now + limit);
+        }
+        self.begin_attempt(now, id, 1, "connect");
+        self.settle_down(now);
+        Ok(id)
+    }
+
+    /// Ends a controller: drained, then what is left unanswered is fenced, then - after as long again - left as a
+    /// tombstone.
+    ///
+    /// # Errors
+    /// There is no such controller, or it is gone.
+    pub fn disconnect(&mut self, now: Instant, ctrl: CtrlId) -> Result<(), NoSuchController> {
+        self.known(ctrl)?;
+        self.delete(now, ctrl, Ending::Disconnect);
+        self.settle_down(now);
+        Ok(())
+    }
+
+    /// Ends the life of a controller in order and begins a new one; a controller that waits tries again at once.
+    ///
+    /// # Errors
+    /// There is no such controller, or it is gone.
+    pub fn reset(&mut self, now: Instant, ctrl_id: CtrlId) -> Result<(), NoSuchController> {
+        self.known(ctrl_id)?;
+        match self.controllers.get(&ctrl_id).map(|ctrl| ctrl.state) {
+            Some(State::Waiting { attempt }) => self.begin_attempt(now, ctrl_id, attempt + 1, "reset"),
+            Some(State::Live { life }) => {
+                if self.transit(now, ctrl_id, State::Resetting { life }, "reset") {
+                    self.drain(now, life, Ending::Reset);
+                }
+            }
+            Some(State::New | State::Connecting { .. } | State::Resetting { .. }) => {} // It is being begun already.
+            Some(state) => {
+                let life = state.life().unwrap_or(LifeId(0));
+                self.transit(now, ctrl_id, State::Resetting { life }, "reset");
+            }
+            None => {}
+        }
+        self.settle_down(now);
+        Ok(())
+    }
+
+    /// Ends everything in order. [`Control::has_ended`] says when it is over; every step has a deadline.
+    pub fn shutdown(&mut self, now: Instant) {
+        if self.mode != Mode::Running {
+            return;
+        }
+        self.mode = Mode::ShuttingDown;
+        let all: Vec<_> = self.controllers.keys().copied().collect();
+        for ctrl in all {
+            self.delete(now, ctrl, Ending::Shutdown);
+        }
+        self.settle_down(now);
+    }
+
+    fn known(&self, ctrl: CtrlId) -> Result<(), NoSuchController> {
+        match self.controllers.get(&ctrl).map(|ctrl| ctrl.state.name()) {
+            None | Some(StateName::Dead) => Err(NoSuchController(ctrl)),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn delete(&mut self, now: Instant, ctrl_id: CtrlId, why: Ending) {
+        let Some(ctrl) = self.controllers.get(&ctrl_id) else { return };
+        let (state, grace) = (ctrl.state, ctrl.spec.timeouts.drain);
+        if matches!(state.name(), StateName::Deleting) {
+            return;
+        }
+        if matches!(state.name(), StateName::Dead) {
+            // Given up earlier; what is still held of it must not keep a host from ending.
+            self.set_grace(now, ctrl_id, grace);
+            return;
+        }
+        let text = why.loss().to_string();
+        if !self.transit(now, ctrl_id, State::Deleting { life: state.life() }, text) {
+            return;
+        }
+        for timer in [Why::Reconnect(ctrl_id), Why::ControllerLoss(ctrl_id), Why::FastIoFail(ctrl_id)] {
+            self.timers.stop(timer);
+        }
+        match state {
+            State::Live { life } => self.drain(now, life, why),
+            State::Resetting { life } => {
+                if let Some(Phase::Draining { why: old, .. } | Phase::Closing { why: old }) =
+                    self.lives.get_mut(&life).map(|life| &mut life.phase)
+                {
+                    *old = why;
+                }
+            }
+            State::Connecting { life, .. } => self.end_attempt(now, life),
+            State::New | State::Waiting { .. } | State::Deleting { .. } | State::Dead => {}
+        }
+        self.set_grace(now, ctrl_id, grace);
+        self.publish_paths();
+        self.check_deleted(now, ctrl_id);
+    }
+
+    /// Earlier lives of a controller that ends have so long to be fenced; then they become tombstones.
+    fn set_grace(&mut self, now: Instant, ctrl_id: CtrlId, grace: Duration) {
+        let lives: Vec<_> =
+            self.lives.iter().filter(|(_, l)| l.ctrl == ctrl_id && l.is_condemned()).map(|(id, _)| *id).collect();
+        for life in lives {
+            self.timers.set_earliest(Why::Grace(life), now + grace);
+        }
+    }
+
+    /// A controller that ends is gone once nothing is held on its account.
+    pub(super) fn check_deleted(&mut self, now: Instant, ctrl_id: CtrlId) {
+        let Some(ctrl) = self.controllers.get(&ctrl_id) else { return };
+        if ctrl.state.name() != StateName::Deleting {
+            return;
+        }
+        let left = self.lives.iter().any(|(id, life)| life.ctrl == ctrl_id && life.tombstone(*id).is_none());
+        if !left && self.transit(now, ctrl_id, State::Dead, "removed") {
+            self.bury(now, ctrl_id);
+        }
+    }
+
+    /// A life that was to end has been condemned: what happens to its controller.
+    pub(super) fn end_of_life(&mut self, now: Instant, ctrl_id: CtrlId, why: &str) {
+        let Some(ctrl) = self.controllers.get(&ctrl_id) else { return };
+        match ctrl.state.name() {
+            StateName::Resetting => self.reconnect_after_loss(now, ctrl_id, Duration::MAX, why),
+            StateName::Deleting => {
+                let grace = ctrl.spec.timeouts.drain;
+                self.set_grace(now, ctrl_id, grace);
+                self.check_deleted(now, ctrl_id);
+            }
+            _ => {}
+        }
+    }
+
+    // --- The orderly end of a life ---
+
+    fn drain(&mut self, now: Instant, life_id: LifeId, why: Ending) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let limit = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.drain);
+        life.phase = Phase::Draining { why, waiting: (0..self.config.lanes).map(LaneId).collect() };
+        self.timers.set(Why::Drain(life_id), now + limit);
+        // It is a source no longer.
+        for id in self.condemned_lives() {
+            if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
+                condemned.fence.handle_source_lost(life_id);
+            }
+        }
+        self.heads.drop_life(life_id);
+        self.publish_paths();
+        self.to_all_lanes(&ToLane::Drain(life_id));
+        self.advance_all(now);
+    }
+
+    pub(super) fn handle_drained(&mut self, now: Instant, lane: LaneId, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Phase::Draining { why, waiting } = &mut life.phase else { return };
+        waiting.remove(&lane);
+        if !waiting.is_empty() {
+            return;
+        }
+        let why = *why;
+        life.phase = Phase::Closing { why };
+        let limit = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.drain);
+        self.timers.stop(Why::Drain(life_id));
+        self.timers.set(Why::Shutdown(life_id), now + limit);
+        let cc = Cc::new(false).with_enable(true).with_shutdown(Shutdown::Normal);
+        let sqe = PropertySet::cc(cc).to_sqe();
+        if !self.ask(now, life_id, Purpose::Shutdown, plain(sqe), None) {
+            self.close_finished(now, life_id);
+        }
+    }
+
+    pub(super) fn handle_shutdown_asked(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
+        if answer.status().is_success() {
+            self.poll_shutdown(now, life_id);
+        } else {
+            self.close_finished(now, life_id);
+        }
+    }
+
+    pub(super) fn poll_shutdown(&mut self, now: Instant, life_id: LifeId) {
+        let sqe = PropertyGet::CSTS.to_sqe();
+        if !self.ask(now, life_id, Purpose::ShutdownPoll, plain(sqe), None) {
+            self.close_finished(now, life_id);
+        }
+    }
+
+    pub(super) fn handle_shutdown_polled(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
+        let csts = Csts(answer.cqe.dw0.get());
+        if answer.status().is_success() && csts.shutdown() == ShutdownStatus::Occurring {
+            self.timers.set(Why::Poll(life_id), now + SHUTDOWN_POLL);
+        } else {
+            self.close_finished(now, life_id);
+        }
+    }
+
+    /// Everything of the life was answered: it is clean, whether or not the controller finished its shutdown.
+    pub(super) fn close_finished(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get(&life_id) else { return };
+        let Phase::Closing { .. } = life.phase else { return };
+        let ctrl_id = life.ctrl;
+        self.job(JobFor::Nobody, Job::MarkClean(life_id));
+        self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+        self.guards.remove_life(life_id);
+        self.publish_guards();
+        self.drop_admin(life_id, true);
+        self.forget_life(life_id);
+        if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
+            ctrl.counters.reset_count += 1;
+            self.counters.reset_count += 1;
+        }
+        self.end_of_life(now, ctrl_id, "reset");
+        self.publish_paths();
+    }
+
+    // --- The clock ---
+
+    /// Everything whose time has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(why) = self.timers.expired(now) {
+            self.handle_expired(now, why);
+        }
+        self.settle_down(now);
+    }
+
+    fn handle_expired(&mut self, now: Instant, why: Why) {
+        let timed_out = |what: &str| Loss::AdminConnection(DownReason::TimedOut(what.to_string()));
+        match why {
+            Why::Reconnect(ctrl) => {
+                if let Some(State::Waiting { attempt }) = self.controllers.get(&ctrl).map(|ctrl| ctrl.state) {
+                    self.begin_attempt(now, ctrl, attempt + 1, "reconnecting");
+                }
+            }
+            Why::ControllerLoss(ctrl) => self.give_up(now, ctrl, "ctrl_loss_tmo has passed".to_string()),
+            Why::FastIoFail(id) => {
+                if let Some(ctrl) = self.controllers.get_mut(&id) {
+                    ctrl.fast_failed = true;
+                    self.emit(now, EventKind::FastIoFail { ctrl: id });
+                    self.publish_paths();
+                }
+            }
+            Why::TcpConnect(life) => self.life_failed(now, life, timed_out("TCP connect")),
+            Why::Handshake(life) => self.life_failed(now, life, timed_out("ICResp and Connect")),
+            Why::ConnectTotal(life) => {
+                let step = self.lives.get(&life).map_or("", |life| match &life.phase {
+                    Phase::Resolving => "the name was not resolved",
+                    Phase::Recording => "the life was not recorded",
+                    Phase::OpeningQueues => "I/O queues did not open",
+                    Phase::Scanning => "namespaces were not all identified",
+                    _ => "the controller did not become live",
+                });
+                self.life_failed(now, life, timed_out(step));
+            }
+            Why::Poll(life) => self.handle_poll(now, life),
+            Why::Admin(life) => self.handle_admin_timeout(now, life),
+            Why::KeepAlive(life) => self.poll_keep_alive(now, life),
+            Why::Probe(life) => self.handle_probe_timeout(now, life),
+            Why::Slow(life) => self.handle_calm(now, life),
+            Why::AnaTransition(life) => self.life_failed(now, life, Loss::AnaTransition),
+            Why::Drain(life) => {
+                if let Some(Phase::Draining { why, .. }) = self.lives.get(&life).map(|life| &life.phase) {
+                    let loss = why.loss();
+                    self.life_failed(now, life, loss);
+                }
+            }
+            Why::Shutdown(life) => self.close_finished(now, life),
+            Why::LaneAnswer(life) => self.handle_lane_overdue(now, life),
+            Why::LateGrace(life) => self.handle_late_grace(life),
+            Why::Fence(life) | Why::Hold(life) => self.advance(now, life),
+            Why::Grace(life) => self.want_give_up(now, life),
+        }
+    }
+
+    /// After every input: what follows from the sum of it.
+    pub(super) fn settle_down(&mut self, now: Instant) {
+        if self.mode == Mode::ShuttingDown
+            && self.controllers.values().all(|ctrl| ctrl.state.name() == StateName::Dead)
+            && self.lives.iter().all(|(id, life)| life.tombstone(*id).is_some())
+        {
+            self.mode = Mode::Ended;
+            self.to_all_lanes(&ToLane::Shutdown);
+            self.emit(now, EventKind::ShutDown);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Everything that Control waits for. One list, so that "what are you waiting for?" always has an answer.
+
+use crate::{CtrlId, LifeId};
+use core::fmt;
+
+/// Why there is a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// The next attempt to connect.
+    Reconnect(CtrlId),
+    /// `ctrl_loss_tmo`: the controller is given up.
+    ControllerLoss(CtrlId),
+    /// `fast_io_fail_tmo`: settled I/O without another path fails.
+    FastIoFail(CtrlId),
+    /// TCP connect of the admin queue.
+    TcpConnect(LifeId),
+    /// ICResp and Connect of the admin queue.
+    Handshake(LifeId),
+    /// Everything from TCP connect to LIVE.
+    ConnectTotal(LifeId),
+    /// The next look at CSTS.
+    Poll(LifeId),
+    /// The oldest admin command must be answered.
+    Admin(LifeId),
+    /// The next Keep Alive, or the end of the one under way.
+    KeepAlive(LifeId),
+    /// The answer to a probe that shall witness an I/O timeout.
+    Probe(LifeId),
+    /// The life is slow until it has been silent about it for so long.
+    Slow(LifeId),
+    /// An ANA group must leave the Change state.
+    AnaTransition(LifeId),
+    /// The drain of an orderly end.
+    Drain(LifeId),
+    /// The orderly shutdown of the controller.
+    Shutdown(LifeId),
+    /// Lanes must say that they stopped.
+    LaneAnswer(LifeId),
+    /// The admin socket of a condemned life is aborted.
+    LateGrace(LifeId),
+    /// Something to do about a fence: a source to try, a log page to read.
+    Fence(LifeId),
+    /// The fence by time.
+    Hold(LifeId),
+    /// A forced end leaves a tombstone.
+    Grace(LifeId),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reconnect(id) => write!(f, "{id}: next attempt to connect"),
+            Self::ControllerLoss(id) => write!(f, "{id}: ctrl_loss_tmo"),
+            Self::FastIoFail(id) => write!(f, "{id}: fast_io_fail_tmo"),
+            Self::TcpConnect(id) => write!(f, "{id}: TCP connect"),
+            Self::Handshake(id) => write!(f, "{id}: ICResp and Connect"),
+            Self::ConnectTotal(id) => write!(f, "{id}: to become live"),
+            Self::Poll(id) => write!(f, "{id}: next look at CSTS"),
+            Self::Admin(id) => write!(f, "{id}: answer to an admin command"),
+            Self::KeepAlive(id) => write!(f, "{id}: keep alive"),
+            Self::Probe(id) => write!(f, "{id}: a witness for an I/O timeout"),
+            Self::Slow(id) => write!(f, "{id}: no longer slow"),
+            Self::AnaTransition(id) => write!(f, "{id}: end of the ANA Change state"),
+            Self::Drain(id) => write!(f, "{id}: drain"),
+            Self::Shutdown(id) => write!(f, "{id}: controller shutdown"),
+            Self::LaneAnswer(id) => write!(f, "{id}: lanes to stop"),
+            Self::LateGrace(id) => write!(f, "{id}: late completions on the admin queue"),
+            Self::Fence(id) => write!(f, "{id}: next step of the fence"),
+            Self::Hold(id) => write!(f, "{id}: fence by time"),
+            Self::Grace(id) => write!(f, "{id}: fence before a forced end"),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What Control tells the world: one stream that feeds log, counters, journal and receipts.
+//!
+//! Everything a person would ask after a failover is an event with its moment; nothing is decided by whoever reads it.
+//! Texts reuse the phrases of Linux where they fit, so that log searches people already have go on working.
+
+use crate::control::StateName;
+use crate::{CtrlId, HeadId, LifeFacts, LifeId, Loss, Method, Receipt, Shape};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_wire::status::Status;
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A controller changed its state.
+    ControllerState {
+        /// Which.
+        ctrl: CtrlId,
+        /// From.
+        from: StateName,
+        /// To.
+        to: StateName,
+        /// Why.
+        why: String,
+    },
+    /// A transition that the table does not allow was asked for and refused.
+    TransitionRefused {
+        /// Which.
+        ctrl: CtrlId,
+        /// From.
+        from: StateName,
+        /// To.
+        to: StateName,
+    },
+    /// A controller is live: a new life.
+    LifeBegan {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+        /// What it said about itself.
+        facts: Box<LifeFacts>,
+        /// I/O queue pairs.
+        queues: u16,
+    },
+    /// A life was lost: nothing more is sent on it ("starting controller fencing").
+    Lost {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+        /// How it was noticed.
+        how: Loss,
+    },
+    /// Something looks wrong; no proof. The path is avoided meanwhile.
+    Slow {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+        /// The oldest unanswered command waits since.
+        since: Instant,
+    },
+    /// A slow path has had no complaint for a while.
+    NoLongerSlow {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+    },
+    /// Every lane has stopped; this many commands are in doubt.
+    Condemned {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+        /// Commands in doubt. 0: no fence is needed.
+        in_doubt: usize,
+    },
+    /// A lane has not confirmed a condemned life in time. The fence goes on waiting: safety does not depend on it.
+    LaneSilent {
+        /// Its life.
+        life: LifeId,
+        /// Which lanes.
+        lanes: Vec<crate::LaneId>,
+    },
+    /// "attempting CCR".
+    CcrSent {
+        /// The life to reset.
+        life: LifeId,
+        /// Through this controller.
+        source: CtrlId,
+        /// Its life.
+        source_life: LifeId,
+    },
+    /// CCR was completed.
+    CcrAnswered {
+        /// The life to reset.
+        life: LifeId,
+        /// Through this controller.
+        source: CtrlId,
+        /// Status.
+        status: Status,
+        /// Immediate Reset Successful.
+        immediate: bool,
+    },
+    /// A live controller cannot be a source for this life: its log still holds an entry of the same name.
+    StaleEntry {
+        /// The life to reset.
+        life: LifeId,
+        /// The controller.
+        source: CtrlId,
+    },
+    /// Nothing can leave this host any more; by time alone the life is over at the deadline.
+    HoldUntil {
+        /// The life.
+        life: LifeId,
+        /// From here on the hold counts.
+        t0: Instant,
+        /// When it ends. `None`: no bound is known (KATO 0).
+        deadline: Option<Instant>,
+        /// True if it rests on an assumed quiesce time.
+        assumed: bool,
+    },
+    /// Fenced (or, with [`Method::Legacy`], not).
+    Fenced(Box<Receipt>),
+    /// No fence was needed, or is needed any more: nothing is in doubt.
+    NothingInDoubt {
+        /// Which.
+        ctrl: CtrlId,
+        /// The life.
+        life: LifeId,
+        /// Commands that were answered late.
+        answered_late: usize,
+    },
+    /// The held commands of a life were let go to the lanes.
+    Released {
+        /// The life.
+        life: LifeId,
+        /// How many.
+        commands: usize,
+    },
+    /// A late answer arrived.
+    Late {
+        /// The life.
+        life: LifeId,
+        /// True: it came before the fence and is the result. False: it came after and was dropped.
+        counted: bool,
+    },
+    /// A life is left unfenced; its ranges stay guarded.
+    TombstoneSet {
+        /// The life.
+        life: LifeId,
+        /// Commands in doubt.
+        in_doubt: usize,
+        /// Until when. `None`: until a CCR succeeds.
+        until: Option<Instant>,
+    },
+    /// A tombstone ended.
+    TombstoneEnded {
+        /// The life.
+        life: LifeId,
+        /// By what.
+        method: Method,
+    },
+    /// An attempt to connect begins.
+    ReconnectAttempt {
+        /// Which.
+        ctrl: CtrlId,
+        /// Counted from 1 since the loss (or since `connect`).
+        attempt: u32,
+        /// As many as fit into `ctrl_loss`, if that is finite.
+        max: Option<u32>,
+    },
+    /// An attempt failed.
+    ConnectFailed {
+        /// Which.
+        ctrl: CtrlId,
+        /// Counted from 1.
+        attempt: u32,
+        /// In one sentence.
+        why: String,
+        /// True if trying again cannot help.
+        permanent: bool,
+        /// When the next one begins ("Reconnecting in 10 seconds...").
+        next: Option<Instant>,
+    },
+    /// "Successfully reconnected (attempt 1/60)".
+    Reconnected {
+        /// Which.
+        ctrl: CtrlId,
+        /// Attempts it took.
+        attempt: u32,
+        /// As many as were allowed.
+        max: Option<u32>,
+        /// Since the loss.
+        after: Duration,
+    },
+    /// `fast_io_fail_tmo` has passed for this controller.
+    FastIoFail {
+        /// Which.
+        ctrl: CtrlId,
+    },
+    /// The controller was given up.
+    GivenUp {
+        /// Which.
+        ctrl: CtrlId,
+        /// Why.
+        why: String,
+    },
+    /// A namespace of a controller was not taken as a path.
+    PathRefused {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its namespace identifier.
+        nsid: u32,
+        /// Why.
+        why: String,
+    },
+    /// A namespace appeared.
+    NamespaceAdded {
+        /// Its name here.
+        head: HeadId,
+        /// Its name there.
+        nsid: u32,
+        /// What it looks like.
+        shape: Shape,
+    },
+    /// A namespace is gone from every controller.
+    NamespaceRemoved {
+        /// Its name here.
+        head: HeadId,
+    },
+    /// A namespace changed its size or its write protection.
+    NamespaceResized {
+        /// Its name here.
+        head: HeadId,
+        /// Before.
+        from: Shape,
+        /// Now.
+        to: Shape,
+    },
+    /// The ANA state of a path changed.
+    AnaChanged {
+        /// Its head.
+        head: HeadId,
+        /// Its life.
+        life: LifeId,
+        /// Now.
+        to: crate::AnaState,
+    },
+    /// The first I/O that ended well after the life had become usable.
+    FirstGood {
+        /// The life.
+        life: LifeId,
+    },
+    /// Everything ended after [`Control::shutdown`](crate::Control::shutdown).
+    ShutDown,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControllerState { ctrl, from, to, why } => write!(f, "{ctrl}: {from} -> {to}: {why}"),
+            Self::TransitionRefused { ctrl, from, to } => write!(f, "{ctrl}: {from} -> {to} refused"),
+            Self::LifeBegan { ctrl, life, facts, queues } => {
+                write!(f, "{ctrl}: new ctrl, {life}, {}, {queues} I/O queues", facts.identity)
+            }
+            Self::Lost { ctrl, life, how } => write!(f, "{ctrl}: {how}; starting controller fencing ({life})"),
+            Self::Slow { ctrl, since, .. } => {
+                write!(f, "{ctrl}: I/O unanswered since {since}: slow, avoided, not reset")
+            }
+            Self::NoLongerSlow { ctrl, .. } => write!(f, "{ctrl}: no longer slow"),
+            Self::Condemned { ctrl, life, in_doubt } => {
+                write!(f, "{ctrl}: {life} condemned, {in_doubt} commands in doubt")
+            }
+            Self::LaneSilent { life, lanes } => write!(f, "{life}: {} lanes have not answered", lanes.len()),
+            Self::CcrSent { life, source, .. } => write!(f, "{life}: attempting CCR through {source}"),
+            Self::CcrAnswered { life, source, status, immediate } => {
+                write!(f, "{life}: CCR through {source}: {status}{}", if *immediate { ", immediate" } else { "" })
+            }
+            Self::StaleEntry { life, source } => {
+                write!(f, "{life}: {source} is no CCR source, its log keeps an entry of the same name")
+            }
+            Self::HoldUntil { life, deadline, assumed, .. } => match deadline {
+                Some(at) if *assumed => write!(f, "{life}: time-based recovery ends at {at} (assumed)"),
+                Some(at) => write!(f, "{life}: time-based recovery ends at {at}"),
+                None => write!(f, "{life}: no time bound, KATO is 0"),
+            },
+            Self::Fenced(r) => match (r.method, r.source) {
+                (Method::Legacy, _) => write!(f, "{}: NOT fenced, {} commands retried at once", r.life, r.in_doubt),
+                (_, Some(by)) => write!(f, "{}: CCR succeeded using {}", r.life, by.ctrl),
+                (method, None) => write!(f, "{}: Time-based recovery finished ({})", r.life, method.name()),
+            },
+            Self::NothingInDoubt { life, .. } => write!(f, "{life}: nothing in doubt, no fence needed"),
+            Self::Released { life, commands } => write!(f, "{life}: {commands} held commands released"),
+            Self::Late { life, counted: true } => write!(f, "{life}: late completion, taken as the result"),
+            Self::Late { life, counted: false } => write!(f, "{life}: late completion after the fence, dropped"),
+            Self::TombstoneSet { life, in_doubt, .. } => {
+                write!(f, "{life}: left unfenced, {in_doubt} ranges stay guarded")
+            }
+            Self::TombstoneEnded { life, method } => write!(f, "{life}: tombstone ended ({})", method.name()),
+            Self::ReconnectAttempt { ctrl, attempt, max } => {
+                write!(f, "{ctrl}: connecting (attempt {attempt}/{})", Most(*max))
+            }
+            Self::ConnectFailed { ctrl, attempt, why, next, .. } => {
+                write!(f, "{ctrl}: Failed reconnect attempt {attempt}: {why}")?;
+                next.map_or(Ok(()), |at| write!(f, "; reconnecting at {at}"))
+            }
+            Self::Reconnected { ctrl, attempt, max, .. } => {
+                write!(f, "{ctrl}: Successfully reconnected (attempt {attempt}/{})", Most(*max))
+            }
+            Self::FastIoFail { ctrl } => write!(f, "{ctrl}: fast_io_fail_tmo has passed"),
+            Self::GivenUp { ctrl, why } => write!(f, "{ctrl}: Removing controller: {why}"),
+            Self::PathRefused { ctrl, nsid, why } => write!(f, "{ctrl}: namespace {nsid} refused: {why}"),
+            Self::NamespaceAdded { head, nsid, .. } => write!(f, "{head}: namespace {nsid} added"),
+            Self::NamespaceRemoved { head } => write!(f, "{head}: removed"),
+            Self::NamespaceResized { head, from, to } => {
+                write!(f, "{head}: {} blocks -> {} blocks", from.blocks, to.blocks)
+            }
+            Self::AnaChanged { head, life, to } => write!(f, "{head}: {life} is now {to:?}"),
+            Self::FirstGood { life } => write!(f, "{life}: first I/O done"),
+            Self::ShutDown => f.write_str("host ended"),
+        }
+    }
+}
+
+struct Most(Option<u32>);
+
+impl fmt::Display for Most {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(max) => write!(f, "{max}"),
+            None => f.write_str("-1"),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Fence receipts: why a life counts as over, in data.
+//!
+//! "The data is safe" is a claim; a receipt is what it stands on. It names the life, the proof (or the assumption), who
+//! gave it, what was in doubt and how long it was held, so that a person can check the arithmetic afterwards.
+
+use crate::{CtrlId, LaneId, LifeId};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_wire::nqn::Nqn;
+use interlock_wire::status::Status;
+
+use crate::DownReason;
+
+/// Names one life of one controller for its target.
+pub use interlock_wire::ccr::Instance as Identity;
+
+/// What ended a life's uncertainty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    /// CCR answered Immediate Reset Successful.
+    Immediate,
+    /// CCR accepted; its log page then said success.
+    Log,
+    /// The controller was disabled by a target known to drain first.
+    DrainedDisable,
+    /// The time that the target states has passed.
+    Time,
+    /// An assumed quiesce time has passed: no proof. The receipt says how long.
+    Assumed,
+    /// Not fenced at all: retried at once by policy.
+    Legacy,
+}
+
+impl Method {
+    /// In one word, as receipts and counters print it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Immediate => "immediate",
+            Self::Log => "log",
+            Self::DrainedDisable => "drained-disable",
+            Self::Time => "time",
+            Self::Assumed => "assumed",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// True if the target itself vouches for it.
+    #[must_use]
+    pub const fn is_proof(self) -> bool {
+        !matches!(self, Self::Assumed | Self::Legacy)
+    }
+}
+
+/// How a life was lost, or why it was ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// A Keep Alive had no answer for half of KATO.
+    KeepAlive,
+    /// An admin command had no answer in time.
+    AdminTimeout(&'static str),
+    /// The admin connection is gone.
+    AdminConnection(DownReason),
+    /// An I/O queue pair is gone; the loss of a queue ends the association.
+    Queue {
+        /// Where.
+        lane: LaneId,
+        /// Which.
+        qid: u16,
+        /// What happened.
+        why: DownReason,
+    },
+    /// I/O had no answer in time, and a second witness says that the path is at fault.
+    IoTimeout(Witness),
+    /// The controller sent what it must not.
+    Protocol(String),
+    /// An ANA group stayed in the Change state for twice ANATT.
+    AnaTransition,
+    /// Someone asked for a reset, and commands were left unanswered after the drain.
+    Reset,
+    /// Someone asked for a disconnect, and commands were left unanswered after the drain.
+    Disconnect,
+    /// The host ends, and commands were left unanswered after the drain.
+    Shutdown,
+}
+
+impl Loss {
+    /// True if it is the end that somebody asked for.
+    #[must_use]
+    pub const fn is_asked_for(&self) -> bool {
+        matches!(self, Self::Reset | Self::Disconnect | Self::Shutdown)
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeepAlive => f.write_str("failed nvme_keep_alive_end_io: no answer to Keep Alive for half of KATO"),
+            Self::AdminTimeout(what) => write!(f, "no answer to {what} within its limit"),
+            Self::AdminConnection(why) => write!(f, "admin queue: {why}"),
+            Self::Queue { lane, qid, why } => write!(f, "queue {qid} on {lane}: {why}"),
+            Self::IoTimeout(witness) => write!(f, "I/O timeout, and {witness}"),
+            Self::Protocol(what) => write!(f, "protocol violation: {what}"),
+            Self::AnaTransition => f.write_str("ANATT timeout, resetting controller"),
+            Self::Reset => f.write_str("resetting controller"),
+            Self::Disconnect => f.write_str("removing controller"),
+            Self::Shutdown => f.write_str("the host ends"),
+        }
+    }
+}
+
+/// What turned suspicion into condemnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Witness {
+    /// Another path of the namespace answered I/O that was submitted later.
+    OtherPathAnswers,
+    /// The admin queue of the controller did not answer a probe either.
+    AdminSilent,
+    /// None: the last live path was silent for `io_hard`.
+    HardLimit,
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OtherPathAnswers => "another path answers later I/O",
+            Self::AdminSilent => "the admin queue is silent too",
+            Self::HardLimit => "the hard limit has passed",
+        })
+    }
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(text) => write!(f, "cannot connect: {text}"),
+            Self::Lost(text) => write!(f, "connection lost: {text}"),
+            Self::Protocol(text) => write!(f, "protocol violation: {text}"),
+            Self::Refused { text, .. } => write!(f, "refused: {text}"),
+            Self::TimedOut(text) => write!(f, "timed out: {text}"),
+        }
+    }
+}
+
+/// One Cross-Controller Reset command sent for a life, and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CcrAttempt {
+    /// The source: the life through which it was sent.
+    pub source: LifeId,
+    /// When.
+    pub sent: Instant,
+    /// What is known of it.
+    pub result: CcrResult,
+}
+
+/// What became of one Cross-Controller Reset command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CcrResult {
+    /// No completion yet.
+    Waiting,
+    /// Success with Immediate Reset Successful.
+    Immediate,
+    /// Success without it: the log page will say.
+    Accepted,
+    /// The log page said success.
+    LogSuccess,
+    /// The log page said anything else.
+    LogFailed(u8),
+    /// Refused with this status.
+    Refused(Status),
+    /// The source was lost meanwhile.
+    SourceLost,
+}
+
+/// Who reset the lost controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FencedBy {
+    /// Its configured path.
+    pub ctrl: CtrlId,
+    /// The life through which CCR was sent.
+    pub life: LifeId,
+    /// Its Controller ID.
+    pub cntlid: u16,
+}
+
+/// Proof, or named assumption, that a life can execute nothing more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// Counts receipts of this host from 1.
+    pub number: u64,
+    /// The lost path.
+    pub ctrl: CtrlId,
+    /// The fenced life.
+    pub life: LifeId,
+    /// Its subsystem.
+    pub subnqn: Nqn,
+    /// Its name for the target, as snapped when it became live.
+    pub identity: Identity,
+    /// What the claim stands on.
+    pub method: Method,
+    /// Through whom, for CCR.
+    pub source: Option<FencedBy>,
+    /// Commands in doubt when it was condemned.
+    pub in_doubt: usize,
+    /// How many of them were answered late, before the fence.
+    pub answered_late: usize,
+    /// How the loss was detected.
+    pub loss: Loss,
+    /// When.
+    pub detected: Instant,
+    /// From here on nothing of the life could leave the host. `None` if the proof came first.
+    pub t0: Option<Instant>,
+    /// When the proof arrived, or the time ran out.
+    pub fenced: Instant,
+    /// When the held commands were let go: after the proof, and after every lane had confirmed its guards.
+    pub released: Instant,
+    /// When it would have been over by time alone. `None`: t0 not reached, or no bound known.
+    pub deadline: Option<Instant>,
+    /// The quiesce time that was assumed because the target states none.
+    pub assumed_cqt: Option<Duration>,
+    /// Every CCR sent, in order.
+    pub attempts: Vec<CcrAttempt>,
+}
+
+impl Receipt {
+    /// How long commands in doubt were held.
+    #[must_use]
+    pub fn held(&self) -> Duration {
+        if self.method == Method::Legacy { Duration::ZERO } else { self.released - self.detected }
+    }
+}
+
+/// A life that ended unfenced: its ranges stay guarded although nobody waits for its commands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tombstone {
+    /// The configured path it belonged to.
+    pub ctrl: CtrlId,
+    /// The life.
+    pub life: LifeId,
+    /// Its subsystem.
+    pub subnqn: Nqn,
+    /// Its name for the target.
+    pub identity: Identity,
+    /// Commands in doubt.
+    pub in_doubt: usize,
+    /// When it ends by time. `None`: only a CCR ends it.
+    pub until: Option<Instant>,
+}

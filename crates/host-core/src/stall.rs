@@ -1,0 +1,173 @@
+//! How long a failover may take: one pure function for those who ask beforehand and those who check afterwards
+//! (`stall_within_budget`).
+//!
+//! The hold formula stands here too, because a bound that is computed twice is computed differently once.
+
+use crate::{ControllerSpec, FencePolicy, LifeFacts};
+use core::time::Duration;
+
+/// Added to every hold for clocks that are not exact: one percent, and this.
+pub const MARGIN: Duration = Duration::from_millis(100);
+
+/// What a hold by time is made of. Base Specification, "Communication Loss Handling"; TP4129.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HoldTerms {
+    /// KATO in force. 0: no bound is known.
+    pub kato: Duration,
+    /// Traffic Based Keep Alive: the controller may need a window more to notice.
+    pub tbkas: bool,
+    /// Command Quiesce Time; `None` if not reported.
+    pub cqt: Option<Duration>,
+    /// What to assume then.
+    pub assumed_cqt: Duration,
+    /// The longest delay of a declared box in between.
+    pub proxy_delay: Duration,
+}
+
+impl HoldTerms {
+    /// Of one life.
+    #[must_use]
+    pub fn of(spec: &ControllerSpec, facts: &LifeFacts) -> Self {
+        Self {
+            kato: facts.kato,
+            tbkas: facts.tbkas,
+            cqt: facts.cqt,
+            assumed_cqt: spec.timeouts.assumed_cqt,
+            proxy_delay: spec.proxy_delay(),
+        }
+    }
+
+    /// M * KATO + CQT + proxy delay, as the target's behaviour bounds it. `None`: KATO is 0.
+    #[must_use]
+    pub fn bound(&self) -> Option<Duration> {
+        if self.kato.is_zero() {
+            return None;
+        }
+        let multiplier = if self.tbkas { 3 } else { 2 };
+        Some(self.kato * multiplier + self.cqt.unwrap_or(self.assumed_cqt) + self.proxy_delay)
+    }
+
+    /// The bound with its margin: what is really waited from t0 on.
+    #[must_use]
+    pub fn hold(&self) -> Option<Duration> {
+        self.bound().map(|bound| bound + bound / 100 + MARGIN)
+    }
+}
+
+/// The worst case of each stage of a failover. Stages overlap where the text says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stall {
+    /// Until a path that is lost without a word is noticed. A path that is closed or reset is noticed at once.
+    /// `None`: without Keep Alive nothing bounds it but the I/O timeout, which needs a witness.
+    pub detect: Option<Duration>,
+    /// From the loss noticed until no byte can leave this host any more.
+    pub stop: Duration,
+    /// From there until a life is over by time alone. `None`: never.
+    pub hold: Option<Duration>,
+    /// True if `hold` rests on an assumed quiesce time.
+    pub assumed: bool,
+    /// Until commands in doubt are answered when nobody can reset the life: the sum.
+    pub worst: Option<Duration>,
+    /// From the loss noticed until I/O that is not in doubt fails, if no other path is there. `None`: it waits.
+    pub settled_fails_after: Option<Duration>,
+    /// From the loss noticed until the controller is given up. `None`: never.
+    pub given_up_after: Option<Duration>,
+}
+
+/// The worst stall that these settings allow with a target that says this of itself.
+#[must_use]
+pub fn worst_stall(spec: &ControllerSpec, facts: &LifeFacts) -> Stall {
+    let terms = HoldTerms::of(spec, facts);
+    // A Keep Alive at least every KATO/2, and half of KATO for its answer.
+    let detect = (!facts.kato.is_zero()).then_some(facts.kato);
+    let stop = spec.timeouts.late_grace;
+    let hold = if spec.fence == FencePolicy::Legacy { Some(Duration::ZERO) } else { terms.hold() };
+    Stall {
+        detect,
+        stop,
+        hold,
+        assumed: spec.fence == FencePolicy::Strict && facts.cqt.is_none() && hold.is_some(),
+        worst: detect.zip(hold).map(|(detect, hold)| detect + stop + hold),
+        settled_fails_after: spec.reconnect.fast_io_fail.or(spec.reconnect.ctrl_loss),
+        given_up_after: spec.reconnect.ctrl_loss,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+    use alloc::string::String;
+    use interlock_wire::nqn::Nqn;
+
+    const fn terms(kato_s: u64, tbkas: bool, cqt_ms: u64) -> HoldTerms {
+        HoldTerms {
+            kato: Duration::from_secs(kato_s),
+            tbkas,
+            cqt: if cqt_ms == 0 { None } else { Some(Duration::from_millis(cqt_ms)) },
+            assumed_cqt: Duration::ZERO,
+            proxy_delay: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_published_table_of_hold_times() {
+        // KATO s, CQT ms, then ms without and with TBKAS.
+        for (kato, cqt, command_based, traffic_based) in
+            [(5, 0, 10_000, 15_000), (5, 1, 10_001, 15_001), (5, 5_000, 15_000, 20_000), (10, 10_000, 30_000, 40_000)]
+        {
+            assert_eq!(terms(kato, false, cqt).bound(), Some(Duration::from_millis(command_based)));
+            assert_eq!(terms(kato, true, cqt).bound(), Some(Duration::from_millis(traffic_based)));
+        }
+        assert_eq!(terms(0, true, 5).bound(), None, "KATO 0 bounds nothing");
+        assert_eq!(terms(5, false, 5_000).hold(), Some(Duration::from_millis(15_250)), "1 % and 100 ms");
+    }
+
+    #[test]
+    fn what_is_not_stated_is_assumed_and_what_is_declared_is_added() {
+        let assumed = HoldTerms { assumed_cqt: Duration::from_secs(5), ..terms(5, false, 0) };
+        assert_eq!(assumed.bound(), Some(Duration::from_secs(15)));
+        let proxied = HoldTerms { proxy_delay: Duration::from_secs(7), ..terms(5, false, 1) };
+        assert_eq!(proxied.bound(), Some(Duration::from_millis(17_001)));
+    }
+
+    fn facts() -> LifeFacts {
+        LifeFacts {
+            identity: Identity { cntlid: 1, ciu: 1, cirn: 1 },
+            vs: 0x20300,
+            kato: Duration::from_secs(5),
+            tbkas: true,
+            cqt: None,
+            ccrl: 4,
+            ccr_event: true,
+            ana: false,
+            anatt: Duration::ZERO,
+            io_queues: 1,
+            sqsize_max: 127,
+            in_capsule: 0,
+            max_transfer: u32::MAX,
+            vwc: false,
+            shutdown: Duration::ZERO,
+            serial: String::new(),
+            model: String::new(),
+            firmware: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_worst_stall_is_detection_and_hold() {
+        let nqn = Nqn::new("nqn.2014-08.org.example:s").expect("valid");
+        let mut spec = ControllerSpec::new("192.0.2.1", 4420, nqn);
+        let stall = worst_stall(&spec, &facts());
+        assert_eq!(stall.detect, Some(Duration::from_secs(5)));
+        assert!(stall.assumed);
+        // 3 * 5 s + 5 s assumed, 1 % and 100 ms.
+        assert_eq!(stall.hold, Some(Duration::from_millis(20_300)));
+        assert_eq!(stall.worst, Some(Duration::from_millis(5_000 + 250 + 20_300)));
+        assert_eq!(stall.settled_fails_after, Some(Duration::from_secs(600)));
+        let no_kato = LifeFacts { kato: Duration::ZERO, ..facts() };
+        assert_eq!(worst_stall(&spec, &no_kato).worst, None);
+        spec.fence = FencePolicy::Legacy;
+        assert_eq!(worst_stall(&spec, &facts()).hold, Some(Duration::ZERO));
+    }
+}
