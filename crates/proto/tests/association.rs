@@ -1,4 +1,5 @@
 //! The association against a scripted controller: success, and every way to fail.
+#![allow(clippy::unwrap_used)] // a test that unwraps nothing fails
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What fencing rests on: what the controller may know of, silence after a halt, and no byte into a buffer that is gone.
+#![allow(clippy::unwrap_used)] // a test that unwraps nothing fails
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What each violation of the protocol earns: the right fatal error status and its information.
+#![allow(clippy::unwrap_used)] // a test that unwraps nothing fails
 
 mod common;
 

@@ -1,11 +1,13 @@
 //! The host's side: queue pair, association, keep alive.
 
 mod association;
+mod event;
 mod keep_alive;
 mod queue;
 mod refusal;
 
 pub use association::{AdminCommand, Association, AssociationConfig, Facts, Kind, Step};
+pub use event::{Event, Full, MAX_DEPTH, Outstanding, QueueConfig, Sent};
 pub use keep_alive::{KeepAlive, Pulse};
-pub use queue::{Event, Full, MAX_DEPTH, Outstanding, Queue, QueueConfig, Sent};
+pub use queue::Queue;
 pub use refusal::{ConnectError, connect_refused};

@@ -14,96 +14,22 @@
 //!
 //! NVMe/TCP Transport Specification, "Data Transfer", "Error Handling".
 
-use crate::frame::{Destination, Fed, Frames, Received};
+mod receive;
+
+use super::event::{Event, Full, MAX_DEPTH, Outstanding, QueueConfig, Sent};
+use crate::frame::{Fed, Frames};
 use crate::{DataError, MAX_CONTROL_DATA, SendList, Sink, Source, Taken};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use interlock_base::Span;
+use interlock_wire::IntoBytes;
 use interlock_wire::fabrics::ADMIN_IN_CAPSULE_MAX;
-use interlock_wire::pdu::{
-    Agreed, C2hData, CapsuleCmd, CapsuleResp, Direction, Fatal, Fes, Flags, Framing, H2cData, IcReq, IcResp, Layout,
-    PduType, R2t, TermReq, check_window,
-};
+use interlock_wire::pdu::{Agreed, CapsuleCmd, Direction, Fatal, Flags, Framing, H2cData, IcReq, TermReq};
 use interlock_wire::sqe::{Cqe, Sgl, Sqe};
-use interlock_wire::status::Status;
-use interlock_wire::{FromBytes, IntoBytes};
-
-/// Most commands outstanding on one queue: leaves four bits of the 16-bit command identifier for its generation.
-pub const MAX_DEPTH: u16 = 4095;
 
 /// R2Ts a controller may have outstanding per command, 0's based: one. More would not be faster (one R2T may cover
 /// the whole command) and would have to be kept.
 const MAXR2T: u32 = 0;
-
-/// How to set up a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct QueueConfig {
-    /// Most commands outstanding at once: the 0's based SQSIZE of the Connect command. 1..=[`MAX_DEPTH`].
-    pub depth: u16,
-    /// Ask for header digests. A controller that declines is refused.
-    pub hdgst: bool,
-    /// Ask for data digests. A controller that declines is refused.
-    pub ddgst: bool,
-    /// Most bytes of data sent inside a command capsule (Fabrics commands: up to 8192 whatever this says).
-    pub in_capsule: u32,
-}
-
-/// All `depth` slots are in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("the queue has as many commands outstanding as its size allows: submit again after a completion")]
-pub struct Full;
-
-/// What happened on a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// The connection is initialised; commands flow.
-    Ready {
-        /// Most bytes of data the controller accepts in one H2CData PDU.
-        maxh2cdata: u32,
-    },
-    /// A command was answered. Its buffers are free: no byte of them waits to be sent or placed.
-    Completed {
-        /// Of `submit`.
-        token: u64,
-        /// The completion queue entry; all zero but the CID if the controller answered by the SUCCESS flag.
-        cqe: Cqe,
-        /// Control data received, for [`Sink::Bytes`].
-        data: Vec<u8>,
-        /// Why the data is no good although the controller completed the command.
-        error: Option<DataError>,
-    },
-    /// The controller terminates the connection: close it. Nothing more is sent or read.
-    TermReq {
-        /// Fatal error status as received; see [`Fes::from_u16`].
-        fes: u16,
-        /// Fatal error information.
-        fei: u32,
-    },
-}
-
-/// Whether the controller may know of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sent {
-    /// Not one byte of it was given to the kernel.
-    Nothing,
-    /// At least its first byte was.
-    Begun,
-}
-
-/// A command without an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Outstanding {
-    /// Of `submit`.
-    pub token: u64,
-    /// Command identifier on this queue.
-    pub cid: u16,
-    /// Opcode.
-    pub opcode: u8,
-    /// Whether the controller may know of it.
-    pub sent: Sent,
-    /// Counts submissions on this queue: smaller was earlier.
-    pub order: u64,
-}
 
 /// The host's end of a queue pair.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -202,10 +128,6 @@ struct Current {
     slot: u16,
     flags: Flags,
 }
-
-const UNKNOWN_CID: Fatal =
-    Fatal::new(Fes::InvalidPduHeaderField, 8, "the command identifier names no outstanding command");
-const HEADER_LEN: &str = "the validator fixed the header length";
 
 impl Queue {
     /// A queue whose ICReq is ready to be sent.
@@ -334,7 +256,8 @@ impl Queue {
     /// Takes received bytes, up to the next payload. See the [crate] documentation for the loop around it.
     ///
     /// # Errors
-    /// The controller broke the protocol. One termination request is ready to be sent; close the connection.
+    /// The controller broke the protocol. One termination request is ready to be sent; close the connection, then
+    /// [`Self::halt`].
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<Taken, Fatal> {
         match &self.phase {
             Phase::Failed(fatal) => return Err(*fatal),
@@ -495,124 +418,6 @@ impl Queue {
         }
     }
 
-    fn handle_head(&mut self, layout: &Layout) -> Result<(), Fatal> {
-        match layout.pdu {
-            PduType::IcResp => self.handle_icresp(),
-            PduType::C2hTermReq => {
-                let term = TermReq::decode(self.rx.head()).expect(HEADER_LEN);
-                self.phase = Phase::Terminated;
-                self.halt();
-                self.events.push_back(Event::TermReq { fes: term.fes.get(), fei: term.fei.get() });
-                Ok(())
-            }
-            PduType::CapsuleResp => {
-                let resp = CapsuleResp::read_from_bytes(self.rx.head()).expect(HEADER_LEN);
-                let index = self.known(resp.cqe.cid.get())?;
-                self.complete(index, resp.cqe);
-                Ok(())
-            }
-            PduType::C2hData => self.handle_c2hdata(layout),
-            PduType::R2t => self.handle_r2t(),
-            PduType::IcReq | PduType::H2cTermReq | PduType::CapsuleCmd | PduType::H2cData => {
-                unreachable!("the validator refuses PDUs of the other direction")
-            }
-        }
-    }
-
-    fn handle_icresp(&mut self) -> Result<(), Fatal> {
-        if self.phase != Phase::Initializing {
-            return Err(Fatal::new(Fes::PduSequenceError, 0, "ICResp came before ICReq was sent"));
-        }
-        let resp = IcResp::read_from_bytes(self.rx.head()).expect(HEADER_LEN);
-        resp.check(&self.request())?;
-        if resp.hdgst() != self.config.hdgst {
-            return Err(Fatal::new(Fes::UnsupportedParameter, 11, "the controller declined the header digest"));
-        }
-        if resp.ddgst() != self.config.ddgst {
-            return Err(Fatal::new(Fes::UnsupportedParameter, 11, "the controller declined the data digest"));
-        }
-        let maxh2cdata = resp.maxh2cdata.get();
-        self.phase = Phase::Ready { maxh2cdata, align: resp.align() };
-        self.rx.agree(Agreed {
-            hdgst: self.config.hdgst,
-            ddgst: self.config.ddgst,
-            align: 4,
-            // Each command has its own bound, checked against its own length.
-            max_data: u32::MAX,
-            max_in_capsule: 0,
-            ready: true,
-        });
-        self.events.push_back(Event::Ready { maxh2cdata });
-        Ok(())
-    }
-
-    fn handle_c2hdata(&mut self, layout: &Layout) -> Result<(), Fatal> {
-        let header = C2hData::read_from_bytes(self.rx.head()).expect(HEADER_LEN);
-        let slot = self.known(header.cccid.get())?;
-        header.check(layout)?;
-        let command = self.slots[usize::from(slot)].command.as_mut().expect("a known slot has a command");
-        let Moving::ToHost { len: expected, received, last, data, .. } = &mut command.moving else {
-            return Err(Fatal::new(Fes::DataTransferOutOfRange, 0, "data for a command that receives none"));
-        };
-        let (offset, len) = (header.datao.get(), header.datal.get());
-        check_window(offset, len, *received, *expected)?;
-        if *last {
-            return Err(Fatal::new(Fes::PduSequenceError, 0, "data after the LAST_PDU of its command"));
-        }
-        let to = match command.into {
-            Sink::None => Destination::Nowhere,
-            Sink::Span(span) => Destination::Span(span.slice(offset, len)),
-            Sink::Bytes(_) => {
-                let mut data = core::mem::take(data);
-                data.reserve_exact((*expected - offset) as usize);
-                Destination::Bytes(data)
-            }
-        };
-        self.rx.set_destination(to);
-        self.current = Some(Current { slot, flags: header.ch.flags() });
-        Ok(())
-    }
-
-    fn handle_r2t(&mut self) -> Result<(), Fatal> {
-        let header = R2t::read_from_bytes(self.rx.head()).expect(HEADER_LEN);
-        let cid = header.cccid.get();
-        let slot = self.known(cid)?;
-        let command = self.slots[usize::from(slot)].command.as_mut().expect("a known slot has a command");
-        let total = command.out.len();
-        let Moving::ToController { asked, window } = &mut command.moving else {
-            // In-capsule data was asked for by sending it; no data leaves no window at all.
-            header.check(total, total)?;
-            return Err(Fatal::new(Fes::PduSequenceError, 0, "R2T for a command that has nothing left to send"));
-        };
-        header.check(*asked, total)?;
-        if window.is_some() {
-            return Err(Fatal::new(Fes::DataTransferLimitExceeded, 0, "more R2Ts outstanding than MAXR2T allows"));
-        }
-        let (next, len) = (header.r2to.get(), header.r2tl.get());
-        *window = Some(Window { ttag: header.ttag.get(), next, end: next + len });
-        *asked = next + len;
-        if self.sending == Sending::Open {
-            self.ready.push_back(cid);
-        }
-        Ok(())
-    }
-
-    fn handle_body(&mut self, body: Received) {
-        let current = self.current.take().expect("data has an owner from its header to its end");
-        let command = self.slots[usize::from(current.slot)].command.as_mut().expect("it was outstanding at its header");
-        let Moving::ToHost { received, last, digest_ok, data, .. } = &mut command.moving else {
-            unreachable!("data was only accepted for a command that receives some")
-        };
-        *received += body.len;
-        *last = current.flags.contains(Flags::LAST);
-        *digest_ok &= body.digest_ok;
-        *data = body.bytes;
-        if current.flags.contains(Flags::SUCCESS) {
-            let cqe = Cqe::new(command.sqe.cid.get(), 0, Status::SUCCESS);
-            self.complete(current.slot, cqe);
-        }
-    }
-
     /// The controller answered the command in this slot.
     fn complete(&mut self, slot: u16, cqe: Cqe) {
         let command = self.slots[usize::from(slot)].command.as_mut().expect("a known slot has a command");
@@ -662,17 +467,6 @@ impl Queue {
             Moving::Nothing | Moving::InCapsule | Moving::ToController { .. } => Vec::new(),
         };
         self.events.push_back(Event::Completed { token, cqe, data, error });
-    }
-
-    /// The slot of an unanswered command that the controller can know.
-    fn known(&self, cid: u16) -> Result<u16, Fatal> {
-        let index = self.index(cid);
-        match self.slots.get(usize::from(index)).and_then(|slot| slot.command.as_ref()) {
-            Some(command) if command.sqe.cid.get() == cid && command.begin.is_some() && command.answer.is_none() => {
-                Ok(index)
-            }
-            _ => Err(UNKNOWN_CID),
-        }
     }
 
     fn command_mut(&mut self, cid: u16) -> Option<&mut Command> {

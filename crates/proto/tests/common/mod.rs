@@ -2,7 +2,7 @@
 //!
 //! The pair plays what drivers do: it flattens what was polled, gives it to a "kernel" in pieces, delivers pieces of
 //! that, places payload in a store, and keeps what a blocked queue did not take. All chance comes from one seed.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use interlock_base::{BufId, Rng, Span};
 use interlock_proto::{Segment, SendList, Sink, Source, Taken, host, target};
