@@ -172,7 +172,7 @@ impl Lane {
         if let Some(ghost) = ghost {
             self.out(LaneOutput::Event(Event::GhostExecuted(ghost)));
         }
-        self.out(LaneOutput::Media(MediaOp { id, namespace, kind: media(work, span) }));
+        self.out(LaneOutput::Media(MediaOp { id, life, namespace, kind: media(work, span) }));
     }
 
     /// The namespace is done with an operation. Every [`LaneOutput::Media`] is answered exactly once.

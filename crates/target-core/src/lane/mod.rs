@@ -48,6 +48,8 @@ pub enum Why {
 pub struct MediaOp {
     /// Names it in the answer.
     pub id: MediaId,
+    /// Whose it is: a checker holds it against the fences it was told of.
+    pub life: LifeId,
     /// Which namespace.
     pub namespace: NamespaceKey,
     /// What to do.

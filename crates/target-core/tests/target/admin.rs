@@ -245,9 +245,8 @@ fn discovery_shows_what_this_host_can_reach() {
     assert_eq!(AsyncEvent::from_dw0(cqe.dw0.get()), AsyncEvent::DISCOVERY_CHANGED);
     let (later, found) = records(&mut rig, admin);
     assert_eq!((later, found[0].trsvcid), (generation + 1, 50_000));
-    for sqe in [Identify::ActiveNamespaces { after: 0 }.to_sqe()] {
-        assert!(!rig.ask(admin, sqe, &[], 4096).0.status().is_success());
-    }
+    let (cqe, _) = rig.ask(admin, Identify::ActiveNamespaces { after: 0 }.to_sqe(), &[], 4096);
+    assert_eq!(cqe.status(), Status::INVALID_FIELD.with_dnr());
     let (other, _) = Host::new(2).admin(&mut rig, A, DISCOVERY_NQN);
     set_cc(&mut rig, other, Cc::new(false).with_enable(true));
     assert_eq!(records(&mut rig, other).1.len(), 4, "with the private one");
