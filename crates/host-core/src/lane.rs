@@ -52,7 +52,9 @@ pub use classify::{Case, Disposition, MAX_SAME_PATH_RETRIES, Provenance, Standin
 pub use counters::{HeadCounters, LaneCounters, PathCounters};
 pub use life::LifeStanding;
 
-use crate::{ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, LaneId, LifeId, Outcome, Refused, Request, ToControl, ToLane};
+use crate::{
+    ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, LaneId, LifeId, Outcome, Refused, Request, ToControl, ToLane,
+};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers};

@@ -8,8 +8,8 @@ use crate::HeadId;
 use base::{Instant, Span};
 use core::ops::Range;
 use interlock_base as base;
-use wire::status::Status;
 use interlock_wire as wire;
+use wire::status::Status;
 
 /// What to do. Sizes come with the [`Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -104,9 +104,8 @@ pub const fn classify(case: Case) -> Disposition {
         Provenance::Unanswered => match (case.standing, case.policy) {
             (Standing::Live, _) => Disposition::Wait,
             // Whatever the policy: an abandoned write is never sent again.
-            (Standing::Condemned, FencePolicy::Legacy) if case.abandoned => Disposition::Indeterminate { until: None },
-            (Standing::Condemned, FencePolicy::Legacy) => Disposition::RetryUnsafe,
-            (Standing::Condemned, FencePolicy::Strict) => Disposition::Hold,
+            (Standing::Condemned, FencePolicy::Legacy) if !case.abandoned => Disposition::RetryUnsafe,
+            (Standing::Condemned, _) => Disposition::Hold,
             (Standing::Fenced, _) if case.abandoned => Disposition::OutcomeUnknown,
             (Standing::Fenced, _) => Disposition::RetryElsewhere,
             (Standing::GivenUp { until }, _) => Disposition::Indeterminate { until },

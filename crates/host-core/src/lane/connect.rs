@@ -197,7 +197,8 @@ impl Lane {
     }
 
     fn terminated(&mut self, conn: ConnId, fes: u16, fei: u32) {
-        let text = format!("the peer ended the connection: it says we broke the protocol (FES {fes:02x}h, FEI {fei:#x})");
+        let text =
+            format!("the peer ended the connection: it says we broke the protocol (FES {fes:02x}h, FEI {fei:#x})");
         let Some(link) = self.links.get_mut(conn) else { return };
         match &mut link.stage {
             Stage::Connecting(_) => self.abort_connecting(conn, DownReason::Protocol(text)),

@@ -44,7 +44,10 @@ impl Lane {
     /// Tries to put a request on a queue; it waits if that is not possible now, and ends if it never will be.
     pub(super) fn attempt(&mut self, now: Instant, index: u32) {
         let Some(tracked) = self.requests.get(index) else { return };
-        debug_assert!(matches!(tracked.state, State::Waiting(_)), "one_owner_per_tag: {tracked:?} is on a queue already");
+        debug_assert!(
+            matches!(tracked.state, State::Waiting(_)),
+            "one_owner_per_tag: {tracked:?} is on a queue already"
+        );
         let (request, head, bias) = (tracked.request, tracked.head, tracked.bias);
         let key = self.guards.key(tracked.seq);
         if self.shutting_down {
@@ -80,9 +83,7 @@ impl Lane {
 
     /// `overlaps_wait`. While nothing is in doubt this is one load.
     fn is_blocked_by_guard(&self, request: &Request, key: GuardKey) -> bool {
-        !self.guards.is_empty()
-            && request.op.changes_media()
-            && self.guards.blocks(request.head, request.range(), key)
+        !self.guards.is_empty() && request.op.changes_media() && self.guards.blocks(request.head, request.range(), key)
     }
 
     fn wait(&mut self, index: u32, reason: Reason) {
@@ -110,7 +111,12 @@ impl Lane {
         let Some(tracked) = self.requests.get_mut(index) else { return };
         let Some(life) = self.lives.get_mut(chosen.life) else { return };
         let Some(link) = self.links.get_mut(chosen.conn) else { return };
-        debug_assert!(life.standing == LifeStanding::Active, "no_send_after_condemned: {} is {:?}", life.id, life.standing);
+        debug_assert!(
+            life.standing == LifeStanding::Active,
+            "no_send_after_condemned: {} is {:?}",
+            life.id,
+            life.standing
+        );
         let (sqe, out, into) = command(&tracked.request, chosen.nsid);
         let queue = link.sending().expect("path choice names queues that are up");
         let (conn, path) = (chosen.conn, chosen.counters);
@@ -137,17 +143,18 @@ impl Lane {
         };
         let Some(tracked) = self.requests.get(index) else { return };
         let key = self.guards.key(tracked.seq);
+        // The controller says it succeeded, but moved its data wrongly: as if it had said that.
+        let failed = unusable && cqe.status().is_success();
+        let cqe = if failed { cqe.with_status(Status::TRANSIENT_TRANSPORT_ERROR) } else { *cqe };
         match tracked.state {
             State::Sent(sent) => {
                 debug_assert_eq!(sent.conn, conn, "one_owner_per_tag: answered on another connection");
-                // The controller says it succeeded, but what it sent cannot be used: as if it had said so.
-                let status = if unusable { Status::TRANSIENT_TRANSPORT_ERROR } else { cqe.status() };
-                self.answered_in_time(now, index, sent, status);
+                self.answered_in_time(now, index, sent, cqe.status());
             }
             State::Held(held) => {
                 // Control decides each command once: answered or released (`late_completion_decided_once`).
                 self.counters.late_completions += 1;
-                self.outputs.push_back(LaneOutput::ToControl(ToControl::Late { life: held.life, key, cqe: *cqe }));
+                self.outputs.push_back(LaneOutput::ToControl(ToControl::Late { life: held.life, key, cqe }));
             }
             State::Waiting(_) | State::Ending { .. } => self.counters.stray_completions += 1,
         }
@@ -243,7 +250,9 @@ impl Lane {
             Disposition::Hold => self.hold(index, path),
             Disposition::Drop => self.end_unsent(index, Refused::Abandoned),
             Disposition::Indeterminate { until } => {
-                tracked.state = State::Ending { until };
+                // Only what is held can be given up.
+                let State::Held(held) = tracked.state else { return };
+                tracked.state = State::Ending { life: held.life, until };
                 self.end_indeterminate(index);
             }
             Disposition::OutcomeUnknown => self.finish(index, Outcome::OutcomeUnknown),
@@ -273,18 +282,15 @@ impl Lane {
     }
 
     /// Ends a request that was given up, once its guard outlives it: every lane has it in its table then, and this lane
-    /// sees that it does (`guard_before_giving_up`). What was never guarded (legacy) has nothing to outlive it.
+    /// sees that it does (`guard_before_giving_up`).
     pub(super) fn end_indeterminate(&mut self, index: u32) {
         let Some(tracked) = self.requests.get(index) else { return };
-        let State::Ending { until } = tracked.state else { return };
+        let State::Ending { until, .. } = tracked.state else { return };
         let key = self.guards.key(tracked.seq);
-        if self.guards.owns(key) {
-            if !self.guards.lists(key) && !self.shutting_down {
-                return;
-            }
-            if self.guards.lists(key) {
-                self.guards.hand_over(key);
-            }
+        if self.guards.lists(key) {
+            self.guards.hand_over(key);
+        } else if !self.shutting_down {
+            return;
         }
         self.done(index, Outcome::Indeterminate { until });
     }
@@ -341,8 +347,7 @@ impl Lane {
             _ => false,
         };
         let indices = self.requests.waiting.iter().map(|(seq, index)| (*seq, *index));
-        let ready: Vec<(u64, u32)> =
-            indices.filter(|(_, index)| self.requests.get(*index).is_some_and(due)).collect();
+        let ready: Vec<(u64, u32)> = indices.filter(|(_, index)| self.requests.get(*index).is_some_and(due)).collect();
         for (seq, index) in ready {
             self.requests.waiting.remove(&seq);
             self.attempt(now, index);
@@ -374,7 +379,7 @@ impl Lane {
                 self.heads.slot_mut(head).backlog.pop_front();
                 self.attempt(now, index);
             }
-            if !self.heads.slot_mut(head).backlog.is_empty() {
+            if !self.heads.slot_mut(head).backlog.is_empty() && !self.heads.backlogged.contains(&head) {
                 self.heads.backlogged.push_back(head);
             }
         }
@@ -412,7 +417,12 @@ impl Lane {
 }
 
 /// The case of a request for the choke point.
-pub(super) const fn case_of(tracked: &Tracked, provenance: Provenance, standing: Standing, policy: FencePolicy) -> Case {
+pub(super) const fn case_of(
+    tracked: &Tracked,
+    provenance: Provenance,
+    standing: Standing,
+    policy: FencePolicy,
+) -> Case {
     Case {
         op: tracked.request.op,
         provenance,

@@ -88,10 +88,6 @@ impl Guards {
         self.listed.contains(&key)
     }
 
-    pub(super) fn owns(&self, key: GuardKey) -> bool {
-        self.own.contains_key(&key)
-    }
-
     pub(super) fn set_table(&mut self, table: Arc<Vec<GuardEntry>>) {
         self.listed = table.iter().map(|entry| entry.key).collect();
         self.gone.retain(|key| self.listed.contains(key));

@@ -80,10 +80,7 @@ impl Link {
 
     /// True if no byte can leave its socket any more.
     pub(super) const fn is_quiet(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Lost(_, Socket::Gone) | Stage::Condemned(_, Socket::Empty | Socket::Gone)
-        )
+        matches!(self.stage, Stage::Lost(_, Socket::Gone) | Stage::Condemned(_, Socket::Empty | Socket::Gone))
     }
 
     pub(super) fn ask_to_send(&mut self, outputs: &mut VecDeque<LaneOutput>) {

@@ -10,7 +10,7 @@ use super::{
     Disposition, Lane, LaneOutput, LaneStatus, LaneWhy, LifeStanding, LifeStatus, Provenance, Standing, classify,
 };
 use crate::{
-    ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Refused, Release, ToControl,
+    ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Outcome, Refused, Release, ToControl,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -186,6 +186,13 @@ impl Lane {
     }
 
     pub(super) fn settle(&mut self, now: Instant, life: LifeId, release: Release) {
+        if release == Release::Retry {
+            // Given up before, fenced after all.
+            let given_up = |state| matches!(state, State::Ending { life: of, .. } if of == life);
+            for index in self.requests.select(|tracked| given_up(tracked.state)) {
+                self.finish(index, Outcome::OutcomeUnknown);
+            }
+        }
         let Some(key) = self.life(life) else { return };
         let standing = self.lives.get(key).map(|life| life.standing);
         if !matches!(standing, Some(LifeStanding::Condemned(_) | LifeStanding::Settled)) {

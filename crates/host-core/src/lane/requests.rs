@@ -42,9 +42,7 @@ pub(super) enum State {
     /// In doubt, its life condemned.
     Held(Held),
     /// Given up without a fence; ends as soon as its guard is in control's table.
-    Ending {
-        until: Option<Instant>,
-    },
+    Ending { life: LifeId, until: Option<Instant> },
 }
 
 /// What a waiting request waits for.

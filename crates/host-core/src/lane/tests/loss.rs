@@ -1,0 +1,528 @@
+//! What happens to commands when their life is lost.
+
+use super::*;
+use crate::{GuardKey, Release};
+use interlock_wire::sqe::Cqe;
+
+const fn key(seq: u64) -> GuardKey {
+    GuardKey { seq, lane: 0 }
+}
+
+const fn entry(seq: u64, range: core::ops::Range<u64>) -> GuardEntry {
+    GuardEntry { key: key(seq), head: HEAD, range, released: false }
+}
+
+fn keys(ledger: &[crate::LedgerEntry]) -> Vec<u64> {
+    ledger.iter().map(|entry| entry.key.seq).collect()
+}
+
+/// The ledger that the lane gave for `life`.
+fn ledger(heard: &[ToControl], of: LifeId) -> Vec<crate::LedgerEntry> {
+    let found = heard.iter().find_map(|message| match message {
+        ToControl::Condemned { life, ledger } if *life == of => Some(ledger.clone()),
+        _ => None,
+    });
+    found.expect("the lane answers Condemn")
+}
+
+/// One path: what is submitted goes there.
+fn on_a() -> Rig {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    rig
+}
+
+#[test]
+fn unsent_goes_elsewhere_at_once_and_sent_is_held() {
+    let mut rig = on_a();
+    let sent = rig.write(0, 1);
+    rig.run();
+    let half = rig.write(10, 1);
+    rig.of(A).window = Some(30);
+    rig.run();
+    let unsent = rig.write(20, 1);
+    rig.run();
+    assert_eq!(rig.held_by(A), [sent]);
+    rig.paths(&[A, B]);
+    rig.hear();
+    rig.condemn(A);
+    assert_eq!(keys(&ledger(&rig.hear(), A)), [sent, half], "the first byte decides");
+    rig.run();
+    assert_eq!(rig.held_by(B), [unsent]);
+    let status = rig.lane.status();
+    assert_eq!((status.held, status.in_flight), (2, 1));
+    rig.answer(B);
+    assert_eq!(rig.done.get(&unsent), Some(&Outcome::Ok));
+    assert_eq!(rig.done.len(), 1);
+    // The fence: both go, in the order in which they were submitted.
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    assert_eq!(rig.held_by(B), [sent, half]);
+    rig.answer(B);
+    assert!(rig.heard(&ToControl::Resolved(vec![key(sent), key(half)])), "{:?}", rig.control);
+    assert_eq!(rig.lane.counters().released, 2);
+    assert_eq!(rig.lane.path_counters()[0].failovers, 3);
+    assert!(rig.lane.is_empty());
+}
+
+#[test]
+fn no_byte_is_sent_after_condemned() {
+    let mut rig = on_a();
+    rig.in_capsule = 0;
+    let token = rig.write(0, 64);
+    rig.of(A).window = Some(100);
+    rig.run();
+    let conn = rig.conn(A);
+    rig.condemn(A);
+    rig.of(A).window = None;
+    let mut list = SendList::new();
+    rig.lane.poll_send(conn, &mut list);
+    assert!(list.is_empty());
+    rig.run();
+    assert_eq!(rig.lane.status().held, 1);
+    assert!(rig.open.contains(&token));
+}
+
+#[test]
+fn r2t_after_condemned_gets_no_data() {
+    let mut rig = Rig::new();
+    rig.in_capsule = 0;
+    rig.open(A);
+    rig.paths(&[A]);
+    rig.of(A).mute = true;
+    let token = rig.write(0, 8);
+    rig.run();
+    assert!(rig.of(A).arriving.len() == 1 && rig.held_by(A).is_empty(), "the target waits for data");
+    rig.condemn(A);
+    rig.of(A).mute = false;
+    rig.run();
+    assert!(rig.held_by(A).is_empty(), "no_send_after_condemned");
+    assert!(rig.open.contains(&token));
+}
+
+#[test]
+fn quiet_follows_the_empty_send_queue_or_the_abort() {
+    let mut rig = on_a();
+    rig.write(0, 1);
+    rig.run();
+    rig.hear();
+    rig.condemn(A);
+    let conn = rig.conn(A);
+    assert!(rig.of(A).watched && rig.of(A).socket);
+    assert!(!rig.hear().iter().any(|message| matches!(message, ToControl::Quiet { .. })));
+    rig.now += Duration::from_millis(3);
+    rig.event(conn, ConnEvent::SendQueueEmpty);
+    let at = rig.now;
+    assert!(rig.heard(&ToControl::Quiet { life: A, at }));
+    assert!(rig.of(A).socket, "it stays open for late answers");
+    assert_eq!(rig.lane.next_deadline(), None);
+
+    let mut rig = on_a();
+    rig.write(0, 1);
+    rig.run();
+    rig.condemn(A);
+    rig.elapse(Duration::from_millis(249));
+    assert!(rig.of(A).socket);
+    rig.elapse(Duration::from_millis(1));
+    assert!(!rig.of(A).socket);
+    assert!(!rig.hear().iter().any(|message| matches!(message, ToControl::Quiet { .. })));
+    let conn = rig.conn(A);
+    rig.event(conn, ConnEvent::Aborted);
+    let at = rig.now;
+    assert!(rig.heard(&ToControl::Quiet { life: A, at }));
+}
+
+#[test]
+fn a_life_without_queues_is_answered_all_the_same() {
+    let mut rig = Rig::new();
+    rig.condemn(A);
+    let at = rig.now;
+    assert_eq!(rig.hear(), [ToControl::Condemned { life: A, ledger: vec![] }, ToControl::Quiet { life: A, at }]);
+    rig.tell(ToLane::Drain(B));
+    assert_eq!(rig.hear(), [ToControl::Drained(B)]);
+}
+
+#[test]
+fn a_late_answer_is_decided_by_control() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.condemn(A);
+    rig.answer(A);
+    assert!(rig.done.is_empty(), "the lane does not decide");
+    let late = rig.hear().into_iter().find_map(|message| match message {
+        ToControl::Late { life: A, key, cqe } => Some((key, cqe)),
+        _ => None,
+    });
+    let (key, cqe) = late.unwrap();
+    rig.tell(ToLane::Answered { key, cqe });
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+    assert!(rig.heard(&ToControl::Resolved(vec![key])));
+    assert_eq!(rig.lane.status().guards, 0);
+    assert_eq!(rig.lane.counters().late_completions, 1);
+    // Decided once: neither a second answer nor the fence finds anything.
+    rig.tell(ToLane::Answered { key, cqe });
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.paths(&[B]);
+    rig.run();
+    assert!(rig.held_by(B).is_empty());
+}
+
+#[test]
+fn a_late_answer_with_an_error_is_classified_like_any_other() {
+    let mut rig = on_a();
+    let final_error = rig.write(0, 1);
+    let path_error = rig.write(10, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    let dnr = Status::INVALID_FIELD.with_dnr();
+    rig.tell(ToLane::Answered { key: key(1), cqe: Cqe::new(0, 0, dnr) });
+    rig.tell(ToLane::Answered { key: key(2), cqe: Cqe::new(0, 0, Status::INTERNAL_PATH_ERROR) });
+    assert_eq!(rig.done.get(&final_error), Some(&Outcome::Failed(dnr)));
+    rig.run();
+    assert_eq!(rig.held_by(B), [path_error], "answered, hence settled: it need not wait for the fence");
+    assert!(rig.heard(&ToControl::Resolved(vec![key(2)])));
+}
+
+#[test]
+fn settle_closes_sockets_before_it_releases() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    // The answer lies in the receive buffer when the fence comes.
+    let conn = rig.conn(A);
+    let wire = rig.wire(conn);
+    let taken = wire.taken.pop().unwrap();
+    wire.respond(&taken, Status::SUCCESS);
+    rig.at_target(conn);
+    assert!(!rig.of(A).to_host.is_empty());
+    let bytes = rig.of(A).to_host.clone();
+    rig.lane.handle_control(rig.now, ToLane::Settle { life: A, release: Release::Retry });
+    let first = rig.lane.poll_output();
+    assert_eq!(first, Some(LaneOutput::Conn(ConnAction::Abort(conn))));
+    rig.act(ConnAction::Abort(conn));
+    rig.outputs();
+    rig.hear();
+    // Even a driver that delivers it now cannot make it count.
+    let taken = rig.lane.handle_bytes(rig.now, conn, &bytes);
+    assert_eq!(taken.used, bytes.len());
+    rig.run();
+    assert!(rig.hear().is_empty() && rig.done.is_empty());
+    assert_eq!(rig.held_by(B), [token]);
+    rig.answer(B);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+    rig.event(conn, ConnEvent::Aborted);
+    assert!(rig.lane.status().lives.iter().all(|life| life.life != A), "a settled life without sockets is forgotten");
+}
+
+#[test]
+fn a_read_is_moved_at_once_and_its_late_data_is_dropped() {
+    let mut rig = on_a();
+    let token = rig.read(0, 4);
+    let held = rig.write(50, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    rig.run();
+    rig.answer(B);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+    // The buffer is gone; the rig panics if anything is placed into it.
+    rig.answer(A);
+    assert_eq!(rig.lane.counters().stray_completions, 1);
+    assert_eq!(rig.lane.counters().late_completions, 1);
+    assert!(rig.open.contains(&held));
+}
+
+#[test]
+fn new_writes_wait_for_a_guarded_range_and_reads_do_not() {
+    let mut rig = on_a();
+    let doubt = rig.write(10, 4);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    // The guard is there before control's table is.
+    let over = rig.write(13, 1);
+    let zero = rig.submit(Op::WriteZeroes { deallocate: false }, 8, 3);
+    let discard = rig.submit(Op::Discard, 12, 100);
+    let beside = rig.write(14, 1);
+    let read = rig.read(10, 4);
+    let flush = rig.submit(Op::Flush, 0, 0);
+    rig.run();
+    assert_eq!(rig.held_by(B), [beside]);
+    rig.answer(B);
+    for token in [beside, read, flush] {
+        assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+    }
+    assert_eq!(rig.lane.status().guarded, 3);
+    rig.guard(1, &[entry(doubt, 10..14)]);
+    assert!(rig.heard(&ToControl::GuardSeen(1)));
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    assert_eq!(rig.held_by(B), [doubt], "the retry goes first, alone");
+    assert_eq!(rig.lane.status().guarded, 3);
+    rig.answer(B);
+    rig.run();
+    rig.answer(B);
+    for token in [doubt, over, zero, discard] {
+        assert_eq!(rig.done.get(&token), Some(&Outcome::Ok), "{token}");
+    }
+    assert_eq!(rig.lane.counters().guarded, 3);
+}
+
+#[test]
+fn overlapping_held_writes_are_released_one_after_the_other() {
+    let mut rig = on_a();
+    let first = rig.write(10, 4);
+    let second = rig.write(12, 4);
+    let third = rig.write(14, 4);
+    let apart = rig.write(100, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    rig.guard(1, &[entry(1, 10..14), entry(2, 12..16), entry(3, 14..18), entry(4, 100..101)]);
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    assert_eq!(rig.held_by(B), [first, apart]);
+    rig.answer(B);
+    assert_eq!(rig.held_by(B), [second], "its own guard ended here although the table still lists it");
+    rig.answer(B);
+    assert_eq!(rig.held_by(B), [third]);
+    rig.answer(B);
+    assert!(rig.lane.is_empty());
+    // The table still lists them for others; here they are known to be gone.
+    rig.write(10, 1);
+    rig.run();
+    assert_eq!(rig.held_by(B).len(), 1);
+    rig.guard(2, &[]);
+    assert_eq!(rig.lane.status().guards, 0);
+}
+
+#[test]
+fn a_held_write_waits_for_an_older_one_of_another_lane() {
+    let mut rig = on_a();
+    let token = rig.write(10, 4);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    let other = GuardEntry { key: GuardKey { seq: 0, lane: 9 }, head: HEAD, range: 13..20, released: false };
+    let younger = GuardEntry { key: GuardKey { seq: 1, lane: 9 }, head: HEAD, range: 10..11, released: true };
+    rig.guard(1, &[other.clone(), younger.clone(), entry(1, 10..14)]);
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    assert!(rig.held_by(B).is_empty());
+    rig.guard(2, &[younger, entry(1, 10..14)]);
+    rig.run();
+    assert_eq!(rig.held_by(B), [token], "a younger one waits for this one, not the reverse");
+}
+
+#[test]
+fn a_guard_of_another_lane_holds_new_writes_by_head_and_range() {
+    let mut rig = Rig::two_paths();
+    let other = GuardEntry { key: GuardKey { seq: 500, lane: 9 }, head: HEAD, range: 5..6, released: true };
+    let elsewhere = GuardEntry { head: HeadId(2), range: 0..1000, ..other.clone() };
+    rig.guard(1, core::slice::from_ref(&elsewhere));
+    rig.write(5, 1);
+    rig.run();
+    assert_eq!(rig.lane.status().in_flight, 1);
+    rig.guard(2, &[elsewhere, other]);
+    rig.write(5, 1);
+    rig.run();
+    assert_eq!(rig.lane.status().guarded, 1);
+    rig.guard(3, &[]);
+    assert_eq!(rig.lane.status().in_flight, 2);
+}
+
+#[test]
+fn a_retry_that_is_lost_again_is_held_again_under_its_name() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    assert_eq!(rig.held_by(B), [token]);
+    rig.hear();
+    rig.condemn(B);
+    let heard = rig.hear();
+    assert_eq!(keys(&ledger(&heard, B)), [token]);
+    assert_eq!(rig.lane.status().guards, 1);
+    rig.tell(ToLane::Settle { life: B, release: Release::Retry });
+    let c = LifeId(3);
+    rig.open(c);
+    rig.paths(&[c]);
+    rig.run();
+    rig.answer(c);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+}
+
+#[test]
+fn released_without_any_path_left_is_unknown_not_unsent() {
+    let mut rig = on_a();
+    let held = rig.write(0, 1);
+    rig.run();
+    rig.condemn(A);
+    let fresh = rig.write(50, 1);
+    let guarded = rig.write(0, 1);
+    let none = Rig::table(&[], IoPolicy::RoundRobin, false);
+    rig.tell(ToLane::Paths(Arc::new(none)));
+    assert_eq!(rig.done.get(&fresh), Some(&Outcome::NotSent(Refused::NoPath)));
+    assert_eq!(rig.done.get(&guarded), Some(&Outcome::NotSent(Refused::NoPath)), "settled I/O fails in time");
+    assert!(rig.open.contains(&held), "what is in doubt is exempt until its fence");
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    assert_eq!(rig.done.get(&held), Some(&Outcome::OutcomeUnknown));
+    assert!(rig.heard(&ToControl::Resolved(vec![key(1)])));
+}
+
+#[test]
+fn giving_up_waits_for_the_guard_and_leaves_it() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    let until = Some(rig.now + Duration::from_secs(9));
+    rig.tell(ToLane::Settle { life: A, release: Release::Indeterminate { until } });
+    assert!(rig.done.is_empty(), "guard_before_giving_up");
+    rig.guard(1, &[entry(1, 0..1)]);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Indeterminate { until }));
+    assert!(!rig.hear().iter().any(|message| matches!(message, ToControl::Resolved(_))), "the tombstone stays");
+    let next = rig.write(0, 1);
+    rig.run();
+    assert!(rig.held_by(B).is_empty(), "in_doubt_outlives_its_request");
+    rig.guard(2, &[]);
+    rig.run();
+    assert_eq!(rig.held_by(B), [next]);
+}
+
+#[test]
+fn legacy_sends_again_at_once_and_counts_it() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.hear();
+    rig.tell(ToLane::Condemn { life: A, policy: FencePolicy::Legacy });
+    assert!(ledger(&rig.hear(), A).is_empty());
+    rig.run();
+    assert_eq!(rig.held_by(B), [token]);
+    assert_eq!(rig.lane.counters().unsafe_failovers, 1);
+    assert_eq!(rig.lane.path_counters()[0].unsafe_failovers, 1);
+    // Its answer from the lost life is nobody's.
+    rig.answer(A);
+    assert!(rig.done.is_empty());
+    assert_eq!(rig.lane.counters().stray_completions, 1);
+    rig.answer(B);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+}
+
+#[test]
+fn an_abandoned_write_is_guarded_until_it_is_answered() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.hear();
+    rig.lane.abandon(rig.now, token);
+    rig.outputs();
+    let heard = rig.hear();
+    assert!(
+        matches!(&heard[..], [ToControl::Abandoned(entry)] if entry.key == key(1) && entry.life == A && entry.abandoned),
+        "{heard:?}"
+    );
+    let over = rig.write(0, 1);
+    rig.run();
+    assert_eq!(rig.held_by(A), [token]);
+    rig.answer(A);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+    assert!(rig.heard(&ToControl::Resolved(vec![key(1)])));
+    assert_eq!(rig.held_by(A), [over]);
+}
+
+#[test]
+fn an_abandoned_write_is_never_sent_again() {
+    let mut rig = on_a();
+    let sent = rig.write(0, 1);
+    let held = rig.write(10, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.lane.abandon(rig.now, sent);
+    rig.condemn(A);
+    rig.lane.abandon(rig.now, held);
+    rig.outputs();
+    let heard = rig.hear();
+    assert!(ledger(&heard, A)[0].abandoned);
+    assert!(heard.iter().any(|m| matches!(m, ToControl::Abandoned(entry) if entry.key == key(2))));
+    assert!(rig.done.is_empty(), "their buffers are still theirs");
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    assert_eq!(rig.done.get(&sent), Some(&Outcome::OutcomeUnknown));
+    assert_eq!(rig.done.get(&held), Some(&Outcome::OutcomeUnknown));
+    assert!(rig.held_by(B).is_empty());
+    assert!(rig.heard(&ToControl::Resolved(vec![key(1), key(2)])));
+}
+
+#[test]
+fn an_abandoned_request_that_was_not_sent_ends_at_once() {
+    let mut rig = Rig::new();
+    rig.paths(&[A]);
+    let waiting = rig.write(0, 1);
+    rig.lane.abandon(rig.now, waiting);
+    rig.lane.abandon(rig.now, 999);
+    rig.outputs();
+    assert_eq!(rig.done.get(&waiting), Some(&Outcome::NotSent(Refused::Abandoned)));
+    assert!(rig.hear().is_empty());
+}
+
+#[test]
+fn a_drained_life_ends_when_its_last_answer_came() {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    let last = rig.write(0, 1);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.hear();
+    rig.tell(ToLane::Drain(A));
+    let next = rig.write(1, 1);
+    let next2 = rig.write(2, 1);
+    rig.run();
+    assert_eq!(rig.held_by(B), [next, next2], "nothing new on a draining life");
+    assert!(rig.hear().is_empty() && !rig.of(A).closed);
+    rig.answer(A);
+    assert_eq!(rig.done.get(&last), Some(&Outcome::Ok));
+    assert!(rig.of(A).closed);
+    assert!(rig.heard(&ToControl::Drained(A)));
+    assert_eq!(rig.lane.in_flight(A), 0);
+}
+
+#[test]
+fn a_draining_life_can_still_be_condemned() {
+    let mut rig = on_a();
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.tell(ToLane::Drain(A));
+    rig.hear();
+    rig.condemn(A);
+    assert_eq!(keys(&ledger(&rig.hear(), A)), [token]);
+    rig.paths(&[B]);
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    rig.run();
+    rig.answer(B);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+}
+
+#[test]
+fn shutdown_ends_everything_with_the_truth() {
+    let mut rig = on_a();
+    let write = rig.write(0, 1);
+    let read = rig.read(0, 1);
+    rig.run();
+    rig.tell(ToLane::Shutdown);
+    assert_eq!(rig.done.get(&write), Some(&Outcome::Indeterminate { until: None }));
+    assert_eq!(rig.done.get(&read), Some(&Outcome::NotSent(Refused::ShuttingDown)));
+    assert_eq!(rig.try_submit(Op::Flush, 0, 0), Err(Refused::ShuttingDown));
+    assert!(!rig.of(A).socket && !rig.of(B).socket);
+    assert!(rig.lane.is_empty());
+}
