@@ -1,0 +1,220 @@
+//! The way of a command: from the queue to the gate, with everything checked and its data in place.
+
+use super::conn::{Slot, Stage};
+use super::gate::{Inside, Task};
+use super::nvm::{self, Parsed};
+use super::{Lane, LaneOutput};
+use crate::config::ADMIN_DATA_MAX;
+use crate::message::ToControl;
+use crate::{ConnId, LifeId, Work};
+use alloc::vec::Vec;
+use interlock_base::{Instant, Span};
+use interlock_proto::target::Transfer;
+use interlock_proto::{Sink, Source};
+use interlock_wire::fabrics::FCTYPE_CONNECT;
+use interlock_wire::sqe::Sqe;
+use interlock_wire::status::Status;
+
+impl Lane {
+    /// Refuses or completes a command. A span is what the host gets.
+    pub(super) fn answer(&mut self, conn: ConnId, slot: u16, status: Status, data: Option<Span>) {
+        let Some(known) = self.conns.get_mut(&conn) else { return self.free(data) };
+        known.set(slot, Slot::Answering(data));
+        known.queue.respond(slot, status, 0, 0, data.map_or(Source::None, Source::Span));
+        self.after(conn);
+    }
+
+    pub(super) fn command(&mut self, now: Instant, conn: ConnId, slot: u16, sqe: Sqe, transfer: Transfer) {
+        let Some(stage) = self.conns.get(&conn).map(|known| known.stage) else { return };
+        let connect = sqe.is_fabrics() && sqe.fctype() == FCTYPE_CONNECT;
+        let outcome = match stage {
+            Stage::Over => return,
+            Stage::New if connect => match transfer {
+                Transfer::FromHost { len: 1024, .. } => {
+                    self.set(conn, slot, Slot::Collecting(sqe));
+                    self.receive(conn, slot, Sink::Bytes(1024));
+                    Ok(())
+                }
+                _ => Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr()),
+            },
+            Stage::New | Stage::Connecting => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
+            Stage::Admin | Stage::Io(_) if connect => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
+            Stage::Admin => self.admin(conn, slot, sqe, transfer),
+            Stage::Io(life) => {
+                self.heard(now, life);
+                self.io(now, conn, slot, life, &sqe, transfer)
+            }
+        };
+        if let Err(status) = outcome {
+            self.answer(conn, slot, status, None);
+        }
+    }
+
+    pub(super) fn admin(&mut self, conn: ConnId, slot: u16, sqe: Sqe, transfer: Transfer) -> Result<(), Status> {
+        let room = match transfer {
+            Transfer::FromHost { len, .. } if len > ADMIN_DATA_MAX => return Err(Status::INVALID_FIELD.with_dnr()),
+            Transfer::FromHost { len, .. } => {
+                self.set(conn, slot, Slot::Collecting(sqe));
+                self.receive(conn, slot, Sink::Bytes(len));
+                return Ok(());
+            }
+            Transfer::ToHost { len } => len,
+            Transfer::None => 0,
+        };
+        self.set(conn, slot, Slot::Asked);
+        self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room }));
+        Ok(())
+    }
+
+    pub(super) fn io(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        slot: u16,
+        life: LifeId,
+        sqe: &Sqe,
+        transfer: Transfer,
+    ) -> Result<(), Status> {
+        if sqe.is_fabrics() {
+            // Authentication and deletion of single queues are not offered.
+            return Err(Status::INVALID_OPCODE.with_dnr());
+        }
+        let nsid = sqe.nsid.get();
+        let (len, from_host) = match transfer {
+            Transfer::None => (0, false),
+            Transfer::FromHost { len, .. } => (len, true),
+            Transfer::ToHost { len } => (len, false),
+        };
+        match nvm::parse(sqe)? {
+            Parsed::Ranges { count, deallocate } => {
+                self.check(conn, life, nsid, &Work::Deallocate(Vec::new()), 0)?;
+                if !from_host || len < u32::from(count) * 16 || len > ADMIN_DATA_MAX {
+                    return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
+                }
+                let count = if deallocate { count } else { 0 };
+                self.set(conn, slot, Slot::Ranges { nsid, count });
+                self.receive(conn, slot, Sink::Bytes(len));
+            }
+            Parsed::Work(work) => {
+                let sends = matches!(work, Work::Write { .. } | Work::Compare(_));
+                self.check(conn, life, nsid, &work, len)?;
+                if work.data_blocks().is_some() && from_host != sends {
+                    return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
+                }
+                if len > self.limits.max_transfer {
+                    return Err(Status::INVALID_FIELD.with_dnr());
+                }
+                let task = Task { nsid, work };
+                if task.work.data_blocks().is_some() {
+                    self.set(conn, slot, Slot::Unbuffered(task, len));
+                    self.need(conn, slot, len);
+                } else {
+                    self.set(conn, slot, Slot::Inside);
+                    self.pass(now, conn, slot, task, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check(&self, conn: ConnId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<(), Status> {
+        let gone = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
+        let life = self.lives.get(&life).ok_or(gone)?;
+        let port = self.conns.get(&conn).ok_or(gone)?.port;
+        let namespaces = self.namespaces.get(&life.life.subsystem).ok_or(Status::INVALID_NAMESPACE)?;
+        namespaces.check(port, nsid, work, len)
+    }
+
+    pub(super) fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        let (port, local) = (known.port, known.local);
+        let state = known.take(slot);
+        if !digest_ok {
+            if let Slot::Filling(_, span) = state {
+                self.free(Some(span));
+            }
+            return self.answer(conn, slot, Status::TRANSIENT_TRANSPORT_ERROR, None);
+        }
+        match state {
+            Slot::Collecting(sqe) => {
+                known.set(slot, Slot::Asked);
+                let message = if known.stage == Stage::New {
+                    known.stage = Stage::Connecting;
+                    ToControl::Connect { conn, slot, port, local, sqe, data }
+                } else {
+                    ToControl::Admin { conn, slot, sqe, data, room: 0 }
+                };
+                self.out(LaneOutput::ToControl(message));
+            }
+            Slot::Ranges { nsid, count } => {
+                let Stage::Io(life) = known.stage else { return };
+                let work = match nvm::ranges(&data, count) {
+                    Ok(ranges) if ranges.is_empty() => return self.answer(conn, slot, Status::SUCCESS, None),
+                    Ok(ranges) => Work::Deallocate(ranges),
+                    Err(status) => return self.answer(conn, slot, status, None),
+                };
+                match self.check(conn, life, nsid, &work, 0) {
+                    Err(status) => self.answer(conn, slot, status, None),
+                    Ok(()) => {
+                        self.set(conn, slot, Slot::Inside);
+                        self.pass(now, conn, slot, Task { nsid, work }, None);
+                    }
+                }
+            }
+            Slot::Filling(task, span) => {
+                known.set(slot, Slot::Inside);
+                self.pass(now, conn, slot, task, Some(span));
+            }
+            other => known.set(slot, other),
+        }
+    }
+
+    /// To the gate.
+    pub(super) fn pass(&mut self, now: Instant, conn: ConnId, slot: u16, task: Task, span: Option<Span>) {
+        let Some(known) = self.conns.get(&conn) else { return self.free(span) };
+        let Stage::Io(life) = known.stage else { return self.free(span) };
+        let port = known.port;
+        self.arrive(now, port, Inside { life, owner: Some((conn, slot)), task, span });
+    }
+
+    pub(super) fn set(&mut self, conn: ConnId, slot: u16, state: Slot) {
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.set(slot, state);
+        }
+    }
+
+    pub(super) fn receive(&mut self, conn: ConnId, slot: u16, sink: Sink) {
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.queue.receive(slot, sink);
+        }
+    }
+
+    /// Asks for a buffer, or waits until there is room for one.
+    pub(super) fn need(&mut self, conn: ConnId, slot: u16, len: u32) {
+        if self.buffered + u64::from(len) > self.limits.buffered || !self.thirsty.is_empty() {
+            self.thirsty.push_back((conn, slot));
+        } else {
+            self.buffered += u64::from(len);
+            self.out(LaneOutput::NeedBuffer { conn, slot, len });
+        }
+    }
+
+    /// Gives a buffer back, and with its room a buffer to those who wait.
+    pub(super) fn free(&mut self, span: Option<Span>) {
+        let Some(span) = span else { return };
+        self.buffered = self.buffered.saturating_sub(span.len.into());
+        self.out(LaneOutput::FreeBuffer(span.buf));
+        while let Some((conn, slot)) = self.thirsty.front().copied() {
+            let waiting = self.conns.get(&conn).and_then(|known| known.slots.get(usize::from(slot)));
+            if let Some(Slot::Unbuffered(_, len)) = waiting {
+                let len = *len;
+                if self.buffered + u64::from(len) > self.limits.buffered {
+                    return;
+                }
+                self.buffered += u64::from(len);
+                self.out(LaneOutput::NeedBuffer { conn, slot, len });
+            }
+            self.thirsty.pop_front();
+        }
+    }
+}
