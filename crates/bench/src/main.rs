@@ -9,7 +9,7 @@ mod load;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use interlock_host::{ControllerSpec, Host, HostSettings, Nqn, Op};
 use interlock_ring::{Pool, PoolConfig};
 use interlock_target::Target;
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
 
 fn print(args: &Args, cases: &[(Op, u32, Vec<Round>)]) -> Result<()> {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY);
+    table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["case", "QD", "IOPS", "quartiles", "p50 us", "p99 us"]);
     for (op, depth, rounds) in cases {
         let iops: Vec<f64> = rounds.iter().map(|round| round.iops).collect();
