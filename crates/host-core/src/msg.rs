@@ -102,7 +102,8 @@ pub enum ToControl {
     Condemned {
         /// The life.
         life: LifeId,
-        /// Every in-doubt command of this lane. Settled ones are not listed: they were requeued at once.
+        /// Every in-doubt command of this lane, also those that the legacy policy had sent again at once. Settled ones are
+        /// not listed: they were requeued at once.
         ledger: Vec<LedgerEntry>,
     },
     /// From `at` on no byte of this life can leave this lane's sockets: their send queues were seen empty, or they were

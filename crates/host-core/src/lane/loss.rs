@@ -34,15 +34,17 @@ impl Lane {
             }
             // Oldest first: released, requeued and reported in the order in which they were accepted.
             ledger.sort_unstable_by_key(|(seq, ..)| *seq);
-            for (_, index, provenance) in ledger {
-                self.sort(index, provenance, policy);
-            }
+            let sorted =
+                ledger.into_iter().filter_map(|(_, index, provenance)| self.sort(life, index, provenance, policy));
+            let ledger = sorted.collect();
             for conn in conns {
                 self.detach_unheld(conn);
             }
+            self.say(ToControl::Condemned { life, ledger });
+        } else {
+            let ledger = self.held_ledger(life);
+            self.say(ToControl::Condemned { life, ledger });
         }
-        let ledger = self.ledger(life);
-        self.say(ToControl::Condemned { life, ledger });
         self.check_quiet(now, key);
     }
 
@@ -101,15 +103,19 @@ impl Lane {
         link.stage = Stage::Condemned(if socket == Socket::Watched { queue } else { None }, socket);
     }
 
-    /// Decides about one command of a life that was just condemned.
-    fn sort(&mut self, index: u32, provenance: Provenance, policy: FencePolicy) {
-        let Some(tracked) = self.requests.get(index) else { return };
-        let State::Sent(sent) = tracked.state else { return };
+    /// Decides about one command of a life that was just condemned; answers with its entry if it is in doubt, also if
+    /// the policy has it sent again all the same.
+    fn sort(&mut self, life: LifeId, index: u32, provenance: Provenance, policy: FencePolicy) -> Option<LedgerEntry> {
+        let tracked = self.requests.get(index)?;
+        let State::Sent(sent) = tracked.state else { return None };
         let disposition = classify(case_of(tracked, provenance, Standing::Condemned, policy));
+        let in_doubt = matches!(disposition, Disposition::Hold | Disposition::RetryUnsafe);
+        let entry = if in_doubt { self.ledger_entry(index, life) } else { None };
         if let Some(life) = self.lives.get_mut(sent.life) {
             life.gave_back(sent.conn);
         }
         self.dispose(index, disposition, sent.path, Some(sent.life));
+        entry
     }
 
     /// What is not held was taken from the queue: data that still comes for it must not reach a buffer that is somebody
@@ -128,7 +134,7 @@ impl Lane {
         }
     }
 
-    fn ledger(&self, life: LifeId) -> Vec<LedgerEntry> {
+    fn held_ledger(&self, life: LifeId) -> Vec<LedgerEntry> {
         let held = self.requests.select(|tracked| matches!(tracked.state, State::Held(held) if held.life == life));
         held.into_iter().filter_map(|index| self.ledger_entry(index, life)).collect()
     }

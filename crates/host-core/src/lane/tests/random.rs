@@ -117,8 +117,9 @@ impl World {
                 if let Some(Course::Condemned { ledger, .. }) = self.lives.get_mut(&life) {
                     *ledger = true;
                 }
-                for entry in ledger {
-                    self.guard(entry);
+                // Legacy has sent them again already: there is nothing left to guard.
+                if self.policy == FencePolicy::Strict {
+                    ledger.into_iter().for_each(|entry| self.guard(entry));
                 }
                 self.say_guard();
                 self.needs.insert(life, self.epoch);
