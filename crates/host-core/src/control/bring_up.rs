@@ -24,7 +24,7 @@ use interlock_base::Instant;
 use interlock_proto::host::{Association, AssociationConfig, Facts, KeepAlive, Kind, Step};
 use interlock_wire::admin::EventMask;
 use interlock_wire::ana;
-use interlock_wire::fabrics::CNTLID_DYNAMIC;
+use interlock_wire::fabrics::{CNTLID_DYNAMIC, Cc};
 
 /// A path that was lost this soon after it came up waits before it is tried again: a target that accepts and drops
 /// must not keep the host busy.
@@ -203,6 +203,7 @@ impl Control {
         life.keep_alive = Some(KeepAlive::new(now, facts.kato_ms, facts.tbkas));
         life.source = Source::new(named.ccrl);
         life.ana_len = ana_len(&facts, named.max_transfer);
+        life.cc = Cc::new(facts.cap.css_csi()).with_enable(true);
         life.ana = facts.ana;
         life.task = Task::Scan(super::scan::Scan::new(named.vs));
         life.facts = Some(named);

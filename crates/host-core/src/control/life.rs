@@ -13,6 +13,7 @@ use core::net::SocketAddr;
 use interlock_base::Instant;
 use interlock_proto::host::{Association, KeepAlive};
 use interlock_wire::ana;
+use interlock_wire::fabrics::Cc;
 use interlock_wire::nqn::Nqn;
 
 /// What a life is doing.
@@ -162,6 +163,8 @@ pub(super) struct Life {
     pub(super) found: Vec<Found>,
     pub(super) ana: Option<ana::Log>,
     pub(super) ana_len: u32,
+    /// As the controller was enabled with.
+    pub(super) cc: Cc,
 }
 
 impl Life {
@@ -185,6 +188,7 @@ impl Life {
             found: Vec::new(),
             ana: None,
             ana_len: 0,
+            cc: Cc::new(false),
         }
     }
 

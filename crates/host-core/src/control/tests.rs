@@ -1,1 +1,5 @@
-//! Control driven in memory.
+//! Control as a whole, in memory: scripted controllers behind real queue machines, lanes that answer at once or when told.
+
+mod ends;
+mod failover;
+mod world;

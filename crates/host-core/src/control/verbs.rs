@@ -13,7 +13,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
-use interlock_wire::fabrics::{Cc, Csts, PropertyGet, PropertySet, Shutdown, ShutdownStatus};
+use interlock_wire::fabrics::{Csts, PropertyGet, PropertySet, Shutdown, ShutdownStatus};
 
 /// Between two looks at CSTS during a shutdown.
 const SHUTDOWN_POLL: Duration = Duration::from_millis(10);
@@ -217,8 +217,7 @@ impl Control {
         let limit = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.drain);
         self.timers.stop(Why::Drain(life_id));
         self.timers.set(Why::Shutdown(life_id), now + limit);
-        let cc = Cc::new(false).with_enable(true).with_shutdown(Shutdown::Normal);
-        let sqe = PropertySet::cc(cc).to_sqe();
+        let sqe = PropertySet::cc(life.cc.with_shutdown(Shutdown::Normal)).to_sqe();
         if !self.ask(now, life_id, Purpose::Shutdown, plain(sqe), None) {
             self.close_finished(now, life_id);
         }

@@ -1,0 +1,241 @@
+//! Attempts that fail, ends that are asked for, and what is left behind.
+
+use super::world::*;
+use crate::*;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+use interlock_base::Instant;
+use interlock_wire::status::Status;
+
+#[test]
+fn a_port_that_refuses_is_tried_at_once_and_then_with_jitter() {
+    let mut world = World::new(1, &[]);
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.state(a), StateName::Waiting);
+    assert!(world.saw(|e| e.to_string().contains("connection refused")));
+    world.advance(35_000 * MS);
+    let gaps: Vec<_> = world.connects.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert_eq!(gaps.len(), 3);
+    assert!(gaps.iter().all(|gap| (9_000..=11_000).contains(gap)), "{gaps:?}");
+    world.ports.insert(1, Port::default());
+    world.advance(11_000 * MS);
+    assert_eq!(world.state(a), StateName::Live);
+}
+
+#[test]
+fn do_not_retry_ends_it_unless_told_otherwise() {
+    let refused = Port { connect: Status::CONNECT_INVALID_HOST.with_dnr(), ..Port::default() };
+    let mut world = World::new(1, &[]);
+    world.ports.insert(1, refused);
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.state(a), StateName::Dead);
+    assert!(world.saw(|e| matches!(e, EventKind::GivenUp { .. })));
+    let b = world.connect(ControllerSpec { ignore_dnr: true, ..World::spec(1) });
+    assert_eq!(world.state(b), StateName::Waiting);
+}
+
+#[test]
+fn a_name_that_has_no_address_is_one_sentence() {
+    let mut world = World::new(1, &[]);
+    let a = world.connect(ControllerSpec { traddr: "array.example".to_string(), ..World::spec(99) });
+    assert_eq!(world.state(a), StateName::Waiting);
+    assert!(world.saw(|e| e.to_string().contains("cannot resolve the name: no such name")));
+}
+
+#[test]
+fn a_namespace_of_another_shape_is_refused_and_named() {
+    let mut world = World::new(1, &[1, 2]);
+    world.ports.get_mut(&2).expect("a port").blocks = 999;
+    let a = world.connect(World::spec(1));
+    let b = world.connect(World::spec(2));
+    assert_eq!(world.state(b), StateName::Live);
+    assert!(world.saw(|e| matches!(e, EventKind::PathRefused { ctrl, why, .. } if *ctrl == b && why.contains("999"))));
+    assert_eq!(world.paths(), [world.life(a)]);
+}
+
+#[test]
+fn ctrl_loss_and_fast_io_fail_run_from_the_loss() {
+    let mut world = World::new(1, &[1]);
+    let reconnect = Reconnect { ctrl_loss: Some(30_000 * MS), fast_io_fail: Some(5_000 * MS), ..Reconnect::default() };
+    let a = world.connect(ControllerSpec { reconnect, ..World::spec(1) });
+    world.advance(2_000 * MS);
+    let may_return = |world: &World| world.control.paths().heads.values().next().map(|head| head.may_return);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(4_999 * MS);
+    assert_eq!(may_return(&world), Some(true));
+    world.advance(MS);
+    assert_eq!(may_return(&world), Some(false), "settled I/O fails; what is in doubt is still held");
+    assert_eq!(world.settled(0, life), None);
+    world.advance(6_000 * MS);
+    assert_eq!(world.settled(0, life), Some(Release::Retry), "fenced by time");
+    world.advance(18_999 * MS);
+    assert_eq!(world.state(a), StateName::Waiting);
+    world.advance(MS);
+    assert_eq!(world.state(a), StateName::Dead);
+    assert!(world.saw(|e| matches!(e, EventKind::NamespaceRemoved { .. })));
+}
+
+#[test]
+fn reset_drains_shuts_down_in_order_and_comes_back() {
+    let (mut world, a, _) = World::two_paths(1);
+    let life = world.life(a);
+    world.control.reset(world.now, a).expect("known");
+    world.run();
+    assert_eq!(world.state(a), StateName::Live);
+    assert_ne!(world.life(a), life);
+    assert!(world.jobs.contains(&Job::MarkClean(life)));
+    assert_eq!(world.ccrs, [], "nothing was left unanswered");
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+}
+
+#[test]
+fn reset_fences_what_the_drain_left() {
+    let (mut world, a, _) = World::two_paths(1);
+    let life = world.life(a);
+    world.lanes[0].keeps_drained = true;
+    world.lanes[0].ledger = vec![world.write(life, 0, 1)];
+    world.control.reset(world.now, a).expect("known");
+    world.run();
+    assert_eq!(world.state(a), StateName::Resetting);
+    world.advance(4_999 * MS);
+    assert_eq!(world.ccrs, []);
+    world.advance(MS);
+    assert_eq!(world.receipt().loss, Loss::Reset);
+    assert_eq!(world.receipt().method, Method::Immediate);
+    assert!(!world.jobs.contains(&Job::MarkClean(life)));
+    assert_eq!(world.state(a), StateName::Live);
+}
+
+#[test]
+fn a_forced_end_leaves_a_tombstone_that_a_later_controller_ends() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let a = world.connect(World::spec(1));
+    world.advance(2_000 * MS);
+    let life = world.life(a);
+    world.lanes[0].keeps_drained = true;
+    let entry = world.write(life, 0, 1);
+    world.lanes[0].ledger = vec![entry];
+    let asked = world.now;
+    world.control.disconnect(world.now, a).expect("known");
+    world.run();
+    world.advance(9_999 * MS);
+    assert_eq!(world.state(a), StateName::Deleting);
+    assert_eq!(world.settled(0, life), None);
+    world.advance(MS);
+    assert_eq!(world.state(a), StateName::Dead, "in time: drain and grace");
+    let tombstones = world.control.tombstones();
+    assert_eq!((tombstones.len(), tombstones[0].life, tombstones[0].in_doubt), (1, life, 1));
+    let until = tombstones[0].until.expect("KATO bounds it");
+    assert!(until > asked + 15_000 * MS);
+    assert_eq!(world.settled(0, life), Some(Release::Indeterminate { until: Some(until) }));
+    let guarded = |world: &World| {
+        world.lanes[0].heard.iter().rev().find_map(|m| match m {
+            ToLane::Guard { entries, .. } => Some(entries.len()),
+            _ => None,
+        })
+    };
+    assert_eq!(guarded(&world), Some(1), "the range outlives its controller");
+    // The same subsystem again: the new controller can reset the old life.
+    world.ports.get_mut(&1).expect("a port").ccrl = 4;
+    world.lanes[0].keeps_drained = false;
+    world.connect(World::spec(1));
+    assert_eq!(world.ccrs.len(), 1);
+    assert_eq!(world.control.tombstones(), []);
+    assert_eq!(guarded(&world), Some(0));
+    assert!(world.saw(|e| matches!(e, EventKind::TombstoneEnded { method: Method::Immediate, .. })));
+}
+
+#[test]
+fn a_tombstone_ends_by_time() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let a = world.connect(World::spec(1));
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.control.disconnect(world.now, a).expect("known");
+    world.run();
+    world.advance(5_000 * MS);
+    assert_eq!(world.control.tombstones().len(), 1);
+    world.advance(20_000 * MS);
+    assert_eq!(world.control.tombstones(), []);
+    assert_eq!(world.receipt().method, Method::Time);
+    assert_eq!(world.control.next_deadline(), None, "nothing is waited for any more");
+}
+
+#[test]
+fn without_kato_nothing_connects_unless_allowed_and_then_only_ccr_ends_a_doubt() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let spec = ControllerSpec { kato: Duration::ZERO, ..World::spec(1) };
+    assert_eq!(world.control.connect(world.now, spec.clone()), Err(SpecError::NoKato));
+    let reconnect = Reconnect { ctrl_loss: Some(Duration::from_secs(20)), ..Reconnect::default() };
+    let a = world.connect(ControllerSpec { allow_no_kato: true, reconnect, ..spec });
+    world.advance(2_000 * MS);
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(25_000 * MS);
+    assert_eq!(world.state(a), StateName::Dead);
+    assert_eq!(world.settled(0, life), Some(Release::Indeterminate { until: None }));
+    world.advance(Duration::from_secs(100_000));
+    assert_eq!(world.control.tombstones().len(), 1, "time proves nothing");
+}
+
+#[test]
+fn shutdown_ends_everything_with_a_deadline() {
+    let (mut world, a, b) = World::two_paths(2);
+    world.control.shutdown(world.now);
+    world.run();
+    assert!(world.control.has_ended());
+    assert_eq!((world.state(a), world.state(b)), (StateName::Dead, StateName::Dead));
+    assert_eq!(world.heard(1, |m| matches!(m, ToLane::Shutdown)), Some(world.lanes[1].heard.len() - 1));
+    assert_eq!(world.jobs.iter().filter(|job| matches!(job, Job::MarkClean(_))).count(), 2);
+    assert_eq!(world.control.next_deadline(), None);
+    let refused = world.control.connect(world.now, World::spec(1));
+    assert_eq!(refused, Err(SpecError::ShuttingDown));
+}
+
+#[test]
+fn every_step_of_connecting_has_a_deadline() {
+    // Takes the connection and says nothing.
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").mute = true;
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.state(a), StateName::Connecting);
+    world.advance(10_000 * MS);
+    assert_eq!(world.state(a), StateName::Waiting);
+    assert!(world.saw(|e| e.to_string().contains("timed out: ICResp and Connect")));
+    // A lane that never opens its queue.
+    assert!(world.control.waits().all(|wait| wait.at < Instant::from_millis(u64::MAX / 2_000_000)));
+}
+
+#[test]
+fn the_same_seed_and_inputs_give_the_same_outputs() {
+    let run = || {
+        let mut world = World::new(1, &[]);
+        world.connect(World::spec(1));
+        world.advance(100_000 * MS);
+        world.connects
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn the_same_port_twice_is_refused_by_name() {
+    let mut world = World::new(1, &[1]);
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.control.connect(world.now, World::spec(1)), Err(SpecError::Duplicate(a)));
+    world.control.disconnect(world.now, a).expect("known");
+    world.run();
+    assert_eq!(world.control.disconnect(world.now, a), Err(NoSuchController(a)));
+    assert_eq!(world.control.heads().count(), 0);
+}

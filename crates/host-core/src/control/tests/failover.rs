@@ -1,0 +1,397 @@
+//! Losses, and what becomes of commands in doubt.
+
+use super::world::*;
+use crate::*;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+use interlock_wire::ccr as wire_ccr;
+use interlock_wire::status::Status;
+
+#[test]
+fn two_ports_become_two_paths_of_one_namespace() {
+    let (world, a, b) = World::two_paths(2);
+    assert_eq!((world.state(a), world.state(b)), (StateName::Live, StateName::Live));
+    assert_eq!(world.control.heads().count(), 1);
+    assert_eq!(world.paths(), [world.life(a), world.life(b)]);
+    // Recorded before it was published: the job stands before the table.
+    assert!(world.jobs.iter().filter(|job| matches!(job, Job::RecordLife(_))).count() == 2);
+    // One queue per lane.
+    for (lane, qid) in [(0, 1), (1, 2)] {
+        assert!(world.heard(lane, |m| matches!(m, ToLane::OpenQueue(spec) if spec.qid == qid)).is_some());
+    }
+}
+
+#[test]
+fn life_recorded_before_first_write() {
+    let mut world = World::new(1, &[1]);
+    world.keep_records = true;
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.state(a), StateName::Connecting);
+    assert_eq!(world.paths(), [], "no path before the record is durable");
+    let job = world.keeps_records.expect("asked to record");
+    world.control.handle_job_done(world.now, job, JobResult::Done);
+    world.run();
+    assert_eq!(world.state(a), StateName::Live);
+    assert_eq!(world.paths(), [world.life(a)]);
+}
+
+#[test]
+fn ccr_through_the_sibling_fences_before_anything_is_released() {
+    let (mut world, a, b) = World::two_paths(2);
+    let (life, named) = (world.life(a), world.identity(a));
+    world.lanes[1].keeps_guard_seen = true;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry.clone()]);
+    // The proof is there, but one lane does not hold the guard yet: nothing is released.
+    assert_eq!(world.ccrs, [(2, named)], "the snapshot of the life, through the other port");
+    assert_eq!(world.settled(0, life), None);
+    assert!(!world.saw(|e| matches!(e, EventKind::Fenced(_))));
+    // Its path is gone, and the port is reconnected at once, as a new life.
+    assert_eq!(world.state(a), StateName::Live);
+    assert_ne!(world.life(a), life);
+    assert_eq!(world.paths(), [world.life(b), world.life(a)]);
+    world.lanes[1].keeps_guard_seen = false;
+    let epoch = world.lanes[1].heard.iter().rev().find_map(|m| match m {
+        ToLane::Guard { epoch, entries } => Some((*epoch, entries.clone())),
+        _ => None,
+    });
+    let (epoch, entries) = epoch.expect("guarded");
+    assert_eq!((entries.len(), entries[0].released, &entries[0].range), (1, false, &(8..16)));
+    world.say(1, ToControl::GuardSeen(epoch));
+    for lane in [0, 1] {
+        assert_eq!(world.settled(lane, life), Some(Release::Retry));
+        let condemn = world.heard(lane, |m| matches!(m, ToLane::Condemn { .. })).expect("condemned");
+        let guard = world.heard(lane, |m| matches!(m, ToLane::Guard { .. })).expect("guarded");
+        let settle = world.heard(lane, |m| matches!(m, ToLane::Settle { .. })).expect("settled");
+        assert!(condemn < guard && guard < settle);
+    }
+    let receipt = world.receipt();
+    assert_eq!((receipt.method, receipt.life, receipt.identity, receipt.in_doubt), (Method::Immediate, life, named, 1));
+    assert_eq!(receipt.source.map(|by| by.ctrl), Some(b));
+    assert_eq!(receipt.held(), Duration::ZERO);
+    // The guard stays, released, until the lane says that the command is over.
+    let last = |world: &World| {
+        world.lanes[0].heard.iter().rev().find_map(|m| match m {
+            ToLane::Guard { entries, .. } => Some(Arc::clone(entries)),
+            _ => None,
+        })
+    };
+    assert!(last(&world).is_some_and(|entries| entries.len() == 1 && entries[0].released));
+    world.say(0, ToControl::Resolved(vec![entry.key]));
+    assert!(last(&world).is_some_and(|entries| entries.is_empty()));
+    assert_eq!(world.control.counters().fences.by(Method::Immediate), 1);
+}
+
+#[test]
+fn nothing_in_doubt_needs_no_fence() {
+    let (mut world, a, _) = World::two_paths(1);
+    let life = world.life(a);
+    world.lose(life, Vec::new());
+    assert_eq!(world.ccrs, []);
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+    assert!(world.saw(|e| matches!(e, EventKind::NothingInDoubt { .. })));
+    assert_eq!(world.control.receipts().count(), 0);
+}
+
+#[test]
+fn a_single_path_is_fenced_through_its_own_successor() {
+    let mut world = World::new(1, &[1]);
+    let a = world.connect(World::spec(1));
+    world.advance(2_000 * MS);
+    let (life, named) = (world.life(a), world.identity(a));
+    let lost = world.now;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.connects.last(), Some(&lost), "at once, not after reconnect_delay");
+    assert_eq!(world.ccrs, [(1, named)]);
+    let receipt = world.receipt();
+    assert_eq!(receipt.method, Method::Immediate);
+    assert_eq!(receipt.source.map(|by| by.life), Some(world.life(a)));
+    assert!(world.saw(|e| matches!(e, EventKind::Reconnected { attempt: 1, max: Some(60), .. })));
+}
+
+#[test]
+fn a_pending_reset_is_believed_from_the_log_only() {
+    for event in [true, false] {
+        let (mut world, a, _) = World::two_paths(1);
+        let life = world.life(a);
+        for port in [1, 2] {
+            world.ports.get_mut(&port).expect("a port").ccr = Ccr::Pending;
+        }
+        let entry = world.write(life, 0, 1);
+        world.lose(life, vec![entry]);
+        world.advance(500 * MS);
+        assert_eq!(world.settled(0, life), None, "accepted is no proof");
+        world.complete_ccr(2, event);
+        if event {
+            assert_eq!(world.receipt().method, Method::Log, "at once");
+        } else {
+            assert_eq!(world.settled(0, life), None);
+            world.advance(110 * MS);
+            assert_eq!(world.receipt().method, Method::Log, "the log is polled: the event was lost");
+        }
+        assert_eq!(world.settled(0, life), Some(Release::Retry));
+        assert_eq!(world.ccrs.len(), 1);
+    }
+}
+
+#[test]
+fn an_entry_of_an_earlier_life_fences_nobody() {
+    let (mut world, a, _) = World::two_paths(1);
+    let b2 = {
+        // The second port's next controller finds a success entry that names the life on port 1.
+        let named = world.identity(a);
+        let old =
+            wire_ccr::Entry { icid: named.cntlid, ciu: named.ciu, acid: 0, state: wire_ccr::State::Success, flags: 0 };
+        let port = world.ports.get_mut(&2).expect("a port");
+        port.stale = vec![old];
+        port.ccr = Ccr::Pending;
+        let b = world.control.controllers().nth(1).expect("two").id;
+        let life = world.life(b);
+        world.lose(life, Vec::new());
+        world.advance(2_000 * MS);
+        b
+    };
+    assert_eq!(world.state(b2), StateName::Live);
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(1_000 * MS);
+    assert_eq!(world.ccrs, [], "its log cannot be believed for this life");
+    assert!(world.saw(|e| matches!(e, EventKind::StaleEntry { .. })));
+    assert_eq!(world.settled(0, life), None);
+    world.advance(20_000 * MS);
+    assert_eq!(world.receipt().method, Method::Time);
+}
+
+#[test]
+fn hold_ends_by_deadline() {
+    // KATO 5 s, M = 2, CQT 10 ms, 1 % and 100 ms.
+    let hold = 10_010 * MS + Duration::from_micros(100_100) + 100 * MS;
+    for (cqt_ms, method, hold) in [(10, Method::Time, hold), (0, Method::Assumed, 15_000 * MS + 150 * MS + 100 * MS)] {
+        let mut world = World::new(1, &[1, 2]);
+        for port in world.ports.values_mut() {
+            (port.ccrl, port.cqt_ms) = (0, cqt_ms);
+        }
+        let a = world.connect(World::spec(1));
+        world.connect(World::spec(2));
+        let life = world.life(a);
+        world.lanes[0].keeps_quiet = true;
+        let entry = world.write(life, 0, 1);
+        world.lose(life, vec![entry]);
+        world.advance(50 * MS);
+        let t0 = world.now;
+        world.say(0, ToControl::Quiet { life, at: t0 });
+        world.advance(hold - MS);
+        assert_eq!(world.settled(0, life), None, "{method:?}");
+        world.advance(MS);
+        assert_eq!(world.settled(0, life), Some(Release::Retry));
+        let receipt = world.receipt();
+        assert_eq!((receipt.method, receipt.t0, receipt.deadline), (method, Some(t0), Some(t0 + hold)));
+        assert_eq!(receipt.assumed_cqt, (cqt_ms == 0).then_some(5_000 * MS));
+        assert_eq!(receipt.held(), hold + 50 * MS);
+        assert_eq!(receipt.method.is_proof(), cqt_ms != 0);
+    }
+}
+
+#[test]
+fn t0_waits_for_the_admin_socket_too() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let a = world.connect(World::spec(1));
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").mute = true;
+    let at = world.now;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert!(!world.saw(|e| matches!(e, EventKind::HoldUntil { .. })), "bytes may lie in its send queue");
+    world.advance(250 * MS);
+    let t0 = world.events.iter().find_map(|e| match e.kind {
+        EventKind::HoldUntil { t0, .. } => Some(t0),
+        _ => None,
+    });
+    assert_eq!(t0, Some(at + 250 * MS), "aborted after late_grace");
+}
+
+#[test]
+fn a_source_that_dies_meanwhile_is_replaced_in_the_same_transition() {
+    let mut world = World::new(1, &[1, 2, 3]);
+    let [a, b, c] = [1, 2, 3].map(|port| world.connect(World::spec(port)));
+    world.advance(2_000 * MS);
+    for port in world.ports.values_mut() {
+        (port.ccr, port.open) = (Ccr::Pending, false);
+    }
+    let (life, named) = (world.life(a), world.identity(a));
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.ccrs, [(2, named)]);
+    let source = world.life(b);
+    world.lose(source, Vec::new());
+    assert_eq!(world.ccrs, [(2, named), (3, named)]);
+    world.complete_ccr(3, true);
+    let receipt = world.receipt();
+    assert_eq!(receipt.source.map(|by| by.ctrl), Some(c));
+    assert_eq!(
+        receipt.attempts.iter().map(|a| a.result).collect::<Vec<_>>(),
+        [CcrResult::SourceLost, CcrResult::LogSuccess]
+    );
+}
+
+#[test]
+fn refused_by_one_source_the_next_is_asked() {
+    let mut world = World::new(1, &[1, 2, 3]);
+    let [a, ..] = [1, 2, 3].map(|port| world.connect(World::spec(port)));
+    world.advance(2_000 * MS);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    world.ports.get_mut(&2).expect("a port").ccr = Ccr::Refuse(Status::INVALID_OPCODE);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.ccrs.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(world.receipt().method, Method::Immediate);
+    let counters = world.control.controllers().nth(1).expect("b").counters.clone();
+    assert_eq!((counters.ccr_sent, counters.ccr_by_status.get(&1)), (1, Some(&1)));
+}
+
+#[test]
+fn a_silent_source_is_overtaken() {
+    let mut world = World::new(1, &[1, 2, 3]);
+    let [a, ..] = [1, 2, 3].map(|port| world.connect(World::spec(port)));
+    world.advance(2_000 * MS);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    world.ports.get_mut(&2).expect("a port").ccr = Ccr::Silent;
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.settled(0, life), None);
+    world.advance(20 * MS);
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+}
+
+#[test]
+fn late_completion_decided_once() {
+    let (mut world, a, _) = World::two_paths(1);
+    for port in world.ports.values_mut() {
+        port.ccr = Ccr::Pending;
+    }
+    let life = world.life(a);
+    let (first, second) = (world.write(life, 0, 1), world.write(life, 0, 2));
+    world.lose(life, vec![first.clone(), second.clone()]);
+    let late = |key| ToControl::Late { life, key, cqe: good() };
+    world.say(0, late(first.key));
+    world.say(0, late(first.key));
+    let answered = world.lanes[0].heard.iter().filter(|m| matches!(m, ToLane::Answered { .. })).count();
+    assert_eq!(answered, 1, "once");
+    world.complete_ccr(2, true);
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+    // Released: whatever comes now is dropped.
+    world.say(0, late(second.key));
+    let answered = world.lanes[0].heard.iter().filter(|m| matches!(m, ToLane::Answered { .. })).count();
+    assert_eq!(answered, 1);
+    let fences = &world.control.counters().fences;
+    assert_eq!((fences.late_taken, fences.late_dropped), (1, 2));
+    let receipt = world.receipt();
+    assert_eq!((receipt.in_doubt, receipt.answered_late), (2, 1));
+}
+
+#[test]
+fn all_answered_late_ends_the_fence() {
+    let (mut world, a, _) = World::two_paths(1);
+    for port in world.ports.values_mut() {
+        port.ccr = Ccr::Pending;
+    }
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry.clone()]);
+    world.say(0, ToControl::Late { life, key: entry.key, cqe: good() });
+    assert!(world.saw(|e| matches!(e, EventKind::NothingInDoubt { answered_late: 1, .. })));
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+}
+
+#[test]
+fn legacy_retries_at_once_and_says_so() {
+    let mut world = World::new(1, &[1, 2]);
+    let spec = |port| ControllerSpec { fence: FencePolicy::Legacy, ..World::spec(port) };
+    let a = world.connect(spec(1));
+    world.connect(spec(2));
+    world.advance(2_000 * MS);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert!(world.heard(0, |m| matches!(m, ToLane::Condemn { policy: FencePolicy::Legacy, .. })).is_some());
+    assert_eq!(world.ccrs, []);
+    assert!(world.heard(0, |m| matches!(m, ToLane::Guard { .. })).is_none());
+    let receipt = world.receipt();
+    assert_eq!((receipt.method, receipt.held()), (Method::Legacy, Duration::ZERO));
+    assert_eq!(world.control.counters().fences.unsafe_failovers, 1);
+}
+
+#[test]
+fn silence_is_noticed_by_keep_alive_and_nothing_is_sent_after_that() {
+    let (mut world, a, b) = World::two_paths(1);
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").mute = true;
+    let entry = world.write(life, 0, 1);
+    world.lanes[0].ledger = vec![entry];
+    let dead = world.now;
+    world.advance(5_000 * MS);
+    let lost = world.events.iter().find(|e| matches!(e.kind, EventKind::Lost { .. })).expect("noticed");
+    assert!(matches!(lost.kind, EventKind::Lost { how: Loss::KeepAlive, .. }));
+    assert!(lost.at - dead <= 5_000 * MS, "within KATO");
+    let receipt = world.receipt();
+    assert_eq!((receipt.life, receipt.method), (life, Method::Immediate));
+    assert_eq!(receipt.source.map(|by| by.ctrl), Some(b));
+    assert_eq!(world.state(a), StateName::Connecting);
+}
+
+#[test]
+fn a_lane_that_does_not_answer_is_named_and_waited_for() {
+    let (mut world, a, _) = World::two_paths(2);
+    let life = world.life(a);
+    world.lanes[1].keeps_condemned = true;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.ccrs.len(), 1, "CCR does not wait for it");
+    world.advance(60_000 * MS);
+    assert_eq!(world.settled(0, life), None, "it may still be sending");
+    assert!(world.saw(|e| matches!(e, EventKind::LaneSilent { lanes, .. } if *lanes == [LaneId(1)])));
+    world.say(1, ToControl::Condemned { life, ledger: Vec::new() });
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+}
+
+#[test]
+fn a_slow_disk_takes_no_path_down() {
+    let (mut world, a, b) = World::two_paths(1);
+    let since = world.now;
+    world.advance(30_000 * MS);
+    for ctrl in [a, b] {
+        let life = world.life(ctrl);
+        let why = Suspicion::IoTimeout { since, others_answer: false };
+        world.say(0, ToControl::Suspect { life, why });
+    }
+    assert_eq!((world.state(a), world.state(b)), (StateName::Live, StateName::Live));
+    assert!(!world.saw(|e| matches!(e, EventKind::Lost { .. })));
+    assert_eq!(world.control.controllers().filter(|info| info.slow).count(), 2);
+    world.advance(61_000 * MS);
+    assert_eq!(world.control.controllers().filter(|info| info.slow).count(), 0);
+}
+
+#[test]
+fn a_second_witness_condemns() {
+    let (mut world, a, b) = World::two_paths(1);
+    let (life, other) = (world.life(a), world.life(b));
+    let since = world.now;
+    world.advance(30_000 * MS);
+    let why = Suspicion::IoTimeout { since, others_answer: true };
+    world.say(0, ToControl::Suspect { life, why });
+    assert!(world.saw(|e| matches!(e, EventKind::Lost { how: Loss::IoTimeout(Witness::OtherPathAnswers), .. })));
+    // Not one path after the other: within a hold the second is only called slow.
+    world.say(0, ToControl::Suspect { life: other, why });
+    assert_eq!(world.life(b), other);
+    assert_eq!(world.events.iter().filter(|e| matches!(e.kind, EventKind::Lost { .. })).count(), 1);
+    assert!(world.saw(|e| e.to_string().contains("slow")));
+}
