@@ -15,6 +15,10 @@ use interlock_wire::nqn::Nqn;
 /// How long a connection may stay without a complete Connect.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a controller that lost an I/O connection waits to be disabled or shut down in order. Linux allows itself 5 s
+/// for a shutdown.
+pub(crate) const QUEUE_LOSS_GRACE: Duration = Duration::from_secs(5);
+
 /// How long a discovery controller without keep alive may stay silent.
 pub const DISCOVERY_IDLE: Duration = Duration::from_secs(120);
 

@@ -173,8 +173,9 @@ impl Control {
         if let Some(life) = life {
             controller.stage = next(life);
         }
-        self.timers
-            .stop_where(|wait| matches!(wait, Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) if whose == key));
+        self.timers.stop_where(|wait| {
+            matches!(wait, Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) if whose == key)
+        });
         for slot in requests.into_iter().chain(answers) {
             self.answer(key, slot, Status::ABORT_REQUESTED, 0, 0, Vec::new());
         }

@@ -14,7 +14,7 @@ mod fencing;
 mod identify;
 mod logs;
 
-use crate::config::{Config, ConfigError, DISCOVERY_IDLE, NamespaceError};
+use crate::config::{Config, ConfigError, DISCOVERY_IDLE, NamespaceError, QUEUE_LOSS_GRACE};
 use crate::life::{EndedLives, Input, LifeState};
 use crate::message::{ToControl, ToLane};
 use crate::namespace::{Namespace, Namespaces};
@@ -38,6 +38,8 @@ pub use controller::ControllerKey;
 pub enum Why {
     /// When to see whether the host of a controller is still there.
     KeepAlive(ControllerKey),
+    /// When to end the association of a controller that lost an I/O queue, if its host has not done so in order.
+    QueueLost(ControllerKey),
     /// When to tell the lanes to quiesce a life.
     Drain(LifeId),
     /// When to answer a CCR as pending, because it was not immediate.
@@ -225,6 +227,7 @@ impl Control {
         while let Some(why) = self.timers.expired(now) {
             match why {
                 Why::KeepAlive(key) => self.check_keep_alive(now, key),
+                Why::QueueLost(key) => self.lose(now, key, Loss::Sibling),
                 Why::Drain(life) => self.apply(now, life, Input::DrainOver, Loss::Closed),
                 Why::CcrAnswer(source, life) => self.answer_ccr_pending(source, life),
                 Why::CcrReport(source, life) => self.report_ccr(source, life),
@@ -452,8 +455,16 @@ impl Control {
             self.lose(now, key, why);
         } else {
             controller.queues.remove(&qid);
-            // The loss of a queue ends the association, unless the host is taking it down itself.
-            if controller.is_ready() {
+            // The loss of a queue ends the association. A host that resets or removes a controller in order closes the
+            // I/O connections first and disables it on the admin queue afterwards (Linux does), so a close alone gets
+            // a moment. Never more than KATO: by then a lost host would be noticed anyway.
+            if controller.is_ready() && why == Loss::Closed {
+                let grace = match controller.kato_ms {
+                    0 => QUEUE_LOSS_GRACE,
+                    ms => QUEUE_LOSS_GRACE.min(Duration::from_millis(ms.into())),
+                };
+                self.timers.set_earliest(Why::QueueLost(key), now + grace);
+            } else if controller.is_ready() {
                 self.lose(now, key, why);
             }
         }
@@ -469,7 +480,9 @@ impl Control {
         }
         self.forget_queues(&controller);
         self.timers.stop_where(|wait| match wait {
-            Why::KeepAlive(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) => whose == key,
+            Why::KeepAlive(whose) | Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) => {
+                whose == key
+            }
             Why::Drain(_) => false,
         });
         let life = match controller.stage {

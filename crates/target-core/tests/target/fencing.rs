@@ -98,7 +98,7 @@ fn ghosts_are_refused_once_the_quiesce_time_is_over() {
     let (mut rig, a, _) = pair();
     rig.script(Fault::HoldWrites { port: A });
     a.write(&mut rig, 3, 0x11);
-    rig.hang_up(a.io);
+    rig.hang_up(a.admin);
     rig.advance(399);
     assert_eq!(fenced(&rig, a.instance), None);
     rig.advance(2);
@@ -344,8 +344,11 @@ fn a_lost_queue_ends_the_association_and_a_new_life_may_fence_the_old() {
     rig.script(Fault::HoldWrites { port: A });
     a.write(&mut rig, 3, 0x11);
     rig.hang_up(a.io);
+    rig.advance(4999);
+    assert!(rig.is_open(a.admin), "the host may end it in order");
+    rig.advance(1);
     assert!(!rig.is_open(a.admin), "the admin connection follows");
-    assert!(rig.events.iter().any(|event| matches!(event, Event::Lost { why: Loss::Closed, .. })));
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Lost { why: Loss::Sibling, .. })));
     rig.hang_up(b.admin);
     // Single path: reconnect at once, as a new life, and fence the old one through it.
     let again = Host::new(1).live(&mut rig, A);
@@ -353,6 +356,21 @@ fn a_lost_queue_ends_the_association_and_a_new_life_may_fence_the_old() {
     assert_eq!(again.ccr_now(&mut rig, a.instance), (Status::SUCCESS, true));
     rig.script(Fault::Release);
     assert_eq!((executed(&rig), refused(&rig)), (0, 1));
+}
+
+#[test]
+fn a_host_that_closes_its_queues_first_can_still_shut_down_in_order() {
+    let (mut rig, a, _) = pair();
+    rig.hang_up(a.io);
+    set_cc(
+        &mut rig,
+        a.admin,
+        Cc::new(false).with_enable(true).with_shutdown(interlock_wire::fabrics::Shutdown::Normal),
+    );
+    assert_eq!(csts(&mut rig, a.admin).shutdown(), interlock_wire::fabrics::ShutdownStatus::Complete);
+    rig.advance(6000);
+    assert!(rig.is_open(a.admin), "nothing is left of the lost queue's wait");
+    assert!(!rig.events.iter().any(|event| matches!(event, Event::Lost { why: Loss::Sibling, .. })));
 }
 
 #[test]
