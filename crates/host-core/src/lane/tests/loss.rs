@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{GuardKey, Release};
+use interlock_wire::IntoBytes;
 use interlock_wire::sqe::Cqe;
 
 const fn key(seq: u64) -> GuardKey {
@@ -525,4 +526,34 @@ fn shutdown_ends_everything_with_the_truth() {
     assert_eq!(rig.try_submit(Op::Flush, 0, 0), Err(Refused::ShuttingDown));
     assert!(!rig.of(A).socket && !rig.of(B).socket);
     assert!(rig.lane.is_empty());
+}
+
+#[test]
+fn an_answer_that_waits_for_the_driver_counts_when_its_life_is_condemned() {
+    let mut rig = Rig::new();
+    rig.in_capsule = 0;
+    rig.open(A);
+    rig.open(B);
+    rig.paths(&[A]);
+    // The capsule leaves, its data only in part; the target refuses the command in the middle of it.
+    rig.of(A).window = Some(72 + 50);
+    let token = rig.write(0, 8);
+    rig.run();
+    let wire = rig.of(A);
+    assert!(!wire.unsent.is_empty());
+    // CapsuleResp: type, flags, HLEN, PDO, PLEN. Our own target would wait for the data it asked for.
+    wire.to_host.extend_from_slice(&[5, 0, 24, 0, 24, 0, 0, 0]);
+    let cqe = Cqe::new(wire.last_cid, 0, Status::INTERNAL_PATH_ERROR);
+    wire.to_host.extend_from_slice(cqe.as_bytes());
+    rig.run();
+    assert!(rig.open.contains(&token), "the driver still sends from its buffer");
+    rig.paths(&[A, B]);
+    rig.hear();
+    rig.condemn(A);
+    assert!(ledger(&rig.hear(), A).is_empty(), "it was answered");
+    rig.run();
+    assert_eq!(rig.held_by(B), [token]);
+    rig.answer(B);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
+    assert_eq!(rig.lane.in_flight(A), 0);
 }

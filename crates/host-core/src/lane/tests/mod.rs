@@ -64,6 +64,8 @@ struct Wire {
     /// With data, by slot, while it is on its way.
     arriving: BTreeMap<u16, NvmCommand>,
     taken: Vec<Taken>,
+    /// Of the command that came last.
+    last_cid: u16,
 }
 
 struct Rig {
@@ -255,6 +257,7 @@ impl Rig {
                     mute: false,
                     arriving: BTreeMap::new(),
                     taken: Vec::new(),
+                    last_cid: 0,
                 };
                 self.wires.insert(conn, wire);
             }
@@ -466,18 +469,21 @@ impl Rig {
 impl Wire {
     fn target_event(&mut self, event: TargetEvent) {
         match event {
-            TargetEvent::Command { slot, sqe, transfer } => match transfer {
-                Transfer::FromHost { len, .. } => {
-                    if let Some(nvm) = nvm(&sqe) {
-                        self.arriving.insert(slot, nvm);
+            TargetEvent::Command { slot, sqe, transfer } => {
+                self.last_cid = sqe.cid.get();
+                match transfer {
+                    Transfer::FromHost { len, .. } => {
+                        if let Some(nvm) = nvm(&sqe) {
+                            self.arriving.insert(slot, nvm);
+                        }
+                        self.target.receive(slot, Sink::Bytes(len));
                     }
-                    self.target.receive(slot, Sink::Bytes(len));
+                    Transfer::None | Transfer::ToHost { .. } => {
+                        let nvm = nvm(&sqe).expect("Connect has data");
+                        self.taken.push(Taken { slot, nvm, stamp: None });
+                    }
                 }
-                Transfer::None | Transfer::ToHost { .. } => {
-                    let nvm = nvm(&sqe).expect("Connect has data");
-                    self.taken.push(Taken { slot, nvm, stamp: None });
-                }
-            },
+            }
             TargetEvent::Arrived { slot, data, digest_ok } => {
                 assert!(digest_ok);
                 let Some(nvm) = self.arriving.remove(&slot) else {
