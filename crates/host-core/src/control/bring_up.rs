@@ -71,10 +71,10 @@ impl Control {
             (Some(JobFor::Resolve(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, format!("cannot resolve the name: {why}"), false);
             }
-            (Some(JobFor::Record(life)), JobResult::Done) => {
-                if self.is_in(life, |phase| matches!(phase, Phase::Recording)) {
-                    self.go_live(now, life);
-                }
+            (Some(JobFor::Record(life)), JobResult::Done)
+                if self.is_in(life, |phase| matches!(phase, Phase::Recording)) =>
+            {
+                self.go_live(now, life);
             }
             (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, format!("cannot record the life before its first write: {why}"), false);
@@ -215,7 +215,7 @@ impl Control {
     }
 
     /// The namespaces are known: now the I/O queues.
-    pub(super) fn open_queues(&mut self, now: Instant, life_id: LifeId) {
+    pub(super) fn open_queues(&mut self, life_id: LifeId) {
         let lanes = self.config.lanes;
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
@@ -246,12 +246,11 @@ impl Control {
         let Some(dial) = self.dial_of(ctrl_id, addr) else { return };
         for qid in 1..=count {
             let spec = QueueSpec { qid, dial: dial.clone(), ..base.clone() };
-            self.to_lane(LaneId((qid - 1) % lanes), ToLane::OpenQueue(Arc::new(spec)));
+            self.tell_lane(LaneId((qid - 1) % lanes), ToLane::OpenQueue(Arc::new(spec)));
         }
-        let _ = now;
     }
 
-    pub(super) fn handle_queue_up(&mut self, now: Instant, life_id: LifeId, qid: u16) {
+    pub(super) fn handle_queue_up(&mut self, life_id: LifeId, qid: u16) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let Some(queue) = life.queues.get_mut(&qid) else { return };
         *queue = IoQueue::Up;
@@ -271,8 +270,7 @@ impl Control {
             addr,
             facts,
         };
-        let _ = now;
-        self.job(JobFor::Record(life_id), Job::RecordLife(record));
+        self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
     }
 
     /// Recorded: from now on it may be written to.

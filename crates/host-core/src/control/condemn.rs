@@ -85,7 +85,7 @@ impl Control {
             self.counters.reset_count += 1;
         }
         self.stop_timers_of(life_id);
-        self.to_all_lanes(&ToLane::Condemn { life: life_id, policy });
+        self.tell_lanes(&ToLane::Condemn { life: life_id, policy });
         let admin = self.halt_admin(now, life_id, grace);
         let lanes: BTreeSet<LaneId> = (0..self.config.lanes).map(LaneId).collect();
         if let Some(life) = self.lives.get_mut(&life_id) {
@@ -106,6 +106,7 @@ impl Control {
                 guard_epoch: 0,
                 ended: Ended::Held,
                 lane_overdue: false,
+                by: None,
                 stale_told: BTreeSet::new(),
             }));
             life.slow = false;
@@ -188,9 +189,22 @@ impl Control {
                 self.emit(now, EventKind::HoldUntil { life: life_id, t0, deadline, assumed });
             }
         }
+        self.note_source(life_id);
         self.pursue(now, life_id);
         self.try_release(now, life_id);
         self.try_give_up(now, life_id);
+    }
+
+    /// Notes who gave the proof, while it is there to be named.
+    fn note_source(&mut self, life_id: LifeId) {
+        let proof = self.lives.get(&life_id).and_then(|life| life.condemned()).and_then(|c| c.fence.proof());
+        let Some(id) = proof.and_then(|proof| proof.source) else { return };
+        let by = self.lives.get(&id).and_then(|source| {
+            Some(FencedBy { ctrl: source.ctrl, life: id, cntlid: source.facts.as_ref()?.identity.cntlid })
+        });
+        if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
+            condemned.by = condemned.by.or(by);
+        }
     }
 
     /// Asks sources as far as that makes sense now.
@@ -203,7 +217,7 @@ impl Control {
                 return;
             }
             let asks = condemned.fence.poll(now, &candidates);
-            match condemned.fence.next_deadline() {
+            match condemned.fence.next_deadline(now) {
                 Some(at) => self.timers.set(Why::Fence(life_id), at),
                 None => self.timers.stop(Why::Fence(life_id)),
             }
@@ -355,7 +369,7 @@ impl Control {
         } else {
             self.guards.release(life_id);
             self.publish_guards();
-            self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+            self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
             self.emit(now, EventKind::Released { life: life_id, commands });
         }
         self.finish_life(now, life_id);
@@ -377,7 +391,7 @@ impl Control {
         self.guards.remove_life(life_id);
         self.publish_guards();
         if !settled {
-            self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+            self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         }
         self.finish_life(now, life_id);
     }
@@ -394,7 +408,7 @@ impl Control {
         }
         self.guards.remove_life(life_id);
         self.publish_guards();
-        self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+        self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.emit(now, EventKind::Released { life: life_id, commands });
         self.finish_life(now, life_id);
     }
@@ -418,7 +432,7 @@ impl Control {
         for fences in fences.into_iter().chain([&mut self.counters.fences]) {
             fences.tombstones += 1;
         }
-        self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Indeterminate { until } });
+        self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Indeterminate { until } });
         self.emit(now, EventKind::TombstoneSet { life: life_id, in_doubt, until });
         self.drop_admin(life_id, false);
         self.check_deleted(now, ctrl_id);
@@ -427,10 +441,6 @@ impl Control {
     fn issue_receipt(&mut self, now: Instant, life_id: LifeId, proof: Proof) {
         let Some(life) = self.lives.get(&life_id) else { return };
         let Some(condemned) = life.condemned() else { return };
-        let source = proof.source.and_then(|id| {
-            let source = self.lives.get(&id)?;
-            Some(FencedBy { ctrl: source.ctrl, life: id, cntlid: source.facts.as_ref()?.identity.cntlid })
-        });
         let assumed_cqt = condemned.fence.hold().assumed().filter(|_| proof.method == Method::Assumed);
         let receipt = Receipt {
             number: self.next_receipt,
@@ -439,7 +449,7 @@ impl Control {
             subnqn: condemned.subnqn.clone(),
             identity: condemned.fence.identity(),
             method: proof.method,
-            source,
+            source: condemned.by,
             in_doubt: condemned.in_doubt_ever,
             answered_late: condemned.answered_late,
             loss: condemned.loss.clone(),

@@ -233,22 +233,23 @@ impl Fence {
         })
     }
 
-    /// When to poll again at the latest; `None`: when something happens.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When to poll again at the latest, after `now`; `None`: when something happens. A source that may be asked again
+    /// and cannot serve now is no reason to wake up: whatever lets it serve is.
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         if self.proof.is_some() {
             return None;
         }
-        let steps = self.via.values().filter_map(|via| match via {
-            Via::Asked { patience } => Some(*patience),
-            Via::Pending { read_at } => Some(*read_at),
-            Via::Elsewhere { again, read_at } => Some((*again).min(*read_at)),
-            Via::Full { again } | Via::Spent { again } => Some(*again),
-            Via::Overdue | Via::Out => None,
+        let steps = self.via.values().flat_map(|via| match *via {
+            Via::Asked { patience } => [Some(patience), None],
+            Via::Pending { read_at } => [Some(read_at), None],
+            Via::Elsewhere { again, read_at } => [Some(again), Some(read_at)],
+            Via::Full { again } | Via::Spent { again } => [Some(again), None],
+            Via::Overdue | Via::Out => [None, None],
         });
         let last_look = self.deadline().filter(|_| !self.final_read && !self.via.is_empty()).map(|at| {
             Instant::from_nanos(at.as_nanos().saturating_sub(u64::try_from(FINAL_READ.as_nanos()).unwrap_or(0)))
         });
-        steps.chain(last_look).min()
+        steps.flatten().chain(last_look).filter(|at| *at > now).min()
     }
 
     /// CCR through `source` was completed.

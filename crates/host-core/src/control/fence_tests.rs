@@ -46,7 +46,7 @@ fn immediate_reset_is_proof_at_once() {
     assert_eq!(fence.proof(), Some(Proof { method: Method::Immediate, source: Some(S1), at: at(1) }));
     assert_eq!(fence.attempts()[0].result, CcrResult::Immediate);
     assert_eq!(fence.poll(at(50), &two()), [], "nobody is asked any more");
-    assert_eq!(fence.next_deadline(), None);
+    assert_eq!(fence.next_deadline(at(50)), None);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn success_without_irs_is_no_proof_until_the_log_says_so() {
     assert_eq!(fence.proof(), None);
     // The event is lost: the log is read anyway, every 100 ms for a hold of 10 s.
     assert_eq!(fence.poll(at(100), &two()), []);
-    assert_eq!(fence.next_deadline(), Some(at(101)));
+    assert_eq!(fence.next_deadline(at(100)), Some(at(101)));
     assert_eq!(fence.poll(at(101), &two()), [Ask::ReadLog(S1)]);
     fence.handle_log(at(102), S1, &[entry(EntryState::Success)]);
     assert_eq!(fence.proof(), Some(Proof { method: Method::Log, source: Some(S1), at: at(102) }));
@@ -131,6 +131,7 @@ fn a_full_log_is_purged_and_asked_once_more() {
     assert_eq!(fence.handle_ccr(at(1), S1, Status::CCR_LOG_FULL, false), Some(Ask::Purge(S1)));
     // Only S1 is there; it serves again once its purge is done.
     assert_eq!(fence.poll(at(1), &[]), []);
+    assert_eq!(fence.next_deadline(at(1)), None, "the end of the purge wakes it, no clock");
     assert_eq!(fence.poll(at(2), &[candidate(S1)]), [Ask::Ccr(S1)]);
     assert_eq!(fence.handle_ccr(at(3), S1, Status::CCR_LOG_FULL, false), None);
     assert_eq!(fence.poll(at(5_000), &[candidate(S1)]), []);
@@ -149,7 +150,7 @@ fn a_limit_is_transient() {
 #[test]
 fn a_silent_source_does_not_eat_the_deadline_and_may_still_prove() {
     let mut fence = asked();
-    assert_eq!(fence.next_deadline(), Some(at(20)));
+    assert_eq!(fence.next_deadline(at(0)), Some(at(20)));
     assert_eq!(fence.poll(at(19), &two()), []);
     assert_eq!(fence.poll(at(20), &two()), [Ask::Ccr(S2)]);
     fence.handle_ccr(at(30), S1, Status::SUCCESS, true);
@@ -158,7 +159,7 @@ fn a_silent_source_does_not_eat_the_deadline_and_may_still_prove() {
     let slow = Candidate { latency_p99: Duration::from_millis(50), ..candidate(S1) };
     let mut fence = Fence::new(IDENTITY, HOLD);
     fence.poll(at(0), &[slow]);
-    assert_eq!(fence.next_deadline(), Some(at(200)));
+    assert_eq!(fence.next_deadline(at(0)), Some(at(200)));
 }
 
 #[test]
@@ -200,7 +201,7 @@ fn the_last_look_at_the_log_comes_before_the_deadline() {
     for ms in (101..9_900).step_by(100) {
         fence.poll(at(ms), &two());
     }
-    assert!(fence.next_deadline().is_some_and(|next| next <= at(9_980)));
+    assert!(fence.next_deadline(at(9_900)).is_some_and(|next| next <= at(9_980)));
     assert!(fence.poll(at(9_980), &two()).contains(&Ask::ReadLog(S1)));
     fence.handle_log(at(9_990), S1, &[entry(EntryState::Success)]);
     assert_eq!(fence.proof().map(|proof| proof.method), Some(Method::Log));

@@ -30,12 +30,13 @@ impl Guards {
         Self { epoch: 0, dirty: false, entries: BTreeMap::new(), seen: vec![0; usize::from(lanes)] }
     }
 
-    /// Guards a command in doubt. Guarding it twice changes nothing.
+    /// Guards a command in doubt. Guarding it twice changes nothing; a command that was released, sent again and is in
+    /// doubt again is guarded anew, for its new life.
     pub(super) fn add(&mut self, ledger: &LedgerEntry) {
         let entry = GuardEntry { key: ledger.key, head: ledger.head, range: ledger.range.clone(), released: false };
-        if self.entries.insert(ledger.key, Guard { life: ledger.life, entry }).is_none() {
-            self.dirty = true;
-        }
+        let guard = Guard { life: ledger.life, entry };
+        let before = self.entries.insert(ledger.key, guard.clone());
+        self.dirty |= before.is_none_or(|before| before != guard);
     }
 
     /// These commands have ended: their ranges are free.
@@ -132,5 +133,18 @@ mod tests {
         assert_eq!(guards.publish().expect("changed").1.len(), 0);
         guards.remove_life(LifeId(8));
         assert_eq!(guards.publish(), None);
+    }
+
+    #[test]
+    fn a_command_that_is_in_doubt_again_is_guarded_anew() {
+        let mut guards = Guards::new(1);
+        guards.add(&ledger(1, 7));
+        guards.release(LifeId(7));
+        guards.publish();
+        guards.add(&ledger(1, 8));
+        let (_, table) = guards.publish().expect("changed");
+        assert!(!table[0].released);
+        guards.remove_life(LifeId(7));
+        assert_eq!(guards.publish(), None, "it belongs to the other life now");
     }
 }

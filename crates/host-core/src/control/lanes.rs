@@ -11,7 +11,7 @@ impl Control {
     /// What a lane said. Messages of one lane come in order; nothing is assumed across lanes.
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
         match message {
-            ToControl::QueueUp { life, qid } => self.handle_queue_up(now, life, qid),
+            ToControl::QueueUp { life, qid } => self.handle_queue_up(life, qid),
             ToControl::QueueDown { life, qid, why } => self.handle_queue_down(now, lane, life, qid, why),
             ToControl::Suspect { life, why: Suspicion::IoTimeout { since, others_answer } } => {
                 self.handle_io_timeout(now, life, since, others_answer);
@@ -109,7 +109,7 @@ impl Control {
         }
         self.emit(now, EventKind::Late { life: life_id, counted: taken });
         if taken {
-            self.to_lane(lane, ToLane::Answered { key, cqe });
+            self.tell_lane(lane, ToLane::Answered { key, cqe });
             self.guards.remove(key);
             self.publish_guards();
             self.advance(now, life_id);
@@ -141,7 +141,7 @@ impl Control {
     /// Tells every lane what nobody may touch, if that changed.
     pub(super) fn publish_guards(&mut self) {
         if let Some((epoch, entries)) = self.guards.publish() {
-            self.to_all_lanes(&ToLane::Guard { epoch, entries });
+            self.tell_lanes(&ToLane::Guard { epoch, entries });
         }
     }
 

@@ -5,7 +5,7 @@ use super::admin::Admin;
 use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
-use crate::{CtrlId, FencePolicy, GuardKey, LaneId, LifeId, Loss, Tombstone};
+use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, LaneId, LifeId, Loss, Tombstone};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -105,6 +105,8 @@ pub(super) struct Condemned {
     pub(super) ended: Ended,
     /// True once a lane kept us waiting: then CCR is sent without knowing whether it is needed.
     pub(super) lane_overdue: bool,
+    /// Who gave the proof, noted when it came: the source may be gone when the receipt is written.
+    pub(super) by: Option<FencedBy>,
     /// Sources that were named as barred by an old entry.
     pub(super) stale_told: BTreeSet<LifeId>,
 }

@@ -257,7 +257,7 @@ impl Control {
             self.emit(now, EventKind::PathRefused { ctrl, nsid, why });
         }
         if is_new {
-            self.open_queues(now, life_id);
+            self.open_queues(life_id);
         } else {
             self.take_namespaces(now, life_id);
             self.publish_paths();
@@ -374,6 +374,6 @@ impl Control {
         }
         self.paths = Arc::new(table);
         let message = crate::ToLane::Paths(Arc::clone(&self.paths));
-        self.to_all_lanes(&message);
+        self.tell_lanes(&message);
     }
 }

@@ -80,17 +80,15 @@ impl Control {
         self.known(ctrl_id)?;
         match self.controllers.get(&ctrl_id).map(|ctrl| ctrl.state) {
             Some(State::Waiting { attempt }) => self.begin_attempt(now, ctrl_id, attempt + 1, "reset"),
-            Some(State::Live { life }) => {
+            // It is being begun already.
+            Some(State::New | State::Connecting { .. } | State::Resetting { .. }) | None => {}
+            Some(state) => {
+                // The table refuses this to a controller that ends.
+                let life = state.life().unwrap_or(LifeId(0));
                 if self.transit(now, ctrl_id, State::Resetting { life }, "reset") {
                     self.drain(now, life, Ending::Reset);
                 }
             }
-            Some(State::New | State::Connecting { .. } | State::Resetting { .. }) => {} // It is being begun already.
-            Some(state) => {
-                let life = state.life().unwrap_or(LifeId(0));
-                self.transit(now, ctrl_id, State::Resetting { life }, "reset");
-            }
-            None => {}
         }
         self.settle_down(now);
         Ok(())
@@ -201,7 +199,7 @@ impl Control {
         }
         self.heads.drop_life(life_id);
         self.publish_paths();
-        self.to_all_lanes(&ToLane::Drain(life_id));
+        self.tell_lanes(&ToLane::Drain(life_id));
         self.advance_all(now);
     }
 
@@ -253,7 +251,7 @@ impl Control {
         let Phase::Closing { .. } = life.phase else { return };
         let ctrl_id = life.ctrl;
         self.job(JobFor::Nobody, Job::MarkClean(life_id));
-        self.to_all_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
+        self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.guards.remove_life(life_id);
         self.publish_guards();
         self.drop_admin(life_id, true);
@@ -331,7 +329,7 @@ impl Control {
             && self.lives.iter().all(|(id, life)| life.tombstone(*id).is_some())
         {
             self.mode = Mode::Ended;
-            self.to_all_lanes(&ToLane::Shutdown);
+            self.tell_lanes(&ToLane::Shutdown);
             self.emit(now, EventKind::ShutDown);
         }
     }

@@ -395,3 +395,73 @@ fn a_second_witness_condemns() {
     assert_eq!(world.events.iter().filter(|e| matches!(e.kind, EventKind::Lost { .. })).count(), 1);
     assert!(world.saw(|e| e.to_string().contains("slow")));
 }
+
+#[test]
+fn a_full_log_is_purged_and_asked_again() {
+    let (mut world, a, _) = World::two_paths(1);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    world.ports.get_mut(&2).expect("a port").ccr = Ccr::Refuse(Status::CCR_LOG_FULL);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.ccrs.len(), 2, "once more after the purge, and not again");
+    world.advance(1_000 * MS);
+    assert_eq!(world.ccrs.len(), 2);
+    assert_eq!(world.settled(0, life), None);
+}
+
+#[test]
+fn in_progress_elsewhere_is_asked_again_until_it_is_over() {
+    let (mut world, a, _) = World::two_paths(1);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    world.ports.get_mut(&2).expect("a port").ccr = Ccr::Refuse(Status::CCR_IN_PROGRESS);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(250 * MS);
+    assert_eq!(world.settled(0, life), None, "13Fh is no success");
+    world.ports.get_mut(&2).expect("a port").ccr = Ccr::Immediate;
+    world.advance(110 * MS);
+    assert_eq!(world.receipt().method, Method::Immediate);
+}
+
+#[test]
+fn a_retry_that_is_lost_again_is_guarded_again() {
+    let (mut world, a, b) = World::two_paths(1);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry.clone()]);
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+    // Retried through the other path, which is lost as well, before it was answered.
+    let second = world.life(b);
+    for port in world.ports.values_mut() {
+        port.ccr = Ccr::Pending;
+    }
+    world.lose(second, vec![LedgerEntry { life: second, ..entry }]);
+    let released = world.lanes[0].heard.iter().rev().find_map(|m| match m {
+        ToLane::Guard { entries, .. } => Some(entries.iter().map(|e| e.released).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(released, Some(vec![false]));
+    assert_eq!(world.settled(0, second), None);
+}
+
+#[test]
+fn both_lost_at_once_are_fenced_through_whoever_comes_first() {
+    let (mut world, a, b) = World::two_paths(2);
+    let (first, second) = (world.life(a), world.life(b));
+    for port in world.ports.values_mut() {
+        port.open = false;
+    }
+    world.lanes[0].ledger = vec![world.write(first, 0, 1), world.write(second, 0, 2)];
+    for life in [first, second] {
+        let why = DownReason::Lost("connection reset by peer".to_string());
+        world.say(0, ToControl::QueueDown { life, qid: 1, why });
+    }
+    // The first loss found the second path still live; nobody is left for the second.
+    assert_eq!(world.settled(0, second), None);
+    world.ports.get_mut(&1).expect("a port").open = true;
+    world.advance(11_000 * MS);
+    assert_eq!(world.settled(0, second), Some(Release::Retry));
+    assert_eq!(world.control.receipts().count(), 2);
+}

@@ -300,13 +300,11 @@ impl World {
         let mut say = Vec::new();
         match message {
             ToLane::OpenQueue(spec) => say.push(ToControl::QueueUp { life: spec.life, qid: spec.qid }),
-            ToLane::Condemn { life, .. } => {
-                if !fake.keeps_condemned {
-                    let ledger = fake.ledger.iter().filter(|entry| entry.life == life).cloned().collect();
-                    say.push(ToControl::Condemned { life, ledger });
-                    if !fake.keeps_quiet {
-                        say.push(ToControl::Quiet { life, at: self.now });
-                    }
+            ToLane::Condemn { life, .. } if !fake.keeps_condemned => {
+                let ledger = fake.ledger.iter().filter(|entry| entry.life == life).cloned().collect();
+                say.push(ToControl::Condemned { life, ledger });
+                if !fake.keeps_quiet {
+                    say.push(ToControl::Quiet { life, at: self.now });
                 }
             }
             ToLane::Guard { epoch, .. } if !fake.keeps_guard_seen => say.push(ToControl::GuardSeen(epoch)),
