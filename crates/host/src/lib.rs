@@ -10,22 +10,28 @@
 
 mod completion;
 mod control;
+pub mod discovery;
+pub mod doctor;
 mod host;
 mod jobs;
 mod lane;
 mod links;
 mod local;
 mod namespace;
+mod probe;
 
 pub use completion::{Completion, Completions, Pending};
 pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, WaitStatus};
+pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
-    ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, FencePolicy, HeadId, HostCounters, IoPolicy,
-    LaneCounters, LaneStatus, LifeFacts, LifeId, LifeRecord, Loss, Method, Op, Outcome, Receipt, Reconnect, Refused,
-    Shape, StateName, Timeouts, Tombstone,
+    CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind, FencePolicy,
+    FencedBy, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts, LifeId, LifeRecord, Loss,
+    Method, Op, Outcome, Receipt, Reconnect, Refused, Shape, StateName, Timeouts, Tombstone, Witness,
 };
 pub use interlock_ring::{Buf, Pool, PoolConfig};
 pub use interlock_wire::nqn::{HostId, Nqn};
 pub use jobs::{LifeStore, MemoryStore};
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
+pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
+pub use probe::{ProbeError, ProbeSpec, probe};

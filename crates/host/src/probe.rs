@@ -142,7 +142,10 @@ pub fn probe(reactor: &Reactor, spec: &ProbeSpec, within: Duration) -> Result<Pr
         };
         match look(reactor, config, left)? {
             Ok(report) => return Ok(*report),
-            Err(why @ probe::ProbeError::Unreachable { .. }) => last = Some(ProbeError::Target { addr, why }),
+            Err(probe::ProbeError::Unreachable { why }) => {
+                let why = probe::ProbeError::Unreachable { why: without_address(&why, addr) };
+                last = Some(ProbeError::Target { addr, why });
+            }
             Err(why) => return Err(ProbeError::Target { addr, why }),
         }
     }
@@ -156,6 +159,13 @@ fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => Err(ProbeError::Resolve { name: name.to_owned(), why: error.to_string() }),
     }
+}
+
+/// The kernel's words alone: the address stands before the sentence already.
+fn without_address(text: &str, addr: SocketAddr) -> String {
+    let text = text.split_once(&format!("{addr}: ")).map_or(text, |(_, words)| words);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 type Answer = Result<Box<ProbeReport>, probe::ProbeError>;
@@ -271,6 +281,13 @@ impl Service for ProbeService {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_is_told_once() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(without_address("connect to 127.0.0.1:1: Connection refused", addr), "connection refused");
+        assert_eq!(without_address("network is unreachable", addr), "network is unreachable");
+    }
 
     #[test]
     fn addresses_are_taken_with_and_without_brackets() {

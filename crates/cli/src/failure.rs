@@ -1,0 +1,71 @@
+//! How a failure is told: one sentence, then what to do.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// A failure with hints.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    text: String,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), hints: Vec::new() }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Tells it on standard error and says how to exit. A reader that went away (`| head`) is no failure.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let gone = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(gone) {
+        return ExitCode::SUCCESS;
+    }
+    let mut text = format!("error: {}\n", plain(&format!("{error:#}")));
+    for hint in error.downcast_ref::<Failure>().map(|failure| failure.hints.as_slice()).unwrap_or_default() {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    // Nowhere is left to tell that this failed.
+    let _ = io::stderr().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}
+
+/// Without the kernel's error numbers, which the words before them already say.
+fn plain(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, after)| after);
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_kernel_are_left_out() {
+        let text = "cannot listen on 127.0.0.1:1: Permission denied (os error 13): really";
+        assert_eq!(plain(text), "cannot listen on 127.0.0.1:1: Permission denied: really");
+        assert_eq!(plain("nothing here"), "nothing here");
+    }
+}

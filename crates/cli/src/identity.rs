@@ -1,0 +1,121 @@
+//! Whom to ask, and who asks: the options that `discover` and `doctor` share.
+
+use crate::failure::Failure;
+use anyhow::Context;
+use interlock_host::{HostId, HostSettings, Nqn, Pool, PoolConfig, ProbeError, ProbeReport, ProbeSpec, probe};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Where other NVMe tools keep the identity of this host.
+const HOSTNQN: &str = "/etc/nvme/hostnqn";
+const HOSTID: &str = "/etc/nvme/hostid";
+
+/// The reactor of a look has nothing to do but that.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Transports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP
+    Tcp,
+}
+
+/// Whom to ask, and who asks.
+#[derive(clap::Args)]
+pub(crate) struct PeerArgs {
+    /// Transport
+    #[arg(short, long, value_name = "TYPE", value_enum, default_value_t = Transport::Tcp)]
+    pub(crate) transport: Transport,
+    /// Address or name of the target; link-local IPv6 with its scope, as in fe80::1%eth0
+    #[arg(short = 'a', long, value_name = "ADDR")]
+    pub(crate) traddr: String,
+    /// Host NQN; default: /etc/nvme/hostnqn, else a random one
+    #[arg(short = 'q', long, value_name = "NQN")]
+    hostnqn: Option<String>,
+    /// Host Identifier, a UUID; default: /etc/nvme/hostid, else a random one
+    #[arg(short = 'I', long, value_name = "UUID")]
+    hostid: Option<String>,
+    /// Local address to come from
+    #[arg(short = 'w', long, value_name = "ADDR")]
+    pub(crate) host_traddr: Option<IpAddr>,
+    /// Network interface to use
+    #[arg(short = 'f', long, value_name = "NAME")]
+    pub(crate) host_iface: Option<String>,
+    /// Give up after so many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+}
+
+impl PeerArgs {
+    /// Who asks.
+    pub(crate) fn settings(&self) -> anyhow::Result<HostSettings> {
+        let random = HostSettings::random().context("no random numbers for a host identity")?;
+        let asked_nqn = self.hostnqn.as_ref().map(|text| (text.clone(), "-q"));
+        let asked_id = self.hostid.as_ref().map(|text| (text.clone(), "-I"));
+        // The files belong together: an identifier from a file with a name from the command line would be nobody's.
+        let files = asked_nqn.is_none() && asked_id.is_none();
+        let nqn = asked_nqn.or_else(|| files.then(|| line(HOSTNQN)).flatten());
+        let id = asked_id.or_else(|| files.then(|| line(HOSTID)).flatten());
+        let hostid = match id {
+            Some((text, from)) => text.parse::<HostId>().map_err(|why| Failure::new(format!("{from}: {why}")))?,
+            None => random.hostid,
+        };
+        let hostnqn = match nqn {
+            Some((text, from)) => Nqn::new(text).map_err(|why| Failure::new(format!("{from}: {why}")))?,
+            None => Nqn::of_host(hostid),
+        };
+        Ok(HostSettings { hostnqn, hostid })
+    }
+
+    /// The limit of everything.
+    pub(crate) const fn within(&self) -> Duration {
+        Duration::from_millis(self.timeout)
+    }
+
+    /// With what the options say about the way there.
+    pub(crate) fn direct(&self, mut spec: ProbeSpec) -> ProbeSpec {
+        let Transport::Tcp = self.transport;
+        let within = self.within();
+        spec.host_traddr = self.host_traddr;
+        spec.host_iface.clone_from(&self.host_iface);
+        // --timeout may be longer than the default of a step: then the step gets it all.
+        spec.timeouts.tcp_connect = within;
+        spec.timeouts.handshake = within;
+        spec.timeouts.admin = within;
+        spec
+    }
+}
+
+/// Looks from a reactor of its own.
+pub(crate) struct Looker(Pool);
+
+impl Looker {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let config = PoolConfig { spin: Duration::ZERO, name: "look".into(), ..PoolConfig::default() };
+        Ok(Self(Pool::new(config).context("the reactor cannot start")?))
+    }
+
+    pub(crate) fn look(&self, spec: &ProbeSpec, within: Duration) -> Result<ProbeReport, ProbeError> {
+        probe(&self.0.reactor(0), spec, within)
+    }
+
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.0.shutdown(STOP_WITHIN).context("the reactor does not end")
+    }
+}
+
+/// A failed look as a failure of the command.
+pub(crate) fn failed(error: &ProbeError) -> Failure {
+    let failure = Failure::new(error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The one line of a file, if there is such a file.
+fn line(path: &'static str) -> Option<(String, &'static str)> {
+    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+    Some((text.trim().to_owned(), path)).filter(|(text, _)| !text.is_empty())
+}

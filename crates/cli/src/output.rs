@@ -1,0 +1,35 @@
+//! How results are printed.
+
+use std::io::{self, Write};
+
+/// Options that every command has.
+#[derive(clap::Args)]
+pub(crate) struct OutputArgs {
+    /// How to print
+    #[arg(short = 'o', long = "output-format", value_name = "FORMAT", value_enum, default_value_t = Format::Normal)]
+    pub(crate) format: Format,
+    /// Say more on standard error
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Text
+    Normal,
+    /// One JSON document
+    Json,
+}
+
+/// Prints to standard output, with a final newline, and makes sure that it is out: a reader may wait for this line.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.trim_end_matches('\n'))?;
+    out.flush()
+}
+
+/// Says something beside the result, on standard error.
+pub(crate) fn say(text: &str) -> io::Result<()> {
+    writeln!(io::stderr().lock(), "{text}")
+}

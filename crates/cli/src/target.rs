@@ -1,0 +1,126 @@
+//! `interlock target`: a target as a program.
+
+mod config;
+mod events;
+
+use crate::output::{Format, OutputArgs, print, say};
+use anyhow::Context;
+pub(crate) use config::TargetArgs;
+use interlock_target::config::Config;
+use interlock_target::{Pool, PoolConfig, Stamped, Target};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+/// Lives end when their last media operation is over; a disk that takes longer is not waited for.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the program waits for.
+enum News {
+    Stop,
+    Event(Stamped),
+}
+
+pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config()?;
+    // From here on a signal is news, not death: whatever was begun is ended in order.
+    let (sender, news) = mpsc::channel();
+    let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be caught")?;
+    let handle = signals.handle();
+    let waiting = spawn("signals", {
+        let sender = sender.clone();
+        move || wait_for_signals(signals, &sender)
+    })?;
+    let name = "target".into();
+    let pool = Pool::new(PoolConfig { reactors: args.reactors(&config), name, ..PoolConfig::default() })
+        .context("the target cannot start")?;
+    let started = Target::start(pool.reactors(), &config).map_err(anyhow::Error::new);
+    let served = started.and_then(|target| {
+        let served = serve(&target, &config, &args.output, sender, &news);
+        let ended = target.shutdown(END_WITHIN).context("the target did not end in order");
+        served.and(ended)
+    });
+    let stopped = pool.shutdown(END_WITHIN).context("the reactors did not end");
+    handle.close();
+    // The thread ends with its handle, and has nothing to say.
+    let _ = waiting.join();
+    served.and(stopped)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(
+    target: &Target,
+    config: &Config,
+    output: &OutputArgs,
+    sender: Sender<News>,
+    news: &Receiver<News>,
+) -> anyhow::Result<()> {
+    print(&match output.format {
+        Format::Normal => normal(target, config),
+        Format::Json => as_json(target, config)?,
+    })?;
+    if output.verbose > 0 {
+        let events = target.subscribe();
+        spawn("events", move || {
+            for event in events {
+                if sender.send(News::Event(event)).is_err() {
+                    break;
+                }
+            }
+        })?;
+    }
+    loop {
+        match news.recv() {
+            Ok(News::Event(event)) => say(&format!("{} {}", event.at, events::words(&event.event)))?,
+            Ok(News::Stop) | Err(_) => return Ok(()),
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work).context("no thread can be started")
+}
+
+/// The first signal asks for an orderly end. The second one ends the program at once.
+fn wait_for_signals(mut signals: Signals, news: &Sender<News>) {
+    for (count, signal) in signals.forever().enumerate() {
+        if count > 0 {
+            // What the signal does to a program that does not catch it.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+        if news.send(News::Stop).is_err() {
+            break;
+        }
+    }
+}
+
+fn normal(target: &Target, config: &Config) -> String {
+    let mut lines = vec![format!("subsystem {}", config.nqn)];
+    for (place, namespace) in config.namespaces.iter().enumerate() {
+        lines.push(format!("namespace {}: {}", config.nsid(place), namespace.backing));
+    }
+    lines.extend(target.ports().iter().map(|addr| format!("listening on {addr}")));
+    lines.extend(target.discovery().iter().map(|addr| format!("discovery on {addr}")));
+    lines.join("\n")
+}
+
+/// One line: a program that starts a target reads one line and knows all.
+fn as_json(target: &Target, config: &Config) -> serde_json::Result<String> {
+    let addresses = |list: &[std::net::SocketAddr]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+    let namespaces: Vec<_> = config
+        .namespaces
+        .iter()
+        .enumerate()
+        .map(|(place, namespace)| json!({ "nsid": config.nsid(place), "backing": namespace.backing.to_string() }))
+        .collect();
+    serde_json::to_string(&json!({
+        "format_version": 1,
+        "nqn": config.nqn,
+        "ports": addresses(target.ports()),
+        "discovery": addresses(target.discovery()),
+        "namespaces": namespaces,
+    }))
+}

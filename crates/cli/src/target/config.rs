@@ -1,0 +1,208 @@
+//! The options of `interlock target`: what a file says, flags can say.
+
+use crate::failure::Failure;
+use crate::output::OutputArgs;
+use anyhow::Context;
+use interlock_target::config::{Backing, Config, FaultConfig, NamespaceConfig, PortConfig};
+use std::path::PathBuf;
+
+/// Run an NVMe/TCP target
+///
+/// Every port also answers discovery. Either --config says everything, or the other options do.
+#[derive(clap::Args)]
+pub(crate) struct TargetArgs {
+    /// Read everything from this TOML file
+    #[arg(long, value_name = "FILE", conflicts_with = "flags")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Reactor threads; default: one per port, as far as there are processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(clap::Args)]
+#[group(id = "flags", multiple = true)]
+struct Flags {
+    /// Where to listen, repeatable: 4420, 127.0.0.1:4420 or [::1]:4420; port 0: any
+    #[arg(long = "port", value_name = "ADDR")]
+    ports: Vec<String>,
+    /// Where to listen for discovery only, repeatable
+    #[arg(long, value_name = "ADDR")]
+    discovery: Vec<String>,
+    /// What to serve, repeatable: file:disk.img, mem:1G or null:64G
+    #[arg(long = "namespace", value_name = "BACKING")]
+    namespaces: Vec<String>,
+    /// Subsystem NQN
+    #[arg(long, value_name = "NQN")]
+    nqn: Option<String>,
+    /// Bytes per block of every namespace: 512 or 4096
+    #[arg(long, value_name = "BYTES")]
+    block_size: Option<u32>,
+    /// Host NQN that may connect, repeatable; default: any
+    #[arg(long = "allow-host", value_name = "NQN")]
+    allow_hosts: Vec<String>,
+    /// Do not offer Cross-Controller Reset
+    #[arg(long)]
+    no_ccr: bool,
+    /// Command Quiesce Time to state, in milliseconds; 0: none
+    #[arg(long, value_name = "MS")]
+    cqt: Option<u16>,
+    /// How long a lost controller really goes on, in milliseconds
+    #[arg(long, value_name = "MS")]
+    quiesce: Option<u32>,
+    /// Do not grant digests
+    #[arg(long)]
+    no_digests: bool,
+    /// A fault in force from the start, repeatable: kind=delay,port=0,ms=20 and so on, as in the file
+    #[arg(long = "fault", value_name = "KEY=VALUE,...")]
+    faults: Vec<String>,
+}
+
+impl TargetArgs {
+    /// What the target is made of.
+    pub(super) fn config(&self) -> anyhow::Result<Config> {
+        let Some(path) = &self.config else { return self.flags.config() };
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Ok(Config::from_toml(&text).map_err(|why| Failure::new(format!("{}: {why}", path.display())))?)
+    }
+
+    /// How many reactors to run it on.
+    pub(super) fn reactors(&self, config: &Config) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(|| config.ports.len().clamp(1, processors), usize::from)
+    }
+}
+
+impl Flags {
+    fn config(&self) -> anyhow::Result<Config> {
+        let mut config = Config::default();
+        if let Some(nqn) = &self.nqn {
+            config.nqn.clone_from(nqn);
+        }
+        config.ports = self.ports.iter().map(|text| text.parse::<PortConfig>()).collect::<Result<_, _>>()?;
+        config.discovery = self.discovery.iter().map(|text| text.parse::<PortConfig>()).collect::<Result<_, _>>()?;
+        for text in &self.namespaces {
+            let backing: Backing = text.parse()?;
+            let block_size = self.block_size.unwrap_or(4096);
+            config.namespaces.push(NamespaceConfig { backing, nsid: None, block_size, read_only: false });
+        }
+        config.allow_hosts.clone_from(&self.allow_hosts);
+        config.recovery.ccr = !self.no_ccr;
+        config.recovery.cqt_ms = self.cqt.unwrap_or(config.recovery.cqt_ms);
+        config.recovery.quiesce_ms = self.quiesce.unwrap_or_else(|| {
+            // A stated CQT is a promise: what nobody asked for must not break it.
+            let stated = u32::from(config.recovery.cqt_ms);
+            if stated == 0 { config.recovery.quiesce_ms } else { config.recovery.quiesce_ms.min(stated) }
+        });
+        config.digests = !self.no_digests;
+        config.faults = self.faults.iter().map(|text| fault(text)).collect::<anyhow::Result<_>>()?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// `kind=delay,port=0,ms=20`: the keys of a `[[fault]]`.
+fn fault(text: &str) -> anyhow::Result<FaultConfig> {
+    let mut keys = serde_json::Map::new();
+    for pair in text.split(',') {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("`{text}` is no fault: use `kind=delay,port=0,ms=20`")))?;
+        let number = match value.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16).ok(),
+            None => value.parse().ok(),
+        };
+        keys.insert(key.to_owned(), number.map_or_else(|| value.into(), |number: u32| number.into()));
+    }
+    serde_json::from_value(keys.into()).map_err(|why| Failure::new(format!("`{text}` is no fault: {why}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: TargetArgs,
+    }
+
+    fn config(options: &[&str]) -> anyhow::Result<Config> {
+        let only = Only::try_parse_from(std::iter::once(&"target").chain(options))?;
+        only.args.config()
+    }
+
+    #[test]
+    fn flags_say_what_a_file_says() {
+        let options = [
+            "--port=4420",
+            "--port=127.0.0.1:0",
+            "--discovery=[::1]:8009",
+            "--namespace=mem:1M",
+            "--namespace=null:64G",
+            "--block-size=512",
+            "--allow-host=nqn.2026-11.io.example:host",
+            "--no-ccr",
+            "--cqt=200",
+            "--no-digests",
+            "--fault=kind=delay,port=1,ms=20",
+            "--fault=kind=ccr-refuse,status=0x141",
+        ];
+        let from_flags = config(&options).expect("good options");
+        let from_file = Config::from_toml(
+            r#"
+            allow_hosts = ["nqn.2026-11.io.example:host"]
+            digests = false
+            [[port]]
+            listen = 4420
+            [[port]]
+            listen = "127.0.0.1:0"
+            [[discovery]]
+            listen = "[::1]:8009"
+            [[namespace]]
+            backing = "mem:1M"
+            block_size = 512
+            [[namespace]]
+            backing = "null:64G"
+            block_size = 512
+            [recovery]
+            ccr = false
+            cqt_ms = 200
+            quiesce_ms = 200
+            [[fault]]
+            kind = "delay"
+            port = 1
+            ms = 20
+            [[fault]]
+            kind = "ccr-refuse"
+            status = 0x141
+            "#,
+        )
+        .expect("a good file");
+        assert_eq!(from_flags, from_file);
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_in_one_line() {
+        for (options, text) in [
+            (&["--namespace=mem:1M"][..], "a target needs at least one port"),
+            (&["--port=0"], "a target needs at least one namespace"),
+            (&["--port=x", "--namespace=mem:1M"], "`x` is no address to listen on"),
+            (&["--port=0", "--namespace=disk.img"], "`disk.img` is no namespace"),
+            (&["--port=0", "--namespace=mem:1M", "--fault=delay"], "`delay` is no fault"),
+            (
+                &["--port=0", "--namespace=mem:1M", "--fault=kind=nothing"],
+                "`kind=nothing` is no fault: unknown variant",
+            ),
+            (&["--config=/nonexistent/target.toml"], "cannot read `/nonexistent/target.toml`"),
+        ] {
+            let error = config(options).expect_err(text).to_string();
+            assert!(error.starts_with(text) && !error.contains('\n'), "{options:?}: {error}");
+        }
+        assert!(config(&["--config=a", "--port=0"]).is_err(), "one or the other");
+    }
+}
