@@ -118,6 +118,8 @@ pub struct ScenarioResult {
 pub struct DrillReport {
     /// 1.
     pub format_version: Version<1>,
+    /// Of the load: the same seed gives the same operations.
+    pub seed: u64,
     /// In the order in which they ran.
     pub scenarios: Vec<ScenarioResult>,
     /// The worst of them.

@@ -156,6 +156,7 @@ fn drill_report() {
         ScenarioResult { verdict: Verdict::SafeIf, assumed_ms: Some(5000), receipts: Vec::new(), ..scenario() };
     let report = DrillReport {
         format_version: Version,
+        seed: 7,
         scenarios: vec![scenario(), caught, empty, assumed],
         verdict: Verdict::Unsafe,
         exit_code: 1,
