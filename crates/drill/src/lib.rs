@@ -1,1 +1,30 @@
-//! Scenarios on real sockets, load, verdict and report
+//! Breaks real paths under verified load, and gives a verdict.
+//!
+//! "It fences" is a claim. Here it is put at risk: an embedded target holds writes back inside, as a stalled array does,
+//! the path they came on breaks, the host fails over, the load rewrites what was retried, and then the target tries to
+//! execute the old writes after all. If it can, a block reads as something older than what was answered.
+//!
+//! Host and target run on separate reactors and share nothing but sockets; faults go in through the target's script. A
+//! scenario counts only if it could have gone wrong: the verdict is computed in `check` from the target's own log, the
+//! host's receipts and what was read back. And the check itself is put to the test: [`Fencing::Legacy`] does what today's
+//! hosts do, and must be caught.
+//!
+//! ```no_run
+//! use interlock_drill::{Fencing, Options, Plan, SCENARIOS, drill};
+//!
+//! let plan: Vec<Plan> = SCENARIOS.iter().map(|scenario| Plan { scenario, fencing: Fencing::Strict }).collect();
+//! let report = drill(&plan, &Options::default(), &mut |_| {});
+//! assert_eq!(report.exit_code, 0);
+//! ```
+
+mod evidence;
+mod load;
+mod receipts;
+mod report;
+mod run;
+mod scenario;
+mod stage;
+
+pub use evidence::Fencing;
+pub use run::{Options, Plan, Progress, Side, drill};
+pub use scenario::{Break, Offers, Paths, Reset, SCENARIOS, Scenario, Telling};

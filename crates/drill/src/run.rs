@@ -1,0 +1,434 @@
+//! The one runner that plays every scenario.
+//!
+//! Warm up, hold writes back, break the path, fail over, rewrite what was retried, let the ghosts try, read everything
+//! back. Every wait has a deadline and says what it waited for; a wait that is not over in time makes the scenario
+//! inconclusive, never safe.
+
+use crate::evidence::{Fencing, Record, life_of};
+use crate::load::{Driver, Feed, TURN};
+use crate::report::{self, Outcome};
+use crate::scenario::{Break, Paths, Reset, Scenario, Telling};
+use crate::stage::Stage;
+use interlock_api::{DrillReport, ScenarioResult};
+use interlock_base::Instant;
+use interlock_check::{ReadBack, Verdict};
+use interlock_host::{EventKind, stall};
+use interlock_ring::now;
+use interlock_target::{Fault, PortId, TargetEvent};
+use std::time::Duration;
+
+/// Verified I/O before anything happens. Longer than what a host takes for a life that has barely begun, after whose
+/// loss it pauses before it reconnects.
+const WARM_UP: Duration = Duration::from_millis(1200);
+
+/// Verified I/O after everything was rewritten.
+const COOL_DOWN: Duration = Duration::from_millis(200);
+
+/// While the target begins to hold, operations come at this pace: most in flight are those that stall.
+const PACE: Duration = Duration::from_millis(1);
+
+/// A change without an answer for so long is held.
+const HELD_AFTER: Duration = Duration::from_millis(25);
+
+/// So many are to be held before the path breaks; 8 is the least that counts.
+const HELD_MIN: usize = 14;
+
+/// Anything that takes milliseconds when all is well.
+const SHORTLY: Duration = Duration::from_secs(10);
+
+/// Longer than the longest hold of a scenario.
+const HOLD_WITHIN: Duration = Duration::from_secs(20);
+
+/// Settled I/O may fail so much later than `fast_io_fail_tmo` on a busy machine.
+const IN_TIME: Duration = Duration::from_millis(500);
+
+/// How a drill is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Of the load.
+    pub seed: u64,
+    /// Header and data digests.
+    pub digests: bool,
+    /// How long reactors look for news before they sleep.
+    pub spin: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { seed: 1, digests: false, spin: Duration::ZERO }
+    }
+}
+
+/// One scenario to be played.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Which.
+    pub scenario: &'static Scenario,
+    /// Whether the host fences.
+    pub fencing: Fencing,
+}
+
+/// Whose event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The host's.
+    Host,
+    /// The target's.
+    Target,
+    /// The drill's own doing.
+    Drill,
+}
+
+/// What a drill says while it runs.
+#[derive(Clone, Debug)]
+pub enum Progress<'a> {
+    /// A scenario begins.
+    Begun {
+        /// Which.
+        plan: Plan,
+        /// Its place, from 1.
+        place: usize,
+        /// How many there are.
+        of: usize,
+    },
+    /// What is being waited for.
+    Phase(&'a str),
+    /// Something to know before it happens.
+    Note(&'a str),
+    /// Something happened.
+    Happened {
+        /// Since the scenario began.
+        after: Duration,
+        /// Whose event.
+        side: Side,
+        /// In words.
+        text: String,
+    },
+    /// A scenario is over.
+    Ended(&'a ScenarioResult),
+}
+
+/// Plays every scenario of `plan`, one after the other, and reports. Nothing is left behind.
+pub fn drill(plan: &[Plan], options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> DrillReport {
+    let mut results = Vec::new();
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for (index, item) in plan.iter().enumerate() {
+        watch(Progress::Begun { plan: *item, place: index + 1, of: plan.len() });
+        let outcome = play(*item, options, watch);
+        let (result, verdict) = report::result(item.scenario, item.fencing, outcome);
+        watch(Progress::Ended(&result));
+        results.push(result);
+        verdicts.push(verdict);
+    }
+    report::report(options.seed, results, &verdicts)
+}
+
+fn play(plan: Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> Outcome {
+    let started = now();
+    watch(Progress::Phase("connecting"));
+    let stage = match Stage::set(plan.scenario, plan.fencing, options) {
+        Ok(stage) => stage,
+        Err(error) => {
+            let troubles = vec![error.to_string()];
+            return Outcome { record: None, paths: crate::receipts::Paths::new(), felt: None, troubles, notes: vec![] };
+        }
+    };
+    let record = Record {
+        fencing: plan.fencing,
+        broken: started,
+        host: Vec::new(),
+        target: Vec::new(),
+        suspects: Vec::new(),
+        violations: Vec::new(),
+        read_back: ReadBack::Absent,
+    };
+    let driver = Driver::new(stage.namespace.clone(), options.seed);
+    let mut run = Run { plan, stage, driver, record, broken: false, started, notes: Vec::new(), watch };
+    let mut troubles: Vec<String> = run.play().err().into_iter().collect();
+    run.drain();
+    run.record.suspects = run.driver.suspects().copied().collect();
+    troubles.extend(run.promises());
+    let Run { stage, driver, mut record, broken, notes, .. } = run;
+    record.violations = driver.violations().to_vec();
+    let felt = Some(driver.felt());
+    let paths = stage.paths.clone();
+    drop(driver);
+    troubles.extend(stage.strike());
+    Outcome { record: broken.then_some(record), paths, felt, troubles, notes }
+}
+
+/// A wait that was not over in time, in words.
+type Trouble = String;
+
+struct Run<'a> {
+    plan: Plan,
+    stage: Stage,
+    driver: Driver,
+    record: Record,
+    broken: bool,
+    started: Instant,
+    notes: Vec<String>,
+    watch: &'a mut dyn FnMut(Progress<'_>),
+}
+
+const A: PortId = PortId(0);
+const B: PortId = PortId(1);
+
+impl Run<'_> {
+    fn play(&mut self) -> Result<(), Trouble> {
+        self.foretell();
+        self.phase("verified load");
+        self.driver.feed(Feed::Mixed);
+        self.go_on(WARM_UP);
+        self.arm()?;
+        self.break_paths();
+        self.fail_over()?;
+        self.phase("stopping the load");
+        self.driver.feed(Feed::Off);
+        self.wait_for("every operation in flight to be answered", SHORTLY, |run| run.driver.in_flight() == 0)?;
+        self.let_ghosts_try();
+        self.phase("reading everything back");
+        self.record.read_back = self.driver.read_back(SHORTLY);
+        Ok(())
+    }
+
+    /// Ports whose connections break.
+    fn ports(&self) -> &'static [PortId] {
+        match self.plan.scenario.breaks {
+            Break::Reset | Break::Silent => &[A],
+            Break::LastPath { .. } => &[A, B],
+        }
+    }
+
+    /// With `fast_io_fail_tmo` people want to know beforehand what fails when.
+    fn foretell(&mut self) {
+        let Some(fast) = self.plan.scenario.fast_io_fail else { return };
+        let Some(facts) = self.stage.facts().filter(|_| self.plan.fencing == Fencing::Strict) else { return };
+        let worst = stall::worst_stall(&self.stage.spec, &facts);
+        let doubt = worst.hold.map_or_else(
+            || "after a fence only".to_owned(),
+            |hold| {
+                format!("only after their fence, {} ms after the loss at the latest", (worst.stop + hold).as_millis())
+            },
+        );
+        let note =
+            format!("foretold: settled I/O fails {} ms after the loss, writes in doubt end {doubt}", fast.as_millis());
+        (self.watch)(Progress::Note(&note));
+        self.notes.push(note);
+    }
+
+    /// The target begins to hold writes back that come in on the ports that will break.
+    fn arm(&mut self) -> Result<(), Trouble> {
+        self.phase("the target holds writes back");
+        self.driver.feed(Feed::Paced(PACE));
+        if let Reset::Slow { ms, telling } = self.plan.scenario.reset {
+            self.script(Fault::SlowDrain { ms });
+            if telling == Telling::EventLost {
+                self.script(Fault::CcrLoseEvent);
+            }
+        }
+        for port in self.ports() {
+            self.script(Fault::HoldWrites { port: *port });
+        }
+        self.wait_for("the target to hold writes back", SHORTLY, |run| run.driver.stuck(HELD_AFTER) >= HELD_MIN)
+    }
+
+    fn break_paths(&mut self) {
+        self.phase("the path breaks");
+        if matches!(self.plan.scenario.reset, Reset::Slow { telling: Telling::StaleEntry, .. }) {
+            self.script(Fault::CcrStaleEntry);
+        }
+        let at = now();
+        self.record.broken = at;
+        self.broken = true;
+        self.driver.broken(at);
+        for port in self.ports() {
+            let port = *port;
+            // What comes over new connections is not held, and what is held stays held.
+            let faults = match self.plan.scenario.breaks {
+                Break::Reset => [Fault::StopHolding { port }, Fault::ResetConnections { port }],
+                Break::Silent => [Fault::Mute { port }, Fault::StopHolding { port }],
+                Break::LastPath { .. } => [Fault::StopHolding { port }, Fault::ClosePort { port }],
+            };
+            for fault in faults {
+                self.script(fault);
+            }
+        }
+        self.driver.feed(Feed::Mixed);
+    }
+
+    /// Until every write that was in doubt has its answer, and its blocks are rewritten.
+    fn fail_over(&mut self) -> Result<(), Trouble> {
+        self.phase("the loss is noticed");
+        let lives = self.ports().len();
+        self.wait_for("the loss to be noticed", SHORTLY, |run| run.record.condemned().count() >= lives)?;
+        match self.plan.scenario.breaks {
+            Break::LastPath { returns_after: Some(after) } => {
+                self.phase("no path is left");
+                self.go_on(after.saturating_sub(now() - self.record.broken));
+                self.script(Fault::OpenPort { port: A });
+            }
+            Break::LastPath { returns_after: None } => {
+                self.phase("no path is left, writes in doubt wait for their fence");
+                self.wait_for("writes in doubt to have an end", HOLD_WITHIN, |run| run.driver.suspects_answered())?;
+                self.script(Fault::OpenPort { port: A });
+            }
+            Break::Reset | Break::Silent => {}
+        }
+        self.phase("failing over");
+        if self.plan.fencing == Fencing::Strict {
+            self.wait_for("the fence", HOLD_WITHIN, Self::is_fenced)?;
+        }
+        self.wait_for("writes in doubt to be answered", HOLD_WITHIN, |run| run.driver.suspects_answered())?;
+        self.phase("rewriting what was retried");
+        self.wait_for("their blocks to be rewritten", HOLD_WITHIN, |run| run.driver.rewrites_answered())?;
+        if self.plan.fencing == Fencing::Strict {
+            // Without a fence there is no time to lose: the target quiesces by itself in the end.
+            self.go_on(COOL_DOWN);
+            if self.plan.scenario.breaks == Break::Reset {
+                let lives = match self.plan.scenario.paths {
+                    Paths::One => 2,
+                    Paths::Two => 3,
+                };
+                self.wait_for("the path to be reconnected", SHORTLY, |run| run.lives() >= lives)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every life that was lost with something in doubt has its receipt.
+    fn is_fenced(&self) -> bool {
+        let fenced = |life| self.record.receipts().any(|receipt| receipt.life == life);
+        self.record.condemned().filter(|(_, _, in_doubt)| *in_doubt > 0).all(|(life, ..)| fenced(life))
+    }
+
+    fn lives(&self) -> usize {
+        self.record.host.iter().filter(|event| matches!(event.kind, EventKind::LifeBegan { .. })).count()
+    }
+
+    /// The target tries to execute what it held. What then did not end in time is for the verdict to weigh.
+    fn let_ghosts_try(&mut self) {
+        self.phase("the target notices the loss");
+        let noticed = self.wait_for("the target to notice the loss", SHORTLY, Self::is_noticed);
+        self.phase("the target tries to execute what it held");
+        if self.plan.scenario.breaks == Break::Silent {
+            self.script(Fault::Unmute { port: A });
+        }
+        self.script(Fault::Release);
+        let tried = self.wait_for("every held write to be executed or refused", SHORTLY, |run| {
+            run.record.armed() > 0 && run.record.ghosts_waiting() == 0
+        });
+        self.notes.extend(noticed.err().into_iter().chain(tried.err()));
+    }
+
+    /// The target knows that the lives the host lost are lost: what it holds of them are ghosts.
+    fn is_noticed(&self) -> bool {
+        self.record.condemned().filter_map(|(life, ..)| self.record.life(life)).all(|lost| {
+            self.record.target.iter().any(|stamped| match stamped.event {
+                TargetEvent::Lost { life, .. } => life_of(life) == lost,
+                _ => false,
+            })
+        })
+    }
+
+    /// I/O that failed although it should not, or later than it should.
+    fn promises(&mut self) -> Vec<Trouble> {
+        let mut troubles = Vec::new();
+        let failures = self.driver.failures();
+        let total = self.driver.failures_total();
+        match self.plan.scenario.fast_io_fail {
+            None if total > 0 => {
+                let why = failures.first().map_or("", |failure| failure.why.as_str());
+                let text = format!("{total} operations ended other than well, the first: {why}");
+                match self.plan.fencing {
+                    Fencing::Strict => troubles.push(text),
+                    Fencing::Legacy => self.notes.push(text),
+                }
+            }
+            None => {}
+            Some(fast) => {
+                let Some(lost) = self.record.condemned().map(|(_, at, _)| at).max() else { return troubles };
+                let held = self.record.held_ops();
+                let settled = failures.iter().filter(|failure| !held.contains(&failure.op));
+                let latest = settled.map(|failure| failure.at - failure.submitted.max(lost)).max();
+                let doubt = self.driver.suspects().filter(|suspect| held.contains(&suspect.op.id));
+                let doubt = doubt.filter_map(|suspect| suspect.answered).map(|(at, _)| at - lost).max();
+                let doubt = doubt.unwrap_or_default();
+                match latest {
+                    Some(latest) if latest <= fast + IN_TIME => self.notes.push(format!(
+                        "settled I/O failed {} ms after the loss, writes in doubt ended after {} ms",
+                        latest.as_millis(),
+                        doubt.as_millis()
+                    )),
+                    Some(latest) => troubles.push(format!(
+                        "settled I/O failed {} ms after the loss, {} ms were promised",
+                        latest.as_millis(),
+                        fast.as_millis()
+                    )),
+                    None => troubles.push("no settled I/O failed although no path was left".into()),
+                }
+            }
+        }
+        if self.driver.rewritten() > 0 {
+            self.notes.push(format!("{} writes were rewritten with new stamps", self.driver.rewritten()));
+        }
+        troubles
+    }
+
+    fn phase(&mut self, what: &str) {
+        (self.watch)(Progress::Phase(what));
+    }
+
+    fn script(&mut self, fault: Fault) {
+        self.happened(now(), Side::Drill, format!("{fault:?}"));
+        self.stage.target.script(fault);
+    }
+
+    /// The load goes on for a while.
+    fn go_on(&mut self, time: Duration) {
+        let until = now() + time;
+        while now() < until {
+            self.turn(until);
+        }
+    }
+
+    /// The load goes on until `is_so`.
+    fn wait_for(&mut self, what: &str, within: Duration, is_so: impl Fn(&Self) -> bool) -> Result<(), Trouble> {
+        let deadline = now() + within;
+        while !is_so(self) {
+            if now() >= deadline {
+                return Err(format!("waited {within:?} for {what}"));
+            }
+            self.turn(deadline.min(now() + TURN));
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, until: Instant) {
+        self.driver.submit();
+        let answers = self.driver.wait(until);
+        // Events first: an answer that a failover gave belongs to an operation that is suspect by then.
+        self.drain();
+        for answer in answers {
+            self.driver.answer(answer);
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Ok(event) = self.stage.host_events.try_recv() {
+            self.happened(event.at, Side::Host, event.kind.to_string());
+            if self.broken && matches!(event.kind, EventKind::Lost { .. }) {
+                self.driver.lost(event.at);
+            }
+            self.record.host.push(event);
+        }
+        while let Ok(stamped) = self.stage.target_events.try_recv() {
+            self.happened(stamped.at, Side::Target, format!("{:?}", stamped.event));
+            self.record.target.push(stamped);
+        }
+    }
+
+    fn happened(&mut self, at: Instant, side: Side, text: String) {
+        (self.watch)(Progress::Happened { after: at - self.started, side, text });
+    }
+}
