@@ -369,9 +369,9 @@ impl Control {
         } else {
             self.guards.release(life_id);
             self.publish_guards();
-            self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
             self.emit(now, EventKind::Released { life: life_id, commands });
         }
+        self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.finish_life(now, life_id);
     }
 
@@ -380,7 +380,6 @@ impl Control {
         let Some(life) = self.lives.get(&life_id) else { return };
         let (ctrl, Some(condemned)) = (life.ctrl, life.condemned()) else { return };
         let answered_late = condemned.answered_late;
-        let settled = condemned.ended == Ended::Indeterminate;
         if condemned.served {
             if let Some(ctrl) = self.controllers.get_mut(&ctrl) {
                 ctrl.counters.fences.not_needed += 1;
@@ -390,9 +389,7 @@ impl Control {
         }
         self.guards.remove_life(life_id);
         self.publish_guards();
-        if !settled {
-            self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
-        }
+        self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.finish_life(now, life_id);
     }
 

@@ -152,11 +152,14 @@ fn a_forced_end_leaves_a_tombstone_that_a_later_controller_ends() {
 }
 
 #[test]
-fn a_tombstone_ends_by_time() {
-    let mut world = World::new(1, &[1]);
-    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+fn a_tombstone_guards_until_its_time_is_over() {
+    let mut world = World::new(1, &[1, 2]);
+    for port in world.ports.values_mut() {
+        port.ccrl = 0;
+    }
     let a = world.connect(World::spec(1));
-    let life = world.life(a);
+    let b = world.connect(World::spec(2));
+    let (life, other) = (world.life(a), world.life(b));
     world.ports.get_mut(&1).expect("a port").open = false;
     let entry = world.write(life, 0, 1);
     world.lose(life, vec![entry]);
@@ -164,10 +167,22 @@ fn a_tombstone_ends_by_time() {
     world.run();
     world.advance(5_000 * MS);
     assert_eq!(world.control.tombstones().len(), 1);
+    let guarded = |world: &World| {
+        let table = world.lanes[0].heard.iter().rev().find_map(|m| match m {
+            ToLane::Guard { entries, .. } => Some(entries.clone()),
+            _ => None,
+        });
+        table.expect("guarded").iter().map(|entry| (entry.key.seq, entry.released)).collect::<Vec<_>>()
+    };
+    // The next table still holds its range.
+    let abandoned = LedgerEntry { abandoned: true, ..world.write(other, 0, 9) };
+    world.say(0, ToControl::Abandoned(abandoned));
+    assert_eq!(guarded(&world), [(1, false), (9, false)]);
     world.advance(20_000 * MS);
     assert_eq!(world.control.tombstones(), []);
     assert_eq!(world.receipt().method, Method::Time);
-    assert_eq!(world.control.next_deadline(), None, "nothing is waited for any more");
+    assert_eq!(guarded(&world), [(9, false)]);
+    assert!(world.control.waits().all(|wait| !wait.why.to_string().contains(&life.to_string())));
 }
 
 #[test]
