@@ -38,6 +38,7 @@ pub use waits::Why;
 use crate::{
     ConnAction, ConnId, CtrlId, Event, EventKind, JobId, LaneId, LifeId, PathTable, Receipt, ToLane, Tombstone,
 };
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -78,7 +79,7 @@ pub enum Job {
         port: u16,
     },
     /// Make this durable before it is answered: no write of the life is sent before.
-    RecordLife(LifeRecord),
+    RecordLife(Box<LifeRecord>),
     /// The life ended with nothing unanswered: a successor need not fence it.
     MarkClean(LifeId),
     /// The life is fenced: forget it.
@@ -310,13 +311,13 @@ impl Control {
         self.outputs.push_back(Output::Conn(action));
     }
 
-    fn to_lane(&mut self, lane: LaneId, message: ToLane) {
+    fn tell_lane(&mut self, lane: LaneId, message: ToLane) {
         self.outputs.push_back(Output::ToLane(lane, message));
     }
 
-    fn to_all_lanes(&mut self, message: &ToLane) {
+    fn tell_lanes(&mut self, message: &ToLane) {
         for lane in 0..self.config.lanes {
-            self.to_lane(LaneId(lane), message.clone());
+            self.tell_lane(LaneId(lane), message.clone());
         }
     }
 
