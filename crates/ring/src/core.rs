@@ -60,13 +60,15 @@ pub(crate) struct Stream {
     /// The kernel has reported room since the last refusal.
     pub(crate) writable: bool,
     pub(crate) hung: bool,
+    /// The peer has ended its side: there is an end of the stream to be read, and no edge will tell of it again.
+    pub(crate) ended: bool,
     /// The error that a call has taken from the socket; the hangup names it again.
     pub(crate) error: Option<i32>,
 }
 
 impl Stream {
     pub(crate) const fn new() -> Self {
-        Self { paused: false, want_write: false, writable: false, hung: false, error: None }
+        Self { paused: false, want_write: false, writable: false, hung: false, ended: false, error: None }
     }
 }
 

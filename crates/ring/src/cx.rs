@@ -212,7 +212,7 @@ impl Cx<'_> {
     ) -> io::Result<usize> {
         let source = self.source(sock.0)?;
         let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
-        loop {
+        let bytes = loop {
             match call(&source.socket) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
@@ -220,9 +220,15 @@ impl Cx<'_> {
                     stream.error = stream.error.or(error.raw_os_error());
                     return Err(error);
                 }
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => break bytes,
             }
+        };
+        // A last piece and the end of the stream may come in one edge; a service that stops at a short receive, as it
+        // may, would never hear of the end.
+        if bytes > 0 && stream.ended {
+            self.core.mark(sock.0, IN);
         }
+        Ok(bytes)
     }
 
     /// Lends the staging bytes of this reactor, to receive into them. What they hold is lost after the call: a service

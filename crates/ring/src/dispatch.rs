@@ -27,7 +27,8 @@ const DISCARDS_PER_TURN: usize = 16;
 
 pub(crate) const IN: u32 = libc::POLLIN as u32;
 pub(crate) const OUT: u32 = libc::POLLOUT as u32;
-const READ: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+const ENDED: u32 = libc::POLLRDHUP as u32;
+const READ: u32 = IN | ENDED;
 const DEAD: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
 
 impl Core {
@@ -71,6 +72,11 @@ impl Core {
             && let Some((_, stream)) = self.stream(key)
         {
             stream.writable = true;
+        }
+        if bits & ENDED != 0
+            && let Some((_, stream)) = self.stream(key)
+        {
+            stream.ended = true;
         }
         if let Some((owner, stream)) = self.stream(key)
             && (bits & READ != 0 || dead)

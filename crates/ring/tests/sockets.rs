@@ -404,3 +404,35 @@ fn a_connection_moves_to_another_reactor() {
     assert_eq!(next(&said), "hello on 1");
     finish(pool);
 }
+
+#[test]
+fn the_end_of_a_stream_is_told_even_if_it_comes_with_the_last_bytes() {
+    let pool = pool(1);
+    let listener = TcpListener::bind(ANY).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::channel();
+    let (_, received) = attach(&pool.reactor(0), move |cx, received: mpsc::Sender<usize>| {
+        let waker = cx.waker();
+        let sock = cx.connect(&ConnectOptions::to(addr)).unwrap();
+        move |cx, event| match event {
+            Event::Connected { .. } => {
+                cx.pause_read(sock, true).unwrap();
+                tell.send(waker.clone()).unwrap();
+            }
+            Event::Mail => cx.pause_read(sock, false).unwrap(),
+            Event::Readable { .. } => {
+                // Fewer bytes than there is room for: it may stop here.
+                let count = cx.recv(sock, &mut [0; 64]).unwrap();
+                let _ = received.send(count); // nobody waits after the end
+            }
+            _ => {}
+        }
+    });
+    let (mut peer, _) = listener.accept().unwrap();
+    let waker = next(&told);
+    peer.write_all(b"goodbye").unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    waker.wake();
+    assert_eq!((next(&received), next(&received)), (7, 0));
+    finish(pool);
+}
