@@ -38,13 +38,26 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(gone) {
         return ExitCode::SUCCESS;
     }
-    let mut text = format!("error: {}\n", plain(&format!("{error:#}")));
+    let mut text = format!("error: {}\n", plain(&sentence(error.chain())));
     for hint in error.downcast_ref::<Failure>().map(|failure| failure.hints.as_slice()).unwrap_or_default() {
         text.push_str(&format!("hint: {hint}\n"));
     }
     // Nowhere is left to tell that this failed.
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::FAILURE
+}
+
+/// All causes, each said once: many an error already quotes its cause.
+fn sentence<'a>(causes: impl Iterator<Item = &'a (dyn std::error::Error + 'static)>) -> String {
+    let mut text = String::new();
+    for cause in causes.map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Without the kernel's error numbers, which the words before them already say.
@@ -61,6 +74,15 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = io::Error::other("the disk is on fire");
+        let quoting = anyhow::Error::new(io).context("cannot start");
+        assert_eq!(sentence(quoting.chain()), "cannot start: the disk is on fire");
+        let quoted = anyhow::Error::new(io::Error::other("on fire")).context("cannot start: on fire");
+        assert_eq!(sentence(quoted.chain()), "cannot start: on fire");
+    }
 
     #[test]
     fn numbers_of_the_kernel_are_left_out() {

@@ -1,0 +1,9 @@
+//! The real binary, as a child process, on ephemeral ports.
+//!
+//! What is decided is tested where it is decided; these tests prove the wiring: options, sentences, exit codes, signals,
+//! and that nothing is left behind. No test waits for time to pass: a child says in its first line where it listens.
+
+mod bad_input;
+mod child;
+mod looking;
+mod serving;
