@@ -84,7 +84,7 @@ pub enum TargetError {
         source: io::Error,
     },
     /// A port cannot be opened.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot {source}")]
     Listen {
         /// Where.
         addr: SocketAddr,
