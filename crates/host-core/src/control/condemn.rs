@@ -5,7 +5,7 @@
 
 use super::admin::{Answer, Purpose, plain};
 use super::fence::{Ask, Fence, Hold, Proof};
-use super::life::{Condemned, Ended, Phase};
+use super::life::{Condemned, Ended, LogRead, Phase};
 use super::source::Candidate;
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
@@ -330,6 +330,7 @@ impl Control {
             name,
             life_id,
             pending,
+            source.log_read != LogRead::Idle,
             status.is(Status::INVALID_OPCODE),
             !status.is_success() && !transient,
         );

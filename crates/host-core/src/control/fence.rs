@@ -19,7 +19,7 @@
 //!   +----- source lost ------> out
 //! ```
 
-use super::source::{Candidate, choose};
+use super::source::{Candidate, choose, ends_of};
 use crate::{CcrAttempt, CcrResult, Identity, LifeId, Method};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -286,8 +286,8 @@ impl Fence {
         self.attempts.pop_if(|attempt| attempt.source == source && attempt.result == CcrResult::Waiting);
     }
 
-    /// The log of `source` was read after CCR had been sent through it. The caller has made sure that no entry of the
-    /// same name was there when it was sent.
+    /// The log of `source` was read after it had answered a CCR. The caller has made sure that no entry of the same name
+    /// was there when that was sent; if one came meanwhile, it stands beside that of the reset under way.
     pub(super) fn handle_log(&mut self, now: Instant, source: LifeId, entries: &[Entry]) {
         if !matches!(
             self.via.get(&source),
@@ -296,15 +296,15 @@ impl Fence {
             return;
         }
         let name = (self.identity.cntlid, self.identity.ciu);
-        for entry in entries.iter().filter(|entry| (entry.icid, entry.ciu) == name) {
-            match entry.state {
+        for state in ends_of(entries, name) {
+            match state {
                 EntryState::InProgress => {}
                 EntryState::Success => {
                     self.note(source, CcrResult::LogSuccess);
                     self.prove(now, Method::Log, Some(source));
                 }
                 EntryState::Failed | EntryState::Reserved(_) => {
-                    let code = if let EntryState::Reserved(code) = entry.state { code } else { 2 };
+                    let code = if let EntryState::Reserved(code) = state { code } else { 2 };
                     self.note(source, CcrResult::LogFailed(code));
                     self.via.insert(source, Via::Spent { again: now + AGAIN });
                 }

@@ -66,6 +66,20 @@ fn success_without_irs_is_no_proof_until_the_log_says_so() {
 }
 
 #[test]
+fn an_old_entry_beside_the_reset_under_way_proves_nothing() {
+    let mut fence = asked();
+    fence.handle_ccr(at(1), S1, Status::SUCCESS, false);
+    for state in [EntryState::Success, EntryState::Failed] {
+        fence.handle_log(at(2), S1, &[entry(state), entry(EntryState::InProgress)]);
+        fence.handle_log(at(2), S1, &[entry(EntryState::InProgress), entry(state)]);
+    }
+    assert_eq!(fence.proof(), None);
+    assert_eq!(fence.poll(at(3), &two()), [], "it is waited for");
+    fence.handle_log(at(4), S1, &[entry(EntryState::Success)]);
+    assert_eq!(fence.proof().map(|proof| proof.method), Some(Method::Log));
+}
+
+#[test]
 fn entries_of_others_prove_nothing() {
     let mut fence = asked();
     fence.handle_ccr(at(1), S1, Status::SUCCESS, false);

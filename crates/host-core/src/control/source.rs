@@ -38,6 +38,13 @@ pub(super) fn choose<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Opt
         .copied()
 }
 
+/// How resets of this name ended, by the log: none if one is under way, because what else has its name is older.
+pub(super) fn ends_of(entries: &[Entry], name: (u16, u8)) -> impl Iterator<Item = EntryState> {
+    let named = move |entry: &&Entry| (entry.icid, entry.ciu) == name;
+    let under_way = entries.iter().filter(named).any(|entry| entry.state == EntryState::InProgress);
+    entries.iter().filter(named).filter(move |_| !under_way).map(|entry| entry.state)
+}
+
 /// Whether the CCR log of a source is known to hold nothing old.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Purge {
@@ -57,7 +64,7 @@ pub(super) struct Source {
     purge: Purge,
     /// Entries that the last read left there: no CCR of these names can be judged by this log.
     stale: BTreeSet<(u16, u8)>,
-    /// CCR commands sent whose end is not known, by name; `answered` once the CQE is there.
+    /// CCR commands sent whose end is not known, by name.
     open: BTreeMap<(u16, u8), Open>,
     /// False after Invalid Command Opcode.
     supported: bool,
@@ -69,7 +76,18 @@ pub(super) struct Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Open {
     life: LifeId,
-    answered: bool,
+    answer: Answered,
+}
+
+/// What a read of the log can say about a CCR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Answered {
+    /// Nothing: the source has not said that it began.
+    No,
+    /// Nothing yet: the read under way began before it said so.
+    DuringRead,
+    /// How it ended.
+    Yes,
 }
 
 impl Source {
@@ -104,7 +122,7 @@ impl Source {
         // One command of a name at a time. The same life may ask again once it was answered.
         let free = match self.open.get(&name) {
             None => self.open.len() < self.limit,
-            Some(open) => open.life == life && open.answered,
+            Some(open) => open.life == life && open.answer != Answered::No,
         };
         self.is_capable() && self.purge == Purge::Done && free && !self.stale.contains(&name)
     }
@@ -114,21 +132,24 @@ impl Source {
         self.is_capable() && self.purge == Purge::Done && self.stale.contains(&name)
     }
 
-    /// True if the log read now could prove something about this name: it was asked, and nothing old was there.
+    /// True if the log that was read now can prove something about this name: nothing old was there, and the read began
+    /// after the source had said that it began the reset. An entry in an earlier read is not that reset's.
     pub(super) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
-        self.open.get(&name).is_some_and(|open| open.life == life)
+        self.open.get(&name).is_some_and(|open| open.life == life && open.answer == Answered::Yes)
     }
 
     pub(super) fn handle_sent(&mut self, name: (u16, u8), life: LifeId) {
-        self.open.insert(name, Open { life, answered: false });
+        self.open.insert(name, Open { life, answer: Answered::No });
     }
 
     /// CCR for a life was completed. `name`: of that life, if it is still known. `pending`: its end stands elsewhere.
+    /// `reading`: the log is being read.
     pub(super) fn handle_answered(
         &mut self,
         name: Option<(u16, u8)>,
         life: LifeId,
         pending: bool,
+        reading: bool,
         unsupported: bool,
         failed: bool,
     ) {
@@ -141,7 +162,7 @@ impl Source {
         // Nobody waits for the end of a life that is over: the purge finds what it left.
         if pending && name.is_some() {
             for open in self.open.values_mut().filter(|open| open.life == life) {
-                open.answered = true;
+                open.answer = if reading { Answered::DuringRead } else { Answered::Yes };
             }
         } else {
             let before = self.open.len();
@@ -167,8 +188,10 @@ impl Source {
 
     /// The log was read with RMC = 1. True if it must be read again to see what stays.
     pub(super) fn handle_log(&mut self, entries: &[Entry]) -> bool {
-        for entry in entries.iter().filter(|e| e.state != EntryState::InProgress) {
-            self.open.remove(&(entry.icid, entry.ciu));
+        let completed = |name: &(u16, u8)| ends_of(entries, *name).next().is_some();
+        self.open.retain(|name, open| open.answer != Answered::Yes || !completed(name));
+        for open in self.open.values_mut().filter(|open| open.answer == Answered::DuringRead) {
+            open.answer = Answered::Yes;
         }
         if self.purge == Purge::Rereading {
             self.purge = Purge::Reading { reads: 0 };
@@ -198,7 +221,7 @@ impl Source {
     /// The fence that asked is over. What it left here is found by the purge that follows.
     pub(super) fn handle_fence_over(&mut self, life: LifeId) {
         let before = self.open.len();
-        self.open.retain(|_, open| open.life != life || !open.answered);
+        self.open.retain(|_, open| open.life != life || open.answer == Answered::No);
         if self.open.len() < before {
             self.want_purge();
         }
@@ -270,6 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_began_before_the_answer_proves_nothing() {
+        let (name, life) = ((3, 0x5A), LifeId(9));
+        let mut source = Source::new(2);
+        source.begin_purge();
+        source.handle_log(&[]);
+        source.handle_sent(name, life);
+        // An event of somebody else's made Control look; the entry is of an earlier life.
+        assert!(!source.is_open_for(name, life));
+        source.handle_log(&[entry(3, EntryState::Success)]);
+        source.handle_answered(Some(name), life, true, true, false, false);
+        assert!(!source.is_open_for(name, life), "that read is still under way");
+        source.handle_log(&[entry(3, EntryState::Success)]);
+        assert!(source.is_open_for(name, life), "the next one counts");
+        source.handle_log(&[entry(3, EntryState::Success), entry(3, EntryState::InProgress)]);
+        assert!(source.is_open_for(name, life), "an old entry beside the one under way ends nothing");
+        source.handle_log(&[entry(3, EntryState::Success)]);
+        assert!(!source.is_open_for(name, life));
+    }
+
+    #[test]
     fn one_ccr_per_name_and_no_more_than_the_limit() {
         let mut source = Source::new(2);
         source.begin_purge();
@@ -278,10 +321,10 @@ mod tests {
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
         source.handle_sent((4, 0x5A), LifeId(2));
         assert!(!source.may_serve((5, 0x5A), LifeId(9)), "CCRL 2");
-        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, false, true);
+        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, false, false, true);
         assert!(source.may_serve((5, 0x5A), LifeId(9)));
         // Accepted, and its fence ended otherwise: the name stays barred until a purge has seen the log.
-        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false, false);
+        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false, false, false);
         source.handle_fence_over(LifeId(1));
         source.begin_purge();
         while source.handle_log(&[entry(3, EntryState::InProgress)]) {}
@@ -294,7 +337,7 @@ mod tests {
         source.begin_purge();
         source.handle_log(&[]);
         source.handle_sent((3, 1), LifeId(1));
-        source.handle_answered(Some((3, 1)), LifeId(1), false, true, true);
+        source.handle_answered(Some((3, 1)), LifeId(1), false, false, true, true);
         assert!(!source.is_capable() && !source.may_serve((4, 1), LifeId(9)));
         assert!(!Source::new(0).is_capable());
     }

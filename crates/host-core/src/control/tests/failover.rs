@@ -139,6 +139,24 @@ fn a_pending_reset_is_believed_from_the_log_only() {
 }
 
 #[test]
+fn an_entry_that_came_after_the_purge_fences_nobody() {
+    let (mut world, a, _) = World::two_paths(1);
+    let life = world.life(a);
+    let named = world.identity(a);
+    for port in [1, 2] {
+        world.ports.get_mut(&port).expect("a port").ccr = Ccr::Pending;
+    }
+    // It is there when the loss is noticed, and its event has not been read yet.
+    world.plant_success(2, named.cntlid, named.ciu);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(500 * MS);
+    assert_eq!(world.settled(0, life), None, "the reset is under way");
+    world.complete_ccr(2, true);
+    assert_eq!(world.receipt().method, Method::Log);
+}
+
+#[test]
 fn an_entry_of_an_earlier_life_fences_nobody() {
     let (mut world, a, _) = World::two_paths(1);
     let b2 = {

@@ -474,6 +474,16 @@ impl World {
         self.run();
     }
 
+    /// The logs of the controllers on `port` get an entry of a finished reset that nobody asked for.
+    pub(super) fn plant_success(&mut self, port: u16, icid: u16, ciu: u8) {
+        for conn in self.conns.values_mut().filter(|conn| conn.port == port) {
+            conn.log.insert(0, ccr::Entry { icid, ciu, acid: 0, state: ccr::State::Success, flags: 0 });
+            if let Some(slot) = conn.aer.take() {
+                conn.queue.respond(slot, Status::SUCCESS, AsyncEvent::CCR_COMPLETED.to_dw0(), 0, Source::None);
+            }
+        }
+    }
+
     // --- What was seen ---
 
     pub(super) fn saw(&self, what: impl Fn(&EventKind) -> bool) -> bool {
