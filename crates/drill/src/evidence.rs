@@ -97,15 +97,16 @@ impl Record {
     /// CNTLID and the moment at which it began must do.
     pub(crate) fn life(&self, life: LifeId) -> Option<Life> {
         let (identity, at) = self.began(life)?;
-        let enabled = self.target.iter().filter(|stamped| stamped.at <= at).filter_map(|stamped| match stamped.event {
-            TargetEvent::Enabled { life } => Some(life_of(life)),
-            _ => None,
-        });
+        let mut enabled =
+            self.target.iter().rev().filter(|stamped| stamped.at <= at).filter_map(|stamped| match stamped.event {
+                TargetEvent::Enabled { life } => Some(life_of(life)),
+                _ => None,
+            });
         let is_it = |life: &Life| {
             life.cntlid == identity.cntlid
                 && (!identity.is_reported() || (life.ciu, life.cirn) == (identity.ciu, identity.cirn))
         };
-        enabled.filter(is_it).last()
+        enabled.find(is_it)
     }
 
     fn began(&self, life: LifeId) -> Option<(Identity, Instant)> {

@@ -3,6 +3,7 @@
 use interlock_api::{DetectedHow, DrillReport, Method, Verdict};
 use interlock_drill::{Fencing, Options, Plan, Scenario, drill};
 
+#[expect(clippy::print_stdout, reason = "the harness shows it only if a test fails")]
 fn play(name: &str, fencing: Fencing) -> DrillReport {
     let scenario = Scenario::named(name).expect("it is one of ours");
     let mut log = Vec::new();
@@ -10,7 +11,6 @@ fn play(name: &str, fencing: Fencing) -> DrillReport {
     let report =
         drill(&plan, &Options { digests: true, ..Options::default() }, &mut |step| log.push(format!("{step:?}")));
     assert_eq!(report.scenarios.len(), 1);
-    // Shown only if something fails.
     println!("{}\n{report:#?}", log.join("\n"));
     report
 }
