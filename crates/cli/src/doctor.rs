@@ -8,7 +8,7 @@ use crate::output::{Format, OutputArgs, print, say};
 use interlock_api::Severity;
 use interlock_host::discovery::{subsystems, ways_to};
 use interlock_host::doctor::{Ways, examine};
-use interlock_host::{ControllerSpec, DiscoveryLog, Found, HostSettings, Nqn, ProbeError, ProbeSpec, TargetProblem};
+use interlock_host::{ControllerSpec, Found, HostSettings, Nqn, ProbeError, ProbeSpec, TargetProblem};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ fn look(
         Err(error) => return Err(explain(args, looker, settings, &error).into()),
     };
     let ways = match discovery(args, looker, settings) {
-        Ok(log) => Ways::Known(ways_to(&log, spec.subnqn.as_str())),
+        Ok(ways) => Ways::Known(ways),
         Err(why) => Ways::NotKnown(why),
     };
     let findings = examine(&report, spec, settings.hostnqn.as_str(), &ways);
@@ -100,16 +100,20 @@ fn look(
     Ok(if unsafe_found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The discovery log of this address: of the port itself, which may have one, or of the port that should.
-fn discovery(args: &DoctorArgs, looker: &Looker, settings: &HostSettings) -> Result<DiscoveryLog, String> {
+/// The ways that a discovery log of this address names: of the port itself, which may have one, or of the port that
+/// should.
+fn discovery(args: &DoctorArgs, looker: &Looker, settings: &HostSettings) -> Result<Vec<(String, u16, u16)>, String> {
     let mut last = String::new();
     for port in [args.trsvcid, DISCOVERY_PORT] {
         let spec = args.peer.direct(ProbeSpec::discovery(&args.peer.traddr, port, settings.clone()));
-        match looker.look(&spec, args.peer.within()) {
-            Ok(report) => match report.found {
-                Found::Discovery(log) => return Ok(log),
-                Found::Subsystem(_) => last = "the target answered another question than was asked".into(),
+        match looker.look(&spec, args.peer.within()).map(|report| report.found) {
+            Ok(Found::Discovery(log)) => match ways_to(&log, &args.nqn) {
+                ways if ways.is_empty() => {
+                    last = format!("the discovery log of port {port} does not name the subsystem")
+                }
+                ways => return Ok(ways),
             },
+            Ok(Found::Subsystem(_)) => last = "the target answered another question than was asked".into(),
             Err(error) => last = error.to_string(),
         }
     }

@@ -17,7 +17,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Transport {
-    /// TCP
     Tcp,
 }
 

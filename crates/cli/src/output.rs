@@ -5,7 +5,7 @@ use std::io::{self, Write};
 /// Options that every command has.
 #[derive(clap::Args)]
 pub(crate) struct OutputArgs {
-    /// How to print
+    /// How to print: as text, or as one JSON document
     #[arg(short = 'o', long = "output-format", value_name = "FORMAT", value_enum, default_value_t = Format::Normal)]
     pub(crate) format: Format,
     /// Say more on standard error
@@ -16,9 +16,7 @@ pub(crate) struct OutputArgs {
 /// For people or for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Text
     Normal,
-    /// One JSON document
     Json,
 }
 

@@ -85,7 +85,7 @@ pub fn examine(report: &ProbeReport, spec: &ControllerSpec, hostnqn: &str, ways:
         tbkas: facts.tbkas,
         ana: api::AnaFacts {
             supported: facts.ana,
-            anatt_s: facts.ana.then(|| facts.anatt.as_secs()),
+            anatt_s: facts.ana.then_some(facts.anatt.as_secs()),
             groups: report.facts.ana.as_ref().map(groups).unwrap_or_default(),
         },
         vwc: facts.vwc,

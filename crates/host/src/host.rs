@@ -387,7 +387,7 @@ impl Host {
                 let (sender, receiver) = mpsc::channel();
                 let ask = move |lane: &Lane| {
                     // The asker may have given up.
-                    let _ = sender.send((lane.status(), lane.counters().clone()));
+                    let _ = sender.send((lane.status(), *lane.counters()));
                 };
                 lane.send(LaneMail::Ask(Box::new(ask)));
                 receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)

@@ -65,7 +65,7 @@ fn somebody_else_is_there() {
     let mute = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = mute.local_addr().expect("bound").port().to_string();
     let said = fail(&["discover", "-a", "127.0.0.1", "-s", &port, "--timeout", "200"]);
-    told(&said, "there was no NVMe/TCP answer within 0.");
+    told(&said, "there was no NVMe/TCP answer within 0.2 s");
 }
 
 #[test]

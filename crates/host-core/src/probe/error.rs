@@ -3,7 +3,6 @@
 use super::ProbeConfig;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
-use core::fmt::Write;
 use core::time::Duration;
 use interlock_proto::host::ConnectError;
 use interlock_wire::fabrics::{ConnectAnswer, InvalidParameter};
@@ -179,15 +178,14 @@ impl ProbeError {
     }
 }
 
-/// `5 s`, `1.5 s`.
+/// `5 s`, `1.5 s`: to hundredths, because a limit that is shared by several steps is never a round number.
 fn seconds(time: &Duration) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = match time.subsec_millis() {
-        0 => write!(text, "{} s", time.as_secs()),
-        millis => write!(text, "{}.{millis:03} s", time.as_secs()),
-    };
-    text
+    let hundredths = time.as_millis().saturating_add(5) / 10;
+    match (hundredths / 100, hundredths % 100) {
+        (whole, 0) => alloc::format!("{whole} s"),
+        (whole, part) if part % 10 == 0 => alloc::format!("{whole}.{} s", part / 10),
+        (whole, part) => alloc::format!("{whole}.{part:02} s"),
+    }
 }
 
 fn fatal(fes: u16) -> String {

@@ -499,3 +499,11 @@ fn any_bytes_end_it_without_a_panic() {
         assert!(run.done.is_some_and(|done| done.is_err()));
     }
 }
+
+#[test]
+fn limits_are_printed_shortly() {
+    for (ms, text) in [(5000, "5 s"), (9999, "10 s"), (1500, "1.5 s"), (250, "0.25 s"), (4, "0 s")] {
+        let error = ProbeError::Mute { within: Duration::from_millis(ms) };
+        assert!(alloc::format!("{error}").ends_with(&alloc::format!("within {text}")), "{error}");
+    }
+}
