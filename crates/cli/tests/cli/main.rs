@@ -5,5 +5,6 @@
 
 mod bad_input;
 mod child;
+mod library;
 mod looking;
 mod serving;
