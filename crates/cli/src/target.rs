@@ -58,10 +58,7 @@ fn serve(
     sender: Sender<News>,
     news: &Receiver<News>,
 ) -> anyhow::Result<()> {
-    print(&match output.format {
-        Format::Normal => normal(target, config),
-        Format::Json => as_json(target, config)?,
-    })?;
+    // Before anyone learns where to connect: the log misses nothing.
     if output.verbose > 0 {
         let events = target.subscribe();
         spawn("events", move || {
@@ -72,6 +69,10 @@ fn serve(
             }
         })?;
     }
+    print(&match output.format {
+        Format::Normal => normal(target, config),
+        Format::Json => as_json(target, config)?,
+    })?;
     loop {
         match news.recv() {
             Ok(News::Event(event)) => say(&format!("{} {}", event.at, events::words(&event.event)))?,
