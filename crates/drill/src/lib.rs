@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod scenario;
 mod stage;
+mod words;
 
 pub use evidence::Fencing;
 pub use run::{Options, Plan, Progress, Side, drill};

@@ -5,6 +5,7 @@
 //! when a path was lost is rewritten with a new stamp as soon as it was answered, so that a ghost has something to
 //! spoil.
 
+use crate::evidence::Fencing;
 use interlock_base::Instant;
 use interlock_check::{
     Content, Load, LoadConfig, Op, OpId, OpKind, Oracle, OracleConfig, Outcome, ReadBack, Stamp, Violation,
@@ -89,6 +90,7 @@ pub(crate) struct Driver {
     load: Load,
     oracle: Oracle,
     run: u64,
+    fencing: Fencing,
     feed: Feed,
     last_submitted: Instant,
     paused_until: Instant,
@@ -107,7 +109,7 @@ const FAILURES_KEPT: usize = 4096;
 
 impl Driver {
     /// A load on `namespace`, wholly determined by `seed` and the order of answers.
-    pub(crate) fn new(namespace: Namespace, seed: u64) -> Self {
+    pub(crate) fn new(namespace: Namespace, fencing: Fencing, seed: u64) -> Self {
         let shape = namespace.shape();
         let config = LoadConfig { run: seed, seed, blocks: shape.blocks, ..LoadConfig::default() };
         Self {
@@ -116,6 +118,7 @@ impl Driver {
             load: Load::new(config),
             oracle: Oracle::new(OracleConfig::new(seed)),
             run: seed,
+            fencing,
             feed: Feed::Off,
             last_submitted: Instant::ZERO,
             paused_until: Instant::ZERO,
@@ -264,7 +267,7 @@ impl Driver {
         for (_, older) in self.flying.range_mut(..id) {
             older.overtaken += 1;
         }
-        let outcome = outcome(answer.outcome);
+        let outcome = outcome(answer.outcome, self.fencing);
         match (flying.op.kind, outcome, &answer.buf) {
             (OpKind::Read, Outcome::Ok, Some(buf)) => self.oracle.read_answered(id, &self.contents(buf), at),
             _ => self.oracle.answered(id, outcome, at),
@@ -302,7 +305,7 @@ impl Driver {
             }
             for answer in self.wait(deadline) {
                 let id = OpId(answer.token);
-                if outcome(answer.outcome) != Outcome::Ok {
+                if answer.outcome != HostOutcome::Ok {
                     missing += self.flying.get(&id).map_or(0, |flying| u64::from(flying.op.nlb));
                 }
                 self.answer(answer);
@@ -370,12 +373,28 @@ impl Driver {
 /// The load looks at events at least so often.
 pub(crate) const TURN: Duration = Duration::from_millis(5);
 
-const fn outcome(outcome: HostOutcome) -> Outcome {
+/// What the application takes the end of a request for.
+const fn outcome(outcome: HostOutcome, fencing: Fencing) -> Outcome {
     match outcome {
+        // Hosts that do not fence report an I/O error, and every application takes that for an end.
+        HostOutcome::Indeterminate { .. } if matches!(fencing, Fencing::Legacy) => Outcome::Failed,
         HostOutcome::Ok => Outcome::Ok,
         HostOutcome::Failed(_) => Outcome::Failed,
         HostOutcome::NotSent(_) => Outcome::NotSent,
         HostOutcome::Indeterminate { .. } => Outcome::Indeterminate,
         HostOutcome::OutcomeUnknown => Outcome::UnknownSettled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_settled_is_over_only_for_hosts_that_do_not_fence() {
+        let open = HostOutcome::Indeterminate { until: None };
+        assert_eq!(outcome(open, Fencing::Strict), Outcome::Indeterminate);
+        assert_eq!(outcome(open, Fencing::Legacy), Outcome::Failed);
+        assert_eq!(outcome(HostOutcome::OutcomeUnknown, Fencing::Legacy), Outcome::UnknownSettled);
     }
 }

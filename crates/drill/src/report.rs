@@ -88,7 +88,7 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         Verdict::Safe => {}
     }
     if fencing == Fencing::Legacy && !scenario.must_be_caught() {
-        notes.push("without a second path at work an unfenced run need not be caught".into());
+        notes.push("without a second path an unfenced run need not be caught".into());
     }
     result.notes = notes;
     result.verdict = in_words(&verdict);

@@ -9,6 +9,7 @@ use crate::load::{Driver, Feed, TURN};
 use crate::report::{self, Outcome};
 use crate::scenario::{Break, Paths, Reset, Scenario, Telling};
 use crate::stage::Stage;
+use crate::words;
 use interlock_api::{DrillReport, ScenarioResult};
 use interlock_base::Instant;
 use interlock_check::{ReadBack, Verdict};
@@ -142,7 +143,7 @@ fn play(plan: Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> O
         violations: Vec::new(),
         read_back: ReadBack::Absent,
     };
-    let driver = Driver::new(stage.namespace.clone(), options.seed);
+    let driver = Driver::new(stage.namespace.clone(), plan.fencing, options.seed);
     let mut run = Run { plan, stage, driver, record, broken: false, started, notes: Vec::new(), watch };
     let mut troubles: Vec<String> = run.play().err().into_iter().collect();
     run.drain();
@@ -380,7 +381,7 @@ impl Run<'_> {
     }
 
     fn script(&mut self, fault: Fault) {
-        self.happened(now(), Side::Drill, format!("{fault:?}"));
+        self.happened(now(), Side::Drill, words::fault(fault));
         self.stage.target.script(fault);
     }
 
@@ -415,16 +416,22 @@ impl Run<'_> {
     }
 
     fn drain(&mut self) {
+        let mut news = Vec::new();
         while let Ok(event) = self.stage.host_events.try_recv() {
-            self.happened(event.at, Side::Host, event.kind.to_string());
+            news.push((event.at, Side::Host, event.kind.to_string()));
             if self.broken && matches!(event.kind, EventKind::Lost { .. }) {
                 self.driver.lost(event.at);
             }
             self.record.host.push(event);
         }
         while let Ok(stamped) = self.stage.target_events.try_recv() {
-            self.happened(stamped.at, Side::Target, format!("{:?}", stamped.event));
+            news.push((stamped.at, Side::Target, words::event(&stamped.event)));
             self.record.target.push(stamped);
+        }
+        // Both sides count from one clock.
+        news.sort_by_key(|(at, ..)| *at);
+        for (at, side, text) in news {
+            self.happened(at, side, text);
         }
     }
 
