@@ -5,6 +5,7 @@
 
 mod discover;
 mod doctor;
+mod drill;
 mod failure;
 mod identity;
 mod output;
@@ -23,6 +24,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Drill(drill::DrillArgs),
     Target(target::TargetArgs),
     Discover(discover::DiscoverArgs),
     Doctor(doctor::DoctorArgs),
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match &cli.command {
+        Command::Drill(args) => drill::run(args),
         Command::Target(args) => target::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Doctor(args) => doctor::run(args),
