@@ -28,8 +28,13 @@ pub(super) enum Purpose {
     AsyncEvent,
     KeepAlive,
     Probe,
-    Ccr { life: LifeId },
-    CcrLog,
+    Ccr {
+        life: LifeId,
+    },
+    CcrLog {
+        /// What is completed is removed by the read.
+        remove: bool,
+    },
     Shutdown,
     ShutdownPoll,
 }
@@ -42,7 +47,7 @@ impl Purpose {
             Self::AsyncEvent => "Asynchronous Event Request",
             Self::KeepAlive | Self::Probe => "Keep Alive",
             Self::Ccr { .. } => "Cross-Controller Reset",
-            Self::CcrLog => "Get Log Page, Cross-Controller Reset",
+            Self::CcrLog { .. } => "Get Log Page, Cross-Controller Reset",
             Self::Shutdown | Self::ShutdownPoll => "controller shutdown",
         }
     }
@@ -319,7 +324,7 @@ impl Control {
             Purpose::KeepAlive => self.handle_keep_alive(now, life_id),
             Purpose::Probe => self.handle_probe(now, life_id),
             Purpose::Ccr { life } => self.handle_ccr(now, life_id, life, &answer),
-            Purpose::CcrLog => self.handle_ccr_log(now, life_id, &answer),
+            Purpose::CcrLog { remove } => self.handle_ccr_log(now, life_id, remove, &answer),
             Purpose::Shutdown => self.handle_shutdown_asked(now, life_id, &answer),
             Purpose::ShutdownPoll => self.handle_shutdown_polled(now, life_id, &answer),
         }

@@ -5,7 +5,7 @@
 
 use super::admin::{Answer, Purpose, plain};
 use super::fence::{Ask, Fence, Hold, Proof};
-use super::life::{Condemned, Ended, LogRead, Phase};
+use super::life::{Condemned, Ended, Phase};
 use super::source::Candidate;
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
@@ -143,6 +143,7 @@ impl Control {
             Why::Fence(life_id),
             Why::Hold(life_id),
             Why::Grace(life_id),
+            Why::OldSockets(life_id),
         ] {
             self.timers.stop(why);
         }
@@ -168,7 +169,7 @@ impl Control {
         let Some(condemned) = life.condemned_mut() else { return };
         if condemned.is_sorted() {
             self.timers.stop(Why::LaneAnswer(life_id));
-            if condemned.in_doubt.is_empty() {
+            if !condemned.is_doubtful() {
                 self.end_without_doubt(now, life_id);
                 return;
             }
@@ -212,7 +213,7 @@ impl Control {
         loop {
             let candidates = self.candidates(now, life_id);
             let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-            let doubtful = !condemned.in_doubt.is_empty() || condemned.lane_overdue;
+            let doubtful = condemned.is_doubtful() || condemned.lane_overdue;
             if condemned.policy == FencePolicy::Legacy || !doubtful {
                 return;
             }
@@ -295,9 +296,7 @@ impl Control {
     /// Sends CCR. The name is the snapshot of the life, never read again (`fence_bound_to_one_life`).
     fn send_ccr(&mut self, now: Instant, life_id: LifeId, source_id: LifeId) -> bool {
         let limit = self.admin_limit(source_id);
-        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.facts.as_ref()).map(|f| f.identity) else {
-            return true;
-        };
+        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.identity()) else { return true };
         let sqe = CrossControllerReset { impacted }.to_sqe();
         let sent = self.ask(now, source_id, Purpose::Ccr { life: life_id }, plain(sqe), limit);
         if !sent {
@@ -330,7 +329,6 @@ impl Control {
             name,
             life_id,
             pending,
-            source.log_read != LogRead::Idle,
             status.is(Status::INVALID_OPCODE),
             !status.is_success() && !transient,
         );
@@ -347,6 +345,10 @@ impl Control {
             Some(Ask::ReadLog(source)) => self.read_ccr_log(now, source),
             Some(Ask::Purge(source)) => self.purge_again(now, source),
             Some(Ask::Ccr(_)) | None => {}
+        }
+        // What an earlier read had to leave in the log can be removed once nothing is unanswered.
+        if self.lives.get(&source_id).is_some_and(|source| source.source.needs_purge()) {
+            self.purge_source(now, source_id);
         }
         // A slot of the source may have become free for another life.
         self.advance_all(now);

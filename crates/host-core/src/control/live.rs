@@ -164,14 +164,15 @@ impl Control {
 
     // --- The CCR log as a source ---
 
-    /// Reads the CCR log of a source, removing what is completed. Reads do not overlap.
+    /// Reads the CCR log of a source, removing what is completed unless an answer is awaited. Reads do not overlap.
     pub(super) fn read_ccr_log(&mut self, now: Instant, life_id: LifeId) {
         let limit = self.admin_limit(life_id);
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         match life.log_read {
             LogRead::Idle => {
-                let get = ccr::get_log(true);
-                if self.ask(now, life_id, Purpose::CcrLog, reading(get.to_sqe(), get.len), limit)
+                let remove = life.source.may_remove();
+                let get = ccr::get_log(remove);
+                if self.ask(now, life_id, Purpose::CcrLog { remove }, reading(get.to_sqe(), get.len), limit)
                     && let Some(life) = self.lives.get_mut(&life_id)
                 {
                     life.log_read = LogRead::Reading;
@@ -189,7 +190,7 @@ impl Control {
         }
     }
 
-    pub(super) fn handle_ccr_log(&mut self, now: Instant, source_id: LifeId, answer: &Answer) {
+    pub(super) fn handle_ccr_log(&mut self, now: Instant, source_id: LifeId, removed: bool, answer: &Answer) {
         let Some(source) = self.lives.get_mut(&source_id) else { return };
         let again = core::mem::replace(&mut source.log_read, LogRead::Idle) == LogRead::Again;
         let entries = match (answer.status().is_success(), ccr::parse_log(&answer.data)) {
@@ -207,9 +208,11 @@ impl Control {
                 condemned.fence.handle_log(now, source_id, &entries);
             }
         }
-        let more = self.lives.get_mut(&source_id).is_some_and(|source| source.source.handle_log(&entries));
+        let more = self.lives.get_mut(&source_id).is_some_and(|source| source.source.handle_log(&entries, removed));
         if more || again {
             self.read_ccr_log(now, source_id);
+        } else if self.lives.get(&source_id).is_some_and(|source| source.source.needs_purge()) {
+            self.purge_source(now, source_id);
         }
         self.advance_all(now);
     }

@@ -64,7 +64,7 @@ pub(super) struct Source {
     purge: Purge,
     /// Entries that the last read left there: no CCR of these names can be judged by this log.
     stale: BTreeSet<(u16, u8)>,
-    /// CCR commands sent whose end is not known, by name.
+    /// CCR commands sent whose end is not known, by name; `answered` once the CQE is there.
     open: BTreeMap<(u16, u8), Open>,
     /// False after Invalid Command Opcode.
     supported: bool,
@@ -76,18 +76,7 @@ pub(super) struct Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Open {
     life: LifeId,
-    answer: Answered,
-}
-
-/// What a read of the log can say about a CCR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Answered {
-    /// Nothing: the source has not said that it began.
-    No,
-    /// Nothing yet: the read under way began before it said so.
-    DuringRead,
-    /// How it ended.
-    Yes,
+    answered: bool,
 }
 
 impl Source {
@@ -108,9 +97,10 @@ impl Source {
         self.limit > 0 && self.supported
     }
 
-    /// True if the log must be read before anything is asked. Starts that read.
+    /// True if the log must be read before anything is asked. Starts that read. It waits for the answers to what was
+    /// asked already, because their entries must not be removed unseen.
     pub(super) fn begin_purge(&mut self) -> bool {
-        if !self.is_capable() || matches!(self.purge, Purge::Reading { .. } | Purge::Rereading) {
+        if !self.is_capable() || !self.may_remove() || matches!(self.purge, Purge::Reading { .. } | Purge::Rereading) {
             return false;
         }
         self.purge = Purge::Reading { reads: 0 };
@@ -122,7 +112,7 @@ impl Source {
         // One command of a name at a time. The same life may ask again once it was answered.
         let free = match self.open.get(&name) {
             None => self.open.len() < self.limit,
-            Some(open) => open.life == life && open.answer != Answered::No,
+            Some(open) => open.life == life && open.answered,
         };
         self.is_capable() && self.purge == Purge::Done && free && !self.stale.contains(&name)
     }
@@ -132,24 +122,28 @@ impl Source {
         self.is_capable() && self.purge == Purge::Done && self.stale.contains(&name)
     }
 
-    /// True if the log that was read now can prove something about this name: nothing old was there, and the read began
-    /// after the source had said that it began the reset. An entry in an earlier read is not that reset's.
+    /// True if the log that was read now can prove something about this name: nothing old was there, and the source has
+    /// said that it began the reset, so that the log shows that one.
     pub(super) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
-        self.open.get(&name).is_some_and(|open| open.life == life && open.answer == Answered::Yes)
+        self.open.get(&name).is_some_and(|open| open.life == life && open.answered)
+    }
+
+    /// True if a read may remove what is completed. While an answer is awaited it may not: an entry that cannot be judged
+    /// yet would be gone when it could.
+    pub(super) fn may_remove(&self) -> bool {
+        self.open.values().all(|open| open.answered)
     }
 
     pub(super) fn handle_sent(&mut self, name: (u16, u8), life: LifeId) {
-        self.open.insert(name, Open { life, answer: Answered::No });
+        self.open.insert(name, Open { life, answered: false });
     }
 
     /// CCR for a life was completed. `name`: of that life, if it is still known. `pending`: its end stands elsewhere.
-    /// `reading`: the log is being read.
     pub(super) fn handle_answered(
         &mut self,
         name: Option<(u16, u8)>,
         life: LifeId,
         pending: bool,
-        reading: bool,
         unsupported: bool,
         failed: bool,
     ) {
@@ -162,7 +156,7 @@ impl Source {
         // Nobody waits for the end of a life that is over: the purge finds what it left.
         if pending && name.is_some() {
             for open in self.open.values_mut().filter(|open| open.life == life) {
-                open.answer = if reading { Answered::DuringRead } else { Answered::Yes };
+                open.answered = true;
             }
         } else {
             let before = self.open.len();
@@ -186,12 +180,15 @@ impl Source {
         self.is_capable() && self.purge == Purge::Needed
     }
 
-    /// The log was read with RMC = 1. True if it must be read again to see what stays.
-    pub(super) fn handle_log(&mut self, entries: &[Entry]) -> bool {
+    /// The log was read; `removed`: with RMC = 1. True if it must be read again to see what stays.
+    pub(super) fn handle_log(&mut self, entries: &[Entry], removed: bool) -> bool {
         let completed = |name: &(u16, u8)| ends_of(entries, *name).next().is_some();
-        self.open.retain(|name, open| open.answer != Answered::Yes || !completed(name));
-        for open in self.open.values_mut().filter(|open| open.answer == Answered::DuringRead) {
-            open.answer = Answered::Yes;
+        self.open.retain(|name, open| !open.answered || !completed(name));
+        if !removed {
+            if entries.iter().any(|entry| entry.state != EntryState::InProgress) {
+                self.want_purge();
+            }
+            return matches!(self.purge, Purge::Reading { .. } | Purge::Rereading);
         }
         if self.purge == Purge::Rereading {
             self.purge = Purge::Reading { reads: 0 };
@@ -221,7 +218,7 @@ impl Source {
     /// The fence that asked is over. What it left here is found by the purge that follows.
     pub(super) fn handle_fence_over(&mut self, life: LifeId) {
         let before = self.open.len();
-        self.open.retain(|_, open| open.life != life || open.answer == Answered::No);
+        self.open.retain(|_, open| open.life != life || !open.answered);
         if self.open.len() < before {
             self.want_purge();
         }
@@ -277,8 +274,8 @@ mod tests {
         assert!(source.begin_purge());
         assert!(!source.begin_purge(), "one read at a time");
         assert!(!source.may_serve(name, LifeId(9)));
-        assert!(source.handle_log(&[entry(3, EntryState::Success)]), "read again to see whether it is gone");
-        assert!(!source.handle_log(&[]));
+        assert!(source.handle_log(&[entry(3, EntryState::Success)], true), "read again to see whether it is gone");
+        assert!(!source.handle_log(&[], true));
         assert!(source.may_serve(name, LifeId(9)));
     }
 
@@ -286,48 +283,55 @@ mod tests {
     fn an_entry_that_stays_bars_its_name_only() {
         let mut source = Source::new(2);
         source.begin_purge();
-        while source.handle_log(&[entry(3, EntryState::Success)]) {}
+        while source.handle_log(&[entry(3, EntryState::Success)], true) {}
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
         assert!(source.is_blocked_by_stale((3, 0x5A)));
         assert!(source.may_serve((4, 0x5A), LifeId(9)));
     }
 
     #[test]
-    fn a_read_that_began_before_the_answer_proves_nothing() {
+    fn before_the_answer_the_log_proves_nothing_and_keeps_what_it_has() {
         let (name, life) = ((3, 0x5A), LifeId(9));
-        let mut source = Source::new(2);
-        source.begin_purge();
-        source.handle_log(&[]);
+        let mut source = purged(2);
+        assert!(source.may_remove());
         source.handle_sent(name, life);
-        // An event of somebody else's made Control look; the entry is of an earlier life.
+        // An event of somebody else's made Control look; whose the entry is cannot be said yet.
+        assert!(!source.may_remove() && !source.begin_purge());
         assert!(!source.is_open_for(name, life));
-        source.handle_log(&[entry(3, EntryState::Success)]);
-        source.handle_answered(Some(name), life, true, true, false, false);
-        assert!(!source.is_open_for(name, life), "that read is still under way");
-        source.handle_log(&[entry(3, EntryState::Success)]);
-        assert!(source.is_open_for(name, life), "the next one counts");
-        source.handle_log(&[entry(3, EntryState::Success), entry(3, EntryState::InProgress)]);
+        assert!(!source.handle_log(&[entry(3, EntryState::Success)], false));
+        assert!(source.needs_purge(), "it was left there");
+        source.handle_answered(Some(name), life, true, false, false);
+        assert!(source.may_remove() && source.is_open_for(name, life));
+        source.begin_purge();
+        source.handle_log(&[entry(3, EntryState::Success), entry(3, EntryState::InProgress)], true);
         assert!(source.is_open_for(name, life), "an old entry beside the one under way ends nothing");
-        source.handle_log(&[entry(3, EntryState::Success)]);
+        source.handle_log(&[entry(3, EntryState::Success)], true);
         assert!(!source.is_open_for(name, life));
+    }
+
+    fn purged(limit: u8) -> Source {
+        let mut source = Source::new(limit);
+        source.begin_purge();
+        source.handle_log(&[], true);
+        source
     }
 
     #[test]
     fn one_ccr_per_name_and_no_more_than_the_limit() {
         let mut source = Source::new(2);
         source.begin_purge();
-        source.handle_log(&[]);
+        source.handle_log(&[], true);
         source.handle_sent((3, 0x5A), LifeId(1));
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
         source.handle_sent((4, 0x5A), LifeId(2));
         assert!(!source.may_serve((5, 0x5A), LifeId(9)), "CCRL 2");
-        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, false, false, true);
+        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, false, true);
         assert!(source.may_serve((5, 0x5A), LifeId(9)));
         // Accepted, and its fence ended otherwise: the name stays barred until a purge has seen the log.
-        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false, false, false);
+        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false, false);
         source.handle_fence_over(LifeId(1));
         source.begin_purge();
-        while source.handle_log(&[entry(3, EntryState::InProgress)]) {}
+        while source.handle_log(&[entry(3, EntryState::InProgress)], true) {}
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
     }
 
@@ -335,9 +339,9 @@ mod tests {
     fn without_the_opcode_it_is_no_source_any_more() {
         let mut source = Source::new(4);
         source.begin_purge();
-        source.handle_log(&[]);
+        source.handle_log(&[], true);
         source.handle_sent((3, 1), LifeId(1));
-        source.handle_answered(Some((3, 1)), LifeId(1), false, false, true, true);
+        source.handle_answered(Some((3, 1)), LifeId(1), false, true, true);
         assert!(!source.is_capable() && !source.may_serve((4, 1), LifeId(9)));
         assert!(!Source::new(0).is_capable());
     }
