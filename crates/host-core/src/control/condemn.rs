@@ -143,7 +143,6 @@ impl Control {
             Why::Fence(life_id),
             Why::Hold(life_id),
             Why::Grace(life_id),
-            Why::OldSockets(life_id),
         ] {
             self.timers.stop(why);
         }
@@ -169,7 +168,7 @@ impl Control {
         let Some(condemned) = life.condemned_mut() else { return };
         if condemned.is_sorted() {
             self.timers.stop(Why::LaneAnswer(life_id));
-            if !condemned.is_doubtful() {
+            if condemned.in_doubt.is_empty() {
                 self.end_without_doubt(now, life_id);
                 return;
             }
@@ -213,7 +212,7 @@ impl Control {
         loop {
             let candidates = self.candidates(now, life_id);
             let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-            let doubtful = condemned.is_doubtful() || condemned.lane_overdue;
+            let doubtful = !condemned.in_doubt.is_empty() || condemned.lane_overdue;
             if condemned.policy == FencePolicy::Legacy || !doubtful {
                 return;
             }
@@ -296,7 +295,9 @@ impl Control {
     /// Sends CCR. The name is the snapshot of the life, never read again (`fence_bound_to_one_life`).
     fn send_ccr(&mut self, now: Instant, life_id: LifeId, source_id: LifeId) -> bool {
         let limit = self.admin_limit(source_id);
-        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.identity()) else { return true };
+        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.facts.as_ref()).map(|f| f.identity) else {
+            return true;
+        };
         let sqe = CrossControllerReset { impacted }.to_sqe();
         let sent = self.ask(now, source_id, Purpose::Ccr { life: life_id }, plain(sqe), limit);
         if !sent {
