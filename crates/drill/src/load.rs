@@ -27,6 +27,9 @@ const DIGITS: u8 = 3;
 /// A change that so many later operations have overtaken is held.
 const OVERTAKEN_MIN: u32 = 2;
 
+/// So is one that waited so long, when nothing is left that could overtake it: everything in flight is held.
+const SURELY_HELD: Duration = Duration::from_millis(500);
+
 /// What the load draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Feed {
@@ -64,12 +67,12 @@ pub(crate) struct Suspect {
 /// An operation that ended other than well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// Which.
-    pub(crate) op: OpId,
     /// When it was submitted.
     pub(crate) submitted: Instant,
     /// When it ended.
     pub(crate) at: Instant,
+    /// Never sent, or of no effect: it was not in doubt.
+    pub(crate) settled: bool,
     /// In words.
     pub(crate) why: String,
 }
@@ -159,7 +162,9 @@ impl Driver {
     pub(crate) fn stuck(&self, age: Duration) -> usize {
         let now = now();
         let stuck = |flying: &&Flying| {
-            flying.op.kind.changes_media() && now - flying.submitted >= age && flying.overtaken >= OVERTAKEN_MIN
+            let waits = now - flying.submitted;
+            let overtaken = waits >= age && flying.overtaken >= OVERTAKEN_MIN;
+            flying.op.kind.changes_media() && (overtaken || waits >= SURELY_HELD)
         };
         self.flying.values().filter(stuck).count()
     }
@@ -354,6 +359,7 @@ impl Driver {
 
     fn failed(&mut self, flying: &Flying, at: Instant, outcome: HostOutcome) {
         self.failures_total += 1;
+        let settled = matches!(outcome, HostOutcome::NotSent(_) | HostOutcome::Failed(_));
         let why = match outcome {
             HostOutcome::Failed(status) => format!("failed: {status}"),
             HostOutcome::NotSent(why) => {
@@ -365,7 +371,7 @@ impl Driver {
             HostOutcome::Ok => "done".into(),
         };
         if self.failures.len() < FAILURES_KEPT {
-            self.failures.push(Failure { op: flying.op.id, submitted: flying.submitted, at, why });
+            self.failures.push(Failure { submitted: flying.submitted, at, settled, why });
         }
     }
 }

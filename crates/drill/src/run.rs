@@ -350,7 +350,7 @@ impl Run<'_> {
             Some(fast) => {
                 let Some(lost) = self.record.condemned().map(|(_, at, _)| at).max() else { return troubles };
                 let held = self.record.held_ops();
-                let settled = failures.iter().filter(|failure| !held.contains(&failure.op));
+                let settled = failures.iter().filter(|failure| failure.settled);
                 let latest = settled.map(|failure| failure.at - failure.submitted.max(lost)).max();
                 let doubt = self.driver.suspects().filter(|suspect| held.contains(&suspect.op.id));
                 let doubt = doubt.filter_map(|suspect| suspect.answered).map(|(at, _)| at - lost).max();
