@@ -22,6 +22,8 @@ pub enum Method {
     Assumed,
     /// Nothing was waited for, as today's hosts do. No proof, and counted as unsafe.
     Legacy,
+    /// Somebody said that it is over (`fence --accept-risk`). No proof, and counted as unsafe.
+    AcceptedRisk,
 }
 
 /// How a loss was noticed.
@@ -46,6 +48,8 @@ pub enum DetectedHow {
     ControllerFatal,
     /// The operator ended it.
     Operator,
+    /// An earlier process of this host left it.
+    Predecessor,
 }
 
 /// The moment of detection.

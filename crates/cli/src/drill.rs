@@ -296,6 +296,7 @@ const fn how(how: DetectedHow) -> &'static str {
         DetectedHow::ProtocolError => "protocol error",
         DetectedHow::ControllerFatal => "controller fatal",
         DetectedHow::Operator => "operator",
+        DetectedHow::Predecessor => "predecessor",
     }
 }
 
@@ -306,7 +307,7 @@ const fn method(method: Method) -> &'static str {
         Method::DrainedDisable => "disable",
         Method::Time => "time",
         Method::Assumed => "assumed time",
-        Method::Legacy => "NONE",
+        Method::Legacy | Method::AcceptedRisk => "NONE",
     }
 }
 

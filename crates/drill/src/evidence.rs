@@ -319,7 +319,8 @@ const fn method(method: HostMethod) -> Method {
         HostMethod::DrainedDisable => Method::DrainedDisable,
         HostMethod::Time => Method::Time,
         HostMethod::Assumed => Method::Assumed,
-        HostMethod::Legacy => Method::Legacy,
+        // A drill accepts no risk; whoever does has no fence.
+        HostMethod::Legacy | HostMethod::AcceptedRisk => Method::Legacy,
     }
 }
 

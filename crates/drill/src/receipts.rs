@@ -83,6 +83,7 @@ pub(crate) const fn method(method: HostMethod) -> Method {
         HostMethod::Time => Method::Time,
         HostMethod::Assumed => Method::Assumed,
         HostMethod::Legacy => Method::Legacy,
+        HostMethod::AcceptedRisk => Method::AcceptedRisk,
     }
 }
 
@@ -95,6 +96,7 @@ pub(crate) fn how(loss: &Loss) -> DetectedHow {
         Loss::Protocol(_) => DetectedHow::ProtocolError,
         Loss::AnaTransition => DetectedHow::ControllerFatal,
         Loss::Reset | Loss::Disconnect | Loss::Shutdown => DetectedHow::Operator,
+        Loss::Predecessor => DetectedHow::Predecessor,
     }
 }
 

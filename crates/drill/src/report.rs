@@ -125,7 +125,7 @@ fn fence(record: &Record) -> Option<FenceSummary> {
         Method::Immediate | Method::Log | Method::DrainedDisable => 0,
         Method::Time => 1,
         Method::Assumed => 2,
-        Method::Legacy => 3,
+        Method::Legacy | Method::AcceptedRisk => 3,
     };
     let weakest = record.receipts().max_by_key(|receipt| (strength(receipt.method), receipt.held()))?;
     let held = record.receipts().map(interlock_host::Receipt::held).max()?;

@@ -17,8 +17,10 @@ mod heads;
 mod lanes;
 mod life;
 mod live;
+mod predecessor;
 mod reconnect;
 mod scan;
+mod settings;
 mod source;
 mod state;
 mod verbs;
@@ -28,15 +30,20 @@ mod waits;
 mod tests;
 
 pub use config::{
-    ControllerSpec, HostConfig, LifeFacts, MAX_IO_QUEUES, MAX_KATO, MIN_KATO, NoSuchController, SpecError,
+    ControllerSpec, HostConfig, LifeFacts, MAX_IO_QUEUES, MAX_KATO, MAX_RECONNECT, MIN_KATO, NoSuchController,
+    SpecError,
 };
 pub use counters::{ControllerCounters, FenceCounters, HostCounters};
 pub use heads::HeadInfo;
+pub use predecessor::{NotUnfenced, Unfenced, UnfencedWhy};
+pub use settings::{Setting, SettingError};
 pub use state::{State, StateName};
 pub use waits::Why;
 
+use crate::stall::HoldTerms;
 use crate::{
-    ConnAction, ConnId, CtrlId, Event, EventKind, JobId, LaneId, LifeId, PathTable, Receipt, ToLane, Tombstone,
+    ConnAction, ConnId, CtrlId, Event, EventKind, Identity, JobId, LaneId, LifeId, PathTable, Receipt, ToLane,
+    Tombstone,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -44,6 +51,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::time::Duration;
 use guards::Guards;
 use heads::Heads;
 use interlock_base::{Deadline, Instant, Rng, Timers};
@@ -112,8 +120,10 @@ pub struct LifeRecord {
     pub subnqn: Nqn,
     /// The port.
     pub addr: SocketAddr,
-    /// What it said about itself: identity, KATO, CQT, TBKAS.
-    pub facts: LifeFacts,
+    /// Its name for the target.
+    pub identity: Identity,
+    /// What a hold by time is made of, as the life began.
+    pub hold: HoldTerms,
 }
 
 /// One configured controller, as shown to people.
@@ -148,6 +158,8 @@ struct Controller {
     lost_at: Instant,
     ever_live: bool,
     fast_failed: bool,
+    /// How long it paused before the last attempt because it flaps; zero if it does not.
+    flap_pause: Duration,
     last_error: Option<String>,
     counters: ControllerCounters,
 }
@@ -184,6 +196,8 @@ pub struct Control {
     next_conn: u32,
     next_job: u32,
     next_receipt: u64,
+    /// Names of guards over whole namespaces, which belong to no lane.
+    next_whole: u64,
 }
 
 /// Whom the answer of a job is for.
@@ -220,6 +234,7 @@ impl Control {
             next_conn: 1,
             next_job: 1,
             next_receipt: 1,
+            next_whole: 1,
             config,
         }
     }

@@ -3,14 +3,15 @@
 //! Everything a person would ask after a failover is an event with its moment; nothing is decided by whoever reads it.
 //! Texts reuse the phrases of Linux where they fit, so that log searches people already have go on working.
 
-use crate::control::StateName;
-use crate::{CtrlId, HeadId, LifeFacts, LifeId, Loss, Method, Receipt, Shape};
+use crate::control::{Setting, StateName};
+use crate::{CtrlId, HeadId, Identity, LifeFacts, LifeId, Loss, Method, Receipt, Shape};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_wire::nqn::Nqn;
 use interlock_wire::status::Status;
 
 /// One event.
@@ -176,6 +177,36 @@ pub enum EventKind {
         /// By what.
         method: Method,
     },
+    /// An earlier process of this host left a life that is not fenced: nothing is written to its subsystem until it is.
+    PredecessorFound {
+        /// The path it belonged to.
+        ctrl: CtrlId,
+        /// The life.
+        life: LifeId,
+        /// Its subsystem.
+        subnqn: Nqn,
+        /// Its name for the target.
+        identity: Identity,
+    },
+    /// Sockets of an earlier process still exist: time does not fence its life yet.
+    PredecessorLingers {
+        /// The life.
+        life: LifeId,
+    },
+    /// A lost controller waits for somebody to call [`Control::reconnect`](crate::Control::reconnect).
+    ReconnectWanted {
+        /// Which.
+        ctrl: CtrlId,
+        /// When it was lost.
+        since: Instant,
+    },
+    /// A setting was changed.
+    SettingChanged {
+        /// Of this controller.
+        ctrl: CtrlId,
+        /// What it is now.
+        setting: Setting,
+    },
     /// An attempt to connect begins.
     ReconnectAttempt {
         /// Which.
@@ -308,6 +339,7 @@ impl fmt::Display for EventKind {
             },
             Self::Fenced(r) => match (r.method, r.source) {
                 (Method::Legacy, _) => write!(f, "{}: NOT fenced, {} commands retried at once", r.life, r.in_doubt),
+                (Method::AcceptedRisk, _) => write!(f, "{}: NOT fenced, the risk was accepted", r.life),
                 (_, Some(by)) => write!(f, "{}: CCR succeeded using {}", r.life, by.ctrl),
                 (method, None) => write!(f, "{}: Time-based recovery finished ({})", r.life, method.name()),
             },
@@ -319,6 +351,12 @@ impl fmt::Display for EventKind {
                 write!(f, "{life}: left unfenced, {in_doubt} ranges stay guarded")
             }
             Self::TombstoneEnded { life, method } => write!(f, "{life}: tombstone ended ({})", method.name()),
+            Self::PredecessorFound { ctrl, life, subnqn, identity } => {
+                write!(f, "{ctrl}: {life} ({identity}) of an earlier process is not fenced: writes to {subnqn} wait")
+            }
+            Self::PredecessorLingers { life } => write!(f, "{life}: sockets of an earlier process still exist"),
+            Self::ReconnectWanted { ctrl, since } => write!(f, "{ctrl}: lost since {since}, asks to be reconnected"),
+            Self::SettingChanged { ctrl, setting } => write!(f, "{ctrl}: {setting}"),
             Self::ReconnectAttempt { ctrl, attempt, max } => {
                 write!(f, "{ctrl}: connecting (attempt {attempt}/{})", Most(*max))
             }

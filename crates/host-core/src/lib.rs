@@ -29,8 +29,9 @@ pub mod stall;
 
 pub use control::{
     Control, ControllerCounters, ControllerInfo, ControllerSpec, FenceCounters, HeadInfo, HostConfig, HostCounters,
-    Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MIN_KATO, NoSuchController,
-    Output, SpecError, State, StateName, Why,
+    Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MAX_RECONNECT, MIN_KATO,
+    NoSuchController, NotUnfenced, Output, Setting, SettingError, SpecError, State, StateName, Unfenced, UnfencedWhy,
+    Why,
 };
 pub use event::{Event, EventKind};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
@@ -42,6 +43,6 @@ pub use msg::{
     AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, Head, LedgerEntry, Path, PathTable,
     QueueSpec, Release, Suspicion, ToControl, ToLane,
 };
-pub use policy::{FencePolicy, IoPolicy, Reconnect, Timeouts};
-pub use receipt::{CcrAttempt, CcrResult, FencedBy, Identity, Loss, Method, Receipt, Tombstone, Witness};
+pub use policy::{FencePolicy, IoPolicy, OnLoss, Reconnect, Timeouts};
+pub use receipt::{CcrAttempt, CcrResult, FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};
 pub use request::{Op, Outcome, Refused, Request, Shape};

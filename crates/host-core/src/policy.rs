@@ -24,6 +24,17 @@ pub enum IoPolicy {
     Numa,
 }
 
+/// Who reconnects a lost controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum OnLoss {
+    /// The host itself: at once, then after every delay.
+    #[default]
+    Reconnect,
+    /// Somebody who is told, at once and after every delay, and then asks for it (as FreeBSD does). `ctrl_loss` ends
+    /// it here as well.
+    Notify,
+}
+
 /// How long a lost controller is sought, and what happens to I/O meanwhile. All three run from the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reconnect {

@@ -32,6 +32,8 @@ pub enum Method {
     Assumed,
     /// Not fenced at all: retried at once by policy.
     Legacy,
+    /// Not fenced at all: somebody who may know more than this host said that it is over.
+    AcceptedRisk,
 }
 
 impl Method {
@@ -45,13 +47,14 @@ impl Method {
             Self::Time => "time",
             Self::Assumed => "assumed",
             Self::Legacy => "legacy",
+            Self::AcceptedRisk => "accepted-risk",
         }
     }
 
     /// True if the target itself vouches for it.
     #[must_use]
     pub const fn is_proof(self) -> bool {
-        !matches!(self, Self::Assumed | Self::Legacy)
+        !matches!(self, Self::Assumed | Self::Legacy | Self::AcceptedRisk)
     }
 }
 
@@ -85,6 +88,9 @@ pub enum Loss {
     Disconnect,
     /// The host ends, and commands were left unanswered after the drain.
     Shutdown,
+    /// It belongs to an earlier process of this host, which ended without ending it: what it left unanswered is not
+    /// known.
+    Predecessor,
 }
 
 impl Loss {
@@ -108,6 +114,7 @@ impl fmt::Display for Loss {
             Self::Reset => f.write_str("resetting controller"),
             Self::Disconnect => f.write_str("removing controller"),
             Self::Shutdown => f.write_str("the host ends"),
+            Self::Predecessor => f.write_str("an earlier process of this host left it"),
         }
     }
 }
@@ -203,7 +210,7 @@ pub struct Receipt {
     pub method: Method,
     /// Through whom, for CCR.
     pub source: Option<FencedBy>,
-    /// Commands in doubt when it was condemned.
+    /// Commands in doubt when it was condemned. Of [`Loss::Predecessor`] the number is not known, and stays 0.
     pub in_doubt: usize,
     /// How many of them were answered late, before the fence.
     pub answered_late: usize,
@@ -233,7 +240,25 @@ impl Receipt {
     }
 }
 
-/// A life that ended unfenced: its ranges stay guarded although nobody waits for its commands.
+/// What a life that ended unfenced keeps from being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guarded {
+    /// The ranges of so many commands.
+    Commands(usize),
+    /// Every range of every namespace of its subsystem: what an earlier process had in doubt is not known.
+    Subsystem,
+}
+
+impl fmt::Display for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Commands(count) => write!(f, "the ranges of {count} commands"),
+            Self::Subsystem => f.write_str("all of its subsystem"),
+        }
+    }
+}
+
+/// A life that ended unfenced: what it may still change stays guarded although nobody waits for its commands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tombstone {
     /// The configured path it belonged to.
@@ -244,8 +269,9 @@ pub struct Tombstone {
     pub subnqn: Nqn,
     /// Its name for the target.
     pub identity: Identity,
-    /// Commands in doubt.
-    pub in_doubt: usize,
-    /// When it ends by time. `None`: only a CCR ends it.
+    /// What may not be written meanwhile. Reads flow.
+    pub guarded: Guarded,
+    /// When it ends by time. `None`: only a CCR ends it, or somebody who accepts the risk; or, of an earlier process, its
+    /// sockets are not known to be gone yet.
     pub until: Option<Instant>,
 }

@@ -13,7 +13,8 @@ use super::reconnect::{self, Next};
 use super::source::Source;
 use super::waits::Why;
 use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
-use crate::{CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, QueueSpec, ToLane};
+use crate::stall::HoldTerms;
+use crate::{CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, ToLane};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -25,10 +26,6 @@ use interlock_proto::host::{Association, AssociationConfig, Facts, KeepAlive, Ki
 use interlock_wire::admin::EventMask;
 use interlock_wire::ana;
 use interlock_wire::fabrics::{CNTLID_DYNAMIC, Cc};
-
-/// A path that was lost this soon after it came up waits before it is tried again: a target that accepts and drops
-/// must not keep the host busy.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 impl Control {
     /// Begins an attempt: a new life.
@@ -268,7 +265,8 @@ impl Control {
             hostid: self.config.hostid,
             subnqn: spec.subnqn.clone(),
             addr,
-            facts,
+            identity: facts.identity,
+            hold: HoldTerms::of(spec, &facts),
         };
         self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
     }
@@ -314,11 +312,12 @@ impl Control {
         let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
         ctrl.last_error = Some(why.clone());
         let permanent_now = permanent && !ctrl.spec.ignore_dnr;
-        let next = reconnect::after_failure(&ctrl.spec.reconnect, now, ctrl.lost_at, permanent_now, &mut self.rng);
-        let at = match next {
-            Next::At(at) => Some(at),
-            Next::Stop(_) => None,
+        let next = match ctrl.spec.on_loss {
+            // Others decide when, and `ctrl_loss` for how long; no delay means that they are not told again.
+            OnLoss::Notify if !permanent_now => Next::WhenAsked,
+            _ => reconnect::after_failure(&ctrl.spec.reconnect, now, ctrl.lost_at, permanent_now, &mut self.rng),
         };
+        let at = if let Next::At(at) = next { Some(at) } else { None };
         self.emit(
             now,
             EventKind::ConnectFailed { ctrl: ctrl_id, attempt, why: why.clone(), permanent: permanent_now, next: at },
@@ -326,7 +325,12 @@ impl Control {
         match next {
             Next::At(at) => {
                 if self.transit(now, ctrl_id, State::Waiting { attempt }, why) {
-                    self.timers.set(Why::Reconnect(ctrl_id), at);
+                    self.pause(now, ctrl_id, Pause::Until(at));
+                }
+            }
+            Next::WhenAsked => {
+                if self.transit(now, ctrl_id, State::Waiting { attempt }, why) {
+                    self.pause(now, ctrl_id, Pause::Delay);
                 }
             }
             Next::Stop(reason) => self.give_up(now, ctrl_id, format!("{why} ({reason})")),
@@ -362,15 +366,54 @@ impl Control {
         if let Some(limit) = reconnect.fast_io_fail {
             self.timers.set(Why::FastIoFail(ctrl_id), now + limit);
         }
-        let pause = SHORT_LIFE.min(reconnect.delay);
-        if lived < SHORT_LIFE && !pause.is_zero() {
-            if self.transit(now, ctrl_id, State::Waiting { attempt: 0 }, why) {
-                self.timers.set(Why::Reconnect(ctrl_id), now + pause);
-            }
-        } else {
+        let on_loss = ctrl.spec.on_loss;
+        ctrl.flap_pause = reconnect::flap_pause(&reconnect, lived, ctrl.flap_pause);
+        let pause = ctrl.flap_pause;
+        if pause.is_zero() && on_loss == OnLoss::Reconnect {
             self.begin_attempt(now, ctrl_id, 1, why);
+        } else if self.transit(now, ctrl_id, State::Waiting { attempt: 0 }, why) {
+            let pause = if on_loss == OnLoss::Notify { Pause::Delay } else { Pause::Until(now + pause) };
+            self.pause(now, ctrl_id, pause);
         }
     }
+
+    /// A controller waits: for its next attempt, or for somebody to ask for it, who is told so now.
+    pub(super) fn pause(&mut self, now: Instant, ctrl_id: CtrlId, pause: Pause) {
+        let Some(ctrl) = self.controllers.get(&ctrl_id) else { return };
+        let delay = ctrl.spec.reconnect.delay;
+        let at = match (ctrl.spec.on_loss, pause) {
+            (OnLoss::Reconnect, Pause::Until(at)) => Some(at),
+            (OnLoss::Reconnect, Pause::Delay) => Some(now + delay),
+            (OnLoss::Notify, _) => Some(now + delay).filter(|_| !delay.is_zero()),
+        };
+        if ctrl.spec.on_loss == OnLoss::Notify {
+            let since = ctrl.lost_at;
+            self.emit(now, EventKind::ReconnectWanted { ctrl: ctrl_id, since });
+        }
+        match at {
+            Some(at) => self.timers.set(Why::Reconnect(ctrl_id), at),
+            None => self.timers.stop(Why::Reconnect(ctrl_id)),
+        }
+    }
+
+    /// The pause of a controller that waits is over: it is tried, or asked for again.
+    pub(super) fn pause_is_over(&mut self, now: Instant, ctrl_id: CtrlId) {
+        let Some(ctrl) = self.controllers.get(&ctrl_id) else { return };
+        let State::Waiting { attempt } = ctrl.state else { return };
+        match ctrl.spec.on_loss {
+            OnLoss::Reconnect => self.begin_attempt(now, ctrl_id, attempt + 1, "reconnecting"),
+            OnLoss::Notify => self.pause(now, ctrl_id, Pause::Delay),
+        }
+    }
+}
+
+/// How long a controller waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// As its policy says.
+    Delay,
+    /// Until then.
+    Until(Instant),
 }
 
 fn life_facts(facts: &Facts) -> LifeFacts {

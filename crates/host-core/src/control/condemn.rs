@@ -26,6 +26,15 @@ use interlock_wire::status::Status;
 /// released meanwhile.
 const LANE_ANSWER: Duration = Duration::from_millis(100);
 
+/// How long a life with these terms must be held.
+pub(super) fn hold_of(terms: &HoldTerms) -> Hold {
+    match (terms.hold(), terms.cqt) {
+        (None, _) => Hold::Unbounded,
+        (Some(hold), Some(_)) => Hold::Stated(hold),
+        (Some(hold), None) => Hold::Assumed { hold, cqt: terms.assumed_cqt },
+    }
+}
+
 impl Control {
     /// Something went wrong with a life, in whatever phase it is.
     pub(super) fn life_failed(&mut self, now: Instant, life_id: LifeId, loss: Loss) {
@@ -66,15 +75,7 @@ impl Control {
         let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
         let was_usable = matches!(life.phase, Phase::Live | Phase::Draining { .. });
         let (hold, identity) = match &life.facts {
-            Some(facts) => {
-                let terms = HoldTerms::of(&ctrl.spec, facts);
-                let hold = match (terms.hold(), terms.cqt) {
-                    (None, _) => Hold::Unbounded,
-                    (Some(hold), Some(_)) => Hold::Stated(hold),
-                    (Some(hold), None) => Hold::Assumed { hold, cqt: terms.assumed_cqt },
-                };
-                (hold, facts.identity)
-            }
+            Some(facts) => (hold_of(&HoldTerms::of(&ctrl.spec, facts)), facts.identity),
             None => (Hold::Unbounded, ccr::Instance { cntlid: 0, ciu: 0, cirn: 0 }),
         };
         let (policy, grace, subnqn) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace, ctrl.spec.subnqn.clone());
@@ -143,6 +144,7 @@ impl Control {
             Why::Fence(life_id),
             Why::Hold(life_id),
             Why::Grace(life_id),
+            Why::OldSockets(life_id),
         ] {
             self.timers.stop(why);
         }
@@ -168,7 +170,7 @@ impl Control {
         let Some(condemned) = life.condemned_mut() else { return };
         if condemned.is_sorted() {
             self.timers.stop(Why::LaneAnswer(life_id));
-            if condemned.in_doubt.is_empty() {
+            if !condemned.is_doubtful() {
                 self.end_without_doubt(now, life_id);
                 return;
             }
@@ -212,7 +214,7 @@ impl Control {
         loop {
             let candidates = self.candidates(now, life_id);
             let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-            let doubtful = !condemned.in_doubt.is_empty() || condemned.lane_overdue;
+            let doubtful = condemned.is_doubtful() || condemned.lane_overdue;
             if condemned.policy == FencePolicy::Legacy || !doubtful {
                 return;
             }
@@ -295,9 +297,7 @@ impl Control {
     /// Sends CCR. The name is the snapshot of the life, never read again (`fence_bound_to_one_life`).
     fn send_ccr(&mut self, now: Instant, life_id: LifeId, source_id: LifeId) -> bool {
         let limit = self.admin_limit(source_id);
-        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.facts.as_ref()).map(|f| f.identity) else {
-            return true;
-        };
+        let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.identity()) else { return true };
         let sqe = CrossControllerReset { impacted }.to_sqe();
         let sent = self.ask(now, source_id, Purpose::Ccr { life: life_id }, plain(sqe), limit);
         if !sent {
@@ -471,6 +471,10 @@ impl Control {
             fences.held_ms += held_ms;
             fences.in_doubt += in_doubt;
             fences.in_doubt_max = fences.in_doubt_max.max(in_doubt);
+            if receipt.method == Method::AcceptedRisk {
+                // Of a predecessor the number is not known: it is one risk at least.
+                fences.unsafe_failovers += in_doubt.max(1);
+            }
         }
         self.emit(now, EventKind::Fenced(Box::new(receipt.clone())));
         if self.receipts.len() >= MAX_RECEIPTS {

@@ -1,6 +1,6 @@
 //! What the operator says: who this host is, and what to stay connected to.
 
-use crate::{FencePolicy, Identity, IoPolicy, Reconnect, Timeouts};
+use crate::{FencePolicy, Identity, IoPolicy, OnLoss, Reconnect, Timeouts};
 use alloc::string::String;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -10,6 +10,8 @@ use interlock_wire::nqn::{HostId, Nqn};
 pub const MAX_KATO: Duration = Duration::from_secs(60);
 /// Smallest KATO except 0: targets round up to whole seconds.
 pub const MIN_KATO: Duration = Duration::from_secs(1);
+/// Longest time between attempts, and longest limit from a loss: one year.
+pub const MAX_RECONNECT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Most I/O queue pairs of one controller.
 pub const MAX_IO_QUEUES: u16 = 1024;
 
@@ -51,6 +53,8 @@ pub struct ControllerSpec {
     pub ddgst: bool,
     /// After a loss.
     pub reconnect: Reconnect,
+    /// Who reconnects it after a loss.
+    pub on_loss: OnLoss,
     /// Limits of everything that waits.
     pub timeouts: Timeouts,
     /// Fence, or do what today's hosts do.
@@ -81,6 +85,7 @@ impl ControllerSpec {
             hdgst: false,
             ddgst: false,
             reconnect: Reconnect::default(),
+            on_loss: OnLoss::default(),
             timeouts: Timeouts::default(),
             fence: FencePolicy::default(),
             iopolicy: IoPolicy::default(),
@@ -117,6 +122,10 @@ impl ControllerSpec {
             && fast > loss
         {
             return Err(SpecError::FastIoFail);
+        }
+        let longest = [Some(self.reconnect.delay), self.reconnect.ctrl_loss, self.reconnect.fast_io_fail];
+        if longest.into_iter().flatten().any(|span| span > MAX_RECONNECT) {
+            return Err(SpecError::TooLong);
         }
         Ok(())
     }
@@ -158,6 +167,9 @@ pub enum SpecError {
     /// Times that contradict each other.
     #[error("fast_io_fail_tmo is larger than ctrl_loss_tmo")]
     FastIoFail,
+    /// A time without an end in sight.
+    #[error("reconnect_delay, ctrl_loss_tmo and fast_io_fail_tmo are at most one year; switch a limit off instead")]
+    TooLong,
     /// The same port is configured already.
     #[error("already connected: {0} is this port of this subsystem")]
     Duplicate(crate::CtrlId),

@@ -58,7 +58,7 @@ pub struct FenceCounters {
     pub late_taken: u64,
     /// Late answers that came after the fence, and were dropped.
     pub late_dropped: u64,
-    /// Commands retried unfenced, by legacy policy.
+    /// Commands retried unfenced, by legacy policy or because somebody accepted the risk.
     pub unsafe_failovers: u64,
     /// Lives left unfenced with guards.
     pub tombstones: u64,

@@ -172,6 +172,11 @@ impl Fence {
         }
     }
 
+    /// Somebody takes it upon himself.
+    pub(super) fn handle_accepted(&mut self, now: Instant) {
+        self.prove(now, Method::AcceptedRisk, None);
+    }
+
     /// What to do at `now`, given who could be a source. Each `Ask` is carried out at once by the caller.
     pub(super) fn poll(&mut self, now: Instant, candidates: &[Candidate]) -> Vec<Ask> {
         let mut asks = Vec::new();

@@ -4,11 +4,14 @@
 //! nothing is released or ended as indeterminate before every lane has said that it has seen it
 //! (`guard_before_giving_up`).
 
-use crate::{GuardEntry, GuardKey, LaneId, LedgerEntry, LifeId};
+use crate::{GuardEntry, GuardKey, HeadId, LaneId, LedgerEntry, LifeId};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+
+/// In the names of guards that belong to no lane: a host has fewer lanes.
+const NO_LANE: u16 = u16::MAX;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Guard {
@@ -37,6 +40,25 @@ impl Guards {
         let guard = Guard { life: ledger.life, entry };
         let before = self.entries.insert(ledger.key, guard.clone());
         self.dirty |= before.is_none_or(|before| before != guard);
+    }
+
+    /// Guards a whole namespace for the sake of a life of which nothing more is known. `seq` makes a name that no lane
+    /// gives. False if it is guarded already.
+    pub(super) fn add_whole(&mut self, life: LifeId, head: HeadId, seq: u64) -> bool {
+        let known = |guard: &Guard| guard.life == life && guard.entry.head == head;
+        if self.entries.values().any(known) {
+            return false;
+        }
+        let key = GuardKey { seq, lane: NO_LANE };
+        let entry = GuardEntry { key, head, range: 0..u64::MAX, released: false };
+        self.entries.insert(key, Guard { life, entry });
+        self.dirty = true;
+        true
+    }
+
+    /// True if something of `head` is guarded for the sake of `life`.
+    pub(super) fn concerns(&self, life: LifeId, head: HeadId) -> bool {
+        self.entries.values().any(|guard| guard.life == life && guard.entry.head == head)
     }
 
     /// These commands have ended: their ranges are free.

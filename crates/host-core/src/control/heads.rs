@@ -241,6 +241,18 @@ impl Heads {
         PathTable { epoch: self.epoch, heads: heads.collect() }
     }
 
+    /// Every namespace that ever had this name, gone ones included.
+    pub(super) fn named(&self, subnqn: &Nqn, nsid: u32) -> Vec<HeadId> {
+        self.names.iter().filter(|(id, _)| id.subnqn == *subnqn && id.nsid == nsid).map(|(_, head)| *head).collect()
+    }
+
+    /// How lanes choose among the paths of every namespace of a subsystem.
+    pub(super) fn set_policy(&mut self, subnqn: &Nqn, policy: IoPolicy) {
+        for head in self.heads.values_mut().filter(|head| head.identity.subnqn == *subnqn) {
+            head.policy = policy;
+        }
+    }
+
     /// True if another life than this one is a path of a namespace that this one serves.
     pub(super) fn has_other_path(&self, life: LifeId) -> bool {
         self.heads.values().any(|head| head.paths.contains_key(&life) && head.paths.len() > 1)

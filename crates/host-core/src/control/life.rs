@@ -5,7 +5,7 @@ use super::admin::Admin;
 use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
-use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, LaneId, LifeId, Loss, Tombstone};
+use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -223,7 +223,15 @@ impl Life {
 
     /// As CCR names it in its log.
     pub(super) fn name(&self) -> Option<(u16, u8)> {
-        self.facts.as_ref().map(|facts| (facts.identity.cntlid, facts.identity.ciu))
+        self.identity().map(|identity| (identity.cntlid, identity.ciu))
+    }
+
+    /// Its full name: of a condemned life the snapshot that its fence was made with.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        match self.condemned() {
+            Some(condemned) => Some(condemned.fence.identity()).filter(Identity::is_reported),
+            None => self.facts.as_ref().map(|facts| facts.identity),
+        }
     }
 
     pub(super) fn tombstone(&self, id: LifeId) -> Option<Tombstone> {
@@ -233,7 +241,7 @@ impl Life {
             life: id,
             subnqn: condemned.subnqn.clone(),
             identity: condemned.fence.identity(),
-            in_doubt: condemned.in_doubt.len(),
+            guarded: condemned.guarded(),
             until: condemned.fence.deadline(),
         })
     }
@@ -243,6 +251,15 @@ impl Condemned {
     /// True once every lane has said what is in doubt.
     pub(super) fn is_sorted(&self) -> bool {
         self.unanswered.is_empty()
+    }
+
+    /// True while something may still take effect: known by command, or known only to an earlier process.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.loss == Loss::Predecessor || !self.in_doubt.is_empty()
+    }
+
+    pub(super) fn guarded(&self) -> Guarded {
+        if self.loss == Loss::Predecessor { Guarded::Subsystem } else { Guarded::Commands(self.in_doubt.len()) }
     }
 
     /// The moment from which nothing of the life can leave this host, once it is known.

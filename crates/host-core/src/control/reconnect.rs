@@ -13,6 +13,8 @@ use interlock_base::{Instant, Rng};
 pub(super) enum Next {
     /// Try again then.
     At(Instant),
+    /// Try again when somebody asks for it.
+    WhenAsked,
     /// Stop, for this reason.
     Stop(&'static str),
 }
@@ -29,6 +31,21 @@ pub(super) fn after_failure(policy: &Reconnect, now: Instant, lost: Instant, per
         return Next::Stop("ctrl_loss_tmo has passed");
     }
     Next::At(now + jitter(policy.delay, rng))
+}
+
+/// A path that was lost this soon after it was begun flaps: a target that accepts and drops must not keep the host
+/// busy.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// A flapping path pauses no longer than this.
+const MAX_FLAP_PAUSE: Duration = Duration::from_secs(60);
+
+/// Before the first attempt after a loss: nothing, unless the life that was lost was a short one. Then the pause doubles
+/// from loss to loss, up to a bound, until a life lasts longer than the pause before it.
+pub(super) fn flap_pause(policy: &Reconnect, lived: Duration, before: Duration) -> Duration {
+    if policy.delay.is_zero() || lived >= SHORT_LIFE.max(before) {
+        return Duration::ZERO;
+    }
+    (before * 2).clamp(SHORT_LIFE.min(policy.delay), MAX_FLAP_PAUSE.max(policy.delay))
 }
 
 /// Within ten percent of `delay`.

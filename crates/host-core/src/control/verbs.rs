@@ -48,6 +48,7 @@ impl Control {
                 lost_at: now,
                 ever_live: false,
                 fast_failed: false,
+                flap_pause: Duration::ZERO,
                 last_error: None,
                 counters: ControllerCounters::default(),
             },
@@ -107,7 +108,7 @@ impl Control {
         self.settle_down(now);
     }
 
-    fn known(&self, ctrl: CtrlId) -> Result<(), NoSuchController> {
+    pub(super) fn known(&self, ctrl: CtrlId) -> Result<(), NoSuchController> {
         match self.controllers.get(&ctrl).map(|ctrl| ctrl.state.name()) {
             None | Some(StateName::Dead) => Err(NoSuchController(ctrl)),
             Some(_) => Ok(()),
@@ -278,9 +279,7 @@ impl Control {
         let timed_out = |what: &str| Loss::AdminConnection(DownReason::TimedOut(what.to_string()));
         match why {
             Why::Reconnect(ctrl) => {
-                if let Some(State::Waiting { attempt }) = self.controllers.get(&ctrl).map(|ctrl| ctrl.state) {
-                    self.begin_attempt(now, ctrl, attempt + 1, "reconnecting");
-                }
+                self.pause_is_over(now, ctrl);
             }
             Why::ControllerLoss(ctrl) => self.give_up(now, ctrl, "ctrl_loss_tmo has passed".to_string()),
             Why::FastIoFail(id) => {
@@ -319,6 +318,7 @@ impl Control {
             Why::LateGrace(life) => self.handle_late_grace(life),
             Why::Fence(life) | Why::Hold(life) => self.advance(now, life),
             Why::Grace(life) => self.want_give_up(now, life),
+            Why::OldSockets(life) => self.handle_old_sockets(now, life),
         }
     }
 

@@ -6,7 +6,7 @@ use core::fmt;
 /// Why there is a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
-    /// The next attempt to connect.
+    /// The next attempt to connect; under the policy that leaves it to others, the next call for it.
     Reconnect(CtrlId),
     /// `ctrl_loss_tmo`: the controller is given up.
     ControllerLoss(CtrlId),
@@ -44,6 +44,8 @@ pub enum Why {
     Hold(LifeId),
     /// A forced end leaves a tombstone.
     Grace(LifeId),
+    /// The sockets of an earlier process must be gone; it is told as long as they are not.
+    OldSockets(LifeId),
 }
 
 impl fmt::Display for Why {
@@ -68,6 +70,7 @@ impl fmt::Display for Why {
             Self::Fence(id) => write!(f, "{id}: next step of the fence"),
             Self::Hold(id) => write!(f, "{id}: fence by time"),
             Self::Grace(id) => write!(f, "{id}: fence before a forced end"),
+            Self::OldSockets(id) => write!(f, "{id}: sockets of an earlier process to be gone"),
         }
     }
 }

@@ -130,7 +130,7 @@ fn a_forced_end_leaves_a_tombstone_that_a_later_controller_ends() {
     world.advance(MS);
     assert_eq!(world.state(a), StateName::Dead, "in time: drain and grace");
     let tombstones = world.control.tombstones();
-    assert_eq!((tombstones.len(), tombstones[0].life, tombstones[0].in_doubt), (1, life, 1));
+    assert_eq!((tombstones.len(), tombstones[0].life, tombstones[0].guarded), (1, life, Guarded::Commands(1)));
     let until = tombstones[0].until.expect("KATO bounds it");
     assert!(until > asked + 15_000 * MS);
     assert_eq!(world.settled(0, life), Some(Release::Indeterminate { until: Some(until) }));
