@@ -58,6 +58,35 @@ impl LocalReply {
 /// [`Namespace::local`](crate::Namespace::local).
 ///
 /// Completions arrive in a queue; the service that opened the door gets `Event::Mail` when it is no longer empty.
+///
+/// ```no_run
+/// use interlock_host::{LocalNamespace, Namespace, Op};
+/// use interlock_ring::{Buf, Cx, Event, Service};
+///
+/// /// Reads one block after the other for as long as it is attached.
+/// struct Reader(LocalNamespace, u64);
+///
+/// impl Reader {
+///     fn next(&mut self, cx: &Cx<'_>, buf: Buf) {
+///         self.1 = (self.1 + 1) % self.0.shape().blocks;
+///         self.0.submit(cx, Op::Read, self.1, 1, Some(buf), self.1);
+///     }
+/// }
+///
+/// impl Service for Reader {
+///     fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+///         match event {
+///             Event::Attached => self.next(cx, Buf::zeroed(self.0.shape().block_size as usize)),
+///             Event::Mail => {
+///                 while let Some(completion) = self.0.poll() {
+///                     self.next(cx, completion.buf.expect("the buffer comes back"));
+///                 }
+///             }
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
 pub struct LocalNamespace {
     driver: Rc<RefCell<LaneDriver>>,
     head: HeadId,

@@ -19,6 +19,46 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 /// Every method takes a buffer by value and gives it back with the result, because the kernel, a queue or a held
 /// command may use it after the call has returned. Blocks are counted in the namespace's own block size
 /// ([`Namespace::shape`]).
+///
+/// One request at a time, on a thread of your own:
+///
+/// ```no_run
+/// # use interlock_host::{Namespace, Outcome};
+/// # fn example(namespace: &Namespace) {
+/// let mut buf = namespace.buffer(8);
+/// buf.get_mut().expect("a fresh buffer has one holder").fill(0x5a);
+/// let (outcome, buf) = namespace.write(1024, buf).wait();
+/// assert_eq!(outcome, Outcome::Ok);
+/// assert_eq!(namespace.flush().wait().0, Outcome::Ok);
+/// # drop(buf);
+/// # }
+/// ```
+///
+/// Many in flight, as they end:
+///
+/// ```no_run
+/// # use interlock_host::{Completions, Namespace, Op};
+/// # use std::time::{Duration, Instant};
+/// # fn example(namespace: &Namespace) {
+/// let done = Completions::new();
+/// for slot in 0..32 {
+///     namespace.submit(Op::Read, slot * 8, 8, Some(namespace.buffer(8)), &done, slot);
+/// }
+/// while let Some(completion) = done.wait_until(Instant::now() + Duration::from_secs(60)) {
+///     println!("slot {}: {:?}", completion.token, completion.outcome);
+/// }
+/// # }
+/// ```
+///
+/// In any executor, because a [`Pending`] is a plain future:
+///
+/// ```no_run
+/// # use interlock_host::{Namespace, Outcome};
+/// # async fn example(namespace: &Namespace) -> Outcome {
+/// let (outcome, _buf) = namespace.discard(0, 4096).await;
+/// outcome
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Namespace {
     shared: Arc<Shared>,
