@@ -22,6 +22,7 @@ mod probe;
 
 pub use completion::{Completion, Completions, Pending};
 pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, WaitStatus};
+pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
     CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind, FencePolicy,
@@ -33,5 +34,4 @@ pub use interlock_wire::nqn::{HostId, Nqn};
 pub use jobs::{LifeStore, MemoryStore};
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
-pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use probe::{ProbeError, ProbeSpec, probe};

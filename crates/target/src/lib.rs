@@ -14,7 +14,8 @@ mod target;
 pub use file::FileError;
 pub use interlock_ring::{Pool, PoolConfig, Reactor};
 pub use interlock_target_core::{
-    By, Change, ConnId, Event as TargetEvent, Fault, Ghost, Life, LifeId, Loss, NamespaceError, NamespaceKey, PortId, SubsystemId,
+    By, Change, ConnId, Event as TargetEvent, Fault, Ghost, Life, LifeId, Loss, NamespaceError, NamespaceKey, PortId,
+    SubsystemId,
 };
 pub use interlock_wire::status::Status;
 pub use target::{Stamped, Target, TargetError};
