@@ -1,0 +1,455 @@
+//! The application: verified load on few blocks, and the two oracles that watch it.
+
+use crate::checkers::Seen;
+use crate::draw::Plan;
+use crate::media::BLOCK;
+use crate::world::{Ev, Phase, World, note};
+use interlock_base::{Instant, Rng, Span};
+use interlock_check::{
+    Content, Life, Load, LoadConfig, Method, Op, OpId, OpKind, Oracle, OracleConfig, Outcome, Overlap, Stamp, Weights,
+    WhiteBox,
+};
+use interlock_host_core as host;
+use interlock_target_core as target;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+/// One namespace, as the application sees it.
+struct Volume {
+    load: Load,
+    oracle: Oracle,
+    head: Option<host::HeadId>,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) op: Op,
+    volume: usize,
+    buf: Option<interlock_base::BufId>,
+    pub(crate) ended: Option<Instant>,
+    pub(crate) abandoned: bool,
+    /// Its name among the guards, once a lane took it.
+    pub(crate) key: Option<host::GuardKey>,
+    must_succeed: bool,
+}
+
+pub(crate) struct App {
+    volumes: Vec<Volume>,
+    /// By number over all volumes.
+    pub(crate) asked: BTreeMap<u64, Asked>,
+    /// Not ended.
+    pub(crate) open: BTreeSet<u64>,
+    accepted: Vec<u64>,
+    pub(crate) by_key: BTreeMap<host::GuardKey, u64>,
+    /// Ended as indeterminate, and still guarded.
+    pub(crate) indeterminate: BTreeMap<host::GuardKey, u64>,
+    /// Were in doubt: their blocks are rewritten once they are answered.
+    doubtful: BTreeSet<u64>,
+    white: WhiteBox,
+    /// The target's lives by Controller ID, the newest last.
+    lives: BTreeMap<u16, Vec<target::Life>>,
+    by_id: BTreeMap<target::LifeId, target::Life>,
+    /// What the host's lives are at the target.
+    named: BTreeMap<host::LifeId, target::Life>,
+    rng: Rng,
+    issued: u32,
+    wanted: u32,
+    depth: usize,
+    abandon_percent: u64,
+    lanes: usize,
+}
+
+fn global(volume: usize, op: OpId) -> u64 {
+    (volume as u64) << 32 | op.0
+}
+
+impl App {
+    pub(crate) fn new(plan: &Plan, mut rng: Rng) -> Self {
+        let volumes = (0..plan.namespaces)
+            .map(|index| {
+                let run = index as u64 + 1;
+                Volume {
+                    load: Load::new(LoadConfig {
+                        run,
+                        seed: rng.next_u64(),
+                        first_lba: 0,
+                        blocks: plan.blocks,
+                        hot: 8,
+                        very_hot: 2 + rng.below(2),
+                        max_blocks: 4,
+                        weights: Weights { read: 25, write: 60, write_zeroes: 6, discard: 6, flush: 3 },
+                        overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
+                        ..LoadConfig::default()
+                    }),
+                    oracle: Oracle::new(OracleConfig::new(run)),
+                    head: None,
+                }
+            })
+            .collect();
+        Self {
+            volumes,
+            asked: BTreeMap::new(),
+            open: BTreeSet::new(),
+            accepted: vec![0; usize::from(plan.host_lanes)],
+            by_key: BTreeMap::new(),
+            indeterminate: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
+            white: WhiteBox::new(),
+            lives: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            named: BTreeMap::new(),
+            rng,
+            issued: 0,
+            wanted: plan.ios,
+            depth: plan.depth,
+            abandon_percent: plan.abandon_percent,
+            lanes: usize::from(plan.host_lanes),
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.volumes.iter().all(|volume| volume.head.is_some())
+    }
+
+    /// Which operation this change of the media carries out.
+    pub(crate) fn executed(
+        &self,
+        nsid: u32,
+        range: &Range<u64>,
+        kind: OpKind,
+        data: &[u8],
+        _now: Instant,
+    ) -> Option<OpId> {
+        let volume = nsid as usize - 1;
+        if kind == OpKind::Write {
+            let Content::Stamp(stamp) = Content::decode(data.get(..BLOCK)?) else { return None };
+            return Some(OpId(global(volume, stamp.op)));
+        }
+        // Zeroes name nobody: of those that asked for just this, the one that ended last or has not ended.
+        self.asked
+            .iter()
+            .filter(|(_, asked)| asked.volume == volume && asked.op.kind == kind && asked.op.range() == *range)
+            .max_by_key(|(_, asked)| asked.ended.map_or(u64::MAX, Instant::as_nanos))
+            .map(|(id, _)| OpId(*id))
+    }
+
+    /// One of the target's lives, by the target's own name.
+    pub(crate) fn life(&self, id: target::LifeId) -> target::Life {
+        self.by_id.get(&id).copied().expect("a life is enabled before it executes anything")
+    }
+
+    pub(crate) fn white_box_executed(&mut self, op: Option<OpId>, life: target::Life, now: Instant) {
+        if let Some(op) = op {
+            self.white.executed(op, white(life), now);
+        }
+    }
+
+    fn unfinished(&self) -> usize {
+        self.open.len()
+    }
+}
+
+const fn white(life: target::Life) -> Life {
+    Life { cntlid: life.cntlid, ciu: life.ciu, cirn: life.cirn }
+}
+
+impl World {
+    /// The load goes on.
+    pub(crate) fn tick(&mut self) {
+        if self.phase == Phase::Faults {
+            if self.app.unfinished() < self.app.depth && self.app.issued < self.app.wanted {
+                let count = 1 + self.app.rng.below(3);
+                for _ in 0..count {
+                    self.issue();
+                }
+            }
+        } else if self.phase != Phase::Starting {
+            return;
+        }
+        let mean = self.chaos.expected().as_micros() as u64 / u64::from(self.plan.ios.max(1));
+        let pause = Duration::from_micros(1 + self.app.rng.below(2 * mean.max(100)));
+        self.after(pause, Ev::Tick);
+    }
+
+    /// Several requests at once, around the moments at which things go wrong.
+    pub(crate) fn burst(&mut self, count: u64) {
+        for _ in 0..count {
+            if self.app.unfinished() < self.app.depth * 3 && self.app.issued < self.app.wanted * 2 {
+                self.issue();
+            }
+        }
+    }
+
+    fn issue(&mut self) {
+        let volume = self.app.rng.below(self.app.volumes.len() as u64) as usize;
+        if let Some(op) = self.app.volumes[volume].load.next_op() {
+            self.issue_op(volume, op, false);
+        }
+    }
+
+    fn issue_op(&mut self, volume: usize, op: Op, must_succeed: bool) {
+        self.app.issued += 1;
+        let id = global(volume, op.id);
+        self.app.volumes[volume].oracle.submitted(op, self.now);
+        let asked = Asked { op, volume, buf: None, ended: None, abandoned: false, key: None, must_succeed };
+        self.app.asked.insert(id, asked);
+        self.app.open.insert(id);
+        let lane = self.app.rng.below(self.app.lanes as u64) as usize;
+        let delay = Duration::from_nanos(200 + self.app.rng.below(200_000));
+        self.after(delay, Ev::Submit(lane, OpId(id)));
+        if !must_succeed && self.app.rng.percent(self.app.abandon_percent) {
+            let us = if self.app.rng.percent(50) { 400 } else { 400_000 };
+            let later = delay + Duration::from_micros(self.app.rng.below(us));
+            self.after(later, Ev::Abandon(lane, OpId(id)));
+        }
+    }
+
+    pub(crate) fn submit(&mut self, lane: usize, op: OpId) {
+        let Some(asked) = self.app.asked.get(&op.0).cloned() else { return };
+        if asked.ended.is_some() {
+            return;
+        }
+        let Asked { op: what, volume, .. } = asked;
+        let Some(head) = self.app.volumes[volume].head else {
+            self.end(op.0, host::Outcome::NotSent(host::Refused::NoSuchNamespace), None);
+            return;
+        };
+        let bytes = what.nlb as usize * BLOCK;
+        let data = match what.kind {
+            OpKind::Read => Some(vec![0xee; bytes]),
+            OpKind::Write => {
+                let mut data = vec![0; bytes];
+                for (block, lba) in data.chunks_mut(BLOCK).zip(what.range()) {
+                    Stamp::of(volume as u64 + 1, &what, lba).encode(block);
+                }
+                Some(data)
+            }
+            OpKind::WriteZeroes | OpKind::Discard | OpKind::Flush => None,
+        };
+        let buf = data.map(|data| self.lanes[lane].memory.insert(data));
+        let request = host::Request {
+            head,
+            op: match what.kind {
+                OpKind::Read => host::Op::Read,
+                OpKind::Write => host::Op::Write { fua: op.0 % 5 == 0 },
+                OpKind::WriteZeroes => host::Op::WriteZeroes { deallocate: op.0 % 2 == 0 },
+                OpKind::Discard => host::Op::Discard,
+                OpKind::Flush => host::Op::Flush,
+            },
+            slba: what.lba,
+            nlb: what.nlb,
+            data: buf.map(|buf| Span { buf, offset: 0, len: bytes as u32 }),
+        };
+        note!(self, "app: #{:x} {} {:?} on lane{lane}", op.0, what.kind.name(), what.range());
+        match self.lanes[lane].lane.submit(self.now, request, op.0) {
+            Ok(()) => {
+                self.app.accepted[lane] += 1;
+                let key = host::GuardKey { seq: self.app.accepted[lane], lane: lane as u16 };
+                self.app.by_key.insert(key, op.0);
+                if let Some(asked) = self.app.asked.get_mut(&op.0) {
+                    asked.key = Some(key);
+                    asked.buf = buf;
+                }
+                self.see(&Seen::Accepted { op, key, nsid: volume as u32 + 1 });
+            }
+            Err(refused) => {
+                if let Some(buf) = buf {
+                    self.lanes[lane].memory.remove(buf);
+                }
+                self.end(op.0, host::Outcome::NotSent(refused), None);
+            }
+        }
+        self.drain_host();
+    }
+
+    pub(crate) fn abandon(&mut self, lane: usize, op: OpId) {
+        let Some(asked) = self.app.asked.get_mut(&op.0) else { return };
+        if asked.ended.is_some() || asked.key.is_none() {
+            return;
+        }
+        asked.abandoned = true;
+        let (volume, id) = (asked.volume, asked.op.id);
+        note!(self, "app: gives #{:x} up", op.0);
+        self.app.volumes[volume].oracle.abandoned(id, self.now);
+        self.app.volumes[volume].load.finished(id);
+        self.lanes[lane].lane.abandon(self.now, op.0);
+        self.drain_host();
+    }
+
+    /// A lane says that a request has ended.
+    pub(crate) fn done(&mut self, lane: usize, token: u64, outcome: host::Outcome) {
+        let Some(asked) = self.app.asked.get(&token) else {
+            return self.violate("completes_exactly_once", format!("#{token:x} was never asked for, and ended"));
+        };
+        if asked.ended.is_some() || asked.key.is_none_or(|key| usize::from(key.lane) != lane) {
+            return self.violate("completes_exactly_once", format!("#{token:x} ended twice"));
+        }
+        let data = asked.buf.and_then(|buf| self.lanes[lane].memory.remove(buf));
+        self.end(token, outcome, data);
+    }
+
+    fn end(&mut self, id: u64, outcome: host::Outcome, data: Option<Vec<u8>>) {
+        let now = self.now;
+        note!(self, "app: #{id:x} ends: {outcome:?}");
+        let Some(asked) = self.app.asked.get_mut(&id) else { return };
+        asked.ended = Some(now);
+        let Asked { op, volume, abandoned, key, must_succeed, .. } = asked.clone();
+        self.app.open.remove(&id);
+        self.stats.ios += 1;
+        self.see(&Seen::Done { op: OpId(id), key, outcome });
+        if must_succeed && outcome != host::Outcome::Ok {
+            self.violate("healed_paths_serve", format!("#{id:x}, read after everything was healed: {outcome:?}"));
+        }
+        let ends = match outcome {
+            host::Outcome::Ok => Outcome::Ok,
+            host::Outcome::Failed(_) => Outcome::Failed,
+            host::Outcome::NotSent(_) => Outcome::NotSent,
+            host::Outcome::Indeterminate { .. } => Outcome::Indeterminate,
+            host::Outcome::OutcomeUnknown => Outcome::UnknownSettled,
+        };
+        let Volume { oracle, load, .. } = &mut self.app.volumes[volume];
+        match (ends, op.kind, data) {
+            // It was given up, and a read has no effect.
+            _ if abandoned && !op.kind.changes_media() => {}
+            (Outcome::Ok, OpKind::Read, Some(data)) => {
+                let contents: Vec<Content> = data.chunks(BLOCK).map(Content::decode).collect();
+                oracle.read_answered(op.id, &contents, now);
+            }
+            _ => oracle.answered(op.id, ends, now),
+        }
+        if !abandoned {
+            load.finished(op.id);
+        }
+        if ends == Outcome::Indeterminate {
+            if let Some(key) = key {
+                self.app.indeterminate.insert(key, id);
+            }
+        } else {
+            self.app.white.answered(OpId(id), now);
+        }
+        self.judge_black_box();
+        if self.app.doubtful.remove(&id) && self.phase == Phase::Faults {
+            // Rewritten at once, so that a ghost of it shows.
+            self.app.volumes[volume].load.rewrite_of(&op);
+            self.burst(1);
+            self.chaos_answered();
+        }
+    }
+
+    fn judge_black_box(&mut self) {
+        let found: Vec<String> =
+            self.app.volumes.iter().flat_map(|volume| volume.oracle.violations()).map(ToString::to_string).collect();
+        for text in found {
+            self.violate("no_stale_write_after_failover", text);
+        }
+    }
+
+    /// At the end of a run: what the target's own log says.
+    pub(crate) fn judge(&mut self) {
+        self.judge_black_box();
+        let found: Vec<String> = self.app.white.violations().map(|violation| violation.to_string()).collect();
+        for text in found {
+            self.violate("no_stale_write_after_failover", text);
+        }
+        if let Some(id) = self.app.open.first() {
+            self.violate("completes_exactly_once", format!("#{id:x} never ended"));
+        }
+        let buffers: usize = self.lanes.iter().map(|lane| lane.memory.len()).sum();
+        if buffers > 0 {
+            self.violate("buffer_outlives_its_last_use", format!("{buffers} buffers were never given back"));
+        }
+    }
+
+    /// What control tells the world.
+    pub(crate) fn host_event(&mut self, event: &host::EventKind) {
+        match event {
+            host::EventKind::NamespaceAdded { head, nsid, .. } => {
+                if let Some(volume) = self.app.volumes.get_mut(*nsid as usize - 1) {
+                    volume.head = Some(*head);
+                }
+            }
+            host::EventKind::Lost { .. } => self.stats.lost += 1,
+            host::EventKind::Condemned { in_doubt, .. } => self.stats.in_doubt += *in_doubt as u64,
+            host::EventKind::Fenced(receipt) => self.receipt(receipt),
+            host::EventKind::TombstoneEnded { .. } | host::EventKind::NothingInDoubt { .. } => {}
+            _ => {}
+        }
+        self.see(&Seen::Host(event));
+        self.chaos_heard(event);
+    }
+
+    fn receipt(&mut self, receipt: &host::Receipt) {
+        let Some(known) = self.app.named.get(&receipt.life).copied() else { return };
+        let method = match receipt.method {
+            host::Method::Immediate => Method::Immediate,
+            host::Method::Log => Method::Log,
+            host::Method::DrainedDisable => Method::DrainedDisable,
+            // What is assumed is true in these worlds.
+            host::Method::Time | host::Method::Assumed => Method::Time,
+            host::Method::Legacy | host::Method::AcceptedRisk => Method::Legacy,
+        };
+        self.stats.fences += u64::from(method.is_proof());
+        self.stats.by_reset += u64::from(matches!(method, Method::Immediate | Method::Log));
+        let open: usize = self
+            .target_lanes
+            .iter()
+            .map(|lane| lane.lane.lives().filter(|(id, open)| *id == known.id && *open).count())
+            .sum();
+        let executable = open + self.media.pending(known.id);
+        self.app.white.receipt(white(known), method, executable as u32, self.now);
+    }
+
+    /// The target began a life.
+    pub(crate) fn life_enabled(&mut self, life: target::Life) {
+        self.app.by_id.insert(life.id, life);
+        self.app.lives.entry(life.cntlid).or_default().push(life);
+    }
+
+    /// The host records a life: from here on it is known which of the target's it is.
+    pub(crate) fn life_named(&mut self, record: &host::LifeRecord) {
+        let host::Identity { cntlid, cirn, .. } = record.identity;
+        // A target without cross-controller reset tells no more than the Controller ID.
+        let known = self
+            .app
+            .lives
+            .get(&cntlid)
+            .and_then(|lives| lives.iter().rev().find(|life| cirn == 0 || life.cirn == cirn).copied());
+        if let Some(known) = known {
+            self.app.named.insert(record.life, known);
+        }
+    }
+
+    /// Lanes reported what is in doubt.
+    pub(crate) fn ledger(&mut self, ledger: &[host::LedgerEntry]) {
+        for entry in ledger {
+            if let Some(id) = self.app.by_key.get(&entry.key) {
+                self.app.doubtful.insert(*id);
+            }
+        }
+    }
+
+    /// Control publishes what nobody may touch: what is not there any more cannot happen any more.
+    pub(crate) fn guards_published(&mut self, entries: &[host::GuardEntry]) {
+        let listed: BTreeSet<host::GuardKey> = entries.iter().map(|entry| entry.key).collect();
+        let over: Vec<(host::GuardKey, u64)> =
+            self.app.indeterminate.iter().filter(|(key, _)| !listed.contains(key)).map(|(k, id)| (*k, *id)).collect();
+        for (key, id) in over {
+            self.app.indeterminate.remove(&key);
+            let Some(asked) = self.app.asked.get(&id) else { continue };
+            let (volume, op) = (asked.volume, asked.op.id);
+            self.app.volumes[volume].oracle.life_settled(op, self.now);
+            self.app.white.answered(OpId(id), self.now);
+        }
+    }
+
+    /// Reads everything that was ever touched.
+    pub(crate) fn read_back(&mut self) {
+        for volume in 0..self.app.volumes.len() {
+            for op in self.app.volumes[volume].load.read_back() {
+                self.issue_op(volume, op, true);
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
+
+use interlock_sim::{Mutation, Stats, Summary, Until, run_many, run_seed};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] [--trace] [--threads N]
+       cargo xtask sim --mutations [--runs N]
+
+  --runs N      so many seeds (default 2000; with --mutations: at most so many per mutation, default 10000)
+  --seconds S   as many seeds as fit into so many seconds
+  --seed X      the first seed, or with neither --runs nor --seconds the only one (decimal, or 0x...)
+  --trace       print everything that happens in the one seed
+  --threads N   default: one per core
+  --mutations   break the machines on purpose, one way after the other, and say which invariant notices
+";
+
+struct Args {
+    runs: Option<u64>,
+    seconds: Option<u64>,
+    seed: Option<u64>,
+    threads: usize,
+    trace: bool,
+    mutations: bool,
+    only: Option<String>,
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("`{text}` is no number"))
+}
+
+fn parse() -> Result<Args, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut args = Args { runs: None, seconds: None, seed: None, threads, trace: false, mutations: false, only: None };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("`{word}` needs a value"));
+        match word.as_str() {
+            "--runs" => args.runs = Some(number(&value()?)?),
+            "--seconds" => args.seconds = Some(number(&value()?)?),
+            "--seed" => args.seed = Some(number(&value()?)?),
+            "--threads" => args.threads = usize::try_from(number(&value()?)?).unwrap_or(threads),
+            "--trace" => args.trace = true,
+            "--mutations" => args.mutations = true,
+            "--mutation" => args.only = Some(value()?),
+            other => return Err(format!("`{other}` is not known\n\n{USAGE}")),
+        }
+    }
+    Ok(args)
+}
+
+fn main() -> ExitCode {
+    let outcome = parse().and_then(|args| run(&args).map_err(|error| error.to_string()));
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(text) => {
+            // There is nowhere left to say it if this fails.
+            let _ = writeln!(io::stderr(), "error: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Args) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let only = args.only.as_ref().and_then(|name| Mutation::all().into_iter().find(|m| m.to_string() == *name));
+    if args.only.is_some() && only.is_none() {
+        return Err(io::Error::other("this build does not know that mutation"));
+    }
+    if args.mutations {
+        return mutations(&mut out, args);
+    }
+    if let (Some(seed), None, None) = (args.seed, args.runs, args.seconds) {
+        return one(&mut out, seed, only, args.trace);
+    }
+    let until = match (args.runs, args.seconds) {
+        (_, Some(seconds)) => Until::Time(Duration::from_secs(seconds)),
+        (runs, None) => Until::Runs(runs.unwrap_or(2000)),
+    };
+    let summary = run_many(args.seed.unwrap_or(0), until, args.threads, only, 10);
+    report(&mut out, &summary)?;
+    for outcome in &summary.found {
+        if let Some(violation) = &outcome.violation {
+            writeln!(out, "VIOLATION {violation}")?;
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x} --trace", outcome.seed)?;
+        }
+    }
+    Ok(summary.found.is_empty())
+}
+
+fn one(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, trace: bool) -> io::Result<bool> {
+    Mutation::install(mutation);
+    let outcome = run_seed(seed, mutation, trace);
+    Mutation::install(None);
+    if let Some(trace) = &outcome.trace {
+        out.write_all(trace.as_bytes())?;
+    }
+    writeln!(out, "{:?}", outcome.stats)?;
+    match &outcome.violation {
+        Some(violation) => writeln!(out, "VIOLATION {violation}")?,
+        None => writeln!(out, "seed {seed:#x}: no violation")?,
+    }
+    Ok(outcome.violation.is_none())
+}
+
+fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    let Summary { runs, total, took, .. } = summary;
+    let runs_f = (*runs).max(1) as f64;
+    let Stats { ios, faults, fences, by_reset, lost, in_doubt, ghosts_armed, ghosts_refused, .. } = *total;
+    writeln!(out, "{runs} runs in {:.1} s: {:.0} runs/s", took.as_secs_f64(), runs_f / took.as_secs_f64())?;
+    for (name, value) in [
+        ("I/Os", ios),
+        ("faults", faults),
+        ("lives lost", lost),
+        ("commands in doubt", in_doubt),
+        ("fences", fences),
+        ("  of these by reset", by_reset),
+        ("ghosts armed", ghosts_armed),
+        ("ghosts executed before the fence", total.ghosts_executed),
+        ("ghosts that tried after it", ghosts_refused),
+        ("virtual seconds", total.virtual_ms / 1000),
+        ("events", total.events),
+    ] {
+        writeln!(out, "  {:>9.2} {name} per run", value as f64 / runs_f)?;
+    }
+    writeln!(out, "  {:.1} % of runs with a fence", summary.runs_with_fence as f64 * 100.0 / runs_f)?;
+    writeln!(out, "  {:.1} % of runs with a ghost that tried", summary.runs_with_ghost as f64 * 100.0 / runs_f)?;
+    writeln!(out, "  {} violations", summary.found.len())
+}
+
+fn mutations(out: &mut impl Write, args: &Args) -> io::Result<bool> {
+    let most = args.runs.unwrap_or(10_000);
+    let mut all_caught = true;
+    for mutation in Mutation::all() {
+        let first = args.seed.unwrap_or(0);
+        let summary = run_many(first, Until::Runs(most), args.threads, Some(mutation), 1);
+        let found = summary.found.first().and_then(|outcome| outcome.violation.as_ref().map(|v| (outcome.seed, v)));
+        match found {
+            Some((seed, violation)) => writeln!(
+                out,
+                "{:<28} caught by {:<34} seed {seed:#x}, {} runs",
+                mutation.to_string(),
+                violation.invariant,
+                summary.runs
+            )?,
+            None if mutation.is_counted() && summary.total.mutated == 0 => {
+                all_caught = false;
+                writeln!(out, "{:<28} INCONCLUSIVE: never reached in {} runs", mutation.to_string(), summary.runs)?;
+            }
+            None => {
+                all_caught = false;
+                writeln!(out, "{:<28} SURVIVED {} runs", mutation.to_string(), summary.runs)?;
+            }
+        }
+        out.flush()?;
+    }
+    Ok(all_caught)
+}

@@ -1,0 +1,591 @@
+//! What goes wrong, and when.
+//!
+//! A run is a few episodes. Each is a short script around one hazard: commands that stall inside the target while their
+//! path dies, bytes that linger in the network, two paths lost at once, a source that dies while it fences. Times are
+//! drawn around the moments that matter: the end of the hold, a receipt, an answer.
+
+use crate::checkers::Seen;
+use crate::draw::{Plan, pick};
+use crate::net::{HostState, Piece, Way};
+use crate::world::{Ev, Machine, Phase, SPARE_BLOCKS, Stats, World, note};
+use interlock_base::{Instant, Rng};
+use interlock_host_core::{CtrlId, EventKind};
+use interlock_target_core::{Fault, PortId, SubsystemId};
+use interlock_wire::ana::State as Ana;
+use interlock_wire::status::Status;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One thing that goes wrong, or stops going wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// The next episode begins.
+    Episode,
+    Script(Fault),
+    /// A reset packet: at the host, at the target, or both.
+    Rst {
+        port: usize,
+        host: bool,
+        target: bool,
+    },
+    /// Nothing arrives any more, or does again.
+    Silence {
+        port: usize,
+        to_target: bool,
+        to_host: bool,
+    },
+    /// A box on the way keeps what goes to the target for so long.
+    Limbo {
+        port: usize,
+        extra: Duration,
+    },
+    SlowMedia(bool),
+    Ana {
+        port: usize,
+        group: u32,
+        state: Ana,
+    },
+    Resize {
+        nsid: u32,
+        blocks: u64,
+    },
+    Reset(usize),
+    Disconnect(usize),
+    Connect(usize),
+    Stall {
+        machine: Machine,
+        span: Duration,
+    },
+    Mail {
+        us: u64,
+    },
+    Burst(u64),
+    /// Whoever is asked to reset a life dies soon after.
+    KillSources(bool),
+}
+
+pub(crate) struct Chaos {
+    rng: Rng,
+    left: u32,
+    hold: Duration,
+    kato: Duration,
+    expected: Duration,
+    acts: BTreeMap<u64, Act>,
+    last: u64,
+    kill_sources: bool,
+    /// Release held commands around the next receipts and answers.
+    eager: bool,
+    pub(crate) fake_next_answer: bool,
+    /// When the last act takes place.
+    last_at: Instant,
+}
+
+impl Chaos {
+    pub(crate) fn new(plan: &Plan, rng: Rng) -> Self {
+        let hold = plan.hold();
+        Self {
+            rng,
+            left: plan.episodes,
+            hold,
+            kato: plan.kato_in_force(),
+            expected: hold * plan.episodes / 2 + Duration::from_secs(1),
+            acts: BTreeMap::new(),
+            last: 0,
+            kill_sources: false,
+            eager: false,
+            fake_next_answer: false,
+            last_at: Instant::ZERO,
+        }
+    }
+
+    /// About how long the faults go on.
+    pub(crate) const fn expected(&self) -> Duration {
+        self.expected
+    }
+
+    fn ms(&mut self, from: u64, more: u64) -> Duration {
+        Duration::from_micros(from * 1000 + self.rng.below(more * 1000 + 1))
+    }
+
+    /// Somewhere around `span`: 0.85 to 1.15 times.
+    fn around(&mut self, span: Duration) -> Duration {
+        span * (850 + self.rng.below(301)) as u32 / 1000
+    }
+
+    /// How a path dies, and for how long it stays dead.
+    fn death(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let spans = [
+            Duration::from_millis(3),
+            self.kato / 3,
+            self.kato + self.kato / 4,
+            self.hold * 9 / 10,
+            self.hold + self.hold / 4,
+        ];
+        let span = *pick(&mut self.rng, &spans);
+        let zero = Duration::ZERO;
+        let heal = (span, Act::Silence { port, to_target: false, to_host: false });
+        match self.rng.below(9) {
+            0 => vec![(zero, Act::Rst { port, host: true, target: true })],
+            1 | 2 => vec![(zero, Act::Rst { port, host: true, target: false })],
+            3 => vec![(zero, Act::Script(Fault::ResetConnections { port: id }))],
+            4 => vec![(zero, Act::Silence { port, to_target: true, to_host: true }), heal],
+            5 => vec![(zero, Act::Silence { port, to_target: false, to_host: true }), heal],
+            6 => vec![(zero, Act::Silence { port, to_target: true, to_host: false }), heal],
+            7 => vec![(zero, Act::Script(Fault::Mute { port: id })), (span, Act::Script(Fault::Unmute { port: id }))],
+            _ => vec![
+                (zero, Act::Script(Fault::ClosePort { port: id })),
+                (span, Act::Script(Fault::OpenPort { port: id })),
+            ],
+        }
+    }
+
+    /// Commands stall inside the target, then the path dies under them; they go on at a moment that hurts.
+    fn ghosts(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let begin = self.ms(0, 3);
+        let dies = begin + self.ms(1, 25);
+        let mut acts = vec![(Duration::ZERO, Act::Burst(6))];
+        if self.rng.percent(25) {
+            let ms = self.around(self.hold).as_millis() as u32;
+            acts.push((begin, Act::Script(Fault::Delay { port: id, ms })));
+            acts.push((dies, Act::Script(Fault::Delay { port: id, ms: 0 })));
+        } else {
+            acts.push((begin, Act::Script(Fault::HoldWrites { port: id })));
+            let stop = dies + self.ms(0, 4);
+            acts.push((stop, Act::Script(Fault::StopHolding { port: id })));
+            let release = match self.rng.below(4) {
+                0 => dies + self.around(self.hold),
+                1 => dies + self.around(self.hold + self.kato),
+                2 => dies + self.ms(0, 400),
+                _ => dies + self.hold * 2,
+            };
+            acts.push((release, Act::Script(Fault::Release)));
+        }
+        for _ in 0..3 {
+            let at = begin + self.ms(0, 12);
+            acts.push((at, Act::Burst(5)));
+        }
+        let late = self.ms(0, 40);
+        acts.push((dies + late, Act::Burst(5)));
+        acts.extend(self.death(port).into_iter().map(|(at, act)| (dies + at, act)));
+        acts
+    }
+
+    fn episode(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
+        let port = self.rng.below(plan.ports as u64) as usize;
+        let other = self.rng.below(plan.ports as u64) as usize;
+        let id = PortId(port as u16);
+        self.eager = self.rng.percent(60);
+        match self.rng.below(16) {
+            0..=3 => self.ghosts(port),
+            4 => {
+                let mut acts = self.ghosts(port);
+                let apart = self.ms(0, 12);
+                acts.extend(self.ghosts(other).into_iter().map(|(at, act)| (apart + at, act)));
+                acts
+            }
+            5 => {
+                let mut acts = self.ghosts(port);
+                acts.push((Duration::ZERO, Act::KillSources(true)));
+                acts.push((self.hold / 2, Act::KillSources(false)));
+                acts
+            }
+            6 => {
+                let mut acts = self.ghosts(port);
+                acts.extend(self.reset_script(plan));
+                acts
+            }
+            7 | 8 => {
+                // Bytes linger in the network; the host sees the path die, the target does not.
+                let extra = self.kato * (700 + self.rng.below(300) as u32) / 1000;
+                let dies = self.ms(2, 40);
+                let mut acts = vec![
+                    (Duration::ZERO, Act::Limbo { port, extra }),
+                    (self.ms(0, 2), Act::Burst(8)),
+                    (dies, Act::Limbo { port, extra: Duration::ZERO }),
+                ];
+                if self.rng.percent(60) {
+                    acts.push((dies, Act::Rst { port, host: true, target: false }));
+                } else {
+                    acts.extend(self.death(port).into_iter().map(|(at, act)| (dies + at, act)));
+                }
+                acts.push((dies + self.ms(0, 30), Act::Burst(4)));
+                if self.rng.percent(50) {
+                    // What arrives late stalls as well, and executes when the hold is about to end.
+                    acts.push((Duration::ZERO, Act::Script(Fault::HoldWrites { port: id })));
+                    acts.push((dies + self.kato, Act::Script(Fault::StopHolding { port: id })));
+                    acts.push((dies + self.around(self.hold), Act::Script(Fault::Release)));
+                }
+                acts
+            }
+            9 => vec![
+                (Duration::ZERO, Act::SlowMedia(true)),
+                (Duration::ZERO, Act::Burst(10)),
+                (self.ms(100, 3000), Act::SlowMedia(false)),
+            ],
+            10 => {
+                let states = [Ana::NonOptimized, Ana::Inaccessible, Ana::Change, Ana::Optimized];
+                let group = 1 + self.rng.below(2) as u32;
+                let state = *pick(&mut self.rng, &states);
+                vec![
+                    (Duration::ZERO, Act::Burst(6)),
+                    (self.ms(0, 20), Act::Ana { port, group, state }),
+                    (self.ms(10, 20), Act::Burst(4)),
+                    (self.ms(50, 900), Act::Ana { port, group, state: Ana::Optimized }),
+                ]
+            }
+            11 => {
+                let nsid = 1 + self.rng.below(plan.namespaces as u64) as u32;
+                let blocks = plan.blocks + self.rng.below(2 * SPARE_BLOCKS);
+                vec![(Duration::ZERO, Act::Burst(4)), (self.ms(0, 5), Act::Resize { nsid, blocks: blocks.max(1) })]
+            }
+            12 => {
+                // Asked for by the operator, with commands that do not end in time.
+                let mut acts = vec![
+                    (Duration::ZERO, Act::Script(Fault::HoldWrites { port: id })),
+                    (Duration::ZERO, Act::Burst(8)),
+                    (self.ms(1, 20), Act::Burst(4)),
+                ];
+                let at = self.ms(2, 30);
+                if self.rng.percent(50) {
+                    acts.push((at, Act::Reset(port)));
+                } else {
+                    acts.push((at, Act::Disconnect(port)));
+                    let again = at + plan.drain / 2 + self.ms(0, 3000);
+                    acts.push((again, Act::Connect(port)));
+                    acts.push((again + self.ms(0, 200), Act::Burst(4)));
+                }
+                acts.push((at + plan.drain + self.ms(0, 100), Act::Script(Fault::StopHolding { port: id })));
+                acts.push((at + self.around(self.hold + plan.drain), Act::Script(Fault::Release)));
+                acts
+            }
+            13 => {
+                // A lane of the host hangs, or its mail is slow, while a path dies.
+                let lane = self.rng.below(u64::from(plan.host_lanes)) as usize;
+                let mut acts = self.ghosts(port);
+                let at = self.ms(0, 25);
+                if self.rng.percent(60) {
+                    let span = self.ms(5, 1200);
+                    acts.push((at, Act::Stall { machine: Machine::HostLane(lane), span }));
+                } else {
+                    acts.push((at, Act::Mail { us: 400_000 }));
+                    acts.push((at + self.ms(100, 1000), Act::Mail { us: plan.mail_us }));
+                }
+                acts
+            }
+            14 => {
+                // Commands vanish inside the target: only the I/O timeout tells.
+                let span = self.ms(5, 60);
+                vec![
+                    (Duration::ZERO, Act::Script(Fault::Drop { port: id })),
+                    (self.ms(0, 2), Act::Burst(6)),
+                    (span, Act::Script(Fault::Clear)),
+                    (span + plan.io_timeout + self.ms(0, 100), Act::Burst(4)),
+                ]
+            }
+            _ => {
+                let span = self.ms(2, 800);
+                let mut acts = self.ghosts(port);
+                let at = self.ms(0, 30);
+                acts.push((at, Act::Stall { machine: Machine::HostControl, span }));
+                acts
+            }
+        }
+    }
+
+    /// Cross-controller reset goes wrong, for a while.
+    fn reset_script(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
+        let statuses = [
+            Status::CCR_IN_PROGRESS,
+            Status::CCR_LOG_FULL,
+            Status::CCR_LIMIT_EXCEEDED,
+            Status::INVALID_FIELD,
+            Status::INTERNAL_ERROR,
+            Status::INVALID_FIELD.with_dnr(),
+            Status::COMMAND_INTERRUPTED,
+        ];
+        let hold_ms = self.hold.as_millis() as u64;
+        let mut acts = Vec::new();
+        for _ in 0..1 + self.rng.below(2) {
+            let ms = *pick(&mut self.rng, &[1, 30, 200, hold_ms * 95 / 100, hold_ms * 105 / 100]) as u32;
+            let fault = match self.rng.below(6) {
+                0 => Fault::CcrRefuse(*pick(&mut self.rng, &statuses)),
+                1 => Fault::CcrLate { ms },
+                2 => Fault::CcrLoseEvent,
+                3 | 4 => Fault::CcrStaleEntry,
+                _ => Fault::SlowDrain { ms: ms.min(plan.quiesce.as_millis() as u32 + 1) },
+            };
+            let at = self.ms(0, 40);
+            acts.push((at, Act::Script(fault)));
+        }
+        acts
+    }
+}
+
+impl World {
+    fn plan_act(&mut self, at: Instant, act: Act) {
+        self.chaos.last += 1;
+        let key = self.chaos.last;
+        self.chaos.acts.insert(key, act);
+        self.chaos.last_at = self.chaos.last_at.max(at);
+        self.at(at, Ev::Chaos(key));
+    }
+
+    /// The faults begin.
+    pub(crate) fn begin_faults(&mut self) {
+        let first = self.chaos.ms(20, 200);
+        self.plan_act(self.now + first, Act::Episode);
+    }
+
+    /// True if nothing more is to come.
+    pub(crate) fn faults_are_over(&self) -> bool {
+        self.chaos.left == 0 && self.chaos.last_at <= self.now
+    }
+
+    fn disturb(&mut self, port: Option<usize>) {
+        match port {
+            Some(port) => {
+                self.net.paths[port].disturbed = true;
+                let ctrls: Vec<CtrlId> = self.controllers_of(port);
+                for ctrl in ctrls {
+                    self.see(&Seen::Disturbed(Some(ctrl)));
+                }
+            }
+            None => self.see(&Seen::Disturbed(None)),
+        }
+    }
+
+    fn controllers_of(&self, port: usize) -> Vec<CtrlId> {
+        let address = crate::world::address(port).ip().to_string();
+        self.control.controllers().filter(|info| info.spec.traddr == address).map(|info| info.id).collect()
+    }
+
+    pub(crate) fn strike(&mut self, key: u64) {
+        let Some(act) = self.chaos.acts.remove(&key) else { return };
+        if self.phase != Phase::Faults {
+            return;
+        }
+        if act == Act::Episode {
+            if self.chaos.left == 0 {
+                return;
+            }
+            self.chaos.left -= 1;
+            let plan = self.plan.clone();
+            for (after, act) in self.chaos.episode(&plan) {
+                self.plan_act(self.now + after, act);
+            }
+            let gaps = [Duration::from_millis(15), self.chaos.hold / 3, self.chaos.hold + self.chaos.hold / 3];
+            let gap = *pick(&mut self.chaos.rng, &gaps);
+            let gap = gap + self.chaos.ms(0, 300);
+            self.plan_act(self.now + gap, Act::Episode);
+            return;
+        }
+        note!(self, "chaos: {act:?}");
+        self.act_of_chaos(act);
+        self.drain_target();
+        self.drain_host();
+        self.see_counters();
+    }
+
+    fn see_counters(&mut self) {
+        let counters = self.control.counters().clone();
+        self.see(&Seen::Counters(&counters));
+    }
+
+    fn act_of_chaos(&mut self, act: Act) {
+        let count = |stats: &mut Stats| stats.faults += 1;
+        match act {
+            Act::Episode => {}
+            Act::Burst(ios) => self.burst(ios),
+            Act::Script(fault) => {
+                let port = match fault {
+                    Fault::HoldWrites { port }
+                    | Fault::Delay { port, .. }
+                    | Fault::Drop { port }
+                    | Fault::Mute { port }
+                    | Fault::ResetConnections { port }
+                    | Fault::ClosePort { port } => Some(usize::from(port.0)),
+                    _ => None,
+                };
+                if port.is_some() {
+                    self.disturb(port);
+                    count(&mut self.stats);
+                }
+                self.target.script(fault);
+            }
+            Act::Rst { port, host, target } => {
+                self.disturb(Some(port));
+                count(&mut self.stats);
+                self.reset_links(port, host, target);
+            }
+            Act::Silence { port, to_target, to_host } => {
+                self.disturb(Some(port));
+                self.stats.faults += u64::from(to_target || to_host);
+                self.silence(port, to_target, to_host);
+            }
+            Act::Limbo { port, extra } => {
+                self.disturb(Some(port));
+                self.stats.faults += u64::from(!extra.is_zero());
+                self.net.paths[port].limbo = extra;
+            }
+            Act::SlowMedia(slow) => {
+                self.stats.faults += u64::from(slow);
+                self.media.slow = slow;
+            }
+            Act::Ana { port, group, state } => {
+                count(&mut self.stats);
+                if state == Ana::Change {
+                    self.disturb(Some(port));
+                }
+                self.target.set_ana(SubsystemId(0), group, PortId(port as u16), state);
+            }
+            Act::Resize { nsid, blocks } => {
+                count(&mut self.stats);
+                // A size that cannot be is refused, and nothing happens.
+                let _ = self.target.resize_namespace(SubsystemId(0), nsid, blocks);
+            }
+            Act::Reset(port) => {
+                self.disturb(Some(port));
+                count(&mut self.stats);
+                for ctrl in self.controllers_of(port) {
+                    // One that is gone cannot be reset.
+                    let _ = self.control.reset(self.now, ctrl);
+                }
+            }
+            Act::Disconnect(port) => {
+                self.disturb(Some(port));
+                count(&mut self.stats);
+                for ctrl in self.controllers_of(port) {
+                    let _ = self.control.disconnect(self.now, ctrl);
+                }
+            }
+            Act::Connect(port) => {
+                self.connect(port);
+                self.disturb(Some(port));
+            }
+            Act::Stall { machine, span } => {
+                self.disturb(None);
+                count(&mut self.stats);
+                self.see(&Seen::Delays(span));
+                self.stalled.insert(machine, self.now + span);
+            }
+            Act::Mail { us } => {
+                self.disturb(None);
+                self.see(&Seen::Delays(Duration::from_micros(us)));
+                self.host_mail_us = us;
+            }
+            Act::KillSources(kill) => self.chaos.kill_sources = kill,
+        }
+    }
+
+    fn reset_links(&mut self, port: usize, host: bool, target: bool) {
+        for link in 0..self.links.len() {
+            if self.links[link].port != port {
+                continue;
+            }
+            if target {
+                // At any byte: what was behind it is gone.
+                let pipe = &mut self.links[link].to_target;
+                let keep = self.net.rng.below(pipe.segments.len() as u64 + 1) as usize;
+                pipe.segments.truncate(keep);
+                if let Some(segment) = pipe.segments.back_mut()
+                    && let Piece::Bytes(bytes) = &mut segment.piece
+                {
+                    let cut = self.net.rng.below(bytes.len() as u64 + 1) as usize;
+                    bytes.truncate(cut);
+                }
+                self.give(link, Way::ToTarget, Piece::Rst);
+            }
+            if host && self.links[link].host == HostState::Open {
+                let pipe = &mut self.links[link].to_host;
+                let keep = self.net.rng.below(pipe.segments.len() as u64 + 1) as usize;
+                pipe.segments.truncate(keep);
+                self.give(link, Way::ToHost, Piece::Rst);
+            }
+        }
+    }
+
+    pub(crate) fn silence(&mut self, port: usize, to_target: bool, to_host: bool) {
+        self.net.paths[port].silent_to_target = to_target;
+        self.net.paths[port].silent_to_host = to_host;
+        for link in 0..self.links.len() {
+            if self.links[link].port != port {
+                continue;
+            }
+            for way in [Way::ToTarget, Way::ToHost] {
+                if !self.net.paths[port].silent(way) {
+                    // Retransmission takes a moment.
+                    let delay = self.net.delay();
+                    let now = self.now;
+                    let pipe = self.pipe(link, way);
+                    for segment in &mut pipe.segments {
+                        segment.at = segment.at.max(now + delay);
+                    }
+                    pipe.armed = None;
+                    self.arm_pipe(link, way);
+                }
+            }
+        }
+    }
+
+    /// Control said something: chaos may answer.
+    pub(crate) fn chaos_heard(&mut self, event: &EventKind) {
+        if self.phase != Phase::Faults {
+            return;
+        }
+        match event {
+            EventKind::CcrSent { source, .. } if self.chaos.kill_sources => {
+                let address = self.control.controllers().find(|info| info.id == *source).and_then(|info| info.addr);
+                let port = (0..self.plan.ports).find(|port| Some(crate::world::address(*port)) == address);
+                if let Some(port) = port
+                    && self.chaos.rng.percent(60)
+                {
+                    let soon = Duration::from_micros(self.chaos.rng.below(4000));
+                    for (after, act) in self.chaos.death(port) {
+                        self.plan_act(self.now + soon + after, act);
+                    }
+                }
+            }
+            EventKind::Fenced(_) => {
+                self.burst(2);
+                if self.chaos.eager {
+                    let soon = self.chaos.ms(0, 15);
+                    self.plan_act(self.now + soon, Act::Script(Fault::Release));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A command that was in doubt was answered.
+    pub(crate) fn chaos_answered(&mut self) {
+        if self.chaos.eager && self.chaos.rng.percent(30) {
+            let soon = self.chaos.ms(0, 5);
+            self.plan_act(self.now + soon, Act::Script(Fault::Release));
+        }
+    }
+
+    /// Everything is mended.
+    pub(crate) fn heal(&mut self) {
+        note!(self, "chaos: everything is healed");
+        self.chaos.left = 0;
+        self.stalled.clear();
+        self.media.slow = false;
+        self.host_mail_us = self.plan.mail_us;
+        self.target.script(Fault::Clear);
+        for port in 0..self.plan.ports {
+            self.net.paths[port].limbo = Duration::ZERO;
+            self.target.script(Fault::Delay { port: PortId(port as u16), ms: 0 });
+            self.target.script(Fault::OpenPort { port: PortId(port as u16) });
+            for group in 1..=2 {
+                self.target.set_ana(SubsystemId(0), group, PortId(port as u16), Ana::Optimized);
+            }
+            self.disturb(Some(port));
+            self.silence(port, false, false);
+            self.connect(port);
+        }
+        self.drain_target();
+        self.drain_host();
+    }
+}

@@ -1,0 +1,97 @@
+//! Checkers: one property each, under the name it has in the design. They see what machines say, never what they think.
+
+mod counters_never_decrease;
+mod fence_bound_to_one_life;
+mod guard_before_giving_up;
+mod healthy_paths_undisturbed;
+mod hold_ends_by_deadline;
+mod late_completion_decided_once;
+mod life_recorded_before_first_write;
+mod no_send_after_condemned;
+mod overlaps_wait;
+
+use crate::draw::Plan;
+use crate::world::Violation;
+use interlock_base::Instant;
+use interlock_check::OpId;
+use interlock_host_core as host;
+use interlock_target_core as target;
+use std::ops::Range;
+
+/// Something that happened where it can be seen.
+#[derive(Debug)]
+pub(crate) enum Seen<'a> {
+    /// A lane took a request over.
+    Accepted {
+        op: OpId,
+        key: host::GuardKey,
+        nsid: u32,
+    },
+    /// A request ended.
+    Done {
+        op: OpId,
+        key: Option<host::GuardKey>,
+        outcome: host::Outcome,
+    },
+    /// Bytes of an I/O queue of this life were given to a kernel.
+    Given {
+        lane: usize,
+        life: host::LifeId,
+    },
+    ControlSaid(usize, &'a host::ToLane),
+    LaneTook(usize, &'a host::ToLane),
+    LaneSaid(usize, &'a host::ToControl),
+    ControlTook(usize, &'a host::ToControl),
+    JobDone(&'a host::Job),
+    Host(&'a host::EventKind),
+    Target(&'a target::Event),
+    /// A change takes effect on the media.
+    Executed {
+        op: Option<OpId>,
+        nsid: u32,
+        range: Range<u64>,
+        life: target::Life,
+    },
+    /// Something was done to the path of this controller, or (`None`) to everything.
+    Disturbed(Option<host::CtrlId>),
+    /// The counters, now and then.
+    Counters(&'a host::HostCounters),
+    /// Nothing is held up on purpose any more, or so long at most.
+    Delays(std::time::Duration),
+}
+
+trait Checker {
+    /// The name of the invariant.
+    fn name(&self) -> &'static str;
+    /// Says what is wrong with what was just seen.
+    fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Option<String>;
+}
+
+/// All of them.
+pub(crate) struct Checkers(Vec<Box<dyn Checker>>);
+
+impl Checkers {
+    pub(crate) fn new(_plan: &Plan) -> Self {
+        Self(vec![
+            Box::<no_send_after_condemned::Check>::default(),
+            Box::<fence_bound_to_one_life::Check>::default(),
+            Box::<hold_ends_by_deadline::Check>::default(),
+            Box::<overlaps_wait::Check>::default(),
+            Box::<guard_before_giving_up::Check>::default(),
+            Box::<late_completion_decided_once::Check>::default(),
+            Box::<life_recorded_before_first_write::Check>::default(),
+            Box::<healthy_paths_undisturbed::Check>::default(),
+            Box::<counters_never_decrease::Check>::default(),
+        ])
+    }
+
+    pub(crate) fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Vec<Violation> {
+        self.0
+            .iter_mut()
+            .filter_map(|checker| {
+                let text = checker.see(now, seen)?;
+                Some(Violation { invariant: checker.name().to_owned(), at: now, text })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,56 @@
+//! A world in one seed: runs the two cores against each other and hunts for the mistakes of recovery.
+//!
+//! The hazards of failover live in orders of events that no test on real sockets meets twice. Here one seed decides
+//! everything - topology, settings, load, faults, delays - and the same seed gives the same trace, byte for byte. Host
+//! and target are the real cores; clock, network, reactors, mailboxes and disks are simulated; two oracles and a
+//! checker per invariant watch.
+//!
+//! # The fault model
+//! Per connection and direction:
+//! - bytes arrive in order, after any delay, cut at any byte (torn reads); a kernel takes less than it was offered;
+//! - a direction falls silent and gives everything back when it heals (retransmission), or never to a socket that has
+//!   timed out (`TCP_USER_TIMEOUT`); both directions, or one (half open);
+//! - a reset at any byte, seen by the host, by the target, or by both;
+//! - bytes that a box on the way keeps ("in the network"): they arrive after their socket was aborted, up to a bound.
+//!
+//! In the target: commands that changes media stall inside, lose their connection, and execute arbitrarily late - around
+//! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
+//! without a word, or closed; ANA flips; namespaces that grow and shrink. Cross-controller reset that is refused with
+//! each status, answered late, drained slowly, its event lost, its log stale; not offered at all; sources that die while
+//! they fence. Effective KATO larger than asked for, quiesce time stated or not.
+//!
+//! In the host: a lane or control that hangs for a while, messages between them that are slow, two paths lost within one
+//! round trip, requests given up by their callers, an operator who resets, disconnects and connects in the middle of it.
+//!
+//! # What is withheld, and why
+//! - A target that lies about KATO, CQT or CCR: no implementation could survive it. Media operations and messages within
+//!   the target stay within the stated quiesce time. (Lying is a mutation, and is seen.)
+//! - For fences by time: bytes that arrive more than one KATO after their sender aborted. The hold of the specification
+//!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
+//!   closed the connection.
+//! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
+//! - A crash of the host process and a second process on one identity: the cores do not fence a predecessor yet.
+//! - Loss of unsynced state at a power cut of the target: media are not volatile here.
+//!
+//! # What watches
+//! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at
+//! the end: everything healed, every accepted request ends within a computed bound, every touched block is read back
+//! after the last ghost was delivered or refused, and the host ends in order.
+
+mod app;
+mod chaos;
+mod checkers;
+mod draw;
+mod host_side;
+mod media;
+mod mutation;
+mod net;
+mod outbox;
+mod phases;
+mod run;
+mod target_side;
+mod world;
+
+pub use mutation::{Mutation, Tampering};
+pub use run::{Outcome, Summary, Until, run_many, run_seed};
+pub use world::{Stats, Violation};

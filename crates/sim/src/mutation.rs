@@ -1,0 +1,108 @@
+//! Ways to break the machines on purpose, to prove that the checkers see it.
+//!
+//! Two kinds. *Tampering* changes what two machines say to each other; it needs nothing of the cores. *Core guards* are
+//! single conditions of the host core that can be switched off in a build with the feature `mutations`.
+
+use std::fmt;
+
+/// A change between two machines, or between a machine and the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tampering {
+    /// The policy that today's hosts have.
+    LegacyPolicy,
+    /// Lanes other than the first are given empty guard tables, and confirm them.
+    GuardsDropped,
+    /// A lane's sockets count as quiet as soon as it condemned, whatever lies in their send queues.
+    QuietTooEarly,
+    /// A lane's ledger arrives without its entries.
+    LedgerTruncated,
+    /// The ledger arrives without its last entry.
+    LedgerShortened,
+    /// A success without Immediate Reset Successful arrives with it.
+    ImmediateFaked,
+    /// Any refusal of a CCR arrives as immediate success.
+    RefusalAsSuccess,
+    /// An abort behaves like a close: what the kernel has is delivered all the same, whenever the path allows.
+    AbortDelivers,
+    /// Send queues are reported empty although they are not.
+    DrainFaked,
+    /// Operations in the backing device count as done when they begin.
+    MediaDoneTooEarly,
+    /// The target goes on for twice the quiesce time that it states, and more.
+    QuiesceTimeLie,
+    /// Lanes are told that a life is fenced as soon as it is condemned.
+    SettledAtOnce,
+}
+
+impl Tampering {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::LegacyPolicy,
+        Self::GuardsDropped,
+        Self::QuietTooEarly,
+        Self::LedgerTruncated,
+        Self::LedgerShortened,
+        Self::ImmediateFaked,
+        Self::RefusalAsSuccess,
+        Self::AbortDelivers,
+        Self::DrainFaked,
+        Self::MediaDoneTooEarly,
+        Self::QuiesceTimeLie,
+        Self::SettledAtOnce,
+    ];
+}
+
+/// One way to break the machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// Between machines.
+    Tampering(Tampering),
+    /// Inside the host core.
+    #[cfg(feature = "mutations")]
+    Guard(interlock_host_core::guards::Guard),
+}
+
+impl Mutation {
+    /// All that this build can do.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let all = Tampering::ALL.into_iter().map(Self::Tampering);
+        #[cfg(feature = "mutations")]
+        let all = all.chain(interlock_host_core::guards::Guard::ALL.into_iter().map(Self::Guard));
+        all.collect()
+    }
+
+    /// True if a run notes whether it took effect.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        match self {
+            Self::Tampering(what) => !matches!(what, Tampering::LegacyPolicy | Tampering::QuiesceTimeLie),
+            #[cfg(feature = "mutations")]
+            Self::Guard(_) => true,
+        }
+    }
+
+    /// Switches it on for this process, if it is in the cores. Tampering belongs to a run and needs nothing.
+    pub fn install(this: Option<Self>) {
+        #[cfg(feature = "mutations")]
+        {
+            let guard = match this {
+                Some(Self::Guard(guard)) => Some(guard),
+                Some(Self::Tampering(_)) | None => None,
+            };
+            interlock_host_core::guards::disable(guard);
+        }
+        #[cfg(not(feature = "mutations"))]
+        let _ = this;
+    }
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tampering(what) => write!(f, "{what:?}"),
+            #[cfg(feature = "mutations")]
+            Self::Guard(guard) => write!(f, "without {guard:?}"),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Safety first, then liveness: faults and load, then everything is healed and must come to an end.
+
+use crate::checkers::Seen;
+use crate::net::HostState;
+use crate::world::{Ev, Phase, World, note};
+use interlock_base::Instant;
+use interlock_target_core::LaneWhy;
+use std::time::Duration;
+
+/// How often it is looked whether a phase is over.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl World {
+    /// After everything was healed, so long is enough for every accepted request: what was lost is noticed, held for as
+    /// long as time alone needs, connected again; and once more, because a loss may be noticed late; and commands that
+    /// vanished are given up at the hard limit.
+    fn liveness_bound(&self) -> Duration {
+        let plan = &self.plan;
+        (plan.kato_in_force() + plan.hold() + plan.reconnect * 2 + plan.late_grace) * 2
+            + plan.io_timeout * 9
+            + Duration::from_secs(14)
+    }
+
+    pub(crate) fn next_phase(&mut self) {
+        let late = self.now > self.phase_until;
+        let next = match self.phase {
+            Phase::Starting => (self.app.is_ready() || late).then_some(Phase::Faults),
+            Phase::Faults => self.faults_are_over().then_some(Phase::Healing),
+            Phase::Healing => {
+                let over = self.app.open.is_empty() && self.app.indeterminate.is_empty() && self.is_whole();
+                if late && !over {
+                    return self.not_live();
+                }
+                over.then_some(Phase::Ghosts)
+            }
+            Phase::Ghosts => (self.is_still() || late).then_some(Phase::ReadBack),
+            Phase::ReadBack => {
+                if late && !self.app.open.is_empty() {
+                    return self.not_live();
+                }
+                self.app.open.is_empty().then_some(Phase::Ending)
+            }
+            Phase::Ending => {
+                if late && !self.control.has_ended() {
+                    let waits: Vec<_> = self.control.waits().map(|wait| wait.why.to_string()).collect();
+                    return self.violate(
+                        "every_wait_has_a_deadline",
+                        format!("the host does not end; it waits for {waits:?}"),
+                    );
+                }
+                self.control.has_ended().then_some(Phase::Over)
+            }
+            Phase::Over => None,
+        };
+        if let Some(next) = next {
+            note!(self, "phase: {next:?}");
+            self.phase = next;
+            let bound = self.liveness_bound();
+            self.phase_until = self.now + bound;
+            match next {
+                Phase::Faults => self.begin_faults(),
+                Phase::Healing => self.heal(),
+                Phase::Ghosts => {
+                    self.target.script(interlock_target_core::Fault::Clear);
+                    self.phase_until = self.now + bound * 2;
+                    self.drain_target();
+                }
+                Phase::ReadBack => self.read_back(),
+                Phase::Ending => {
+                    self.control.shutdown(self.now);
+                    self.drain_host();
+                }
+                Phase::Starting | Phase::Over => {}
+            }
+            let counters = self.control.counters().clone();
+            self.see(&Seen::Counters(&counters));
+        }
+        if self.phase != Phase::Over {
+            self.after(LOOK, Ev::Phase);
+        }
+    }
+
+    /// Every port serves again.
+    fn is_whole(&self) -> bool {
+        let live = self
+            .control
+            .controllers()
+            .filter(|info| matches!(info.state, interlock_host_core::State::Live { .. }))
+            .count();
+        live >= self.plan.ports
+    }
+
+    /// Nothing that was sent earlier can arrive or execute any more.
+    fn is_still(&self) -> bool {
+        let leftover = |link: &crate::net::Link| link.host == HostState::Gone && !link.to_target.segments.is_empty();
+        self.media.is_idle()
+            && !self.links.iter().any(leftover)
+            && !self.target_lanes.iter().any(|lane| lane.lane.waits().any(|wait| matches!(wait.why, LaneWhy::Delay(_))))
+    }
+
+    fn not_live(&mut self) {
+        let waits: Vec<String> = self.control.waits().map(|wait| format!("{} until {}", wait.why, wait.at)).collect();
+        let open: Vec<String> = self
+            .app
+            .open
+            .iter()
+            .filter_map(|id| self.app.asked.get(id).map(|asked| format!("#{id:x} {:?}", asked.op.kind)))
+            .collect();
+        let states: Vec<String> =
+            self.control.controllers().map(|info| format!("{} {:?}", info.id, info.state)).collect();
+        let lanes: Vec<_> = self.lanes.iter().map(|lane| lane.lane.status()).collect();
+        let idle = self.control.next_deadline().is_none_or(|deadline| deadline.at == Instant::ZERO);
+        let name = if idle { "every_wait_has_a_deadline" } else { "everything_ends_after_healing" };
+        self.violate(
+            name,
+            format!(
+                "not over {:?} after everything was healed: open {open:?}, indeterminate {}, {states:?}, waits {waits:?}, {lanes:?}",
+                self.liveness_bound(),
+                self.app.indeterminate.len()
+            ),
+        );
+    }
+}

@@ -1,0 +1,564 @@
+//! The world: a clock, a queue of events, two cores and everything between them.
+//!
+//! One thread, no real time, one order of events: the seed decides all of it. A machine is called, its outputs are
+//! carried out until it wants nothing more, and its next deadline is noted; exactly what the drivers do.
+
+use crate::app::App;
+use crate::chaos::Chaos;
+use crate::checkers::{Checkers, Seen};
+use crate::draw::{Plan, Reset};
+use crate::media::Media;
+use crate::mutation::{Mutation, Tampering};
+use crate::net::{Link, Net, Owner, Path, Way};
+use crate::outbox::Memory;
+use interlock_base::{Instant, Rng};
+use interlock_check::OpId;
+use interlock_host_core as host;
+use interlock_target_core as target;
+use interlock_wire::nqn::{HostId, Nqn};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+/// A machine that is called, and that may be late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Machine {
+    HostControl,
+    HostLane(usize),
+    TargetControl,
+    TargetLane(usize),
+}
+
+/// A mailbox: order is kept, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Box_ {
+    ToHostLane(usize),
+    FromHostLane(usize),
+    ToTargetLane(usize),
+    FromTargetLane(usize),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Mail {
+    HostDown(host::ToLane),
+    HostUp(host::ToControl),
+    TargetDown(target::ToLane),
+    TargetUp(target::ToControl),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Ev {
+    Wake(Machine),
+    Mail(Box_),
+    Dial(usize),
+    Up(usize),
+    Refused(usize),
+    Deliver(usize, Way),
+    FlushHost(usize),
+    FlushTarget(usize),
+    Drained(usize),
+    UserTimeout(usize),
+    CloseBy(usize),
+    Job(host::JobId, host::Job),
+    Media(usize, u64),
+    Submit(usize, OpId),
+    Abandon(usize, OpId),
+    Tick,
+    Chaos(u64),
+    Phase,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant, by its name in the design.
+    pub invariant: String,
+    /// When.
+    pub at: Instant,
+    /// What was seen.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.at, self.invariant, self.text)
+    }
+}
+
+/// What a run did, so that a run in which nothing could go wrong is not taken for a good one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests that were answered or given up.
+    pub ios: u64,
+    /// Faults that were injected.
+    pub faults: u64,
+    /// Receipts by any proof, or by time.
+    pub fences: u64,
+    /// Of these, by cross-controller reset.
+    pub by_reset: u64,
+    /// Lives that were lost.
+    pub lost: u64,
+    /// Commands in doubt.
+    pub in_doubt: u64,
+    /// Stalled commands whose connection was lost.
+    pub ghosts_armed: u64,
+    /// Ghosts that tried to execute after their life was fenced, and were stopped.
+    pub ghosts_refused: u64,
+    /// Ghosts that were executed before the fence.
+    pub ghosts_executed: u64,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: u64,
+    /// Events handled.
+    pub events: u64,
+    /// True in how many runs the mutation had an effect; 1 or 0 for one run.
+    pub mutated: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Faults,
+    /// Everything is healed; every accepted request must end.
+    Healing,
+    /// Every ghost is delivered or refused.
+    Ghosts,
+    ReadBack,
+    Ending,
+    Over,
+}
+
+pub(crate) struct HostLane {
+    pub(crate) lane: host::Lane,
+    pub(crate) memory: Memory,
+}
+
+pub(crate) struct TargetLane {
+    pub(crate) lane: target::Lane,
+    pub(crate) memory: Memory,
+    pub(crate) next_conn: u32,
+    pub(crate) to_flush: VecDeque<usize>,
+    pub(crate) condemned: Vec<target::ConnId>,
+}
+
+/// A run in progress.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) now: Instant,
+    order: u64,
+    queue: BTreeMap<(Instant, u64), Ev>,
+    armed: BTreeMap<Machine, Instant>,
+    pub(crate) stalled: BTreeMap<Machine, Instant>,
+    mail: BTreeMap<Box_, VecDeque<Mail>>,
+    mail_at: BTreeMap<Box_, Instant>,
+    pub(crate) mail_rng: Rng,
+    mail_us: u64,
+    /// Of messages within the host: a fault may make them slow.
+    pub(crate) host_mail_us: u64,
+    pub(crate) control: host::Control,
+    pub(crate) lanes: Vec<HostLane>,
+    pub(crate) opening: Vec<VecDeque<host::LifeId>>,
+    pub(crate) host_flush: VecDeque<usize>,
+    pub(crate) target: target::Control,
+    pub(crate) target_lanes: Vec<TargetLane>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) by_host: BTreeMap<(Owner, host::ConnId), usize>,
+    pub(crate) by_target: BTreeMap<(usize, target::ConnId), usize>,
+    pub(crate) net: Net,
+    pub(crate) media: Media,
+    pub(crate) app: App,
+    pub(crate) chaos: Chaos,
+    pub(crate) phase: Phase,
+    pub(crate) phase_until: Instant,
+    pub(crate) checkers: Checkers,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) stats: Stats,
+    pub(crate) trace: Option<String>,
+}
+
+/// Writes a line of the trace, if there is one.
+macro_rules! note {
+    ($world:expr, $($arg:tt)*) => {
+        if $world.trace.is_some() {
+            $world.write(format_args!($($arg)*));
+        }
+    };
+}
+pub(crate) use note;
+
+pub(crate) fn subnqn() -> Nqn {
+    Nqn::new("nqn.2026-01.sim:array").expect("a valid name")
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, traced: bool) -> Self {
+        let mut rng = Rng::new(plan.seed);
+        let hostnqn = Nqn::new("nqn.2026-01.sim:host").expect("a valid name");
+        let control = host::Control::new(host::HostConfig {
+            hostnqn,
+            hostid: HostId([7; 16]),
+            lanes: plan.host_lanes,
+            seed: rng.next_u64(),
+        });
+        let lanes = (0..plan.host_lanes)
+            .map(|id| HostLane {
+                lane: host::Lane::new(host::LaneConfig {
+                    id: host::LaneId(id),
+                    requests_max: 256,
+                    seed: rng.next_u64(),
+                }),
+                memory: Memory::default(),
+            })
+            .collect();
+        let config = target_config(&plan);
+        let limits = config.limits;
+        let target = target::Control::new(config, rng.next_u64()).expect("a plan makes a target that can work");
+        let target_lanes = (0..plan.target_lanes)
+            .map(|id| TargetLane {
+                lane: target::Lane::new(target::LaneId(id), limits),
+                memory: Memory::default(),
+                next_conn: 1,
+                to_flush: VecDeque::new(),
+                condemned: Vec::new(),
+            })
+            .collect();
+        let paths = (0..plan.ports)
+            .map(|port| Path {
+                open: true,
+                lane: port % usize::from(plan.target_lanes),
+                silent_to_target: false,
+                silent_to_host: false,
+                limbo: Duration::ZERO,
+                muted: false,
+                disturbed: false,
+            })
+            .collect();
+        let net = Net { paths, rng: rng.fork(), delay_us: plan.delay_us, bound: plan.network_bound() };
+        let trace = traced.then(|| format!("{plan:#?}\n"));
+        Self {
+            now: Instant::ZERO,
+            order: 0,
+            queue: BTreeMap::new(),
+            armed: BTreeMap::new(),
+            stalled: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            mail_at: BTreeMap::new(),
+            mail_rng: rng.fork(),
+            mail_us: plan.mail_us,
+            host_mail_us: plan.mail_us,
+            control,
+            lanes,
+            opening: vec![VecDeque::new(); usize::from(plan.host_lanes)],
+            host_flush: VecDeque::new(),
+            target,
+            target_lanes,
+            links: Vec::new(),
+            by_host: BTreeMap::new(),
+            by_target: BTreeMap::new(),
+            net,
+            media: Media::new(&plan, rng.fork()),
+            app: App::new(&plan, rng.fork()),
+            chaos: Chaos::new(&plan, rng.fork()),
+            phase: Phase::Starting,
+            phase_until: Instant::ZERO,
+            checkers: Checkers::new(&plan),
+            violations: Vec::new(),
+            stats: Stats::default(),
+            trace,
+            plan,
+        }
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub(crate) fn run(&mut self) {
+        self.start();
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.stats.events += 1;
+            self.handle(event);
+            if self.phase == Phase::Over || !self.violations.is_empty() {
+                break;
+            }
+            if self.stats.events > MAX_EVENTS {
+                self.violate("every_wait_has_a_deadline", "the world does not come to an end".to_owned());
+            }
+        }
+        if self.violations.is_empty() && self.phase != Phase::Over {
+            self.violate("every_wait_has_a_deadline", "nothing is waited for, and the run has not ended".to_owned());
+        }
+        if self.violations.is_empty() {
+            self.judge();
+        }
+        self.stats.virtual_ms = self.now.as_nanos() / 1_000_000;
+        for violation in self.violations.clone() {
+            note!(self, "VIOLATION {violation}");
+        }
+    }
+
+    fn start(&mut self) {
+        self.drain_target();
+        for port in 0..self.plan.ports {
+            self.connect(port);
+        }
+        self.drain_host();
+        self.at(Instant::from_millis(1), Ev::Phase);
+        self.at(Instant::from_millis(2), Ev::Tick);
+    }
+
+    pub(crate) fn at(&mut self, at: Instant, event: Ev) {
+        self.order += 1;
+        self.queue.insert((at.max(self.now), self.order), event);
+    }
+
+    pub(crate) fn after(&mut self, span: Duration, event: Ev) {
+        self.at(self.now + span, event);
+    }
+
+    pub(crate) fn violate(&mut self, invariant: &str, text: String) {
+        self.violations.push(Violation { invariant: invariant.to_owned(), at: self.now, text });
+    }
+
+    pub(crate) fn write(&mut self, line: fmt::Arguments<'_>) {
+        if let Some(trace) = &mut self.trace {
+            use fmt::Write as _;
+            // Writing to a string cannot fail.
+            let _ = writeln!(trace, "{} {line}", self.now);
+        }
+    }
+
+    pub(crate) fn see(&mut self, seen: &Seen<'_>) {
+        let found = self.checkers.see(self.now, seen);
+        self.violations.extend(found);
+    }
+
+    pub(crate) const fn tampers(&self, with: Tampering) -> bool {
+        matches!(self.plan.mutation, Some(Mutation::Tampering(what)) if what as u32 == with as u32)
+    }
+
+    /// Who handles an event, if it can be late.
+    fn machine(&self, event: &Ev) -> Option<Machine> {
+        Some(match event {
+            Ev::Wake(machine) => *machine,
+            Ev::Mail(Box_::ToHostLane(lane)) | Ev::Submit(lane, _) | Ev::Abandon(lane, _) => Machine::HostLane(*lane),
+            Ev::Mail(Box_::FromHostLane(_)) | Ev::Job(..) => Machine::HostControl,
+            Ev::Mail(Box_::ToTargetLane(lane)) => Machine::TargetLane(*lane),
+            Ev::Mail(Box_::FromTargetLane(_)) => Machine::TargetControl,
+            Ev::Up(link)
+            | Ev::Refused(link)
+            | Ev::Deliver(link, Way::ToHost)
+            | Ev::FlushHost(link)
+            | Ev::Drained(link)
+            | Ev::CloseBy(link) => self.owner(*link),
+            Ev::Deliver(link, Way::ToTarget) | Ev::FlushTarget(link) => Machine::TargetLane(self.links[*link].lane),
+            Ev::Dial(_) | Ev::UserTimeout(_) | Ev::Media(..) | Ev::Tick | Ev::Chaos(_) | Ev::Phase => return None,
+        })
+    }
+
+    pub(crate) fn owner(&self, link: usize) -> Machine {
+        match self.links[link].owner {
+            Owner::Control => Machine::HostControl,
+            Owner::Lane(lane) => Machine::HostLane(usize::from(lane)),
+        }
+    }
+
+    fn handle(&mut self, event: Ev) {
+        if let Some(machine) = self.machine(&event)
+            && let Some(until) = self.stalled.get(&machine).copied()
+        {
+            if until > self.now {
+                if let Ev::Deliver(link, way) = event {
+                    self.pipe(link, way).armed = Some(until);
+                }
+                self.at(until, event);
+                return;
+            }
+            self.stalled.remove(&machine);
+        }
+        match event {
+            Ev::Wake(machine) => self.wake(machine),
+            Ev::Mail(which) => self.carry(which),
+            Ev::Dial(link) => self.dial(link),
+            Ev::Up(link) => self.up(link),
+            Ev::Refused(link) => self.refused(link),
+            Ev::Deliver(link, way) => self.deliver(link, way),
+            Ev::FlushHost(link) => {
+                self.host_flush.push_back(link);
+                self.drain_host();
+            }
+            Ev::FlushTarget(link) => {
+                let lane = self.links[link].lane;
+                self.target_lanes[lane].to_flush.push_back(link);
+                self.drain_target();
+            }
+            Ev::Drained(link) => self.drained(link),
+            Ev::UserTimeout(link) => self.user_timeout(link),
+            Ev::CloseBy(link) => self.close_by(link),
+            Ev::Job(id, job) => self.job_done(id, &job),
+            Ev::Media(lane, key) => self.media_done(lane, key),
+            Ev::Submit(lane, op) => self.submit(lane, op),
+            Ev::Abandon(lane, op) => self.abandon(lane, op),
+            Ev::Tick => self.tick(),
+            Ev::Chaos(key) => self.strike(key),
+            Ev::Phase => self.next_phase(),
+        }
+    }
+
+    fn wake(&mut self, machine: Machine) {
+        if self.armed.get(&machine).is_some_and(|armed| *armed <= self.now) {
+            self.armed.remove(&machine);
+        }
+        let now = self.now;
+        match machine {
+            Machine::HostControl => {
+                if self.control.next_deadline().is_some_and(|deadline| deadline.at <= now) {
+                    self.control.handle_timeout(now);
+                }
+            }
+            Machine::HostLane(lane) => {
+                let lane = &mut self.lanes[lane].lane;
+                if lane.next_deadline().is_some_and(|deadline| deadline.at <= now) {
+                    lane.handle_timeout(now);
+                }
+            }
+            Machine::TargetControl => {
+                if self.target.next_deadline().is_some_and(|deadline| deadline.at <= now) {
+                    self.target.handle_timeout(now);
+                }
+            }
+            Machine::TargetLane(lane) => {
+                let lane = &mut self.target_lanes[lane].lane;
+                if lane.next_deadline().is_some_and(|deadline| deadline.at <= now) {
+                    lane.handle_timeout(now);
+                }
+            }
+        }
+        match machine {
+            Machine::HostControl | Machine::HostLane(_) => self.drain_host(),
+            Machine::TargetControl | Machine::TargetLane(_) => self.drain_target(),
+        }
+    }
+
+    /// Notes when a machine wants to be called.
+    pub(crate) fn arm(&mut self, machine: Machine) {
+        let next = match machine {
+            Machine::HostControl => self.control.next_deadline().map(|deadline| deadline.at),
+            Machine::HostLane(lane) => self.lanes[lane].lane.next_deadline().map(|deadline| deadline.at),
+            Machine::TargetControl => self.target.next_deadline().map(|deadline| deadline.at),
+            Machine::TargetLane(lane) => self.target_lanes[lane].lane.next_deadline().map(|deadline| deadline.at),
+        };
+        let Some(next) = next.map(|at| at.max(self.now)) else { return };
+        if self.armed.get(&machine).is_none_or(|armed| next < *armed) {
+            self.armed.insert(machine, next);
+            self.at(next, Ev::Wake(machine));
+        }
+    }
+
+    /// Puts mail into a box; it arrives after whatever is in it.
+    pub(crate) fn post(&mut self, which: Box_, mail: Mail) {
+        let us = match which {
+            Box_::ToHostLane(_) | Box_::FromHostLane(_) => self.host_mail_us,
+            Box_::ToTargetLane(_) | Box_::FromTargetLane(_) => self.mail_us,
+        };
+        let delay = Duration::from_nanos(200 + self.mail_rng.below(us * 1000));
+        let last = self.mail_at.get(&which).copied().unwrap_or_default();
+        let at = last.max(self.now + delay);
+        self.mail_at.insert(which, at);
+        self.mail.entry(which).or_default().push_back(mail);
+        self.at(at, Ev::Mail(which));
+    }
+
+    fn carry(&mut self, which: Box_) {
+        let Some(mail) = self.mail.get_mut(&which).and_then(VecDeque::pop_front) else { return };
+        let now = self.now;
+        match (which, mail) {
+            (Box_::ToHostLane(lane), Mail::HostDown(message)) => {
+                self.see(&Seen::LaneTook(lane, &message));
+                note!(self, "host lane{lane} <- {message:?}");
+                if let host::ToLane::OpenQueue(spec) = &message {
+                    self.opening[lane].push_back(spec.life);
+                }
+                self.lanes[lane].lane.handle_control(now, message);
+                self.drain_host();
+            }
+            (Box_::FromHostLane(lane), Mail::HostUp(message)) => {
+                self.see(&Seen::ControlTook(lane, &message));
+                note!(self, "host control <- lane{lane} {message:?}");
+                self.control.handle_lane(now, host::LaneId(lane as u16), message);
+                self.drain_host();
+            }
+            (Box_::ToTargetLane(lane), Mail::TargetDown(message)) => {
+                note!(self, "target lane{lane} <- {message:?}");
+                self.target_lanes[lane].lane.handle_control(now, message);
+                self.mute_as_scripted(lane);
+                self.drain_target();
+            }
+            (Box_::FromTargetLane(lane), Mail::TargetUp(message)) => {
+                note!(self, "target control <- lane{lane} {message:?}");
+                self.target.handle_lane(now, target::LaneId(lane as u16), message);
+                self.drain_target();
+            }
+            _ => unreachable!("a box carries one kind of mail"),
+        }
+    }
+}
+
+/// More events than any run needs: a world that goes on has a wait without an end.
+const MAX_EVENTS: u64 = 2_000_000;
+
+fn target_config(plan: &Plan) -> target::Config {
+    let namespaces = (0..plan.namespaces)
+        .map(|index| target::Namespace {
+            nsid: 1 + index as u32,
+            blocks: plan.blocks + SPARE_BLOCKS,
+            block_shift: 9,
+            read_only: false,
+            nguid: [1 + index as u8; 16],
+            uuid: [101 + index as u8; 16],
+            ana_group: 1 + index as u32,
+            zeroes_when_deallocated: true,
+        })
+        .collect();
+    let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+    target::Config {
+        subsystems: vec![target::config::SubsystemConfig {
+            nqn: subnqn(),
+            serial: "SIM".into(),
+            model: "Simulated".into(),
+            hosts: target::config::Hosts::Any,
+            namespaces,
+            cntlids: (1, plan.cntlids),
+            kas: plan.kas,
+            tbkas: plan.tbkas,
+            cqt_ms: plan.cqt.map_or(0, |cqt| u16::try_from(cqt.as_millis()).unwrap_or(u16::MAX)),
+            quiesce_ms: match plan.mutation {
+                Some(Mutation::Tampering(Tampering::QuiesceTimeLie)) => ms(plan.quiesce + plan.hold() * 2),
+                _ => ms(plan.quiesce),
+            },
+            ccr: match plan.reset {
+                Reset::Off => target::config::Ccr::Off,
+                Reset::On { limit, drain_ms, answer_ms } => target::config::Ccr::On { limit, drain_ms, answer_ms },
+            },
+            ana_groups: if plan.ana { 2 } else { 0 },
+        }],
+        ports: (0..plan.ports)
+            .map(|port| target::config::PortConfig {
+                id: target::PortId(port as u16),
+                address: address(port),
+                offers: target::config::Offers::All,
+            })
+            .collect(),
+        lanes: plan.target_lanes,
+        limits: target::config::Limits {
+            in_capsule: plan.in_capsule,
+            hdgst: plan.hdgst,
+            ddgst: plan.ddgst,
+            ..target::config::Limits::default()
+        },
+    }
+}
+
+/// Blocks of a namespace behind those that the load uses: it may shrink by so many.
+pub(crate) const SPARE_BLOCKS: u64 = 32;
+
+pub(crate) fn address(port: usize) -> std::net::SocketAddr {
+    std::net::SocketAddr::from(([192, 0, 2, 1 + port as u8], 4420))
+}
