@@ -22,12 +22,12 @@ fn a_forbidden_import_is_found() {
 }
 
 fn sources(dir: &Path, visit: &mut impl FnMut(&Path, &str)) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(dir).expect("the sources can be listed") {
+        let path = entry.expect("the sources can be listed").path();
         if path.is_dir() {
             sources(&path, visit);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            visit(&path, &std::fs::read_to_string(&path).unwrap());
+            visit(&path, &std::fs::read_to_string(&path).expect("the sources can be read"));
         }
     }
 }
