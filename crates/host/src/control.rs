@@ -2,7 +2,7 @@
 
 use crate::jobs::Jobs;
 use crate::lane::LaneMail;
-use crate::links::{HostMachine, Links};
+use crate::links::{HostMachine, Links, Sockets};
 use interlock_base::{Instant, Span};
 use interlock_carry::{Machine, Mailbox};
 use interlock_host_core::{
@@ -82,11 +82,12 @@ impl ControlService {
         mailbox: Mailbox<ControlMail>,
         lanes: Vec<Mailbox<LaneMail>>,
         jobs: Jobs,
+        sockets: Sockets,
     ) -> Self {
         mailbox.set_reader(cx.waker());
         Self {
             machine: ControlMachine(control),
-            links: Links::default(),
+            links: Links::new(sockets),
             memory: BufTable::default(),
             mailbox,
             lanes,

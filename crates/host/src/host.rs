@@ -1,16 +1,19 @@
 //! A host: control on one reactor, lanes on one or more, and the handle that programs hold.
 
 use crate::control::{ControlMail, ControlService};
-use crate::jobs::{Jobs, LifeStore, MemoryStore};
+use crate::jobs::Jobs;
 use crate::lane::{LaneMail, LaneService};
+use crate::links::Sockets;
 use crate::local::LaneKey;
 use crate::namespace::Namespace;
+use crate::predecessor;
+use crate::store::{LifeStore, MemoryStore};
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
 use interlock_host_core::{
     Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HostConfig, HostCounters, Lane,
-    LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, Receipt, Shape, SpecError,
-    StateName, Tombstone,
+    LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced, Receipt, Setting,
+    SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::nqn::{HostId, Nqn};
@@ -78,6 +81,20 @@ pub enum HostError {
     /// There is no such controller.
     #[error(transparent)]
     NoSuchController(#[from] NoSuchController),
+    /// A setting cannot be changed.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// No such life waits for a fence.
+    #[error(transparent)]
+    NotUnfenced(#[from] NotUnfenced),
+    /// Lost lives are not fenced yet.
+    #[error("{} not fenced within {within:?}: {}", plural(.left.len()), waiting(.left))]
+    NotFenced {
+        /// The time that was given.
+        within: Duration,
+        /// Those that may still change the namespace.
+        left: Vec<Unfenced>,
+    },
     /// There is no such namespace.
     #[error("subsystem `{subnqn}` has no namespace {nsid}{}", listed(.known))]
     NoSuchNamespace {
@@ -91,6 +108,15 @@ pub enum HostError {
     /// A reactor does not answer.
     #[error("the host does not answer: its reactor has ended or is stuck")]
     Gone,
+}
+
+fn plural(lives: usize) -> String {
+    if lives == 1 { "1 life is".into() } else { format!("{lives} lives are") }
+}
+
+fn waiting(left: &[Unfenced]) -> String {
+    let list: Vec<String> = left.iter().map(|life| format!("{} of {}", life.life, life.ctrl)).collect();
+    list.join(", ")
 }
 
 fn listed(known: &[u32]) -> String {
@@ -204,14 +230,16 @@ impl Host {
         Self::start_with(reactors, settings, Box::new(MemoryStore::default()))
     }
 
-    /// As [`Host::start`], with a store for the records of lives.
+    /// As [`Host::start`], with a store for the records of lives: a [`FileStore`](crate::FileStore), so that what this
+    /// process leaves is fenced by the next one, and what an earlier one left by this one. Nothing is written to the
+    /// subsystems of such lives before they are fenced; reads flow.
     ///
     /// # Errors
     /// As [`Host::start`].
     pub fn start_with(
         reactors: &[Reactor],
         settings: HostSettings,
-        store: Box<dyn LifeStore>,
+        mut store: Box<dyn LifeStore>,
     ) -> Result<Self, HostError> {
         let Some(first) = reactors.first() else {
             return Err(HostError::Start(io::Error::other("a host needs at least one reactor")));
@@ -222,7 +250,9 @@ impl Host {
         let seed = u64::from_le_bytes(seed);
         let control_mail = Mailbox::<ControlMail>::default();
         let lane_mail: Vec<Mailbox<LaneMail>> = (0..lanes).map(|_| Mailbox::default()).collect();
-        let jobs = Jobs::new(store, control_mail.clone())?;
+        let predecessors = store.predecessors();
+        let sockets = Sockets::default();
+        let jobs = Jobs::new(store, sockets.clone(), control_mail.clone())?;
         let shared = Arc::new(Shared {
             key: NEXT_HOST.fetch_add(1, Ordering::Relaxed),
             buffers: BufPool::new(CACHED_BUFFERS),
@@ -232,26 +262,31 @@ impl Host {
             next_lane: AtomicUsize::new(0),
             services: RwLock::new(Vec::new()),
         });
-        let control = Control::new(HostConfig { hostnqn: settings.hostnqn, hostid: settings.hostid, lanes, seed });
+        let mut control = Control::new(HostConfig { hostnqn: settings.hostnqn, hostid: settings.hostid, lanes, seed });
+        control.predecessors(interlock_ring::now(), predecessors.iter().map(|old| old.record.clone()).collect());
         let mut services = Vec::new();
         let stopped = |error| HostError::Start(io::Error::other(error));
         let for_lanes = lane_mail.clone();
         let mailbox = control_mail.clone();
+        let connections = sockets.clone();
         let id = first
-            .attach(move |cx| Box::new(ControlService::new(cx, control, mailbox, for_lanes, jobs)))
+            .attach(move |cx| Box::new(ControlService::new(cx, control, mailbox, for_lanes, jobs, connections)))
             .map_err(stopped)?;
         services.push((first.clone(), id));
         for (index, (reactor, mailbox)) in (0..lanes).zip(reactors.iter().zip(lane_mail)) {
             let lane = LaneId(index);
             let key = LaneKey { host: shared.key, lane };
             let config = LaneConfig { id: lane, requests_max: REQUESTS_PER_LANE, seed: seed ^ u64::from(index) };
-            let to_control = control_mail.clone();
+            let (to_control, connections) = (control_mail.clone(), sockets.clone());
             let id = reactor
-                .attach(move |cx| Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control)))
+                .attach(move |cx| {
+                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, connections))
+                })
                 .map_err(stopped)?;
             services.push((reactor.clone(), id));
         }
         *shared.services.write().unwrap_or_else(PoisonError::into_inner) = services;
+        predecessor::watch(predecessors, control_mail, Arc::downgrade(&shared))?;
         Ok(Self(shared))
     }
 
@@ -308,6 +343,63 @@ impl Host {
     /// If there is no such controller.
     pub fn reset(&self, ctrl: CtrlId) -> Result<(), HostError> {
         Ok(self.ask(move |control, now| control.reset(now, ctrl))??)
+    }
+
+    /// Changes a setting of a controller.
+    ///
+    /// # Errors
+    /// If there is no such controller, or the setting cannot be.
+    pub fn set(&self, ctrl: CtrlId, setting: Setting) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.set(now, ctrl, setting))??)
+    }
+
+    /// Tries now to reconnect a controller that waits; under [`OnLoss::Notify`](crate::OnLoss) nothing else does.
+    ///
+    /// # Errors
+    /// If there is no such controller.
+    pub fn reconnect(&self, ctrl: CtrlId) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.reconnect(now, ctrl))??)
+    }
+
+    /// Takes it upon oneself that a lost life is over: what waits for its fence goes on. Counted as unsafe.
+    ///
+    /// # Errors
+    /// If no such life waits for a fence.
+    pub fn fence_accept_risk(&self, life: LifeId) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.fence_accept_risk(now, life))??)
+    }
+
+    /// Every life of this host that may still change the namespace: those that are alive, and those that were lost (by
+    /// this process or an earlier one) and are not fenced.
+    ///
+    /// # Errors
+    /// If the name is none, or the host does not answer.
+    pub fn unfenced(&self, subnqn: &str, nsid: u32) -> Result<Vec<Unfenced>, HostError> {
+        let no_such = |_| HostError::NoSuchNamespace { subnqn: subnqn.to_owned(), nsid, known: Vec::new() };
+        let subnqn = Nqn::new(subnqn).map_err(no_such)?;
+        self.ask(move |control, _| control.unfenced(&subnqn, nsid))
+    }
+
+    /// Waits until every *lost* life of this host is proven unable to change the namespace. The answer names those that
+    /// are alive: only if it is empty can this host write there no more.
+    ///
+    /// # Errors
+    /// [`HostError::NotFenced`] if it took longer than that.
+    pub fn wait_fenced(&self, subnqn: &str, nsid: u32, within: Duration) -> Result<Vec<Unfenced>, HostError> {
+        let events = self.subscribe();
+        let deadline = std::time::Instant::now() + within;
+        loop {
+            let all = self.unfenced(subnqn, nsid)?;
+            let (alive, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|life| life.why == UnfencedWhy::Alive);
+            if left.is_empty() {
+                return Ok(alive);
+            }
+            match events.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => return Err(HostError::NotFenced { within, left }),
+                Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone),
+            }
+        }
     }
 
     /// What happens from now on. Drop the receiver to end it.

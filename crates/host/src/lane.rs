@@ -6,7 +6,7 @@
 
 use crate::completion::Reply;
 use crate::control::ControlMail;
-use crate::links::{HostMachine, Links};
+use crate::links::{HostMachine, Links, Sockets};
 use crate::local::LocalReply;
 use interlock_base::{BufId, Instant, Key, Slab, Span};
 use interlock_carry::{Machine, Mailbox};
@@ -189,12 +189,13 @@ impl LaneService {
         key: crate::local::LaneKey,
         mailbox: Mailbox<LaneMail>,
         to_control: Mailbox<ControlMail>,
+        sockets: Sockets,
     ) -> Self {
         mailbox.set_reader(cx.waker());
         let driver = Rc::new(RefCell::new(LaneDriver {
             id: key.lane,
             machine: LaneMachine(lane),
-            links: Links::default(),
+            links: Links::new(sockets),
             memory: BufTable::default(),
             waiting: Slab::new(),
             foreign: BTreeMap::new(),

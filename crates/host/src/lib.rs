@@ -18,7 +18,9 @@ mod lane;
 mod links;
 mod local;
 mod namespace;
+mod predecessor;
 mod probe;
+mod store;
 
 pub use completion::{Completion, Completions, Pending};
 pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, WaitStatus};
@@ -26,12 +28,13 @@ pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as Ta
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
     CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind, FencePolicy,
-    FencedBy, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts, LifeId, LifeRecord, Loss,
-    Method, Op, Outcome, Receipt, Reconnect, Refused, Shape, StateName, Timeouts, Tombstone, Witness,
+    FencedBy, Guarded, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts, LifeId,
+    LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, Receipt, Reconnect, Refused, Setting,
+    SettingError, Shape, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
 pub use interlock_ring::{Buf, Pool, PoolConfig};
 pub use interlock_wire::nqn::{HostId, Nqn};
-pub use jobs::{LifeStore, MemoryStore};
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
 pub use probe::{ProbeError, ProbeSpec, probe};
+pub use store::{FileStore, LifeStore, MemoryStore, OldSockets, Predecessor, SocketPair, StoreError};

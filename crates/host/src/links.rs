@@ -3,12 +3,15 @@
 //! Control and lane ask for connections in the same words ([`ConnAction`]) and hear of them in the same words
 //! ([`ConnEvent`]). This is the one place that turns those words into socket calls. It decides nothing.
 
+use crate::store::SocketPair;
 use interlock_base::Instant;
 use interlock_carry::{Io, Machine, Wires};
 use interlock_host_core::{ConnAction, ConnEvent, ConnId, Dial, DownReason};
 use interlock_ring::{BufTable, ConnectOptions, Cx, Event, Sock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often the send queue of a draining socket is looked at: the kernel does not tell when it is empty.
@@ -22,9 +25,27 @@ pub(crate) trait HostMachine: Machine<Conn = ConnId> {
     fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent);
 }
 
+/// The connections of a host, over all its reactors: what a successor must see gone. Touched only when one begins or
+/// ends.
+#[derive(Clone, Default)]
+pub(crate) struct Sockets(Arc<Mutex<BTreeSet<SocketPair>>>);
+
+impl Sockets {
+    /// Those to one port of a target.
+    pub(crate) fn to(&self, peer: SocketAddr) -> Vec<SocketPair> {
+        self.lock().iter().filter(|pair| pair.peer == peer).copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<SocketPair>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Links {
     wires: Wires<ConnId>,
+    sockets: Sockets,
+    pairs: BTreeMap<ConnId, SocketPair>,
     opening: BTreeMap<Sock, ConnId>,
     draining: BTreeSet<ConnId>,
     closing: BTreeMap<ConnId, Instant>,
@@ -33,6 +54,11 @@ pub(crate) struct Links {
 }
 
 impl Links {
+    /// With the list in which others find its connections.
+    pub(crate) fn new(sockets: Sockets) -> Self {
+        Self { sockets, ..Self::default() }
+    }
+
     /// Does what the machine wants.
     pub(crate) fn act(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, action: ConnAction) {
         match action {
@@ -74,6 +100,17 @@ impl Links {
             Event::Connected { sock } => {
                 if let Some(conn) = self.opening.remove(&sock) {
                     self.wires.insert(conn, sock);
+                    match (cx.local_addr(sock), cx.peer_addr(sock)) {
+                        (Ok(local), Ok(peer)) => {
+                            let pair = SocketPair { local, peer };
+                            self.pairs.insert(conn, pair);
+                            self.sockets.lock().insert(pair);
+                        }
+                        // Gone again: without its ends it could not be recorded.
+                        (Err(error), _) | (_, Err(error)) => {
+                            return self.ended(cx, machine, conn, Io::Ended(Some(error)));
+                        }
+                    }
                     machine.handle_conn(cx.now(), conn, ConnEvent::Up);
                     self.to_flush.insert(conn);
                 }
@@ -175,6 +212,9 @@ impl Links {
         let opening = self.opening.iter().find(|(_, opening)| **opening == conn).map(|(sock, _)| *sock);
         if let Some(sock) = opening {
             self.opening.remove(&sock);
+        }
+        if let Some(pair) = self.pairs.remove(&conn) {
+            self.sockets.lock().remove(&pair);
         }
         let sock = self.wires.remove(conn).or(opening);
         sock.is_none_or(|sock| cx.abort(sock).is_ok())

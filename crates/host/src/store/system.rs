@@ -1,0 +1,117 @@
+//! What the kernel says about earlier processes: whether the machine was started since, and which sockets exist.
+
+use super::SocketPair;
+use super::format::Place;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+
+/// A socket in this state sends nothing but acknowledgments of what the peer sends again (TIME_WAIT).
+const TIME_WAIT: &str = "06";
+
+/// Where this process runs.
+pub(super) fn place() -> io::Result<Place> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let netns = std::fs::metadata("/proc/self/ns/net")?.ino();
+    Ok(Place { boot, netns })
+}
+
+/// True if a process of this number exists in this PID namespace.
+pub(super) fn is_running(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Which of these connections the kernel still knows.
+///
+/// # Errors
+/// If the tables of the kernel cannot be read: then nothing is known to be gone.
+pub(crate) fn still_open(pairs: &[SocketPair]) -> io::Result<Vec<SocketPair>> {
+    let mut open = BTreeSet::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        match std::fs::read_to_string(table) {
+            Ok(text) => open.extend(connections(&text)),
+            // Without IPv6 there is no such table, and no such socket.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table.ends_with('6') => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let ends = |pair: &SocketPair| (plain(pair.local), plain(pair.peer));
+    Ok(pairs.iter().copied().filter(|pair| open.contains(&ends(pair))).collect())
+}
+
+type End = (IpAddr, u16);
+
+/// Without scope, and an IPv4 address as itself in whatever socket it is used.
+fn plain(addr: SocketAddr) -> End {
+    (addr.ip().to_canonical(), addr.port())
+}
+
+/// Both ends of every connection in a table as the kernel prints it (`Documentation/networking/proc_net_tcp.rst`).
+fn connections(table: &str) -> impl Iterator<Item = (End, End)> {
+    table.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, peer, state) = (end(words.next()?)?, end(words.next()?)?, words.next()?);
+        (state != TIME_WAIT).then_some((local, peer))
+    })
+}
+
+/// `0100007F:1F90`: words of 32 bits in the byte order of the machine, then the port.
+fn end(text: &str) -> Option<End> {
+    let (address, port) = text.split_once(':')?;
+    let mut bytes = Vec::new();
+    for at in (0..address.len()).step_by(8) {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    let ip = match bytes.len() {
+        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical(),
+        _ => return None,
+    };
+    Some((ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_kernel_shows_a_connection_until_it_is_gone() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(any) else { continue }; // No IPv6 here.
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (far, _) = listener.accept().unwrap();
+            let pair = SocketPair { local: near.local_addr().unwrap(), peer: near.peer_addr().unwrap() };
+            let other = SocketPair { local: pair.local, peer: "192.0.2.1:4420".parse().unwrap() };
+            assert_eq!(still_open(&[other, pair]).unwrap(), [pair]);
+            // A process that is killed resets its connections, as a linger time of zero has them.
+            drop(far);
+            socket2::SockRef::from(&near).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            drop(near);
+            assert_eq!(still_open(&[pair]).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn tables_are_read_as_the_kernel_prints_them() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n   \
+                     0: 0100007F:A2C4 0100007F:1144 01 00000000:00000000 00:00000000 00000000  1000\n   \
+                     1: 0100007F:A2C5 0100007F:1144 06 00000000:00000000 00:00000000 00000000  1000\n   \
+                     2: 0000000000000000FFFF00000100007F:A2C6 0000000000000000FFFF00000100007F:1144 04 0\n   \
+                     3: nonsense\n";
+        if cfg!(target_endian = "little") {
+            let here = |port| (IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+            let found: Vec<_> = connections(table).collect();
+            assert_eq!(found, [(here(0xA2C4), here(4420)), (here(0xA2C6), here(4420))]);
+        }
+    }
+
+    #[test]
+    fn this_process_runs_somewhere() {
+        let here = place().unwrap();
+        assert!(here.boot.len() == 36 && here.netns != 0, "{here:?}");
+        assert!(is_running(std::process::id()));
+    }
+}
