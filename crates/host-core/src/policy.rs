@@ -58,7 +58,7 @@ impl Default for Reconnect {
 pub struct Timeouts {
     /// An I/O command without an answer for so long makes its controller suspect. Default 30 s, as in Linux.
     pub io: Duration,
-    /// The last live path is condemned without a second witness after this. Default 10 times `io`.
+    /// A path is condemned without a second witness after this. Default 10 times `io`.
     pub io_hard: Duration,
     /// An admin command without an answer for so long makes its controller suspect. Default 60 s, as in Linux.
     pub admin: Duration,

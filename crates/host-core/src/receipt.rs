@@ -126,7 +126,7 @@ pub enum Witness {
     OtherPathAnswers,
     /// The admin queue of the controller did not answer a probe either.
     AdminSilent,
-    /// None: the last live path was silent for `io_hard`.
+    /// None: the path was silent for `io_hard`. Paths go one after the other, a hold apart, but for the last one.
     HardLimit,
 }
 

@@ -72,9 +72,11 @@ impl Control {
             if facts.kato.is_zero() { ctrl.spec.timeouts.admin } else { facts.kato / 2 }
         });
         let last_path = !self.heads.has_other_path(life_id);
+        // An idle sibling is no witness, and what a target has lost must end all the same.
+        let in_turn = last_path || !self.fenced_lately(now, life_id);
         if others_answer && !self.fenced_lately(now, life_id) {
             self.timed_out(now, life_id, Witness::OtherPathAnswers);
-        } else if hard && last_path {
+        } else if hard && in_turn {
             self.timed_out(now, life_id, Witness::HardLimit);
         } else if life.probing.is_none() {
             if let Some(life) = self.lives.get_mut(&life_id) {

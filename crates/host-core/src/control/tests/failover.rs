@@ -415,6 +415,25 @@ fn a_second_witness_condemns() {
 }
 
 #[test]
+fn a_command_that_vanished_ends_although_the_sibling_is_idle() {
+    let (mut world, a, b) = World::two_paths(1);
+    let (life, other) = (world.life(a), world.life(b));
+    let since = world.now;
+    let why = Suspicion::IoTimeout { since, others_answer: false };
+    for _ in 0..9 {
+        world.advance(30_000 * MS);
+        world.say(0, ToControl::Suspect { life, why });
+        assert!(!world.saw(|e| matches!(e, EventKind::Lost { .. })), "no witness, and the limit has not passed");
+    }
+    world.advance(30_000 * MS);
+    world.say(0, ToControl::Suspect { life, why });
+    assert!(world.saw(|e| matches!(e, EventKind::Lost { how: Loss::IoTimeout(Witness::HardLimit), .. })));
+    // Slow media does not take the other one down with it.
+    world.say(0, ToControl::Suspect { life: other, why });
+    assert_eq!(world.life(b), other);
+}
+
+#[test]
 fn a_full_log_is_purged_and_asked_again() {
     let (mut world, a, _) = World::two_paths(1);
     world.ports.get_mut(&1).expect("a port").open = false;
