@@ -300,6 +300,12 @@ impl Fence {
         ) {
             return;
         }
+        // "In progress" may be the doing of another source, whose log tells. Of what this one did not begin itself an
+        // entry here says nothing: it may be of an earlier life.
+        let began = self.attempts.iter().any(|asked| asked.source == source && asked.result == CcrResult::Accepted);
+        if matches!(self.via.get(&source), Some(Via::Elsewhere { .. })) && !began {
+            return;
+        }
         let name = (self.identity.cntlid, self.identity.ciu);
         for state in ends_of(entries, name) {
             match state {

@@ -140,6 +140,22 @@ fn in_progress_elsewhere_is_polled_and_asked_again() {
 }
 
 #[test]
+fn an_entry_on_a_source_that_began_nothing_proves_nothing() {
+    let mut fence = asked();
+    fence.handle_ccr(at(1), S1, Status::CCR_IN_PROGRESS, false);
+    fence.handle_log(at(2), S1, &[entry(EntryState::Success)]);
+    assert_eq!(fence.proof(), None, "somebody else resets it, and this entry is of an earlier life");
+    // What it began itself, and was asked for again, its log may tell.
+    let mut fence = asked();
+    fence.handle_ccr(at(1), S1, Status::SUCCESS, false);
+    fence.handle_log(at(2), S1, &[entry(EntryState::Failed)]);
+    assert_eq!(fence.poll(at(150), &[candidate(S1)]), [Ask::Ccr(S1)]);
+    fence.handle_ccr(at(151), S1, Status::CCR_IN_PROGRESS, false);
+    fence.handle_log(at(152), S1, &[entry(EntryState::Success)]);
+    assert_eq!(fence.proof(), None, "the entry that failed was the one it began");
+}
+
+#[test]
 fn a_full_log_is_purged_and_asked_once_more() {
     let mut fence = asked();
     assert_eq!(fence.handle_ccr(at(1), S1, Status::CCR_LOG_FULL, false), Some(Ask::Purge(S1)));
