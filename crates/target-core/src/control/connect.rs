@@ -182,12 +182,13 @@ impl Control {
             return Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr().into());
         }
         let entry = self.lives.get(&life).ok_or(Status::COMMAND_SEQUENCE_ERROR.with_dnr())?;
+        let traffic = self.config.subsystems[usize::from(subsystem.0)].tbkas;
         controller.queues.insert(qid, place);
-        controller.heard = true;
+        // Unless every command counts, only Keep Alive keeps alive: a loss must be noticed within one timeout.
+        controller.heard |= traffic;
         let life = entry.life;
         self.conns.insert(place, (*key, qid));
         self.out(ControlOutput::Event(Event::Connected { life, qid }));
-        let traffic = self.config.subsystems[usize::from(subsystem.0)].tbkas;
         Ok((cntlid, Role::Io { life, traffic }))
     }
 

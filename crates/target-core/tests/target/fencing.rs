@@ -391,6 +391,15 @@ fn keep_alive_without_traffic_counts_from_the_last_keep_alive() {
 }
 
 #[test]
+fn the_connect_of_an_io_queue_is_no_keep_alive() {
+    let (mut rig, ..) = pair_with(|config| config.subsystems[0].tbkas = false);
+    let host = Host { kato_ms: 950, ..Host::new(1) };
+    let c = host.live(&mut rig, A);
+    rig.advance(1001);
+    assert!(!rig.is_open(c.admin) && !rig.is_open(c.io), "one timeout after it was enabled, not two");
+}
+
+#[test]
 fn keep_alive_by_traffic_is_checked_once_per_timeout() {
     let (mut rig, ..) = pair();
     let host = Host { kato_ms: 1000, ..Host::new(1) };
