@@ -2,4 +2,6 @@
 
 mod ends;
 mod failover;
+mod predecessor;
+mod settings;
 mod world;
