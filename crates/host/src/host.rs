@@ -1,7 +1,7 @@
 //! A host: control on one reactor, lanes on one or more, and the handle that programs hold.
 
 use crate::control::{ControlMail, ControlService};
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, JobsEnd};
 use crate::lane::{LaneMail, LaneService};
 use crate::links::Sockets;
 use crate::local::LaneKey;
@@ -17,10 +17,11 @@ use interlock_host_core::{
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::nqn::{HostId, Nqn};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -136,6 +137,9 @@ pub(crate) struct Shared {
     lanes: Vec<Mailbox<LaneMail>>,
     next_lane: AtomicUsize,
     services: RwLock<Vec<(Reactor, ServiceId)>>,
+    jobs: JobsEnd,
+    /// Dropped with the host; others wait for that.
+    _alive: Sender<Infallible>,
 }
 
 /// A host. Clones share it; it ends with [`Host::shutdown`], or with its reactors.
@@ -252,7 +256,8 @@ impl Host {
         let lane_mail: Vec<Mailbox<LaneMail>> = (0..lanes).map(|_| Mailbox::default()).collect();
         let predecessors = store.predecessors();
         let sockets = Sockets::default();
-        let jobs = Jobs::new(store, sockets.clone(), control_mail.clone())?;
+        let (jobs, jobs_end) = Jobs::new(store, sockets.clone(), control_mail.clone())?;
+        let (alive, host_ended) = mpsc::channel();
         let shared = Arc::new(Shared {
             key: NEXT_HOST.fetch_add(1, Ordering::Relaxed),
             buffers: BufPool::new(CACHED_BUFFERS),
@@ -261,6 +266,8 @@ impl Host {
             lanes: lane_mail.clone(),
             next_lane: AtomicUsize::new(0),
             services: RwLock::new(Vec::new()),
+            jobs: jobs_end,
+            _alive: alive,
         });
         let mut control = Control::new(HostConfig { hostnqn: settings.hostnqn, hostid: settings.hostid, lanes, seed });
         control.predecessors(interlock_ring::now(), predecessors.iter().map(|old| old.record.clone()).collect());
@@ -286,7 +293,7 @@ impl Host {
             services.push((reactor.clone(), id));
         }
         *shared.services.write().unwrap_or_else(PoisonError::into_inner) = services;
-        predecessor::watch(predecessors, control_mail, Arc::downgrade(&shared))?;
+        predecessor::watch(predecessors, control_mail, host_ended)?;
         Ok(Self(shared))
     }
 
@@ -510,7 +517,8 @@ impl Host {
             // Gone already is as good.
             let _ = reactor.detach(service).wait(ANSWER_WITHIN);
         }
-        if ended { Ok(()) } else { Err(HostError::Gone) }
+        // The last marks must be durable, and the directory free, before anybody builds upon that.
+        if self.0.jobs.wait(ANSWER_WITHIN) && ended { Ok(()) } else { Err(HostError::Gone) }
     }
 
     fn ask<R: Send + 'static>(

@@ -8,9 +8,24 @@ use crate::links::Sockets;
 use crate::store::LifeStore;
 use interlock_carry::Mailbox;
 use interlock_host_core::{Job, JobId, JobResult};
+use std::convert::Infallible;
 use std::io;
 use std::net::ToSocketAddrs;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// By which one waits for that thread.
+pub(crate) struct JobsEnd(Mutex<Receiver<Infallible>>);
+
+impl JobsEnd {
+    /// Everything that was started is done, and the store is closed; false if that takes too long.
+    pub(crate) fn wait(&self, within: Duration) -> bool {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent: it is the end of the sender that counts.
+        ended.recv_timeout(within) == Err(RecvTimeoutError::Disconnected)
+    }
+}
 
 /// The thread for blocking work. It ends when this is dropped.
 pub(crate) struct Jobs(Sender<(JobId, Job)>);
@@ -20,14 +35,17 @@ impl Jobs {
         mut store: Box<dyn LifeStore>,
         sockets: Sockets,
         answers: Mailbox<ControlMail>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, JobsEnd)> {
         let (sender, receiver) = mpsc::channel::<(JobId, Job)>();
+        let (end, ended) = mpsc::channel();
         std::thread::Builder::new().name("interlock-jobs".into()).spawn(move || {
             for (id, job) in receiver {
                 answers.send(ControlMail::Job(id, work(&mut *store, &sockets, job)));
             }
+            drop(store);
+            drop(end);
         })?;
-        Ok(Self(sender))
+        Ok((Self(sender), JobsEnd(Mutex::new(ended))))
     }
 
     pub(crate) fn start(&self, id: JobId, job: Job) {

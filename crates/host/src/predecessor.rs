@@ -5,21 +5,25 @@
 //! starts when none of them exists any more. A fence by CCR does not wait for this.
 
 use crate::control::ControlMail;
-use crate::host::Shared;
 use crate::store::{OldSockets, Predecessor, still_open};
 use interlock_carry::Mailbox;
 use interlock_host_core::{LifeId, MAX_KATO};
 use interlock_ring::now;
+use std::convert::Infallible;
 use std::io;
-use std::sync::Weak;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// Between two looks: at first, and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// Watches in a thread of its own, until all are gone or the host is. Control has a deadline for it, and tells when it
+/// Watches in a thread of its own, until all are gone or the host is (then the sender of `host_ended` is dropped). Control has a deadline for it, and tells when it
 /// takes long.
-pub(crate) fn watch(old: Vec<Predecessor>, control: Mailbox<ControlMail>, host: Weak<Shared>) -> io::Result<()> {
+pub(crate) fn watch(
+    old: Vec<Predecessor>,
+    control: Mailbox<ControlMail>,
+    host_ended: Receiver<Infallible>,
+) -> io::Result<()> {
     if old.is_empty() {
         return Ok(());
     }
@@ -27,7 +31,7 @@ pub(crate) fn watch(old: Vec<Predecessor>, control: Mailbox<ControlMail>, host: 
     std::thread::Builder::new().name("interlock-predecessors".into()).spawn(move || {
         let mut left = old;
         let mut pause = LOOK.0;
-        while host.strong_count() > 0 {
+        loop {
             left.retain(|old| {
                 let gone = is_gone(old, now() - began);
                 if gone {
@@ -38,7 +42,10 @@ pub(crate) fn watch(old: Vec<Predecessor>, control: Mailbox<ControlMail>, host: 
             if left.is_empty() {
                 return;
             }
-            std::thread::sleep(pause);
+            // The kernel tells nobody of sockets that are not his; only the end of the host is an event.
+            if host_ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
             pause = (pause * 2).min(LOOK.1);
         }
     })?;

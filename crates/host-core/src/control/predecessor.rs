@@ -116,7 +116,7 @@ impl Control {
     /// counts from there. A life that is fenced already, or is no predecessor's, is ignored.
     pub fn predecessor_gone(&mut self, now: Instant, life_id: LifeId, at: Instant) {
         let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-        if condemned.loss != Loss::Predecessor || condemned.admin != AdminEnd::Leaving {
+        if condemned.loss != Loss::Predecessor {
             return;
         }
         condemned.admin = AdminEnd::Quiet(at);

@@ -13,7 +13,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 const LIVES: &str = "lives";
 const NEW: &str = "lives.new";
@@ -245,11 +246,10 @@ fn rewrite(dir: &Path, header: &Header, lives: &BTreeMap<u64, Recorded>) -> io::
 /// Takes the lock for as long as the process lives, and says in it who has it.
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
-    let began = Instant::now();
     loop {
         let mut open = OpenOptions::new();
-        let mut file =
-            open.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open", &path))?;
+        let file = open.read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(failed("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
@@ -258,11 +258,11 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
                 // Who it is makes a better message, nothing else.
                 let _ = file.read_to_string(&mut text);
                 let pid = text.trim().parse().ok();
-                if pid.is_some_and(system::is_running) || began.elapsed() >= DEAD_LOCK {
-                    return Err(StoreError::InUse { dir: dir.to_owned(), pid });
+                let in_use = || StoreError::InUse { dir: dir.to_owned(), pid };
+                if pid.is_some_and(system::is_running) {
+                    return Err(in_use());
                 }
-                std::thread::sleep(Duration::from_millis(10));
-                continue;
+                file = lock_of_the_dead(file).map_err(failed("wait for the lock", &path))?.ok_or_else(in_use)?;
             }
         }
         // Between opening and locking it may have been removed: then others lock another file.
@@ -274,6 +274,17 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
             return Ok(file);
         }
     }
+}
+
+/// The kernel may let go of the files of a dead process late. `None` if that takes too long; the thread that still waits
+/// then lets go of the lock as soon as it has it.
+fn lock_of_the_dead(file: File) -> io::Result<Option<File>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().name("interlock-lock".into()).spawn(move || {
+        // Whoever waited may have given up.
+        let _ = sender.send(file.lock().map(|()| file));
+    })?;
+    receiver.recv_timeout(DEAD_LOCK).ok().transpose()
 }
 
 #[cfg(test)]

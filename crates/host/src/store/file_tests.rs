@@ -127,6 +127,25 @@ fn one_process_at_a_time_and_it_is_named() {
 }
 
 #[test]
+fn the_lock_of_a_dead_process_is_waited_for() {
+    let dir = Dir::new();
+    let first = dir.open().unwrap();
+    // No process has this number: the lock is all that is left of it.
+    fs::write(dir.0.join(LOCK), "4194305").unwrap();
+    let (began, begins) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            began.send(()).unwrap();
+            dir.open()
+        });
+        begins.recv().unwrap();
+        drop(first);
+        second.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_to_string(dir.0.join(LOCK)).unwrap().trim(), std::process::id().to_string());
+}
+
+#[test]
 fn a_process_whose_lock_was_replaced_records_nothing_more() {
     let dir = Dir::new();
     let mut store = dir.open().unwrap();

@@ -119,6 +119,21 @@ fn time_counts_from_the_moment_its_sockets_are_gone() {
 }
 
 #[test]
+fn only_what_a_predecessor_left_is_told_to_be_gone() {
+    let mut world = World::new(1, &[1]);
+    no_ccr(&mut world);
+    let a = world.connect(World::spec(1));
+    world.advance(2_000 * MS);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.ports.get_mut(&1).expect("a port").mute = true; // Bytes stay in the send queue of its admin socket.
+    world.lose(life, vec![entry]);
+    world.control.predecessor_gone(world.now, life, world.now);
+    world.run();
+    assert!(!world.saw(|e| matches!(e, EventKind::HoldUntil { .. })));
+}
+
+#[test]
 fn an_assumed_quiesce_time_is_named_and_without_keep_alive_there_is_no_end() {
     let assumed = LifeRecord { hold: HoldTerms { cqt: None, ..record(OLD).hold }, ..record(OLD) };
     let endless = LifeRecord { hold: HoldTerms { kato: Duration::ZERO, ..record(OLD).hold }, ..record(LifeId(41)) };
