@@ -18,6 +18,8 @@ extern crate alloc;
 
 mod control;
 mod event;
+#[doc(hidden)]
+pub mod guards;
 mod ids;
 mod lane;
 mod msg;

@@ -3,6 +3,7 @@
 //!
 //! The hold formula stands here too, because a bound that is computed twice is computed differently once.
 
+use crate::guards::{self as conditions, Guard};
 use crate::{ControllerSpec, FencePolicy, LifeFacts};
 use core::time::Duration;
 
@@ -29,7 +30,7 @@ impl HoldTerms {
     #[must_use]
     pub fn of(spec: &ControllerSpec, facts: &LifeFacts) -> Self {
         Self {
-            kato: facts.kato,
+            kato: if conditions::enabled(Guard::EffectiveKato) { facts.kato } else { spec.kato },
             tbkas: facts.tbkas,
             cqt: facts.cqt,
             assumed_cqt: spec.timeouts.assumed_cqt,
@@ -44,7 +45,10 @@ impl HoldTerms {
             return None;
         }
         let multiplier = if self.tbkas { 3 } else { 2 };
-        Some(self.kato * multiplier + self.cqt.unwrap_or(self.assumed_cqt) + self.proxy_delay)
+        let multiplier = if conditions::enabled(Guard::Multiplier) { multiplier } else { multiplier - 1 };
+        let quiesce = self.cqt.unwrap_or(self.assumed_cqt);
+        let quiesce = if conditions::enabled(Guard::QuiesceTime) { quiesce } else { Duration::ZERO };
+        Some(self.kato * multiplier + quiesce + self.proxy_delay)
     }
 
     /// The bound with its margin: what is really waited from t0 on.

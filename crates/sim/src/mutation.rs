@@ -72,6 +72,15 @@ impl Mutation {
         all.collect()
     }
 
+    /// True if it was reached in this process since it was installed, as far as the cores can tell.
+    #[must_use]
+    pub fn reached() -> bool {
+        #[cfg(feature = "mutations")]
+        return interlock_host_core::guards::reached();
+        #[cfg(not(feature = "mutations"))]
+        false
+    }
+
     /// True if a run notes whether it took effect.
     #[must_use]
     pub const fn is_counted(self) -> bool {

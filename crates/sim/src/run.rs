@@ -152,9 +152,11 @@ pub fn run_many(first: u64, until: Until, threads: usize, mutation: Option<Mutat
             });
         }
     });
+    let reached = Mutation::reached();
     Mutation::install(None);
     let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     summary.took = began.elapsed();
+    summary.total.mutated += u64::from(reached);
     summary.found.sort_by_key(|outcome| outcome.seed);
     summary
 }

@@ -9,6 +9,7 @@ use super::life::{Condemned, Ended, Phase};
 use super::source::Candidate;
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
+use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
 use crate::{
     CtrlId, EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, Method, Receipt, Release, StateName, ToLane,
@@ -298,6 +299,15 @@ impl Control {
     fn send_ccr(&mut self, now: Instant, life_id: LifeId, source_id: LifeId) -> bool {
         let limit = self.admin_limit(source_id);
         let Some(impacted) = self.lives.get(&life_id).and_then(|life| life.identity()) else { return true };
+        let impacted = if conditions::enabled(Guard::IdentitySnapshot) {
+            impacted
+        } else {
+            // As if it were read again: the newest life of the same path.
+            let ctrl = self.lives.get(&life_id).map(|life| life.ctrl);
+            let newest =
+                self.lives.values().rev().filter(|life| Some(life.ctrl) == ctrl).find_map(|life| life.identity());
+            newest.unwrap_or(impacted)
+        };
         let sqe = CrossControllerReset { impacted }.to_sqe();
         let sent = self.ask(now, source_id, Purpose::Ccr { life: life_id }, plain(sqe), limit);
         if !sent {
@@ -318,7 +328,8 @@ impl Control {
 
     pub(super) fn handle_ccr(&mut self, now: Instant, source_id: LifeId, life_id: LifeId, answer: &Answer) {
         let status = answer.status();
-        let immediate = status.is_success() && ccr::immediate(answer.cqe.dw0.get());
+        let immediate =
+            status.is_success() && (ccr::immediate(answer.cqe.dw0.get()) || !conditions::enabled(Guard::ImmediateOnly));
         let in_progress = status.is(Status::CCR_IN_PROGRESS);
         let Some(source) = self.lives.get_mut(&source_id) else { return };
         let ctrl_id = source.ctrl;
@@ -360,7 +371,9 @@ impl Control {
         let Some(life) = self.lives.get(&life_id) else { return };
         let Some(condemned) = life.condemned() else { return };
         let Some(proof) = condemned.fence.proof() else { return };
-        if !condemned.is_sorted() || !self.guards.is_seen(condemned.guard_epoch) {
+        let sorted = condemned.is_sorted() || !conditions::enabled(Guard::ReleaseWaitsLedgers);
+        let seen = self.guards.is_seen(condemned.guard_epoch) || !conditions::enabled(Guard::ReleaseWaitsGuardSeen);
+        if !sorted || !seen {
             return;
         }
         let commands = condemned.in_doubt.len();
@@ -423,7 +436,7 @@ impl Control {
         if condemned.ended != Ended::Wanted
             || !condemned.is_sorted()
             || condemned.fence.t0().is_none()
-            || !self.guards.is_seen(condemned.guard_epoch)
+            || (!self.guards.is_seen(condemned.guard_epoch) && conditions::enabled(Guard::GiveUpWaitsGuardSeen))
         {
             return;
         }
@@ -435,6 +448,10 @@ impl Control {
         }
         self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Indeterminate { until } });
         self.emit(now, EventKind::TombstoneSet { life: life_id, in_doubt, until });
+        if !conditions::enabled(Guard::TombstoneKept) {
+            self.guards.remove_life(life_id);
+            self.publish_guards();
+        }
         self.drop_admin(life_id, false);
         self.check_deleted(now, ctrl_id);
     }

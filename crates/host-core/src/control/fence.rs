@@ -20,6 +20,7 @@
 //! ```
 
 use super::source::{Candidate, choose, ends_of};
+use crate::guards::{self as conditions, Guard};
 use crate::{CcrAttempt, CcrResult, Identity, LifeId, Method};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -303,7 +304,10 @@ impl Fence {
         // "In progress" may be the doing of another source, whose log tells. Of what this one did not begin itself an
         // entry here says nothing: it may be of an earlier life.
         let began = self.attempts.iter().any(|asked| asked.source == source && asked.result == CcrResult::Accepted);
-        if matches!(self.via.get(&source), Some(Via::Elsewhere { .. })) && !began {
+        if matches!(self.via.get(&source), Some(Via::Elsewhere { .. }))
+            && !began
+            && conditions::enabled(Guard::OwnEntriesOnly)
+        {
             return;
         }
         let name = (self.identity.cntlid, self.identity.ciu);

@@ -2,6 +2,7 @@
 
 use super::Control;
 use super::life::{Ended, Phase};
+use crate::guards::{self as conditions, Guard};
 use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, Suspicion, ToControl, ToLane};
 use alloc::vec::Vec;
 use interlock_base::Instant;
@@ -98,7 +99,7 @@ impl Control {
             let held = condemned.ended != Ended::Indeterminate && condemned.in_doubt.remove(&key);
             condemned.answered_late += usize::from(held);
             held
-        });
+        }) || !conditions::enabled(Guard::LateOnce);
         let fences = ctrl_id.and_then(|id| self.controllers.get_mut(&id)).map(|ctrl| &mut ctrl.counters.fences);
         for fences in fences.into_iter().chain([&mut self.counters.fences]) {
             if taken {

@@ -5,6 +5,7 @@ use super::admin::Admin;
 use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
+use crate::guards::{self as conditions, Guard};
 use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -265,7 +266,9 @@ impl Condemned {
     /// The moment from which nothing of the life can leave this host, once it is known.
     pub(super) fn t0(&self) -> Option<Instant> {
         match self.admin {
-            AdminEnd::Quiet(at) if self.noisy.is_empty() => Some(at.max(self.last_quiet)),
+            AdminEnd::Quiet(at) if self.noisy.is_empty() || !conditions::enabled(Guard::AllLanesQuiet) => {
+                Some(at.max(self.last_quiet))
+            }
             AdminEnd::Quiet(_) | AdminEnd::Leaving => None,
         }
     }

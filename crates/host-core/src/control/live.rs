@@ -6,6 +6,7 @@ use super::heads::{self, Taken};
 use super::life::{LogRead, Phase, Task};
 use super::scan::Scan;
 use super::waits::Why;
+use crate::guards::{self as conditions, Guard};
 use crate::{AnaState, EventKind, LifeId, Loss, Witness};
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -73,7 +74,7 @@ impl Control {
         });
         let last_path = !self.heads.has_other_path(life_id);
         // An idle sibling is no witness, and what a target has lost must end all the same.
-        let in_turn = last_path || !self.fenced_lately(now, life_id);
+        let in_turn = last_path || (!self.fenced_lately(now, life_id) && conditions::enabled(Guard::HardLimitEnds));
         if others_answer && !self.fenced_lately(now, life_id) {
             self.timed_out(now, life_id, Witness::OtherPathAnswers);
         } else if hard && in_turn {

@@ -4,6 +4,7 @@
 //! sibling is often dying too. The order prefers those that do not share the fate of the lost one.
 
 use crate::LifeId;
+use crate::guards::{self as conditions, Guard};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
 use core::time::Duration;
@@ -114,7 +115,8 @@ impl Source {
             None => self.open.len() < self.limit,
             Some(open) => open.life == life && open.answered,
         };
-        self.is_capable() && self.purge == Purge::Done && free && !self.stale.contains(&name)
+        let clean = self.purge == Purge::Done && !self.stale.contains(&name);
+        self.is_capable() && free && (clean || !conditions::enabled(Guard::PurgeBeforeUse))
     }
 
     /// True if only an old entry of this name keeps it from serving.
@@ -125,7 +127,8 @@ impl Source {
     /// True if the log that was read now can prove something about this name: nothing old was there, and the source has
     /// said that it began the reset, so that the log shows that one.
     pub(super) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
-        self.open.get(&name).is_some_and(|open| open.life == life && open.answered)
+        let open = self.open.get(&name).filter(|open| open.life == life);
+        open.is_some_and(|open| open.answered || !conditions::enabled(Guard::PurgeBeforeUse))
     }
 
     /// True if a read may remove what is completed. While an answer is awaited it may not: an entry that cannot be judged

@@ -4,6 +4,7 @@ use super::command::command;
 use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
 use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing, classify};
+use crate::guards::{self as conditions, Guard};
 use crate::{ConnId, FencePolicy, GuardKey, Op, Outcome, Refused, Request, Suspicion, ToControl};
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key};
@@ -83,7 +84,10 @@ impl Lane {
 
     /// `overlaps_wait`. While nothing is in doubt this is one load.
     fn is_blocked_by_guard(&self, request: &Request, key: GuardKey) -> bool {
-        !self.guards.is_empty() && request.op.changes_media() && self.guards.blocks(request.head, request.range(), key)
+        !self.guards.is_empty()
+            && conditions::enabled(Guard::OverlapsWait)
+            && request.op.changes_media()
+            && self.guards.blocks(request.head, request.range(), key)
     }
 
     fn wait(&mut self, index: u32, reason: Reason) {

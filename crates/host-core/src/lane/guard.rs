@@ -4,6 +4,7 @@
 //! what became so anywhere. About its own commands the lane knows better than any table that is still on its way: an
 //! own guard begins before the table lists it, and ends before the table forgets it.
 
+use crate::guards::{self as conditions, Guard};
 use crate::{GuardEntry, GuardKey, HeadId, LaneId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -53,7 +54,9 @@ impl Guards {
     pub(super) fn blocks(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> bool {
         let Some(ranges) = self.index.get(&head) else { return false };
         let guarded = self.own.contains_key(&key);
-        ranges.overlapping(range).any(|(other, ..)| if guarded { other < key } else { other != key })
+        ranges.overlapping(range).any(|(other, ..)| {
+            if guarded { other < key && conditions::enabled(Guard::ReleaseOrder) } else { other != key }
+        })
     }
 
     /// Guards the range of an own command from now on.

@@ -9,6 +9,7 @@ use super::requests::{Doubt, Reason, State};
 use super::{
     Disposition, Lane, LaneOutput, LaneStatus, LaneWhy, LifeStanding, LifeStatus, Provenance, Standing, classify,
 };
+use crate::guards::{self as conditions, Guard};
 use crate::{
     ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Outcome, Refused, Release, ToControl,
 };
@@ -64,7 +65,9 @@ impl Lane {
         };
         match socket {
             Socket::Watched => {
-                self.outputs.push_back(LaneOutput::Conn(ConnAction::StopSending(conn)));
+                if conditions::enabled(Guard::StopSending) {
+                    self.outputs.push_back(LaneOutput::Conn(ConnAction::StopSending(conn)));
+                }
                 self.outputs.push_back(LaneOutput::Conn(ConnAction::WatchDrain(conn)));
                 self.timers.set(LaneWhy::LateGrace(conn), now + link.spec.late_grace);
             }
@@ -108,7 +111,10 @@ impl Lane {
     fn sort(&mut self, life: LifeId, index: u32, provenance: Provenance, policy: FencePolicy) -> Option<LedgerEntry> {
         let tracked = self.requests.get(index)?;
         let State::Sent(sent) = tracked.state else { return None };
-        let disposition = classify(case_of(tracked, provenance, Standing::Condemned, policy));
+        let mut disposition = classify(case_of(tracked, provenance, Standing::Condemned, policy));
+        if disposition == Disposition::Hold && !conditions::enabled(Guard::Hold) {
+            disposition = Disposition::RetryElsewhere;
+        }
         let in_doubt = matches!(disposition, Disposition::Hold | Disposition::RetryUnsafe);
         let entry = if in_doubt { self.ledger_entry(index, life) } else { None };
         if let Some(life) = self.lives.get_mut(sent.life) {
@@ -121,6 +127,9 @@ impl Lane {
     /// What is not held was taken from the queue: data that still comes for it must not reach a buffer that is somebody
     /// else's by then (`buffer_has_one_writer`).
     fn detach_unheld(&mut self, conn: ConnId) {
+        if !conditions::enabled(Guard::Detach) {
+            return;
+        }
         let Some(link) = self.links.get_mut(conn) else { return };
         let Stage::Condemned(Some(queue), _) = &mut link.stage else { return };
         let requests = &self.requests;
@@ -218,7 +227,10 @@ impl Lane {
                 Release::Retry => Standing::Fenced,
                 Release::Indeterminate { until } => Standing::GivenUp { until },
             };
-            let disposition = classify(case_of(tracked, Provenance::Unanswered, standing, FencePolicy::Strict));
+            let mut disposition = classify(case_of(tracked, Provenance::Unanswered, standing, FencePolicy::Strict));
+            if disposition == Disposition::OutcomeUnknown && !conditions::enabled(Guard::AbandonedNeverRetried) {
+                disposition = Disposition::RetryElsewhere;
+            }
             if disposition == Disposition::RetryElsewhere {
                 tracked.doubt = Doubt::Fenced;
                 self.counters.released += 1;
@@ -322,7 +334,7 @@ impl Lane {
                 }
                 State::Sent(sent) => {
                     self.counters.abandoned += 1;
-                    if request.op.changes_media() {
+                    if request.op.changes_media() && conditions::enabled(Guard::AbandonedIsGuarded) {
                         self.guards.start(key, request.head, request.range());
                         let life = self.lives.get(sent.life).map(|life| life.id);
                         if let Some(entry) = life.and_then(|life| self.ledger_entry(index, life)) {

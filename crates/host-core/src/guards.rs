@@ -1,0 +1,122 @@
+//! The conditions that recovery hangs on, by name.
+//!
+//! A checker that never fails may be blind. So each of these conditions can be switched off, one at a time, in a build
+//! with the feature `mutations`, which only the simulator enables; it then shows which invariant dies. In every other
+//! build [`enabled`] is the constant `true` and costs nothing.
+
+/// One condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Guard {
+    /// What is in doubt is held.
+    Hold,
+    /// What overlaps a guarded range waits.
+    OverlapsWait,
+    /// Of released commands that overlap, the earlier goes first.
+    ReleaseOrder,
+    /// Reads that were taken from a lost queue get no data from it any more.
+    Detach,
+    /// The log of a source is purged before it is used, and only what is read after the answer counts.
+    PurgeBeforeUse,
+    /// A source that began no reset itself proves nothing by its log.
+    OwnEntriesOnly,
+    /// The hold begins when the last lane is quiet.
+    AllLanesQuiet,
+    /// The multiplier of KATO in the hold.
+    Multiplier,
+    /// The quiesce time in the hold.
+    QuiesceTime,
+    /// The hold reckons with the KATO in force.
+    EffectiveKato,
+    /// Of a late answer Control decides once.
+    LateOnce,
+    /// Nothing is released before every lane has the guards.
+    ReleaseWaitsGuardSeen,
+    /// Nothing is released before every lane has said what is in doubt.
+    ReleaseWaitsLedgers,
+    /// Nothing is given up before every lane has the guards.
+    GiveUpWaitsGuardSeen,
+    /// What is given up unfenced stays guarded.
+    TombstoneKept,
+    /// An abandoned write is never sent again.
+    AbandonedNeverRetried,
+    /// An abandoned write is guarded.
+    AbandonedIsGuarded,
+    /// A success without Immediate Reset Successful is no proof.
+    ImmediateOnly,
+    /// CCR names the life that was lost, not the one that came after it.
+    IdentitySnapshot,
+    /// A driver forgets what it polled from a lost queue.
+    StopSending,
+    /// What a target has lost ends at the hard limit.
+    HardLimitEnds,
+}
+
+impl Guard {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Hold,
+        Self::OverlapsWait,
+        Self::ReleaseOrder,
+        Self::Detach,
+        Self::PurgeBeforeUse,
+        Self::OwnEntriesOnly,
+        Self::AllLanesQuiet,
+        Self::Multiplier,
+        Self::QuiesceTime,
+        Self::EffectiveKato,
+        Self::LateOnce,
+        Self::ReleaseWaitsGuardSeen,
+        Self::ReleaseWaitsLedgers,
+        Self::GiveUpWaitsGuardSeen,
+        Self::TombstoneKept,
+        Self::AbandonedNeverRetried,
+        Self::AbandonedIsGuarded,
+        Self::ImmediateOnly,
+        Self::IdentitySnapshot,
+        Self::StopSending,
+        Self::HardLimitEnds,
+    ];
+}
+
+/// True: the condition holds.
+#[cfg(not(feature = "mutations"))]
+#[must_use]
+pub(crate) const fn enabled(_guard: Guard) -> bool {
+    true
+}
+
+#[cfg(feature = "mutations")]
+mod switch {
+    use super::Guard;
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    static DISABLED: AtomicU64 = AtomicU64::new(0);
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    /// False if the condition is switched off.
+    pub(crate) fn enabled(guard: Guard) -> bool {
+        let bit = 1 << guard as u64;
+        let off = DISABLED.load(Ordering::Relaxed) & bit != 0;
+        if off {
+            REACHED.fetch_or(bit, Ordering::Relaxed);
+        }
+        !off
+    }
+
+    /// Switches one condition off in this process, and every other on.
+    pub fn disable(guard: Option<Guard>) {
+        REACHED.store(0, Ordering::Relaxed);
+        DISABLED.store(guard.map_or(0, |guard| 1 << guard as u64), Ordering::Relaxed);
+    }
+
+    /// True if a condition that is off was asked for since it was switched off.
+    #[must_use]
+    pub fn reached() -> bool {
+        REACHED.load(Ordering::Relaxed) != 0
+    }
+}
+
+#[cfg(feature = "mutations")]
+pub(crate) use switch::enabled;
+#[cfg(feature = "mutations")]
+pub use switch::{disable, reached};
