@@ -1,15 +1,20 @@
-//! Chores: what CI and people run around the product. `cargo xtask house` prints where the house differs from its plan.
+//! Chores: what CI and people run around the product.
+//!
+//! `cargo xtask house` prints where the house differs from its plan; `cargo xtask sim` hunts for mistakes of recovery in
+//! a simulated world.
 
 use anyhow::{Result, bail};
-use interlock_xtask::house;
+use interlock_xtask::{house, sim};
 use std::io::Write;
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
-    let chore = std::env::args().nth(1).unwrap_or_default();
-    let mut out = std::io::stdout().lock();
+fn main() -> Result<ExitCode> {
+    let mut args = std::env::args().skip(1);
+    let chore = args.next().unwrap_or_default();
     match chore.as_str() {
         "house" => {
             let breaches = house::breaches(&house::plan()?, &house::truth()?);
+            let mut out = std::io::stdout().lock();
             for breach in &breaches {
                 writeln!(out, "{breach}")?;
             }
@@ -17,9 +22,10 @@ fn main() -> Result<()> {
                 bail!("{} differences between ARCHITECTURE.md and the crates", breaches.len());
             }
             writeln!(out, "the crates are as ARCHITECTURE.md draws them")?;
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
-        "" => bail!("which chore? `house`"),
-        other => bail!("there is no chore `{other}`; there is: `house`"),
+        "sim" => sim::main(args),
+        "" => bail!("which chore? `house` or `sim`"),
+        other => bail!("there is no chore `{other}`; there are: `house`, `sim`"),
     }
 }

@@ -1,0 +1,54 @@
+//! Runs the simulator: built fast, with every assertion of the cores on and with the feature that lets it switch guards
+//! off. It is a program of its own, so that nothing else is ever built with that feature.
+
+use crate::house;
+use anyhow::{Context, Result};
+use std::process::{Command, ExitCode};
+
+/// `cargo xtask sim [...]`: the arguments are the simulator's own.
+///
+/// # Errors
+/// If cargo cannot be run.
+pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--profile", "sim", "--package", "interlock-sim", "--features", "mutations", "--"])
+        .args(args)
+        .current_dir(house::root())
+        .status()
+        .context("cargo cannot be run")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Who enables a feature of `host-core` or `sim` that lets guards be switched off, but for the simulator's own feature,
+/// in words.
+///
+/// # Errors
+/// If cargo cannot be run or answers something unexpected.
+pub fn enablers() -> Result<Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(house::root())
+        .output()
+        .context("cargo metadata cannot be run")?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let mut found = Vec::new();
+    for package in metadata["packages"].as_array().context("cargo metadata lists no packages")? {
+        let name = package["name"].as_str().unwrap_or_default();
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let features = dependency["features"].as_array().into_iter().flatten();
+            if features.into_iter().any(|feature| feature == "mutations") {
+                found.push(format!("`{name}` imports `{}` with `mutations`", dependency["name"]));
+            }
+        }
+        for (feature, enables) in package["features"].as_object().into_iter().flatten() {
+            let enables = enables.as_array().into_iter().flatten().filter_map(|word| word.as_str());
+            for word in enables.filter(|word| word.ends_with("mutations")) {
+                let own = name == "interlock-sim" && feature == "mutations" && word == "interlock-host-core/mutations";
+                if !own {
+                    found.push(format!("feature `{feature}` of `{name}` enables `{word}`"));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
