@@ -1,4 +1,5 @@
-//! What is checked about the house itself, as libraries that chores and tests share.
+//! What is checked about the house itself, and against peers of other makes, as libraries that chores and tests share.
 
 pub mod house;
+pub mod interop;
 pub mod sim;

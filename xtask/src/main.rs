@@ -1,10 +1,10 @@
 //! Chores: what CI and people run around the product.
 //!
-//! `cargo xtask house` prints where the house differs from its plan; `cargo xtask sim` hunts for mistakes of recovery in
-//! a simulated world.
+//! `cargo xtask house` prints where the house differs from its plan; `cargo xtask interop` tries the product against a
+//! real Linux kernel; `cargo xtask sim` hunts for mistakes of recovery in a simulated world.
 
 use anyhow::{Result, bail};
-use interlock_xtask::{house, sim};
+use interlock_xtask::{house, interop, sim};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -24,8 +24,9 @@ fn main() -> Result<ExitCode> {
             writeln!(out, "the crates are as ARCHITECTURE.md draws them")?;
             Ok(ExitCode::SUCCESS)
         }
+        "interop" => interop::main(args),
         "sim" => sim::main(args),
-        "" => bail!("which chore? `house` or `sim`"),
-        other => bail!("there is no chore `{other}`; there are: `house`, `sim`"),
+        "" => bail!("which chore? `house`, `interop` or `sim`"),
+        other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `sim`"),
     }
 }
