@@ -211,6 +211,13 @@ fn by_ccr() {
     scene.kill_the_predecessor(&dir, |child| {
         let refused = host(Some(&dir)).map(|_| ()).expect_err("one process at a time");
         assert!(matches!(refused, StoreError::InUse { pid: Some(pid), .. } if pid == child.id()), "{refused}");
+        // Its record names what a successor must see gone: the admin connection and one I/O queue.
+        let lives = std::fs::read_to_string(dir.join("lives")).expect("our own file");
+        let (record, _) = lives.lines().nth(1).and_then(|line| line.rsplit_once(' ')).expect("one life");
+        let record: serde_json::Value = serde_json::from_str(record).expect("an entry");
+        let sockets = record["life"]["sockets"].as_array().expect("a list");
+        let to_target = |pair: &&serde_json::Value| pair[1] == scene.addr().to_string() && pair[0] != pair[1];
+        assert_eq!((sockets.len(), sockets.iter().filter(to_target).count()), (2, 2), "{record}");
     });
     // The reset takes a while, so that a write that does not wait for it would be first.
     scene.target.script(Fault::SlowDrain { ms: 1_500 });

@@ -226,7 +226,9 @@ pub struct HostStatus {
 }
 
 impl Host {
-    /// Starts a host: control on the first reactor, a lane on each.
+    /// Starts a host: control on the first reactor, a lane on each. It remembers nothing of earlier processes, and leaves
+    /// nothing to later ones: what may still be under way of a process that was killed is not fenced. For that see
+    /// [`Host::start_with`].
     ///
     /// # Errors
     /// If there is no reactor, or its threads cannot be used.
@@ -236,7 +238,7 @@ impl Host {
 
     /// As [`Host::start`], with a store for the records of lives: a [`FileStore`](crate::FileStore), so that what this
     /// process leaves is fenced by the next one, and what an earlier one left by this one. Nothing is written to the
-    /// subsystems of such lives before they are fenced; reads flow.
+    /// subsystems of such lives before they are fenced; reads flow. [`HostStatus::tombstones`] lists them.
     ///
     /// # Errors
     /// As [`Host::start`].

@@ -115,6 +115,8 @@ impl Control {
             return;
         }
         match reconnect.ctrl_loss {
+            // At the first loss: a controller that never was live was not lost.
+            Some(limit) if limit.is_zero() && !ctrl.ever_live => self.timers.stop(Why::ControllerLoss(id)),
             Some(limit) => self.timers.set(Why::ControllerLoss(id), now.max(lost_at + limit)),
             None => self.timers.stop(Why::ControllerLoss(id)),
         }

@@ -126,7 +126,7 @@ impl FileStore {
     }
 
     fn open_at(dir: &Path, settings: &HostSettings, place: Place) -> Result<Self, StoreError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make", dir))?;
+        make(dir).map_err(failed("make", dir))?;
         let lock = lock(dir)?;
         let path = dir.join(LIVES);
         let old = match fs::read(&path) {
@@ -226,6 +226,17 @@ fn unusable(file: &Path, why: Unusable) -> StoreError {
         Unusable::Newer { format, writer } => StoreError::Newer { file, format, writer },
         Unusable::Damaged { line, why } => StoreError::Damaged { file, line, why },
     }
+}
+
+/// Makes a directory, so that it is still there after the loss of power.
+fn make(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Writes the whole file beside the old one and puts it in its place: at every moment one of the two is whole.

@@ -98,6 +98,21 @@ fn a_new_limit_runs_from_the_loss() {
 }
 
 #[test]
+fn no_patience_after_a_loss_is_no_limit_for_the_first_connect() {
+    let mut world = World::new(1, &[]);
+    let a = world.connect(World::spec(1));
+    world.control.set(world.now, a, Setting::CtrlLossTmo(Some(Duration::ZERO))).expect("valid");
+    world.advance(SEC);
+    assert_eq!(world.state(a), StateName::Waiting);
+    world.ports.insert(1, Port::default());
+    world.advance(11 * SEC);
+    assert_eq!(world.state(a), StateName::Live);
+    world.advance(2 * SEC);
+    world.lose(world.life(a), Vec::new());
+    assert_eq!(world.state(a), StateName::Dead);
+}
+
+#[test]
 fn io_that_failed_fast_waits_again_when_the_limit_is_taken_back() {
     let may_return = |world: &World| world.control.paths().heads.values().next().map(|head| head.may_return);
     let (mut world, a) = lost(spec(Reconnect::default()));
