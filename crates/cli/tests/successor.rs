@@ -5,8 +5,8 @@
 //! with the state directory and once without: without it the ghost must execute, or the others prove nothing.
 
 use interlock_host::{
-    ControllerSpec, EventKind, FileStore, Host, HostSettings, Loss, Method, Nqn, Outcome, Pool, PoolConfig, StoreError,
-    UnfencedWhy,
+    ControllerSpec, EventKind, FileStore, Host, HostError, HostSettings, Loss, Method, Nqn, Outcome, Pool, PoolConfig,
+    StoreError, UnfencedWhy,
 };
 use interlock_target::config::{Ana, Backing, Config, DEFAULT_NQN, NamespaceConfig, PortConfig, Recovery};
 use interlock_target::{Fault, PortId, Stamped, Target, TargetEvent};
@@ -227,8 +227,9 @@ fn by_ccr() {
     let left = status.tombstones[0].life;
     connect(&host, scene.addr());
     assert_eq!(block_0(&host), 0, "reads flow");
-    let lost = |all: Vec<interlock_host::Unfenced>| all.iter().any(|life| life.life == left);
-    assert!(lost(host.unfenced(DEFAULT_NQN, 1).expect("it answers")), "and nothing is fenced yet");
+    let early = host.wait_fenced(DEFAULT_NQN, 1, Duration::ZERO).expect_err("and nothing is fenced yet");
+    assert!(matches!(&early, HostError::NotFenced { left: lives, .. } if lives.len() == 1 && lives[0].life == left));
+    assert_eq!(early.to_string(), format!("1 life is not fenced within 0ns: {left} of nvme0"));
     write_anew(&host);
     // The target answered the write, so all that came before it has been told.
     let told: Vec<TargetEvent> = scene.events.try_iter().map(|stamped| stamped.event).collect();
