@@ -1,29 +1,12 @@
-//! One case of one round, as a service on the host's reactor.
+//! One case of one round on the host, as a service on its reactor.
 
+use crate::Plan;
+use crate::round::{Round, Tally};
 use anyhow::{Result, anyhow, bail};
-use hdrhistogram::Histogram;
-use interlock_base::{Instant, Rng};
-use interlock_host::{Buf, LocalNamespace, Namespace, Op, Outcome};
+use interlock_base::Rng;
+use interlock_host::{Buf, LocalNamespace, Namespace, Outcome};
 use interlock_ring::{Cx, Event, Service};
 use std::sync::mpsc::Sender;
-use std::time::Duration;
-
-/// What to run.
-#[derive(Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) op: Op,
-    pub(crate) depth: u32,
-    pub(crate) blocks: u32,
-    pub(crate) duration: Duration,
-    pub(crate) seed: u64,
-}
-
-/// What came out.
-pub(crate) struct Round {
-    pub(crate) iops: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-}
 
 pub(crate) struct Load {
     plan: Plan,
@@ -31,12 +14,7 @@ pub(crate) struct Load {
     result: Sender<Result<Round>>,
     rng: Rng,
     positions: u64,
-    /// When each slot's command was submitted.
-    since: Vec<Instant>,
-    began: Instant,
-    done: u64,
-    in_flight: u32,
-    latencies: Histogram<u64>,
+    tally: Tally,
     failure: Option<Outcome>,
 }
 
@@ -49,11 +27,7 @@ impl Load {
             result,
             rng: Rng::new(plan.seed),
             positions: shape.blocks / u64::from(plan.blocks),
-            since: vec![cx.now(); plan.depth as usize],
-            began: cx.now(),
-            done: 0,
-            in_flight: 0,
-            latencies: Histogram::new(3).expect("3 significant digits are allowed"),
+            tally: Tally::new(cx.now(), plan.depth),
             failure: None,
         }
     }
@@ -61,8 +35,7 @@ impl Load {
     fn submit(&mut self, cx: &Cx<'_>, slot: u64, buf: Option<Buf>) {
         let Some(door) = &self.door else { return };
         let slba = self.rng.below(self.positions) * u64::from(self.plan.blocks);
-        self.since[slot as usize] = cx.now();
-        self.in_flight += 1;
+        self.tally.submitted(cx.now(), slot as usize);
         door.submit(cx, self.plan.op, slba, self.plan.blocks, buf, slot);
     }
 
@@ -73,7 +46,7 @@ impl Load {
             cx.detach();
             return;
         };
-        self.began = cx.now();
+        self.tally = Tally::new(cx.now(), self.plan.depth);
         for slot in 0..u64::from(self.plan.depth) {
             self.submit(cx, slot, Some(Buf::zeroed(bytes as usize)));
         }
@@ -81,31 +54,26 @@ impl Load {
 
     fn collect(&mut self, cx: &mut Cx<'_>) {
         while let Some(completion) = self.door.as_ref().and_then(LocalNamespace::poll) {
-            let now = cx.now();
-            self.in_flight -= 1;
-            self.done += 1;
-            // Latencies above the histogram's range would be minutes; it grows by itself.
-            let _ = self.latencies.record((now - self.since[completion.token as usize]).as_nanos() as u64);
+            self.tally.finished(cx.now(), completion.token as usize);
             if completion.outcome != Outcome::Ok {
                 self.failure.get_or_insert(completion.outcome);
             }
-            if self.failure.is_none() && now - self.began < self.plan.duration {
+            if self.failure.is_none() && self.tally.goes_on(cx.now(), self.plan.duration) {
                 self.submit(cx, completion.token, completion.buf);
             }
         }
-        if self.in_flight == 0 {
+        if self.tally.is_idle() {
             // The receiver may have given up.
-            let _ = self.result.send(self.round(cx.now()));
+            let _ = self.result.send(self.round(cx));
             cx.detach();
         }
     }
 
-    fn round(&self, now: Instant) -> Result<Round> {
+    fn round(&self, cx: &Cx<'_>) -> Result<Round> {
         if let Some(outcome) = self.failure {
             bail!("a command ended with {outcome:?}");
         }
-        let us = |part| self.latencies.value_at_quantile(part) as f64 / 1000.0;
-        Ok(Round { iops: self.done as f64 / (now - self.began).as_secs_f64(), p50_us: us(0.5), p99_us: us(0.99) })
+        Ok(self.tally.round(cx.now()))
     }
 }
 

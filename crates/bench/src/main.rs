@@ -2,19 +2,24 @@
 //!
 //! One process, two reactors: an embedded target with a null namespace on one, the host on the other, loopback between
 //! them. The load is a service on the host's reactor and uses the local door, so that what is measured is the data plane
-//! and not the mail between threads. Cases are run in turn, round after round, so that whatever else the machine does
-//! hits all of them alike; the table shows the median over the rounds with its quartiles.
+//! and not the mail between threads. Beside each case runs the limit program (`limit.rs`) on the same reactors. Cases are
+//! run in turn, round after round, so that whatever else the machine does hits all of them alike; the table shows medians
+//! over the rounds with their quartiles, and the ratio of each pair of neighbours.
 
+mod limit;
 mod load;
+mod round;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use interlock_host::{ControllerSpec, Host, HostSettings, Nqn, Op};
+use interlock_host::{ControllerSpec, Host, HostSettings, Namespace, Nqn, Op};
+use interlock_ring::Reactor;
 use interlock_ring::{Pool, PoolConfig};
 use interlock_target::Target;
 use interlock_target::config::{Config, DEFAULT_NQN};
-use load::{Load, Plan, Round};
+use load::Load;
+use round::Round;
 use std::io::Write;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -71,26 +76,17 @@ fn main() -> Result<()> {
     host.connect_and_wait(spec, Duration::from_secs(5))?;
     let namespace = host.namespace(DEFAULT_NQN, 1)?;
 
-    let mut cases: Vec<(Op, u32, Vec<Round>)> = Vec::new();
+    let mut cases = Vec::new();
     for op in [Op::Read, Op::Write { fua: false }] {
-        cases.extend(args.depths.iter().map(|depth| (op, *depth, Vec::new())));
+        cases.extend(args.depths.iter().map(|depth| Case { op, depth: *depth, host: Vec::new(), limit: Vec::new() }));
     }
-    for round in 0..args.rounds {
-        for (op, depth, rounds) in &mut cases {
-            let plan = Plan {
-                op: *op,
-                depth: *depth,
-                blocks: args.blocks,
-                duration: Duration::from_millis(args.millis),
-                seed: round as u64,
-            };
-            let (sender, receiver) = mpsc::channel();
-            let namespace = namespace.clone();
-            host_pool
-                .reactor(0)
-                .attach(move |cx| Box::new(Load::new(cx, &namespace, plan, sender)))
-                .context("the host's reactor has ended")?;
-            rounds.push(receiver.recv_timeout(ROUND_WITHIN).context("a round did not end")??);
+    let bytes = namespace.shape().block_size as usize * args.blocks as usize;
+    for seed in 0..args.rounds as u64 {
+        for case in &mut cases {
+            let duration = Duration::from_millis(args.millis);
+            let plan = Plan { op: case.op, depth: case.depth, blocks: args.blocks, duration, seed };
+            case.host.push(on_the_host(&host_pool.reactor(0), &namespace, plan)?);
+            case.limit.push(at_the_limit(&host_pool.reactor(0), &target_pool.reactor(0), bytes, plan)?);
         }
     }
     print(&args, &cases)?;
@@ -99,22 +95,65 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn print(args: &Args, cases: &[(Op, u32, Vec<Round>)]) -> Result<()> {
+/// What to run in one round of one case.
+#[derive(Clone, Copy)]
+struct Plan {
+    op: Op,
+    depth: u32,
+    blocks: u32,
+    duration: Duration,
+    seed: u64,
+}
+
+/// One case, and what came out in each round.
+struct Case {
+    op: Op,
+    depth: u32,
+    host: Vec<Round>,
+    limit: Vec<Round>,
+}
+
+fn on_the_host(reactor: &Reactor, namespace: &Namespace, plan: Plan) -> Result<Round> {
+    let (sender, receiver) = mpsc::channel();
+    let namespace = namespace.clone();
+    reactor
+        .attach(move |cx| Box::new(Load::new(cx, &namespace, plan, sender)))
+        .context("the host's reactor has ended")?;
+    receiver.recv_timeout(ROUND_WITHIN).context("a round did not end")?
+}
+
+fn at_the_limit(client: &Reactor, server: &Reactor, bytes: usize, plan: Plan) -> Result<Round> {
+    let (bound, address) = mpsc::channel();
+    server
+        .attach(move |cx| Box::new(limit::Server::new(cx, plan, bytes, &bound)))
+        .context("the target's reactor has ended")?;
+    let addr = address.recv_timeout(ROUND_WITHIN).context("the limit program does not listen")??;
+    let (sender, receiver) = mpsc::channel();
+    client
+        .attach(move |cx| Box::new(limit::Client::new(cx, plan, bytes, addr, sender)))
+        .context("the host's reactor has ended")?;
+    receiver.recv_timeout(ROUND_WITHIN).context("a round of the limit program did not end")?
+}
+
+fn print(args: &Args, cases: &[Case]) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["case", "QD", "IOPS", "quartiles", "p50 us", "p99 us"]);
-    for (op, depth, rounds) in cases {
-        let iops: Vec<f64> = rounds.iter().map(|round| round.iops).collect();
-        let p50: Vec<f64> = rounds.iter().map(|round| round.p50_us).collect();
-        let p99: Vec<f64> = rounds.iter().map(|round| round.p99_us).collect();
+    table.set_header(["case", "QD", "IOPS", "quartiles", "p50 us", "p99 us", "limit IOPS", "ratio", "quartiles"]);
+    for Case { op, depth, host, limit } in cases {
+        let of = |rounds: &[Round], figure: fn(&Round) -> f64| rounds.iter().map(figure).collect::<Vec<f64>>();
+        let iops = of(host, |round| round.iops);
+        let ratios: Vec<f64> = host.iter().zip(limit).map(|(host, limit)| host.iops / limit.iops).collect();
         let name = if *op == Op::Read { "read" } else { "write" };
         table.add_row([
             format!("{} KiB random {name}", args.blocks * 4),
             depth.to_string(),
             format!("{:.0}", quantile(&iops, 0.5)),
             format!("{:.0} - {:.0}", quantile(&iops, 0.25), quantile(&iops, 0.75)),
-            format!("{:.1}", quantile(&p50, 0.5)),
-            format!("{:.1}", quantile(&p99, 0.5)),
+            format!("{:.1}", quantile(&of(host, |round| round.p50_us), 0.5)),
+            format!("{:.1}", quantile(&of(host, |round| round.p99_us), 0.5)),
+            format!("{:.0}", quantile(&of(limit, |round| round.iops), 0.5)),
+            format!("{:.2}", quantile(&ratios, 0.5)),
+            format!("{:.2} - {:.2}", quantile(&ratios, 0.25), quantile(&ratios, 0.75)),
         ]);
     }
     let mut out = std::io::stdout().lock();
