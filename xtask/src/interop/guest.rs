@@ -2,6 +2,7 @@
 
 use super::{root, wait};
 use anyhow::{Context, Result, bail, ensure};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,7 +37,7 @@ pub(super) fn unavailable() -> Result<Option<String>> {
 
 /// A running guest. Dropping it ends it.
 pub(super) struct Guest {
-    lab: Child,
+    lab: RefCell<Child>,
     share: PathBuf,
     steps: AtomicU32,
 }
@@ -56,7 +57,7 @@ impl Guest {
             fs::copy(root().join("interop/guest").join(name), share.join("guest").join(name))?;
         }
         let mut command = Command::new(lab());
-        command.arg("run").arg("--share").arg(&share);
+        command.args(["run", "--with-parent", "--share"]).arg(&share);
         command.arg("--timeout").arg(LIFETIME.as_secs().to_string());
         command.arg("--pid-file").arg(dir.join("qemu.pid")).arg("--console").arg(dir.join("console.log"));
         for (outside, inside) in forwards {
@@ -64,7 +65,8 @@ impl Guest {
         }
         command.arg(share.join("guest/agent")).stdin(Stdio::null());
         command.stdout(File::create(dir.join("lab.out"))?).stderr(File::create(dir.join("lab.err"))?);
-        let mut guest = Self { lab: command.spawn().context("interop/lab")?, share, steps: AtomicU32::new(0) };
+        let guest =
+            Self { lab: RefCell::new(command.spawn().context("interop/lab")?), share, steps: AtomicU32::new(0) };
         let ready = guest.share.join("out");
         wait::for_some("the guest's boot", BOOT_WITHIN, || {
             guest.alive().with_context(|| fs::read_to_string(dir.join("lab.err")).unwrap_or_default())?;
@@ -74,8 +76,8 @@ impl Guest {
     }
 
     /// True while the guest runs.
-    fn alive(&mut self) -> Result<()> {
-        match self.lab.try_wait()? {
+    fn alive(&self) -> Result<()> {
+        match self.lab.borrow_mut().try_wait()? {
             Some(status) => bail!("the guest ended: {status}"),
             None => Ok(()),
         }
@@ -89,6 +91,7 @@ impl Guest {
         fs::rename(&part, self.share.join("in").join(number.to_string()))?;
         let out = |ending: &str| self.share.join("out").join(format!("{number}.{ending}"));
         let status = wait::for_some(&format!("a step in the guest ({})", first_line(step)), within, || {
+            self.alive()?;
             Ok(fs::read_to_string(out("status")).ok())
         })?;
         let text = String::from_utf8_lossy(&fs::read(out("log"))?).into_owned();
@@ -146,10 +149,10 @@ impl Drop for Guest {
     fn drop(&mut self) {
         // A guest that does not hear this is killed: the lab ends QEMU with itself.
         let _ = fs::write(self.share.join("in/end"), "");
-        let ended = wait::for_some("the guest's end", END_WITHIN, || Ok(self.lab.try_wait()?));
+        let ended = wait::for_some("the guest's end", END_WITHIN, || Ok(self.lab.get_mut().try_wait()?));
         if ended.is_err() {
-            let _ = self.lab.kill();
-            let _ = self.lab.wait();
+            let _ = self.lab.get_mut().kill();
+            let _ = self.lab.get_mut().wait();
         }
     }
 }

@@ -18,7 +18,7 @@ fn start_load(bench: &LinuxHost, device: &str, iops: u32) -> Result<()> {
     bench.guest.sh(&format!(
         "rm -f /tmp/load.status
          ( verify {device} {options} >/tmp/load.log 2>&1; echo $? >/tmp/load.status ) &
-         within 30 sh -c 'pidof fio'"
+         within 30 pgrep -x fio"
     ))?;
     Ok(())
 }
