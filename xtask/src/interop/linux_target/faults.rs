@@ -172,6 +172,8 @@ pub(super) fn connect_storm(bench: &mut LinuxTarget) -> Result<String> {
     let after = files()?;
     ensure!(after <= before + 2, "{before} open files became {after}");
     ours.end()?;
-    let left = bench.guest.sh("ls /sys/kernel/debug/nvmet/*/ 2>/dev/null | grep -c ctrl; true")?;
-    Ok(format!("{times} times; open files {before} -> {after}; controllers left in the kernel {}", left.trim()))
+    let open = "sport = :4420 or sport = :4421";
+    let left = format!("none() {{ [ -z \"$(ss -Htn state established '( {open} )')\" ]; }}; within 20 none");
+    bench.guest.sh(&left).context("the kernel still holds connections")?;
+    Ok(format!("{times} times; open files {before} -> {after}; no connection left in the kernel"))
 }
