@@ -47,6 +47,8 @@ pub(crate) struct App {
     pub(crate) indeterminate: BTreeMap<host::GuardKey, u64>,
     /// Were in doubt: their blocks are rewritten once they are answered.
     doubtful: BTreeSet<u64>,
+    /// On which life commands are in doubt.
+    in_doubt: BTreeMap<host::GuardKey, host::LifeId>,
     white: WhiteBox,
     /// The target's lives by Controller ID, the newest last.
     lives: BTreeMap<u16, Vec<target::Life>>,
@@ -96,6 +98,7 @@ impl App {
             by_key: BTreeMap::new(),
             indeterminate: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+            in_doubt: BTreeMap::new(),
             white: WhiteBox::new(),
             lives: BTreeMap::new(),
             by_id: BTreeMap::new(),
@@ -266,15 +269,17 @@ impl World {
 
     pub(crate) fn abandon(&mut self, lane: usize, op: OpId) {
         let Some(asked) = self.app.asked.get_mut(&op.0) else { return };
-        if asked.ended.is_some() || asked.key.is_none() {
-            return;
-        }
+        let Some(key) = asked.key.filter(|_| asked.ended.is_none()) else { return };
         asked.abandoned = true;
         let (volume, id) = (asked.volume, asked.op.id);
+        let (changes, range) = (asked.op.kind.changes_media(), asked.op.range());
         note!(self, "app: gives #{:x} up", op.0);
         self.app.volumes[volume].oracle.abandoned(id, self.now);
         self.app.volumes[volume].load.finished(id);
         self.lanes[lane].lane.abandon(self.now, op.0);
+        if changes {
+            self.see(&Seen::Abandoned { op, key, nsid: volume as u32 + 1, range });
+        }
         self.drain_host();
     }
 
@@ -424,10 +429,24 @@ impl World {
     /// Lanes reported what is in doubt.
     pub(crate) fn ledger(&mut self, ledger: &[host::LedgerEntry]) {
         for entry in ledger {
+            self.app.in_doubt.insert(entry.key, entry.life);
             if let Some(id) = self.app.by_key.get(&entry.key) {
                 self.app.doubtful.insert(*id);
             }
         }
+    }
+
+    /// Control releases a life: what was given up before is not sent again.
+    pub(crate) fn life_released(&mut self, life: host::LifeId) {
+        for (key, of) in &self.app.in_doubt {
+            let id = self.app.by_key.get(key).filter(|_| *of == life);
+            if let Some(id) = id
+                && self.app.asked.get(id).is_some_and(|asked| asked.abandoned && asked.ended.is_none())
+            {
+                self.app.white.answered(OpId(*id), self.now);
+            }
+        }
+        self.app.in_doubt.retain(|_, of| *of != life);
     }
 
     /// Control publishes what nobody may touch: what is not there any more cannot happen any more.

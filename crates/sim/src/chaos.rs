@@ -6,7 +6,7 @@
 
 use crate::checkers::Seen;
 use crate::draw::{Plan, pick};
-use crate::net::{HostState, Piece, Way};
+use crate::net::{HostState, Link, Owner, Piece, Way};
 use crate::world::{Ev, Machine, Phase, SPARE_BLOCKS, Stats, World, note};
 use interlock_base::{Instant, Rng};
 use interlock_host_core::{CtrlId, EventKind};
@@ -27,6 +27,10 @@ pub(crate) enum Act {
         port: usize,
         host: bool,
         target: bool,
+    },
+    /// A reset packet at the host, on admin connections only.
+    RstAdmin {
+        port: usize,
     },
     /// Nothing arrives any more, or does again.
     Silence {
@@ -181,8 +185,33 @@ impl Chaos {
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(16) {
+        match self.rng.below(19) {
             0..=3 => self.ghosts(port),
+            16 | 17 => {
+                // What was sent lies in the send queues of a silent path; the host hears of the loss by its admin
+                // connection alone. If the path heals before the target has noticed, the bytes begin a new window.
+                let lasts = self.kato * (900 + self.rng.below(1100) as u32) / 1000;
+                let dies = self.ms(3, 30);
+                vec![
+                    (Duration::ZERO, Act::Silence { port, to_target: true, to_host: false }),
+                    (self.ms(0, 1), Act::Burst(8)),
+                    (dies, Act::RstAdmin { port }),
+                    (dies + self.ms(0, 20), Act::Burst(3)),
+                    (lasts, Act::Silence { port, to_target: false, to_host: false }),
+                    (self.hold, Act::Burst(4)),
+                ]
+            }
+            18 => {
+                // Refused as if somebody else did it, and an entry of an earlier life comes up.
+                let mut acts = self.ghosts(port);
+                acts.push((Duration::ZERO, Act::Script(Fault::CcrRefuse(Status::CCR_IN_PROGRESS))));
+                for _ in 0..4 {
+                    let at = self.ms(5, 60);
+                    acts.push((at, Act::Script(Fault::CcrStaleEntry)));
+                }
+                acts.push((self.hold / 3, Act::Script(Fault::Clear)));
+                acts
+            }
             4 => {
                 let mut acts = self.ghosts(port);
                 let apart = self.ms(0, 12);
@@ -256,6 +285,10 @@ impl Chaos {
                     acts.push((at, Act::Reset(port)));
                 } else {
                     acts.push((at, Act::Disconnect(port)));
+                    if self.rng.percent(50) {
+                        acts.push((at + plan.drain - self.ms(0, 20), Act::Mail { us: 300_000 }));
+                        acts.push((at + plan.drain * 2 + self.ms(0, 900), Act::Mail { us: plan.mail_us }));
+                    }
                     let again = at + plan.drain / 2 + self.ms(0, 3000);
                     acts.push((again, Act::Connect(port)));
                     acts.push((again + self.ms(0, 200), Act::Burst(4)));
@@ -423,6 +456,16 @@ impl World {
                 count(&mut self.stats);
                 self.reset_links(port, host, target);
             }
+            Act::RstAdmin { port } => {
+                self.disturb(Some(port));
+                count(&mut self.stats);
+                for link in 0..self.links.len() {
+                    let Link { port: of, owner, host, .. } = self.links[link];
+                    if of == port && owner == Owner::Control && host == HostState::Open {
+                        self.give(link, Way::ToHost, Piece::Rst);
+                    }
+                }
+            }
             Act::Silence { port, to_target, to_host } => {
                 self.disturb(Some(port));
                 self.stats.faults += u64::from(to_target || to_host);
@@ -551,7 +594,9 @@ impl World {
                     }
                 }
             }
+            EventKind::CcrAnswered { .. } => self.heal_answers(),
             EventKind::Fenced(_) => {
+                self.heal_answers();
                 self.burst(2);
                 if self.chaos.eager {
                     let soon = self.chaos.ms(0, 15);
@@ -559,6 +604,16 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Late answers arrive just when their commands are released.
+    fn heal_answers(&mut self) {
+        for port in 0..self.plan.ports {
+            if self.net.paths[port].silent_to_host && self.chaos.rng.percent(40) {
+                let soon = Duration::from_micros(self.chaos.rng.below(8000));
+                self.plan_act(self.now + soon, Act::Silence { port, to_target: false, to_host: false });
+            }
         }
     }
 

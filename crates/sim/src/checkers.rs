@@ -27,6 +27,13 @@ pub(crate) enum Seen<'a> {
         key: host::GuardKey,
         nsid: u32,
     },
+    /// The application gave a request up that has not ended.
+    Abandoned {
+        op: OpId,
+        key: host::GuardKey,
+        nsid: u32,
+        range: Range<u64>,
+    },
     /// A request ended.
     Done {
         op: OpId,

@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) depth: usize,
     pub(crate) abandon_percent: u64,
     pub(crate) episodes: u32,
+    /// The kernel knows `TCP_USER_TIMEOUT`.
+    pub(crate) user_timeout: bool,
     pub(crate) mutation: Option<Mutation>,
 }
 
@@ -114,6 +116,7 @@ impl Plan {
             depth: *pick(rng, &[6, 12, 24]),
             abandon_percent: *pick(rng, &[0, 2, 6]),
             episodes: 3 + rng.below(3) as u32,
+            user_timeout: rng.percent(60),
             mutation,
         }
     }

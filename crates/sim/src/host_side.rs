@@ -97,6 +97,9 @@ impl World {
                 let lane = usize::from(lane.0);
                 for message in self.tamper_down(lane, message) {
                     self.see(&Seen::ControlSaid(lane, &message));
+                    if let (0, ToLane::Settle { life, release: Release::Retry }) = (lane, &message) {
+                        self.life_released(*life);
+                    }
                     if let (0, ToLane::Guard { entries, .. }) = (lane, &message) {
                         self.guards_published(entries);
                     }
@@ -231,7 +234,7 @@ impl World {
             draining: false,
             closing: false,
             received: Vec::new(),
-            user_timeout: dial.user_timeout,
+            user_timeout: if self.plan.user_timeout { dial.user_timeout } else { Duration::from_secs(900) },
         });
         self.by_host.insert((owner, conn), link);
         let delay = self.net.delay();

@@ -1,9 +1,10 @@
 //! Nobody is told "indeterminate" before every lane holds the guard of that command; and the guard outlives the request
-//! (`in_doubt_outlives_its_request`) until its life is over or its answer came.
+//! (`in_doubt_outlives_its_request`) until its life is over or its answer came. Nor is anything released before every
+//! lane has said what is in doubt and has confirmed the guards.
 
 use super::{Checker, Seen};
 use interlock_base::Instant;
-use interlock_host_core::{GuardKey, Outcome, ToControl, ToLane};
+use interlock_host_core::{EventKind, GuardKey, LifeId, Outcome, ToControl, ToLane};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -11,6 +12,25 @@ pub(super) struct Check {
     listed: BTreeMap<GuardKey, u64>,
     epoch: u64,
     seen: BTreeMap<usize, u64>,
+    /// What lanes have confirmed to control.
+    confirmed: BTreeMap<usize, u64>,
+    /// The first table that ever listed it.
+    ever: BTreeMap<GuardKey, u64>,
+    /// Left unfenced.
+    tombstones: BTreeMap<GuardKey, LifeId>,
+    /// Commands in doubt, by life, until they are answered.
+    given_up: BTreeMap<LifeId, BTreeSet<GuardKey>>,
+    sorted: BTreeMap<LifeId, BTreeSet<usize>>,
+    ledgers: BTreeMap<LifeId, Vec<GuardKey>>,
+}
+
+impl Check {
+    fn forget(&mut self, key: GuardKey) {
+        self.tombstones.remove(&key);
+        for keys in self.given_up.values_mut() {
+            keys.remove(&key);
+        }
+    }
 }
 
 impl Checker for Check {
@@ -26,16 +46,54 @@ impl Checker for Check {
                     self.epoch = *epoch;
                     let keys: BTreeSet<GuardKey> = entries.iter().map(|entry| entry.key).collect();
                     self.listed.retain(|key, _| keys.contains(key));
+                    let lost = self.tombstones.keys().find(|key| !keys.contains(key)).copied();
                     for key in keys {
                         self.listed.entry(key).or_insert(*epoch);
+                        self.ever.entry(key).or_insert(*epoch);
                     }
+                    if let Some(key) = lost {
+                        let life = self.tombstones.remove(&key);
+                        return Some(format!("{key:?} is guarded no more, and {life:?} is not over"));
+                    }
+                }
+            }
+            Seen::Host(EventKind::TombstoneSet { life, .. }) => {
+                let keys = self.given_up.remove(life).unwrap_or_default();
+                self.tombstones.extend(keys.into_iter().map(|key| (key, *life)));
+            }
+            Seen::Host(EventKind::Fenced(receipt)) => self.tombstones.retain(|_, life| *life != receipt.life),
+            Seen::ControlTook(_, ToControl::Late { key, .. }) => self.forget(*key),
+            Seen::ControlTook(_, ToControl::Resolved(keys)) => {
+                for key in keys {
+                    self.forget(*key);
+                }
+            }
+            Seen::ControlTook(lane, ToControl::GuardSeen(epoch)) => {
+                self.confirmed.insert(*lane, *epoch);
+            }
+            Seen::ControlTook(lane, ToControl::Condemned { life, ledger }) => {
+                self.given_up.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
+                self.sorted.entry(*life).or_default().insert(*lane);
+                self.ledgers.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
+            }
+            Seen::ControlSaid(0, ToLane::Settle { life, .. }) => {
+                let keys = self.ledgers.remove(life).unwrap_or_default();
+                let sorted = self.sorted.remove(life).map_or(0, |lanes| lanes.len());
+                if !keys.is_empty() && sorted < self.seen.len() {
+                    return Some(format!("{life} was settled when {sorted} lanes had said what is in doubt"));
+                }
+                let needed = keys.iter().filter_map(|key| self.listed.get(key)).copied().max().unwrap_or(0);
+                let missing = self.seen.keys().find(|lane| self.confirmed.get(lane).copied().unwrap_or(0) < needed);
+                if let Some(lane) = missing {
+                    return Some(format!("{life} was settled before lane{lane} had confirmed table {needed}"));
                 }
             }
             Seen::LaneTook(lane, ToLane::Guard { epoch, .. }) | Seen::LaneSaid(lane, ToControl::GuardSeen(epoch)) => {
                 self.seen.insert(*lane, *epoch);
             }
             Seen::Done { op, key: Some(key), outcome: Outcome::Indeterminate { .. } } => {
-                let Some(since) = self.listed.get(key) else {
+                // Listed once and gone: its life was fenced meanwhile, and the message about that is under way.
+                let Some(since) = self.ever.get(key) else {
                     return Some(format!("#{:x} ended as indeterminate without a guard", op.0));
                 };
                 let missing = self.seen.iter().find(|(_, epoch)| *epoch < since);

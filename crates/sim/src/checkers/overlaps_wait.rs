@@ -4,7 +4,7 @@
 use super::{Checker, Seen};
 use interlock_base::Instant;
 use interlock_check::OpId;
-use interlock_host_core::{GuardKey, HeadId, ToControl, ToLane};
+use interlock_host_core::{GuardKey, HeadId, LifeId, Release, ToControl, ToLane};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -31,6 +31,11 @@ pub(super) struct Check {
     last_epoch: u64,
     taken: BTreeMap<OpId, Taken>,
     by_key: BTreeMap<GuardKey, u32>,
+    /// Given up and not ended: guarded on its own lane at once.
+    abandoned: BTreeMap<OpId, (Instant, GuardKey, u32, Range<u64>)>,
+    ledgers: BTreeMap<LifeId, Vec<GuardKey>>,
+    /// When commands in doubt were released.
+    released: BTreeMap<GuardKey, Instant>,
 }
 
 impl Checker for Check {
@@ -68,6 +73,20 @@ impl Checker for Check {
                     self.guards.remove(key);
                 }
             }
+            Seen::Abandoned { op, key, nsid, range } => {
+                self.abandoned.insert(*op, (now, *key, *nsid, range.clone()));
+            }
+            Seen::Done { op, .. } => {
+                self.abandoned.remove(op);
+            }
+            Seen::ControlTook(_, ToControl::Condemned { life, ledger }) => {
+                self.ledgers.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
+            }
+            Seen::ControlSaid(0, ToLane::Settle { life, release: Release::Retry }) => {
+                for key in self.ledgers.remove(life).unwrap_or_default() {
+                    self.released.insert(key, now);
+                }
+            }
             Seen::ControlTook(lane, ToControl::GuardSeen(epoch)) => {
                 self.seen.insert(*lane, *epoch);
                 let least = self.seen.values().copied().min().unwrap_or(0);
@@ -77,11 +96,24 @@ impl Checker for Check {
             }
             Seen::Executed { op: Some(op), nsid, range, .. } => {
                 let taken = self.taken.get(op)?;
+                let given_up = self.abandoned.values().find(|(at, key, of, guarded)| {
+                    let overlaps = range.start.max(guarded.start) < range.end.min(guarded.end);
+                    *of == *nsid && overlaps && key.lane == taken.key.lane && *key != taken.key && taken.at > *at
+                });
+                if let Some((at, key, ..)) = given_up {
+                    return Some(format!(
+                        "#{:x} touches {range:?}, which {key:?}, given up at {at}, still guards",
+                        op.0
+                    ));
+                }
                 let overlapping = self.guards.iter().find(|(key, guarded)| {
                     let overlaps = range.start.max(guarded.range.start) < range.end.min(guarded.range.end);
                     let same = self.by_key.get(*key) == Some(nsid) && taken.nsid == *nsid;
                     let later = guarded.everywhere.is_some_and(|everywhere| taken.at > everywhere);
-                    same && overlaps && **key != taken.key && later
+                    let released = self.released.get(&taken.key);
+                    let in_turn = **key < taken.key
+                        && guarded.everywhere.is_some_and(|everywhere| released.is_some_and(|at| *at > everywhere));
+                    same && overlaps && **key != taken.key && (later || in_turn)
                 });
                 if let Some((key, guarded)) = overlapping {
                     return Some(format!(
