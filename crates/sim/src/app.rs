@@ -43,6 +43,8 @@ pub(crate) struct App {
     pub(crate) open: BTreeSet<u64>,
     accepted: Vec<u64>,
     pub(crate) by_key: BTreeMap<host::GuardKey, u64>,
+    /// What control published last.
+    listed: BTreeSet<host::GuardKey>,
     /// Ended as indeterminate, and still guarded.
     pub(crate) indeterminate: BTreeMap<host::GuardKey, u64>,
     /// Were in doubt: their blocks are rewritten once they are answered.
@@ -96,6 +98,7 @@ impl App {
             open: BTreeSet::new(),
             accepted: vec![0; usize::from(plan.host_lanes)],
             by_key: BTreeMap::new(),
+            listed: BTreeSet::new(),
             indeterminate: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             in_doubt: BTreeMap::new(),
@@ -331,6 +334,7 @@ impl World {
             if let Some(key) = key {
                 self.app.indeterminate.insert(key, id);
             }
+            self.settle_indeterminate();
         } else {
             self.app.white.answered(OpId(id), now);
         }
@@ -451,7 +455,12 @@ impl World {
 
     /// Control publishes what nobody may touch: what is not there any more cannot happen any more.
     pub(crate) fn guards_published(&mut self, entries: &[host::GuardEntry]) {
-        let listed: BTreeSet<host::GuardKey> = entries.iter().map(|entry| entry.key).collect();
+        self.app.listed = entries.iter().map(|entry| entry.key).collect();
+        self.settle_indeterminate();
+    }
+
+    fn settle_indeterminate(&mut self) {
+        let listed = &self.app.listed;
         let over: Vec<(host::GuardKey, u64)> =
             self.app.indeterminate.iter().filter(|(key, _)| !listed.contains(key)).map(|(k, id)| (*k, *id)).collect();
         for (key, id) in over {

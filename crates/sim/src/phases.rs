@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How often it is looked whether a phase is over.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// After everything was healed, messages within the host have arrived after this.
+const SETTLED: Duration = Duration::from_millis(500);
+
 impl World {
     /// After everything was healed, so long is enough for every accepted request: what was lost is noticed, held for as
     /// long as time alone needs, connected again; and once more, because a loss may be noticed late; and commands that
@@ -33,7 +36,11 @@ impl World {
                 }
                 over.then_some(Phase::Ghosts)
             }
-            Phase::Ghosts => (self.is_still() || late).then_some(Phase::ReadBack),
+            // Lanes have heard of every path by then.
+            Phase::Ghosts => {
+                let settled = self.now >= self.phase_began + SETTLED;
+                (settled && (self.is_still() || late)).then_some(Phase::ReadBack)
+            }
             Phase::ReadBack => {
                 if late && !self.app.open.is_empty() {
                     return self.not_live();
@@ -55,6 +62,7 @@ impl World {
         if let Some(next) = next {
             note!(self, "phase: {next:?}");
             self.phase = next;
+            self.phase_began = self.now;
             let bound = self.liveness_bound();
             self.phase_until = self.now + bound;
             match next {
