@@ -239,8 +239,8 @@ impl World {
             head,
             op: match what.kind {
                 OpKind::Read => host::Op::Read,
-                OpKind::Write => host::Op::Write { fua: op.0 % 5 == 0 },
-                OpKind::WriteZeroes => host::Op::WriteZeroes { deallocate: op.0 % 2 == 0 },
+                OpKind::Write => host::Op::Write { fua: op.0.is_multiple_of(5) },
+                OpKind::WriteZeroes => host::Op::WriteZeroes { deallocate: op.0.is_multiple_of(2) },
                 OpKind::Discard => host::Op::Discard,
                 OpKind::Flush => host::Op::Flush,
             },

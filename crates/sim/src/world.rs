@@ -31,6 +31,7 @@ pub(crate) enum Machine {
 
 /// A mailbox: order is kept, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(clippy::enum_variant_names, reason = "each box belongs to a lane: its name says which way and whose")]
 pub(crate) enum Box_ {
     ToHostLane(usize),
     FromHostLane(usize),
