@@ -1,6 +1,6 @@
 //! The result of a drill.
 
-use crate::basics::Version;
+use crate::basics::{PathAddress, Version};
 use crate::receipt::{DetectedHow, Method, Receipt};
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,33 @@ pub struct ScenarioResult {
     pub notes: Vec<String>,
     /// Every fence of the scenario.
     pub receipts: Vec<Receipt>,
+    /// How far the verdict reaches; absent if the target was our own, which can be made to do everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+}
+
+/// How far a verdict about a foreign target reaches: faults came from the network only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Reach {
+    /// What was put to the test.
+    pub exercised: Vec<String>,
+    /// What cannot be put to the test from outside the target.
+    pub not_exercised: Vec<String>,
+}
+
+/// A target that is not our own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ForeignTarget {
+    /// Subsystem NQN.
+    pub subsystem: String,
+    /// Namespace.
+    pub nsid: u32,
+    /// The load used so many blocks, from the first on.
+    pub blocks: u64,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Where the paths lead, the one that breaks first.
+    pub paths: Vec<PathAddress>,
 }
 
 /// A whole drill.
@@ -120,6 +147,9 @@ pub struct DrillReport {
     pub format_version: Version<1>,
     /// Of the load: the same seed gives the same operations.
     pub seed: u64,
+    /// What was drilled; absent if it was our own target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<ForeignTarget>,
     /// In the order in which they ran.
     pub scenarios: Vec<ScenarioResult>,
     /// The worst of them.

@@ -27,8 +27,10 @@ pub use doctor::{
     AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, NamespaceFacts, PortFacts, Stage, Stall,
     SubsystemFacts,
 };
-pub use drill::{DrillReport, FenceSummary, GhostCounts, LossDetection, ScenarioResult, StaleBlock, StallTimes};
-pub use drill::{Verdict, WriteRef};
+pub use drill::{
+    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Reach, ScenarioResult, StaleBlock,
+    StallTimes, Verdict, WriteRef,
+};
 pub use event::{CcrAnswer, ControllerState, Event, LateDecision, What};
 pub use receipt::{Detected, DetectedHow, Method, Receipt, Source};
 

@@ -122,6 +122,7 @@ fn scenario() -> ScenarioResult {
         violations: Vec::new(),
         notes: vec!["path A was reset".into()],
         receipts: vec![receipt()],
+        reach: None,
     }
 }
 
@@ -157,11 +158,27 @@ fn drill_report() {
     let report = DrillReport {
         format_version: Version,
         seed: 7,
+        target: None,
         scenarios: vec![scenario(), caught, empty, assumed],
         verdict: Verdict::Unsafe,
         exit_code: 1,
     };
     keeps_its_shape("drill.json", &report);
+    let reach = Reach {
+        exercised: vec!["bytes delayed in the network".into()],
+        not_exercised: vec!["commands delayed inside the target".into()],
+    };
+    let target = ForeignTarget {
+        subsystem: NQN.into(),
+        nsid: 1,
+        blocks: 131_072,
+        block_size: 512,
+        paths: vec![PathAddress::tcp("192.0.2.1", 4420), PathAddress::tcp("192.0.2.2", 4420)],
+    };
+    let foreign = ScenarioResult { name: "foreign-reset".into(), reach: Some(reach), ..scenario() };
+    let report =
+        DrillReport { target: Some(target), scenarios: vec![foreign], verdict: Verdict::Safe, exit_code: 0, ..report };
+    keeps_its_shape("drill-foreign.json", &report);
 }
 
 #[test]

@@ -4,11 +4,16 @@ use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use interlock_api::{DetectedHow, DrillReport, Method, ScenarioResult, Verdict};
-use interlock_drill::{Fencing, Options, Plan, Progress, SCENARIOS, Scenario, Side, drill};
+use interlock_api::{DetectedHow, DrillReport, Method, Reach, ScenarioResult, Verdict};
+use interlock_drill::{
+    Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, SCENARIOS, Scenario, Side, drill,
+    drill_foreign,
+};
+use interlock_host::Nqn;
 use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,6 +31,10 @@ const SPIN: Duration = Duration::ZERO;
 /// Starts a target and a host in this process, which share nothing but TCP sockets. In every scenario the target holds
 /// writes back, the path they came on breaks, the host fails over, the load rewrites what was retried, and then the
 /// target tries to execute the old writes after all. Exit code 0: safe; 1: stale data was found; 2: inconclusive.
+///
+/// With --target the peer is any NVMe/TCP target, and the network between misbehaves instead: a proxy in this process
+/// delays writes and delivers them late. The drill writes to the first 64 MiB of the namespace, refuses to if it holds
+/// data, and leaves blank what was blank.
 #[derive(clap::Args)]
 pub(crate) struct DrillArgs {
     /// Run only these scenarios
@@ -37,8 +46,8 @@ pub(crate) struct DrillArgs {
     /// List the scenarios and end
     #[arg(long)]
     list: bool,
-    /// Do not fence in this scenario, or in `all`: must come out unsafe. May be given several times
-    #[arg(long = "no-fence", value_name = "SCENARIO")]
+    /// Do not fence in this scenario, or in `all` (if none is named): must come out unsafe. May be given several times
+    #[arg(long = "no-fence", value_name = "SCENARIO", num_args = 0..=1, default_missing_value = "all")]
     no_fence: Vec<String>,
     /// Repeat the load of an earlier drill
     #[arg(long, value_name = "NUMBER")]
@@ -46,8 +55,30 @@ pub(crate) struct DrillArgs {
     /// Use header and data digests
     #[arg(long)]
     digests: bool,
+    /// A path to a target that is not ours; given twice or more, the first is the one that breaks
+    #[arg(long = "target", value_name = "tcp:HOST:PORT", requires = "nqn", value_parser = target)]
+    targets: Vec<SocketAddr>,
+    /// Its subsystem
+    #[arg(long, value_name = "NQN", requires = "targets", value_parser = nqn)]
+    nqn: Option<Nqn>,
+    /// Its namespace; may be left out if there is only one
+    #[arg(long, value_name = "N", requires = "targets")]
+    nsid: Option<u32>,
+    /// Overwrite the beginning of the namespace even if it holds data
+    #[arg(long, requires = "targets")]
+    destroy_data: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+fn target(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("tcp:").ok_or("expected tcp:HOST:PORT")?;
+    let mut found = address.to_socket_addrs().map_err(|error| format!("expected tcp:HOST:PORT: {error}"))?;
+    found.next().ok_or_else(|| "no address found for it".into())
+}
+
+fn nqn(text: &str) -> Result<Nqn, String> {
+    Nqn::new(text).map_err(|error| error.to_string())
 }
 
 pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
@@ -57,9 +88,14 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     }
     let plan = plan(args)?;
     let options = Options { seed: args.seed.unwrap_or_else(any_seed), digests: args.digests, spin: SPIN };
+    let foreign = foreign(args);
     let mut screen = Screen::new(args.output.verbose > 0);
-    let report = drill(&plan, &options, &mut |step| screen.show(step));
+    let report = match &foreign {
+        None => Ok(drill(&plan, &options, &mut |step| screen.show(step))),
+        Some(foreign) => drill_foreign(&plan, foreign, &options, &mut |step| screen.show(step)),
+    };
     screen.end()?;
+    let report = report.map_err(not_begun)?;
     print(&match args.output.format {
         Format::Normal => normal(&plan, &report),
         Format::Json => interlock_api::to_pretty(&report)?,
@@ -67,9 +103,28 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code))
 }
 
+/// The target that is not ours, if one is named.
+fn foreign(args: &DrillArgs) -> Option<Foreign> {
+    let subnqn = args.nqn.clone()?;
+    let consent = if args.destroy_data { Consent::Destroy } else { Consent::Blank };
+    Some(Foreign { targets: args.targets.clone(), subnqn, nsid: args.nsid, consent })
+}
+
+fn not_begun(error: ForeignError) -> anyhow::Error {
+    let text = error.to_string();
+    let hint = match error {
+        ForeignError::HoldsData { .. } => "nothing was written; add `--destroy-data` to overwrite it",
+        ForeignError::WhichNamespace { .. } => "choose one with `--nsid N`",
+        ForeignError::TooFewPaths(_) => "give `--target tcp:HOST:PORT` once for each path",
+        _ => return Failure::new(text).into(),
+    };
+    Failure::new(text).hint(hint).into()
+}
+
 fn list() -> String {
-    let widest = SCENARIOS.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
-    SCENARIOS.iter().fold(String::new(), |mut text, scenario| {
+    let all = || SCENARIOS.iter().chain(&FOREIGN);
+    let widest = all().map(|scenario| scenario.name.len()).max().unwrap_or_default();
+    all().fold(String::new(), |mut text, scenario| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:<widest$}  {}", scenario.name, scenario.summary);
         text
@@ -78,6 +133,8 @@ fn list() -> String {
 
 /// What to play: the scenarios named, all if none is; unfenced those named by `--no-fence`, which alone suffices.
 fn plan(args: &DrillArgs) -> anyhow::Result<Vec<Plan>> {
+    let scenarios: &'static [Scenario] = if args.targets.is_empty() { &SCENARIOS } else { &FOREIGN };
+    let named = |name: &str| named(scenarios, name);
     let mut chosen = Vec::new();
     for name in args.names.iter().chain(&args.scenarios) {
         chosen.push(named(name)?);
@@ -88,7 +145,7 @@ fn plan(args: &DrillArgs) -> anyhow::Result<Vec<Plan>> {
         unfenced.push(named(name)?);
     }
     if chosen.is_empty() {
-        chosen = if all || unfenced.is_empty() { SCENARIOS.iter().collect() } else { unfenced.clone() };
+        chosen = if all || unfenced.is_empty() { scenarios.iter().collect() } else { unfenced.clone() };
     }
     if let Some(idle) = unfenced.iter().find(|scenario| !chosen.contains(scenario)) {
         let text = format!("`--no-fence {0}` names a scenario that does not run", idle.name);
@@ -98,10 +155,15 @@ fn plan(args: &DrillArgs) -> anyhow::Result<Vec<Plan>> {
     Ok(chosen.into_iter().map(|scenario| Plan { scenario, fencing: fencing(scenario) }).collect())
 }
 
-fn named(name: &str) -> anyhow::Result<&'static Scenario> {
-    Scenario::named(name).ok_or_else(|| {
-        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        Failure::new(format!("there is no scenario `{name}`")).hint(format!("use one of {}", names.join(", "))).into()
+fn named(scenarios: &'static [Scenario], name: &str) -> anyhow::Result<&'static Scenario> {
+    scenarios.iter().find(|scenario| scenario.name == name).ok_or_else(|| {
+        let hint = if Scenario::foreign(name).is_some() {
+            "it needs a target that is not ours: add `--target tcp:HOST:PORT` twice, and `--nqn NQN`".to_owned()
+        } else {
+            let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name).collect();
+            format!("use one of {}", names.join(", "))
+        };
+        Failure::new(format!("there is no scenario `{name}`")).hint(hint).into()
     })
 }
 
@@ -152,6 +214,7 @@ impl Screen {
                     let side = match side {
                         Side::Host => "host",
                         Side::Target => "target",
+                        Side::Network => "net",
                         Side::Drill => "drill",
                     };
                     self.line(&format!("{:>10.3} {side:<6} {text}", after.as_secs_f64() * 1e3));
@@ -238,10 +301,23 @@ fn details(text: &mut String, plan: &Plan, result: &ScenarioResult) {
     // What was foretold is printed beside what came true.
     let foretold = plan.scenario.fast_io_fail.is_some();
     let notes = result.notes.iter().filter(|note| foretold && note.contains("settled I/O")).cloned().collect();
-    for line in [stale, broken, reasons, notes].into_iter().flat_map(shortened) {
+    let reach = result.reach.as_ref().map(|reach| reached(reach, result)).unwrap_or_default();
+    for line in [stale, broken, reasons, notes, reach].into_iter().flat_map(shortened) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}: {line}", result.name);
     }
+}
+
+/// What the verdict about a foreign target says, and what it does not.
+fn reached(reach: &Reach, result: &ScenarioResult) -> Vec<String> {
+    let shown = match result.verdict {
+        Verdict::Safe | Verdict::SafeIf => Some("no stale write from bytes delayed in the network"),
+        Verdict::Unsafe if !result.stale.is_empty() => Some("stale writes from bytes delayed in the network"),
+        Verdict::Unsafe | Verdict::Inconclusive => None,
+    };
+    let shown = shown.map(|shown| format!("shown: {shown} ({})", reach.exercised.join("; ")));
+    let not = reach.not_exercised.iter().map(|what| format!("{what}: not exercised"));
+    shown.into_iter().chain(not).collect()
 }
 
 fn shortened(mut lines: Vec<String>) -> Vec<String> {
@@ -349,8 +425,49 @@ mod tests {
             planned(&["reset", "--scenario", "silent", "--no-fence", "silent"]).unwrap(),
             [("reset", Strict), ("silent", Legacy)]
         );
+        assert_eq!(planned(&["reset", "--no-fence"]).unwrap(), [("reset", Legacy)]);
         assert_eq!(planned(&["resett"]).unwrap_err(), "there is no scenario `resett`");
         assert!(planned(&["reset", "--no-fence", "silent"]).unwrap_err().contains("does not run"));
+    }
+
+    #[test]
+    fn a_target_that_is_not_ours_has_scenarios_of_its_own() {
+        use Fencing::{Legacy, Strict};
+        let foreign =
+            ["--target", "tcp:127.0.0.1:4420", "--target", "tcp:[::1]:4421", "--nqn", "nqn.2014-08.org.example:x"];
+        let with = |flags: &[&'static str]| planned(&[&foreign, flags].concat());
+        assert_eq!(with(&[]).unwrap(), [("foreign-reset", Strict), ("foreign-silent", Strict)]);
+        assert_eq!(with(&["--no-fence", "foreign-reset"]).unwrap(), [("foreign-reset", Legacy)]);
+        assert_eq!(with(&["--no-fence"]).unwrap(), [("foreign-reset", Legacy), ("foreign-silent", Legacy)]);
+        assert!(with(&["reset"]).is_err());
+        assert!(planned(&["foreign-reset"]).is_err());
+        for wrong in [&foreign[..2], &["--nqn", "nqn.2014-08.org.example:x"], &["--destroy-data"]] {
+            assert!(Alone::try_parse_from([&["drill"], wrong].concat()).is_err(), "{wrong:?}");
+        }
+        for wrong in ["127.0.0.1:4420", "tcp:127.0.0.1", "rdma:127.0.0.1:4420"] {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_about_a_foreign_target_says_how_far_it_reaches() {
+        let plan = [Plan { scenario: &FOREIGN[0], fencing: Fencing::Strict }];
+        let reach = Reach {
+            exercised: vec!["writes delayed in the network as a whole".into()],
+            not_exercised: vec!["commands delayed inside the target".into()],
+        };
+        let scenario = ScenarioResult { name: "foreign-reset".into(), reach: Some(reach), ..result() };
+        let report = DrillReport {
+            format_version: Version,
+            seed: 7,
+            target: None,
+            scenarios: vec![scenario],
+            verdict: Verdict::Safe,
+            exit_code: 0,
+        };
+        let text = normal(&plan, &report);
+        assert!(text.contains("foreign-reset: shown: no stale write from bytes delayed in the network"), "{text}");
+        assert!(text.contains("foreign-reset: commands delayed inside the target: not exercised\n"), "{text}");
     }
 
     fn result() -> ScenarioResult {
@@ -369,6 +486,7 @@ mod tests {
             violations: Vec::new(),
             notes: Vec::new(),
             receipts: Vec::new(),
+            reach: None,
         }
     }
 
@@ -378,6 +496,7 @@ mod tests {
         let report = DrillReport {
             format_version: Version,
             seed: 7,
+            target: None,
             scenarios: vec![result()],
             verdict: Verdict::Safe,
             exit_code: 0,
@@ -403,6 +522,7 @@ mod tests {
         let report = DrillReport {
             format_version: Version,
             seed: 7,
+            target: None,
             scenarios: vec![caught],
             verdict: Verdict::Unsafe,
             exit_code: 1,

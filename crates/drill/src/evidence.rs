@@ -4,6 +4,7 @@
 //! held, executed and refused is the target's own log; what the blocks hold is the oracle's. The three are brought
 //! together by the life (CNTLID, CIU, CIRN), by block ranges, and by one clock.
 
+use crate::foreign::NetLog;
 use crate::load::Suspect;
 use interlock_base::Instant;
 use interlock_check::{Evidence, Fence, Ghosts, Life, Method, OpId, OpKind, Outcome, ReadBack, Violation, WhiteBox};
@@ -32,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) host: Vec<Event>,
     /// The target's events, from before the first connect.
     pub(crate) target: Vec<Stamped>,
+    /// The network's events, if that is what misbehaved.
+    pub(crate) network: Option<NetLog>,
     /// Changes that were in flight when a path was lost.
     pub(crate) suspects: Vec<Suspect>,
     /// What the black-box oracle found.
@@ -150,6 +153,9 @@ impl Record {
 
     /// What the verdict rests on.
     pub(crate) fn evidence(&self) -> Evidence {
+        if let Some(network) = &self.network {
+            return network.evidence(self);
+        }
         let held = self.held();
         let mut ghosts = Ghosts { armed: self.armed(), ..Ghosts::default() };
         for ghost in &held {
@@ -177,6 +183,9 @@ impl Record {
         if self.fencing == Fencing::Legacy {
             return Vec::new();
         }
+        if let Some(network) = &self.network {
+            return network.answered_too_early(self);
+        }
         let early = self.held().into_iter().filter_map(|held| {
             let op = held.op?;
             let (answered, _) = op.answered?;
@@ -198,7 +207,7 @@ impl Record {
         self.receipts().find(|receipt| self.life(receipt.life) == Some(life)).map(|receipt| receipt.fenced)
     }
 
-    fn fence(&self) -> Fence {
+    pub(crate) fn fence(&self) -> Fence {
         let assumed = self.receipts().filter(|receipt| receipt.method == HostMethod::Assumed);
         match (self.fencing, assumed.filter_map(|receipt| receipt.assumed_cqt).max()) {
             (Fencing::Legacy, _) => Fence::None,

@@ -132,6 +132,7 @@ fn record(story: Story) -> Record {
             host(story.fenced, EventKind::Fenced(Box::new(receipt(identity, story.method, story.fenced)))),
         ],
         target: vec![target(10, TargetEvent::Enabled { life: target_life() })],
+        network: None,
         suspects: (0..WRITES).map(|write| suspect(write * 10, story.answered)).collect(),
         violations: Vec::new(),
         read_back: ReadBack::Complete,

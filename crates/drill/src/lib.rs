@@ -18,7 +18,9 @@
 //! ```
 
 mod evidence;
+mod foreign;
 mod load;
+mod proxy;
 mod receipts;
 mod report;
 mod run;
@@ -27,5 +29,6 @@ mod stage;
 mod words;
 
 pub use evidence::Fencing;
+pub use foreign::{Consent, Foreign, ForeignError, drill_foreign};
 pub use run::{Options, Plan, Progress, Side, drill};
-pub use scenario::{Break, Offers, Paths, Reset, SCENARIOS, Scenario, Telling};
+pub use scenario::{Break, FOREIGN, Offers, Paths, Reset, SCENARIOS, Scenario, Telling};

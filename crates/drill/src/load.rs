@@ -8,7 +8,8 @@
 use crate::evidence::Fencing;
 use interlock_base::Instant;
 use interlock_check::{
-    Content, Load, LoadConfig, Op, OpId, OpKind, Oracle, OracleConfig, Outcome, ReadBack, Stamp, Violation,
+    Content, Deallocated, Initial, Load, LoadConfig, Op, OpId, OpKind, Oracle, OracleConfig, Outcome, ReadBack, Stamp,
+    Violation,
 };
 use interlock_host::{Buf, Completion, Completions, Namespace, Op as HostOp, Outcome as HostOutcome};
 use interlock_ring::now;
@@ -86,6 +87,27 @@ pub(crate) struct Felt {
     pub(crate) p99: Duration,
 }
 
+/// Where the load plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ground {
+    /// So many blocks from the first on.
+    pub(crate) blocks: u64,
+    /// Blocks of the largest operation.
+    pub(crate) max_blocks: u32,
+    /// What they hold before.
+    pub(crate) before: Initial,
+    /// What they read as after a discard.
+    pub(crate) deallocated: Deallocated,
+}
+
+impl Ground {
+    /// All of a fresh namespace of our own target.
+    pub(crate) fn fresh(blocks: u64) -> Self {
+        let max_blocks = LoadConfig::default().max_blocks;
+        Self { blocks, max_blocks, before: Initial::Zero, deallocated: Deallocated::Zeros }
+    }
+}
+
 /// The load on one namespace.
 pub(crate) struct Driver {
     namespace: Namespace,
@@ -112,14 +134,14 @@ const FAILURES_KEPT: usize = 4096;
 
 impl Driver {
     /// A load on `namespace`, wholly determined by `seed` and the order of answers.
-    pub(crate) fn new(namespace: Namespace, fencing: Fencing, seed: u64) -> Self {
-        let shape = namespace.shape();
-        let config = LoadConfig { run: seed, seed, blocks: shape.blocks, ..LoadConfig::default() };
+    pub(crate) fn new(namespace: Namespace, ground: Ground, fencing: Fencing, seed: u64) -> Self {
+        let Ground { blocks, max_blocks, before, deallocated } = ground;
+        let config = LoadConfig { run: seed, seed, blocks, max_blocks, ..LoadConfig::default() };
         Self {
             namespace,
             queue: Completions::new(),
             load: Load::new(config),
-            oracle: Oracle::new(OracleConfig::new(seed)),
+            oracle: Oracle::new(OracleConfig { run: seed, initial: before, deallocated }),
             run: seed,
             fencing,
             feed: Feed::Off,
@@ -319,6 +341,33 @@ impl Driver {
         let unread = left.iter().chain(self.flying.values().map(|flying| &flying.op));
         missing += unread.map(|op| u64::from(op.nlb)).sum::<u64>();
         if missing == 0 { ReadBack::Complete } else { ReadBack::Missing { blocks: missing } }
+    }
+
+    /// Writes zeroes wherever the load has been, within the time given: says how many blocks it could not clean. To be
+    /// called last; nobody judges it.
+    pub(crate) fn clean(&mut self, within: Duration) -> u64 {
+        let deadline = std::time::Instant::now() + within;
+        let mut left: VecDeque<Op> = self.load.read_back().into();
+        let queue = Completions::new();
+        let mut flying: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut dirty = 0;
+        while !left.is_empty() || !flying.is_empty() {
+            while flying.len() < QUEUE_DEPTH
+                && let Some(op) = left.pop_front()
+            {
+                let mut buf = self.namespace.buffer(op.nlb);
+                buf.get_mut().expect("nobody else holds a new buffer").fill(0);
+                flying.insert(op.id.0, op.nlb);
+                self.namespace.submit(HostOp::Write { fua: false }, op.lba, op.nlb, Some(buf), &queue, op.id.0);
+            }
+            let Some(answer) = queue.wait_until(deadline) else { break };
+            let blocks = flying.remove(&answer.token).unwrap_or(0);
+            if answer.outcome != HostOutcome::Ok {
+                dirty += u64::from(blocks);
+            }
+        }
+        let unwritten = left.iter().map(|op| op.nlb).chain(flying.into_values());
+        dirty + unwritten.map(u64::from).sum::<u64>()
     }
 
     fn issue(&mut self, op: Op, rewrite: bool) {

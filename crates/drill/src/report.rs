@@ -5,7 +5,7 @@ use crate::load::Felt;
 use crate::receipts::{self, Paths, method, whole_millis};
 use crate::scenario::Scenario;
 use interlock_api::{
-    DrillReport, FenceSummary, GhostCounts, LossDetection, ScenarioResult, StaleBlock, StallTimes,
+    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, ScenarioResult, StaleBlock, StallTimes,
     Verdict as ApiVerdict, Version, WriteRef,
 };
 use interlock_check::{Content, Verdict, Violation, Written, exit_code};
@@ -44,6 +44,7 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         violations: Vec::new(),
         notes: Vec::new(),
         receipts: Vec::new(),
+        reach: None,
     };
     if let Some(felt) = felt {
         let ms = |span: std::time::Duration| span.as_micros() as f64 / 1e3;
@@ -66,7 +67,10 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         if !result.violations.is_empty() && !matches!(verdict, Verdict::Unsafe { .. }) {
             verdict = Verdict::Unsafe { violations: Vec::new() };
         }
-        if evidence.held_at_fence > 0 {
+        if let Some(network) = &record.network {
+            result.reach = Some(network.reach());
+            notes.extend(network.notes());
+        } else if evidence.held_at_fence > 0 {
             notes.push(format!("the target held {} writes when the fence began", evidence.held_at_fence));
         }
         notes.extend(record.stopped_by().into_iter().map(stopped_by));
@@ -96,9 +100,14 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
 }
 
 /// All of them.
-pub(crate) fn report(seed: u64, scenarios: Vec<ScenarioResult>, verdicts: &[Verdict]) -> DrillReport {
+pub(crate) fn report(
+    seed: u64,
+    target: Option<ForeignTarget>,
+    scenarios: Vec<ScenarioResult>,
+    verdicts: &[Verdict],
+) -> DrillReport {
     let verdict = scenarios.iter().map(|result| result.verdict).max().unwrap_or(ApiVerdict::Inconclusive);
-    DrillReport { format_version: Version, seed, scenarios, verdict, exit_code: exit_code(verdicts) }
+    DrillReport { format_version: Version, seed, target, scenarios, verdict, exit_code: exit_code(verdicts) }
 }
 
 const fn in_words(verdict: &Verdict) -> ApiVerdict {
@@ -190,7 +199,7 @@ mod tests {
         let scenario = &crate::SCENARIOS[0];
         let (unclear, verdict) = result(scenario, Fencing::Strict, broken_off(vec!["why".into()]));
         let safe = ScenarioResult { verdict: ApiVerdict::Safe, ..unclear.clone() };
-        let report = report(3, vec![safe, unclear], &[Verdict::Safe, verdict]);
+        let report = report(3, None, vec![safe, unclear], &[Verdict::Safe, verdict]);
         assert_eq!((report.verdict, report.exit_code, report.seed), (ApiVerdict::Inconclusive, 2, 3));
     }
 }

@@ -5,7 +5,7 @@
 //! inconclusive, never safe.
 
 use crate::evidence::{Fencing, Record, life_of};
-use crate::load::{Driver, Feed, TURN};
+use crate::load::{Driver, Feed, Ground, TURN};
 use crate::report::{self, Outcome};
 use crate::scenario::{Break, Paths, Reset, Scenario, Telling};
 use crate::stage::Stage;
@@ -20,13 +20,13 @@ use std::time::Duration;
 
 /// Verified I/O before anything happens. Longer than what a host takes for a life that has barely begun, after whose
 /// loss it pauses before it reconnects.
-const WARM_UP: Duration = Duration::from_millis(1200);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(1200);
 
 /// Verified I/O after everything was rewritten.
-const COOL_DOWN: Duration = Duration::from_millis(200);
+pub(crate) const COOL_DOWN: Duration = Duration::from_millis(200);
 
 /// While the target begins to hold, operations come at this pace: most in flight are those that stall.
-const PACE: Duration = Duration::from_millis(1);
+pub(crate) const PACE: Duration = Duration::from_millis(1);
 
 /// A change without an answer for so long is held.
 const HELD_AFTER: Duration = Duration::from_millis(25);
@@ -35,7 +35,7 @@ const HELD_AFTER: Duration = Duration::from_millis(25);
 const HELD_MIN: usize = 14;
 
 /// Anything that takes milliseconds when all is well.
-const SHORTLY: Duration = Duration::from_secs(10);
+pub(crate) const SHORTLY: Duration = Duration::from_secs(10);
 
 /// Longer than the longest hold of a scenario.
 const HOLD_WITHIN: Duration = Duration::from_secs(20);
@@ -76,6 +76,8 @@ pub enum Side {
     Host,
     /// The target's.
     Target,
+    /// The network's, between them.
+    Network,
     /// The drill's own doing.
     Drill,
 }
@@ -121,7 +123,7 @@ pub fn drill(plan: &[Plan], options: &Options, watch: &mut dyn FnMut(Progress<'_
         results.push(result);
         verdicts.push(verdict);
     }
-    report::report(options.seed, results, &verdicts)
+    report::report(options.seed, None, results, &verdicts)
 }
 
 fn play(plan: Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> Outcome {
@@ -139,11 +141,13 @@ fn play(plan: Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> O
         broken: started,
         host: Vec::new(),
         target: Vec::new(),
+        network: None,
         suspects: Vec::new(),
         violations: Vec::new(),
         read_back: ReadBack::Absent,
     };
-    let driver = Driver::new(stage.namespace.clone(), plan.fencing, options.seed);
+    let ground = Ground::fresh(stage.namespace.shape().blocks);
+    let driver = Driver::new(stage.namespace.clone(), ground, plan.fencing, options.seed);
     let mut run = Run { plan, stage, driver, record, broken: false, started, notes: Vec::new(), watch };
     let mut troubles: Vec<String> = run.play().err().into_iter().collect();
     run.drain();

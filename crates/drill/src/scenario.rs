@@ -168,7 +168,40 @@ pub const SCENARIOS: [Scenario; 10] = [
     },
 ];
 
+/// What a target offers that is not ours is its own affair.
+const ITS_OWN: Offers = Offers { ccr: false, cqt_ms: 0, quiesce_ms: 0 };
+
+/// Long enough that a host that does not fence has failed over and rewritten everything before the target itself ends
+/// the lost life; a fence by time takes a multiple of it.
+const FOREIGN_KATO: Duration = Duration::from_secs(5);
+
+const FOREIGN_BASE: Scenario = Scenario {
+    name: "foreign-reset",
+    summary: "foreign target: path A is reset for the host while the network still carries writes; delivered later",
+    offers: ITS_OWN,
+    kato: FOREIGN_KATO,
+    assumed_cqt: Duration::from_secs(1),
+    ..BASE
+};
+
+/// Those for a target that takes no script: the network between misbehaves. See [`crate::drill_foreign`].
+pub const FOREIGN: [Scenario; 2] = [
+    FOREIGN_BASE,
+    Scenario {
+        name: "foreign-silent",
+        summary: "foreign target: path A goes dead without a word while the network still carries writes",
+        breaks: Break::Silent,
+        ..FOREIGN_BASE
+    },
+];
+
 impl Scenario {
+    /// The scenario for foreign targets of this name.
+    #[must_use]
+    pub fn foreign(name: &str) -> Option<&'static Self> {
+        FOREIGN.iter().find(|scenario| scenario.name == name)
+    }
+
     /// The scenario of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -190,6 +223,11 @@ mod tests {
     fn names_are_unique_and_found() {
         for scenario in &SCENARIOS {
             assert_eq!(Scenario::named(scenario.name), Some(scenario));
+            assert_eq!(Scenario::foreign(scenario.name), None);
+        }
+        for scenario in &FOREIGN {
+            assert_eq!(Scenario::foreign(scenario.name), Some(scenario));
+            assert_eq!(Scenario::named(scenario.name), None);
         }
         assert_eq!(Scenario::named("resett"), None);
     }

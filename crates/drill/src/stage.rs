@@ -25,10 +25,10 @@ const BLOCK_BYTES: u32 = 4096;
 const NSID: u32 = 1;
 
 /// Connecting over loopback is a matter of milliseconds.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// An orderly end, too.
-const END_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Between attempts to reconnect, so that the drill stays short.
 const RECONNECT_DELAY: Duration = Duration::from_millis(200);
@@ -43,9 +43,9 @@ pub(crate) enum StageError {
     Threads(#[from] io::Error),
     #[error("the embedded target does not start: {0}")]
     Target(#[from] TargetError),
-    #[error("the host does not connect to the embedded target: {0}")]
+    #[error("the host does not connect to the target: {0}")]
     Host(#[from] HostError),
-    #[error("the host found no namespace {NSID} within {CONNECT_WITHIN:?}: {0}")]
+    #[error("the host found no namespace within {CONNECT_WITHIN:?}: {0}")]
     NoNamespace(HostError),
 }
 
@@ -85,7 +85,7 @@ impl Stage {
             spec.get_or_insert(path);
         }
         let spec = spec.expect("every scenario has a path");
-        let namespace = namespace(&host)?;
+        let namespace = namespace(&host, DEFAULT_NQN, NSID)?;
         Ok(Self { target, target_events, host, host_events, namespace, paths, spec, target_pool, host_pool })
     }
 
@@ -138,7 +138,8 @@ fn target_config(scenario: &Scenario) -> Config {
     }
 }
 
-fn controller(
+/// What the host is told about one path.
+pub(crate) fn controller(
     addr: SocketAddr,
     subnqn: &Nqn,
     scenario: &Scenario,
@@ -165,11 +166,11 @@ fn controller(
 }
 
 /// The namespace is found a moment after the first controller is live.
-fn namespace(host: &Host) -> Result<Namespace, StageError> {
+pub(crate) fn namespace(host: &Host, subnqn: &str, nsid: u32) -> Result<Namespace, StageError> {
     let events = host.subscribe();
     let deadline = Instant::now() + CONNECT_WITHIN;
     loop {
-        match host.namespace(DEFAULT_NQN, NSID) {
+        match host.namespace(subnqn, nsid) {
             Ok(namespace) => return Ok(namespace),
             Err(error) => {
                 let left = deadline.saturating_duration_since(Instant::now());

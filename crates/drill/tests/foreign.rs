@@ -1,0 +1,148 @@
+//! The drill for foreign targets, against a target of ours that is given no script, on reactors of its own.
+
+use interlock_api::{DrillReport, Method, Verdict};
+use interlock_drill::{Consent, Fencing, Foreign, ForeignError, Options, Plan, Scenario, drill_foreign};
+use interlock_host::{ControllerSpec, Host, HostSettings, Nqn, Outcome, Pool, PoolConfig};
+use interlock_target::Target;
+use interlock_target::config::{Ana, Backing, Config, DEFAULT_NQN, NamespaceConfig, PortConfig};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+const WITHIN: Duration = Duration::from_secs(10);
+const BLOCKS: u64 = 4096;
+const BLOCK: u32 = 4096;
+
+struct Peer {
+    pool: Pool,
+    target: Target,
+}
+
+impl Peer {
+    fn start() -> Self {
+        let pool =
+            Pool::new(PoolConfig { reactors: 1, name: "peer".into(), ..PoolConfig::default() }).expect("a thread");
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let backing = Backing::Memory { bytes: BLOCKS * u64::from(BLOCK) };
+        let config = Config {
+            ports: vec![PortConfig { listen, ana: Ana::Optimized }; 2],
+            namespaces: vec![NamespaceConfig { backing, nsid: Some(1), block_size: BLOCK, read_only: false }],
+            ..Config::default()
+        };
+        let target = Target::start(pool.reactors(), &config).expect("the target starts");
+        Self { pool, target }
+    }
+
+    fn foreign(&self, consent: Consent) -> Foreign {
+        let subnqn = Nqn::new(DEFAULT_NQN).expect("the default NQN is one");
+        Foreign { targets: self.target.ports().to_vec(), subnqn, nsid: None, consent }
+    }
+
+    /// Writes, and reads the same blocks, straight to the target.
+    fn touch(&self, lba: u64, byte: Option<u8>) -> Vec<u8> {
+        let pool = Pool::new(PoolConfig { reactors: 1, ..PoolConfig::default() }).expect("a thread");
+        let host = Host::start(pool.reactors(), HostSettings::random().expect("chance")).expect("a host");
+        let events = host.subscribe();
+        let addr = self.target.ports()[0];
+        let subnqn = Nqn::new(DEFAULT_NQN).expect("the default NQN is one");
+        host.connect_and_wait(ControllerSpec::new(addr.ip().to_string(), addr.port(), subnqn), WITHIN)
+            .expect("connects");
+        let namespace = loop {
+            match host.namespace(DEFAULT_NQN, 1) {
+                Ok(namespace) => break namespace,
+                Err(_) => drop(events.recv_timeout(WITHIN).expect("something happens")),
+            }
+        };
+        if let Some(byte) = byte {
+            let mut buf = namespace.buffer(1);
+            buf.get_mut().expect("a fresh buffer has one holder").fill(byte);
+            assert_eq!(namespace.write(lba, buf).wait().0, Outcome::Ok);
+        }
+        let (outcome, buf) = namespace.read(lba, 1).wait();
+        assert_eq!(outcome, Outcome::Ok);
+        let bytes = buf.expect("it comes back").as_slice().to_vec();
+        host.shutdown(WITHIN).expect("ends");
+        drop((namespace, host));
+        pool.shutdown(WITHIN).expect("ends");
+        bytes
+    }
+
+    fn stop(self) {
+        self.target.shutdown(WITHIN).expect("ends");
+        self.pool.shutdown(WITHIN).expect("ends");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the harness shows it only if a test fails")]
+fn play(peer: &Peer, name: &str, fencing: Fencing, options: &Options) -> DrillReport {
+    let scenario = Scenario::foreign(name).expect("it is one of ours");
+    let mut log = Vec::new();
+    let plan = [Plan { scenario, fencing }];
+    let report =
+        drill_foreign(&plan, &peer.foreign(Consent::Blank), options, &mut |step| log.push(format!("{step:?}")))
+            .expect("the drill begins");
+    println!("{}\n{report:#?}", log.join("\n"));
+    report
+}
+
+#[test]
+fn a_host_that_fences_is_safe_and_the_report_says_how_far_that_reaches() {
+    let peer = Peer::start();
+    for name in ["foreign-reset", "foreign-silent"] {
+        let report = play(&peer, name, Fencing::Strict, &Options { digests: true, ..Options::default() });
+        let result = &report.scenarios[0];
+        assert_eq!((result.verdict, report.exit_code), (Verdict::Safe, 0), "{name}: {:?}", result.reasons);
+        assert_eq!(result.fence.as_ref().map(|fence| fence.method), Some(Method::Immediate), "{name}");
+        assert!(result.ghosts.stopped >= 8 && result.ghosts.stopped == result.ghosts.armed, "{:?}", result.ghosts);
+        let reach = result.reach.as_ref().expect("the target is foreign");
+        assert_eq!(reach.exercised.len(), 2, "whole capsules and half a transfer: {reach:?}");
+        assert_eq!(reach.not_exercised, ["commands delayed inside the target"]);
+        assert_eq!(report.target.as_ref().map(|target| target.paths.len()), Some(2));
+    }
+    peer.stop();
+}
+
+#[test]
+fn a_host_that_does_not_fence_is_caught_with_the_stale_block_named_and_blank_blocks_stay_blank() {
+    let peer = Peer::start();
+    let report = play(&peer, "foreign-reset", Fencing::Legacy, &Options::default());
+    let result = &report.scenarios[0];
+    assert_eq!((result.verdict, report.exit_code), (Verdict::Unsafe, 1), "{:?}", result.reasons);
+    assert!(result.ghosts.executed >= 8 && result.ghosts.stopped == 0, "{:?}", result.ghosts);
+    let stale = result.stale.first().expect("a stale block is named");
+    assert!(stale.text.contains(&format!("LBA {}", stale.lba)), "{}", stale.text);
+    assert!(peer.touch(stale.lba, None).iter().all(|byte| *byte == 0), "blank as before");
+    peer.stop();
+}
+
+#[test]
+fn a_namespace_with_data_is_not_touched_unless_that_was_asked_for() {
+    let peer = Peer::start();
+    let data = peer.touch(BLOCKS - 1, Some(0xa5));
+    let plan = [Plan { scenario: Scenario::foreign("foreign-reset").expect("one of ours"), fencing: Fencing::Legacy }];
+    let options = Options::default();
+    let error = drill_foreign(&plan, &peer.foreign(Consent::Blank), &options, &mut |_| {}).expect_err("it holds data");
+    assert!(matches!(error, ForeignError::HoldsData { nsid: 1, lba, .. } if lba == BLOCKS - 1), "{error}");
+    for told in [DEFAULT_NQN, "namespace 1", &format!("LBA {}", BLOCKS - 1), &format!("{}", BLOCKS * u64::from(BLOCK))]
+    {
+        assert!(error.to_string().contains(told), "`{told}` in: {error}");
+    }
+    assert_eq!(peer.touch(BLOCKS - 1, None), data);
+    let report = drill_foreign(&plan, &peer.foreign(Consent::Destroy), &options, &mut |_| {}).expect("it was allowed");
+    assert_eq!(report.verdict, Verdict::Unsafe);
+    peer.stop();
+}
+
+#[test]
+fn what_cannot_be_drilled_is_said_beforehand() {
+    let peer = Peer::start();
+    let plan = [Plan { scenario: Scenario::foreign("foreign-reset").expect("one of ours"), fencing: Fencing::Strict }];
+    let refused = |foreign: &Foreign| {
+        drill_foreign(&plan, foreign, &Options::default(), &mut |_| {}).expect_err("it cannot be").to_string()
+    };
+    let foreign = peer.foreign(Consent::Blank);
+    let one = Foreign { targets: foreign.targets[..1].to_vec(), ..foreign.clone() };
+    assert!(refused(&one).contains("two paths"), "{}", refused(&one));
+    let missing = refused(&Foreign { nsid: Some(7), ..foreign });
+    assert!(missing.contains("no namespace 7") && missing.contains("it has 1"), "{missing}");
+    peer.stop();
+}
