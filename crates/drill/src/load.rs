@@ -9,7 +9,7 @@ use crate::evidence::Fencing;
 use interlock_base::Instant;
 use interlock_check::{
     Content, Deallocated, Initial, Load, LoadConfig, Op, OpId, OpKind, Oracle, OracleConfig, Outcome, ReadBack, Stamp,
-    Violation,
+    Violation, Weights,
 };
 use interlock_host::{Buf, Completion, Completions, Namespace, Op as HostOp, Outcome as HostOutcome};
 use interlock_ring::now;
@@ -98,13 +98,16 @@ pub(crate) struct Ground {
     pub(crate) before: Initial,
     /// What they read as after a discard.
     pub(crate) deallocated: Deallocated,
+    /// The mix that the target can do.
+    pub(crate) weights: Weights,
 }
 
 impl Ground {
     /// All of a fresh namespace of our own target.
     pub(crate) fn fresh(blocks: u64) -> Self {
         let max_blocks = LoadConfig::default().max_blocks;
-        Self { blocks, max_blocks, before: Initial::Zero, deallocated: Deallocated::Zeros }
+        let (before, deallocated) = (Initial::Zero, Deallocated::Zeros);
+        Self { blocks, max_blocks, before, deallocated, weights: Weights::default() }
     }
 }
 
@@ -135,8 +138,8 @@ const FAILURES_KEPT: usize = 4096;
 impl Driver {
     /// A load on `namespace`, wholly determined by `seed` and the order of answers.
     pub(crate) fn new(namespace: Namespace, ground: Ground, fencing: Fencing, seed: u64) -> Self {
-        let Ground { blocks, max_blocks, before, deallocated } = ground;
-        let config = LoadConfig { run: seed, seed, blocks, max_blocks, ..LoadConfig::default() };
+        let Ground { blocks, max_blocks, before, deallocated, weights } = ground;
+        let config = LoadConfig { run: seed, seed, blocks, max_blocks, weights, ..LoadConfig::default() };
         Self {
             namespace,
             queue: Completions::new(),
@@ -402,7 +405,8 @@ impl Driver {
         // What stalled before the path broke was the target's doing.
         let waited = at - self.broken.map_or(flying.submitted, |broken| flying.submitted.max(broken));
         let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.latencies.saturating_record(micros);
+        // It grows with what it is given; a value beyond all bounds would be no latency.
+        let _ = self.latencies.record(micros);
         self.longest = self.longest.max(waited);
     }
 

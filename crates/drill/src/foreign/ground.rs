@@ -8,7 +8,7 @@ use crate::load::Ground;
 use crate::run::Options;
 use crate::stage::{CONNECT_WITHIN, END_WITHIN};
 use interlock_base::Rng;
-use interlock_check::{Deallocated, Initial};
+use interlock_check::{Deallocated, Initial, Weights};
 use interlock_host::{ControllerSpec, Host, HostError, HostSettings, Namespace, Outcome, Pool, PoolConfig, Shape};
 use std::time::{Duration, Instant};
 
@@ -81,8 +81,25 @@ fn look_with(host: &Host, foreign: &Foreign, options: &Options) -> Result<Found,
         max_blocks: largest(shape.block_size, in_capsule, max_transfer),
         before: Initial::Unknown,
         deallocated: Deallocated::Unreported,
+        weights: can_do(&namespace),
     };
     Ok(Found { nsid, block_size: shape.block_size, ground })
+}
+
+/// What it can do, tried on its first block, which may be overwritten by then and is made to hold zeroes in any case.
+fn can_do(namespace: &Namespace) -> Weights {
+    let mut weights = Weights::default();
+    if namespace.discard(0, 1).wait().0 != Outcome::Ok {
+        weights.discard = 0;
+    }
+    if namespace.write_zeroes(0, 1, false).wait().0 != Outcome::Ok {
+        weights.write_zeroes = 0;
+    }
+    let mut buf = namespace.buffer(1);
+    buf.get_mut().expect("a fresh buffer has one holder").fill(0);
+    // A namespace that cannot be written to will be found out by the load.
+    let _ = namespace.write(0, buf).wait();
+    weights
 }
 
 /// Most writes fit in a capsule and can be held whole; some do not.
