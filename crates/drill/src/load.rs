@@ -424,6 +424,7 @@ impl Driver {
             HostOutcome::Ok => "done".into(),
         };
         if self.failures.len() < FAILURES_KEPT {
+            let why = format!("{} {} {why}", flying.op.kind.name(), flying.op.id);
             self.failures.push(Failure { submitted: flying.submitted, at, settled, why });
         }
     }

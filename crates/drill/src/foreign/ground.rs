@@ -76,26 +76,26 @@ fn look_with(host: &Host, foreign: &Foreign, options: &Options) -> Result<Found,
     }
     let facts = host.status()?.controllers.into_iter().find_map(|controller| controller.facts);
     let (in_capsule, max_transfer) = facts.map_or((0, u32::MAX), |facts| (facts.in_capsule, facts.max_transfer));
+    let max_blocks = largest(shape.block_size, in_capsule, max_transfer);
+    let max_blocks = max_blocks.min(u32::try_from(blocks).unwrap_or(u32::MAX));
     let ground = Ground {
         blocks,
-        max_blocks: largest(shape.block_size, in_capsule, max_transfer),
+        max_blocks,
         before: Initial::Unknown,
         deallocated: Deallocated::Unreported,
-        weights: can_do(&namespace),
+        weights: can_do(&namespace, max_blocks),
     };
     Ok(Found { nsid, block_size: shape.block_size, ground })
 }
 
-/// What it can do, tried on its first block, which may be overwritten by then and is made to hold zeroes in any case.
-fn can_do(namespace: &Namespace) -> Weights {
-    let mut weights = Weights::default();
-    if namespace.discard(0, 1).wait().0 != Outcome::Ok {
-        weights.discard = 0;
-    }
-    if namespace.write_zeroes(0, 1, false).wait().0 != Outcome::Ok {
+/// What it can do, tried on its first blocks, which may be overwritten by then and are made to hold zeroes in any case.
+/// Discards are left out: a target may do some and refuse others, and need not say what they leave behind.
+fn can_do(namespace: &Namespace, max_blocks: u32) -> Weights {
+    let mut weights = Weights { discard: 0, ..Weights::default() };
+    if namespace.write_zeroes(0, max_blocks, false).wait().0 != Outcome::Ok {
         weights.write_zeroes = 0;
     }
-    let mut buf = namespace.buffer(1);
+    let mut buf = namespace.buffer(max_blocks);
     buf.get_mut().expect("a fresh buffer has one holder").fill(0);
     // A namespace that cannot be written to will be found out by the load.
     let _ = namespace.write(0, buf).wait();

@@ -26,6 +26,9 @@ const SLACK: Duration = Duration::from_secs(20);
 /// After the last held write has its end a target gets so long to do what it may still do.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// To read everything back, on an emulated machine too.
+const READ_BACK_WITHIN: Duration = Duration::from_secs(60);
+
 /// To write zeroes over what the load has touched, on an emulated machine too.
 const CLEAN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -109,7 +112,7 @@ impl Run<'_> {
         self.wait_for("every operation in flight to be answered", SHORTLY, |run| run.driver.in_flight() == 0)?;
         self.let_ghosts_try();
         self.phase("reading everything back");
-        self.record.read_back = self.driver.read_back(SHORTLY);
+        self.record.read_back = self.driver.read_back(READ_BACK_WITHIN);
         Ok(())
     }
 
