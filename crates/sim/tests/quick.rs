@@ -44,6 +44,6 @@ fn tampering_is_seen() {
         [Tampering::LegacyPolicy, Tampering::LedgerTruncated, Tampering::SettledAtOnce, Tampering::ImmediateFaked]
     {
         let summary = run_many(0, Until::Runs(100), 2, Some(Mutation::Tampering(what)), 1);
-        assert_eq!(summary.found.len(), 1, "{what:?} survived 100 runs");
+        assert!(!summary.found.is_empty(), "{what:?} survived {} runs", summary.runs);
     }
 }
