@@ -19,6 +19,10 @@ use std::time::Duration;
 /// Operations in flight, besides those that were in flight when a path was lost: other work of an application goes on.
 pub(crate) const QUEUE_DEPTH: usize = 32;
 
+/// While a path swallows what it is given, reads included, more may be in flight: otherwise they could take every place
+/// before enough writes are held, and the scenario would wait for nothing. Below the queue size of the path (128).
+const HOLD_DEPTH: usize = 96;
+
 /// After a request found no path, the load waits so long before it asks again.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -247,7 +251,8 @@ impl Driver {
         if self.feed == Feed::Off {
             return;
         }
-        let mut free = QUEUE_DEPTH.saturating_sub(self.flying.values().filter(|flying| !flying.suspect).count());
+        let depth = if matches!(self.feed, Feed::Paced(_)) { HOLD_DEPTH } else { QUEUE_DEPTH };
+        let mut free = depth.saturating_sub(self.flying.values().filter(|flying| !flying.suspect).count());
         while free > 0 {
             let now = now();
             if now < self.paused_until {
