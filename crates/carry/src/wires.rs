@@ -28,8 +28,10 @@ pub enum Io {
 struct Wire {
     sock: Sock,
     outbox: Outbox,
-    /// Bytes that came while the machine was blocked. Bounded by one staging buffer: nothing is received meanwhile.
+    /// Bytes that came while the machine was blocked, and how many of them it has used since. Bounded by one staging
+    /// buffer: nothing is received meanwhile.
     stash: Vec<u8>,
+    unstashed: usize,
     /// Nothing is read or written (a scripted dead wire).
     muted: bool,
     wants_write: bool,
@@ -50,7 +52,8 @@ impl<C> Default for Wires<C> {
 impl<C: Copy + Ord> Wires<C> {
     /// Binds a connection of the machine to a socket.
     pub fn insert(&mut self, conn: C, sock: Sock) {
-        let wire = Wire { sock, outbox: Outbox::default(), stash: Vec::new(), muted: false, wants_write: false };
+        let wire =
+            Wire { sock, outbox: Outbox::default(), stash: Vec::new(), unstashed: 0, muted: false, wants_write: false };
         self.wires.insert(conn, wire);
         self.by_sock.insert(sock, conn);
     }
@@ -115,13 +118,13 @@ impl<C: Copy + Ord> Wires<C> {
             return Io::Done;
         }
         if !wire.stash.is_empty() {
-            let stash = std::mem::take(&mut wire.stash);
-            let used = offer(cx, machine, memory, conn, &stash);
-            if used < stash.len() {
-                wire.stash = stash;
-                wire.stash.drain(..used);
+            let used = offer(cx, machine, memory, conn, &wire.stash[wire.unstashed..]);
+            wire.unstashed += used;
+            if wire.unstashed < wire.stash.len() {
                 return Io::Done;
             }
+            wire.stash.clear();
+            wire.unstashed = 0;
         }
         cx.with_staging(|cx, staging| receive(cx, machine, memory, conn, wire, staging))
     }
