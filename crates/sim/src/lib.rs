@@ -13,7 +13,7 @@
 //! - a reset at any byte, seen by the host, by the target, or by both;
 //! - bytes that a box on the way keeps ("in the network"): they arrive after their socket was aborted, up to a bound.
 //!
-//! In the target: commands that changes media stall inside, lose their connection, and execute arbitrarily late - around
+//! In the target: commands that change media stall inside, lose their connection, and execute arbitrarily late - around
 //! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
 //! without a word, or closed; ANA flips; namespaces that grow and shrink. Cross-controller reset that is refused with
 //! each status, answered late, drained slowly, its event lost, its log stale; not offered at all; sources that die while
@@ -29,7 +29,8 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
-//! - A crash of the host process and a second process on one identity: the cores do not fence a predecessor yet.
+//! - A crash of the host process, and a second process on one identity: the cores fence what an earlier process left
+//!   (`Control::predecessors`), but no world here ends a host without warning yet.
 //! - Loss of unsynced state at a power cut of the target: media are not volatile here.
 //!
 //! # What watches
