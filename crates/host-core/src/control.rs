@@ -54,7 +54,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use guards::Guards;
 use heads::Heads;
-use interlock_base::{Deadline, Instant, Rng, Timers};
+use interlock_base::{Deadline, Instant, Rng, Timers, fingerprint};
 use interlock_wire::nqn::{HostId, Nqn};
 use life::Life;
 
@@ -64,7 +64,7 @@ pub const MAX_RECEIPTS: usize = 1024;
 pub const MAX_DEAD: usize = 256;
 
 /// What Control wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
     /// With one of its connections.
     Conn(ConnAction),
@@ -150,7 +150,7 @@ pub struct ControllerInfo<'a> {
 }
 
 /// One configured controller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Controller {
     spec: ControllerSpec,
     state: State,
@@ -173,7 +173,7 @@ enum Mode {
 }
 
 /// The brain of one host. See the module's text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Control {
     config: HostConfig,
     mode: Mode,
@@ -305,6 +305,12 @@ impl Control {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.mode == Mode::Ended
+    }
+
+    /// One number for the whole state, outputs that were not polled included: equal after equal histories, in every run.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self)
     }
 
     /// When to call [`Control::handle_timeout`] at the latest, and why.

@@ -57,7 +57,7 @@ use crate::{
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers};
+use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers, fingerprint};
 use interlock_proto::{SendList, Taken};
 
 /// How to set up a lane.
@@ -347,6 +347,12 @@ impl Lane {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requests.len() == 0
+    }
+
+    /// One number for the whole state, outputs that were not polled included: equal after equal histories, in every run.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        fingerprint(self)
     }
 
     /// What it is busy with. Costs a walk over all requests.

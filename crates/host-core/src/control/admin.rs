@@ -61,7 +61,7 @@ struct Pending {
 }
 
 /// The admin connection of one life.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Admin {
     pub(super) conn: ConnId,
     pub(super) queue: Queue,

@@ -18,7 +18,7 @@ use interlock_wire::fabrics::Cc;
 use interlock_wire::nqn::Nqn;
 
 /// What a life is doing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Phase {
     /// Its address is looked up.
     Resolving,
@@ -83,7 +83,7 @@ pub(super) enum Ended {
 }
 
 /// The fence of a life, and what it waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Condemned {
     pub(super) subnqn: Nqn,
     /// True if it was ever usable: then its end is told and counted.
@@ -145,7 +145,7 @@ pub(super) enum LogRead {
 }
 
 /// One life.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Life {
     pub(super) ctrl: CtrlId,
     pub(super) attempt: u32,

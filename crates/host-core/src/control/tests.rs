@@ -1,6 +1,7 @@
 //! Control as a whole, in memory: scripted controllers behind real queue machines, lanes that answer at once or when told.
 
 mod ends;
+mod equal;
 mod failover;
 mod predecessor;
 mod settings;

@@ -112,8 +112,12 @@ pub(super) fn nqn() -> Nqn {
 
 impl World {
     pub(super) fn new(lanes: u16, ports: &[u16]) -> Self {
+        Self::with_seed(1, lanes, ports)
+    }
+
+    pub(super) fn with_seed(seed: u64, lanes: u16, ports: &[u16]) -> Self {
         let hostid = HostId([7; 16]);
-        let config = HostConfig { hostnqn: Nqn::of_host(hostid), hostid, lanes, seed: 1 };
+        let config = HostConfig { hostnqn: Nqn::of_host(hostid), hostid, lanes, seed };
         Self {
             control: Control::new(config),
             now: Instant::from_millis(1_000),

@@ -373,3 +373,25 @@ fn a_timeout_is_a_suspicion_with_a_second_witness_or_without() {
     assert_eq!(rig.lane.next_deadline(), None, "an idle queue has no timer");
     assert_eq!(rig.lane.counters().timeouts, 2);
 }
+
+#[test]
+fn equal_histories_have_equal_fingerprints_and_every_step_has_its_own() {
+    let history = || {
+        let mut rig = Rig::new();
+        let mut seen = vec![rig.lane.fingerprint()];
+        rig.open(A);
+        seen.push(rig.lane.fingerprint());
+        rig.paths(&[A]);
+        seen.push(rig.lane.fingerprint());
+        rig.write(0, 8);
+        seen.push(rig.lane.fingerprint());
+        rig.run();
+        seen.push(rig.lane.fingerprint());
+        rig.condemn(A);
+        seen.push(rig.lane.fingerprint());
+        seen
+    };
+    let first = history();
+    assert_eq!(first, history());
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), first.len(), "a step left no trace: {first:x?}");
+}
