@@ -18,5 +18,5 @@ mod outbox;
 mod wires;
 
 pub use machine::Machine;
-pub use mailbox::Mailbox;
+pub use mailbox::{MAX_OFFERED, Mailbox, NotTaken};
 pub use wires::{Io, Wires};

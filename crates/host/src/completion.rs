@@ -11,6 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+/// One of the waits that [`Pending::wait`] is made of: long, so that it costs nothing.
+const LONG: Duration = Duration::from_secs(60);
+
 /// One finished request.
 #[derive(Debug)]
 pub struct Completion {
@@ -74,8 +77,11 @@ enum CellState {
     Taken,
 }
 
-/// Where the lane driver puts an answer.
-pub(crate) enum Reply {
+/// Where the lane driver puts an answer. Whoever drops it unanswered has answered too: nobody knows what became of the
+/// request, and its caller hears that instead of nothing.
+pub(crate) struct Reply(Option<To>);
+
+enum To {
     Queue(Completions, u64),
     Future(Arc<dyn Answer>),
 }
@@ -96,11 +102,27 @@ impl Answer for Cell {
 }
 
 impl Reply {
-    pub(crate) fn send(self, outcome: Outcome, buf: Option<Buf>) {
-        match self {
-            Self::Queue(queue, token) => queue.push(Completion { token, outcome, buf }),
-            Self::Future(cell) => cell.answer(outcome, buf),
+    /// To a queue, under this token.
+    pub(crate) const fn queue(queue: Completions, token: u64) -> Self {
+        Self(Some(To::Queue(queue, token)))
+    }
+
+    pub(crate) fn send(mut self, outcome: Outcome, buf: Option<Buf>) {
+        self.answer(outcome, buf);
+    }
+
+    fn answer(&mut self, outcome: Outcome, buf: Option<Buf>) {
+        match self.0.take() {
+            Some(To::Queue(queue, token)) => queue.push(Completion { token, outcome, buf }),
+            Some(To::Future(cell)) => cell.answer(outcome, buf),
+            None => {}
         }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.answer(Outcome::Indeterminate { until: None }, None);
     }
 }
 
@@ -117,25 +139,41 @@ pub struct Pending {
 impl Pending {
     pub(crate) fn new(start: impl FnOnce(Reply) -> Box<dyn FnOnce() + Send>) -> Self {
         let cell = Arc::new(Cell::default());
-        let abandon = start(Reply::Future(Arc::clone(&cell) as Arc<dyn Answer>));
+        let abandon = start(Reply(Some(To::Future(Arc::clone(&cell) as Arc<dyn Answer>))));
         Self { cell, abandon: Some(abandon) }
     }
 
-    /// Waits for the end on this thread. The lane's own deadlines bound the wait.
+    /// Waits for the end on this thread. The deadlines of the host bound the wait while its reactor runs, and a host
+    /// that ends (in order, by a panic, with its reactor) ends its requests. To bound the wait by a time of your own, see
+    /// [`Pending::wait_until`].
     pub fn wait(mut self) -> (Outcome, Option<Buf>) {
-        let mut state = self.cell.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if matches!(*state, CellState::Done(..)) {
-                break;
+            match self.wait_until(Instant::now() + LONG) {
+                Ok(end) => return end,
+                Err(still) => self = still,
             }
-            state = self.cell.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let CellState::Done(outcome, buf) = std::mem::replace(&mut *state, CellState::Taken) else {
-            unreachable!("the loop ends with an answer")
-        };
-        drop(state);
-        self.abandon = None;
-        (outcome, buf)
+    }
+
+    /// Waits for the end on this thread, at most until `deadline`.
+    ///
+    /// # Errors
+    /// Gives the request back if it has not ended: wait again, or drop it and so abandon it.
+    pub fn wait_until(mut self, deadline: Instant) -> Result<(Outcome, Option<Buf>), Self> {
+        let cell = Arc::clone(&self.cell);
+        let mut state = cell.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match std::mem::replace(&mut *state, CellState::Taken) {
+                CellState::Done(outcome, buf) => {
+                    self.abandon = None;
+                    return Ok((outcome, buf));
+                }
+                waiting => *state = waiting,
+            }
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| *left > Duration::ZERO);
+            let Some(left) = left else { return Err(self) };
+            state = cell.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
@@ -203,10 +241,34 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_answers_is_indeterminate() {
+        let (waiting, reply, abandoned) = pending();
+        drop(reply);
+        assert_eq!(waiting.wait().0, Outcome::Indeterminate { until: None });
+        assert!(!abandoned.load(Ordering::SeqCst), "it has ended: there is nothing to abandon");
+        let queue = Completions::new();
+        drop(Reply::queue(queue.clone(), 9));
+        let end = queue.poll().expect("dropped is answered");
+        assert_eq!((end.token, end.outcome), (9, Outcome::Indeterminate { until: None }));
+        Reply::queue(queue.clone(), 10).send(Outcome::Ok, None);
+        assert_eq!(queue.poll().expect("answered").outcome, Outcome::Ok);
+        assert!(queue.poll().is_none(), "once");
+    }
+
+    #[test]
+    fn a_wait_with_a_deadline_gives_the_request_back() {
+        let (waiting, reply, abandoned) = pending();
+        let Err(still) = waiting.wait_until(Instant::now()) else { panic!("nobody answered") };
+        assert!(!abandoned.load(Ordering::SeqCst), "given back, not abandoned");
+        reply.send(Outcome::Ok, None);
+        assert_eq!(still.wait_until(Instant::now()).ok().expect("answered").0, Outcome::Ok);
+    }
+
+    #[test]
     fn a_queue_gives_up_at_its_deadline() {
         let queue = Completions::new();
         assert!(queue.wait_until(Instant::now()).is_none());
-        Reply::Queue(queue.clone(), 7).send(Outcome::Ok, None);
+        Reply::queue(queue.clone(), 7).send(Outcome::Ok, None);
         assert_eq!(queue.wait_until(Instant::now() + Duration::from_secs(5)).unwrap().token, 7);
     }
 }

@@ -146,3 +146,10 @@ impl Service for ControlService {
         cx.set_deadline(control.into_iter().chain(self.links.next_deadline()).min());
     }
 }
+
+/// However it ends, whoever asks afterwards hears at once that nobody answers.
+impl Drop for ControlService {
+    fn drop(&mut self) {
+        drop(self.mailbox.close());
+    }
+}

@@ -415,7 +415,8 @@ impl Host {
     #[must_use]
     pub fn subscribe(&self) -> Receiver<Event> {
         let (sender, receiver) = mpsc::channel();
-        self.0.control.send(ControlMail::Subscribe(sender));
+        // A host that is gone says nothing: then the receiver is disconnected from the start.
+        drop(self.0.control.offer(ControlMail::Subscribe(sender)));
         receiver
     }
 
@@ -490,7 +491,7 @@ impl Host {
                     // The asker may have given up.
                     let _ = sender.send((lane.status(), *lane.counters()));
                 };
-                lane.send(LaneMail::Ask(Box::new(ask)));
+                lane.offer(LaneMail::Ask(Box::new(ask))).map_err(|_| HostError::Gone)?;
                 receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)
             })
             .collect()
@@ -528,10 +529,11 @@ impl Host {
         ask: impl FnOnce(&mut Control, Instant) -> R + Send + 'static,
     ) -> Result<R, HostError> {
         let (sender, receiver) = mpsc::channel();
-        self.0.control.send(ControlMail::Ask(Box::new(move |control, now| {
+        let question = ControlMail::Ask(Box::new(move |control, now| {
             // The asker may have given up.
             let _ = sender.send(ask(control, now));
-        })));
+        }));
+        self.0.control.offer(question).map_err(|_| HostError::Gone)?;
         receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)
     }
 }
@@ -555,3 +557,7 @@ fn address(spec: &ControllerSpec) -> String {
         format!("{}:{}", spec.traddr, spec.trsvcid)
     }
 }
+
+#[cfg(test)]
+#[path = "ends_tests.rs"]
+mod ends;

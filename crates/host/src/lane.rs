@@ -29,6 +29,15 @@ pub(crate) enum LaneMail {
     Ask(Box<dyn FnOnce(&Lane) + Send>),
 }
 
+impl LaneMail {
+    /// Nobody will read it: a request in it ends as one that was never sent.
+    pub(crate) fn refuse(self, why: Refused) {
+        if let Self::Submit { buf, reply, .. } = self {
+            reply.send(Outcome::NotSent(why), buf);
+        }
+    }
+}
+
 /// Whom to answer.
 enum Answer {
     Foreign { id: u64, reply: Reply },
@@ -88,10 +97,16 @@ pub(crate) struct LaneDriver {
     foreign: BTreeMap<u64, Key>,
     to_control: Mailbox<ControlMail>,
     waker: Waker,
+    /// Its service is gone: nothing is carried any more.
+    ended: bool,
 }
 
 impl LaneDriver {
     fn submit(&mut self, now: Instant, mut request: Request, buf: Option<Buf>, answer: Answer) {
+        if self.ended {
+            self.finish(answer, Outcome::NotSent(Refused::ShuttingDown), buf);
+            return;
+        }
         let reads = matches!(request.op, interlock_host_core::Op::Read);
         let mut buf = buf;
         if reads && buf.as_mut().is_some_and(|buf| !buf.is_unique()) {
@@ -160,6 +175,26 @@ impl LaneDriver {
         }
     }
 
+    /// Its sockets are gone, and with them everything it could do: each request ends with what is true of it.
+    fn end(&mut self, now: Instant) {
+        self.machine.0.handle_control(now, ToLane::Shutdown);
+        while let Some(output) = self.machine.0.poll_output() {
+            if let LaneOutput::Done { token, outcome } = output {
+                self.done(token, outcome);
+            }
+        }
+        self.forsake();
+    }
+
+    /// Whatever was not answered will not be: after a panic of the lane nobody knows what became of it.
+    fn forsake(&mut self) {
+        self.ended = true;
+        let left: Vec<u64> = self.waiting.iter().map(|(key, _)| key.to_u64()).collect();
+        for token in left {
+            self.done(token, Outcome::Indeterminate { until: None });
+        }
+    }
+
     /// Carries out everything the lane wants, until it wants nothing.
     fn drain(&mut self, cx: &mut Cx<'_>) {
         loop {
@@ -201,6 +236,7 @@ impl LaneService {
             foreign: BTreeMap::new(),
             to_control,
             waker: cx.waker(),
+            ended: false,
         }));
         crate::local::register(key, &driver);
         Self { driver, mailbox, key }
@@ -219,6 +255,7 @@ impl Service for LaneService {
             Event::Deadline => driver.machine.0.handle_timeout(cx.now()),
             Event::Detach => {
                 driver.links.abort_all(cx);
+                driver.end(cx.now());
                 crate::local::unregister(self.key);
             }
             event => driver.links.handle(cx, &mut driver.machine, &mut driver.memory, event),
@@ -227,5 +264,18 @@ impl Service for LaneService {
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.driver.borrow_mut().drain(cx);
+    }
+}
+
+/// However the service ends - in order, by a panic, with its reactor - nobody waits for it afterwards.
+impl Drop for LaneService {
+    fn drop(&mut self) {
+        for mail in self.mailbox.close() {
+            mail.refuse(Refused::ShuttingDown);
+        }
+        // Local doors share the driver and may outlive this.
+        if let Ok(mut driver) = self.driver.try_borrow_mut() {
+            driver.forsake();
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::host::Shared;
 use crate::lane::LaneMail;
 use crate::local::LocalNamespace;
 use crate::{Buf, Outcome};
-use interlock_carry::Mailbox;
+use interlock_carry::{Mailbox, NotTaken};
 use interlock_host_core::{HeadId, Op, Refused, Request, Shape};
 use interlock_ring::Cx;
 use std::sync::Arc;
@@ -150,7 +150,7 @@ impl Namespace {
     pub fn submit(&self, op: Op, slba: u64, nlb: u32, buf: Option<Buf>, queue: &Completions, token: u64) {
         let request = Request { head: self.head, op, slba, nlb, data: None };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        self.lane.send(LaneMail::Submit { id, request, buf, reply: Reply::Queue(queue.clone(), token) });
+        self.offer(id, request, buf, Reply::queue(queue.clone(), token));
     }
 
     /// The same namespace for a service on the reactor that `cx` belongs to; `None` if no lane of the host runs there.
@@ -175,9 +175,20 @@ impl Namespace {
         let request = Request { head: self.head, op, slba, nlb, data: None };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Pending::new(|reply| {
-            self.lane.send(LaneMail::Submit { id, request, buf, reply });
+            self.offer(id, request, buf, reply);
             let lane = self.lane.clone();
+            // As many of these as requests: bounded with them.
             Box::new(move || lane.send(LaneMail::Abandon(id)))
         })
+    }
+
+    /// Hands a request to the lane; what its mailbox does not take ends here.
+    fn offer(&self, id: u64, request: Request, buf: Option<Buf>, reply: Reply) {
+        let (mail, why) = match self.lane.offer(LaneMail::Submit { id, request, buf, reply }) {
+            Ok(()) => return,
+            Err(NotTaken::Full(mail)) => (mail, Refused::Busy),
+            Err(NotTaken::Closed(mail)) => (mail, Refused::ShuttingDown),
+        };
+        mail.refuse(why);
     }
 }

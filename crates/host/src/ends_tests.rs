@@ -1,0 +1,78 @@
+//! However a host ends, everybody who waits for it hears of it.
+
+use super::*;
+use crate::{Completions, Outcome, Pool, PoolConfig};
+use interlock_host_core::Refused;
+
+const WITHIN: Duration = Duration::from_secs(20);
+const GONE: Outcome = Outcome::NotSent(Refused::ShuttingDown);
+const UNKNOWN: Outcome = Outcome::Indeterminate { until: None };
+
+fn host() -> (Pool, Host) {
+    let pool = Pool::new(PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() }).expect("io_uring");
+    let host = Host::start(pool.reactors(), HostSettings::random().expect("random")).expect("starts");
+    (pool, host)
+}
+
+/// A handle to a namespace that no controller has: the lane refuses what is asked of it.
+fn namespace(host: &Host) -> Namespace {
+    let shape = Shape { block_size: 512, blocks: 8, metadata: 0, read_only: false };
+    let lane = host.0.lanes[0].clone();
+    Namespace::new(Arc::clone(&host.0), lane, HeadId(0), "nqn.2014-08.org.example:s".to_owned(), 1, shape)
+}
+
+fn read(namespace: &Namespace) -> Outcome {
+    let end = namespace.read(0, 1).wait_until(std::time::Instant::now() + WITHIN);
+    end.ok().expect("ends").0
+}
+
+#[test]
+fn after_a_shutdown_requests_are_refused_and_questions_answered() {
+    let (pool, host) = host();
+    let namespace = namespace(&host);
+    assert_eq!(read(&namespace), Outcome::NotSent(Refused::NoSuchNamespace), "the lane is there");
+    host.shutdown(WITHIN).expect("ends");
+    assert_eq!(read(&namespace), GONE);
+    let queue = Completions::new();
+    namespace.submit(interlock_host_core::Op::Flush, 0, 0, None, &queue, 5);
+    let end = queue.poll().expect("at once");
+    assert_eq!((end.token, end.outcome), (5, GONE));
+    let began = std::time::Instant::now();
+    assert!(matches!(host.status(), Err(HostError::Gone)) && matches!(host.lanes(), Err(HostError::Gone)));
+    assert_eq!(host.subscribe().recv_timeout(WITHIN).err(), Some(RecvTimeoutError::Disconnected));
+    assert!(began.elapsed() < ANSWER_WITHIN, "nobody waited for an answer");
+    pool.shutdown(WITHIN).expect("in order");
+}
+
+#[test]
+fn reactors_that_end_before_the_host_end_its_requests() {
+    let (pool, host) = host();
+    let namespace = namespace(&host);
+    pool.shutdown(WITHIN).expect("in order");
+    assert_eq!(read(&namespace), GONE);
+    assert!(matches!(host.status(), Err(HostError::Gone)));
+}
+
+#[test]
+fn a_lane_that_panics_leaves_nobody_waiting() {
+    let (pool, host) = host();
+    let namespace = namespace(&host);
+    let lane = &host.0.lanes[0];
+    // The lane is kept busy, so that all of this lies in one delivery: the panic, then a request that it never sees.
+    let (busy, entered) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    lane.send(LaneMail::Ask(Box::new(move |_| {
+        busy.send(()).expect("the test waits");
+        held.recv().expect("released");
+    })));
+    entered.recv_timeout(WITHIN).expect("the lane runs");
+    lane.send(LaneMail::Ask(Box::new(|_| panic!("as asked by the test"))));
+    let unseen = namespace.read(0, 1);
+    release.send(()).expect("the lane waits");
+    let end = unseen.wait_until(std::time::Instant::now() + WITHIN);
+    assert_eq!(end.ok().expect("ends").0, UNKNOWN);
+    assert_eq!(read(&namespace), GONE);
+    drop(host);
+    let error = pool.shutdown(WITHIN).expect_err("the panic is told");
+    assert_eq!(error.panicked.len(), 1, "{error}");
+}
