@@ -11,11 +11,12 @@ use crate::store::{LifeStore, MemoryStore};
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
 use interlock_host_core::{
-    Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HostConfig, HostCounters, Lane,
-    LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced, Receipt, Setting,
-    SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
+    AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HostConfig, HostCounters,
+    Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced, Receipt,
+    Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 use std::convert::Infallible;
 use std::io;
@@ -174,8 +175,14 @@ pub struct ControllerStatus {
     pub peer: Option<SocketAddr>,
     /// Its subsystem.
     pub subnqn: String,
+    /// What was asked for, with what was changed since.
+    pub spec: ControllerSpec,
     /// Its state.
     pub state: StateName,
+    /// The life that is coming, there or going.
+    pub life: Option<LifeId>,
+    /// Something looks wrong; it is avoided.
+    pub slow: bool,
     /// What its present life said about itself.
     pub facts: Option<LifeFacts>,
     /// Earlier lives of it that are not fenced yet.
@@ -197,6 +204,21 @@ pub struct NamespaceStatus {
     pub nsid: u32,
     /// What it looks like.
     pub shape: Shape,
+    /// By what it is known.
+    pub ids: NamespaceIds,
+    /// Its usable and unusable paths.
+    pub paths: Vec<PathStatus>,
+}
+
+/// One path of a namespace, as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathStatus {
+    /// Through this controller.
+    pub ctrl: CtrlId,
+    /// Its life.
+    pub life: LifeId,
+    /// Its ANA state.
+    pub ana: AnaState,
 }
 
 /// One wait of control or a lane, for people.
@@ -311,6 +333,15 @@ impl Host {
     /// If a setting cannot be, or this port of this subsystem is connected already.
     pub fn connect(&self, spec: ControllerSpec) -> Result<CtrlId, HostError> {
         Ok(self.ask(move |control, now| control.connect(now, spec))??)
+    }
+
+    /// As [`Host::connect`], under a name that the program remembers: of a controller that is gone, or that an earlier
+    /// process had.
+    ///
+    /// # Errors
+    /// As [`Host::connect`], and if another controller has that name.
+    pub fn connect_as(&self, id: CtrlId, spec: ControllerSpec) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.connect_as(now, id, spec))??)
     }
 
     /// Connects and waits until the controller is live. If the first attempt fails, nothing is left behind.
@@ -462,7 +493,10 @@ impl Host {
                     addr: address(info.spec),
                     peer: info.addr,
                     subnqn: info.spec.subnqn.to_string(),
+                    spec: info.spec.clone(),
                     state: info.state.name(),
+                    life: info.state.life(),
+                    slow: info.slow,
                     facts: info.facts.cloned(),
                     fencing: info.fencing,
                     last_error: info.last_error.map(str::to_owned),
@@ -470,7 +504,7 @@ impl Host {
                 })
                 .collect(),
             namespaces: namespaces(control),
-            waits: control.waits().map(|wait| WaitStatus { at: wait.at, why: format!("{:?}", wait.why) }).collect(),
+            waits: control.waits().map(|wait| WaitStatus { at: wait.at, why: wait.why.to_string() }).collect(),
             tombstones: control.tombstones(),
             receipts: control.receipts().cloned().collect(),
             counters: control.counters().clone(),
@@ -546,6 +580,8 @@ fn namespaces(control: &Control) -> Vec<NamespaceStatus> {
             subnqn: head.subnqn.to_string(),
             nsid: head.nsid,
             shape: head.shape,
+            ids: *head.ids,
+            paths: head.paths.into_iter().map(|(ctrl, life, ana)| PathStatus { ctrl, life, ana }).collect(),
         })
         .collect()
 }

@@ -13,6 +13,7 @@ mod control;
 pub mod discovery;
 pub mod doctor;
 mod host;
+mod identity;
 mod jobs;
 mod lane;
 mod links;
@@ -23,16 +24,18 @@ mod probe;
 mod store;
 
 pub use completion::{Completion, Completions, Pending};
-pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, WaitStatus};
+pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus};
+pub use identity::{IdentityInUse, IdentityLock};
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
-    CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind, FencePolicy,
-    FencedBy, Guarded, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts, LifeId,
-    LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, Receipt, Reconnect, Refused, Setting,
-    SettingError, Shape, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
+    AnaState, CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind,
+    FencePolicy, FencedBy, Guarded, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts,
+    LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, Receipt, Reconnect, Refused,
+    Setting, SettingError, Shape, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
 pub use interlock_ring::{Buf, Pool, PoolConfig};
+pub use interlock_wire::identify::NamespaceIds;
 pub use interlock_wire::nqn::{HostId, Nqn};
 pub use local::LocalNamespace;
 pub use namespace::Namespace;

@@ -173,6 +173,9 @@ pub enum SpecError {
     /// The same port is configured already.
     #[error("already connected: {0} is this port of this subsystem")]
     Duplicate(crate::CtrlId),
+    /// Another controller has the name that was asked for.
+    #[error("the name {0} is in use")]
+    NameInUse(crate::CtrlId),
     /// Too late.
     #[error("the host is shutting down")]
     ShuttingDown,

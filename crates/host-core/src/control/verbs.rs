@@ -24,6 +24,17 @@ impl Control {
     /// # Errors
     /// The setting that is wrong, or the controller that is this one already.
     pub fn connect(&mut self, now: Instant, spec: ControllerSpec) -> Result<CtrlId, SpecError> {
+        let id = CtrlId(self.next_ctrl);
+        self.connect_as(now, id, spec)?;
+        Ok(id)
+    }
+
+    /// As [`Control::connect`], under a name that somebody remembers: of a controller that is gone, or that an earlier
+    /// process had. Its counters go on; earlier lives of that name that are not fenced are its own.
+    ///
+    /// # Errors
+    /// As [`Control::connect`], and if the name is in use.
+    pub fn connect_as(&mut self, now: Instant, id: CtrlId, spec: ControllerSpec) -> Result<(), SpecError> {
         if self.mode != Mode::Running {
             return Err(SpecError::ShuttingDown);
         }
@@ -37,8 +48,12 @@ impl Control {
         if let Some((id, _)) = self.controllers.iter().find(|(_, ctrl)| same(ctrl)) {
             return Err(SpecError::Duplicate(*id));
         }
-        let id = CtrlId(self.next_ctrl);
-        self.next_ctrl += 1;
+        let counters = match self.controllers.get(&id) {
+            None => ControllerCounters::default(),
+            Some(old) if old.state.name() == StateName::Dead => old.counters.clone(),
+            Some(_) => return Err(SpecError::NameInUse(id)),
+        };
+        self.next_ctrl = self.next_ctrl.max(id.0.saturating_add(1));
         let limit = spec.reconnect.ctrl_loss.filter(|limit| !limit.is_zero());
         self.controllers.insert(
             id,
@@ -50,7 +65,7 @@ impl Control {
                 fast_failed: false,
                 flap_pause: Duration::ZERO,
                 last_error: None,
-                counters: ControllerCounters::default(),
+                counters,
             },
         );
         if let Some(limit) = limit {
@@ -58,7 +73,7 @@ impl Control {
         }
         self.begin_attempt(now, id, 1, "connect");
         self.settle_down(now);
-        Ok(id)
+        Ok(())
     }
 
     /// Ends a controller: drained, then what is left unanswered is fenced, then - after as long again - left as a

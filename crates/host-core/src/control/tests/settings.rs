@@ -239,3 +239,26 @@ fn a_flapping_path_pauses_twice_as_long_each_time_up_to_a_bound() {
     world.lose(world.life(a), Vec::new());
     assert_eq!(wait_of(&world, Why::Reconnect(a)), Some(SEC));
 }
+
+#[test]
+fn a_name_comes_back_with_its_counters_and_is_given_once() {
+    let mut world = World::new(1, &[1, 2]);
+    let spec = |port| World::spec(port);
+    let b = CtrlId(7);
+    world.control.connect_as(world.now, b, spec(1)).expect("free");
+    assert_eq!(world.control.connect_as(world.now, b, spec(2)), Err(SpecError::NameInUse(b)));
+    world.run();
+    world.advance(2 * SEC);
+    assert_eq!(world.state(b), StateName::Live);
+    assert_eq!(world.connect(spec(2)), CtrlId(8), "names that are given go on after those that were asked for");
+    world.control.disconnect(world.now, b).expect("it is there");
+    world.run();
+    world.advance(2 * SEC);
+    assert_eq!(world.state(b), StateName::Dead);
+    world.control.connect_as(world.now, b, spec(1)).expect("free again");
+    world.run();
+    world.advance(2 * SEC);
+    assert_eq!(world.state(b), StateName::Live);
+    let info = world.control.controllers().find(|info| info.id == b).expect("it");
+    assert_eq!(info.counters.reset_count, 1, "of its first time");
+}
