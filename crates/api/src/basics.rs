@@ -3,6 +3,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use utoipa::ToSchema;
 
 /// The format version of a document: written as the number `V`, and read as nothing else, so that a program never
 /// misreads a document that is newer than itself.
@@ -57,18 +58,19 @@ impl<'de> Deserialize<'de> for Hex64 {
 }
 
 /// One enable-to-reset span of one controller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Life {
     /// Controller ID.
     pub cntlid: u16,
     /// Controller Instance Uniquifier; 0 if the controller reports none.
     pub ciu: u8,
     /// Controller Instance Random Number; 0 if the controller reports none.
+    #[schema(value_type = String)]
     pub cirn: Hex64,
 }
 
 /// Where a controller is reached.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct PathAddress {
     /// `tcp`.
     pub transport: String,
@@ -108,7 +110,7 @@ pub struct StatusCode {
 }
 
 /// Asymmetric namespace access state, in Linux' words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AnaState {
     /// 1h.

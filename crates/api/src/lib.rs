@@ -12,16 +12,25 @@
 //! - A new field or event does not change the version, so readers skip what they do not know. Anything else does, and
 //!   a reader refuses a version that it was not made for ([`Version`]).
 //!
-//! This crate is data only; it depends on no other crate of ours.
+//! The one thing here that is no data is the [`Client`] of the daemon's control socket. The crate depends on no other
+//! crate of ours.
 
 mod basics;
+mod client;
+mod control;
 mod counters;
 mod doctor;
 mod drill;
 mod event;
 mod receipt;
+mod status;
 
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
+pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
+pub use control::{
+    ConnectRequest, Connected, Done, EventLine, ExportOnLoss, ExportRequest, ExportStatus, Exports, FencePolicy,
+    Fenced, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
+};
 pub use counters::{ControllerCounters, Counters, FenceCounters, HeadCounters, PathCounters};
 pub use doctor::{
     AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, NamespaceFacts, PortFacts, Stage, Stall,
@@ -33,6 +42,10 @@ pub use drill::{
 };
 pub use event::{CcrAnswer, ControllerState, Event, LateDecision, What};
 pub use receipt::{Detected, DetectedHow, Method, Receipt, Source};
+pub use status::{
+    ControllerFacts, ControllerStatus, NamespaceStatus, PathStatus, SettingsStatus, Status, SubsystemStatus,
+    TombstoneStatus, Totals, WaitStatus,
+};
 
 /// `data` as indented JSON, without a final newline.
 ///

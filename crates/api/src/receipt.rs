@@ -5,9 +5,10 @@
 
 use crate::basics::{Life, PathAddress, Version};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How a life was fenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// Cross-Controller Reset, done when its completion arrived (IRS = 1).
@@ -27,7 +28,7 @@ pub enum Method {
 }
 
 /// How a loss was noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DetectedHow {
     /// The peer reset a connection.
@@ -53,7 +54,7 @@ pub enum DetectedHow {
 }
 
 /// The moment of detection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Detected {
     /// How.
     pub how: DetectedHow,
@@ -62,7 +63,7 @@ pub struct Detected {
 }
 
 /// The controller that a Cross-Controller Reset went through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     /// Its name, `nvme1`.
     pub controller: String,
@@ -73,9 +74,10 @@ pub struct Source {
 }
 
 /// One fence of one life.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// 1.
+    #[schema(value_type = u32)]
     pub format_version: Version<1>,
     /// Subsystem NQN.
     pub subsystem: String,

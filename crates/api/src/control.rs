@@ -1,0 +1,368 @@
+//! What may be asked of the daemon, and what it answers.
+//!
+//! Requests refuse fields they do not know, because a misspelt timeout that is silently ignored is an outage later.
+//! Everything that has a default may be left out; defaults are those of Linux and nvme-cli.
+
+use crate::basics::Version;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use utoipa::ToSchema;
+
+/// How paths are chosen, in Linux' words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoPolicy {
+    /// In turn over the paths of the best ANA state.
+    #[default]
+    RoundRobin,
+    /// The path with the fewest commands in flight.
+    QueueDepth,
+    /// The first path of the best ANA state.
+    Numa,
+}
+
+/// When a command of a lost path may be repeated on another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FencePolicy {
+    /// After the lost life was fenced.
+    #[default]
+    Strict,
+    /// At once, as today's hosts do. UNSAFE: a stale write may follow.
+    Legacy,
+}
+
+/// Who reconnects a lost controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLoss {
+    /// The host itself.
+    #[default]
+    Reconnect,
+    /// Somebody who is told by an event, and asks for it.
+    Notify,
+}
+
+/// What to stay connected to: one port of one subsystem.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectRequest {
+    /// Transport; `tcp` is the only one.
+    #[serde(default = "tcp")]
+    pub transport: String,
+    /// Address or name of the target; link-local IPv6 with its scope.
+    pub traddr: String,
+    /// TCP port.
+    #[serde(default = "nvme_port")]
+    pub trsvcid: u16,
+    /// Subsystem NQN.
+    pub subnqn: String,
+    /// Local address to come from.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub host_traddr: Option<IpAddr>,
+    /// Network interface to use.
+    #[serde(default)]
+    pub host_iface: Option<String>,
+    /// I/O queue pairs; 0: one per reactor.
+    #[serde(default)]
+    pub nr_io_queues: u16,
+    /// Entries per I/O queue, 2 to 4096.
+    #[serde(default = "queue_size")]
+    pub queue_size: u16,
+    /// Keep Alive Timeout, 1 to 60 s.
+    #[serde(default = "keep_alive")]
+    pub keep_alive_tmo_s: u16,
+    /// Between attempts to reconnect.
+    #[serde(default = "reconnect_delay")]
+    pub reconnect_delay_s: u32,
+    /// A lost controller is given up after this; -1: never.
+    #[serde(default = "ctrl_loss")]
+    pub ctrl_loss_tmo_s: i64,
+    /// I/O that is not in doubt fails after this without a path; -1: off.
+    #[serde(default = "off")]
+    pub fast_io_fail_tmo_s: i64,
+    /// Ask for header digests.
+    #[serde(default)]
+    pub hdr_digest: bool,
+    /// Ask for data digests.
+    #[serde(default)]
+    pub data_digest: bool,
+    /// How paths are chosen.
+    #[serde(default)]
+    pub iopolicy: IoPolicy,
+    /// When a command of a lost path may be repeated.
+    #[serde(default)]
+    pub fence: FencePolicy,
+    /// Who reconnects.
+    #[serde(default)]
+    pub on_loss: OnLoss,
+    /// False: the connection is tried until it succeeds. True: if the first attempt fails, nothing is left behind.
+    #[serde(default = "yes")]
+    pub first_attempt_decides: bool,
+}
+
+fn tcp() -> String {
+    "tcp".into()
+}
+
+const fn nvme_port() -> u16 {
+    4420
+}
+
+const fn queue_size() -> u16 {
+    128
+}
+
+const fn keep_alive() -> u16 {
+    5
+}
+
+const fn reconnect_delay() -> u32 {
+    10
+}
+
+const fn ctrl_loss() -> i64 {
+    600
+}
+
+const fn off() -> i64 {
+    -1
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl ConnectRequest {
+    /// With the defaults.
+    #[must_use]
+    pub fn new(traddr: impl Into<String>, trsvcid: u16, subnqn: impl Into<String>) -> Self {
+        Self {
+            transport: tcp(),
+            traddr: traddr.into(),
+            trsvcid,
+            subnqn: subnqn.into(),
+            host_traddr: None,
+            host_iface: None,
+            nr_io_queues: 0,
+            queue_size: queue_size(),
+            keep_alive_tmo_s: keep_alive(),
+            reconnect_delay_s: reconnect_delay(),
+            ctrl_loss_tmo_s: ctrl_loss(),
+            fast_io_fail_tmo_s: off(),
+            hdr_digest: false,
+            data_digest: false,
+            iopolicy: IoPolicy::default(),
+            fence: FencePolicy::default(),
+            on_loss: OnLoss::default(),
+            first_attempt_decides: true,
+        }
+    }
+
+    /// True if both lead through the same port to the same subsystem by the same way.
+    #[must_use]
+    pub fn is_same_path(&self, other: &Self) -> bool {
+        (&self.traddr, self.trsvcid, &self.subnqn, self.host_traddr, &self.host_iface)
+            == (&other.traddr, other.trsvcid, &other.subnqn, other.host_traddr, &other.host_iface)
+    }
+}
+
+/// A controller was connected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Connected {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// Its name, `nvme0`.
+    pub device: String,
+    /// The name of its subsystem, `nvme-subsys0`.
+    pub subsystem: String,
+    /// False if it is still being tried.
+    pub live: bool,
+}
+
+/// What may be changed while a controller runs. Only what is there is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetRequest {
+    /// Between attempts to reconnect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconnect_delay_s: Option<u32>,
+    /// A lost controller is given up after this; -1: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctrl_loss_tmo_s: Option<i64>,
+    /// I/O that is not in doubt fails after this without a path; -1: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_io_fail_tmo_s: Option<i64>,
+    /// How paths are chosen; for all controllers of the subsystem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iopolicy: Option<IoPolicy>,
+    /// When a command of a lost path may be repeated; for losses from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FencePolicy>,
+    /// Who reconnects; for losses from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_loss: Option<OnLoss>,
+}
+
+/// It was done, to these controllers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Done {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// Their names.
+    pub devices: Vec<String>,
+}
+
+/// What an export does with I/O when no path is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportOnLoss {
+    /// It waits for a path.
+    #[default]
+    Hold,
+    /// It fails. Writes in doubt wait for their fence all the same.
+    Fail,
+}
+
+/// Offer a namespace as a block device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// The namespace: `nvme0n1`, or `NQN:NSID`.
+    pub namespace: String,
+    /// Its name for clients; default: the name of the namespace.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The Unix socket for its clients; default: one in the daemon's directory.
+    #[serde(default)]
+    pub socket: Option<String>,
+    /// Refuse writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What happens when no path is left.
+    #[serde(default)]
+    pub on_loss: ExportOnLoss,
+}
+
+/// An export, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct ExportStatus {
+    /// Its name for clients.
+    pub name: String,
+    /// The namespace, `nvme0n1`.
+    pub namespace: String,
+    /// Its subsystem.
+    pub subnqn: String,
+    /// Its identifier there.
+    pub nsid: u32,
+    /// `nbd`.
+    pub kind: String,
+    /// The Unix socket.
+    pub socket: String,
+    /// What NBD clients are given.
+    pub uri: String,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// What happens when no path is left.
+    pub on_loss: ExportOnLoss,
+    /// True if it serves; false if it waits for its namespace to appear.
+    pub serving: bool,
+    /// Clients that are connected.
+    pub clients: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+}
+
+/// All exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Exports {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// They, by name.
+    pub exports: Vec<ExportStatus>,
+}
+
+/// A life that may still change a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct UnfencedLife {
+    /// Its controller, `nvme0`.
+    pub controller: String,
+    /// The life, `life3`.
+    pub life: String,
+    /// `alive`, `lost` or `predecessor`.
+    pub why: String,
+    /// It is over by time after so long; `null` if that is not known, or if it is alive.
+    pub left_ms: Option<u64>,
+}
+
+/// Every lost life of this host is proven unable to change the namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Fenced {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// The namespace.
+    pub namespace: String,
+    /// Those that are alive: only if there is none, this host can write there no more.
+    pub alive: Vec<UnfencedLife>,
+}
+
+/// One line of the event stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct EventLine {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// Grows by one: a gap is a loss.
+    pub seq: u64,
+    /// When, since 1970.
+    pub unix_ms: u64,
+    /// How loud: `info`, `warn` or `error`.
+    pub level: String,
+    /// A stable word for what happened.
+    pub event: String,
+    /// The controller, `nvme0`; `null` if it concerns none.
+    pub controller: Option<String>,
+    /// In words.
+    pub text: String,
+}
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// The request cannot be.
+    BadRequest,
+    /// There is no such thing.
+    NotFound,
+    /// It is so already.
+    Already,
+    /// Something uses it.
+    InUse,
+    /// The target, or the way to it.
+    Target,
+    /// It took too long.
+    Timeout,
+    /// The daemon itself.
+    Internal,
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// What kind.
+    pub kind: ProblemKind,
+    /// In one sentence.
+    pub error: String,
+    /// What to do; may be empty.
+    pub hints: Vec<String>,
+    /// The device that it is about, `nvme0`; `null` if none is.
+    pub device: Option<String>,
+}

@@ -1,0 +1,216 @@
+//! The whole host at one moment: what is connected, what is waited for, and until when.
+
+use crate::basics::{AnaState, Hex64, PathAddress, Version};
+use crate::control::{ExportStatus, FencePolicy, IoPolicy, OnLoss};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Everything that `status`, `list` and the others print.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it began, since 1970.
+    pub started_unix_ms: u64,
+    /// Host NQN.
+    pub hostnqn: String,
+    /// Host Identifier.
+    pub hostid: String,
+    /// Subsystems with a controller.
+    pub subsystems: Vec<SubsystemStatus>,
+    /// Controllers; those that were given up included, those that were disconnected not.
+    pub controllers: Vec<ControllerStatus>,
+    /// Namespaces.
+    pub namespaces: Vec<NamespaceStatus>,
+    /// Exports.
+    pub exports: Vec<ExportStatus>,
+    /// Lives that ended unfenced: what they may still write is guarded.
+    pub tombstones: Vec<TombstoneStatus>,
+    /// What has happened so far.
+    pub totals: Totals,
+}
+
+/// One subsystem.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct SubsystemStatus {
+    /// `nvme-subsys0`.
+    pub name: String,
+    /// Its NQN.
+    pub nqn: String,
+    /// How paths are chosen.
+    pub iopolicy: IoPolicy,
+    /// Model number; empty while none of its controllers was live.
+    pub model: String,
+    /// Serial number.
+    pub serial: String,
+    /// Firmware revision.
+    pub firmware: String,
+}
+
+/// One controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct ControllerStatus {
+    /// `nvme0`.
+    pub name: String,
+    /// `nvme-subsys0`.
+    pub subsystem: String,
+    /// NQN of its subsystem.
+    pub subnqn: String,
+    /// Where it is.
+    pub path: PathAddress,
+    /// Local address asked for.
+    pub host_traddr: Option<String>,
+    /// Interface asked for.
+    pub host_iface: Option<String>,
+    /// Address it is connected to.
+    pub peer: Option<String>,
+    /// In Linux' words: new, connecting, live, resetting, deleting, dead.
+    pub state: String,
+    /// For so long.
+    pub for_ms: u64,
+    /// Why it came into this state.
+    pub reason: String,
+    /// Something looks wrong; it is avoided.
+    pub slow: bool,
+    /// What it waits for.
+    pub waits: Vec<WaitStatus>,
+    /// Earlier lives of it that are not fenced yet.
+    pub fencing: Vec<String>,
+    /// Why it is not live; `null` if it is, or if nothing went wrong.
+    pub last_error: Option<String>,
+    /// What it says about itself; `null` while it is not live.
+    pub facts: Option<ControllerFacts>,
+    /// What is in force.
+    pub settings: SettingsStatus,
+    /// What was counted.
+    pub counters: crate::counters::ControllerCounters,
+}
+
+/// What a live controller says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct ControllerFacts {
+    /// Its present life, `life3`.
+    pub life: String,
+    /// Controller ID.
+    pub cntlid: u16,
+    /// Controller Instance Uniquifier; 0: none.
+    pub ciu: u8,
+    /// Controller Instance Random Number.
+    #[schema(value_type = String)]
+    pub cirn: Hex64,
+    /// Keep Alive Timeout in force.
+    pub kato_ms: u64,
+    /// Command Quiesce Time; `null` if it states none.
+    pub cqt_ms: Option<u64>,
+    /// Cross-Controller Reset Limit; 0: it cannot reset others.
+    pub ccrl: u8,
+    /// I/O queue pairs.
+    pub io_queues: u16,
+    /// Model number.
+    pub model: String,
+    /// Serial number.
+    pub serial: String,
+    /// Firmware revision.
+    pub firmware: String,
+}
+
+/// Settings in force.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct SettingsStatus {
+    /// Between attempts to reconnect.
+    pub reconnect_delay_s: u64,
+    /// -1: never.
+    pub ctrl_loss_tmo_s: i64,
+    /// -1: off.
+    pub fast_io_fail_tmo_s: i64,
+    /// How paths are chosen.
+    pub iopolicy: IoPolicy,
+    /// When a command of a lost path may be repeated.
+    pub fence: FencePolicy,
+    /// Who reconnects.
+    pub on_loss: OnLoss,
+}
+
+/// Something that is waited for. Every wait has an end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct WaitStatus {
+    /// What for.
+    pub reason: String,
+    /// It ends after so long.
+    pub left_ms: u64,
+}
+
+/// One namespace, merged over its paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct NamespaceStatus {
+    /// `nvme0n1`.
+    pub name: String,
+    /// `nvme-subsys0`.
+    pub subsystem: String,
+    /// NQN of its subsystem.
+    pub subnqn: String,
+    /// Its identifier there.
+    pub nsid: u32,
+    /// Capacity.
+    pub size_bytes: u64,
+    /// Block size.
+    pub block_bytes: u32,
+    /// Write protected.
+    pub read_only: bool,
+    /// UUID; `null` if it has none.
+    pub uuid: Option<String>,
+    /// NGUID; `null` if it has none.
+    pub nguid: Option<String>,
+    /// EUI-64; `null` if it has none.
+    pub eui64: Option<String>,
+    /// Its paths.
+    pub paths: Vec<PathStatus>,
+}
+
+/// One path of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct PathStatus {
+    /// `nvme0c1n1`.
+    pub name: String,
+    /// Through this controller.
+    pub controller: String,
+    /// Its ANA state.
+    pub ana_state: AnaState,
+}
+
+/// A life that ended unfenced.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct TombstoneStatus {
+    /// The controller it belonged to.
+    pub controller: String,
+    /// The life, `life3`: `fence --accept-risk` takes this name.
+    pub life: String,
+    /// NQN of its subsystem.
+    pub subnqn: String,
+    /// What may not be written meanwhile, in words.
+    pub guarded: String,
+    /// It is over by time after so long; `null` if only a fence ends it.
+    pub left_ms: Option<u64>,
+}
+
+/// What has happened since the daemon began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Totals {
+    /// Lives that were ended.
+    pub reset_count: u64,
+    /// Attempts to reconnect.
+    pub reconnect_count: u64,
+    /// Lives that had commands in doubt, or that an earlier process left.
+    pub fence_attempts: u64,
+    /// Lives without a command in doubt.
+    pub fences_not_needed: u64,
+    /// Fences, by method.
+    pub fences: std::collections::BTreeMap<String, u64>,
+    /// Commands retried without a fence: should stay 0.
+    pub unsafe_failovers: u64,
+}
