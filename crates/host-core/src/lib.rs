@@ -42,8 +42,8 @@ pub use lane::{
     LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
 };
 pub use msg::{
-    AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, Head, LedgerEntry, Path, PathTable,
-    QueueSpec, Release, Suspicion, ToControl, ToLane,
+    AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head, LedgerEntry, Path,
+    PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane,
 };
 pub use policy::{FencePolicy, IoPolicy, OnLoss, Reconnect, Timeouts};
 pub use receipt::{CcrAttempt, CcrResult, FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};

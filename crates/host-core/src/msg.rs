@@ -161,8 +161,20 @@ pub struct GuardEntry {
     pub head: HeadId,
     /// The blocks.
     pub range: Range<u64>,
-    /// True once the life is fenced: the command itself may now be sent again, others still wait for it.
-    pub released: bool,
+    /// What is known of its end.
+    pub stands: GuardStands,
+}
+
+/// What is known of the end of a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GuardStands {
+    /// The life of its command is not fenced yet; by CCR or by time it will be. What overlaps waits.
+    Held,
+    /// The life is fenced: the command itself may now be sent again, others still wait for it.
+    Released,
+    /// A tombstone that no time ends (KATO 0): only a reset through another controller, or somebody who accepts the risk.
+    /// What overlaps is refused, because a wait would have no end.
+    Endless,
 }
 
 /// One command in doubt.

@@ -6,6 +6,7 @@
 
 use crate::HeadId;
 use base::{Instant, Span};
+use core::fmt;
 use core::ops::Range;
 use interlock_base as base;
 use interlock_wire as wire;
@@ -108,6 +109,47 @@ pub enum Refused {
     ShuttingDown,
     /// Its caller went away before it was sent.
     Abandoned,
+    /// It overlaps a write that may still take effect, on a path whose loss no time ends (KATO 0): only a
+    /// Cross-Controller Reset, or somebody who accepts the risk, frees the range. Reads go.
+    Unfenced,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSuchNamespace => "there is no such namespace, or it was removed",
+            Self::OutOfRange => "the blocks lie beyond the end of the namespace, or are none",
+            Self::WrongLength => "the payload is not exactly the blocks asked for",
+            Self::ReadOnly => "the namespace is write protected",
+            Self::Busy => "too many requests wait already: try again after one has ended",
+            Self::NoPath => "no path is left, or fast_io_fail_tmo has passed",
+            Self::TooLarge => "it is larger than one command may be: split it",
+            Self::SharedBuffer => "the buffer of a read has other holders",
+            Self::ShuttingDown => "the host is shutting down",
+            Self::Abandoned => "its caller went away before it was sent",
+            Self::Unfenced => {
+                "it overlaps a write that may still take effect, and no time ends that (KATO 0): connect a controller \
+                 that can reset the lost one, or accept the risk"
+            }
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("done"),
+            Self::Failed(status) => write!(f, "failed: {status}"),
+            Self::NotSent(why) => write!(f, "not sent: {why}"),
+            Self::Indeterminate { until: Some(at) } => {
+                write!(f, "outcome unknown: it may take effect until {at}, and overlapping writes wait until then")
+            }
+            Self::Indeterminate { until: None } => {
+                f.write_str("outcome unknown: it may still take effect, and nobody knows for how long")
+            }
+            Self::OutcomeUnknown => f.write_str("outcome unknown: it may have taken effect, and cannot any more"),
+        }
+    }
 }
 
 /// What a namespace looks like. Paths of one head must agree on it.

@@ -234,6 +234,12 @@ fn optional_steps_may_be_missing() {
 }
 
 #[test]
+fn a_controller_whose_keep_alive_is_off_is_believed() {
+    let mut script = Script { kato: Ok(0), ..Script::new() };
+    assert_eq!(run(config(), &mut script).unwrap().kato_ms, 0, "it would never notice the loss of this host");
+}
+
+#[test]
 fn crto_is_read_where_the_controller_has_it() {
     let mut script = Script { cap: Cap(Cap::new(255, Duration::from_secs(1)).0 | 1 << 59), ..Script::new() };
     script.ready_after = None;

@@ -197,7 +197,10 @@ impl Control {
             return;
         }
         let named = life_facts(&facts);
-        life.keep_alive = Some(KeepAlive::new(now, facts.kato_ms, facts.tbkas));
+        // A controller whose own timer is off still answers: this host's half of Keep Alive goes on.
+        let asked = u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX);
+        let kato_ms = if facts.kato_ms == 0 { asked } else { facts.kato_ms };
+        life.keep_alive = Some(KeepAlive::new(now, kato_ms, facts.tbkas));
         life.source = Source::new(named.ccrl);
         life.ana_len = ana_len(&facts, named.max_transfer);
         life.cc = Cc::new(facts.cap.css_csi()).with_enable(true);

@@ -80,6 +80,7 @@ impl Control {
             None => (Hold::Unbounded, ccr::Instance { cntlid: 0, ciu: 0, cirn: 0 }),
         };
         let (policy, grace, subnqn) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace, ctrl.spec.subnqn.clone());
+        let last_chance = ctrl.spec.timeouts.connect_total;
         if was_usable {
             ctrl.counters.fences.attempts += 1;
             ctrl.counters.reset_count += 1;
@@ -114,6 +115,11 @@ impl Control {
             life.slow = false;
         }
         self.timers.set(Why::LaneAnswer(life_id), now + LANE_ANSWER);
+        // Where time proves nothing, what is held must not be held for ever: a source that is not there after a whole
+        // attempt to come back is not waited for.
+        if hold == Hold::Unbounded && was_usable && policy == FencePolicy::Strict {
+            self.timers.set(Why::Grace(life_id), now + last_chance);
+        }
         self.heads.drop_life(life_id);
         if was_usable {
             self.emit(now, EventKind::Lost { ctrl: ctrl_id, life: life_id, how: loss });
@@ -442,12 +448,17 @@ impl Control {
         }
         condemned.ended = Ended::Indeterminate;
         let (until, in_doubt) = (condemned.fence.deadline(), condemned.in_doubt.len());
+        let is_endless = condemned.fence.hold() == Hold::Unbounded;
         let fences = self.controllers.get_mut(&ctrl_id).map(|ctrl| &mut ctrl.counters.fences);
         for fences in fences.into_iter().chain([&mut self.counters.fences]) {
             fences.tombstones += 1;
         }
         self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Indeterminate { until } });
         self.emit(now, EventKind::TombstoneSet { life: life_id, in_doubt, until });
+        if is_endless {
+            self.guards.endless(life_id);
+            self.publish_guards();
+        }
         if !conditions::enabled(Guard::TombstoneKept) {
             self.guards.remove_life(life_id);
             self.publish_guards();
@@ -544,6 +555,20 @@ impl Control {
             let conn = admin.conn;
             self.conn(crate::ConnAction::Abort(conn));
         }
+    }
+
+    /// A life had its time to be fenced before it is given up. What waits for a predecessor that no time fences waits no
+    /// longer.
+    pub(super) fn handle_grace(&mut self, now: Instant, life_id: LifeId) {
+        let condemned = self.lives.get(&life_id).and_then(|life| life.condemned());
+        let unbounded = condemned.is_some_and(|condemned| condemned.fence.hold() == Hold::Unbounded);
+        if unbounded && condemned.is_some_and(|condemned| condemned.ended == Ended::Indeterminate) {
+            if self.guards.endless(life_id) {
+                self.publish_guards();
+            }
+            return;
+        }
+        self.want_give_up(now, life_id);
     }
 
     /// The commands of a life are to be ended although it is not fenced.

@@ -4,8 +4,8 @@
 //! nothing is released or ended as indeterminate before every lane has said that it has seen it
 //! (`guard_before_giving_up`).
 
-use crate::{GuardEntry, GuardKey, HeadId, LaneId, LedgerEntry, LifeId};
-use alloc::collections::BTreeMap;
+use crate::{GuardEntry, GuardKey, GuardStands, HeadId, LaneId, LedgerEntry, LifeId};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -25,18 +25,22 @@ pub(super) struct Guards {
     epoch: u64,
     dirty: bool,
     entries: BTreeMap<GuardKey, Guard>,
+    /// Lives whose guards no time ends, nor those that are still to come for them.
+    endless: BTreeSet<LifeId>,
     seen: Vec<u64>,
 }
 
 impl Guards {
     pub(super) fn new(lanes: u16) -> Self {
-        Self { epoch: 0, dirty: false, entries: BTreeMap::new(), seen: vec![0; usize::from(lanes)] }
+        let seen = vec![0; usize::from(lanes)];
+        Self { epoch: 0, dirty: false, entries: BTreeMap::new(), endless: BTreeSet::new(), seen }
     }
 
     /// Guards a command in doubt. Guarding it twice changes nothing; a command that was released, sent again and is in
     /// doubt again is guarded anew, for its new life.
     pub(super) fn add(&mut self, ledger: &LedgerEntry) {
-        let entry = GuardEntry { key: ledger.key, head: ledger.head, range: ledger.range.clone(), released: false };
+        let stands = self.stands(ledger.life);
+        let entry = GuardEntry { key: ledger.key, head: ledger.head, range: ledger.range.clone(), stands };
         let guard = Guard { life: ledger.life, entry };
         let before = self.entries.insert(ledger.key, guard.clone());
         self.dirty |= before.is_none_or(|before| before != guard);
@@ -50,10 +54,29 @@ impl Guards {
             return false;
         }
         let key = GuardKey { seq, lane: NO_LANE };
-        let entry = GuardEntry { key, head, range: 0..u64::MAX, released: false };
+        let entry = GuardEntry { key, head, range: 0..u64::MAX, stands: self.stands(life) };
         self.entries.insert(key, Guard { life, entry });
         self.dirty = true;
         true
+    }
+
+    fn stands(&self, life: LifeId) -> GuardStands {
+        if self.endless.contains(&life) { GuardStands::Endless } else { GuardStands::Held }
+    }
+
+    /// Nothing that this host can wait for ends the guards of this life. False if that was said already.
+    pub(super) fn endless(&mut self, life: LifeId) -> bool {
+        let new = self.endless.insert(life);
+        for guard in self.entries.values_mut().filter(|guard| guard.life == life) {
+            self.dirty |= guard.entry.stands != GuardStands::Endless;
+            guard.entry.stands = GuardStands::Endless;
+        }
+        new
+    }
+
+    /// True if nothing that this host can wait for ends the guards of this life.
+    pub(super) fn is_endless(&self, life: LifeId) -> bool {
+        self.endless.contains(&life)
     }
 
     /// True if something of `head` is guarded for the sake of `life`.
@@ -68,14 +91,16 @@ impl Guards {
 
     /// The life is fenced: its commands themselves may be sent again, others still wait for them.
     pub(super) fn release(&mut self, life: LifeId) {
-        for guard in self.entries.values_mut().filter(|guard| guard.life == life && !guard.entry.released) {
-            guard.entry.released = true;
-            self.dirty = true;
+        self.endless.remove(&life);
+        for guard in self.entries.values_mut().filter(|guard| guard.life == life) {
+            self.dirty |= guard.entry.stands != GuardStands::Released;
+            guard.entry.stands = GuardStands::Released;
         }
     }
 
     /// Nobody waits for the commands of this life any more, and it is over: its ranges are free.
     pub(super) fn remove_life(&mut self, life: LifeId) {
+        self.endless.remove(&life);
         let before = self.entries.len();
         self.entries.retain(|_, guard| guard.life != life);
         self.dirty |= self.entries.len() != before;
@@ -130,7 +155,7 @@ mod tests {
         assert_eq!(guards.publish(), None);
         guards.add(&ledger(1, 7));
         let (epoch, table) = guards.publish().expect("changed");
-        assert_eq!((epoch, table.len(), table[0].released), (1, 1, false));
+        assert_eq!((epoch, table.len(), table[0].stands), (1, 1, GuardStands::Held));
         guards.handle_seen(LaneId(0), 1);
         assert!(!guards.is_seen(1));
         guards.handle_seen(LaneId(9), 1);
@@ -149,7 +174,7 @@ mod tests {
         guards.publish();
         guards.release(LifeId(7));
         let (_, table) = guards.publish().expect("changed");
-        assert_eq!(table.iter().map(|e| e.released).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(table.iter().map(|e| e.stands).collect::<Vec<_>>(), [GuardStands::Released, GuardStands::Held]);
         guards.remove(GuardKey { seq: 1, lane: 0 });
         guards.remove_life(LifeId(8));
         assert_eq!(guards.publish().expect("changed").1.len(), 0);
@@ -165,8 +190,25 @@ mod tests {
         guards.publish();
         guards.add(&ledger(1, 8));
         let (_, table) = guards.publish().expect("changed");
-        assert!(!table[0].released);
+        assert_eq!(table[0].stands, GuardStands::Held);
         guards.remove_life(LifeId(7));
         assert_eq!(guards.publish(), None, "it belongs to the other life now");
+    }
+
+    #[test]
+    fn endless_is_every_guard_of_the_life_also_those_that_come_later() {
+        let mut guards = Guards::new(1);
+        guards.add(&ledger(1, 7));
+        guards.add(&ledger(2, 8));
+        guards.publish();
+        assert!(guards.endless(LifeId(7)) && !guards.endless(LifeId(7)));
+        guards.add(&ledger(3, 7));
+        guards.add_whole(LifeId(7), HeadId(4), 1);
+        let (_, table) = guards.publish().expect("changed");
+        let endless = |table: &[GuardEntry]| table.iter().filter(|e| e.stands == GuardStands::Endless).count();
+        assert_eq!((table.len(), endless(&table)), (4, 3));
+        guards.release(LifeId(7));
+        let (_, table) = guards.publish().expect("changed");
+        assert_eq!((endless(&table), guards.is_endless(LifeId(7))), (0, false), "fenced after all");
     }
 }

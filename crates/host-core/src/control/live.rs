@@ -358,7 +358,7 @@ impl Control {
             }
         }
         self.heads.keep_only(ctrl_id, life_id, &kept);
-        self.guard_for_predecessors(&subnqn, &kept);
+        self.guard_for_predecessors(now, &subnqn, &kept);
         self.sweep_heads(now);
         self.watch_transition(now, life_id);
     }

@@ -9,7 +9,7 @@
 //! dead does not say so, the kernel goes on sending what a dead process had queued.
 
 use super::condemn::hold_of;
-use super::fence::Fence;
+use super::fence::{Fence, Hold};
 use super::life::{AdminEnd, Condemned, Ended, Life, Phase};
 use super::waits::Why;
 use super::{Control, LifeRecord};
@@ -20,6 +20,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::Nqn;
+
+/// A predecessor that no time fences (KATO 0) has so long to be reset once a controller of its subsystem is live. Then
+/// what overlaps it is refused instead of waiting.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
 
 /// Sockets of an earlier process that are still there are told of so often.
 const OLD_SOCKETS: Duration = Duration::from_secs(10);
@@ -166,7 +170,7 @@ impl Control {
 
     /// Guards the namespaces that this life found against what predecessors may still do to them. Called before they
     /// are published as paths, so no lane can write first.
-    pub(super) fn guard_for_predecessors(&mut self, subnqn: &Nqn, heads: &BTreeSet<HeadId>) {
+    pub(super) fn guard_for_predecessors(&mut self, now: Instant, subnqn: &Nqn, heads: &BTreeSet<HeadId>) {
         let lives: Vec<_> = self
             .lives
             .iter()
@@ -174,6 +178,14 @@ impl Control {
             .map(|(id, _)| *id)
             .collect();
         for life in lives {
+            let unbounded = self
+                .lives
+                .get(&life)
+                .and_then(|life| life.condemned())
+                .is_some_and(|condemned| condemned.fence.hold() == Hold::Unbounded);
+            if unbounded && !self.guards.is_endless(life) {
+                self.timers.set_earliest(Why::Grace(life), now + LAST_CHANCE);
+            }
             for head in heads {
                 if self.guards.add_whole(life, *head, self.next_whole) {
                     self.next_whole += 1;

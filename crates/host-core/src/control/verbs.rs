@@ -332,7 +332,7 @@ impl Control {
             Why::LaneAnswer(life) => self.handle_lane_overdue(now, life),
             Why::LateGrace(life) => self.handle_late_grace(life),
             Why::Fence(life) | Why::Hold(life) => self.advance(now, life),
-            Why::Grace(life) => self.want_give_up(now, life),
+            Why::Grace(life) => self.handle_grace(now, life),
             Why::OldSockets(life) => self.handle_old_sockets(now, life),
         }
     }

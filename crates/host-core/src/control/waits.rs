@@ -42,7 +42,7 @@ pub enum Why {
     Fence(LifeId),
     /// The fence by time.
     Hold(LifeId),
-    /// A forced end leaves a tombstone.
+    /// A forced end leaves a tombstone; so does a life that no time fences.
     Grace(LifeId),
     /// The sockets of an earlier process must be gone; it is told as long as they are not.
     OldSockets(LifeId),
@@ -69,7 +69,7 @@ impl fmt::Display for Why {
             Self::LateGrace(id) => write!(f, "{id}: late completions on the admin queue"),
             Self::Fence(id) => write!(f, "{id}: next step of the fence"),
             Self::Hold(id) => write!(f, "{id}: fence by time"),
-            Self::Grace(id) => write!(f, "{id}: fence before a forced end"),
+            Self::Grace(id) => write!(f, "{id}: a fence, before it is given up"),
             Self::OldSockets(id) => write!(f, "{id}: sockets of an earlier process to be gone"),
         }
     }

@@ -26,6 +26,8 @@ pub struct LaneCounters {
     pub guarded: u64,
     /// Requests refused because the lane was at its bound.
     pub refused_busy: u64,
+    /// Requests refused because their range is guarded by what no time ends.
+    pub refused_unfenced: u64,
     /// Sent requests that were abandoned.
     pub abandoned: u64,
     /// I/O timeouts reported as suspicions.

@@ -1,6 +1,7 @@
 //! Requests become commands, and answers become outcomes.
 
 use super::command::command;
+use super::guard::Blocked;
 use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
 use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing, classify};
@@ -66,7 +67,12 @@ impl Lane {
             }
             Choice::Path(_) | Choice::Full | Choice::Nothing { may_return: true } => {}
         }
-        if self.is_blocked_by_guard(&request, key) {
+        let blocked = self.blocked_by_guard(&request, key);
+        if blocked == Blocked::Endless {
+            self.counters.refused_unfenced += 1;
+            return self.end_unsent(index, Refused::Unfenced);
+        }
+        if blocked == Blocked::Waits {
             if !matches!(self.requests.get(index).map(|tracked| tracked.state), Some(State::Waiting(Reason::Guard))) {
                 self.counters.guarded += 1;
             }
@@ -83,11 +89,11 @@ impl Lane {
     }
 
     /// `overlaps_wait`. While nothing is in doubt this is one load.
-    fn is_blocked_by_guard(&self, request: &Request, key: GuardKey) -> bool {
-        !self.guards.is_empty()
-            && conditions::enabled(Guard::OverlapsWait)
-            && request.op.changes_media()
-            && self.guards.blocks(request.head, request.range(), key)
+    fn blocked_by_guard(&self, request: &Request, key: GuardKey) -> Blocked {
+        if self.guards.is_empty() || !request.op.changes_media() || !conditions::enabled(Guard::OverlapsWait) {
+            return Blocked::No;
+        }
+        self.guards.blocks(request.head, request.range(), key)
     }
 
     fn wait(&mut self, index: u32, reason: Reason) {

@@ -5,7 +5,7 @@
 //! own guard begins before the table lists it, and ends before the table forgets it.
 
 use crate::guards::{self as conditions, Guard};
-use crate::{GuardEntry, GuardKey, HeadId, LaneId};
+use crate::{GuardEntry, GuardKey, GuardStands, HeadId, LaneId};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,7 +22,25 @@ pub(super) struct Guards {
     /// Resolved here, still listed by the table.
     gone: BTreeSet<GuardKey>,
     /// The union. Empty while nothing is in doubt: the one load that the data path pays.
-    index: BTreeMap<HeadId, Ranges<GuardKey, ()>>,
+    index: BTreeMap<HeadId, Ranges<GuardKey, End>>,
+}
+
+/// Whether the end of a guard can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum End {
+    Sometime,
+    Never,
+}
+
+/// What guards say about a request; the later, the stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Blocked {
+    /// Nothing.
+    No,
+    /// It waits until they end.
+    Waits,
+    /// One of them has no end that could be waited for.
+    Endless,
 }
 
 impl Guards {
@@ -49,20 +67,24 @@ impl Guards {
         self.index.values().map(Ranges::len).sum()
     }
 
-    /// True if the request `key` must wait. One that is itself guarded waits for those that were accepted before it;
-    /// any other for all.
-    pub(super) fn blocks(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> bool {
-        let Some(ranges) = self.index.get(&head) else { return false };
+    /// What keeps the request `key` from being sent. One that is itself guarded waits for those that were accepted before
+    /// it; any other for all.
+    pub(super) fn blocks(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> Blocked {
+        let Some(ranges) = self.index.get(&head) else { return Blocked::No };
         let guarded = self.own.contains_key(&key);
-        ranges.overlapping(range).any(|(other, ..)| {
-            if guarded { other < key && conditions::enabled(Guard::ReleaseOrder) } else { other != key }
-        })
+        let blocking = ranges.overlapping(range).filter(|(other, ..)| {
+            if guarded { *other < key && conditions::enabled(Guard::ReleaseOrder) } else { *other != key }
+        });
+        blocking
+            .map(|(.., end)| if *end == End::Never { Blocked::Endless } else { Blocked::Waits })
+            .max()
+            .unwrap_or(Blocked::No)
     }
 
     /// Guards the range of an own command from now on.
     pub(super) fn start(&mut self, key: GuardKey, head: HeadId, range: Range<u64>) {
         self.gone.remove(&key);
-        self.index.entry(head).or_default().insert(key, range.clone(), ());
+        self.index.entry(head).or_default().insert(key, range.clone(), End::Sometime);
         self.own.insert(key, (head, range));
     }
 
@@ -96,10 +118,11 @@ impl Guards {
         self.gone.retain(|key| self.listed.contains(key));
         self.index.clear();
         for entry in table.iter().filter(|entry| !self.gone.contains(&entry.key)) {
-            self.index.entry(entry.head).or_default().insert(entry.key, entry.range.clone(), ());
+            let end = if entry.stands == GuardStands::Endless { End::Never } else { End::Sometime };
+            self.index.entry(entry.head).or_default().insert(entry.key, entry.range.clone(), end);
         }
         for (key, (head, range)) in &self.own {
-            self.index.entry(*head).or_default().insert(*key, range.clone(), ());
+            self.index.entry(*head).or_default().insert(*key, range.clone(), End::Sometime);
         }
         self.table = table;
     }

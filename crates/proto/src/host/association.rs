@@ -110,7 +110,7 @@ pub struct Facts {
     /// Identify Controller, whole.
     pub identify: IdentifyController,
     /// Keep Alive Timeout in force, in ms: the larger of what was asked for and what the controller says it uses,
-    /// because a hold that rests on it must not be too short. 0 off.
+    /// because a hold that rests on it must not be too short. 0 off, also if only the controller says so.
     pub kato_ms: u32,
     /// I/O queues granted, at most as many as were wanted.
     pub io_queues: u16,
@@ -348,7 +348,9 @@ impl Association {
             }
             State::ReadingKato(mut facts) => {
                 if cqe.status().is_success() {
-                    facts.kato_ms = facts.kato_ms.max(cqe.dw0.get());
+                    // 0 is not the smaller one: it says that the timer is off, whatever was asked for.
+                    let said = cqe.dw0.get();
+                    facts.kato_ms = if said == 0 { 0 } else { facts.kato_ms.max(said) };
                 }
                 if self.config.kind == Kind::Discovery || self.config.io_queues_wanted == 0 {
                     self.after_queues(facts)?

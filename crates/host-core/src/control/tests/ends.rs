@@ -172,16 +172,16 @@ fn a_tombstone_guards_until_its_time_is_over() {
             ToLane::Guard { entries, .. } => Some(entries.clone()),
             _ => None,
         });
-        table.expect("guarded").iter().map(|entry| (entry.key.seq, entry.released)).collect::<Vec<_>>()
+        table.expect("guarded").iter().map(|entry| (entry.key.seq, entry.stands)).collect::<Vec<_>>()
     };
     // The next table still holds its range.
     let abandoned = LedgerEntry { abandoned: true, ..world.write(other, 0, 9) };
     world.say(0, ToControl::Abandoned(abandoned));
-    assert_eq!(guarded(&world), [(1, false), (9, false)]);
+    assert_eq!(guarded(&world), [(1, GuardStands::Held), (9, GuardStands::Held)]);
     world.advance(20_000 * MS);
     assert_eq!(world.control.tombstones(), []);
     assert_eq!(world.receipt().method, Method::Time);
-    assert_eq!(guarded(&world), [(9, false)]);
+    assert_eq!(guarded(&world), [(9, GuardStands::Held)]);
     assert!(world.control.waits().all(|wait| !wait.why.to_string().contains(&life.to_string())));
 }
 
@@ -203,6 +203,64 @@ fn without_kato_nothing_connects_unless_allowed_and_then_only_ccr_ends_a_doubt()
     assert_eq!(world.settled(0, life), Some(Release::Indeterminate { until: None }));
     world.advance(Duration::from_secs(100_000));
     assert_eq!(world.control.tombstones().len(), 1, "time proves nothing");
+}
+
+/// What the guard table that lane 0 heard last says about each entry.
+fn stands(world: &World) -> Vec<GuardStands> {
+    let table = world.lanes[0].heard.iter().rev().find_map(|m| match m {
+        ToLane::Guard { entries, .. } => Some(entries.clone()),
+        _ => None,
+    });
+    table.map_or(Vec::new(), |table| table.iter().map(|entry| entry.stands).collect())
+}
+
+#[test]
+fn a_doubt_that_no_time_ends_is_given_up_after_one_attempt_and_its_guard_says_so() {
+    let mut world = World::new(1, &[1, 2]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    // Nothing ever gives this controller up.
+    let reconnect = Reconnect { ctrl_loss: None, ..Reconnect::default() };
+    let spec = ControllerSpec { kato: Duration::ZERO, allow_no_kato: true, reconnect, ..World::spec(1) };
+    let patience = spec.timeouts.connect_total;
+    let a = world.connect(spec);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(stands(&world), [GuardStands::Held], "what overlaps waits for a source");
+    let until = world.control.waits().find(|wait| wait.why == Why::Grace(life)).expect("listed").at;
+    assert_eq!(until, world.now + patience);
+    world.advance(patience - MS);
+    assert_eq!(world.settled(0, life), None);
+    world.advance(MS);
+    assert_eq!(world.settled(0, life), Some(Release::Indeterminate { until: None }));
+    assert_eq!(stands(&world), [GuardStands::Endless], "what overlaps is refused");
+    assert_eq!(world.state(a), StateName::Live, "the path itself is back, and goes on");
+    // A controller that can reset the lost one ends it all the same.
+    world.connect(World::spec(2));
+    world.advance(100 * MS);
+    assert_eq!(world.receipt().method, Method::Immediate);
+    assert_eq!((stands(&world), world.control.tombstones()), (vec![], vec![]));
+}
+
+#[test]
+fn a_controller_that_switched_keep_alive_off_is_refused_by_name() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").kato = Some(0);
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.state(a), StateName::Dead, "trying again cannot help");
+    let info = world.control.controllers().next().expect("kept");
+    assert!(info.last_error.is_some_and(|why| why.contains("KATO 0")), "{:?}", info.last_error);
+    // Allowed on request. It is still asked for signs of life: that is how its loss is noticed.
+    let a = world.connect(ControllerSpec { allow_no_kato: true, ..World::spec(1) });
+    assert_eq!(world.state(a), StateName::Live);
+    assert!(world.control.waits().any(|wait| wait.why == Why::KeepAlive(world.life(a))));
+    let entry = world.write(world.life(a), 0, 1);
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").mute = true;
+    world.lanes[0].ledger = vec![entry];
+    world.advance(5_500 * MS);
+    assert!(world.saw(|e| matches!(e, EventKind::Lost { how: Loss::KeepAlive, .. })));
+    assert!(world.saw(|e| matches!(e, EventKind::HoldUntil { life: of, deadline: None, .. } if *of == life)));
 }
 
 #[test]

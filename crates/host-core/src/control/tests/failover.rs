@@ -59,7 +59,7 @@ fn ccr_through_the_sibling_fences_before_anything_is_released() {
         _ => None,
     });
     let (epoch, entries) = epoch.expect("guarded");
-    assert_eq!((entries.len(), entries[0].released, &entries[0].range), (1, false, &(8..16)));
+    assert_eq!((entries.len(), entries[0].stands, &entries[0].range), (1, GuardStands::Held, &(8..16)));
     world.say(1, ToControl::GuardSeen(epoch));
     for lane in [0, 1] {
         assert_eq!(world.settled(lane, life), Some(Release::Retry));
@@ -79,7 +79,7 @@ fn ccr_through_the_sibling_fences_before_anything_is_released() {
             _ => None,
         })
     };
-    assert!(last(&world).is_some_and(|entries| entries.len() == 1 && entries[0].released));
+    assert!(last(&world).is_some_and(|entries| entries.len() == 1 && entries[0].stands == GuardStands::Released));
     world.say(0, ToControl::Resolved(vec![entry.key]));
     assert!(last(&world).is_some_and(|entries| entries.is_empty()));
     assert_eq!(world.control.counters().fences.by(Method::Immediate), 1);
@@ -476,10 +476,10 @@ fn a_retry_that_is_lost_again_is_guarded_again() {
     }
     world.lose(second, vec![LedgerEntry { life: second, ..entry }]);
     let released = world.lanes[0].heard.iter().rev().find_map(|m| match m {
-        ToLane::Guard { entries, .. } => Some(entries.iter().map(|e| e.released).collect::<Vec<_>>()),
+        ToLane::Guard { entries, .. } => Some(entries.iter().map(|e| e.stands).collect::<Vec<_>>()),
         _ => None,
     });
-    assert_eq!(released, Some(vec![false]));
+    assert_eq!(released, Some(vec![GuardStands::Held]));
     assert_eq!(world.settled(0, second), None);
 }
 

@@ -76,7 +76,7 @@ fn every_write_waits_until_the_first_live_controller_has_reset_what_was_left() {
         let paths = world.heard(lane, has_path).expect("published");
         assert!(guard < paths, "no lane has a path that is not guarded");
         let table = guards(&world, lane);
-        assert_eq!((table.len(), &table[0].range, table[0].released), (1, &(0..u64::MAX), false));
+        assert_eq!((table.len(), &table[0].range, table[0].stands), (1, &(0..u64::MAX), GuardStands::Held));
     }
     assert_eq!(world.ccrs, [(1, NAMED)], "at once, through the controller that just came");
     world.advance(500 * MS);
@@ -89,6 +89,28 @@ fn every_write_waits_until_the_first_live_controller_has_reset_what_was_left() {
     assert!(world.jobs.contains(&Job::ForgetLife(OLD)), "it is not found again");
     assert_eq!(world.control.tombstones(), []);
     assert_eq!((world.settled(0, OLD), world.control.counters().fences.by(Method::Log)), (Some(Release::Retry), 1));
+}
+
+#[test]
+fn what_no_time_ends_and_nobody_resets_is_refused_instead_of_waited_for() {
+    let mut old = record(OLD);
+    old.hold.kato = Duration::ZERO;
+    let mut world = world(vec![old]);
+    no_ccr(&mut world);
+    world.advance(60_000 * MS);
+    world.connect(World::spec(1));
+    let stands = |world: &World| guards(world, 1).iter().map(|entry| entry.stands).collect::<Vec<_>>();
+    assert_eq!(stands(&world), [GuardStands::Held], "the controller that just came may reset it");
+    world.advance(4_999 * MS);
+    assert_eq!(stands(&world), [GuardStands::Held]);
+    world.advance(MS);
+    assert_eq!(stands(&world), [GuardStands::Endless]);
+    // Nothing that comes later waits either, and a risk that is accepted frees it.
+    world.connect(World::spec(2));
+    assert_eq!(stands(&world), [GuardStands::Endless]);
+    world.control.fence_accept_risk(world.now, OLD).expect("it waits");
+    world.run();
+    assert_eq!(stands(&world), []);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(super) struct Port {
     pub(super) ccrl: u8,
     pub(super) ciu: u8,
     pub(super) cqt_ms: u16,
+    /// What it says of its KATO in ms, if not what was asked for.
+    pub(super) kato: Option<u32>,
     pub(super) tbkas: bool,
     pub(super) blocks: u64,
     pub(super) ccr: Ccr,
@@ -58,6 +60,7 @@ impl Default for Port {
             ccrl: 4,
             ciu: 0x5A,
             cqt_ms: 10,
+            kato: None,
             tbkas: false,
             blocks: 1000,
             ccr: Ccr::Immediate,
@@ -423,7 +426,7 @@ impl World {
         } else {
             match admin::Command::from_sqe(sqe).expect("admin") {
                 admin::Command::Identify(identify) => data(identify_data(port, conn.cntlid, identify)),
-                admin::Command::GetFeatures(_) => done(conn.kato),
+                admin::Command::GetFeatures(_) => done(port.kato.unwrap_or(conn.kato)),
                 admin::Command::SetFeatures(set) => done(set.cdw11),
                 admin::Command::KeepAlive => done(0),
                 admin::Command::AsyncEventRequest => {

@@ -1,7 +1,7 @@
 //! What happens to commands when their life is lost.
 
 use super::*;
-use crate::{GuardKey, Release};
+use crate::{GuardKey, GuardStands, Release};
 use interlock_wire::IntoBytes;
 use interlock_wire::sqe::Cqe;
 
@@ -10,7 +10,7 @@ const fn key(seq: u64) -> GuardKey {
 }
 
 const fn entry(seq: u64, range: core::ops::Range<u64>) -> GuardEntry {
-    GuardEntry { key: key(seq), head: HEAD, range, released: false }
+    GuardEntry { key: key(seq), head: HEAD, range, stands: GuardStands::Held }
 }
 
 fn keys(ledger: &[crate::LedgerEntry]) -> Vec<u64> {
@@ -308,8 +308,9 @@ fn a_held_write_waits_for_an_older_one_of_another_lane() {
     rig.run();
     rig.paths(&[A, B]);
     rig.condemn(A);
-    let other = GuardEntry { key: GuardKey { seq: 0, lane: 9 }, head: HEAD, range: 13..20, released: false };
-    let younger = GuardEntry { key: GuardKey { seq: 1, lane: 9 }, head: HEAD, range: 10..11, released: true };
+    let other = GuardEntry { key: GuardKey { seq: 0, lane: 9 }, head: HEAD, range: 13..20, stands: GuardStands::Held };
+    let younger =
+        GuardEntry { key: GuardKey { seq: 1, lane: 9 }, head: HEAD, range: 10..11, stands: GuardStands::Released };
     rig.guard(1, &[other.clone(), younger.clone(), entry(1, 10..14)]);
     rig.tell(ToLane::Settle { life: A, release: Release::Retry });
     rig.run();
@@ -320,9 +321,50 @@ fn a_held_write_waits_for_an_older_one_of_another_lane() {
 }
 
 #[test]
+fn what_overlaps_an_endless_guard_is_refused_and_reads_go() {
+    let mut rig = Rig::two_paths();
+    let other = GuardEntry { key: GuardKey { seq: 500, lane: 9 }, head: HEAD, range: 5..9, stands: GuardStands::Held };
+    rig.guard(1, core::slice::from_ref(&other));
+    let waiting = rig.write(8, 4);
+    assert_eq!(rig.lane.status().guarded, 1, "it may end yet");
+    rig.guard(2, &[GuardEntry { stands: GuardStands::Endless, ..other.clone() }]);
+    assert_eq!(rig.done.get(&waiting), Some(&Outcome::NotSent(Refused::Unfenced)));
+    let (late, beside, read) = (rig.write(5, 1), rig.write(9, 1), rig.read(5, 4));
+    let discard = rig.submit(Op::Discard, 0, 100);
+    assert_eq!(rig.done.get(&late), Some(&Outcome::NotSent(Refused::Unfenced)));
+    assert_eq!(rig.done.get(&discard), Some(&Outcome::NotSent(Refused::Unfenced)));
+    rig.run();
+    rig.answer(A);
+    rig.answer(B);
+    assert_eq!((rig.done.get(&beside), rig.done.get(&read)), (Some(&Outcome::Ok), Some(&Outcome::Ok)));
+    assert_eq!(rig.lane.counters().refused_unfenced, 3);
+    // Once it is gone, so is the refusal.
+    rig.guard(3, &[]);
+    rig.write(5, 1);
+    rig.run();
+    assert_eq!(rig.lane.status().in_flight, 1);
+}
+
+#[test]
+fn a_released_write_behind_an_endless_guard_says_that_its_outcome_is_not_known() {
+    let mut rig = on_a();
+    let token = rig.write(10, 4);
+    rig.run();
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    let older =
+        GuardEntry { key: GuardKey { seq: 0, lane: 9 }, head: HEAD, range: 13..20, stands: GuardStands::Endless };
+    rig.guard(1, &[older, entry(1, 10..14)]);
+    assert!(rig.open.contains(&token), "it is held: nothing is decided about it yet");
+    rig.tell(ToLane::Settle { life: A, release: Release::Retry });
+    assert_eq!(rig.done.get(&token), Some(&Outcome::OutcomeUnknown), "sent once, and never again");
+}
+
+#[test]
 fn a_guard_of_another_lane_holds_new_writes_by_head_and_range() {
     let mut rig = Rig::two_paths();
-    let other = GuardEntry { key: GuardKey { seq: 500, lane: 9 }, head: HEAD, range: 5..6, released: true };
+    let other =
+        GuardEntry { key: GuardKey { seq: 500, lane: 9 }, head: HEAD, range: 5..6, stands: GuardStands::Released };
     let elsewhere = GuardEntry { head: HeadId(2), range: 0..1000, ..other.clone() };
     rig.guard(1, core::slice::from_ref(&elsewhere));
     rig.write(5, 1);

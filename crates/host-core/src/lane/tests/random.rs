@@ -6,7 +6,7 @@
 //! - nothing that was submitted after a write was abandoned or ended as indeterminate takes effect before it does.
 
 use super::*;
-use crate::{GuardKey, LedgerEntry, Release};
+use crate::{GuardKey, GuardStands, LedgerEntry, Release};
 use interlock_base::Rng;
 
 /// What the oracle knows of a write.
@@ -105,7 +105,7 @@ impl World {
     }
 
     fn guard(&mut self, entry: LedgerEntry) {
-        let guard = GuardEntry { key: entry.key, head: entry.head, range: entry.range, released: false };
+        let guard = GuardEntry { key: entry.key, head: entry.head, range: entry.range, stands: GuardStands::Held };
         self.guards.insert(entry.key, (entry.life, guard));
     }
 
