@@ -1,5 +1,8 @@
 //! The application: verified load on few blocks, and the two oracles that watch it.
 
+mod orphans;
+
+use self::orphans::Orphans;
 use crate::checkers::Seen;
 use crate::draw::Plan;
 use crate::media::BLOCK;
@@ -29,6 +32,10 @@ pub(crate) struct Asked {
     volume: usize,
     buf: Option<interlock_base::BufId>,
     pub(crate) ended: Option<Instant>,
+    /// From here on it must not take effect any more.
+    over: Option<Instant>,
+    /// Not one byte of it was sent, as its caller was told.
+    not_sent: bool,
     pub(crate) abandoned: bool,
     /// Its name among the guards, once a lane took it.
     pub(crate) key: Option<host::GuardKey>,
@@ -52,6 +59,8 @@ pub(crate) struct App {
     /// On which life commands are in doubt.
     in_doubt: BTreeMap<host::GuardKey, host::LifeId>,
     white: WhiteBox,
+    /// What dead processes left.
+    orphans: Vec<Orphans>,
     /// The target's lives by Controller ID, the newest last.
     lives: BTreeMap<u16, Vec<target::Life>>,
     by_id: BTreeMap<target::LifeId, target::Life>,
@@ -103,6 +112,7 @@ impl App {
             doubtful: BTreeSet::new(),
             in_doubt: BTreeMap::new(),
             white: WhiteBox::new(),
+            orphans: Vec::new(),
             lives: BTreeMap::new(),
             by_id: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -133,17 +143,26 @@ impl App {
             let Content::Stamp(stamp) = Content::decode(data.get(..BLOCK)?) else { return None };
             return Some(OpId(global(volume, stamp.op)));
         }
-        // Zeroes name nobody: of those that asked for just this, the one that ended last or has not ended.
+        // Zeroes name nobody: of those that asked for just this, the one that was over last or is not over.
         self.asked
             .iter()
+            .filter(|(_, asked)| !asked.not_sent && asked.key.is_some())
             .filter(|(_, asked)| asked.volume == volume && asked.op.kind == kind && asked.op.range() == *range)
-            .max_by_key(|(_, asked)| asked.ended.map_or(u64::MAX, Instant::as_nanos))
+            .max_by_key(|(_, asked)| asked.over.map_or(u64::MAX, Instant::as_nanos))
             .map(|(id, _)| OpId(*id))
     }
 
     /// One of the target's lives, by the target's own name.
     pub(crate) fn life(&self, id: target::LifeId) -> target::Life {
         self.by_id.get(&id).copied().expect("a life is enabled before it executes anything")
+    }
+
+    /// It must not take effect any more.
+    fn over(&mut self, id: u64, now: Instant) {
+        if let Some(asked) = self.asked.get_mut(&id) {
+            asked.over.get_or_insert(now);
+        }
+        self.white.answered(OpId(id), now);
     }
 
     pub(crate) fn white_box_executed(&mut self, op: Option<OpId>, life: target::Life, now: Instant) {
@@ -190,6 +209,9 @@ impl World {
 
     fn issue(&mut self) {
         let volume = self.app.rng.below(self.app.volumes.len() as u64) as usize;
+        if self.process.down || self.app.volumes[volume].head.is_none() {
+            return;
+        }
         if let Some(op) = self.app.volumes[volume].load.next_op() {
             self.issue_op(volume, op, false);
         }
@@ -199,7 +221,17 @@ impl World {
         self.app.issued += 1;
         let id = global(volume, op.id);
         self.app.volumes[volume].oracle.submitted(op, self.now);
-        let asked = Asked { op, volume, buf: None, ended: None, abandoned: false, key: None, must_succeed };
+        let asked = Asked {
+            op,
+            volume,
+            buf: None,
+            ended: None,
+            over: None,
+            not_sent: false,
+            abandoned: false,
+            key: None,
+            must_succeed,
+        };
         self.app.asked.insert(id, asked);
         self.app.open.insert(id);
         let lane = self.app.rng.below(self.app.lanes as u64) as usize;
@@ -303,6 +335,7 @@ impl World {
         note!(self, "app: #{id:x} ends: {outcome:?}");
         let Some(asked) = self.app.asked.get_mut(&id) else { return };
         asked.ended = Some(now);
+        asked.not_sent = matches!(outcome, host::Outcome::NotSent(_));
         let Asked { op, volume, abandoned, key, must_succeed, .. } = asked.clone();
         self.app.open.remove(&id);
         self.stats.ios += 1;
@@ -336,7 +369,10 @@ impl World {
             }
             self.settle_indeterminate();
         } else {
-            self.app.white.answered(OpId(id), now);
+            self.app.over(id, now);
+        }
+        if ends == Outcome::Ok && op.kind.changes_media() {
+            self.app.orphans_must_be_over(now);
         }
         self.judge_black_box();
         if self.app.doubtful.remove(&id) && self.phase == Phase::Faults {
@@ -390,6 +426,7 @@ impl World {
     }
 
     fn receipt(&mut self, receipt: &host::Receipt) {
+        self.app.life_over(receipt.life, self.now);
         let Some(known) = self.app.named.get(&receipt.life).copied() else { return };
         let method = match receipt.method {
             host::Method::Immediate => Method::Immediate,
@@ -442,13 +479,13 @@ impl World {
 
     /// Control releases a life: what was given up before is not sent again.
     pub(crate) fn life_released(&mut self, life: host::LifeId) {
-        for (key, of) in &self.app.in_doubt {
-            let id = self.app.by_key.get(key).filter(|_| *of == life);
-            if let Some(id) = id
-                && self.app.asked.get(id).is_some_and(|asked| asked.abandoned && asked.ended.is_none())
-            {
-                self.app.white.answered(OpId(*id), self.now);
-            }
+        let of_life = self.app.in_doubt.iter().filter(|(_, of)| **of == life);
+        let given_up: Vec<u64> = of_life
+            .filter_map(|(key, _)| self.app.by_key.get(key).copied())
+            .filter(|id| self.app.asked.get(id).is_some_and(|asked| asked.abandoned && asked.ended.is_none()))
+            .collect();
+        for id in given_up {
+            self.app.over(id, self.now);
         }
         self.app.in_doubt.retain(|_, of| *of != life);
     }
@@ -468,7 +505,7 @@ impl World {
             let Some(asked) = self.app.asked.get(&id) else { continue };
             let (volume, op) = (asked.volume, asked.op.id);
             self.app.volumes[volume].oracle.life_settled(op, self.now);
-            self.app.white.answered(OpId(id), self.now);
+            self.app.over(id, self.now);
         }
     }
 

@@ -64,6 +64,13 @@ pub(crate) enum Act {
         us: u64,
     },
     Burst(u64),
+    /// The process of the host dies (`power`: with its machine), and is started again.
+    Crash {
+        power: bool,
+        again: Duration,
+        /// The kernel resets its sockets within this.
+        linger: Duration,
+    },
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
 }
@@ -180,13 +187,59 @@ impl Chaos {
         acts
     }
 
+    /// The process of the host dies: with commands that stall inside the target, with bytes in the network, while it
+    /// recovers, and once more while it fences what the one before left.
+    fn deaths(&mut self, plan: &Plan, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let mut at = self.ms(1, 40);
+        let mut linger = *pick(&mut self.rng, &[Duration::ZERO, Duration::from_micros(300), Duration::from_millis(20)]);
+        let mut acts = match self.rng.below(5) {
+            0 => vec![(Duration::ZERO, Act::Limbo { port, extra: self.kato * 9 / 10 }), (self.ms(0, 2), Act::Burst(8))],
+            1 | 2 => {
+                // The kernel of a dead process goes on sending what it had queued, if it is late with its resets.
+                linger = self.kato * 2;
+                let heals = self.kato * (500 + self.rng.below(1000) as u32) / 1000;
+                vec![
+                    (Duration::ZERO, Act::Silence { port, to_target: true, to_host: self.rng.percent(50) }),
+                    (self.ms(0, 2), Act::Burst(8)),
+                    (heals, Act::Script(Fault::HoldWrites { port: id })),
+                    (heals, Act::Silence { port, to_target: false, to_host: false }),
+                    (heals + self.ms(5, 40), Act::Script(Fault::StopHolding { port: id })),
+                    (at + self.around(self.hold + heals / 2), Act::Script(Fault::Release)),
+                ]
+            }
+            3 => vec![
+                (Duration::ZERO, Act::Script(Fault::HoldWrites { port: id })),
+                (self.ms(0, 2), Act::Burst(8)),
+                (at, Act::Script(Fault::StopHolding { port: id })),
+                (self.around(self.hold), Act::Script(Fault::Release)),
+            ],
+            _ => self.ghosts(port),
+        };
+        acts.push((self.ms(0, 5), Act::Burst(6)));
+        for _ in 0..1 + self.rng.below(3) / 2 {
+            acts.push((at, Act::Limbo { port, extra: Duration::ZERO }));
+            let most = *pick(&mut self.rng, &[1, 40, 1500]);
+            let again = self.ms(1, most);
+            acts.push((at, Act::Crash { power: self.rng.percent(30), again, linger }));
+            for _ in 0..3 {
+                let later = self.ms(0, 300);
+                acts.push((at + again + later, Act::Burst(4)));
+            }
+            at += again + *pick(&mut self.rng, &[Duration::from_millis(3), plan.reconnect, self.hold / 2, self.hold]);
+        }
+        acts.push((at + self.hold / 3, Act::Script(Fault::Release)));
+        acts
+    }
+
     fn episode(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
         let port = self.rng.below(plan.ports as u64) as usize;
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(19) {
+        match self.rng.below(22) {
             0..=3 => self.ghosts(port),
+            19..=21 => self.deaths(plan, port),
             16 | 17 => {
                 // What was sent lies in the send queues of a silent path; the host hears of the loss by its admin
                 // connection alone. If the path heals before the target has noticed, the bytes begin a new window.
@@ -393,6 +446,15 @@ impl World {
         }
     }
 
+    /// A new process knows nothing of what was done to its paths before it began.
+    pub(crate) fn tell_disturbed(&mut self) {
+        for port in 0..self.plan.ports {
+            if self.net.paths[port].disturbed {
+                self.disturb(Some(port));
+            }
+        }
+    }
+
     fn controllers_of(&self, port: usize) -> Vec<CtrlId> {
         let address = crate::world::address(port).ip().to_string();
         self.control.controllers().filter(|info| info.spec.traddr == address).map(|info| info.id).collect()
@@ -523,6 +585,10 @@ impl World {
                 self.host_mail_us = us;
             }
             Act::KillSources(kill) => self.chaos.kill_sources = kill,
+            Act::Crash { power, again, linger } => {
+                count(&mut self.stats);
+                self.crash(power, again, linger);
+            }
         }
     }
 
@@ -629,6 +695,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         note!(self, "chaos: everything is healed");
         self.chaos.left = 0;
+        self.restart();
         self.stalled.clear();
         self.media.slow = false;
         self.host_mail_us = self.plan.mail_us;

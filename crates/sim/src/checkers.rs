@@ -9,6 +9,7 @@ mod late_completion_decided_once;
 mod life_recorded_before_first_write;
 mod no_send_after_condemned;
 mod overlaps_wait;
+mod predecessors_first;
 
 use crate::draw::Plan;
 use crate::world::Violation;
@@ -59,6 +60,10 @@ pub(crate) enum Seen<'a> {
         range: Range<u64>,
         life: target::Life,
     },
+    /// The process of the host is dead.
+    Crashed,
+    /// A process begins that knows these lives of earlier ones.
+    Restarted(&'a [host::LifeId]),
     /// Something was done to the path of this controller, or (`None`) to everything.
     Disturbed(Option<host::CtrlId>),
     /// The counters, now and then.
@@ -84,6 +89,7 @@ impl Checkers {
             Box::<fence_bound_to_one_life::Check>::default(),
             Box::<hold_ends_by_deadline::Check>::default(),
             Box::<overlaps_wait::Check>::default(),
+            Box::<predecessors_first::Check>::default(),
             Box::<guard_before_giving_up::Check>::default(),
             Box::<late_completion_decided_once::Check>::default(),
             Box::<life_recorded_before_first_write::Check>::default(),

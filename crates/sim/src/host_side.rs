@@ -23,6 +23,9 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 impl World {
     /// Asks control to stay connected through a port.
     pub(crate) fn connect(&mut self, port: usize) {
+        if self.process.down {
+            return;
+        }
         let plan = &self.plan;
         let address = address(port);
         let spec = ControllerSpec {
@@ -52,9 +55,13 @@ impl World {
         note!(self, "operator: connect port {port}: {answer:?}");
     }
 
-    pub(crate) fn job_done(&mut self, id: JobId, job: &Job) {
-        self.see(&Seen::JobDone(job));
-        let result = match job {
+    pub(crate) fn job_done(&mut self, process: u32, id: JobId) {
+        let Some(job) = self.process.finish_job(process, id) else { return };
+        let unsynced = matches!(job, Job::RecordLife(_)) && self.tampers(Tampering::RecordNotSynced);
+        self.process.store.carry_out(process, &job, !unsynced);
+        self.stats.mutated |= u64::from(unsynced);
+        self.see(&Seen::JobDone(&job));
+        let result = match &job {
             Job::Resolve { host, .. } => JobResult::Failed(format!("`{host}` is no address")),
             Job::RecordLife(_) | Job::MarkClean(_) | Job::ForgetLife(_) => JobResult::Done,
         };
@@ -111,7 +118,8 @@ impl World {
                     self.life_named(record);
                 }
                 let delay = Duration::from_micros(50 + self.mail_rng.below(20_000));
-                self.after(delay, Ev::Job(id, job));
+                let at = self.process.begin_job(self.now + delay, id, job);
+                self.at(at, Ev::Job(self.process.number, id));
             }
             Output::Event(event) => {
                 note!(self, "host: {event}");
@@ -220,6 +228,7 @@ impl World {
         };
         let link = self.links.len();
         self.links.push(Link {
+            process: self.process.number,
             owner,
             conn,
             life,
@@ -276,6 +285,9 @@ impl World {
             return;
         }
         self.links[link].host = HostState::Gone;
+        if !self.is_ours(link) {
+            return;
+        }
         self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Unreachable("connection refused".to_owned())));
         self.drain_host();
     }
@@ -283,7 +295,7 @@ impl World {
     fn flush_host(&mut self, link: usize) {
         loop {
             let Link { owner, conn, host, .. } = self.links[link];
-            if host != HostState::Open {
+            if host != HostState::Open || !self.is_ours(link) {
                 return;
             }
             if self.links[link].host_out.is_empty() {
@@ -367,6 +379,9 @@ impl World {
             return;
         }
         self.end_host(link, true);
+        if !self.is_ours(link) {
+            return;
+        }
         self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost("connection timed out".to_owned())));
         self.drain_host();
     }
@@ -424,6 +439,13 @@ impl World {
         if host != HostState::Open {
             if matches!(piece, Piece::Bytes(_)) && !matches!(self.links[link].target, TargetState::Gone) {
                 self.give(link, Way::ToTarget, Piece::Rst);
+            }
+            return;
+        }
+        if !self.is_ours(link) {
+            // Nobody reads it any more.
+            if !matches!(piece, Piece::Bytes(_)) {
+                self.end_host(link, matches!(piece, Piece::Fin));
             }
             return;
         }

@@ -19,6 +19,10 @@
 //! each status, answered late, drained slowly, its event lost, its log stale; not offered at all; sources that die while
 //! they fence. Effective KATO larger than asked for, quiesce time stated or not.
 //!
+//! The process of the host: killed at any moment, with or without the power of its machine, and started again, also while
+//! it fences what the one before left. Its sockets are reset late, and until then its kernel goes on sending; a record
+//! that was being written may be there or not, and one that was not synced goes with the power.
+//!
 //! In the host: a lane or control that hangs for a while, messages between them that are slow, two paths lost within one
 //! round trip, requests given up by their callers, an operator who resets, disconnects and connects in the middle of it.
 //!
@@ -29,8 +33,6 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
-//! - A crash of the host process, and a second process on one identity: the cores fence what an earlier process left
-//!   (`Control::predecessors`), but no world here ends a host without warning yet.
 //! - Loss of unsynced state at a power cut of the target: media are not volatile here.
 //!
 //! # What watches
@@ -41,6 +43,7 @@
 mod app;
 mod chaos;
 mod checkers;
+mod crash;
 mod draw;
 mod host_side;
 mod media;

@@ -32,11 +32,17 @@ pub enum Tampering {
     QuiesceTimeLie,
     /// Lanes are told that a life is fenced as soon as it is condemned.
     SettledAtOnce,
+    /// Records of lives are answered before they are synced, and lost with the power.
+    RecordNotSynced,
+    /// A process is not told of the last life that an earlier one left.
+    PredecessorForgotten,
+    /// Sockets of an earlier process are said to be gone although they are not.
+    OldSocketsOverlooked,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -49,6 +55,9 @@ impl Tampering {
         Self::MediaDoneTooEarly,
         Self::QuiesceTimeLie,
         Self::SettledAtOnce,
+        Self::RecordNotSynced,
+        Self::PredecessorForgotten,
+        Self::OldSocketsOverlooked,
     ];
 }
 

@@ -76,6 +76,8 @@ pub(crate) enum TargetState {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
+    /// Which process of the host opened it.
+    pub(crate) process: u32,
     pub(crate) owner: Owner,
     pub(crate) conn: HostConn,
     /// Whose I/O queue it is; `None` for admin queues.

@@ -108,6 +108,8 @@ impl Summary {
         total.by_reset += stats.by_reset;
         total.lost += stats.lost;
         total.in_doubt += stats.in_doubt;
+        total.crashes += stats.crashes;
+        total.predecessors += stats.predecessors;
         total.ghosts_armed += stats.ghosts_armed;
         total.ghosts_refused += stats.ghosts_refused;
         total.ghosts_executed += stats.ghosts_executed;

@@ -6,6 +6,7 @@
 use crate::app::App;
 use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
+use crate::crash::Process;
 use crate::draw::{Plan, Reset};
 use crate::media::Media;
 use crate::mutation::{Mutation, Tampering};
@@ -60,7 +61,12 @@ pub(crate) enum Ev {
     Drained(usize),
     UserTimeout(usize),
     CloseBy(usize),
-    Job(host::JobId, host::Job),
+    Job(u32, host::JobId),
+    /// The kernel takes a socket of a dead process down.
+    Orphan(usize),
+    Restart,
+    /// It is looked whether sockets of an earlier process are gone.
+    Look(u32, Duration),
     Media(usize, u64),
     Submit(usize, OpId),
     Abandon(usize, OpId),
@@ -101,6 +107,10 @@ pub struct Stats {
     pub lost: u64,
     /// Commands in doubt.
     pub in_doubt: u64,
+    /// Processes of the host that died.
+    pub crashes: u64,
+    /// Lives that a process found of an earlier one.
+    pub predecessors: u64,
     /// Stalled commands whose connection was lost.
     pub ghosts_armed: u64,
     /// Ghosts that tried to execute after their life was fenced, and were stopped.
@@ -147,14 +157,15 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     order: u64,
     queue: BTreeMap<(Instant, u64), Ev>,
-    armed: BTreeMap<Machine, Instant>,
+    pub(crate) armed: BTreeMap<Machine, Instant>,
     pub(crate) stalled: BTreeMap<Machine, Instant>,
-    mail: BTreeMap<Box_, VecDeque<Mail>>,
+    pub(crate) mail: BTreeMap<Box_, VecDeque<Mail>>,
     mail_at: BTreeMap<Box_, Instant>,
     pub(crate) mail_rng: Rng,
     mail_us: u64,
     /// Of messages within the host: a fault may make them slow.
     pub(crate) host_mail_us: u64,
+    pub(crate) process: Process,
     pub(crate) control: host::Control,
     pub(crate) lanes: Vec<HostLane>,
     pub(crate) opening: Vec<VecDeque<host::LifeId>>,
@@ -194,23 +205,7 @@ pub(crate) fn subnqn() -> Nqn {
 impl World {
     pub(crate) fn new(plan: Plan, traced: bool) -> Self {
         let mut rng = Rng::new(plan.seed);
-        let hostnqn = Nqn::new("nqn.2026-01.sim:host").expect("a valid name");
-        let control = host::Control::new(host::HostConfig {
-            hostnqn,
-            hostid: HostId([7; 16]),
-            lanes: plan.host_lanes,
-            seed: rng.next_u64(),
-        });
-        let lanes = (0..plan.host_lanes)
-            .map(|id| HostLane {
-                lane: host::Lane::new(host::LaneConfig {
-                    id: host::LaneId(id),
-                    requests_max: 256,
-                    seed: rng.next_u64(),
-                }),
-                memory: Memory::default(),
-            })
-            .collect();
+        let (control, lanes) = machines_of_host(&plan, &mut rng);
         let config = target_config(&plan);
         let limits = config.limits;
         let target = target::Control::new(config, rng.next_u64()).expect("a plan makes a target that can work");
@@ -247,6 +242,7 @@ impl World {
             mail_rng: rng.fork(),
             mail_us: plan.mail_us,
             host_mail_us: plan.mail_us,
+            process: Process::default(),
             control,
             lanes,
             opening: vec![VecDeque::new(); usize::from(plan.host_lanes)],
@@ -343,6 +339,17 @@ impl World {
             Ev::Wake(machine) => *machine,
             Ev::Mail(Box_::ToHostLane(lane)) | Ev::Submit(lane, _) | Ev::Abandon(lane, _) => Machine::HostLane(*lane),
             Ev::Mail(Box_::FromHostLane(_)) | Ev::Job(..) => Machine::HostControl,
+            // The kernel waits for nobody.
+            Ev::Up(link)
+            | Ev::Refused(link)
+            | Ev::Deliver(link, Way::ToHost)
+            | Ev::FlushHost(link)
+            | Ev::Drained(link)
+            | Ev::CloseBy(link)
+                if !self.is_ours(*link) =>
+            {
+                return None;
+            }
             Ev::Mail(Box_::ToTargetLane(lane)) => Machine::TargetLane(*lane),
             Ev::Mail(Box_::FromTargetLane(_)) => Machine::TargetControl,
             Ev::Up(link)
@@ -352,7 +359,15 @@ impl World {
             | Ev::Drained(link)
             | Ev::CloseBy(link) => self.owner(*link),
             Ev::Deliver(link, Way::ToTarget) | Ev::FlushTarget(link) => Machine::TargetLane(self.links[*link].lane),
-            Ev::Dial(_) | Ev::UserTimeout(_) | Ev::Media(..) | Ev::Tick | Ev::Chaos(_) | Ev::Phase => return None,
+            Ev::Dial(_)
+            | Ev::UserTimeout(_)
+            | Ev::Orphan(_)
+            | Ev::Restart
+            | Ev::Look(..)
+            | Ev::Media(..)
+            | Ev::Tick
+            | Ev::Chaos(_)
+            | Ev::Phase => return None,
         })
     }
 
@@ -395,7 +410,10 @@ impl World {
             Ev::Drained(link) => self.drained(link),
             Ev::UserTimeout(link) => self.user_timeout(link),
             Ev::CloseBy(link) => self.close_by(link),
-            Ev::Job(id, job) => self.job_done(id, &job),
+            Ev::Job(process, id) => self.job_done(process, id),
+            Ev::Orphan(link) => self.orphan(link),
+            Ev::Restart => self.restart(),
+            Ev::Look(process, pause) => self.look_for_old_sockets(process, pause),
             Ev::Media(lane, key) => self.media_done(lane, key),
             Ev::Submit(lane, op) => self.submit(lane, op),
             Ev::Abandon(lane, op) => self.abandon(lane, op),
@@ -502,6 +520,23 @@ impl World {
             _ => unreachable!("a box carries one kind of mail"),
         }
     }
+}
+
+/// A process of the host before its first breath.
+pub(crate) fn machines_of_host(plan: &Plan, rng: &mut Rng) -> (host::Control, Vec<HostLane>) {
+    let control = host::Control::new(host::HostConfig {
+        hostnqn: Nqn::new("nqn.2026-01.sim:host").expect("a valid name"),
+        hostid: HostId([7; 16]),
+        lanes: plan.host_lanes,
+        seed: rng.next_u64(),
+    });
+    let lanes = (0..plan.host_lanes)
+        .map(|id| HostLane {
+            lane: host::Lane::new(host::LaneConfig { id: host::LaneId(id), requests_max: 256, seed: rng.next_u64() }),
+            memory: Memory::default(),
+        })
+        .collect();
+    (control, lanes)
 }
 
 /// More events than any run needs: a world that goes on has a wait without an end.

@@ -121,6 +121,8 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
         ("commands in doubt", in_doubt),
         ("fences", fences),
         ("  of these by reset", by_reset),
+        ("processes that died", total.crashes),
+        ("lives they left", total.predecessors),
         ("ghosts armed", ghosts_armed),
         ("ghosts executed before the fence", total.ghosts_executed),
         ("ghosts that tried after it", ghosts_refused),

@@ -33,7 +33,14 @@ impl Checker for Check {
     }
 
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
-        let Seen::Counters(counters) = seen else { return None };
+        let counters = match seen {
+            Seen::Counters(counters) => counters,
+            Seen::Crashed => {
+                self.last = HostCounters::default();
+                return None;
+            }
+            _ => return None,
+        };
         let fell = numbers(&self.last).into_iter().zip(numbers(counters)).any(|(last, now)| now < last);
         let before = std::mem::replace(&mut self.last, (*counters).clone());
         fell.then(|| format!("{before:?} became {counters:?}"))

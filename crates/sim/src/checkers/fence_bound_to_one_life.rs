@@ -31,6 +31,8 @@ impl Checker for Check {
                 self.began.insert(*life, name(facts.identity));
             }
             Seen::Host(EventKind::Lost { life, .. }) => self.lost.extend(self.began.get(life)),
+            // Whatever the dead process had is lost.
+            Seen::Crashed => self.lost.extend(self.began.values()),
             Seen::Target(Event::Fenced { life, .. }) => {
                 self.over.insert((life.cntlid, life.ciu, life.cirn));
             }

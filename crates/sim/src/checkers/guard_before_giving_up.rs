@@ -40,6 +40,7 @@ impl Checker for Check {
 
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
+            Seen::Crashed => *self = Self::default(),
             Seen::ControlSaid(lane, ToLane::Guard { epoch, entries }) => {
                 self.seen.entry(*lane).or_default();
                 if *epoch > self.epoch {

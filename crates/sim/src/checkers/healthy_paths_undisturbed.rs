@@ -22,6 +22,10 @@ impl Checker for Check {
                 self.disturbed.insert(*ctrl);
                 None
             }
+            Seen::Crashed => {
+                self.disturbed.clear();
+                None
+            }
             Seen::Disturbed(None) => {
                 self.everything = true;
                 None

@@ -23,6 +23,7 @@ impl Checker for Check {
 
     fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
+            Seen::Crashed => self.until.clear(),
             Seen::Delays(longest) => self.delays = self.delays.max(*longest),
             Seen::Host(EventKind::HoldUntil { life, deadline: Some(deadline), .. }) => {
                 self.until.insert(*life, *deadline);

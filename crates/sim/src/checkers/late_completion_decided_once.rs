@@ -19,6 +19,7 @@ impl Checker for Check {
 
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
+            Seen::Crashed => *self = Self::default(),
             Seen::ControlTook(_, ToControl::Condemned { ledger, .. }) => {
                 self.in_doubt.extend(ledger.iter().map(|entry| (entry.key, entry.life)));
             }

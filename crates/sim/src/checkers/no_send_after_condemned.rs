@@ -17,6 +17,10 @@ impl Checker for Check {
 
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
+            Seen::Crashed => {
+                self.condemned.clear();
+                None
+            }
             Seen::LaneSaid(lane, ToControl::Condemned { life, .. }) => {
                 self.condemned.insert((*lane, *life));
                 None

@@ -45,6 +45,7 @@ impl Checker for Check {
 
     fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
+            Seen::Crashed => *self = Self::default(),
             Seen::Accepted { op, key, nsid } => {
                 self.taken.insert(*op, Taken { at: now, key: *key, nsid: *nsid });
                 self.by_key.insert(*key, *nsid);

@@ -1,0 +1,207 @@
+//! The process of the host dies, and another one takes over.
+//!
+//! What a process knows dies with it; what it gave to its kernel does not, at first: sockets are reset when the kernel
+//! gets round to it (their owner had asked for a reset instead of an orderly end), and until then everything queued goes
+//! on being sent. What it recorded is read by its successor, which takes the lock, waits for the old sockets, and fences
+//! the recorded lives before it lets any write go. A record that was not yet answered may or may not be there; when power
+//! fails, whatever was not synced is gone, and what was being written is torn and does not count.
+
+use crate::checkers::Seen;
+use crate::mutation::Tampering;
+use crate::net::HostState;
+use crate::world::{Box_, Ev, Machine, World, machines_of_host, note};
+use interlock_base::{Instant, Rng};
+use interlock_host_core::{Job, JobId, LifeId, LifeRecord};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Between two looks for old sockets: at first, and at most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// What the records of lives look like on their disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    /// With the process that wrote it.
+    durable: BTreeMap<LifeId, (u32, LifeRecord)>,
+    /// Answered without being synced (tampering).
+    unsynced: Vec<(u32, Job)>,
+}
+
+impl Store {
+    pub(crate) fn carry_out(&mut self, process: u32, job: &Job, synced: bool) {
+        if !synced {
+            self.unsynced.push((process, job.clone()));
+            return;
+        }
+        match job {
+            Job::Resolve { .. } => {}
+            Job::RecordLife(record) => {
+                self.durable.insert(record.life, (process, (**record).clone()));
+            }
+            Job::MarkClean(life) | Job::ForgetLife(life) => {
+                self.unsynced.retain(|(_, job)| !matches!(job, Job::RecordLife(record) if record.life == *life));
+                self.durable.remove(life);
+            }
+        }
+    }
+}
+
+/// One process of the host, as far as it is not its machines.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Process {
+    /// Counts them.
+    pub(crate) number: u32,
+    /// It is dead, and its successor has not begun.
+    pub(crate) down: bool,
+    pub(crate) store: Store,
+    /// Begun and not done, in order: a driver does one after the other.
+    jobs: Vec<(JobId, Job)>,
+    jobs_until: Instant,
+    /// Lives of earlier processes whose sockets may still be there.
+    watched: Vec<(LifeId, u32, std::net::SocketAddr)>,
+}
+
+impl Process {
+    pub(crate) fn begin_job(&mut self, at: Instant, id: JobId, job: Job) -> Instant {
+        self.jobs.push((id, job));
+        self.jobs_until = self.jobs_until.max(at);
+        self.jobs_until
+    }
+
+    /// The job that is done now; `None` if it died with its process.
+    pub(crate) fn finish_job(&mut self, process: u32, id: JobId) -> Option<Job> {
+        if process != self.number {
+            return None;
+        }
+        let at = self.jobs.iter().position(|(job, _)| *job == id)?;
+        Some(self.jobs.remove(at).1)
+    }
+
+    /// Some of what was being written has reached the disk, in order.
+    fn die(&mut self, power: bool, rng: &mut Rng) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let reached = rng.below(jobs.len() as u64 + 1) as usize;
+        for (_, job) in &jobs[..reached] {
+            self.store.carry_out(self.number, job, true);
+        }
+        let unsynced = std::mem::take(&mut self.store.unsynced);
+        if !power {
+            for (process, job) in unsynced {
+                self.store.carry_out(process, &job, true);
+            }
+        }
+        self.watched.clear();
+        self.number += 1;
+        self.down = true;
+    }
+}
+
+impl World {
+    /// True if the process that opened this connection is alive.
+    pub(crate) fn is_ours(&self, link: usize) -> bool {
+        self.links[link].process == self.process.number
+    }
+
+    /// The process is killed, or (`power`) its whole machine loses power. Its successor begins after a while.
+    pub(crate) fn crash(&mut self, power: bool, again: Duration, linger: Duration) {
+        if self.process.down {
+            return;
+        }
+        self.stats.crashes += 1;
+        self.see(&Seen::Crashed);
+        let dying: Vec<usize> = (0..self.links.len())
+            .filter(|link| self.is_ours(*link) && self.links[*link].host != HostState::Gone)
+            .collect();
+        self.process.die(power, &mut self.mail_rng);
+        for link in dying {
+            let entry = &mut self.links[link];
+            entry.host_out.clear();
+            entry.draining = false;
+            entry.closing = false;
+            if entry.host == HostState::Opening {
+                entry.host = HostState::Gone;
+            } else if power {
+                self.end_host(link, false);
+            } else {
+                let most = u64::try_from(linger.as_micros()).unwrap_or(u64::MAX);
+                let late = Duration::from_micros(self.mail_rng.below(most + 1));
+                self.after(late, Ev::Orphan(link));
+            }
+        }
+        self.by_host.clear();
+        self.host_flush.clear();
+        for opening in &mut self.opening {
+            opening.clear();
+        }
+        self.mail.retain(|which, _| matches!(which, Box_::ToTargetLane(_) | Box_::FromTargetLane(_)));
+        let of_target = |machine: &Machine| matches!(machine, Machine::TargetControl | Machine::TargetLane(_));
+        self.stalled.retain(|machine, _| of_target(machine));
+        self.armed.retain(|machine, _| of_target(machine));
+        (self.control, self.lanes) = machines_of_host(&self.plan, &mut self.mail_rng);
+        self.host_mail_us = self.plan.mail_us;
+        let left: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
+        self.app_died(left);
+        self.after(again, Ev::Restart);
+    }
+
+    /// The kernel takes a socket of a dead process down.
+    pub(crate) fn orphan(&mut self, link: usize) {
+        self.end_host(link, true);
+    }
+
+    /// The next process begins, with what the last one left.
+    pub(crate) fn restart(&mut self) {
+        if !self.process.down {
+            return;
+        }
+        self.process.down = false;
+        let mut records: Vec<(u32, LifeRecord)> = self.process.store.durable.values().cloned().collect();
+        let number = self.process.number;
+        note!(self, "host: process {number} begins, {} lives are recorded", records.len());
+        if self.tampers(Tampering::PredecessorForgotten) {
+            self.stats.mutated |= u64::from(!records.is_empty());
+            records.pop();
+        }
+        self.stats.predecessors += records.len() as u64;
+        let all: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
+        self.see(&Seen::Restarted(&all));
+        self.process.watched = records.iter().map(|(process, old)| (old.life, *process, old.addr)).collect();
+        let records = records.into_iter().map(|(_, record)| record).collect();
+        self.control.predecessors(self.now, records);
+        for port in 0..self.plan.ports {
+            self.connect(port);
+        }
+        self.drain_host();
+        self.tell_disturbed();
+        self.look_for_old_sockets(self.process.number, LOOK.0);
+    }
+
+    /// Tells control of the lives whose process has no socket left to the port they were on.
+    pub(crate) fn look_for_old_sockets(&mut self, process: u32, pause: Duration) {
+        if process != self.process.number || self.process.down {
+            return;
+        }
+        let early = self.tampers(Tampering::OldSocketsOverlooked);
+        let watched = std::mem::take(&mut self.process.watched);
+        let (open, gone): (Vec<_>, Vec<_>) = watched.into_iter().partition(|(_, process, addr)| {
+            self.links.iter().any(|link| {
+                let there = link.host != HostState::Gone || link.to_target.queued > 0;
+                link.process == *process && crate::world::address(link.port) == *addr && there
+            })
+        });
+        self.process.watched = open;
+        for (life, ..) in gone {
+            self.control.predecessor_gone(self.now, life, self.now);
+        }
+        if early {
+            for (life, ..) in std::mem::take(&mut self.process.watched) {
+                self.stats.mutated = 1;
+                self.control.predecessor_gone(self.now, life, self.now);
+            }
+        }
+        if !self.process.watched.is_empty() {
+            self.after(pause, Ev::Look(process, (pause * 2).min(LOOK.1)));
+        }
+        self.drain_host();
+    }
+}
