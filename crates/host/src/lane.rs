@@ -133,6 +133,22 @@ impl LaneDriver {
         self.waker.wake();
     }
 
+    /// Gives up the requests of a local door that is gone.
+    pub(crate) fn abandon_local(&mut self, now: Instant, mine: impl Fn(&LocalReply) -> bool) {
+        let keys: Vec<Key> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| matches!(&waiting.answer, Answer::Local(reply) if mine(reply)))
+            .map(|(key, _)| key)
+            .collect();
+        for key in &keys {
+            self.machine.0.abandon(now, key.to_u64());
+        }
+        if !keys.is_empty() {
+            self.waker.wake();
+        }
+    }
+
     fn done(&mut self, token: u64, outcome: Outcome) {
         let Some(waiting) = self.waiting.remove(Key::from_u64(token)) else {
             debug_assert!(false, "completes_exactly_once: the lane ended a request twice");

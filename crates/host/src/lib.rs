@@ -37,6 +37,7 @@ pub use interlock_host_core::{
 pub use interlock_ring::{Buf, Pool, PoolConfig};
 pub use interlock_wire::identify::NamespaceIds;
 pub use interlock_wire::nqn::{HostId, Nqn};
+pub use interlock_wire::status::Status;
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
 pub use probe::{ProbeError, ProbeSpec, probe};

@@ -114,8 +114,21 @@ impl LocalNamespace {
         self.driver.borrow_mut().submit_local(cx.now(), request, buf, reply);
     }
 
+    /// Gives up everything that is not answered: nobody waits for it any more. It is not cancelled: a write may still take
+    /// effect, its range is guarded until it was answered or fenced, and it is never retried. Dropping the door does the
+    /// same. A walk over all requests of the lane.
+    pub fn abandon(&self) {
+        self.driver.borrow_mut().abandon_local(interlock_ring::now(), |reply| Rc::ptr_eq(&reply.queue, &self.queue));
+    }
+
     /// The next finished request.
     pub fn poll(&self) -> Option<Completion> {
         self.queue.borrow_mut().pop_front()
+    }
+}
+
+impl Drop for LocalNamespace {
+    fn drop(&mut self) {
+        self.abandon();
     }
 }

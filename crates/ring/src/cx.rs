@@ -103,6 +103,16 @@ impl Cx<'_> {
         Ok((Listener(self.core.add_source(self.me, socket, Role::Listening { paused: false })), local))
     }
 
+    /// Takes connections from a listening socket that the caller has made: a Unix socket, whose name and mode are the
+    /// caller's matter, or an inherited one.
+    ///
+    /// # Errors
+    /// The socket does not listen.
+    pub fn adopt_listener(&mut self, fd: OwnedFd) -> io::Result<Listener> {
+        let socket = socket::adopted(fd)?;
+        Ok(Listener(self.core.add_source(self.me, socket, Role::Listening { paused: false })))
+    }
+
     /// Stops or resumes taking connections. The kernel goes on completing handshakes up to its backlog meanwhile.
     ///
     /// # Errors

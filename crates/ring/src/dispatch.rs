@@ -4,6 +4,7 @@
 //! loses nothing: bytes that can still be read before the news that the connection is dead.
 
 use crate::core::{Core, Role, Stream, Wait};
+use crate::socket::Accepted;
 use crate::{Event, Listener, Sock, socket};
 use interlock_base::Key;
 use std::io::{self, Read};
@@ -124,7 +125,11 @@ impl Core {
             let (Role::Listening { paused: false }, Some(owner)) = (&source.role, source.owner) else { return };
             match socket::accept(&source.socket) {
                 Ok(None) => return,
-                Ok(Some((socket, peer, local))) => {
+                Ok(Some(Accepted::Local(socket))) => {
+                    let sock = Sock(self.add_source(owner, socket, Role::Stream(Stream::new())));
+                    self.tell(owner, Event::AcceptedLocal { listener, sock });
+                }
+                Ok(Some(Accepted::Tcp(socket, peer, local))) => {
                     let sock = Sock(self.add_source(owner, socket, Role::Stream(Stream::new())));
                     self.tell(owner, Event::Accepted { listener, sock, peer, local });
                 }

@@ -67,6 +67,13 @@ pub enum Event {
         /// The address that the peer connected to.
         local: SocketAddr,
     },
+    /// A peer of this machine connected to a Unix socket that was [adopted](crate::Cx::adopt_listener).
+    AcceptedLocal {
+        /// Where.
+        listener: Listener,
+        /// The new connection. It belongs to this service.
+        sock: Sock,
+    },
     /// A connection could not be taken from the kernel (too many open files, for example). The reactor tries again
     /// after [`crate::ACCEPT_RETRY`].
     AcceptFailed {

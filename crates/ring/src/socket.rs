@@ -6,7 +6,8 @@
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Where and how to connect.
@@ -73,6 +74,10 @@ impl Aborter {
 
 /// Empties the send queue and resets the connection, however many descriptors or operations in flight keep it alive.
 pub(crate) fn cut(socket: &Socket) -> io::Result<()> {
+    if is_local(socket) {
+        // There is no send queue: what was sent lies in the peer's receive buffer already.
+        return socket.shutdown(Shutdown::Both);
+    }
     socket.set_linger(Some(Duration::ZERO))?;
     rustix::net::connect_unspec(socket)?;
     Ok(())
@@ -143,8 +148,31 @@ pub(crate) fn dress(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)
 }
 
+/// A listening socket that somebody else has made: a Unix socket with its own name and mode, or one that was inherited.
+pub(crate) fn adopted(fd: OwnedFd) -> io::Result<Socket> {
+    let socket = Socket::from(fd);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A socket of this machine only (`AF_UNIX`).
+fn is_local(socket: &Socket) -> bool {
+    socket.domain().is_ok_and(|domain| domain == Domain::UNIX)
+}
+
+/// A connection that was taken.
+pub(crate) enum Accepted {
+    /// Over TCP: with the peer's address and the one it connected to.
+    Tcp(Socket, SocketAddr, SocketAddr),
+    /// Over a Unix socket.
+    Local(Socket),
+}
+
 /// Takes one connection. `Ok(None)`: none is waiting.
-pub(crate) fn accept(listener: &Socket) -> io::Result<Option<(Socket, SocketAddr, SocketAddr)>> {
+pub(crate) fn accept(listener: &Socket) -> io::Result<Option<Accepted>> {
     loop {
         let (socket, peer) = match listener.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
             Ok(accepted) => accepted,
@@ -155,9 +183,12 @@ pub(crate) fn accept(listener: &Socket) -> io::Result<Option<(Socket, SocketAddr
                 _ => return Err(error),
             },
         };
+        if is_local(&socket) {
+            return Ok(Some(Accepted::Local(socket)));
+        }
         // What fails here has died meanwhile, and the next one is as good.
         let Ok(local) = dress(&socket).and_then(|()| socket.local_addr()) else { continue };
         let (Some(peer), Some(local)) = (peer.as_socket(), local.as_socket()) else { continue };
-        return Ok(Some((socket, peer, local)));
+        return Ok(Some(Accepted::Tcp(socket, peer, local)));
     }
 }

@@ -308,7 +308,11 @@ impl Service for LaneService {
                     self.machine.lane.handle_media_done(id, result);
                 }
             }
-            Event::Connected { .. } | Event::ConnectFailed { .. } | Event::AcceptFailed { .. } | Event::Detach => {}
+            Event::Connected { .. }
+            | Event::ConnectFailed { .. }
+            | Event::AcceptedLocal { .. }
+            | Event::AcceptFailed { .. }
+            | Event::Detach => {}
         }
     }
 

@@ -370,7 +370,12 @@ impl interlock_ring::Service for Service {
                 }
             }
             // Another attempt follows by itself.
-            Event::AcceptFailed { .. } | Event::Attached | Event::Deadline | Event::Op { .. } | Event::Detach => {}
+            Event::AcceptedLocal { .. }
+            | Event::AcceptFailed { .. }
+            | Event::Attached
+            | Event::Deadline
+            | Event::Op { .. }
+            | Event::Detach => {}
         }
     }
 }

@@ -1,0 +1,73 @@
+//! What can go wrong with an export, in sentences.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why an export cannot begin or end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The socket cannot be made.
+    #[error("{}: the socket cannot be made: {source}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// Another process listens there.
+    #[error("{}: another process listens there already; choose another path, or end it", path.display())]
+    SocketInUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something that is no socket lies there; it is left alone.
+    #[error("{}: something that is no socket lies there; choose another path, or remove it", path.display())]
+    NotASocket {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A name is longer than the protocol allows.
+    #[error("an export's name and description have at most 4096 bytes each")]
+    TooLong,
+    /// The name is in use.
+    #[error("there is an export `{name}` already")]
+    NameTaken {
+        /// Which.
+        name: String,
+    },
+    /// There is no such export.
+    #[error("there is no export `{name}`{}", listed(.known))]
+    NoSuchExport {
+        /// As asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Clients are connected.
+    #[error("`{name}` is in use: {connections} client connection(s); end them, drain it, or stop it by force")]
+    InUse {
+        /// Which export.
+        name: String,
+        /// How many connections.
+        connections: usize,
+    },
+    /// Connections have not ended in time. They are still being ended.
+    #[error(
+        "{connections} client connection(s) have not ended within {within:?}; stop by force to abandon their requests"
+    )]
+    NotEnded {
+        /// How many.
+        connections: usize,
+        /// The time that was given.
+        within: Duration,
+    },
+    /// There is no reactor, or it has ended.
+    #[error("no reactor runs that could serve the export")]
+    NoReactor,
+}
+
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { ": there is none".into() } else { format!(": there are {}", known.join(", ")) }
+}

@@ -1,0 +1,30 @@
+//! Block front ends of a namespace.
+//!
+//! A namespace that survives the loss of its paths is of use to programs that know nothing of NVMe only if it looks
+//! like a disk. This crate serves namespaces over NBD on a Unix socket, which every machine has clients for, and does
+//! not forget on the way what the host has taken such care of:
+//!
+//! - a client is not told "failed" of a write that may still take effect, unless it asked for that ([`OnLoss`]);
+//! - the writes of a client that goes away without a word are abandoned: guarded until they are answered or fenced, and
+//!   never sent again; one that says goodbye is waited for;
+//! - a flush on any connection covers every write that was answered on any of them.
+//!
+//! ```no_run
+//! use interlock_export::{ExportSettings, NbdServer, NbdSettings, Stop};
+//! # fn example(pool: &interlock_host::Pool, host: &interlock_host::Host) -> Result<(), Box<dyn std::error::Error>> {
+//! let server = NbdServer::start(pool.reactors(), NbdSettings::new("/run/interlock/nbd.sock"))?;
+//! server.add(ExportSettings::new("disk0", host.namespace("nqn.2026-11.io.interlock:target", 1)?))?;
+//! // nbdinfo nbd+unix:///disk0?socket=/run/interlock/nbd.sock
+//! server.stop(Stop::Drain, std::time::Duration::from_secs(10))?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod disk;
+mod error;
+mod nbd;
+mod status;
+
+pub use error::ExportError;
+pub use nbd::{NbdServer, NbdSettings};
+pub use status::{ConnectionStatus, Counters, ExportSettings, ExportStatus, OnLoss, Stop};

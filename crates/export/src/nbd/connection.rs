@@ -1,0 +1,437 @@
+//! One client: carries bytes between its socket, the protocol's machines and the disk.
+//!
+//! Reading stops while as much is in flight as the bounds allow; replies count until the kernel has taken them, so a
+//! client that does not read cannot make this grow. A client that says goodbye gets its answers first; one that is
+//! gone without it has its requests abandoned.
+
+use super::fault::told;
+use super::handshake::{Handshake, Standing};
+use super::outbox::Outbox;
+use super::table::{Export, Order, Seated};
+use super::transmission::{Command, Request, Then, Transmission};
+use crate::Counters;
+use crate::disk::{Disk, Finished, Work};
+use interlock_base::{Instant, Key, Slab};
+use interlock_host::Buf;
+use interlock_ring::{Cx, Event, Loose, Service, Sock};
+use std::io::ErrorKind;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Commands of one connection in flight at once.
+const COMMANDS_MAX: usize = 128;
+
+/// Payload of one connection in flight at once, in bytes. One more command of 32 MiB may come on top.
+const PAYLOAD_IN_FLIGHT_MAX: usize = 64 << 20;
+
+/// A client that has not chosen an export by then is sent away.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// When everything is answered, a client that is leaving gets so long to read it.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Receives per turn: one busy connection must not starve the others of its reactor.
+const RECEIVES_PER_TURN: usize = 16;
+
+/// Payload of at least this many bytes is received straight into its place.
+const DIRECT_MIN: u32 = 16 << 10;
+
+enum Phase {
+    Asking(Handshake, Instant),
+    Serving(Box<Serving>),
+}
+
+struct Serving {
+    machine: Transmission,
+    export: Arc<Export>,
+    disk: Disk,
+    /// The write that is being received.
+    incoming: Option<Buf>,
+    live: Slab<Live>,
+    /// Payload of live commands.
+    payload: usize,
+}
+
+/// A command without an answer.
+struct Live {
+    request: Request,
+    payload: usize,
+}
+
+/// Whether more is read, and what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Open,
+    /// Nothing more is read; when all is answered and sent, it closes in order, at the latest at that moment.
+    Leaving(Option<Instant>),
+    /// Drop it now.
+    Gone,
+}
+
+pub(super) struct Connection {
+    seated: Seated,
+    sock: Sock,
+    phase: Phase,
+    course: Course,
+    out: Outbox,
+    /// Bytes that came while too much was in flight: at most what one receive takes.
+    stash: Vec<u8>,
+    unstashed: usize,
+    /// Nobody reads replies any more.
+    deaf: bool,
+    /// The peer has closed its end altogether.
+    hung: bool,
+    wants_write: bool,
+    counters: Counters,
+}
+
+impl Connection {
+    pub(super) fn new(cx: &mut Cx<'_>, loose: Loose, seated: Seated) -> Self {
+        seated.seat.set_waker(cx.waker());
+        let mut handshake = Handshake::new();
+        let mut out = Outbox::default();
+        out.push_bytes(handshake.take_output());
+        Self {
+            seated,
+            sock: cx.adopt(loose),
+            phase: Phase::Asking(handshake, cx.now() + HANDSHAKE_WITHIN),
+            course: Course::Open,
+            out,
+            stash: Vec::new(),
+            unstashed: 0,
+            deaf: false,
+            hung: false,
+            wants_write: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Reads what is there, as far as the bounds allow.
+    fn receive(&mut self, cx: &mut Cx<'_>) {
+        for _ in 0..RECEIVES_PER_TURN {
+            if self.course != Course::Open || self.is_full() {
+                return;
+            }
+            if !self.stash.is_empty() {
+                let stash = mem::take(&mut self.stash);
+                self.unstashed += self.feed(cx, &stash[self.unstashed..]);
+                if self.unstashed < stash.len() {
+                    self.stash = stash;
+                } else {
+                    self.unstashed = 0;
+                }
+                continue;
+            }
+            if self.receive_once(cx) {
+                return;
+            }
+        }
+        cx.again(self.sock);
+    }
+
+    /// One call to the kernel; true if nothing more is there.
+    fn receive_once(&mut self, cx: &mut Cx<'_>) -> bool {
+        if let Phase::Serving(serving) = &mut self.phase
+            && let Some((at, len)) = serving.machine.direct(DIRECT_MIN)
+            && let Some(place) = serving.incoming.as_mut().and_then(Buf::get_mut)
+        {
+            let place = &mut place[at as usize..(at + len) as usize];
+            return match cx.recv(self.sock, place) {
+                Ok(0) => self.ended(),
+                Ok(count) => {
+                    self.placed(cx, count as u32); // no more than `len`
+                    count < len as usize
+                }
+                Err(error) => self.failed(error.kind()),
+            };
+        }
+        let sock = self.sock;
+        cx.with_staging(|cx, staging| match cx.recv(sock, staging) {
+            Ok(0) => self.ended(),
+            Ok(count) => {
+                let used = self.feed(cx, &staging[..count]);
+                if used < count && self.course == Course::Open {
+                    self.stash.extend_from_slice(&staging[used..count]);
+                    self.unstashed = 0;
+                }
+                count < staging.len()
+            }
+            Err(error) => self.failed(error.kind()),
+        })
+    }
+
+    fn failed(&mut self, kind: ErrorKind) -> bool {
+        match kind {
+            ErrorKind::WouldBlock => true,
+            _ => self.ended(),
+        }
+    }
+
+    /// The stream has ended without a goodbye.
+    fn ended(&mut self) -> bool {
+        self.course = Course::Gone;
+        true
+    }
+
+    /// Offers bytes to the machines; says how many they used.
+    fn feed(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.course == Course::Open && !self.is_full() {
+            at += match &mut self.phase {
+                Phase::Asking(handshake, _) => {
+                    let used = handshake.handle_bytes(&self.seated.offers(), &bytes[at..]);
+                    self.out.push_bytes(handshake.take_output());
+                    self.after_handshake(cx);
+                    used
+                }
+                Phase::Serving(_) => self.take(cx, &bytes[at..]),
+            };
+        }
+        at
+    }
+
+    fn after_handshake(&mut self, cx: &mut Cx<'_>) {
+        let Phase::Asking(handshake, _) = &self.phase else { return };
+        match handshake.standing() {
+            Standing::Asking => {}
+            Standing::Goodbye | Standing::Broken(_) => self.course = Course::Leaving(None),
+            Standing::Agreed(agreed) => {
+                let serving = self.seated.choose(&agreed.name).and_then(|export| {
+                    let door = export.settings.namespace.local(cx)?;
+                    let disk = Disk::new(door, self.seated.buffers(), export.settings.on_loss);
+                    let machine = Transmission::new(agreed);
+                    Some(Serving { machine, export, disk, incoming: None, live: Slab::new(), payload: 0 })
+                });
+                match serving {
+                    Some(serving) => self.phase = Phase::Serving(Box::new(serving)),
+                    // It was taken away in this moment, or this reactor has no lane of its host.
+                    None => self.course = Course::Gone,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) -> usize {
+        let Phase::Serving(serving) = &mut self.phase else { return 0 };
+        let taken = serving.machine.handle_bytes(&serving.export.view(), bytes);
+        let mut used = taken.used;
+        match taken.then {
+            Then::More => {}
+            Then::Allocate { len } => serving.incoming = Some(serving.disk.buffer(len)),
+            Then::Place { at, len } => {
+                let place = serving.incoming.as_mut().and_then(Buf::get_mut).expect("allocated, and nobody else's yet");
+                place[at as usize..(at + len) as usize].copy_from_slice(&bytes[..len as usize]);
+                self.placed(cx, len);
+                used += len as usize;
+            }
+            Then::Submit(request) => self.submit(cx, request, None),
+            Then::Refuse { cookie, errno, why } => {
+                self.counters.errors += 1;
+                let head = serving.machine.error(cookie, errno, why);
+                self.reply(head, Vec::new());
+            }
+            Then::Disconnect => self.course = Course::Leaving(None),
+            Then::Broken(_) => self.course = Course::Gone,
+        }
+        used
+    }
+
+    fn placed(&mut self, cx: &mut Cx<'_>, len: u32) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        if let Some(request) = serving.machine.handle_placed(len) {
+            let data = serving.incoming.take();
+            self.submit(cx, request, data);
+        }
+    }
+
+    fn submit(&mut self, cx: &mut Cx<'_>, request: Request, data: Option<Buf>) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        let work = match request.command {
+            Command::Read { offset, len } => Work::Read { offset, len },
+            Command::Write { offset, fua, .. } => {
+                Work::Write { offset, data: data.unwrap_or_else(|| Buf::zeroed(0)), fua }
+            }
+            Command::Flush => Work::Flush,
+            Command::Trim { offset, len, fua } => Work::Discard { offset, len, fua },
+            Command::WriteZeroes { offset, len, fua, deallocate } => Work::WriteZeroes { offset, len, deallocate, fua },
+            Command::BlockStatus { len } => {
+                let head = serving.machine.block_status(request.cookie, len);
+                return self.reply(head, Vec::new());
+            }
+        };
+        let payload = match request.command {
+            Command::Read { len, .. } | Command::Write { len, .. } => len as usize,
+            _ => 0,
+        };
+        serving.payload += payload;
+        let key = serving.live.insert(Live { request, payload });
+        serving.disk.submit(cx, work, key.to_u64());
+    }
+
+    /// Answers everything that is finished.
+    fn answer(&mut self, cx: &mut Cx<'_>) {
+        loop {
+            let Phase::Serving(serving) = &mut self.phase else { return };
+            let Some(Finished { token, result }) = serving.disk.poll(cx) else { return };
+            let Some(Live { request, payload }) = serving.live.remove(Key::from_u64(token)) else { continue };
+            serving.payload -= payload;
+            let machine = &serving.machine;
+            let (head, parts) = match result {
+                Ok(parts) => {
+                    count(&mut self.counters, request.command);
+                    match request.command {
+                        Command::Read { offset, len } => (machine.data(request.cookie, offset, len), parts),
+                        _ => (machine.done(request.cookie), Vec::new()),
+                    }
+                }
+                Err(fault) => {
+                    self.counters.errors += 1;
+                    let (errno, why) = told(fault);
+                    (machine.error(request.cookie, errno, &why), Vec::new())
+                }
+            };
+            self.reply(head, parts);
+        }
+    }
+
+    fn reply(&mut self, head: Vec<u8>, payload: Vec<Buf>) {
+        if !self.deaf {
+            self.out.push(head, payload);
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Cx<'_>) {
+        let more = self.out.flush(cx, self.sock).unwrap_or_else(|_| {
+            // What it has sent may still end with a goodbye: reading decides what it is.
+            self.deaf = true;
+            self.out.clear();
+            false
+        });
+        if more != self.wants_write {
+            self.wants_write = more;
+            let _ = cx.want_write(self.sock, more); // closed: nothing to write
+        }
+    }
+
+    /// True if as much is in flight as may be. In the middle of a command never: it has its place already.
+    fn is_full(&self) -> bool {
+        let Phase::Serving(serving) = &self.phase else { return false };
+        serving.machine.is_between()
+            && (serving.live.len() + self.out.counted() >= COMMANDS_MAX
+                || serving.payload + self.out.payload() >= PAYLOAD_IN_FLIGHT_MAX)
+    }
+
+    fn is_idle(&self) -> bool {
+        match &self.phase {
+            Phase::Asking(..) => true,
+            Phase::Serving(serving) => serving.live.is_empty(),
+        }
+    }
+
+    fn obey(&mut self) {
+        match (self.seated.seat.order(), self.course) {
+            (Order::Drop, _) => self.course = Course::Gone,
+            (Order::Drain, Course::Open) => self.course = Course::Leaving(None),
+            _ => {}
+        }
+    }
+
+    /// Ends what has come to its end; true if it has.
+    fn end(&mut self, cx: &mut Cx<'_>) -> bool {
+        let now = cx.now();
+        match self.course {
+            Course::Leaving(_) if self.is_idle() && self.out.is_empty() => cx.close(self.sock),
+            Course::Leaving(None) if self.is_idle() => {
+                self.course = Course::Leaving(Some(now + GOODBYE_WITHIN));
+                return false;
+            }
+            Course::Leaving(Some(until)) if until <= now => drop(cx.abort(self.sock)),
+            Course::Gone => drop(cx.abort(self.sock)),
+            Course::Open | Course::Leaving(_) => return false,
+        }
+        if let Phase::Serving(serving) = &self.phase {
+            self.counters.abandoned += serving.live.len() as u64;
+        }
+        cx.detach();
+        true
+    }
+
+    fn publish(&mut self) {
+        let mut counters = self.counters;
+        if let Phase::Serving(serving) = &self.phase {
+            counters.in_flight = serving.disk.in_flight() as u64;
+            serving.disk.count_held(&mut counters);
+        }
+        self.seated.seat.counters.set(counters);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let own = match self.course {
+            Course::Leaving(until) => until,
+            _ => None,
+        };
+        let phase = match &self.phase {
+            Phase::Asking(_, until) => Some(*until),
+            Phase::Serving(serving) => serving.disk.next_deadline(),
+        };
+        own.into_iter().chain(phase).min()
+    }
+}
+
+impl Service for Connection {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+        match event {
+            Event::Readable { .. } => self.receive(cx),
+            Event::Hangup { .. } => self.hung = true,
+            Event::Deadline => match &mut self.phase {
+                Phase::Asking(_, until) if *until <= cx.now() => self.course = Course::Gone,
+                Phase::Asking(..) => {}
+                Phase::Serving(serving) => serving.disk.handle_timeout(cx),
+            },
+            // Orders and completions are looked at in the turn; the disk abandons what it has when it is dropped.
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Cx<'_>) {
+        self.obey();
+        loop {
+            let was_full = self.is_full();
+            self.answer(cx);
+            self.flush(cx);
+            let has_room = !self.is_full() && self.course == Course::Open;
+            if has_room && (was_full || self.hung || !self.stash.is_empty()) {
+                self.receive(cx);
+            } else {
+                break;
+            }
+        }
+        if self.hung && self.course == Course::Open && self.is_full() {
+            // It left more behind than it may have in flight, and reads no answers: that is no goodbye.
+            self.course = Course::Gone;
+        }
+        let over = self.end(cx);
+        self.publish();
+        if !over {
+            cx.set_deadline(self.next_deadline());
+        }
+    }
+}
+
+fn count(counters: &mut Counters, command: Command) {
+    match command {
+        Command::Read { len, .. } => {
+            counters.reads += 1;
+            counters.read_bytes += u64::from(len);
+        }
+        Command::Write { len, .. } => {
+            counters.writes += 1;
+            counters.written_bytes += u64::from(len);
+        }
+        Command::Flush => counters.flushes += 1,
+        Command::Trim { .. } => counters.trims += 1,
+        Command::WriteZeroes { .. } => counters.zeroes += 1,
+        Command::BlockStatus { .. } => {}
+    }
+}
