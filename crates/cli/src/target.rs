@@ -1,17 +1,21 @@
 //! `interlock target`: a target as a program.
 
 mod config;
+mod ctl;
 mod events;
 
-use crate::output::{Format, OutputArgs, print, say};
+use crate::output::{Format, print, say};
 use anyhow::Context;
 pub(crate) use config::TargetArgs;
+use config::TargetCommand;
+use interlock_target::channel::Server;
 use interlock_target::config::Config;
 use interlock_target::{Pool, PoolConfig, Stamped, Target};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -25,6 +29,9 @@ enum News {
 }
 
 pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
+    if let Some(TargetCommand::Ctl(args)) = &args.command {
+        return ctl::run(args);
+    }
     let config = args.config()?;
     // From here on a signal is news, not death: whatever was begun is ended in order.
     let (sender, news) = mpsc::channel();
@@ -39,7 +46,8 @@ pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
         .context("the target cannot start")?;
     let started = Target::start(pool.reactors(), &config).map_err(anyhow::Error::new);
     let served = started.and_then(|target| {
-        let served = serve(&target, &config, &args.output, sender, &news);
+        let target = Arc::new(target);
+        let served = serve(&target, &config, args, sender, &news);
         let ended = target.shutdown(END_WITHIN).context("the target did not end in order");
         served.and(ended)
     });
@@ -52,12 +60,23 @@ pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(
-    target: &Target,
+    target: &Arc<Target>,
     config: &Config,
-    output: &OutputArgs,
+    args: &TargetArgs,
     sender: Sender<News>,
     news: &Receiver<News>,
 ) -> anyhow::Result<()> {
+    let output = &args.output;
+    // Until the end of this function; its first line is printed when it can be used.
+    let _control = match &args.control {
+        None => None,
+        Some(path) => {
+            let sender = sender.clone();
+            // Nobody is left to be told if this fails.
+            let end = move || drop(sender.send(News::Stop));
+            Some(Server::start(path, target.clone(), end)?)
+        }
+    };
     // Before anyone learns where to connect: the log misses nothing.
     if output.verbose > 0 {
         let events = target.subscribe();
@@ -70,8 +89,8 @@ fn serve(
         })?;
     }
     print(&match output.format {
-        Format::Normal => normal(target, config),
-        Format::Json => as_json(target, config)?,
+        Format::Normal => normal(target, config, args),
+        Format::Json => as_json(target, config, args)?,
     })?;
     loop {
         match news.recv() {
@@ -98,18 +117,19 @@ fn wait_for_signals(mut signals: Signals, news: &Sender<News>) {
     }
 }
 
-fn normal(target: &Target, config: &Config) -> String {
+fn normal(target: &Target, config: &Config, args: &TargetArgs) -> String {
     let mut lines = vec![format!("subsystem {}", config.nqn)];
     for (place, namespace) in config.namespaces.iter().enumerate() {
         lines.push(format!("namespace {}: {}", config.nsid(place), namespace.backing));
     }
     lines.extend(target.ports().iter().map(|addr| format!("listening on {addr}")));
     lines.extend(target.discovery().iter().map(|addr| format!("discovery on {addr}")));
+    lines.extend(args.control.iter().map(|path| format!("control on {}", path.display())));
     lines.join("\n")
 }
 
 /// One line: a program that starts a target reads one line and knows all.
-fn as_json(target: &Target, config: &Config) -> serde_json::Result<String> {
+fn as_json(target: &Target, config: &Config, args: &TargetArgs) -> serde_json::Result<String> {
     let addresses = |list: &[std::net::SocketAddr]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
     let namespaces: Vec<_> = config
         .namespaces
@@ -123,5 +143,6 @@ fn as_json(target: &Target, config: &Config) -> serde_json::Result<String> {
         "ports": addresses(target.ports()),
         "discovery": addresses(target.discovery()),
         "namespaces": namespaces,
+        "control": args.control,
     }))
 }

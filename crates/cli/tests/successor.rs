@@ -107,6 +107,7 @@ impl Scene {
                 nsid: Some(1),
                 block_size: 512,
                 read_only: false,
+                ana_group: 1,
             }],
             recovery: Recovery { traffic_based_keep_alive: false, ..recovery },
             ..Config::default()

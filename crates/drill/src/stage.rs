@@ -125,6 +125,7 @@ fn target_config(scenario: &Scenario) -> Config {
             nsid: Some(NSID),
             block_size: BLOCK_BYTES,
             read_only: false,
+            ana_group: 1,
         }],
         recovery: Recovery {
             ccr: offers.ccr,

@@ -50,6 +50,11 @@ pub(crate) fn event(event: &TargetEvent) -> String {
         TargetEvent::GhostRefused { ghost, by: stopper } => {
             format!("{} is tried and stopped ({})", written(ghost), by(*stopper))
         }
+        TargetEvent::PortClosed { port } => format!("{} is closed", name(*port)),
+        TargetEvent::PortOpened { port } => format!("{} is open again", name(*port)),
+        TargetEvent::PortFailed { port, why } => format!("{} CANNOT be opened again: {why}", name(*port)),
+        TargetEvent::AcceptFailed { port, why } => format!("no connection can be taken on {}: {why}", name(*port)),
+        TargetEvent::AcceptResumed { port } => format!("connections are taken again on {}", name(*port)),
         TargetEvent::ShutDown => "ended".into(),
     }
 }

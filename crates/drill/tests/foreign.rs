@@ -25,7 +25,7 @@ impl Peer {
         let backing = Backing::Memory { bytes: BLOCKS * u64::from(BLOCK) };
         let config = Config {
             ports: vec![PortConfig { listen, ana: Ana::Optimized }; 2],
-            namespaces: vec![NamespaceConfig { backing, nsid: Some(1), block_size: BLOCK, read_only: false }],
+            namespaces: vec![NamespaceConfig { nsid: Some(1), block_size: BLOCK, ..NamespaceConfig::new(backing) }],
             ..Config::default()
         };
         let target = Target::start(pool.reactors(), &config).expect("the target starts");

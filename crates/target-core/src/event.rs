@@ -170,6 +170,35 @@ pub enum Event {
         /// What had quiesced its life.
         by: By,
     },
+    /// A port listens no more, as told.
+    PortClosed {
+        /// Which.
+        port: PortId,
+    },
+    /// A port that was closed listens again.
+    PortOpened {
+        /// Which.
+        port: PortId,
+    },
+    /// A port that was closed cannot be opened again; it stays closed.
+    PortFailed {
+        /// Which.
+        port: PortId,
+        /// Why, in words.
+        why: Box<str>,
+    },
+    /// Connections of a port cannot be taken: told once, and tried again until it works. They wait in the kernel.
+    AcceptFailed {
+        /// Which.
+        port: PortId,
+        /// Why, in words.
+        why: Box<str>,
+    },
+    /// Connections of the port are taken again.
+    AcceptResumed {
+        /// Which.
+        port: PortId,
+    },
     /// All associations are over and every life is fenced: the operator's shutdown is complete.
     ShutDown,
 }

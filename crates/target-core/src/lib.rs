@@ -19,6 +19,7 @@ mod lane;
 mod life;
 mod message;
 mod namespace;
+pub mod status;
 mod work;
 
 pub use config::{Config, ConfigError, NamespaceError};

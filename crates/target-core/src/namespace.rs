@@ -34,13 +34,30 @@ pub struct Namespace {
     pub zeroes_when_deallocated: bool,
 }
 
+impl Namespace {
+    /// True if every block that `work` touches exists.
+    #[must_use]
+    pub fn holds(&self, work: &Work) -> bool {
+        work.ranges().all(|range| range.slba.checked_add(range.blocks).is_some_and(|end| end <= self.blocks))
+    }
+}
+
 /// All namespaces of one subsystem, and the ANA states of its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Namespaces {
-    by_id: BTreeMap<u32, Namespace>,
+    by_id: BTreeMap<u32, Entry>,
+    /// How many were ever added.
+    added: u64,
     groups: u32,
     /// Only what is not Optimized.
     ana: BTreeMap<(PortId, u32), State>,
+}
+
+/// A namespace, and which of those that ever had its NSID it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Entry {
+    serial: u64,
+    namespace: Namespace,
 }
 
 impl Namespaces {
@@ -68,12 +85,11 @@ impl Namespaces {
         if self.by_id.contains_key(&nsid) {
             return Err(NamespaceError::Taken(nsid));
         }
-        if let Some(same) =
-            self.by_id.values().find(|other| other.nguid == namespace.nguid || other.uuid == namespace.uuid)
-        {
+        if let Some(same) = self.iter().find(|other| other.nguid == namespace.nguid || other.uuid == namespace.uuid) {
             return Err(NamespaceError::SameIdentity(same.nsid, nsid));
         }
-        self.by_id.insert(nsid, namespace);
+        self.added += 1;
+        self.by_id.insert(nsid, Entry { serial: self.added, namespace });
         Ok(())
     }
 
@@ -82,11 +98,11 @@ impl Namespaces {
     /// # Errors
     /// If it is not there, or nothing would be left of it.
     pub fn resize(&mut self, nsid: u32, blocks: u64) -> Result<(), NamespaceError> {
-        let namespace = self.by_id.get_mut(&nsid).ok_or(NamespaceError::Absent(nsid))?;
+        let entry = self.by_id.get_mut(&nsid).ok_or(NamespaceError::Absent(nsid))?;
         if blocks == 0 {
             return Err(NamespaceError::Shape(nsid));
         }
-        namespace.blocks = blocks;
+        entry.namespace.blocks = blocks;
         Ok(())
     }
 
@@ -127,12 +143,19 @@ impl Namespaces {
     /// One namespace.
     #[must_use]
     pub fn get(&self, nsid: u32) -> Option<&Namespace> {
-        self.by_id.get(&nsid)
+        self.by_id.get(&nsid).map(|entry| &entry.namespace)
+    }
+
+    /// Which of the namespaces that ever had this NSID it is: a command that stalled while one was taken away and another
+    /// put in its place must not reach the other.
+    #[must_use]
+    pub fn serial(&self, nsid: u32) -> Option<u64> {
+        self.by_id.get(&nsid).map(|entry| entry.serial)
     }
 
     /// All namespaces, by ascending NSID.
     pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
-        self.by_id.values()
+        self.by_id.values().map(|entry| &entry.namespace)
     }
 
     /// Checks a command of `nsid` that came in through `port` against the namespace. `transfer` is the length in bytes
@@ -141,7 +164,7 @@ impl Namespaces {
     /// # Errors
     /// The status to answer with.
     pub fn check(&self, port: PortId, nsid: u32, work: &Work, transfer: u32) -> Result<(), Status> {
-        let namespace = self.by_id.get(&nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())?;
+        let namespace = self.get(nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())?;
         if self.groups != 0
             && let Some(status) = self.state(port, namespace.ana_group).status()
         {
@@ -150,10 +173,8 @@ impl Namespaces {
         if work.changes_media() && namespace.read_only {
             return Err(Status::NAMESPACE_WRITE_PROTECTED.with_dnr());
         }
-        for crate::BlockRange { slba, blocks } in work.ranges() {
-            if slba.checked_add(blocks).is_none_or(|end| end > namespace.blocks) {
-                return Err(Status::LBA_OUT_OF_RANGE.with_dnr());
-            }
+        if !namespace.holds(work) {
+            return Err(Status::LBA_OUT_OF_RANGE.with_dnr());
         }
         match work.data_blocks() {
             Some(blocks) if blocks << namespace.block_shift != u64::from(transfer) => {

@@ -4,7 +4,7 @@
 //! round. A key that nobody knows is an error that names the key and the nearest right one: a typing error must not
 //! silently leave a default in force.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,6 +40,8 @@ pub struct Config {
     /// What to serve, NSID 1 first unless said otherwise.
     #[serde(rename = "namespace")]
     pub namespaces: Vec<NamespaceConfig>,
+    /// How many ANA groups there are: 1 to 128. Default 1.
+    pub ana_groups: u32,
     /// How it recovers.
     pub recovery: Recovery,
     /// Grant digests to hosts that ask for them. Default true.
@@ -65,6 +67,7 @@ impl Default for Config {
             ports: Vec::new(),
             discovery: Vec::new(),
             namespaces: Vec::new(),
+            ana_groups: 1,
             recovery: Recovery::default(),
             digests: true,
             max_transfer_kib: 1024,
@@ -82,13 +85,13 @@ pub struct PortConfig {
     /// `ADDRESS:PORT`, or a port alone for every local address. Port 0: any free one.
     #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
-    /// The ANA state of the namespaces through this port. Default optimized.
+    /// The ANA state of every group through this port. Default optimized.
     #[serde(default)]
     pub ana: Ana,
 }
 
 /// Base Specification, "Asymmetric Namespace Access states".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ana {
     /// ANA Optimized.
@@ -98,16 +101,33 @@ pub enum Ana {
     NonOptimized,
     /// ANA Inaccessible.
     Inaccessible,
+    /// ANA Persistent Loss.
+    PersistentLoss,
+    /// ANA Change.
+    Change,
+}
+
+impl fmt::Display for Ana {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Optimized => "optimized",
+            Self::NonOptimized => "non-optimized",
+            Self::Inaccessible => "inaccessible",
+            Self::PersistentLoss => "persistent-loss",
+            Self::Change => "change",
+        })
+    }
 }
 
 /// One namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamespaceConfig {
     /// What holds its blocks: `mem:SIZE`, `file:PATH` or `null:SIZE`.
-    #[serde(deserialize_with = "parsed")]
+    #[serde(deserialize_with = "parsed", serialize_with = "as_text")]
     pub backing: Backing,
-    /// Namespace identifier; by place if absent.
+    /// Namespace identifier; by place if absent (the lowest free one for a namespace that is added later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nsid: Option<u32>,
     /// Bytes per block: 512 or 4096. Default 4096.
     #[serde(default = "default_block_size")]
@@ -115,10 +135,25 @@ pub struct NamespaceConfig {
     /// Write protected.
     #[serde(default)]
     pub read_only: bool,
+    /// Its ANA group. Default 1.
+    #[serde(default = "default_ana_group")]
+    pub ana_group: u32,
+}
+
+impl NamespaceConfig {
+    /// A writable namespace with blocks of 4096 bytes in ANA group 1, its NSID by place.
+    #[must_use]
+    pub const fn new(backing: Backing) -> Self {
+        Self { backing, nsid: None, block_size: default_block_size(), read_only: false, ana_group: default_ana_group() }
+    }
 }
 
 const fn default_block_size() -> u32 {
     4096
+}
+
+const fn default_ana_group() -> u32 {
+    1
 }
 
 /// What holds the blocks of a namespace.
@@ -164,8 +199,9 @@ impl Default for Recovery {
     }
 }
 
-/// A scripted fault, as `target.toml` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// A scripted fault, as `target.toml` and the control channel say it. What it does in full stands at [`crate::Fault`];
+/// ports are named by their place in the list of ports, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
 pub enum FaultConfig {
     /// Media-changing commands received on a port stall.
@@ -173,6 +209,13 @@ pub enum FaultConfig {
         /// Its place in the list of ports, from 0.
         port: u16,
     },
+    /// Once: commands received on a port from now on execute again; what is held stays held.
+    StopHolding {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+    },
+    /// Once: every held command is delivered now, and holding ends on every port.
+    Release {},
     /// I/O commands received on a port start later.
     Delay {
         /// Its place in the list of ports, from 0.
@@ -182,6 +225,21 @@ pub enum FaultConfig {
     },
     /// I/O commands received on a port vanish.
     Drop {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+    },
+    /// A port is dead without a word: nothing is read, written, closed or accepted.
+    Mute {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+    },
+    /// Once: a muted port speaks again.
+    Unmute {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+    },
+    /// Once: every connection of a port is reset.
+    ResetConnections {
         /// Its place in the list of ports, from 0.
         port: u16,
     },
@@ -196,14 +254,42 @@ pub enum FaultConfig {
         ms: u32,
     },
     /// No event is raised when a CCR finishes.
-    CcrLoseEvent,
+    CcrLoseEvent {},
+    /// Once: every CCR log gets a completed entry as an earlier life would have left behind.
+    CcrStaleEntry {},
     /// A life that is reset goes on executing for so long.
     SlowDrain {
         /// Milliseconds.
         ms: u32,
     },
     /// RDY=0 is reported although commands may still execute.
-    RdyBeforeDrained,
+    RdyBeforeDrained {},
+    /// Once: all of the above end; held commands are delivered, muted ports speak.
+    Clear {},
+}
+
+impl FaultConfig {
+    /// The port that it names, if it is about one.
+    #[must_use]
+    pub const fn port(self) -> Option<u16> {
+        match self {
+            Self::HoldWrites { port }
+            | Self::StopHolding { port }
+            | Self::Delay { port, .. }
+            | Self::Drop { port }
+            | Self::Mute { port }
+            | Self::Unmute { port }
+            | Self::ResetConnections { port } => Some(port),
+            Self::Release {}
+            | Self::CcrRefuse { .. }
+            | Self::CcrLate { .. }
+            | Self::CcrLoseEvent {}
+            | Self::CcrStaleEntry {}
+            | Self::SlowDrain { .. }
+            | Self::RdyBeforeDrained {}
+            | Self::Clear {} => None,
+        }
+    }
 }
 
 /// Why a configuration cannot be used.
@@ -212,6 +298,14 @@ pub enum ConfigError {
     /// The file is not TOML, or a value has the wrong form.
     #[error("{0}")]
     Syntax(String),
+    /// A choice that nobody knows.
+    #[error("unknown choice `{choice}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    UnknownChoice {
+        /// As written.
+        choice: String,
+        /// The nearest right one.
+        nearest: Option<String>,
+    },
     /// A key that nobody knows.
     #[error("unknown key `{key}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
     UnknownKey {
@@ -273,20 +367,20 @@ impl Config {
                 recovery.quiesce_ms, recovery.cqt_ms
             ));
         }
+        if !(1..=128).contains(&self.ana_groups) {
+            return value(format!("`ana_groups` is {}: use 1 to 128", self.ana_groups));
+        }
         let mut seen = std::collections::BTreeSet::new();
         for (place, namespace) in self.namespaces.iter().enumerate() {
-            if ![512, 4096].contains(&namespace.block_size) {
-                return value(format!("`block_size` is {}: use 512 or 4096", namespace.block_size));
-            }
+            namespace.check(self.ana_groups)?;
             let nsid = self.nsid(place);
             if !(1..=1024).contains(&nsid) || !seen.insert(nsid) {
                 return value(format!("`nsid` {nsid} is used twice or not within 1 to 1024"));
             }
         }
         for fault in &self.faults {
-            if let FaultConfig::HoldWrites { port } | FaultConfig::Delay { port, .. } | FaultConfig::Drop { port } =
-                fault
-                && usize::from(*port) >= self.ports.len()
+            if let Some(port) = fault.port()
+                && usize::from(port) >= self.ports.len()
             {
                 return value(format!("a fault names port {port}, but there are {} ports", self.ports.len()));
             }
@@ -301,21 +395,47 @@ impl Config {
     }
 }
 
-fn explain(error: &toml::de::Error) -> ConfigError {
-    // The parser's own words: "unknown field `x`, expected one of `a`, `b`".
-    let message = error.message();
-    if let Some(rest) = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `")) {
-        let mut quoted = rest.split('`');
-        let key = quoted.next().unwrap_or_default().to_owned();
-        let known = quoted.skip(1).step_by(2);
-        let nearest = known
-            .map(|name| (strsim::damerau_levenshtein(&key, name), name.to_owned()))
-            .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 2)
-            .min()
-            .map(|(_, name)| name);
-        return ConfigError::UnknownKey { key, nearest };
+impl NamespaceConfig {
+    /// Checks what the types cannot say, in a target with so many ANA groups.
+    ///
+    /// # Errors
+    /// Names the value that cannot be, and what it could be.
+    pub fn check(&self, ana_groups: u32) -> Result<(), ConfigError> {
+        if ![512, 4096].contains(&self.block_size) {
+            return Err(ConfigError::Value(format!("`block_size` is {}: use 512 or 4096", self.block_size)));
+        }
+        if !(1..=ana_groups).contains(&self.ana_group) {
+            let why = match ana_groups {
+                1 => "there is one ANA group (`ana_groups` makes more)".to_owned(),
+                groups => format!("there are ANA groups 1 to {groups}"),
+            };
+            return Err(ConfigError::Value(format!("`ana_group` is {}: {why}", self.ana_group)));
+        }
+        Ok(())
     }
-    ConfigError::Syntax(error.to_string().trim_end().to_owned())
+}
+
+fn explain(error: &toml::de::Error) -> ConfigError {
+    unknown_key(error.message()).unwrap_or_else(|| ConfigError::Syntax(error.to_string().trim_end().to_owned()))
+}
+
+/// Reads the words that serde has for a key or a choice that it does not know: "unknown field `x`, expected one of `a`,
+/// `b`".
+#[must_use]
+pub fn unknown_key(message: &str) -> Option<ConfigError> {
+    let field = message.strip_prefix("unknown field `");
+    let mut quoted = field.or_else(|| message.strip_prefix("unknown variant `"))?.split('`');
+    let written = quoted.next().unwrap_or_default().to_owned();
+    let known = quoted.skip(1).step_by(2);
+    let nearest = known
+        .map(|name| (strsim::damerau_levenshtein(&written, name), name.to_owned()))
+        .filter(|(distance, name)| *distance <= name.len().max(written.len()) / 2)
+        .min()
+        .map(|(_, name)| name);
+    Some(match field {
+        Some(_) => ConfigError::UnknownKey { key: written, nearest },
+        None => ConfigError::UnknownChoice { choice: written, nearest },
+    })
 }
 
 impl FromStr for PortConfig {
@@ -346,6 +466,18 @@ impl FromStr for Backing {
                 "`{text}` is no namespace: use `mem:1G`, `file:disk.img` or `null:64G`"
             ))),
         }
+    }
+}
+
+impl FromStr for Ana {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let all = [Self::Optimized, Self::NonOptimized, Self::Inaccessible, Self::PersistentLoss, Self::Change];
+        all.into_iter().find(|state| state.to_string() == text).ok_or_else(|| {
+            let words = all.map(|state| format!("`{state}`")).join(", ");
+            ConfigError::Value(format!("`{text}` is no ANA state: use one of {words}"))
+        })
     }
 }
 
@@ -394,6 +526,10 @@ fn listen_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<S
 
 fn parsed<'de, D: serde::Deserializer<'de>, T: FromStr<Err = ConfigError>>(deserializer: D) -> Result<T, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+fn as_text<S: serde::Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 #[cfg(test)]

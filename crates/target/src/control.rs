@@ -7,11 +7,13 @@ use interlock_carry::Mailbox;
 use interlock_ring::{Cx, Event, Service};
 use interlock_target_core::{Control, ControlOutput, Event as TargetEvent, LaneId, PortId, ToControl};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
-/// Something to be run with control, on its reactor.
-pub(crate) type Question = Box<dyn FnOnce(&mut Control, Instant) + Send>;
+/// Something to be run with control, on its reactor. What it returns is run when everything that control then wanted is
+/// on its way to the lanes: who is answered may rely on the order.
+pub(crate) type Question = Box<dyn FnOnce(&mut Control, Instant) -> Box<dyn FnOnce()> + Send>;
 
 /// What other threads tell control.
 pub(crate) enum ControlMail {
@@ -21,6 +23,8 @@ pub(crate) enum ControlMail {
     Event(Instant, TargetEvent),
     /// Run this with control: verbs of the library.
     Ask(Question),
+    /// Listen on a port again, and tell the outcome: where, or why not.
+    Open(PortId, Sender<io::Result<SocketAddr>>),
     /// Tell this one what happens from now on.
     Subscribe(Sender<Stamped>),
 }
@@ -56,7 +60,12 @@ impl ControlService {
         match mail {
             ControlMail::Lane(lane, message) => self.control.handle_lane(now, lane, message),
             ControlMail::Event(at, event) => self.tell(at, event),
-            ControlMail::Ask(ask) => ask(&mut self.control, now),
+            ControlMail::Ask(ask) => {
+                let answer = ask(&mut self.control, now);
+                self.drain(now);
+                answer();
+            }
+            ControlMail::Open(port, bound) => self.open(port, Some(bound)),
             ControlMail::Subscribe(listener) => self.listeners.push(listener),
         }
     }
@@ -73,12 +82,22 @@ impl ControlService {
                     self.lanes[*lane].send(LaneMail::Close(port));
                 }
             }
-            ControlOutput::OpenPort(port) => {
-                if let Some((lane, addr)) = self.ports.get(&port) {
-                    self.lanes[*lane].send(LaneMail::Open { port, addr: *addr });
-                }
-            }
+            ControlOutput::OpenPort(port) => self.open(port, None),
             ControlOutput::Event(event) => self.tell(now, event),
+        }
+    }
+}
+
+impl ControlService {
+    fn open(&self, port: PortId, bound: Option<Sender<io::Result<SocketAddr>>>) {
+        if let Some((lane, addr)) = self.ports.get(&port) {
+            self.lanes[*lane].send(LaneMail::Open { port, addr: *addr, bound });
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        while let Some(output) = self.control.poll_output() {
+            self.output(now, output);
         }
     }
 }
@@ -97,9 +116,7 @@ impl Service for ControlService {
     }
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
-        while let Some(output) = self.control.poll_output() {
-            self.output(cx.now(), output);
-        }
+        self.drain(cx.now());
         cx.set_deadline(self.control.next_deadline().map(|deadline| deadline.at));
     }
 }

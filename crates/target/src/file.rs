@@ -81,6 +81,22 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// Bytes that it has now. A regular file that is shorter than `wanted` is made as long; none is ever cut.
+    pub(crate) fn lengthen(&self, wanted: Option<u64>) -> io::Result<u64> {
+        let now = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::End(0))?;
+        let stat = rustix::fs::fstat(&self.fd)?;
+        let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+        match wanted {
+            Some(wanted) if wanted > now && regular => {
+                rustix::fs::ftruncate(&self.fd, wanted)?;
+                Ok(wanted)
+            }
+            _ => Ok(now),
+        }
+    }
+}
+
 /// Some file systems accept the flag and refuse the I/O, or want larger blocks than ours: try one.
 fn direct_works(fd: &OwnedFd, block: u32) -> bool {
     let mut buf = Buf::zeroed(block as usize);
@@ -148,6 +164,11 @@ impl FileStore {
         // A duplicate shares the file description, and with it the lock.
         let file = cx.add_file(opened.fd.try_clone()?);
         Ok(Self { file, shift, jobs: BTreeMap::new(), zeroes: None })
+    }
+
+    /// Closes the file, and with the last lane's share lets go of its lock. Nothing may be under way.
+    pub(crate) fn close(self, cx: &mut Cx<'_>) {
+        cx.remove_file(self.file);
     }
 
     pub(crate) fn start(

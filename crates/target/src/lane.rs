@@ -6,8 +6,10 @@ use interlock_base::{Instant, Span};
 use interlock_carry::{Io, Machine, Mailbox, Wires};
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufPool, BufTable, Cx, Event, Listener, Service, Sock};
+use interlock_target_core::status::ConnView;
 use interlock_target_core::{
-    ConnId, Lane, LaneId, LaneOutput, MediaId, MediaResult, Namespace, NamespaceKey, PortId, ToLane,
+    ConnId, Event as TargetEvent, Lane, LaneId, LaneOutput, MediaId, MediaResult, Namespace, NamespaceKey, PortId,
+    ToLane,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,13 +25,36 @@ pub(crate) enum LaneMail {
     Control(ToLane),
     /// Listen for a port; the address that was bound goes back.
     Listen { port: PortId, addr: SocketAddr, bound: Sender<io::Result<SocketAddr>> },
-    /// Listen again, where the port listened before.
-    Open { port: PortId, addr: SocketAddr },
+    /// Listen again, where the port listened before; tell the outcome also to whoever asked.
+    Open { port: PortId, addr: SocketAddr, bound: Option<Sender<io::Result<SocketAddr>>> },
     /// Stop listening.
     Close(PortId),
     /// Use this for the blocks of a namespace.
     Attach { key: NamespaceKey, namespace: Namespace, backing: Backing, attached: Sender<io::Result<()>> },
+    /// The namespace is gone: let go of what holds its blocks as soon as nothing is under way on it.
+    Detach { key: NamespaceKey, detached: Sender<()> },
+    /// Say what it looks like.
+    Status(Sender<LaneStatus>),
 }
+
+/// What a lane looks like.
+pub(crate) struct LaneStatus {
+    /// The ports that it listens on.
+    pub(crate) open: Vec<PortId>,
+    /// Its connections, with the address of the peer.
+    pub(crate) connections: Vec<(ConnView, Option<SocketAddr>)>,
+    /// Bytes in buffers that commands hold.
+    pub(crate) buffered: u64,
+    /// Bytes in free buffers that are kept for reuse.
+    pub(crate) cached: u64,
+    /// Commands that stall inside, and media operations under way.
+    pub(crate) inside: usize,
+}
+
+/// What holds the blocks of a namespace on this lane. NSIDs come back, these numbers do not: an operation that is under
+/// way ends where it began, also if another namespace has the NSID by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct StoreId(u64);
 
 struct LaneMachine {
     lane: Lane,
@@ -75,10 +100,15 @@ pub(crate) struct LaneService {
     wires: Wires<ConnId>,
     memory: BufTable,
     pool: BufPool,
-    stores: BTreeMap<NamespaceKey, Store>,
-    /// Which namespace a media operation in the kernel belongs to.
-    media: BTreeMap<MediaId, NamespaceKey>,
+    stores: BTreeMap<StoreId, Store>,
+    /// Which of them serve; the others wait for their last operation.
+    serving: BTreeMap<NamespaceKey, StoreId>,
+    next_store: u64,
+    /// Where a media operation in the kernel belongs to.
+    media: BTreeMap<MediaId, StoreId>,
     listeners: BTreeMap<PortId, Listener>,
+    /// Ports whose connections cannot be taken at present.
+    starved: BTreeSet<PortId>,
     to_flush: BTreeSet<ConnId>,
     muted: BTreeSet<ConnId>,
     next_conn: u32,
@@ -96,8 +126,11 @@ impl LaneService {
             memory: BufTable::default(),
             pool: BufPool::new(CACHED_BUFFERS),
             stores: BTreeMap::new(),
+            serving: BTreeMap::new(),
+            next_store: 0,
             media: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            starved: BTreeSet::new(),
             to_flush: BTreeSet::new(),
             muted: BTreeSet::new(),
             next_conn: 1,
@@ -117,25 +150,92 @@ impl LaneService {
                 // Whoever asked may have given up.
                 let _ = bound.send(outcome);
             }
-            LaneMail::Open { port, addr } => {
-                if !self.listeners.contains_key(&port)
-                    && let Ok((listener, _)) = cx.listen(addr)
-                {
-                    self.listeners.insert(port, listener);
+            LaneMail::Open { port, addr, bound } => {
+                let outcome = self.open(cx, port, addr);
+                if let Some(bound) = bound {
+                    // Whoever asked may have given up.
+                    let _ = bound.send(outcome);
                 }
             }
             LaneMail::Close(port) => {
+                self.starved.remove(&port);
                 if let Some(listener) = self.listeners.remove(&port) {
                     cx.close_listener(listener);
                 }
             }
             LaneMail::Attach { key, namespace, backing, attached } => {
                 let outcome = backing.attach(cx, &namespace).map(|store| {
-                    self.stores.insert(key, store);
+                    let id = StoreId(self.next_store);
+                    self.next_store += 1;
+                    self.stores.insert(id, store);
+                    if let Some(old) = self.serving.insert(key, id) {
+                        self.retire(cx, old);
+                    }
                 });
                 // Whoever asked may have given up.
                 let _ = attached.send(outcome);
             }
+            LaneMail::Detach { key, detached } => {
+                if let Some(store) = self.serving.remove(&key) {
+                    self.retire(cx, store);
+                }
+                // Whoever asked may have given up.
+                let _ = detached.send(());
+            }
+            LaneMail::Status(answer) => {
+                // Whoever asked may have given up.
+                let _ = answer.send(self.status(cx));
+            }
+        }
+    }
+
+    fn open(&mut self, cx: &mut Cx<'_>, port: PortId, addr: SocketAddr) -> io::Result<SocketAddr> {
+        if self.listeners.contains_key(&port) {
+            return Ok(addr);
+        }
+        let outcome = cx.listen(addr);
+        let event = match &outcome {
+            Ok(_) => TargetEvent::PortOpened { port },
+            Err(error) => TargetEvent::PortFailed { port, why: error.to_string().into() },
+        };
+        self.control.send(ControlMail::Event(cx.now(), event));
+        let (listener, addr) = outcome?;
+        self.listeners.insert(port, listener);
+        // A script may have muted the port while it was closed.
+        let _ = cx.pause_accept(listener, self.machine.lane.is_port_muted(port));
+        Ok(addr)
+    }
+
+    /// A store serves no more. It goes when its last operation is over: its life is waited for until then.
+    fn retire(&mut self, cx: &mut Cx<'_>, id: StoreId) {
+        let serving = |id| self.serving.values().any(|store| *store == id);
+        let busy = |id| self.media.values().any(|store| *store == id);
+        // In this order: there are few that serve, and the answer is nearly always that it does.
+        if !serving(id)
+            && !busy(id)
+            && let Some(store) = self.stores.remove(&id)
+        {
+            store.close(cx);
+        }
+    }
+
+    fn status(&self, cx: &mut Cx<'_>) -> LaneStatus {
+        let peer = |cx: &mut Cx<'_>, conn| self.wires.sock(conn).and_then(|sock| cx.peer_addr(sock).ok());
+        LaneStatus {
+            open: self.listeners.keys().copied().collect(),
+            connections: self.machine.lane.conn_views().map(|view| (view, peer(cx, view.conn))).collect(),
+            buffered: self.machine.lane.buffered(),
+            cached: self.pool.cached() as u64,
+            inside: self.machine.lane.inside(),
+        }
+    }
+
+    /// Connections of a listener cannot be taken: the reactor tries again by itself.
+    fn starves(&mut self, cx: &Cx<'_>, listener: Listener, error: &io::Error) {
+        let port = self.listeners.iter().find(|(_, known)| **known == listener).map(|(port, _)| *port);
+        if let Some(port) = port.filter(|port| self.starved.insert(*port)) {
+            let event = TargetEvent::AcceptFailed { port, why: error.to_string().into() };
+            self.control.send(ControlMail::Event(cx.now(), event));
         }
     }
 
@@ -145,6 +245,9 @@ impl LaneService {
             let _ = cx.abort(sock);
             return;
         };
+        if self.starved.remove(&port) {
+            self.control.send(ControlMail::Event(cx.now(), TargetEvent::AcceptResumed { port }));
+        }
         let conn = ConnId(self.next_conn);
         self.next_conn = self.next_conn.wrapping_add(1);
         self.wires.insert(conn, sock);
@@ -165,14 +268,15 @@ impl LaneService {
                 let _ = self.memory.remove(buf);
             }
             LaneOutput::Media(op) => {
-                let result = match self.stores.get_mut(&op.namespace) {
-                    Some(store) => store.start(cx, &mut self.memory, op.id, op.kind),
-                    None => Some(MediaResult::Gone),
+                let serving = self.serving.get(&op.namespace).copied();
+                let result = match serving.and_then(|id| self.stores.get_mut(&id).map(|store| (id, store))) {
+                    Some((id, store)) => store.start(cx, &mut self.memory, op.id, op.kind).ok_or(id),
+                    None => Ok(MediaResult::Gone),
                 };
                 match result {
-                    Some(result) => self.machine.lane.handle_media_done(op.id, result),
-                    None => {
-                        self.media.insert(op.id, op.namespace);
+                    Ok(result) => self.machine.lane.handle_media_done(op.id, result),
+                    Err(store) => {
+                        self.media.insert(op.id, store);
                     }
                 }
             }
@@ -300,19 +404,17 @@ impl Service for LaneService {
                 }
             }
             Event::Op { token, result, buf } => {
-                let key = self.media.get(&MediaId(token)).copied();
-                if let Some(store) = key.and_then(|key| self.stores.get_mut(&key))
+                let Some(store_id) = self.media.get(&MediaId(token)).copied() else { return };
+                if let Some(store) = self.stores.get_mut(&store_id)
                     && let Some((id, result)) = store.handle_op(cx, &mut self.memory, Event::Op { token, result, buf })
                 {
                     self.media.remove(&id);
                     self.machine.lane.handle_media_done(id, result);
+                    self.retire(cx, store_id);
                 }
             }
-            Event::Connected { .. }
-            | Event::ConnectFailed { .. }
-            | Event::AcceptedLocal { .. }
-            | Event::AcceptFailed { .. }
-            | Event::Detach => {}
+            Event::AcceptFailed { listener, error } => self.starves(cx, listener, &error),
+            Event::Connected { .. } | Event::ConnectFailed { .. } | Event::AcceptedLocal { .. } | Event::Detach => {}
         }
     }
 

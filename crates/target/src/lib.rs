@@ -3,11 +3,15 @@
 //! A host that fences needs a peer that can be fenced, and one that can be told to misbehave. What the target decides
 //! stands in `target-core`; this crate carries its bytes and holds its blocks: in memory, in a file, or nowhere.
 
+pub mod channel;
 pub mod config;
 mod control;
 mod file;
 mod lane;
 mod memory;
+mod namespaces;
+mod shape;
+pub mod status;
 mod store;
 mod target;
 

@@ -53,6 +53,14 @@ impl Store {
         }
     }
 
+    /// Lets go of what it has on this reactor. Nothing may be under way.
+    pub(crate) fn close(self, cx: &mut Cx<'_>) {
+        match self {
+            Self::File(file) => file.close(cx),
+            Self::Memory { .. } | Self::Null => {}
+        }
+    }
+
     /// A file operation of this store is over.
     pub(crate) fn handle_op(
         &mut self,

@@ -1,44 +1,30 @@
 //! A whole target: its lanes on their reactors, and the handle that programs hold.
 
-use crate::config::{Ana, Backing as BackingConfig, Config, ConfigError, FaultConfig, NamespaceConfig};
+use crate::config::{Ana, Config, ConfigError, FaultConfig, NamespaceConfig};
 use crate::control::{ControlMail, ControlService};
-use crate::file::{FileError, Opened};
+use crate::file::FileError;
 use crate::lane::{LaneMail, LaneService};
-use crate::memory::Memory;
+use crate::shape::{ana_of, core_config, fault_of, open};
 use crate::store::Backing;
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
 use interlock_ring::{Reactor, ServiceId};
-use interlock_target_core::config::{
-    Ccr, Config as CoreConfig, Hosts, Limits, Offers, PortConfig as CorePort, SubsystemConfig,
-};
-use interlock_target_core::{
-    Control, Event, Fault, Lane, LaneId, Namespace, NamespaceError, NamespaceKey, PortId, SubsystemId,
-};
+use interlock_target_core::config::Config as CoreConfig;
+use interlock_target_core::{Control, Event, Fault, Lane, LaneId, Namespace, NamespaceError, PortId, SubsystemId};
 use interlock_wire::ana::State as AnaState;
-use interlock_wire::nqn::{Nqn, NqnError};
-use interlock_wire::status::Status;
+use interlock_wire::nqn::NqnError;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// An answer from a reactor is a matter of microseconds; after this it is stuck or gone.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The one subsystem of a target.
-const SUBSYSTEM: SubsystemId = SubsystemId(0);
-
-/// Keep-alive granularity in units of 100 ms: a KATO of whole seconds is taken as it is.
-const KAS: u16 = 10;
-
-/// Highest CNTLID that a controller may have: FFF0h and above are reserved.
-const CNTLID_MAX: u16 = 0xffef;
-
-/// How long an answer to CCR may wait for the reset to finish, so that it can say "immediate", in milliseconds.
-const CCR_ANSWER_MS: u32 = 10;
+pub(crate) const SUBSYSTEM: SubsystemId = SubsystemId(0);
 
 /// Something that happened, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +77,32 @@ pub enum TargetError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// There is no such port.
+    #[error("there is no port {port}: {}", if *.ports == 1 { "the only one is port 0".into() } else { format!("there are ports 0 to {}", .ports - 1) })]
+    NoPort {
+        /// As asked.
+        port: u16,
+        /// How many there are.
+        ports: usize,
+    },
+    /// There is no such ANA group.
+    #[error("there is no ANA group {group}: {}", if *.groups == 1 { "the only one is group 1".into() } else { format!("there are groups 1 to {}", .groups) })]
+    NoGroup {
+        /// As asked.
+        group: u32,
+        /// How many there are.
+        groups: u32,
+    },
+    /// A namespace cannot have this size.
+    #[error("namespace {nsid} cannot have {bytes} bytes: {why}")]
+    Resize {
+        /// Which namespace.
+        nsid: u32,
+        /// As asked.
+        bytes: u64,
+        /// Why not.
+        why: String,
+    },
     /// The system refuses something else.
     #[error("the target cannot start: {0}")]
     Start(#[from] io::Error),
@@ -118,11 +130,20 @@ pub enum TargetError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Target {
+    pub(crate) config: Config,
     ports: Vec<SocketAddr>,
     discovery: Vec<SocketAddr>,
     control: Mailbox<ControlMail>,
-    lanes: Vec<Mailbox<LaneMail>>,
+    pub(crate) lanes: Vec<Mailbox<LaneMail>>,
     services: Mutex<Vec<(Reactor, ServiceId)>>,
+    /// The namespaces that there are. Locked while one is changed: changes happen one after the other.
+    pub(crate) namespaces: Mutex<BTreeMap<u32, Kept>>,
+}
+
+/// A namespace as it was asked for, and what holds its blocks.
+pub(crate) struct Kept {
+    pub(crate) config: NamespaceConfig,
+    pub(crate) backing: Backing,
 }
 
 impl Target {
@@ -147,11 +168,13 @@ impl Target {
         let mut control = Control::new(core.clone(), u64::from_le_bytes(seed))?;
 
         let mut starting = Self {
+            config: config.clone(),
             ports: Vec::new(),
             discovery: Vec::new(),
             control: Mailbox::default(),
             lanes: (0..lanes).map(|_| Mailbox::default()).collect(),
             services: Mutex::new(Vec::new()),
+            namespaces: Mutex::new(BTreeMap::new()),
         };
         let outcome = starting.start_services(reactors, config, &core, &mut control, namespaces);
         let places = match outcome {
@@ -183,8 +206,10 @@ impl Target {
             let control = self.control.clone();
             self.attach(reactor, move |cx| Box::new(LaneService::new(cx, lane, mailbox, control)))?;
         }
-        for (namespace, backing) in namespaces {
+        for (place, (namespace, backing)) in namespaces.into_iter().enumerate() {
             self.attach_namespace(&namespace, &backing)?;
+            let kept = Kept { config: config.namespaces[place].clone(), backing };
+            self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.nsid, kept);
         }
         let mut places = BTreeMap::new();
         for (index, port) in core.ports.iter().enumerate() {
@@ -201,7 +226,9 @@ impl Target {
                 self.ports.push(addr);
                 let state = ana_of(config.ports[index].ana);
                 if state != AnaState::Optimized {
-                    control.set_ana(SUBSYSTEM, 1, port.id, state);
+                    for group in 1..=config.ana_groups {
+                        control.set_ana(SUBSYSTEM, group, port.id, state);
+                    }
                 }
             } else {
                 self.discovery.push(addr);
@@ -232,33 +259,64 @@ impl Target {
 
     /// Does something wrong, as told.
     pub fn script(&self, fault: Fault) {
-        self.control.send(ControlMail::Ask(Box::new(move |control, _| control.script(fault))));
+        self.control.send(ControlMail::Ask(Box::new(move |control, _| {
+            control.script(fault);
+            Box::new(|| {})
+        })));
     }
 
-    /// Adds a namespace; connected hosts are told.
+    /// Does something wrong, as a configuration says it. Done when it returns.
     ///
     /// # Errors
-    /// If it cannot be opened, or its identifier is taken.
-    pub fn add_namespace(&self, nqn: &str, nsid: u32, config: &NamespaceConfig) -> Result<(), TargetError> {
-        let (namespace, backing) = open(nqn, nsid, config)?;
-        self.attach_namespace(&namespace, &backing)?;
-        Ok(self.ask(move |control, _| control.add_namespace(SUBSYSTEM, namespace))??)
+    /// If it names a port that is not there, or the target does not answer.
+    pub fn script_config(&self, fault: FaultConfig) -> Result<(), TargetError> {
+        if let Some(port) = fault.port() {
+            self.known(PortId(port))?;
+        }
+        self.ask(move |control, _| control.script(fault_of(fault)))?;
+        // Mail is read in order: a lane that answers this knows of the fault.
+        self.lane_status().map(drop)
     }
 
-    /// Takes a namespace away; connected hosts are told.
+    /// Sets the ANA state of a group as seen through a port; connected hosts are told. Answers whether it changed.
     ///
     /// # Errors
-    /// If it is not there.
-    pub fn remove_namespace(&self, nsid: u32) -> Result<(), TargetError> {
-        Ok(self.ask(move |control, _| control.remove_namespace(SUBSYSTEM, nsid))??)
+    /// If there is no such port or group, or the target does not answer.
+    pub fn set_ana(&self, port: PortId, group: u32, state: Ana) -> Result<bool, TargetError> {
+        self.known(port)?;
+        let groups = self.config.ana_groups;
+        if !(1..=groups).contains(&group) {
+            return Err(TargetError::NoGroup { group, groups });
+        }
+        self.ask(move |control, _| control.set_ana(SUBSYSTEM, group, port, ana_of(state)))
     }
 
-    /// Sets the ANA state of all namespaces as seen through a port; connected hosts are told.
+    /// Stops listening on a port and resets its connections. Done when it returns.
     ///
     /// # Errors
-    /// If the target does not answer.
-    pub fn set_ana(&self, port: PortId, state: Ana) -> Result<bool, TargetError> {
-        self.ask(move |control, _| control.set_ana(SUBSYSTEM, 1, port, ana_of(state)))
+    /// If there is no such port, or the target does not answer.
+    pub fn close_port(&self, port: PortId) -> Result<(), TargetError> {
+        self.known(port)?;
+        self.ask(move |control, _| control.script(Fault::ClosePort { port }))?;
+        // Mail is read in order: a lane that answers this has closed the port.
+        self.lane_status().map(drop)
+    }
+
+    /// Listens on a closed port again, where it listened before. Nothing happens if it is open.
+    ///
+    /// # Errors
+    /// If there is no such port, its address was taken meanwhile, or the target does not answer.
+    pub fn open_port(&self, port: PortId) -> Result<SocketAddr, TargetError> {
+        let addr = self.known(port)?;
+        let (bound, answer) = mpsc::channel();
+        self.control.send(ControlMail::Open(port, bound));
+        let outcome = answer.recv_timeout(ANSWER_WITHIN).map_err(|_| TargetError::Gone)?;
+        outcome.map_err(|source| TargetError::Listen { addr, source })
+    }
+
+    fn known(&self, port: PortId) -> Result<SocketAddr, TargetError> {
+        let all = || self.ports.iter().chain(&self.discovery);
+        all().nth(port.0.into()).copied().ok_or(TargetError::NoPort { port: port.0, ports: all().count() })
     }
 
     /// Ends the target: associations at once, and lives when their last media operation is over.
@@ -281,17 +339,6 @@ impl Target {
         if ended { Ok(()) } else { Err(TargetError::Gone) }
     }
 
-    fn attach_namespace(&self, namespace: &Namespace, backing: &Backing) -> Result<(), TargetError> {
-        let key = NamespaceKey { subsystem: SUBSYSTEM, nsid: namespace.nsid };
-        for lane in &self.lanes {
-            let (attached, answer) = mpsc::channel();
-            let (namespace, backing) = (namespace.clone(), backing.clone());
-            lane.send(LaneMail::Attach { key, namespace, backing, attached });
-            answer.recv_timeout(ANSWER_WITHIN).map_err(|_| TargetError::Gone)??;
-        }
-        Ok(())
-    }
-
     fn attach(
         &self,
         reactor: &Reactor,
@@ -310,136 +357,18 @@ impl Target {
         }
     }
 
-    fn ask<R: Send + 'static>(
+    pub(crate) fn ask<R: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Control, Instant) -> R + Send + 'static,
     ) -> Result<R, TargetError> {
         let (sender, receiver) = mpsc::channel();
         self.control.send(ControlMail::Ask(Box::new(move |control, now| {
-            // The asker may have given up.
-            let _ = sender.send(ask(control, now));
+            let answer = ask(control, now);
+            Box::new(move || {
+                // The asker may have given up.
+                let _ = sender.send(answer);
+            })
         })));
         receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| TargetError::Gone)
-    }
-}
-
-/// Opens what holds the blocks of a namespace, and says what the namespace looks like.
-fn open(nqn: &str, nsid: u32, config: &NamespaceConfig) -> Result<(Namespace, Backing), TargetError> {
-    let (bytes, backing) = match &config.backing {
-        BackingConfig::Memory { bytes } => {
-            let memory = Memory::new(*bytes).map_err(|source| TargetError::Memory { nsid, bytes: *bytes, source })?;
-            (*bytes, Backing::Memory(Arc::new(memory)))
-        }
-        BackingConfig::Null { bytes } => (*bytes, Backing::Null),
-        BackingConfig::File { path } => {
-            let opened = Opened::new(path, config.block_size, config.read_only)?;
-            (opened.len, Backing::File(Arc::new(opened)))
-        }
-    };
-    let (nguid, uuid) = identity(nqn, nsid, &config.backing.to_string());
-    let namespace = Namespace {
-        nsid,
-        blocks: bytes / u64::from(config.block_size),
-        block_shift: u8::try_from(config.block_size.trailing_zeros()).unwrap_or(12),
-        read_only: config.read_only,
-        nguid,
-        uuid,
-        ana_group: 1,
-        // Not every file system can make deallocated blocks read as zeroes.
-        zeroes_when_deallocated: !matches!(backing, Backing::File(_)),
-    };
-    Ok((namespace, backing))
-}
-
-/// Identifiers that are the same on every port and after every restart: drawn from the names.
-fn identity(nqn: &str, nsid: u32, backing: &str) -> ([u8; 16], [u8; 16]) {
-    let draw = |salt: &str| {
-        let high = interlock_base::fingerprint(&(salt, nqn, nsid, backing));
-        let low = interlock_base::fingerprint(&(high, salt, backing));
-        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
-    };
-    let mut uuid = draw("uuid");
-    // RFC 9562: version 8 (made by a rule of our own), variant 1.
-    uuid[6] = uuid[6] & 0x0f | 0x80;
-    uuid[8] = uuid[8] & 0x3f | 0x80;
-    (draw("nguid"), uuid)
-}
-
-fn core_config(config: &Config, lanes: u16, namespaces: Vec<Namespace>) -> Result<CoreConfig, TargetError> {
-    let nqn = |text: &String| Nqn::new(text.as_str()).map_err(|why| TargetError::Nqn { text: text.clone(), why });
-    let hosts = if config.allow_hosts.is_empty() {
-        Hosts::Any
-    } else {
-        Hosts::List(config.allow_hosts.iter().map(nqn).collect::<Result<_, _>>()?)
-    };
-    let recovery = config.recovery;
-    let ccr = if recovery.ccr {
-        Ccr::On { limit: recovery.ccr_limit, drain_ms: 0, answer_ms: CCR_ANSWER_MS }
-    } else {
-        Ccr::Off
-    };
-    let subsystem = SubsystemConfig {
-        nqn: nqn(&config.nqn)?,
-        serial: config.serial.clone(),
-        model: config.model.clone(),
-        hosts,
-        namespaces,
-        cntlids: (1, CNTLID_MAX),
-        kas: KAS,
-        tbkas: recovery.traffic_based_keep_alive,
-        cqt_ms: recovery.cqt_ms,
-        quiesce_ms: recovery.quiesce_ms,
-        ccr,
-        ana_groups: 1,
-    };
-    let all = config.ports.iter().map(|port| (port, Offers::All));
-    let discovery = config.discovery.iter().map(|port| (port, Offers::Discovery));
-    let ports = (0..)
-        .zip(all.chain(discovery))
-        .map(|(id, (port, offers))| CorePort { id: PortId(id), address: port.listen, offers })
-        .collect();
-    let limits = Limits {
-        io_queues: config.io_queues,
-        queue_depth: config.queue_size.max(32),
-        max_transfer: config.max_transfer_kib * 1024,
-        hdgst: config.digests,
-        ddgst: config.digests,
-        ..Limits::default()
-    };
-    Ok(CoreConfig { subsystems: vec![subsystem], ports, lanes, limits })
-}
-
-const fn ana_of(state: Ana) -> AnaState {
-    match state {
-        Ana::Optimized => AnaState::Optimized,
-        Ana::NonOptimized => AnaState::NonOptimized,
-        Ana::Inaccessible => AnaState::Inaccessible,
-    }
-}
-
-fn fault_of(fault: FaultConfig) -> Fault {
-    match fault {
-        FaultConfig::HoldWrites { port } => Fault::HoldWrites { port: PortId(port) },
-        FaultConfig::Delay { port, ms } => Fault::Delay { port: PortId(port), ms },
-        FaultConfig::Drop { port } => Fault::Drop { port: PortId(port) },
-        FaultConfig::CcrRefuse { status } => Fault::CcrRefuse(Status(status)),
-        FaultConfig::CcrLate { ms } => Fault::CcrLate { ms },
-        FaultConfig::CcrLoseEvent => Fault::CcrLoseEvent,
-        FaultConfig::SlowDrain { ms } => Fault::SlowDrain { ms },
-        FaultConfig::RdyBeforeDrained => Fault::RdyBeforeDrained,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn identities_are_stable_and_differ() {
-        let one = identity("nqn.2026-11.io.example:a", 1, "mem:1");
-        assert_eq!(one, identity("nqn.2026-11.io.example:a", 1, "mem:1"));
-        assert_ne!(one.0, one.1);
-        assert_ne!(one, identity("nqn.2026-11.io.example:a", 2, "mem:1"));
-        assert_ne!(one, identity("nqn.2026-11.io.example:b", 1, "mem:1"));
     }
 }

@@ -3,24 +3,37 @@
 use crate::failure::Failure;
 use crate::output::OutputArgs;
 use anyhow::Context;
-use interlock_target::config::{Backing, Config, FaultConfig, NamespaceConfig, PortConfig};
+use interlock_target::config::{Backing, Config, FaultConfig, NamespaceConfig, PortConfig, unknown_key};
 use std::path::PathBuf;
 
 /// Run an NVMe/TCP target
 ///
-/// Every port also answers discovery. Either --config says everything, or the other options do.
+/// Every port also answers discovery. Either --config says everything, or the other options do. With --control, `interlock
+/// target ctl` tells the running target what to change.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct TargetArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<TargetCommand>,
     /// Read everything from this TOML file
     #[arg(long, value_name = "FILE", conflicts_with = "flags")]
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+    /// Listen here for `interlock target ctl`: a Unix socket for this user alone
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) control: Option<PathBuf>,
     /// Reactor threads; default: one per port, as far as there are processors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+/// What can be done beside running one.
+#[derive(clap::Subcommand)]
+pub(crate) enum TargetCommand {
+    Ctl(super::ctl::CtlArgs),
 }
 
 #[derive(clap::Args)]
@@ -41,6 +54,9 @@ struct Flags {
     /// Bytes per block of every namespace: 512 or 4096
     #[arg(long, value_name = "BYTES")]
     block_size: Option<u32>,
+    /// ANA groups, 1 to 128; namespaces are in group 1 unless the file or `ctl namespace add` says otherwise
+    #[arg(long, value_name = "N")]
+    ana_groups: Option<u32>,
     /// Host NQN that may connect, repeatable; default: any
     #[arg(long = "allow-host", value_name = "NQN")]
     allow_hosts: Vec<String>,
@@ -87,9 +103,10 @@ impl Flags {
         for text in &self.namespaces {
             let backing: Backing = text.parse()?;
             let block_size = self.block_size.unwrap_or(4096);
-            config.namespaces.push(NamespaceConfig { backing, nsid: None, block_size, read_only: false });
+            config.namespaces.push(NamespaceConfig { block_size, ..NamespaceConfig::new(backing) });
         }
         config.allow_hosts.clone_from(&self.allow_hosts);
+        config.ana_groups = self.ana_groups.unwrap_or(config.ana_groups);
         config.recovery.ccr = !self.no_ccr;
         config.recovery.cqt_ms = self.cqt.unwrap_or(config.recovery.cqt_ms);
         config.recovery.quiesce_ms = self.quiesce.unwrap_or_else(|| {
@@ -105,7 +122,7 @@ impl Flags {
 }
 
 /// `kind=delay,port=0,ms=20`: the keys of a `[[fault]]`.
-fn fault(text: &str) -> anyhow::Result<FaultConfig> {
+pub(super) fn fault(text: &str) -> anyhow::Result<FaultConfig> {
     let mut keys = serde_json::Map::new();
     for pair in text.split(',') {
         let (key, value) = pair
@@ -117,7 +134,11 @@ fn fault(text: &str) -> anyhow::Result<FaultConfig> {
         };
         keys.insert(key.to_owned(), number.map_or_else(|| value.into(), |number: u32| number.into()));
     }
-    serde_json::from_value(keys.into()).map_err(|why| Failure::new(format!("`{text}` is no fault: {why}")).into())
+    serde_json::from_value(keys.into()).map_err(|why| {
+        let words = why.to_string();
+        let words = unknown_key(&words).map_or(words, |known| known.to_string());
+        Failure::new(format!("`{text}` is no fault: {words}")).into()
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +217,7 @@ mod tests {
             (&["--port=0", "--namespace=mem:1M", "--fault=delay"], "`delay` is no fault"),
             (
                 &["--port=0", "--namespace=mem:1M", "--fault=kind=nothing"],
-                "`kind=nothing` is no fault: unknown variant",
+                "`kind=nothing` is no fault: unknown choice `nothing`",
             ),
             (&["--config=/nonexistent/target.toml"], "cannot read `/nonexistent/target.toml`"),
         ] {

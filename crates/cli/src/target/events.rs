@@ -38,6 +38,13 @@ pub(super) fn words(event: &TargetEvent) -> String {
         TargetEvent::GhostRefused { ghost, by } => {
             format!("life {}: the held write at {} was stopped by {by:?}", ghost.life, ghost.slba)
         }
+        TargetEvent::PortClosed { port } => format!("port {}: closed", port.0),
+        TargetEvent::PortOpened { port } => format!("port {}: open again", port.0),
+        TargetEvent::PortFailed { port, why } => format!("port {}: cannot be opened again: {why}", port.0),
+        TargetEvent::AcceptFailed { port, why } => {
+            format!("port {}: no connection can be taken, trying again: {why}", port.0)
+        }
+        TargetEvent::AcceptResumed { port } => format!("port {}: connections are taken again", port.0),
         TargetEvent::ShutDown => "the target has ended".into(),
     }
 }

@@ -82,8 +82,13 @@ impl Target {
     }
 
     /// Sends a signal and waits: how it ended, and what it logged.
-    pub(crate) fn stop(mut self, signal: Signal) -> (ExitStatus, String) {
+    pub(crate) fn stop(self, signal: Signal) -> (ExitStatus, String) {
         kill_process(Pid::from_child(&self.child), signal).expect("the child runs");
+        self.wait()
+    }
+
+    /// Waits for its end: how it ended, and what it logged.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let mut log = String::new();
         self.log.read_to_string(&mut log).expect("text");
         let mut rest = String::new();

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod child;
+mod control;
 mod library;
 mod looking;
 mod serving;

@@ -1,6 +1,7 @@
 //! One controller: what a host got by its admin Connect.
 
 use crate::life::HostIdentity;
+use crate::status::{ControllerStage, ControllerView};
 use crate::{ConnId, LaneId, LifeId, PortId, SubsystemId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -151,6 +152,28 @@ impl Controller {
         match self.kind {
             Kind::Io(subsystem) => Some(subsystem),
             Kind::Discovery => None,
+        }
+    }
+
+    /// What it looks like.
+    pub(super) fn view(&self, key: ControllerKey) -> ControllerView {
+        ControllerView {
+            key,
+            cntlid: self.cntlid,
+            subsystem: self.subsystem(),
+            host: self.host.nqn.clone(),
+            port: self.port,
+            kato_ms: self.kato_ms,
+            queues: self.queues.len(),
+            stage: match self.stage {
+                Stage::Disabled => ControllerStage::Disabled,
+                Stage::Ready(life) => ControllerStage::Ready(life),
+                Stage::Disabling(life) | Stage::ShuttingDown(life) => ControllerStage::Ending(life),
+                Stage::ShutDown => ControllerStage::ShutDown,
+                Stage::Failed => ControllerStage::Failed,
+            },
+            event_requests: self.events.requests.len(),
+            ccr_entries: self.ccr_log.len(),
         }
     }
 

@@ -14,10 +14,11 @@ mod fencing;
 mod identify;
 mod logs;
 
-use crate::config::{Config, ConfigError, DISCOVERY_IDLE, NamespaceError, QUEUE_LOSS_GRACE};
+use crate::config::{Config, ConfigError, DISCOVERY_IDLE, NamespaceError, PortConfig, QUEUE_LOSS_GRACE};
 use crate::life::{EndedLives, Input, LifeState};
 use crate::message::{ToControl, ToLane};
 use crate::namespace::{Namespace, Namespaces};
+use crate::status::{ControllerView, LifeView, PortView};
 use crate::{Event, Fault, LaneId, Life, LifeId, Loss, PortId, SubsystemId};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -179,6 +180,26 @@ impl Control {
         self.controllers.len()
     }
 
+    /// Every controller, in the order of creation.
+    pub fn controller_views(&self) -> impl Iterator<Item = ControllerView> + '_ {
+        self.controllers.iter().map(|(key, controller)| controller.view(*key))
+    }
+
+    /// Every life that can still change media, in the order in which they began.
+    pub fn life_views(&self) -> impl Iterator<Item = LifeView> + '_ {
+        self.lives.values().map(|entry| LifeView {
+            life: entry.life,
+            state: entry.state,
+            held: entry.held.values().sum(),
+        })
+    }
+
+    /// Every port, open or not.
+    pub fn port_views(&self) -> impl Iterator<Item = PortView> + '_ {
+        let view = |port: &PortConfig| PortView { port: port.id, address: port.address, offers: port.offers.clone() };
+        self.config.ports.iter().map(view)
+    }
+
     /// What to do next. Drained after every call.
     pub fn poll_output(&mut self) -> Option<ControlOutput> {
         self.outputs.pop_front()
@@ -299,6 +320,7 @@ impl Control {
             Fault::OpenPort { port } => self.out(ControlOutput::OpenPort(port)),
             Fault::ClosePort { port } => {
                 self.out(ControlOutput::ClosePort(port));
+                self.out(ControlOutput::Event(Event::PortClosed { port }));
                 self.broadcast(&ToLane::Fault(fault));
             }
             Fault::Clear => {

@@ -1,7 +1,8 @@
 //! One connection of a lane: its queue pair, what it became, and what its commands wait for.
 
 use super::gate::Task;
-use crate::{LifeId, PortId};
+use crate::status::{ConnStage, ConnView};
+use crate::{ConnId, LifeId, PortId};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use interlock_base::Span;
@@ -65,6 +66,21 @@ pub(super) struct Conn {
 impl Conn {
     pub(super) fn new(queue: Queue, port: PortId, local: SocketAddr) -> Self {
         Self { queue, port, local, stage: Stage::New, slots: Vec::new(), announced: false }
+    }
+
+    /// What it looks like.
+    pub(super) fn view(&self, conn: ConnId) -> ConnView {
+        ConnView {
+            conn,
+            port: self.port,
+            stage: match self.stage {
+                Stage::New | Stage::Connecting => ConnStage::New,
+                Stage::Admin => ConnStage::Admin,
+                Stage::Io(life) => ConnStage::Io(life),
+                Stage::Over => ConnStage::Over,
+            },
+            commands: self.slots.iter().filter(|slot| **slot != Slot::Free).count(),
+        }
     }
 
     pub(super) fn set(&mut self, slot: u16, state: Slot) {

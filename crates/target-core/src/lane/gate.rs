@@ -48,6 +48,8 @@ pub(super) enum Until {
 pub(super) struct Stalled {
     pub(super) inside: Inside,
     pub(super) until: Until,
+    /// Which namespace it was checked against ([`crate::Namespaces::serial`]).
+    serial: Option<u64>,
 }
 
 /// A stalled command that was cancelled, and that will still try.
@@ -137,7 +139,11 @@ impl Lane {
         let order = self.next_order;
         self.next_order += 1;
         let (life, changes) = (inside.life, inside.task.work.changes_media());
-        self.stalled.insert(order, Stalled { inside, until });
+        let serial = self
+            .lives
+            .get(&life)
+            .and_then(|known| self.namespaces.get(&known.life.subsystem).and_then(|all| all.serial(inside.task.nsid)));
+        self.stalled.insert(order, Stalled { inside, until, serial });
         if changes {
             self.count_held(life, 1);
         }
@@ -289,7 +295,29 @@ impl Lane {
             if stalled.inside.task.work.changes_media() {
                 self.count_held(stalled.inside.life, -1);
             }
-            self.execute(stalled.inside);
+            match self.lapsed(&stalled) {
+                None => self.execute(stalled.inside),
+                Some(status) => {
+                    let Inside { owner, span, .. } = stalled.inside;
+                    self.free(span);
+                    if let Some((conn, slot)) = owner {
+                        self.answer(conn, slot, status, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Why a stalled command cannot go on: its namespace was taken away (and perhaps another has its NSID now), or no
+    /// longer has all its blocks.
+    fn lapsed(&self, stalled: &Stalled) -> Option<Status> {
+        let Inside { life, task, .. } = &stalled.inside;
+        let all = self.lives.get(life).and_then(|known| self.namespaces.get(&known.life.subsystem))?;
+        let namespace = all.get(task.nsid).filter(|_| all.serial(task.nsid) == stalled.serial);
+        match namespace {
+            None => Some(Status::INVALID_NAMESPACE.with_dnr()),
+            Some(namespace) if !namespace.holds(&task.work) => Some(Status::LBA_OUT_OF_RANGE.with_dnr()),
+            Some(_) => None,
         }
     }
 

@@ -19,6 +19,7 @@ mod nvm;
 use crate::config::{HANDSHAKE_WITHIN, Limits};
 use crate::message::{Role, ToControl, ToLane};
 use crate::namespace::Namespaces;
+use crate::status::ConnView;
 use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId, Work};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -175,6 +176,23 @@ impl Lane {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len() + self.parked.len()
+    }
+
+    /// Every connection, parked ones excluded.
+    pub fn conn_views(&self) -> impl Iterator<Item = ConnView> + '_ {
+        self.conns.iter().map(|(conn, known)| known.view(*conn))
+    }
+
+    /// Bytes of payload in buffers that commands hold.
+    #[must_use]
+    pub const fn buffered(&self) -> u64 {
+        self.buffered
+    }
+
+    /// Commands that stall inside, and media operations that are under way.
+    #[must_use]
+    pub fn inside(&self) -> usize {
+        self.stalled.len() + self.jobs.len()
     }
 
     /// True if nothing is to be read from or written to the connection: its port is scripted to be mute.

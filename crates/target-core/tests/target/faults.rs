@@ -1,7 +1,12 @@
 //! The scripted faults that are about ports.
 
 use crate::rig::*;
-use interlock_target_core::{By, ControlOutput, Event, Fault, Loss};
+use interlock_target_core::SubsystemId;
+use interlock_target_core::status::ConnStage;
+use interlock_target_core::{By, ControlOutput, Event, Fault, Loss, Namespace};
+use interlock_wire::status::Status;
+
+const S: SubsystemId = SubsystemId(0);
 
 #[test]
 fn connections_are_reset_on_their_port_only() {
@@ -53,4 +58,54 @@ fn a_mute_port_expires_and_quiesces_by_time() {
     rig.script(Fault::Release);
     assert!(rig.events.iter().any(|e| matches!(e, Event::GhostRefused { by: By::Time, .. })));
     assert_eq!(rig.disk(5), 0);
+}
+
+#[test]
+fn a_held_write_does_not_reach_another_namespace_of_the_same_number() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    rig.script(Fault::HoldWrites { port: A });
+    let waiting = a.write(&mut rig, 3, 0x11);
+    rig.control.remove_namespace(S, 1).unwrap();
+    rig.control.add_namespace(S, Namespace { nguid: [9; 16], uuid: [9; 16], ..namespace(1) }).unwrap();
+    rig.run();
+    rig.script(Fault::Release);
+    let (cqe, _) = rig.answer(a.io, waiting).expect("it is answered");
+    assert_eq!(cqe.status(), Status::INVALID_NAMESPACE.with_dnr());
+    assert_eq!(rig.disk(3), 0, "the newcomer is untouched");
+}
+
+#[test]
+fn a_held_write_beyond_a_smaller_end_is_refused() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    rig.script(Fault::HoldWrites { port: A });
+    let (inside, beyond) = (a.write(&mut rig, 0, 0x11), a.write(&mut rig, 7, 0x11));
+    rig.control.resize_namespace(S, 1, 4).unwrap();
+    rig.run();
+    rig.script(Fault::Release);
+    assert_eq!(rig.answer(a.io, inside).expect("it is answered").0.status(), Status::SUCCESS);
+    assert_eq!(rig.answer(a.io, beyond).expect("it is answered").0.status(), Status::LBA_OUT_OF_RANGE.with_dnr());
+    assert_eq!((rig.disk(0), rig.disk(7)), (0x11, 0));
+}
+
+#[test]
+fn views_show_what_there_is_and_nothing_afterwards() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    rig.script(Fault::HoldWrites { port: A });
+    a.write(&mut rig, 0, 0x11);
+    let controllers: Vec<_> = rig.control.controller_views().collect();
+    assert_eq!((controllers.len(), controllers[0].queues, controllers[0].port), (1, 1, A));
+    assert_eq!(rig.control.life_views().map(|life| life.held).collect::<Vec<_>>(), [1]);
+    let stages: Vec<_> = rig.lanes[LANE_A].conn_views().map(|conn| (conn.stage, conn.commands)).collect();
+    assert_eq!(stages.len(), 2);
+    assert!(matches!(stages[1], (ConnStage::Io(_), 1)), "{stages:?}");
+    assert!(rig.lanes[LANE_A].buffered() > 0 && rig.lanes[LANE_A].inside() == 1);
+    rig.script(Fault::Clear);
+    rig.hang_up(a.admin);
+    rig.advance(10_000);
+    assert_eq!(rig.control.controller_views().count() + rig.control.life_views().count(), 0);
+    let lane = &rig.lanes[LANE_A];
+    assert_eq!((lane.conn_views().count(), lane.buffered(), lane.inside()), (0, 0, 0));
 }

@@ -1,0 +1,230 @@
+//! The answering side of the control channel: threads of its own, because no answer may wait on a reactor.
+
+use super::request::Reply;
+use super::{ANSWER_WITHIN, Answer, ChannelError, LINE_MAX, Request};
+use crate::{PortId, Target, TargetError};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Clients at once; more are turned away with a word.
+const CLIENTS_MAX: usize = 16;
+
+/// How long a client may say nothing.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// How long the accepting thread rests after the kernel could not give it a connection.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The control socket of a target. It is removed, and its clients are let go, when this is dropped.
+pub struct Server {
+    path: PathBuf,
+    stop: Arc<OwnedFd>,
+    clients: Arc<Clients>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// The clients of now.
+#[derive(Default)]
+struct Clients {
+    streams: Mutex<BTreeMap<u64, UnixStream>>,
+}
+
+/// What a client's thread works with.
+struct Desk {
+    target: Arc<Target>,
+    on_shutdown: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Server {
+    /// Listens on `path`, for its owner only. `on_shutdown` is called when a client asks for the end: it is to make the
+    /// program end, not to wait for it.
+    ///
+    /// # Errors
+    /// If something is there that is no left-over socket, or the socket cannot be made.
+    pub fn start(
+        path: &Path,
+        target: Arc<Target>,
+        on_shutdown: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, ChannelError> {
+        let failed = |source: io::Error| ChannelError::Bind { path: path.to_owned(), source };
+        make_way(path)?;
+        let listener = bind(path).map_err(failed)?;
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?);
+        let clients = Arc::new(Clients::default());
+        let desk = Arc::new(Desk { target, on_shutdown: Box::new(on_shutdown) });
+        let mut server = Self { path: path.to_owned(), stop: stop.clone(), clients: clients.clone(), acceptor: None };
+        let accept = move || accept_all(&listener, &stop, &clients, &desk);
+        server.acceptor = Some(std::thread::Builder::new().name("control".into()).spawn(accept).map_err(failed)?);
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Writing 1 to an eventfd of value 0 cannot fail.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        if let Some(acceptor) = self.acceptor.take() {
+            // It does nothing that can panic.
+            let _ = acceptor.join();
+        }
+        for stream in self.clients.lock().values() {
+            // A client that has gone needs no end.
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        // Somebody may have tidied up already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Clients {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, UnixStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Removes the socket of a target that has died. Anything else stays.
+fn make_way(path: &Path) -> Result<(), ChannelError> {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let path = path.to_owned();
+    if !found.file_type().is_socket() {
+        return Err(ChannelError::NoSocket { path });
+    }
+    match UnixStream::connect(&path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(&path).map_err(|source| ChannelError::Bind { path, source })
+        }
+        Ok(_) => Err(ChannelError::InUse { path }),
+        Err(source) => Err(ChannelError::Bind { path, source }),
+    }
+}
+
+/// A listening socket that was never open to anybody else, not even between two calls.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The file gets the mode of the socket.
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    rustix::net::listen(&socket, 16)?;
+    Ok(UnixListener::from(socket))
+}
+
+fn accept_all(listener: &UnixListener, stop: &OwnedFd, clients: &Arc<Clients>, desk: &Arc<Desk>) {
+    for number in 0.. {
+        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) if !fds[1].revents().is_empty() => return,
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+        }
+        match listener.accept() {
+            Ok((stream, _)) => welcome(number, stream, clients, desk),
+            // No descriptors left, for example: others may let go of some.
+            Err(_) => std::thread::park_timeout(RETRY),
+        }
+    }
+}
+
+fn welcome(number: u64, stream: UnixStream, clients: &Arc<Clients>, desk: &Arc<Desk>) {
+    let (clients, desk) = (clients.clone(), desk.clone());
+    let begin = || -> io::Result<()> {
+        stream.set_read_timeout(Some(IDLE_MAX))?;
+        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+        let mut known = clients.lock();
+        if known.len() >= CLIENTS_MAX {
+            drop(known);
+            return say(&stream, Err(format!("{CLIENTS_MAX} clients are connected already: try again later")));
+        }
+        known.insert(number, stream.try_clone()?);
+        drop(known);
+        let serving = clients.clone();
+        let thread = std::thread::Builder::new().name("control-client".into()).spawn(move || {
+            // A client that went away needs nothing more.
+            let _ = serve(&stream, &desk);
+            serving.lock().remove(&number);
+        });
+        thread.map(drop).inspect_err(|_| {
+            clients.lock().remove(&number);
+        })
+    };
+    // What cannot be welcomed is let go; it sees the end of the stream.
+    let _ = begin();
+}
+
+fn serve(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') && line.len() as u64 == LINE_MAX {
+            return say(stream, Err(format!("a request has at most {LINE_MAX} bytes")));
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let request = Request::from_line(&line);
+        let ends = request == Ok(Request::Shutdown {});
+        let outcome = request.and_then(|request| desk.target.carry_out(request).map_err(|error| error.to_string()));
+        say(stream, outcome)?;
+        if ends {
+            (desk.on_shutdown)();
+        }
+    }
+}
+
+fn say(mut stream: &UnixStream, outcome: Result<Answer, String>) -> io::Result<()> {
+    let mut line = serde_json::to_string(&Reply::new(outcome))?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())
+}
+
+impl Target {
+    /// Does what a request asks for. A shutdown is only acknowledged: whoever holds the target ends it.
+    ///
+    /// # Errors
+    /// Why it cannot be done. Nothing has changed then.
+    pub fn carry_out(&self, request: Request) -> Result<Answer, TargetError> {
+        Ok(match request {
+            Request::Status {} => Answer::Status(Box::new(self.status()?)),
+            Request::NamespaceAdd(config) => {
+                let nsid = self.add_namespace(&config)?;
+                let namespaces = self.status()?.namespaces;
+                let bytes = namespaces.iter().find(|known| known.nsid == nsid).map_or(0, |known| known.bytes);
+                Answer::Namespace { nsid, bytes }
+            }
+            Request::NamespaceResize { nsid, bytes } => {
+                Answer::Namespace { nsid, bytes: self.resize_namespace(nsid, bytes)? }
+            }
+            Request::NamespaceRemove { nsid } => {
+                self.remove_namespace(nsid)?;
+                Answer::Done
+            }
+            Request::Ana { port, group, state } => Answer::Ana { changed: self.set_ana(PortId(port), group, state)? },
+            Request::PortClose { port } => {
+                self.close_port(PortId(port))?;
+                Answer::Done
+            }
+            Request::PortOpen { port } => Answer::Port { listen: self.open_port(PortId(port))? },
+            Request::Fault { fault } => {
+                self.script_config(fault)?;
+                Answer::Done
+            }
+            Request::Shutdown {} => Answer::Done,
+        })
+    }
+}
