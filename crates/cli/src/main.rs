@@ -10,6 +10,7 @@ mod failure;
 mod identity;
 mod output;
 mod target;
+mod top;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ enum Command {
     Target(target::TargetArgs),
     Discover(discover::DiscoverArgs),
     Doctor(doctor::DoctorArgs),
+    Top(top::TopArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Target(args) => target::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Top(args) => top::run(args),
     };
     result.unwrap_or_else(|error| failure::report(&error))
 }

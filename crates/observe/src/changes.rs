@@ -1,0 +1,164 @@
+//! What happened between two snapshots, in words: the timeline of somebody who could only look.
+//!
+//! A source that has events of its own is better. The kernel has none that name a reason, but it has states and
+//! counters, and their differences tell most of a failover: a controller left `live`, requests moved off its paths, it
+//! tried to reconnect, it is back.
+
+use crate::{Controller, Head, Path, Snapshot, Subsystem};
+
+/// How much a change matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Good news, or none.
+    Info,
+    /// Worth a look.
+    Warning,
+    /// Somebody's I/O suffers.
+    Critical,
+}
+
+/// One thing that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The subsystem it belongs to.
+    pub subsystem: String,
+    /// Controller, path or namespace.
+    pub device: String,
+    /// What, in words.
+    pub what: String,
+    /// How much it matters.
+    pub weight: Weight,
+}
+
+/// What changed from `before` to `now`, in the order of `now`.
+#[must_use]
+pub fn between(before: &Snapshot, now: &Snapshot) -> Vec<Change> {
+    let mut found = Vec::new();
+    for subsystem in &now.subsystems {
+        match before.subsystem(&subsystem.name) {
+            Some(old) => in_subsystem(old, subsystem, &mut found),
+            None => note(&mut found, subsystem, &subsystem.name, "appeared".to_owned(), Weight::Info),
+        }
+    }
+    for gone in before.subsystems.iter().filter(|old| now.subsystem(&old.name).is_none()) {
+        note(&mut found, gone, &gone.name, "is gone".to_owned(), Weight::Warning);
+    }
+    found
+}
+
+fn note(found: &mut Vec<Change>, subsystem: &Subsystem, device: &str, what: String, weight: Weight) {
+    found.push(Change { subsystem: subsystem.name.clone(), device: device.to_owned(), what, weight });
+}
+
+fn in_subsystem(old: &Subsystem, now: &Subsystem, found: &mut Vec<Change>) {
+    for controller in &now.controllers {
+        match old.controller(&controller.name) {
+            Some(before) => in_controller(now, before, controller, found),
+            None => note(found, now, &controller.name, format!("appeared, {}", controller.state), Weight::Info),
+        }
+    }
+    for gone in old.controllers.iter().filter(|old| now.controller(&old.name).is_none()) {
+        note(found, now, &gone.name, "was removed".to_owned(), Weight::Warning);
+    }
+    for head in &now.namespaces {
+        match old.namespaces.iter().find(|before| before.name == head.name) {
+            Some(before) => in_head(now, before, head, found),
+            None => note(found, now, &head.name, format!("namespace {} appeared", head.nsid), Weight::Info),
+        }
+    }
+    for gone in old.namespaces.iter().filter(|old| now.namespaces.iter().all(|head| head.name != old.name)) {
+        note(found, now, &gone.name, format!("namespace {} was removed", gone.nsid), Weight::Warning);
+    }
+    if old.live() > 0 && now.live() == 0 && !now.controllers.is_empty() {
+        note(found, now, &now.name, "has no live controller: I/O waits or fails".to_owned(), Weight::Critical);
+    }
+    if old.iopolicy != now.iopolicy
+        && let (Some(from), Some(to)) = (&old.iopolicy, &now.iopolicy)
+    {
+        note(found, now, &now.name, format!("iopolicy {from} -> {to}"), Weight::Info);
+    }
+}
+
+fn in_controller(subsystem: &Subsystem, old: &Controller, now: &Controller, found: &mut Vec<Change>) {
+    if old.state != now.state {
+        let weight = if now.is_live() { Weight::Info } else { Weight::Warning };
+        note(found, subsystem, &now.name, format!("{} -> {}", old.state, now.state), weight);
+    }
+    for (before, after, what) in [
+        (old.counters.reset_count, now.counters.reset_count, "reset"),
+        (old.counters.reconnect_count, now.counters.reconnect_count, "attempt to reconnect"),
+        (old.counters.command_error_count, now.counters.command_error_count, "admin command error"),
+    ] {
+        risen(subsystem, &now.name, before, after, what, Weight::Warning, found);
+    }
+}
+
+fn in_head(subsystem: &Subsystem, old: &Head, now: &Head, found: &mut Vec<Change>) {
+    for path in &now.paths {
+        if let Some(before) = old.paths.iter().find(|before| before.name == path.name) {
+            in_path(subsystem, before, path, found);
+        } else {
+            note(found, subsystem, &path.name, format!("path through {} appeared", path.controller), Weight::Info);
+        }
+    }
+    for gone in old.paths.iter().filter(|old| now.paths.iter().all(|path| path.name != old.name)) {
+        note(found, subsystem, &gone.name, format!("path through {} is gone", gone.controller), Weight::Warning);
+    }
+    let (before, after) = (&old.counters, &now.counters);
+    risen(
+        subsystem,
+        &now.name,
+        before.io_requeue_no_usable_path_count,
+        after.io_requeue_no_usable_path_count,
+        "I/O put aside for want of a usable path",
+        Weight::Warning,
+        found,
+    );
+    risen(
+        subsystem,
+        &now.name,
+        before.io_fail_no_available_path_count,
+        after.io_fail_no_available_path_count,
+        "I/O failed for want of any path",
+        Weight::Critical,
+        found,
+    );
+    if let (Some(from), Some(to)) = (old.size_bytes, now.size_bytes)
+        && from != to
+    {
+        note(found, subsystem, &now.name, format!("resized from {from} to {to} bytes"), Weight::Info);
+    }
+}
+
+fn in_path(subsystem: &Subsystem, old: &Path, now: &Path, found: &mut Vec<Change>) {
+    if old.ana_state != now.ana_state
+        && let (Some(from), Some(to)) = (&old.ana_state, &now.ana_state)
+    {
+        let weight = if to.contains("optimized") { Weight::Info } else { Weight::Warning };
+        note(found, subsystem, &now.name, format!("ANA {from} -> {to}"), weight);
+    }
+    for (before, after, what) in [
+        (old.counters.multipath_failover_count, now.counters.multipath_failover_count, "failover to another path"),
+        (old.counters.command_retries_count, now.counters.command_retries_count, "retry on the same path"),
+        (old.counters.command_error_count, now.counters.command_error_count, "command error"),
+    ] {
+        risen(subsystem, &now.name, before, after, what, Weight::Warning, found);
+    }
+}
+
+fn risen(
+    subsystem: &Subsystem,
+    device: &str,
+    before: Option<u64>,
+    after: Option<u64>,
+    what: &str,
+    weight: Weight,
+    found: &mut Vec<Change>,
+) {
+    let (Some(before), Some(after)) = (before, after) else { return };
+    if after > before {
+        note(found, subsystem, device, format!("{what} +{} ({after} in all)", after - before), weight);
+    } else if after < before {
+        note(found, subsystem, device, format!("{what}: counter set from {before} to {after}"), Weight::Info);
+    }
+}

@@ -1,0 +1,388 @@
+//! What is shown: keys and samples in, effects out. No terminal, no clock, no source.
+
+use crate::columns::{Row, Table};
+use crate::filter::Filter;
+use crate::history::History;
+use crate::tables;
+use crate::timeline::Timeline;
+use interlock_observe::{Counter, Snapshot, changes};
+use std::time::Duration;
+
+/// A key, as far as this program cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A printable character.
+    Char(char),
+    /// Arrow up.
+    Up,
+    /// Arrow down.
+    Down,
+    /// Arrow left.
+    Left,
+    /// Arrow right.
+    Right,
+    /// A page up.
+    PageUp,
+    /// A page down.
+    PageDown,
+    /// To the first row.
+    Home,
+    /// To the last row.
+    End,
+    /// Opens, confirms.
+    Enter,
+    /// Goes back.
+    Esc,
+    /// Deletes a character of the filter.
+    Backspace,
+    /// The next table.
+    Tab,
+    /// The table before.
+    BackTab,
+    /// Control-C.
+    Interrupt,
+}
+
+/// What the program has to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing but to draw.
+    None,
+    /// End.
+    Quit,
+    /// Set these counters to zero, then say how it went with [`App::handle_reset`].
+    Reset(Vec<Counter>),
+    /// Take a sample now.
+    Sample,
+}
+
+/// The tables of one subsystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tab {
+    Paths,
+    Controllers,
+    Namespaces,
+}
+
+impl Tab {
+    pub(crate) const ALL: [Self; 3] = [Self::Paths, Self::Controllers, Self::Namespaces];
+
+    fn next(self, back: bool) -> Self {
+        let at = Self::ALL.iter().position(|&tab| tab == self).unwrap_or_default();
+        let step = if back { Self::ALL.len() - 1 } else { 1 };
+        Self::ALL[(at + step) % Self::ALL.len()]
+    }
+}
+
+/// Where the reader is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    Overview,
+    Subsystem { name: String, tab: Tab },
+}
+
+/// What lies over the view and takes the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Nothing,
+    Help,
+    Timeline { top: usize },
+    Filter,
+    Confirm { device: String, counters: Vec<Counter> },
+}
+
+/// The order of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) column: usize,
+    pub(crate) reverse: bool,
+}
+
+/// Everything that is shown.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) source: String,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) history: History,
+    pub(crate) timeline: Timeline,
+    pub(crate) view: View,
+    pub(crate) over: Over,
+    pub(crate) filter: Filter,
+    pub(crate) delay: Duration,
+    pub(crate) paused: bool,
+    /// The last thing that went wrong or was done, for the bottom line.
+    pub(crate) notice: Option<Notice>,
+    orders: [Order; 4],
+    selected: [Option<String>; 4],
+    sampled: bool,
+}
+
+/// A sentence for the bottom line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    pub(crate) bad: bool,
+}
+
+impl App {
+    /// Shortest time between two samples.
+    pub const SHORTEST_DELAY: Duration = Duration::from_secs(1);
+    /// Longest time between two samples.
+    pub const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+    /// Rows that a page key moves by.
+    const PAGE: usize = 10;
+
+    /// Nothing seen yet. `source` is what the title calls it; `delay` is the time between samples.
+    #[must_use]
+    pub fn new(source: String, delay: Duration) -> Self {
+        Self {
+            source,
+            snapshot: Snapshot::default(),
+            history: History::default(),
+            timeline: Timeline::default(),
+            view: View::Overview,
+            over: Over::Nothing,
+            filter: Filter::default(),
+            delay: delay.clamp(Self::SHORTEST_DELAY, Self::LONGEST_DELAY),
+            paused: false,
+            notice: None,
+            orders: [Order::default(); 4],
+            selected: [const { None }; 4],
+            sampled: false,
+        }
+    }
+
+    /// Time until the next sample; `None` while paused.
+    #[must_use]
+    pub fn delay(&self) -> Option<Duration> {
+        (!self.paused).then_some(self.delay)
+    }
+
+    /// Takes in what the source saw.
+    pub fn handle_sample(&mut self, snapshot: Snapshot) {
+        if self.sampled {
+            self.timeline.add(snapshot.at, changes::between(&self.snapshot, &snapshot));
+        }
+        self.sampled = true;
+        self.history.add(&snapshot);
+        self.snapshot = snapshot;
+        if self.notice.as_ref().is_some_and(|notice| notice.bad) {
+            self.notice = None;
+        }
+        if let View::Subsystem { name, .. } = &self.view
+            && self.snapshot.subsystem(name).is_none()
+        {
+            self.notice = Some(Notice { text: format!("{name} is gone"), bad: true });
+            self.view = View::Overview;
+        }
+    }
+
+    /// The source could not be read: what was seen last stays on the screen.
+    pub fn handle_failure(&mut self, why: String) {
+        self.notice = Some(Notice { text: why, bad: true });
+    }
+
+    /// How a reset went: how many counters were set to zero, and the first that was not.
+    pub fn handle_reset(&mut self, done: usize, failed: Option<String>) {
+        self.notice = Some(match failed {
+            Some(why) => Notice { text: why, bad: true },
+            None => Notice { text: format!("{done} counters set to 0"), bad: false },
+        });
+    }
+
+    /// A key was pressed.
+    pub fn handle_key(&mut self, key: Key) -> Effect {
+        if key == Key::Interrupt {
+            return Effect::Quit;
+        }
+        self.notice = None;
+        match &mut self.over {
+            Over::Nothing => self.in_table(key),
+            Over::Help => {
+                self.over = Over::Nothing;
+                if key == Key::Char('q') { Effect::Quit } else { Effect::None }
+            }
+            Over::Timeline { top } => {
+                match key {
+                    Key::Up => *top = top.saturating_sub(1),
+                    Key::Down => *top += 1,
+                    Key::PageUp => *top = top.saturating_sub(Self::PAGE),
+                    Key::PageDown => *top += Self::PAGE,
+                    Key::Home => *top = 0,
+                    Key::Char('q') => return Effect::Quit,
+                    _ => self.over = Over::Nothing,
+                }
+                let last = self.timeline.of(self.subsystem_name()).count().saturating_sub(1);
+                if let Over::Timeline { top } = &mut self.over {
+                    *top = (*top).min(last);
+                }
+                Effect::None
+            }
+            Over::Filter => {
+                match key {
+                    Key::Char(c) => self.filter.push(c),
+                    Key::Backspace => self.filter.pop(),
+                    Key::Esc => {
+                        self.filter.clear();
+                        self.over = Over::Nothing;
+                    }
+                    Key::Enter => self.over = Over::Nothing,
+                    _ => {}
+                }
+                Effect::None
+            }
+            Over::Confirm { counters, .. } => {
+                let counters = std::mem::take(counters);
+                self.over = Over::Nothing;
+                if matches!(key, Key::Char('y' | 'Y')) {
+                    Effect::Reset(counters)
+                } else {
+                    self.notice = Some(Notice { text: "nothing was reset".to_owned(), bad: false });
+                    Effect::None
+                }
+            }
+        }
+    }
+
+    fn in_table(&mut self, key: Key) -> Effect {
+        match key {
+            Key::Char('q') => return Effect::Quit,
+            Key::Up | Key::Char('k') => self.move_by(-1),
+            Key::Down | Key::Char('j') => self.move_by(1),
+            Key::PageUp => self.move_by(-(Self::PAGE as isize)),
+            Key::PageDown => self.move_by(Self::PAGE as isize),
+            Key::Home => self.move_by(isize::MIN),
+            Key::End => self.move_by(isize::MAX),
+            Key::Enter | Key::Right => self.open(),
+            Key::Esc | Key::Left => self.back(),
+            Key::Tab => self.turn(false),
+            Key::BackTab => self.turn(true),
+            Key::Char(c @ '1'..='3') => {
+                if let View::Subsystem { tab, .. } = &mut self.view {
+                    *tab = Tab::ALL[c as usize - '1' as usize];
+                }
+            }
+            Key::Char('s') => {
+                let columns = self.table().columns.len();
+                let order = &mut self.orders[self.place()];
+                order.column = (order.column + 1) % columns;
+            }
+            Key::Char('S') => {
+                let order = &mut self.orders[self.place()];
+                order.reverse = !order.reverse;
+            }
+            Key::Char('/') => self.over = Over::Filter,
+            Key::Char('h' | '?') => self.over = Over::Help,
+            Key::Char('t') => self.over = Over::Timeline { top: 0 },
+            Key::Char('r') => self.ask_reset(),
+            Key::Char('p' | ' ') => {
+                self.paused = !self.paused;
+                if !self.paused {
+                    return Effect::Sample;
+                }
+            }
+            Key::Char('+') => self.delay = (self.delay * 2).min(Self::LONGEST_DELAY),
+            Key::Char('-') => self.delay = (self.delay / 2).max(Self::SHORTEST_DELAY),
+            _ => {}
+        }
+        Effect::None
+    }
+
+    fn ask_reset(&mut self) {
+        match self.selected_row() {
+            Some(row) if !row.counters.is_empty() => {
+                self.over = Over::Confirm { device: row.device, counters: row.counters };
+            }
+            Some(row) => {
+                self.notice = Some(Notice { text: format!("{} has no counter to reset", row.device), bad: true });
+            }
+            None => {}
+        }
+    }
+
+    fn open(&mut self) {
+        if let (View::Overview, Some(row)) = (&self.view, self.selected_row()) {
+            self.view = View::Subsystem { name: row.device, tab: Tab::Paths };
+            // What was selected in another subsystem is not here.
+            self.selected[1..].fill(None);
+        }
+    }
+
+    fn back(&mut self) {
+        if !self.filter.is_empty() {
+            self.filter.clear();
+        } else {
+            self.view = View::Overview;
+        }
+    }
+
+    fn turn(&mut self, back: bool) {
+        if let View::Subsystem { tab, .. } = &mut self.view {
+            *tab = tab.next(back);
+        }
+    }
+
+    fn move_by(&mut self, rows: isize) {
+        let table = self.table();
+        let Some(last) = table.rows.len().checked_sub(1) else { return };
+        let to = self.selected_index(&table).unwrap_or_default().saturating_add_signed(rows).min(last);
+        self.selected[self.place()] = Some(table.rows[to].device.clone());
+    }
+
+    /// Which of the four tables is shown.
+    const fn place(&self) -> usize {
+        match &self.view {
+            View::Overview => 0,
+            View::Subsystem { tab: Tab::Paths, .. } => 1,
+            View::Subsystem { tab: Tab::Controllers, .. } => 2,
+            View::Subsystem { tab: Tab::Namespaces, .. } => 3,
+        }
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        self.orders[self.place()]
+    }
+
+    pub(crate) fn subsystem_name(&self) -> Option<&str> {
+        match &self.view {
+            View::Overview => None,
+            View::Subsystem { name, .. } => Some(name),
+        }
+    }
+
+    /// The table that is shown: filtered and sorted.
+    pub(crate) fn table(&self) -> Table {
+        let history = &self.history;
+        let mut table = match &self.view {
+            View::Overview => tables::subsystems(&self.snapshot, history),
+            View::Subsystem { name, tab } => {
+                let gone = interlock_observe::Subsystem::default();
+                let subsystem = self.snapshot.subsystem(name).unwrap_or(&gone);
+                match tab {
+                    Tab::Paths => tables::paths(subsystem, history),
+                    Tab::Controllers => tables::controllers(subsystem, history),
+                    Tab::Namespaces => tables::namespaces(subsystem, history),
+                }
+            }
+        };
+        table.rows.retain(|row| self.filter.admits(row.cells.iter().map(|cell| cell.text.as_str())));
+        let Order { column, reverse } = self.order();
+        table.sort(column, reverse);
+        table
+    }
+
+    /// The row of `table` that is selected: the one last chosen, or else the first.
+    pub(crate) fn selected_index(&self, table: &Table) -> Option<usize> {
+        let chosen = self.selected[self.place()].as_deref();
+        let at = chosen.and_then(|name| table.rows.iter().position(|row| row.device == name));
+        at.or_else(|| (!table.rows.is_empty()).then_some(0))
+    }
+
+    fn selected_row(&self) -> Option<Row> {
+        let mut table = self.table();
+        self.selected_index(&table).map(|at| table.rows.swap_remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests;

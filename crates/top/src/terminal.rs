@@ -1,0 +1,125 @@
+//! The terminal, the clock and the source.
+
+use crate::app::{App, Effect, Key};
+use crate::draw;
+use interlock_observe::{Counter, Source};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How the monitor starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Time between samples.
+    pub delay: Duration,
+}
+
+/// A wait for keys is cut into pieces of this length, so that a signal is noticed.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Runs until the reader quits or the program is told to end.
+///
+/// # Errors
+/// If standard output is no terminal, or the terminal fails.
+pub fn run(source: &mut dyn Source, options: Options) -> io::Result<()> {
+    if !io::stdout().is_terminal() {
+        return Err(io::Error::other("top needs a terminal; for a script, use `top --once`"));
+    }
+    let ended = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
+    }
+    // Also puts the terminal back if the program panics.
+    let mut terminal = ratatui::try_init()?;
+    let result = attend(&mut terminal, source, options, &ended);
+    ratatui::try_restore()?;
+    result
+}
+
+fn attend(
+    terminal: &mut ratatui::DefaultTerminal,
+    source: &mut dyn Source,
+    options: Options,
+    ended: &AtomicBool,
+) -> io::Result<()> {
+    let mut app = App::new(source.describe(), options.delay);
+    let mut next = Instant::now();
+    let mut stale = true;
+    while !ended.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if now >= next
+            && let Some(delay) = app.delay()
+        {
+            sample(&mut app, source);
+            next = now + delay;
+            stale = true;
+        }
+        if stale {
+            terminal.draw(|frame| draw(&app, frame))?;
+            stale = false;
+        }
+        let wait = next.saturating_duration_since(Instant::now()).min(PATIENCE);
+        let wait = if app.delay().is_none() { PATIENCE } else { wait };
+        if !event::poll(wait)? {
+            continue;
+        }
+        stale = true;
+        let Some(key) = key(&event::read()?) else { continue };
+        match app.handle_key(key) {
+            Effect::None => {}
+            Effect::Quit => return Ok(()),
+            Effect::Sample => next = Instant::now(),
+            Effect::Reset(counters) => {
+                reset(&mut app, source, &counters);
+                next = Instant::now();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sample(app: &mut App, source: &mut dyn Source) {
+    match source.sample() {
+        Ok(snapshot) => app.handle_sample(snapshot),
+        Err(error) => app.handle_failure(error.to_string()),
+    }
+}
+
+fn reset(app: &mut App, source: &mut dyn Source, counters: &[Counter]) {
+    let mut done = 0;
+    let mut failed = None;
+    for counter in counters {
+        match source.reset(counter) {
+            Ok(()) => done += 1,
+            Err(error) => failed = failed.or_else(|| Some(error.to_string())),
+        }
+    }
+    app.handle_reset(done, failed);
+}
+
+/// A terminal's event as a [`Key`]; `None` for what is none (a resize draws again all the same).
+fn key(event: &Event) -> Option<Key> {
+    let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press | KeyEventKind::Repeat, .. }) = event else {
+        return None;
+    };
+    Some(match code {
+        KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => Key::Interrupt,
+        KeyCode::Char(c) => Key::Char(*c),
+        KeyCode::Up => Key::Up,
+        KeyCode::Down => Key::Down,
+        KeyCode::Left => Key::Left,
+        KeyCode::Right => Key::Right,
+        KeyCode::PageUp => Key::PageUp,
+        KeyCode::PageDown => Key::PageDown,
+        KeyCode::Home => Key::Home,
+        KeyCode::End => Key::End,
+        KeyCode::Enter => Key::Enter,
+        KeyCode::Esc => Key::Esc,
+        KeyCode::Backspace => Key::Backspace,
+        KeyCode::Tab => Key::Tab,
+        KeyCode::BackTab => Key::BackTab,
+        _ => return None,
+    })
+}
