@@ -23,6 +23,8 @@ struct Volume {
     load: Load,
     oracle: Oracle,
     head: Option<host::HeadId>,
+    /// Block by block, which change was answered last.
+    answered: BTreeMap<u64, u64>,
 }
 
 /// One request.
@@ -40,6 +42,10 @@ pub(crate) struct Asked {
     /// Its name among the guards, once a lane took it.
     pub(crate) key: Option<host::GuardKey>,
     must_succeed: bool,
+    /// The number of its change of the media, the last of several.
+    change: u64,
+    /// Of a flush: what must be safe when it is answered, block by block.
+    promised: Vec<(u64, u64)>,
 }
 
 pub(crate) struct App {
@@ -92,12 +98,13 @@ impl App {
                         hot: 8,
                         very_hot: 2 + rng.below(2),
                         max_blocks: 4,
-                        weights: Weights { read: 25, write: 60, write_zeroes: 6, discard: 6, flush: 3 },
+                        weights: Weights { read: 25, write: 60, write_zeroes: 6, discard: 6, flush: 4 },
                         overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
                         ..LoadConfig::default()
                     }),
                     oracle: Oracle::new(OracleConfig::new(run)),
                     head: None,
+                    answered: BTreeMap::new(),
                 }
             })
             .collect();
@@ -157,6 +164,13 @@ impl App {
         self.by_id.get(&id).copied().expect("a life is enabled before it executes anything")
     }
 
+    /// Its change took effect, as the one of this number.
+    pub(crate) fn applied(&mut self, op: OpId, change: u64) {
+        if let Some(asked) = self.asked.get_mut(&op.0).filter(|asked| asked.ended.is_none()) {
+            asked.change = change;
+        }
+    }
+
     /// It must not take effect any more.
     fn over(&mut self, id: u64, now: Instant) {
         if let Some(asked) = self.asked.get_mut(&id) {
@@ -174,6 +188,11 @@ impl App {
     fn unfinished(&self) -> usize {
         self.open.len()
     }
+}
+
+/// True if a write asks to be durable before it is answered.
+const fn is_forced(id: u64) -> bool {
+    id.is_multiple_of(5)
 }
 
 const fn white(life: target::Life) -> Life {
@@ -231,6 +250,8 @@ impl World {
             abandoned: false,
             key: None,
             must_succeed,
+            change: 0,
+            promised: Vec::new(),
         };
         self.app.asked.insert(id, asked);
         self.app.open.insert(id);
@@ -271,7 +292,7 @@ impl World {
             head,
             op: match what.kind {
                 OpKind::Read => host::Op::Read,
-                OpKind::Write => host::Op::Write { fua: op.0.is_multiple_of(5) },
+                OpKind::Write => host::Op::Write { fua: is_forced(op.0) },
                 OpKind::WriteZeroes => host::Op::WriteZeroes { deallocate: op.0.is_multiple_of(2) },
                 OpKind::Discard => host::Op::Discard,
                 OpKind::Flush => host::Op::Flush,
@@ -286,7 +307,11 @@ impl World {
                 self.app.accepted[lane] += 1;
                 let key = host::GuardKey { seq: self.app.accepted[lane], lane: lane as u16 };
                 self.app.by_key.insert(key, op.0);
+                let answered = &self.app.volumes[volume].answered;
                 if let Some(asked) = self.app.asked.get_mut(&op.0) {
+                    if what.kind == OpKind::Flush {
+                        asked.promised = answered.iter().map(|(lba, change)| (*lba, *change)).collect();
+                    }
                     asked.key = Some(key);
                     asked.buf = buf;
                 }
@@ -371,8 +396,8 @@ impl World {
         } else {
             self.app.over(id, now);
         }
-        if ends == Outcome::Ok && op.kind.changes_media() {
-            self.app.orphans_must_be_over(now);
+        if ends == Outcome::Ok {
+            self.promise(id);
         }
         self.judge_black_box();
         if self.app.doubtful.remove(&id) && self.phase == Phase::Faults {
@@ -380,6 +405,35 @@ impl World {
             self.app.volumes[volume].load.rewrite_of(&op);
             self.burst(1);
             self.chaos_answered();
+        }
+    }
+
+    /// A request ended well: what that says about others and about later flushes.
+    fn promise(&mut self, id: u64) {
+        let Some(asked) = self.app.asked.get(&id) else { return };
+        let (volume, op, change) = (asked.volume, asked.op, asked.change);
+        let durable = self.media.durable(volume as u32 + 1);
+        let mut owed = asked.promised.clone();
+        if op.kind.changes_media() {
+            let answered = &mut self.app.volumes[volume].answered;
+            for lba in op.range() {
+                let last = answered.entry(lba).or_default();
+                *last = change.max(*last);
+            }
+            if op.kind == OpKind::Write && is_forced(id) {
+                owed.extend(op.range().map(|lba| (lba, change)));
+            }
+        }
+        let lost = owed.into_iter().find(|(lba, change)| durable.get(*lba as usize).is_none_or(|safe| safe < change));
+        if let Some((lba, change)) = lost {
+            let text = format!(
+                "#{id:x} ({}) was answered, and change {change} of LBA {lba}, answered before, would not survive",
+                op.kind.name()
+            );
+            self.violate("flush_covers_answered_writes", text);
+        }
+        if op.kind.changes_media() {
+            self.app.orphans_must_be_over(self.now);
         }
     }
 
@@ -441,9 +495,10 @@ impl World {
         let open: usize = self
             .target_lanes
             .iter()
-            .map(|lane| lane.lane.lives().filter(|(id, open)| *id == known.id && *open).count())
+            .map(|lane| lane.lane.lives().filter(|(id, open)| *open && self.app.by_id.get(id) == Some(&known)).count())
             .sum();
-        let executable = open + self.media.pending(known.id);
+        let today = self.app.by_id.get(&known.id) == Some(&known);
+        let executable = open + if today { self.media.pending(known.id) } else { 0 };
         self.app.white.receipt(white(known), method, executable as u32, self.now);
     }
 

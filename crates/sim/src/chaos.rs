@@ -71,6 +71,11 @@ pub(crate) enum Act {
         /// The kernel resets its sockets within this.
         linger: Duration,
     },
+    /// The target dies (`silent`: nobody is told), and is switched on again; its ports listen after a while.
+    TargetOff {
+        silent: bool,
+    },
+    TargetOn,
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
 }
@@ -237,9 +242,21 @@ impl Chaos {
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(22) {
+        match self.rng.below(23) {
             0..=3 => self.ghosts(port),
             19..=21 => self.deaths(plan, port),
+            22 => {
+                let mut acts = self.ghosts(port);
+                let at = self.ms(0, 40);
+                let span = *pick(&mut self.rng, &[Duration::from_millis(2), self.kato / 2, self.kato + self.kato / 2]);
+                acts.push((at, Act::TargetOff { silent: self.rng.percent(40) }));
+                acts.push((at + span, Act::TargetOn));
+                for _ in 0..3 {
+                    let later = self.ms(0, 500);
+                    acts.push((at + span + later, Act::Burst(4)));
+                }
+                acts
+            }
             16 | 17 => {
                 // What was sent lies in the send queues of a silent path; the host hears of the loss by its admin
                 // connection alone. If the path heals before the target has noticed, the bytes begin a new window.
@@ -312,7 +329,7 @@ impl Chaos {
             ],
             10 => {
                 let states = [Ana::NonOptimized, Ana::Inaccessible, Ana::Change, Ana::Optimized];
-                let group = 1 + self.rng.below(2) as u32;
+                let group = 1 + self.rng.below(plan.namespaces as u64) as u32;
                 let state = *pick(&mut self.rng, &states);
                 vec![
                     (Duration::ZERO, Act::Burst(6)),
@@ -356,7 +373,8 @@ impl Chaos {
                 let mut acts = self.ghosts(port);
                 let at = self.ms(0, 25);
                 if self.rng.percent(60) {
-                    let span = self.ms(5, 1200);
+                    // Late, or as good as stopped.
+                    let span = if self.rng.percent(15) { self.around(self.hold) } else { self.ms(5, 1200) };
                     acts.push((at, Act::Stall { machine: Machine::HostLane(lane), span }));
                 } else {
                     acts.push((at, Act::Mail { us: 400_000 }));
@@ -446,6 +464,12 @@ impl World {
         }
     }
 
+    fn disturb_all(&mut self) {
+        for port in 0..self.plan.ports {
+            self.disturb(Some(port));
+        }
+    }
+
     /// A new process knows nothing of what was done to its paths before it began.
     pub(crate) fn tell_disturbed(&mut self) {
         for port in 0..self.plan.ports {
@@ -487,7 +511,7 @@ impl World {
         self.see_counters();
     }
 
-    fn see_counters(&mut self) {
+    pub(crate) fn see_counters(&mut self) {
         let counters = self.control.counters().clone();
         self.see(&Seen::Counters(&counters));
     }
@@ -584,6 +608,16 @@ impl World {
                 self.see(&Seen::Delays(Duration::from_micros(us)));
                 self.host_mail_us = us;
             }
+            Act::TargetOff { silent } => {
+                self.disturb_all();
+                count(&mut self.stats);
+                self.crash_target(silent);
+            }
+            Act::TargetOn => {
+                for path in &mut self.net.paths {
+                    path.open = true;
+                }
+            }
             Act::KillSources(kill) => self.chaos.kill_sources = kill,
             Act::Crash { power, again, linger } => {
                 count(&mut self.stats);
@@ -620,6 +654,10 @@ impl World {
     }
 
     pub(crate) fn silence(&mut self, port: usize, to_target: bool, to_host: bool) {
+        let silent = to_target || to_host;
+        for ctrl in self.controllers_of(port) {
+            self.see(&Seen::Silent { ctrl, silent });
+        }
         self.net.paths[port].silent_to_target = to_target;
         self.net.paths[port].silent_to_host = to_host;
         for link in 0..self.links.len() {
@@ -702,9 +740,10 @@ impl World {
         self.target.script(Fault::Clear);
         for port in 0..self.plan.ports {
             self.net.paths[port].limbo = Duration::ZERO;
+            self.net.paths[port].open = true;
             self.target.script(Fault::Delay { port: PortId(port as u16), ms: 0 });
             self.target.script(Fault::OpenPort { port: PortId(port as u16) });
-            for group in 1..=2 {
+            for group in 1..=self.plan.namespaces as u32 {
                 self.target.set_ana(SubsystemId(0), group, PortId(port as u16), Ana::Optimized);
             }
             self.disturb(Some(port));

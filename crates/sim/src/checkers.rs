@@ -7,9 +7,11 @@ mod healthy_paths_undisturbed;
 mod hold_ends_by_deadline;
 mod late_completion_decided_once;
 mod life_recorded_before_first_write;
+mod no_io_on_unusable_path;
 mod no_send_after_condemned;
 mod overlaps_wait;
 mod predecessors_first;
+mod stall_within_budget;
 
 use crate::draw::Plan;
 use crate::world::Violation;
@@ -46,6 +48,20 @@ pub(crate) enum Seen<'a> {
         lane: usize,
         life: host::LifeId,
     },
+    /// A command for this namespace is polled from a lane; it was put on its queue after the moment named.
+    Sent {
+        lane: usize,
+        life: host::LifeId,
+        nsid: u32,
+        queued_since: Instant,
+    },
+    /// Nothing comes through to the host's end of this controller, or from it, any more; or does again.
+    Silent {
+        ctrl: host::CtrlId,
+        silent: bool,
+    },
+    /// Time passes.
+    Tick,
     ControlSaid(usize, &'a host::ToLane),
     LaneTook(usize, &'a host::ToLane),
     LaneSaid(usize, &'a host::ToControl),
@@ -60,6 +76,8 @@ pub(crate) enum Seen<'a> {
         range: Range<u64>,
         life: target::Life,
     },
+    /// The target was switched off and on.
+    TargetCrashed,
     /// The process of the host is dead.
     Crashed,
     /// A process begins that knows these lives of earlier ones.
@@ -83,13 +101,15 @@ trait Checker {
 pub(crate) struct Checkers(Vec<Box<dyn Checker>>);
 
 impl Checkers {
-    pub(crate) fn new(_plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self(vec![
             Box::<no_send_after_condemned::Check>::default(),
             Box::<fence_bound_to_one_life::Check>::default(),
             Box::<hold_ends_by_deadline::Check>::default(),
             Box::<overlaps_wait::Check>::default(),
             Box::<predecessors_first::Check>::default(),
+            Box::<no_io_on_unusable_path::Check>::default(),
+            Box::new(stall_within_budget::Check::new(plan)),
             Box::<guard_before_giving_up::Check>::default(),
             Box::<late_completion_decided_once::Check>::default(),
             Box::<life_recorded_before_first_write::Check>::default(),

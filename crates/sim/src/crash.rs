@@ -1,4 +1,4 @@
-//! The process of the host dies, and another one takes over.
+//! The process of the host dies, and another one takes over; and the target dies, and is switched on again.
 //!
 //! What a process knows dies with it; what it gave to its kernel does not, at first: sockets are reset when the kernel
 //! gets round to it (their owner had asked for a reset instead of an orderly end), and until then everything queued goes
@@ -8,8 +8,8 @@
 
 use crate::checkers::Seen;
 use crate::mutation::Tampering;
-use crate::net::HostState;
-use crate::world::{Box_, Ev, Machine, World, machines_of_host, note};
+use crate::net::{HostState, Piece, TargetState, Way};
+use crate::world::{Box_, Ev, Machine, World, machines_of_host, machines_of_target, note};
 use interlock_base::{Instant, Rng};
 use interlock_host_core::{Job, JobId, LifeId, LifeRecord};
 use std::collections::BTreeMap;
@@ -142,6 +142,35 @@ impl World {
         let left: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
         self.app_died(left);
         self.after(again, Ev::Restart);
+    }
+
+    /// The target dies and is switched on again: every life is over, nobody remembers any, and what was done stays done.
+    pub(crate) fn crash_target(&mut self, silent: bool) {
+        self.see(&Seen::TargetCrashed);
+        for link in 0..self.links.len() {
+            if self.links[link].target == TargetState::Gone {
+                continue;
+            }
+            self.links[link].to_host.segments.clear();
+            self.links[link].to_host.queued = 0;
+            self.forget_target(link);
+            if self.links[link].host != HostState::Gone && !silent {
+                self.give(link, Way::ToHost, Piece::Rst);
+            }
+        }
+        self.by_target.clear();
+        self.mail.retain(|which, _| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_)));
+        let of_host = |machine: &Machine| matches!(machine, Machine::HostControl | Machine::HostLane(_));
+        self.stalled.retain(|machine, _| of_host(machine));
+        self.armed.retain(|machine, _| of_host(machine));
+        self.media.stop();
+        self.chaos.fake_next_answer = false;
+        for path in &mut self.net.paths {
+            path.open = false;
+            path.muted = false;
+        }
+        (self.target, self.target_lanes) = machines_of_target(&self.plan, &mut self.mail_rng);
+        self.drain_target();
     }
 
     /// The kernel takes a socket of a dead process down.

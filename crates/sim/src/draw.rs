@@ -2,9 +2,10 @@
 //!
 //! All options are drawn first and can be printed first, so that a failure says in which world it happened.
 
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, Tampering};
 use interlock_base::Rng;
 use interlock_host_core::stall::{HoldTerms, MARGIN};
+use interlock_host_core::{ControllerSpec, FencePolicy, Reconnect, Timeouts};
 use std::time::Duration;
 
 /// Cross-controller reset, as the target of a run offers it.
@@ -19,6 +20,8 @@ pub(crate) enum Reset {
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) ports: usize,
+    /// Controllers, spread over the ports: more than one of a port are told apart by the interface they bind to.
+    pub(crate) controllers: usize,
     pub(crate) target_lanes: u16,
     pub(crate) host_lanes: u16,
     pub(crate) namespaces: usize,
@@ -38,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) assumed_cqt: Duration,
     pub(crate) reset: Reset,
     pub(crate) cntlids: u16,
+    /// Controller Instance Uniquifiers go from 1 to this.
+    pub(crate) ciu_max: u8,
     pub(crate) ana: bool,
     pub(crate) hdgst: bool,
     pub(crate) ddgst: bool,
@@ -66,6 +71,7 @@ impl Plan {
     pub(crate) fn draw(seed: u64, mutation: Option<Mutation>) -> Self {
         let rng = &mut Rng::new(seed ^ 0x51a1_5eed_0000_0001);
         let ports = *pick(rng, &[1, 2, 2, 2, 2, 3, 3, 4]);
+        let controllers = (ports + *pick(rng, &[0, 0, 0, 0, 0, 1, 2, 4])).min(8).min(ports * 3);
         let kato = Duration::from_millis(1000 + 500 * rng.below(5));
         let quiesce = Duration::from_millis(*pick(rng, &[0, 5, 50, 300, 1000]));
         let media = Duration::from_millis(*pick(rng, &[5, 20, 200, 800]));
@@ -76,9 +82,10 @@ impl Plan {
         Self {
             seed,
             ports,
+            controllers,
             target_lanes: 1 + rng.below(2) as u16,
             host_lanes: 1 + rng.below(3) as u16,
-            namespaces: 1 + usize::from(rng.percent(25)),
+            namespaces: *pick(rng, &[1, 1, 1, 1, 1, 1, 2, 2, 3, 4]),
             blocks: *pick(rng, &[8, 8, 16, 32, 64]),
             overlap: rng.percent(60),
             kato,
@@ -97,7 +104,8 @@ impl Plan {
             } else {
                 Reset::Off
             },
-            cntlids: ports as u16 + *pick(rng, &[2, 3, 60]),
+            cntlids: controllers as u16 + *pick(rng, &[2, 3, 60]),
+            ciu_max: *pick(rng, &[1, 2, 2, 255]),
             ana: rng.percent(50),
             hdgst: rng.percent(25),
             ddgst: rng.percent(25),
@@ -125,6 +133,37 @@ impl Plan {
     pub(crate) fn kato_in_force(&self) -> Duration {
         let step = Duration::from_millis(u64::from(self.kas) * 100);
         step * u32::try_from(self.kato.as_nanos().div_ceil(step.as_nanos())).unwrap_or(u32::MAX)
+    }
+
+    /// What the host is asked to stay connected to.
+    pub(crate) fn spec(&self, controller: usize) -> ControllerSpec {
+        let address = crate::world::address(controller % self.ports);
+        ControllerSpec {
+            kato: self.kato,
+            queue_size: self.queue_size,
+            nr_io_queues: self.host_lanes * self.queues_per_lane,
+            hdgst: self.hdgst,
+            ddgst: self.ddgst,
+            host_iface: (controller >= self.ports).then(|| format!("eth{}", controller / self.ports)),
+            reconnect: Reconnect { delay: self.reconnect, ctrl_loss: None, fast_io_fail: self.fast_io_fail },
+            timeouts: Timeouts {
+                io: self.io_timeout,
+                io_hard: self.io_timeout * 4,
+                admin: Duration::from_secs(3),
+                tcp_connect: Duration::from_secs(1),
+                handshake: Duration::from_secs(2),
+                connect_total: Duration::from_secs(6),
+                drain: self.drain,
+                late_grace: self.late_grace,
+                assumed_cqt: self.assumed_cqt,
+                proxy_delay: Duration::ZERO,
+            },
+            fence: match self.mutation {
+                Some(Mutation::Tampering(Tampering::LegacyPolicy)) => FencePolicy::Legacy,
+                _ => FencePolicy::Strict,
+            },
+            ..ControllerSpec::new(address.ip().to_string(), address.port(), crate::world::subnqn())
+        }
     }
 
     /// How long a life is held that nobody resets.

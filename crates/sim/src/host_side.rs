@@ -6,13 +6,12 @@ use crate::checkers::Seen;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Owner, Piece, Pipe, SEND_QUEUE, Segment, TargetState, Way};
 use crate::outbox::Outbox;
-use crate::world::{Box_, Ev, Machine, Mail, World, address, note, subnqn};
+use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
 use interlock_base::Instant;
 use interlock_host_core::{
-    ConnAction, ConnEvent, ControllerSpec, Dial, DownReason, FencePolicy, Job, JobId, JobResult, LaneOutput, Output,
-    Reconnect, Release, Timeouts, ToControl, ToLane,
+    ConnAction, ConnEvent, Dial, DownReason, Job, JobId, JobResult, LaneOutput, Output, Release, ToControl, ToLane,
 };
-use interlock_proto::SendList;
+use interlock_proto::{Segment as SendSegment, SendList};
 use interlock_wire::digest::crc32c_append;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,33 +25,11 @@ impl World {
         if self.process.down {
             return;
         }
-        let plan = &self.plan;
-        let address = address(port);
-        let spec = ControllerSpec {
-            kato: plan.kato,
-            queue_size: plan.queue_size,
-            nr_io_queues: plan.host_lanes * plan.queues_per_lane,
-            hdgst: plan.hdgst,
-            ddgst: plan.ddgst,
-            reconnect: Reconnect { delay: plan.reconnect, ctrl_loss: None, fast_io_fail: plan.fast_io_fail },
-            timeouts: Timeouts {
-                io: plan.io_timeout,
-                io_hard: plan.io_timeout * 4,
-                admin: Duration::from_secs(3),
-                tcp_connect: Duration::from_secs(1),
-                handshake: Duration::from_secs(2),
-                connect_total: Duration::from_secs(6),
-                drain: plan.drain,
-                late_grace: plan.late_grace,
-                assumed_cqt: plan.assumed_cqt,
-                proxy_delay: Duration::ZERO,
-            },
-            fence: if self.tampers(Tampering::LegacyPolicy) { FencePolicy::Legacy } else { FencePolicy::Strict },
-            ..ControllerSpec::new(address.ip().to_string(), address.port(), subnqn())
-        };
-        // A controller that is configured already stays as it is.
-        let answer = self.control.connect(self.now, spec);
-        note!(self, "operator: connect port {port}: {answer:?}");
+        for controller in (port..self.plan.controllers).step_by(self.plan.ports) {
+            // A controller that is configured already stays as it is.
+            let answer = self.control.connect(self.now, self.plan.spec(controller));
+            note!(self, "operator: connect controller {controller} at port {port}: {answer:?}");
+        }
     }
 
     pub(crate) fn job_done(&mut self, process: u32, id: JobId) {
@@ -243,6 +220,7 @@ impl World {
             draining: false,
             closing: false,
             received: Vec::new(),
+            idle: self.now,
             user_timeout: if self.plan.user_timeout { dial.user_timeout } else { Duration::from_secs(900) },
         });
         self.by_host.insert((owner, conn), link);
@@ -310,7 +288,9 @@ impl World {
                     Owner::Lane(lane) => &self.lanes[usize::from(lane)].memory,
                 };
                 self.links[link].host_out.fill(memory, &list);
+                self.see_commands(link, &list);
                 if self.links[link].host_out.is_empty() {
+                    self.links[link].idle = self.now;
                     break;
                 }
             }
@@ -347,6 +327,19 @@ impl World {
             self.links[link].closing = false;
             self.links[link].host = HostState::Gone;
             self.give(link, Way::ToTarget, Piece::Fin);
+        }
+    }
+
+    /// Says which namespaces the commands of an I/O queue go to.
+    fn see_commands(&mut self, link: usize, list: &SendList) {
+        let Link { life: Some(life), owner: Owner::Lane(lane), idle: queued_since, .. } = self.links[link] else {
+            return;
+        };
+        for segment in &list.segments {
+            let SendSegment::Header { start, len } = *segment else { continue };
+            let bytes = &list.headers[start as usize..][..len as usize];
+            let Some(nsid) = nsid_of_command(bytes) else { continue };
+            self.see(&Seen::Sent { lane: usize::from(lane), life, nsid, queued_since });
         }
     }
 
@@ -590,4 +583,13 @@ impl World {
             }
         }
     }
+}
+
+/// Of a Command Capsule of an I/O command: the namespace. Several PDUs may stand behind each other; the first counts.
+fn nsid_of_command(header: &[u8]) -> Option<u32> {
+    const CAPSULE_COMMAND: u8 = 4;
+    const FABRICS: u8 = 0x7f;
+    let (kind, opcode) = (*header.first()?, *header.get(8)?);
+    let nsid = header.get(12..16)?;
+    (kind == CAPSULE_COMMAND && opcode != FABRICS).then(|| u32::from_le_bytes([nsid[0], nsid[1], nsid[2], nsid[3]]))
 }

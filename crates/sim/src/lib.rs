@@ -15,7 +15,7 @@
 //!
 //! In the target: commands that change media stall inside, lose their connection, and execute arbitrarily late - around
 //! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
-//! without a word, or closed; ANA flips; namespaces that grow and shrink. Cross-controller reset that is refused with
+//! without a word, or closed; a target that dies and forgets every life; ANA flips; namespaces that grow and shrink. Cross-controller reset that is refused with
 //! each status, answered late, drained slowly, its event lost, its log stale; not offered at all; sources that die while
 //! they fence. Effective KATO larger than asked for, quiesce time stated or not.
 //!
@@ -33,7 +33,8 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
-//! - Loss of unsynced state at a power cut of the target: media are not volatile here.
+//! - Loss of a target's volatile cache with its controller: the host is told nothing of it (flush scope `subsystem`).
+//!   What a flush and Force Unit Access promise is checked at each answer, against what the device has made durable.
 //!
 //! # What watches
 //! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at

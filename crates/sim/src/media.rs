@@ -41,8 +41,21 @@ impl Work {
     }
 }
 
+/// What a namespace holds, and how much of it would survive the loss of power.
+struct Disk {
+    bytes: Vec<u8>,
+    /// Per block: which change of all made it what it is.
+    changed: Vec<u64>,
+    /// Per block: which change of all is safe.
+    durable: Vec<u64>,
+}
+
 pub(crate) struct Media {
-    disks: Vec<Vec<u8>>,
+    disks: Vec<Disk>,
+    changes: u64,
+    skips_flush: bool,
+    skips_fua: bool,
+    pub(crate) skipped: bool,
     working: BTreeMap<u64, Work>,
     last: u64,
     rng: Rng,
@@ -57,7 +70,17 @@ impl Media {
     pub(crate) fn new(plan: &Plan, rng: Rng) -> Self {
         let bytes = (plan.blocks + SPARE_BLOCKS * 2) as usize * BLOCK;
         Self {
-            disks: vec![vec![0; bytes]; plan.namespaces],
+            disks: (0..plan.namespaces)
+                .map(|_| Disk {
+                    bytes: vec![0; bytes],
+                    changed: vec![0; bytes / BLOCK],
+                    durable: vec![0; bytes / BLOCK],
+                })
+                .collect(),
+            changes: 0,
+            skips_flush: plan.mutation == Some(Mutation::Tampering(Tampering::FlushSkipped)),
+            skips_fua: plan.mutation == Some(Mutation::Tampering(Tampering::UnitAccessIgnored)),
+            skipped: false,
             working: BTreeMap::new(),
             last: 0,
             rng,
@@ -88,6 +111,21 @@ impl Media {
         self.working.values().filter(|work| work.op.life == life && !work.changes().is_empty()).count()
     }
 
+    /// The target is switched off.
+    pub(crate) fn stop(&mut self) {
+        self.working.clear();
+    }
+
+    /// Which change of all is safe in each block.
+    pub(crate) fn durable(&self, nsid: u32) -> &[u64] {
+        self.disks.get(nsid as usize - 1).map_or(&[], |disk| &disk.durable)
+    }
+
+    /// The number of the change that was applied last.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.working.is_empty()
     }
@@ -96,17 +134,18 @@ impl Media {
         let Some(disk) = self.disks.get_mut(work.op.namespace.nsid as usize - 1) else { return MediaResult::Gone };
         let bytes = |range: &Range<u64>| range.start as usize * BLOCK..range.end as usize * BLOCK;
         let inside = |range: &Range<u64>| range.end <= blocks;
+        let forced = matches!(work.op.kind, MediaKind::Write { fua: true, .. } | MediaKind::Zero { fua: true, .. });
         match &work.op.kind {
             MediaKind::Read { slba, into } => {
                 let range = *slba..*slba + (into.len as usize / BLOCK) as u64;
                 if !inside(&range) {
                     return MediaResult::Gone;
                 }
-                memory.bytes_mut(*into).copy_from_slice(&disk[bytes(&range)]);
+                memory.bytes_mut(*into).copy_from_slice(&disk.bytes[bytes(&range)]);
             }
             MediaKind::Compare { slba, with } => {
                 let range = *slba..*slba + (with.len as usize / BLOCK) as u64;
-                if memory.bytes(*with) != &disk[bytes(&range)] {
+                if memory.bytes(*with) != &disk.bytes[bytes(&range)] {
                     return MediaResult::Different;
                 }
             }
@@ -115,7 +154,15 @@ impl Media {
                     if !inside(&range) {
                         return MediaResult::Gone;
                     }
-                    let place = &mut disk[bytes(&range)];
+                    self.changes += 1;
+                    let blocks = range.start as usize..range.end as usize;
+                    disk.changed[blocks.clone()].fill(self.changes);
+                    if forced && self.skips_fua {
+                        self.skipped = true;
+                    } else if forced {
+                        disk.durable[blocks].fill(self.changes);
+                    }
+                    let place = &mut disk.bytes[bytes(&range)];
                     if kind == OpKind::Write {
                         place.copy_from_slice(data);
                     } else {
@@ -123,7 +170,8 @@ impl Media {
                     }
                 }
             }
-            MediaKind::Flush => {}
+            MediaKind::Flush if self.skips_flush => self.skipped = true,
+            MediaKind::Flush => disk.durable.copy_from_slice(&disk.changed),
         }
         MediaResult::Done
     }

@@ -38,11 +38,15 @@ pub enum Tampering {
     PredecessorForgotten,
     /// Sockets of an earlier process are said to be gone although they are not.
     OldSocketsOverlooked,
+    /// Devices answer a flush and do nothing.
+    FlushSkipped,
+    /// Devices ignore Force Unit Access.
+    UnitAccessIgnored,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -58,6 +62,8 @@ impl Tampering {
         Self::RecordNotSynced,
         Self::PredecessorForgotten,
         Self::OldSocketsOverlooked,
+        Self::FlushSkipped,
+        Self::UnitAccessIgnored,
     ];
 }
 

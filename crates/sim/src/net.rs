@@ -97,6 +97,8 @@ pub(crate) struct Link {
     /// What the target's kernel has and its lane has not taken.
     pub(crate) received: Vec<u8>,
     pub(crate) user_timeout: Duration,
+    /// When its queue pair last had nothing to send.
+    pub(crate) idle: Instant,
 }
 
 /// One port of the target and the path to it.

@@ -80,9 +80,9 @@ impl World {
                 }
                 Phase::Starting | Phase::Over => {}
             }
-            let counters = self.control.counters().clone();
-            self.see(&Seen::Counters(&counters));
+            self.see_counters();
         }
+        self.see(&Seen::Tick);
         if self.phase != Phase::Over {
             self.after(LOOK, Ev::Phase);
         }
@@ -95,7 +95,7 @@ impl World {
             .controllers()
             .filter(|info| matches!(info.state, interlock_host_core::State::Live { .. }))
             .count();
-        live >= self.plan.ports
+        live >= self.plan.controllers
     }
 
     /// Nothing that was sent earlier can arrive or execute any more.

@@ -255,7 +255,7 @@ impl World {
     }
 
     /// The target's socket exists no more.
-    fn forget_target(&mut self, link: usize) {
+    pub(crate) fn forget_target(&mut self, link: usize) {
         if let TargetState::Open(conn) = self.links[link].target {
             let lane = self.links[link].lane;
             self.by_target.remove(&(lane, conn));
@@ -338,6 +338,7 @@ impl World {
 
     /// An operation takes effect, and is over.
     pub(crate) fn media_done(&mut self, lane: usize, key: u64) {
+        // What a target that was switched off had begun never happens.
         let Some(work) = self.media.take(key) else { return };
         let blocks = self
             .target
@@ -345,6 +346,7 @@ impl World {
             .and_then(|all| all.get(work.op.namespace.nsid))
             .map_or(0, |namespace| namespace.blocks);
         let life = self.app.life(work.op.life);
+        let mut ops = Vec::new();
         for (range, kind, data) in work.changes() {
             let op = self.app.executed(work.op.namespace.nsid, &range, kind, data, self.now);
             note!(self, "media: {kind:?} {range:?} of {op:?} takes effect for {life}");
@@ -352,9 +354,14 @@ impl World {
             let certain = op.filter(|_| kind == OpKind::Write);
             self.see(&Seen::Executed { op: certain, nsid: work.op.namespace.nsid, range: range.clone(), life });
             self.app.white_box_executed(op, life, self.now);
+            ops.push(op);
         }
         let memory = &mut self.target_lanes[lane].memory;
         let result = self.media.apply(&work, blocks, memory);
+        self.stats.mutated |= u64::from(self.media.skipped);
+        for op in ops.into_iter().flatten() {
+            self.app.applied(op, self.media.changes());
+        }
         if !work.early {
             self.finish_media(lane, work.op.id, result);
         }

@@ -206,18 +206,7 @@ impl World {
     pub(crate) fn new(plan: Plan, traced: bool) -> Self {
         let mut rng = Rng::new(plan.seed);
         let (control, lanes) = machines_of_host(&plan, &mut rng);
-        let config = target_config(&plan);
-        let limits = config.limits;
-        let target = target::Control::new(config, rng.next_u64()).expect("a plan makes a target that can work");
-        let target_lanes = (0..plan.target_lanes)
-            .map(|id| TargetLane {
-                lane: target::Lane::new(target::LaneId(id), limits),
-                memory: Memory::default(),
-                next_conn: 1,
-                to_flush: VecDeque::new(),
-                condemned: Vec::new(),
-            })
-            .collect();
+        let (target, target_lanes) = machines_of_target(&plan, &mut rng);
         let paths = (0..plan.ports)
             .map(|port| Path {
                 open: true,
@@ -522,6 +511,23 @@ impl World {
     }
 }
 
+/// A target that was just switched on.
+pub(crate) fn machines_of_target(plan: &Plan, rng: &mut Rng) -> (target::Control, Vec<TargetLane>) {
+    let config = target_config(plan);
+    let limits = config.limits;
+    let control = target::Control::new(config, rng.next_u64()).expect("a plan makes a target that can work");
+    let lanes = (0..plan.target_lanes)
+        .map(|id| TargetLane {
+            lane: target::Lane::new(target::LaneId(id), limits),
+            memory: Memory::default(),
+            next_conn: 1,
+            to_flush: VecDeque::new(),
+            condemned: Vec::new(),
+        })
+        .collect();
+    (control, lanes)
+}
+
 /// A process of the host before its first breath.
 pub(crate) fn machines_of_host(plan: &Plan, rng: &mut Rng) -> (host::Control, Vec<HostLane>) {
     let control = host::Control::new(host::HostConfig {
@@ -575,7 +581,7 @@ fn target_config(plan: &Plan) -> target::Config {
                 Reset::Off => target::config::Ccr::Off,
                 Reset::On { limit, drain_ms, answer_ms } => target::config::Ccr::On { limit, drain_ms, answer_ms },
             },
-            ana_groups: if plan.ana { 2 } else { 0 },
+            ana_groups: if plan.ana { plan.namespaces as u32 } else { 0 },
         }],
         ports: (0..plan.ports)
             .map(|port| target::config::PortConfig {
@@ -589,6 +595,7 @@ fn target_config(plan: &Plan) -> target::Config {
             in_capsule: plan.in_capsule,
             hdgst: plan.hdgst,
             ddgst: plan.ddgst,
+            ciu_max: plan.ciu_max,
             ..target::config::Limits::default()
         },
     }

@@ -176,6 +176,9 @@ pub struct Limits {
     pub hdgst: bool,
     /// Grant data digests to hosts that ask.
     pub ddgst: bool,
+    /// Largest Controller Instance Uniquifier, 1 to 255: they start anywhere and go round. A small one makes lives of one
+    /// Controller ID share their CIU often, which the Controller Instance Random Number then has to tell apart.
+    pub ciu_max: u8,
 }
 
 impl Default for Limits {
@@ -191,6 +194,7 @@ impl Default for Limits {
             buffered: 256 * 1024 * 1024,
             hdgst: true,
             ddgst: true,
+            ciu_max: u8::MAX,
         }
     }
 }

@@ -20,6 +20,11 @@ impl Checker for Check {
 
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
+            // It counts its lives anew.
+            Seen::TargetCrashed => {
+                *self = Self::default();
+                None
+            }
             Seen::Target(Event::Enabled { life }) => {
                 self.newest.insert(life.cntlid, (life.id, life.cirn));
                 None

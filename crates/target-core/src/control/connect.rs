@@ -134,7 +134,7 @@ impl Control {
             queues_granted: self.config.limits.io_queues,
             cc: Cc::default(),
             stage: Stage::Disabled,
-            ciu: u8::try_from(self.rng.below(255)).unwrap_or(0) + 1,
+            ciu: u8::try_from(self.rng.below(self.config.limits.ciu_max.max(1).into())).unwrap_or(0) + 1,
             cirn: super::fencing::nonzero(&mut self.rng),
             kato_ms,
             heard: false,

@@ -41,9 +41,10 @@ pub(super) struct LifeEntry {
 impl Control {
     /// A life begins: CSTS.RDY goes from 0 to 1.
     pub(super) fn begin_life(&mut self, key: ControllerKey) -> Option<LifeId> {
+        let ciu_max = self.config.limits.ciu_max.max(1);
         let controller = self.controllers.get_mut(&key)?;
         let subsystem = controller.subsystem()?;
-        controller.ciu = controller.ciu.checked_add(1).unwrap_or(1);
+        controller.ciu = if controller.ciu >= ciu_max { 1 } else { controller.ciu + 1 };
         controller.cirn = nonzero(&mut self.rng);
         let id = LifeId(self.next_life);
         self.next_life += 1;

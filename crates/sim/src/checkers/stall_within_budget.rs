@@ -1,0 +1,99 @@
+//! What `interlock doctor` says beforehand bounds what happens: a path that falls silent is noticed in time, and a life
+//! that is lost holds its commands no longer than told. One pure function ([`worst_stall`]) serves both.
+
+use super::{Checker, Seen};
+use crate::draw::Plan;
+use interlock_base::Instant;
+use interlock_host_core::stall::{Stall, worst_stall};
+use interlock_host_core::{ControllerSpec, CtrlId, EventKind, LifeId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Timers, and a round of messages.
+const SLACK: Duration = Duration::from_millis(300);
+
+struct Budget {
+    life: LifeId,
+    detect: Option<Duration>,
+    /// Since when nothing of it comes through, or nothing of its peer.
+    silent: Option<Instant>,
+}
+
+pub(super) struct Check {
+    spec: ControllerSpec,
+    delays: Duration,
+    live: BTreeMap<CtrlId, Budget>,
+    budgets: BTreeMap<LifeId, Stall>,
+    /// Lost, and their commands are held until this at the latest.
+    lost: BTreeMap<LifeId, (Instant, Instant)>,
+}
+
+impl Check {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            spec: plan.spec(0),
+            delays: Duration::from_micros(plan.mail_us),
+            live: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            lost: BTreeMap::new(),
+        }
+    }
+
+    fn slack(&self) -> Duration {
+        SLACK + self.delays * 4
+    }
+}
+
+impl Checker for Check {
+    fn name(&self) -> &'static str {
+        "stall_within_budget"
+    }
+
+    fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Option<String> {
+        let slack = self.slack();
+        match seen {
+            Seen::Delays(longest) => self.delays = self.delays.max(*longest),
+            Seen::Crashed => {
+                self.live.clear();
+                self.lost.clear();
+            }
+            Seen::Host(EventKind::LifeBegan { ctrl, life, facts, .. }) => {
+                let budget = worst_stall(&self.spec, facts);
+                self.live.insert(*ctrl, Budget { life: *life, detect: budget.detect, silent: None });
+                self.budgets.insert(*life, budget);
+            }
+            Seen::Silent { ctrl, silent } => {
+                if let Some(live) = self.live.get_mut(ctrl) {
+                    live.silent = silent.then_some(live.silent.unwrap_or(now));
+                }
+            }
+            Seen::Host(EventKind::Lost { ctrl, life, .. }) => {
+                self.live.remove(ctrl);
+                let budget = self.budgets.get(life)?;
+                let until = now + budget.stop + budget.hold? + slack;
+                self.lost.insert(*life, (now, until));
+            }
+            Seen::Host(EventKind::Fenced(receipt)) => {
+                self.lost.remove(&receipt.life);
+            }
+            Seen::Host(EventKind::NothingInDoubt { life, .. } | EventKind::TombstoneSet { life, .. }) => {
+                self.lost.remove(life);
+            }
+            Seen::Tick => {
+                let late = self.lost.iter().find(|(_, (_, until))| now > *until + self.delays * 4);
+                if let Some((life, (since, until))) = late {
+                    return Some(format!("{life}, lost at {since}, was to be over by {until}"));
+                }
+                let unnoticed = self.live.iter().find_map(|(ctrl, live)| {
+                    let since = live.silent?;
+                    (now > since + live.detect? + slack).then_some((ctrl, live.life, since))
+                });
+                if let Some((ctrl, life, since)) = unnoticed {
+                    return Some(format!("{life} of {ctrl} is silent since {since}, and that is not noticed"));
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+}
