@@ -39,7 +39,7 @@ fn translate(record: &Record, paths: &Paths, receipt: &HostReceipt) -> Receipt {
         source: receipt.source.map(|source| by(record, paths, source)),
         detected: Detected { how: how(&receipt.loss), at_ms: millis(receipt.detected) },
         in_doubt: receipt.in_doubt as u64,
-        settled: 0,
+        settled: receipt.settled as u64,
         held_ms: whole_millis(receipt.held()),
         t0_ms: receipt.t0.map(millis),
         deadline_ms: receipt.deadline.map(millis),

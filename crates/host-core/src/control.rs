@@ -11,6 +11,8 @@ mod bring_up;
 mod condemn;
 mod config;
 mod counters;
+mod disable;
+mod facts;
 mod fence;
 mod guards;
 mod heads;

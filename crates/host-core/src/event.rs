@@ -90,6 +90,8 @@ pub enum EventKind {
         life: LifeId,
         /// Commands in doubt. 0: no fence is needed.
         in_doubt: usize,
+        /// Commands that went on at once.
+        settled: usize,
     },
     /// A lane has not confirmed a condemned life in time. The fence goes on waiting: safety does not depend on it.
     LaneSilent {
@@ -321,8 +323,9 @@ impl fmt::Display for EventKind {
                 write!(f, "{ctrl}: I/O unanswered since {since}: slow, avoided, not reset")
             }
             Self::NoLongerSlow { ctrl, .. } => write!(f, "{ctrl}: no longer slow"),
-            Self::Condemned { ctrl, life, in_doubt } => {
-                write!(f, "{ctrl}: {life} condemned, {in_doubt} commands in doubt")
+            Self::Condemned { ctrl, life, in_doubt, settled } => {
+                write!(f, "{ctrl}: {life} condemned, {in_doubt} commands in doubt")?;
+                if *settled > 0 { write!(f, ", {settled} go on at once") } else { Ok(()) }
             }
             Self::LaneSilent { life, lanes } => write!(f, "{life}: {} lanes have not answered", lanes.len()),
             Self::CcrSent { life, source, .. } => write!(f, "{life}: attempting CCR through {source}"),

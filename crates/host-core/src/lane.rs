@@ -96,6 +96,8 @@ pub enum LaneWhy {
     Io(ConnId),
     /// A condemned socket still has unacknowledged bytes: it is aborted (`QueueSpec::late_grace`).
     LateGrace(ConnId),
+    /// A controller asked for a retry after a delay, which is over.
+    Retry,
     /// The last words to a peer that broke the protocol have had their time: the socket is aborted.
     LastWords(ConnId),
 }
@@ -130,6 +132,8 @@ pub struct LaneStatus {
     pub guarded: u32,
     /// Waiting for a usable path.
     pub requeued: u32,
+    /// Waiting for the delay that a controller asked for.
+    pub delayed: u32,
     /// Waiting for a free slot on a queue.
     pub backlogged: u32,
     /// Ranges that nobody may touch, over all lanes.
@@ -219,7 +223,7 @@ impl Lane {
             ToLane::Condemn { life, policy } => self.condemn(now, life, policy),
             ToLane::Drain(life) => self.drain(now, life),
             ToLane::Guard { epoch, entries } => self.guard_table(epoch, entries),
-            ToLane::Answered { key, cqe } => self.answered(key, &cqe),
+            ToLane::Answered { key, cqe } => self.answered(now, key, &cqe),
             ToLane::Settle { life, release } => self.settle(now, life, release),
             ToLane::Shutdown => self.shut_down(now),
         }

@@ -43,7 +43,7 @@ pub use lane::{
 };
 pub use msg::{
     AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head, LedgerEntry, Path,
-    PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane,
+    PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Waiting,
 };
 pub use policy::{FencePolicy, IoPolicy, OnLoss, Reconnect, Timeouts};
 pub use receipt::{CcrAttempt, CcrResult, FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};

@@ -105,6 +105,8 @@ pub enum ToControl {
         /// Every in-doubt command of this lane, also those that the legacy policy had sent again at once. Settled ones are
         /// not listed: they were requeued at once.
         ledger: Vec<LedgerEntry>,
+        /// How many those were: unsent, or without an effect that can come late.
+        settled: usize,
     },
     /// From `at` on no byte of this life can leave this lane's sockets: their send queues were seen empty, or they were
     /// aborted.
@@ -239,6 +241,8 @@ pub struct QueueSpec {
     pub connect_timeout: Duration,
     /// For each I/O command.
     pub io_timeout: Duration,
+    /// How long a retry waits that the controller asks for with CRD 1, 2 or 3.
+    pub retry_delays: [Duration; 3],
     /// How long unacknowledged bytes may stay in the socket of a condemned life.
     pub late_grace: Duration,
 }
@@ -343,7 +347,18 @@ pub enum Suspicion {
         since: Instant,
         /// Another path of the same namespace answered I/O that was submitted later: a second witness.
         others_answer: bool,
+        /// The command that waits longest, as the controller knows it.
+        oldest: Waiting,
     },
+}
+
+/// One command that a controller has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waiting {
+    /// Its queue.
+    pub qid: u16,
+    /// Its command identifier there.
+    pub cid: u16,
 }
 
 /// What a driver saw on a connection.

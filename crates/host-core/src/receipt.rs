@@ -214,6 +214,9 @@ pub struct Receipt {
     pub in_doubt: usize,
     /// How many of them were answered late, before the fence.
     pub answered_late: usize,
+    /// Commands that were on the lost path and went on at once: not sent, or without an effect that can come late. Of
+    /// [`Loss::Predecessor`] the number is not known, and stays 0.
+    pub settled: usize,
     /// How the loss was detected.
     pub loss: Loss,
     /// When.

@@ -151,6 +151,7 @@ mod tests {
             in_capsule: 0,
             max_transfer: u32::MAX,
             vwc: false,
+            retry_delays: [Duration::ZERO; 3],
             shutdown: Duration::ZERO,
             serial: String::new(),
             model: String::new(),

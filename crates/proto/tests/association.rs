@@ -145,6 +145,10 @@ impl Script {
                     Err(error) => status(error),
                 }
             }
+            admin::Command::SetFeatures(set) if set.fid == admin::FID_HOST_BEHAVIOR => {
+                self.asked.push("behavior");
+                status(Status::INVALID_FIELD)
+            }
             admin::Command::SetFeatures(set) => {
                 self.asked.push("events");
                 assert_eq!(set.cdw11, EventMask::ANA.bits(), "wanted and there");
@@ -231,6 +235,18 @@ fn optional_steps_may_be_missing() {
     assert_eq!(script.asked, ["Connect", "CAP", "CC", "CSTS", "VS", "Identify", "KATO"]);
     assert_eq!(facts.kato_ms, 5000, "what was asked for");
     assert_eq!(facts.ana, None);
+}
+
+#[test]
+fn a_controller_with_retry_delays_is_told_that_they_are_honoured() {
+    let mut script = Script::new();
+    script.identify.crdt[0].set(3);
+    run(config(), &mut script).unwrap();
+    let at = script.asked.iter().position(|asked| *asked == "behavior").expect("told");
+    assert_eq!(script.asked[at + 1], "queues", "one that does not want to know is none the worse");
+    let data = admin::HostBehavior { retry_delays: true }.encode();
+    assert_eq!(admin::HostBehavior::parse(&data), Some(admin::HostBehavior { retry_delays: true }));
+    assert_eq!((data.len(), data[0], admin::HostBehavior::parse(&data[1..])), (512, 1, None));
 }
 
 #[test]

@@ -137,18 +137,18 @@ impl World {
 
     fn tamper_up(&mut self, _lane: usize, message: ToControl) -> Vec<ToControl> {
         match message {
-            ToControl::Condemned { life, ledger } if self.tampers(Tampering::LedgerTruncated) => {
+            ToControl::Condemned { life, ledger, settled } if self.tampers(Tampering::LedgerTruncated) => {
                 self.stats.mutated |= u64::from(!ledger.is_empty());
-                vec![ToControl::Condemned { life, ledger: Vec::new() }]
+                vec![ToControl::Condemned { life, ledger: Vec::new(), settled }]
             }
-            ToControl::Condemned { life, mut ledger } if self.tampers(Tampering::LedgerShortened) => {
+            ToControl::Condemned { life, mut ledger, settled } if self.tampers(Tampering::LedgerShortened) => {
                 self.stats.mutated |= u64::from(!ledger.is_empty());
                 ledger.pop();
-                vec![ToControl::Condemned { life, ledger }]
+                vec![ToControl::Condemned { life, ledger, settled }]
             }
-            ToControl::Condemned { life, ledger } if self.tampers(Tampering::QuietTooEarly) => {
+            ToControl::Condemned { life, ledger, settled } if self.tampers(Tampering::QuietTooEarly) => {
                 self.stats.mutated |= u64::from(!ledger.is_empty());
-                vec![ToControl::Condemned { life, ledger }, ToControl::Quiet { life, at: self.now }]
+                vec![ToControl::Condemned { life, ledger, settled }, ToControl::Quiet { life, at: self.now }]
             }
             ToControl::Quiet { .. } if self.tampers(Tampering::QuietTooEarly) => Vec::new(),
             message => vec![message],

@@ -4,6 +4,7 @@
 //!
 //! NVM Express Base Specification, "Admin Command Set".
 
+use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::fmt;
 
@@ -327,6 +328,32 @@ impl Abort {
     }
 }
 
+/// What a host can do. NVM Express Base Specification, "Host Behavior Support".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct HostBehavior {
+    /// ACRE: it waits before a retry as long as the controller asks for; without this no controller asks.
+    pub retry_delays: bool,
+}
+
+impl HostBehavior {
+    /// Bytes of the structure.
+    pub const LEN: usize = 512;
+
+    /// As it goes with Set Features.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; Self::LEN];
+        bytes[0] = u8::from(self.retry_delays);
+        bytes
+    }
+
+    /// Reads one; `None` if it is not whole.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() >= Self::LEN).then(|| Self { retry_delays: bytes[0] & 1 != 0 })
+    }
+}
+
 /// Set Features. NVM Express Base Specification, "Set Features command".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SetFeatures {
@@ -351,6 +378,12 @@ impl SetFeatures {
     #[must_use]
     pub const fn keep_alive(kato_ms: u32) -> Self {
         Self { fid: FID_KEEP_ALIVE, save: false, nsid: 0, cdw11: kato_ms }
+    }
+
+    /// Says what this host can do, in a [`HostBehavior`] that goes with it.
+    #[must_use]
+    pub const fn host_behavior() -> Self {
+        Self { fid: FID_HOST_BEHAVIOR, save: false, nsid: 0, cdw11: 0 }
     }
 
     /// Chooses the events to be told of.

@@ -1,7 +1,7 @@
 //! The admin connection of a life: its queue pair, what is outstanding on it and for whom, and the doors of the driver.
 
 use super::Control;
-use super::life::{AdminEnd, Phase};
+use super::life::{AdminEnd, Life, Phase};
 use super::waits::Why;
 use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, Loss};
 use alloc::collections::BTreeMap;
@@ -37,9 +37,17 @@ pub(super) enum Purpose {
     },
     Shutdown,
     ShutdownPoll,
+    Abort,
+    Disable,
+    DisablePoll,
 }
 
 impl Purpose {
+    /// True if it may be sent on a life that is condemned, while its controller is asked to disable itself.
+    const fn is_disable(self) -> bool {
+        matches!(self, Self::Disable | Self::DisablePoll)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Association => "a command of the connect sequence",
@@ -49,6 +57,8 @@ impl Purpose {
             Self::Ccr { .. } => "Cross-Controller Reset",
             Self::CcrLog { .. } => "Get Log Page, Cross-Controller Reset",
             Self::Shutdown | Self::ShutdownPoll => "controller shutdown",
+            Self::Abort => "Abort",
+            Self::Disable | Self::DisablePoll => "controller disable",
         }
     }
 }
@@ -73,6 +83,11 @@ impl Admin {
     pub(super) fn new(conn: ConnId, hdgst: bool, ddgst: bool) -> Self {
         let config = QueueConfig { depth: ADMIN_SQSIZE, hdgst, ddgst, in_capsule: ADMIN_IN_CAPSULE };
         Self { conn, queue: Queue::new(config), pending: BTreeMap::new(), next_token: 0 }
+    }
+
+    /// What was asked is waited for no longer; answers to it are answers to nobody.
+    pub(super) fn forget_pending(&mut self) {
+        self.pending.clear();
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -135,7 +150,8 @@ impl Control {
         limit: Option<Duration>,
     ) -> bool {
         let AdminCommand { sqe, out, into } = command;
-        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.may_send()) else { return false };
+        let may = |life: &&mut Life| life.may_send() || (purpose.is_disable() && life.is_disabling());
+        let Some(life) = self.lives.get_mut(&life_id).filter(may) else { return false };
         let Some(admin) = &mut life.admin else { return false };
         let token = admin.next_token;
         let out = if out.is_empty() { Payload::None } else { Payload::Bytes(out) };
@@ -220,9 +236,11 @@ impl Control {
 
     fn handle_admin_quiet(&mut self, now: Instant, life_id: LifeId) {
         let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-        if condemned.admin == AdminEnd::Leaving {
+        if matches!(condemned.admin, AdminEnd::Leaving | AdminEnd::Disabling) {
             condemned.admin = AdminEnd::Quiet(now);
-            self.timers.stop(Why::LateGrace(life_id));
+            for why in [Why::LateGrace(life_id), Why::Disable(life_id), Why::Poll(life_id)] {
+                self.timers.stop(why);
+            }
             self.advance(now, life_id);
         }
     }
@@ -295,7 +313,7 @@ impl Control {
             QueueEvent::Completed { token, cqe, data, error } => {
                 let Some(life) = self.lives.get_mut(&life_id) else { return };
                 let Some(pending) = life.admin.as_mut().and_then(|admin| admin.pending.remove(&token)) else { return };
-                if life.is_condemned() {
+                if life.is_condemned() && !(pending.purpose.is_disable() && life.is_disabling()) {
                     return; // The life is over; a late admin answer changes nothing.
                 }
                 if let Some(keep_alive) = &mut life.keep_alive {
@@ -327,6 +345,10 @@ impl Control {
             Purpose::CcrLog { remove } => self.handle_ccr_log(now, life_id, remove, &answer),
             Purpose::Shutdown => self.handle_shutdown_asked(now, life_id, &answer),
             Purpose::ShutdownPoll => self.handle_shutdown_polled(now, life_id, &answer),
+            // Whether it helped, the command's own answer says.
+            Purpose::Abort => {}
+            Purpose::Disable => self.handle_disable(now, life_id, &answer),
+            Purpose::DisablePoll => self.handle_disable_polled(now, life_id, &answer),
         }
     }
 

@@ -169,6 +169,7 @@ impl Control {
                 self.take_result(now, life_id, step);
             }
             Phase::Closing { .. } => self.poll_shutdown(now, life_id),
+            Phase::Condemned(_) => self.poll_disable(now, life_id),
             _ => {}
         }
     }
@@ -196,7 +197,7 @@ impl Control {
             self.attempt_failed(now, life_id, why, false);
             return;
         }
-        let named = life_facts(&facts);
+        let named = LifeFacts::of(&facts, facts.events);
         // A controller whose own timer is off still answers: this host's half of Keep Alive goes on.
         let asked = u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX);
         let kato_ms = if facts.kato_ms == 0 { asked } else { facts.kato_ms };
@@ -240,6 +241,7 @@ impl Control {
             max_transfer: facts.max_transfer,
             connect_timeout: spec.timeouts.handshake,
             io_timeout: spec.timeouts.io,
+            retry_delays: facts.retry_delays,
             late_grace: spec.timeouts.late_grace,
         };
         let ctrl_id = life.ctrl;
@@ -417,30 +419,6 @@ pub(super) enum Pause {
     Delay,
     /// Until then.
     Until(Instant),
-}
-
-fn life_facts(facts: &Facts) -> LifeFacts {
-    let identify = &facts.identify;
-    LifeFacts {
-        identity: facts.instance(),
-        vs: facts.vs.0,
-        kato: Duration::from_millis(u64::from(facts.kato_ms)),
-        tbkas: facts.tbkas,
-        cqt: (facts.cqt_ms != 0).then(|| Duration::from_millis(u64::from(facts.cqt_ms))),
-        ccrl: facts.ccrl,
-        ccr_event: facts.events.contains(EventMask::CCR),
-        ana: identify.reports_ana(),
-        anatt: Duration::from_secs(u64::from(identify.anatt)),
-        io_queues: facts.io_queues,
-        sqsize_max: facts.sqsize_max,
-        in_capsule: facts.in_capsule_io,
-        max_transfer: facts.max_transfer.unwrap_or(u32::MAX),
-        vwc: identify.has_volatile_cache(),
-        shutdown: Duration::from_micros(u64::from(identify.rtd3e.get())),
-        serial: identify.serial(),
-        model: identify.model(),
-        firmware: identify.firmware(),
-    }
 }
 
 /// How much of the ANA log is read after the first time: all of it, if that is one ordinary command.

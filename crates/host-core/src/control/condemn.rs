@@ -5,7 +5,7 @@
 
 use super::admin::{Answer, Purpose, plain};
 use super::fence::{Ask, Fence, Hold, Proof};
-use super::life::{Condemned, Ended, Phase};
+use super::life::{AdminEnd, Condemned, Ended, Phase};
 use super::source::Candidate;
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
@@ -81,6 +81,7 @@ impl Control {
         };
         let (policy, grace, subnqn) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace, ctrl.spec.subnqn.clone());
         let last_chance = ctrl.spec.timeouts.connect_total;
+        let declared = ctrl.spec.disable_is_fence && policy == FencePolicy::Strict;
         if was_usable {
             ctrl.counters.fences.attempts += 1;
             ctrl.counters.reset_count += 1;
@@ -89,7 +90,12 @@ impl Control {
         }
         self.stop_timers_of(life_id);
         self.tell_lanes(&ToLane::Condemn { life: life_id, policy });
-        let admin = self.halt_admin(now, life_id, grace);
+        // Where the operator declared it, an end that was asked for asks the controller itself as well.
+        let admin = if declared && was_usable && loss.is_asked_for() && self.ask_to_disable(now, life_id) {
+            AdminEnd::Disabling
+        } else {
+            self.halt_admin(now, life_id, grace)
+        };
         let lanes: BTreeSet<LaneId> = (0..self.config.lanes).map(LaneId).collect();
         if let Some(life) = self.lives.get_mut(&life_id) {
             life.phase = Phase::Condemned(Box::new(Condemned {
@@ -106,6 +112,7 @@ impl Control {
                 in_doubt: BTreeSet::new(),
                 in_doubt_ever: 0,
                 answered_late: 0,
+                settled: 0,
                 guard_epoch: 0,
                 ended: Ended::Held,
                 lane_overdue: false,
@@ -146,6 +153,7 @@ impl Control {
             Why::AnaTransition(life_id),
             Why::Drain(life_id),
             Why::Shutdown(life_id),
+            Why::Disable(life_id),
             Why::LaneAnswer(life_id),
             Why::LateGrace(life_id),
             Why::Fence(life_id),
@@ -481,6 +489,7 @@ impl Control {
             source: condemned.by,
             in_doubt: condemned.in_doubt_ever,
             answered_late: condemned.answered_late,
+            settled: condemned.settled,
             loss: condemned.loss.clone(),
             detected: condemned.at,
             t0: condemned.fence.t0(),

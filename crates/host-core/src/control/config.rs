@@ -67,6 +67,10 @@ pub struct ControllerSpec {
     pub proxied: bool,
     /// Go on reconnecting although the target said Do Not Retry.
     pub ignore_dnr: bool,
+    /// This target is known to finish or drop every command before it says that it is disabled (CSTS.RDY = 0): then that
+    /// counts as a fence where an orderly end left commands unanswered. The specification demands it, but common targets
+    /// do not do it; nobody but the operator can know. Default: no.
+    pub disable_is_fence: bool,
 }
 
 impl ControllerSpec {
@@ -92,6 +96,7 @@ impl ControllerSpec {
             allow_no_kato: false,
             proxied: false,
             ignore_dnr: false,
+            disable_is_fence: false,
         }
     }
 
@@ -217,6 +222,8 @@ pub struct LifeFacts {
     pub max_transfer: u32,
     /// A volatile write cache is present.
     pub vwc: bool,
+    /// How long a retry waits that the controller asks for with CRD 1, 2 or 3.
+    pub retry_delays: [Duration; 3],
     /// Longest time of an orderly shutdown it states.
     pub shutdown: Duration,
     /// Serial number.
@@ -225,12 +232,4 @@ pub struct LifeFacts {
     pub model: String,
     /// Firmware revision.
     pub firmware: String,
-}
-
-impl LifeFacts {
-    /// True if another controller can be asked to reset this life.
-    #[must_use]
-    pub const fn can_be_reset(&self) -> bool {
-        self.identity.ciu != 0
-    }
 }

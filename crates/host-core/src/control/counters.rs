@@ -18,6 +18,8 @@ pub struct ControllerCounters {
     pub keep_alive_timeouts: u64,
     /// I/O timeouts reported by lanes.
     pub io_timeouts: u64,
+    /// Commands it was asked to abort because they were late.
+    pub aborts: u64,
     /// Times it was marked slow.
     pub slow: u64,
     /// CCR commands sent through it.

@@ -178,6 +178,11 @@ impl Fence {
         self.prove(now, Method::AcceptedRisk, None);
     }
 
+    /// The controller, which is known to drain first, has said that it is disabled.
+    pub(super) fn handle_disabled(&mut self, now: Instant) {
+        self.prove(now, Method::DrainedDisable, None);
+    }
+
     /// What to do at `now`, given who could be a source. Each `Ask` is carried out at once by the caller.
     pub(super) fn poll(&mut self, now: Instant, candidates: &[Candidate]) -> Vec<Ask> {
         let mut asks = Vec::new();

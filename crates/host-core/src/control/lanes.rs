@@ -3,7 +3,7 @@
 use super::Control;
 use super::life::{Ended, Phase};
 use crate::guards::{self as conditions, Guard};
-use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, Suspicion, ToControl, ToLane};
+use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
 use alloc::vec::Vec;
 use interlock_base::Instant;
 use interlock_wire::sqe::Cqe;
@@ -14,10 +14,8 @@ impl Control {
         match message {
             ToControl::QueueUp { life, qid } => self.handle_queue_up(life, qid),
             ToControl::QueueDown { life, qid, why } => self.handle_queue_down(now, lane, life, qid, why),
-            ToControl::Suspect { life, why: Suspicion::IoTimeout { since, others_answer } } => {
-                self.handle_io_timeout(now, life, since, others_answer);
-            }
-            ToControl::Condemned { life, ledger } => self.handle_ledger(now, lane, life, &ledger),
+            ToControl::Suspect { life, why } => self.handle_suspicion(now, life, why),
+            ToControl::Condemned { life, ledger, settled } => self.handle_ledger(now, lane, life, &ledger, settled),
             ToControl::Quiet { life, at } => self.handle_quiet(now, lane, life, at),
             ToControl::Drained(life) => self.handle_drained(now, lane, life),
             ToControl::GuardSeen(epoch) => {
@@ -54,7 +52,7 @@ impl Control {
         self.life_failed(now, life_id, Loss::Queue { lane, qid, why });
     }
 
-    fn handle_ledger(&mut self, now: Instant, lane: LaneId, life_id: LifeId, ledger: &[LedgerEntry]) {
+    fn handle_ledger(&mut self, now: Instant, lane: LaneId, life_id: LifeId, ledger: &[LedgerEntry], settled: usize) {
         let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
         if !condemned.unanswered.remove(&lane) {
             return;
@@ -63,6 +61,7 @@ impl Control {
             condemned.in_doubt.insert(entry.key);
         }
         condemned.in_doubt_ever += ledger.len();
+        condemned.settled += settled;
         let is_guarded = condemned.policy == crate::FencePolicy::Strict;
         if is_guarded {
             for entry in ledger {
@@ -76,8 +75,8 @@ impl Control {
         let Some(condemned) = life.condemned_mut() else { return };
         condemned.guard_epoch = epoch;
         if condemned.is_sorted() && condemned.served {
-            let in_doubt = condemned.in_doubt_ever;
-            self.emit(now, EventKind::Condemned { ctrl, life: life_id, in_doubt });
+            let (in_doubt, settled) = (condemned.in_doubt_ever, condemned.settled);
+            self.emit(now, EventKind::Condemned { ctrl, life: life_id, in_doubt, settled });
         }
         self.advance(now, life_id);
     }

@@ -6,7 +6,7 @@ use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
 use crate::guards::{self as conditions, Guard};
-use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone};
+use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone, Waiting};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -65,6 +65,8 @@ impl Ending {
 /// What the admin socket of a condemned life still may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AdminEnd {
+    /// Its controller, which is known to drain first, was told to disable itself. Nothing else is sent.
+    Disabling,
     /// Bytes may lie in its send queue.
     Leaving,
     /// Nothing can leave it since then.
@@ -101,6 +103,8 @@ pub(super) struct Condemned {
     pub(super) in_doubt: BTreeSet<GuardKey>,
     pub(super) in_doubt_ever: usize,
     pub(super) answered_late: usize,
+    /// Commands that went on at once.
+    pub(super) settled: usize,
     /// The epoch that holds its guards.
     pub(super) guard_epoch: u64,
     pub(super) ended: Ended,
@@ -126,6 +130,13 @@ pub(super) enum Task {
     Changed,
     Scan(Scan),
     Ana,
+}
+
+/// The I/O that has had no answer for longest, when that was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Probing {
+    pub(super) since: Instant,
+    pub(super) oldest: Waiting,
 }
 
 /// What should be read once the task under way is done.
@@ -157,8 +168,10 @@ pub(super) struct Life {
     pub(super) keep_alive: Option<KeepAlive>,
     pub(super) queues: BTreeMap<u16, IoQueue>,
     pub(super) slow: bool,
-    /// The oldest unanswered I/O of the suspicion that is being probed.
-    pub(super) probing: Option<Instant>,
+    /// The suspicion that is being probed.
+    pub(super) probing: Option<Probing>,
+    /// The command that was asked to be aborted: no command is asked twice.
+    pub(super) aborted: Option<Probing>,
     pub(super) source: Source,
     pub(super) log_read: LogRead,
     pub(super) task: Task,
@@ -184,6 +197,7 @@ impl Life {
             queues: BTreeMap::new(),
             slow: false,
             probing: None,
+            aborted: None,
             source: Source::new(0),
             log_read: LogRead::Idle,
             task: Task::Idle,
@@ -206,6 +220,11 @@ impl Life {
     /// True while something may still be sent on its admin queue.
     pub(super) const fn may_send(&self) -> bool {
         !self.is_condemned()
+    }
+
+    /// True while its controller is asked to disable itself.
+    pub(super) fn is_disabling(&self) -> bool {
+        self.condemned().is_some_and(|condemned| condemned.admin == AdminEnd::Disabling)
     }
 
     pub(super) fn condemned(&self) -> Option<&Condemned> {
@@ -269,7 +288,7 @@ impl Condemned {
             AdminEnd::Quiet(at) if self.noisy.is_empty() || !conditions::enabled(Guard::AllLanesQuiet) => {
                 Some(at.max(self.last_quiet))
             }
-            AdminEnd::Quiet(_) | AdminEnd::Leaving => None,
+            AdminEnd::Quiet(_) | AdminEnd::Leaving | AdminEnd::Disabling => None,
         }
     }
 }

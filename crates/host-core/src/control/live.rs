@@ -3,17 +3,17 @@
 use super::Control;
 use super::admin::{Answer, Purpose, plain, reading};
 use super::heads::{self, Taken};
-use super::life::{LogRead, Phase, Task};
+use super::life::{LogRead, Phase, Probing, Task};
 use super::scan::Scan;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
-use crate::{AnaState, EventKind, LifeId, Loss, Witness};
+use crate::{AnaState, EventKind, LifeId, Loss, Suspicion, Witness};
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use interlock_base::Instant;
 use interlock_proto::host::Pulse;
-use interlock_wire::admin::{self, AsyncEvent, GetLog, IDENTIFY_LEN};
+use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN};
 use interlock_wire::identify::IdentifyController;
 use interlock_wire::log::{ChangedNamespaces, LID_ANA, LID_CHANGED_NAMESPACES};
 use interlock_wire::{ana, ccr};
@@ -61,7 +61,8 @@ impl Control {
     // --- Suspicion ---
 
     /// I/O of a life had no answer in time. That condemns it only with a second witness.
-    pub(super) fn handle_io_timeout(&mut self, now: Instant, life_id: LifeId, since: Instant, others_answer: bool) {
+    pub(super) fn handle_suspicion(&mut self, now: Instant, life_id: LifeId, why: Suspicion) {
+        let Suspicion::IoTimeout { since, others_answer, oldest } = why;
         let Some(life) = self.lives.get(&life_id) else { return };
         if !matches!(life.phase, Phase::Live | Phase::Draining { .. }) {
             return;
@@ -81,7 +82,7 @@ impl Control {
             self.timed_out(now, life_id, Witness::HardLimit);
         } else if life.probing.is_none() {
             if let Some(life) = self.lives.get_mut(&life_id) {
-                life.probing = Some(since);
+                life.probing = Some(Probing { since, oldest });
             }
             self.timers.set(Why::Probe(life_id), now + probe);
             self.ask(now, life_id, Purpose::Probe, plain(admin::keep_alive()), None);
@@ -113,7 +114,8 @@ impl Control {
     pub(super) fn handle_probe(&mut self, now: Instant, life_id: LifeId) {
         self.timers.stop(Why::Probe(life_id));
         let Some(life) = self.lives.get_mut(&life_id) else { return };
-        let Some(since) = life.probing.take() else { return };
+        let Some(probing) = life.probing.take() else { return };
+        let since = probing.since;
         let was = core::mem::replace(&mut life.slow, true);
         let ctrl_id = life.ctrl;
         let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
@@ -124,6 +126,22 @@ impl Control {
             self.publish_paths();
         }
         self.timers.set(Why::Slow(life_id), now + calm);
+        self.abort_once(now, life_id, probing);
+    }
+
+    /// The controller is there and a command of it is not: it may have lost that one. Asked to abort it, it may answer for
+    /// it, which is the only thing that counts: that Abort was answered, or not, proves nothing about the command.
+    fn abort_once(&mut self, now: Instant, life_id: LifeId, waits: Probing) {
+        let limit = self.admin_limit(life_id);
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.aborted != Some(waits)) else { return };
+        life.aborted = Some(waits);
+        let ctrl = life.ctrl;
+        let sqe = Abort { sqid: waits.oldest.qid, cid: waits.oldest.cid }.to_sqe();
+        if self.ask(now, life_id, Purpose::Abort, plain(sqe), limit)
+            && let Some(ctrl) = self.controllers.get_mut(&ctrl)
+        {
+            ctrl.counters.aborts += 1;
+        }
     }
 
     pub(super) fn handle_probe_timeout(&mut self, now: Instant, life_id: LifeId) {

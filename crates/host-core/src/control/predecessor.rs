@@ -94,6 +94,7 @@ impl Control {
                 in_doubt: BTreeSet::new(),
                 in_doubt_ever: 0,
                 answered_late: 0,
+                settled: 0,
                 guard_epoch: 0,
                 ended: Ended::Indeterminate,
                 lane_overdue: false,

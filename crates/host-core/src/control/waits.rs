@@ -34,6 +34,8 @@ pub enum Why {
     Drain(LifeId),
     /// The orderly shutdown of the controller.
     Shutdown(LifeId),
+    /// The disable of a controller that is known to drain first.
+    Disable(LifeId),
     /// Lanes must say that they stopped.
     LaneAnswer(LifeId),
     /// The admin socket of a condemned life is aborted.
@@ -65,6 +67,7 @@ impl fmt::Display for Why {
             Self::AnaTransition(id) => write!(f, "{id}: end of the ANA Change state"),
             Self::Drain(id) => write!(f, "{id}: drain"),
             Self::Shutdown(id) => write!(f, "{id}: controller shutdown"),
+            Self::Disable(id) => write!(f, "{id}: the controller to be disabled"),
             Self::LaneAnswer(id) => write!(f, "{id}: lanes to stop"),
             Self::LateGrace(id) => write!(f, "{id}: late completions on the admin queue"),
             Self::Fence(id) => write!(f, "{id}: next step of the fence"),

@@ -67,8 +67,11 @@ pub enum Disposition {
     Complete,
     /// The request ends with this status.
     Fail(Status),
-    /// Sent again, on the same path if that is usable. Counted as a retry.
-    RetrySamePath,
+    /// Sent again, on the same path if that is usable, after the delay that the answer asks for. Counted as a retry.
+    RetrySamePath {
+        /// Command Retry Delay: 0 at once, else which of the controller's three delays.
+        crd: u8,
+    },
     /// Settled, or fenced: sent again, on another path if there is one. Counted as a failover.
     RetryElsewhere,
     /// In doubt, and sent again all the same, as `FencePolicy::Legacy` demands. Counted as an unsafe failover.
@@ -127,6 +130,6 @@ const fn classify_answer(case: Case, status: Status) -> Disposition {
     } else if status.is_path_related() || !matches!(case.standing, Standing::Live) {
         Disposition::RetryElsewhere
     } else {
-        Disposition::RetrySamePath
+        Disposition::RetrySamePath { crd: status.crd() }
     }
 }

@@ -251,6 +251,7 @@ impl Lane {
                 self.abort_connecting(conn, DownReason::TimedOut(text));
             }
             LaneWhy::Io(conn) => self.io_timeout(now, conn),
+            LaneWhy::Retry => self.retry_delayed(),
             LaneWhy::LateGrace(conn) => {
                 let Some(link) = self.links.get_mut(conn) else { return };
                 if let Stage::Condemned(queue, socket @ Socket::Watched) = &mut link.stage {

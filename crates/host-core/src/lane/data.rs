@@ -6,8 +6,9 @@ use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
 use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing, classify};
 use crate::guards::{self as conditions, Guard};
-use crate::{ConnId, FencePolicy, GuardKey, Op, Outcome, Refused, Request, Suspicion, ToControl};
+use crate::{ConnId, FencePolicy, GuardKey, Op, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
 use alloc::vec::Vec;
+use core::time::Duration;
 use interlock_base::{Instant, Key};
 use interlock_wire::sqe::Cqe;
 use interlock_wire::status::Status;
@@ -200,7 +201,7 @@ impl Lane {
             self.count_good(&request, sent, now);
         }
         self.wake.slots = true;
-        self.dispose(index, disposition, sent.path, Some(sent.life));
+        self.dispose(now, index, disposition, sent.path, Some(sent.life));
         if drained {
             self.drained(sent.life);
         }
@@ -229,7 +230,7 @@ impl Lane {
     }
 
     /// Does what the choke point decided about a command that was on `path` of `life`.
-    pub(super) fn dispose(&mut self, index: u32, disposition: Disposition, path: u32, life: Option<Key>) {
+    pub(super) fn dispose(&mut self, now: Instant, index: u32, disposition: Disposition, path: u32, life: Option<Key>) {
         let Some(tracked) = self.requests.get_mut(index) else { return };
         let avoid = life.map_or(Bias::None, Bias::Avoid);
         match disposition {
@@ -239,10 +240,16 @@ impl Lane {
                 self.heads.path_counter(path).errors += 1;
                 self.finish(index, Outcome::Failed(status));
             }
-            Disposition::RetrySamePath => {
+            Disposition::RetrySamePath { crd } => {
                 tracked.retries += 1;
                 self.heads.path_counter(path).retries += 1;
+                let delay =
+                    life.and_then(|key| self.lives.get(key)).map_or(Duration::ZERO, |life| life.retry_delay(crd));
                 self.again(index, life.map_or(Bias::None, Bias::Prefer));
+                if !delay.is_zero() {
+                    let until = now + delay;
+                    self.wait(index, Reason::Delay { until });
+                }
             }
             Disposition::RetryElsewhere => {
                 tracked.retries = tracked.retries.saturating_add(1);
@@ -338,6 +345,7 @@ impl Lane {
             }
             if wake.paths || wake.guards || wake.turns {
                 self.retry_waiting(now, wake);
+                self.watch_delays();
             }
             if wake.slots && !self.heads.backlogged.is_empty() {
                 self.retry_slots(now);
@@ -350,7 +358,16 @@ impl Lane {
     }
 
     fn retry_waiting(&mut self, now: Instant, wake: Wake) {
+        let (lives, shutting_down) = (&self.lives, self.shutting_down);
+        let is_gone = |bias: Bias| match bias {
+            Bias::Prefer(life) => lives.get(life).is_none_or(|life| !life.is_usable()),
+            Bias::None | Bias::Avoid(_) => true,
+        };
         let due = |tracked: &Tracked| match tracked.state {
+            // The delay was asked for by a controller: without that one there is nothing to wait for.
+            State::Waiting(Reason::Delay { until }) => {
+                until <= now || (wake.paths && (is_gone(tracked.bias) || shutting_down))
+            }
             State::Waiting(Reason::Turn) => true,
             State::Waiting(Reason::Guard) => wake.guards || wake.paths,
             State::Waiting(Reason::Path) => wake.paths,
@@ -361,6 +378,23 @@ impl Lane {
         for (seq, index) in ready {
             self.requests.waiting.remove(&seq);
             self.attempt(now, index);
+        }
+    }
+
+    /// The first of the delays that controllers asked for is over.
+    pub(super) fn retry_delayed(&mut self) {
+        self.wake.turns = true;
+    }
+
+    /// Delays that are not over have a timer.
+    fn watch_delays(&mut self) {
+        let delays = self.requests.waiting.values().filter_map(|index| match self.requests.get(*index)?.state {
+            State::Waiting(Reason::Delay { until }) => Some(until),
+            _ => None,
+        });
+        match delays.min() {
+            Some(at) => self.timers.set(LaneWhy::Retry, at),
+            None => self.timers.stop(LaneWhy::Retry),
         }
     }
 
@@ -399,9 +433,9 @@ impl Lane {
     pub(super) fn io_timeout(&mut self, now: Instant, conn: ConnId) {
         let Some(link) = self.links.get_mut(conn) else { return };
         link.watched = false;
-        let (io_timeout, life) = (link.spec.io_timeout, link.spec.life);
+        let (io_timeout, life, qid) = (link.spec.io_timeout, link.spec.life, link.spec.qid);
         let super::link::Stage::Up(queue) = &link.stage else { return };
-        let mut oldest: Option<Instant> = None;
+        let mut oldest: Option<(Instant, u16)> = None;
         let mut others_answer = false;
         for outstanding in queue.outstanding() {
             let Some(tracked) = self.requests.by_command(outstanding.token).and_then(|index| self.requests.get(index))
@@ -409,19 +443,21 @@ impl Lane {
                 continue;
             };
             let State::Sent(sent) = tracked.state else { continue };
-            oldest = Some(oldest.map_or(sent.since, |oldest| oldest.min(sent.since)));
+            let this = (sent.since, outstanding.cid);
+            oldest = Some(oldest.map_or(this, |oldest| oldest.min(this)));
             if sent.since + io_timeout <= now {
                 others_answer |= self.heads.others_answer(sent.path, sent.since);
             }
         }
-        let Some(since) = oldest else { return };
+        let Some((since, cid)) = oldest else { return };
         link.watched = true;
         if since + io_timeout > now {
             return self.timers.set(LaneWhy::Io(conn), since + io_timeout);
         }
         self.timers.set(LaneWhy::Io(conn), now + io_timeout);
         self.counters.timeouts += 1;
-        let why = Suspicion::IoTimeout { since, others_answer };
+        let oldest = Waiting { qid, cid };
+        let why = Suspicion::IoTimeout { since, others_answer, oldest };
         self.outputs.push_back(LaneOutput::ToControl(ToControl::Suspect { life, why }));
     }
 }

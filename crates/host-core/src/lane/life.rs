@@ -2,6 +2,7 @@
 
 use crate::{ConnId, CtrlId, FencePolicy, LifeId, QueueSpec};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// What a lane may do on a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +29,8 @@ pub(super) struct Life {
     pub(super) held: u32,
     /// Bytes one command may carry.
     pub(super) max_transfer: u32,
+    /// How long a retry waits that the controller asks for, by CRD - 1: never longer than a command may take at all.
+    pub(super) retry_delays: [Duration; 3],
     pub(super) first_good: bool,
     /// `AnaStale` was said and no new table came since.
     pub(super) ana_asked: bool,
@@ -53,6 +56,7 @@ impl Life {
             in_flight: 0,
             held: 0,
             max_transfer: spec.max_transfer,
+            retry_delays: spec.retry_delays.map(|delay| delay.min(spec.io_timeout)),
             first_good: false,
             ana_asked: false,
             quiet_said: false,
@@ -62,6 +66,12 @@ impl Life {
     /// True if new commands may be put on one of its queues.
     pub(super) fn is_usable(&self) -> bool {
         self.standing == LifeStanding::Active && self.queues.iter().any(|queue| queue.up)
+    }
+
+    /// What a retry waits that was asked for with this CRD.
+    pub(super) fn retry_delay(&self, crd: u8) -> Duration {
+        let at = usize::from(crd).checked_sub(1);
+        at.and_then(|at| self.retry_delays.get(at)).copied().unwrap_or_default()
     }
 
     /// The least loaded queue with a free slot.

@@ -22,7 +22,7 @@ use interlock_wire::sqe::Cqe;
 impl Lane {
     pub(super) fn condemn(&mut self, now: Instant, life: LifeId, policy: FencePolicy) {
         let Some(key) = self.life(life) else {
-            self.say(ToControl::Condemned { life, ledger: Vec::new() });
+            self.say(ToControl::Condemned { life, ledger: Vec::new(), settled: 0 });
             return self.say(ToControl::Quiet { life, at: now });
         };
         let Some(entry) = self.lives.get_mut(key) else { return };
@@ -35,16 +35,18 @@ impl Lane {
             }
             // Oldest first: released, requeued and reported in the order in which they were accepted.
             ledger.sort_unstable_by_key(|(seq, ..)| *seq);
+            let all = ledger.len();
             let sorted =
-                ledger.into_iter().filter_map(|(_, index, provenance)| self.sort(life, index, provenance, policy));
-            let ledger = sorted.collect();
+                ledger.into_iter().filter_map(|(_, index, provenance)| self.sort(now, life, index, provenance, policy));
+            let ledger: Vec<_> = sorted.collect();
+            let settled = all - ledger.len();
             for conn in conns {
                 self.detach_unheld(conn);
             }
-            self.say(ToControl::Condemned { life, ledger });
+            self.say(ToControl::Condemned { life, ledger, settled });
         } else {
             let ledger = self.held_ledger(life);
-            self.say(ToControl::Condemned { life, ledger });
+            self.say(ToControl::Condemned { life, ledger, settled: 0 });
         }
         self.check_quiet(now, key);
     }
@@ -108,7 +110,14 @@ impl Lane {
 
     /// Decides about one command of a life that was just condemned; answers with its entry if it is in doubt, also if
     /// the policy has it sent again all the same.
-    fn sort(&mut self, life: LifeId, index: u32, provenance: Provenance, policy: FencePolicy) -> Option<LedgerEntry> {
+    fn sort(
+        &mut self,
+        now: Instant,
+        life: LifeId,
+        index: u32,
+        provenance: Provenance,
+        policy: FencePolicy,
+    ) -> Option<LedgerEntry> {
         let tracked = self.requests.get(index)?;
         let State::Sent(sent) = tracked.state else { return None };
         let mut disposition = classify(case_of(tracked, provenance, Standing::Condemned, policy));
@@ -120,7 +129,7 @@ impl Lane {
         if let Some(life) = self.lives.get_mut(sent.life) {
             life.gave_back(sent.conn);
         }
-        self.dispose(index, disposition, sent.path, Some(sent.life));
+        self.dispose(now, index, disposition, sent.path, Some(sent.life));
         entry
     }
 
@@ -235,7 +244,7 @@ impl Lane {
                 tracked.doubt = Doubt::Fenced;
                 self.counters.released += 1;
             }
-            self.dispose(index, disposition, held.path, Some(key));
+            self.dispose(now, index, disposition, held.path, Some(key));
         }
         self.check_quiet(now, key);
     }
@@ -256,7 +265,7 @@ impl Lane {
     }
 
     /// Control decided that a held command was answered: exactly as if the answer had come in time.
-    pub(super) fn answered(&mut self, key: GuardKey, cqe: &Cqe) {
+    pub(super) fn answered(&mut self, now: Instant, key: GuardKey, cqe: &Cqe) {
         if key.lane != self.config.id.0 {
             return;
         }
@@ -272,7 +281,7 @@ impl Lane {
         }
         // An answered command cannot execute any more: its range is free even if its request goes on elsewhere.
         self.end_guard(key);
-        self.dispose(index, disposition, held.path, life);
+        self.dispose(now, index, disposition, held.path, life);
     }
 
     pub(super) fn guard_table(&mut self, epoch: u64, entries: Arc<Vec<GuardEntry>>) {
@@ -377,6 +386,7 @@ impl Lane {
             match tracked.state {
                 State::Waiting(Reason::Guard) => status.guarded += 1,
                 State::Waiting(Reason::Path | Reason::Turn) => status.requeued += 1,
+                State::Waiting(Reason::Delay { .. }) => status.delayed += 1,
                 State::Waiting(Reason::Slot) => {}
                 State::Sent(_) => status.in_flight += 1,
                 State::Held(_) | State::Ending { .. } => status.held += 1,

@@ -54,6 +54,11 @@ pub(super) enum Reason {
     Guard,
     /// A usable path.
     Path,
+    /// The delay that its controller asked for.
+    Delay {
+        /// When that is over.
+        until: Instant,
+    },
     /// A free slot on a queue.
     Slot,
 }

@@ -1,12 +1,10 @@
 //! What a look found.
 
-use crate::{Identity, LifeFacts};
+use crate::LifeFacts;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::time::Duration;
 use interlock_proto::host::Facts;
 use interlock_wire::FromBytes;
-use interlock_wire::admin::EventMask;
 use interlock_wire::discovery::{Entry, Header, Log, LogError, Record, RecordError};
 use interlock_wire::identify::Geometry;
 
@@ -84,27 +82,6 @@ impl ProbeReport {
     /// As the stall function wants it.
     #[must_use]
     pub fn life_facts(&self) -> LifeFacts {
-        let facts = &self.facts;
-        let identify = &facts.identify;
-        LifeFacts {
-            identity: Identity { cntlid: facts.cntlid, ciu: facts.ciu, cirn: facts.cirn },
-            vs: facts.vs.0,
-            kato: Duration::from_millis(facts.kato_ms.into()),
-            tbkas: facts.tbkas,
-            cqt: identify.command_quiesce_time(),
-            ccrl: facts.ccrl,
-            ccr_event: identify.events().contains(EventMask::CCR),
-            ana: identify.reports_ana(),
-            anatt: Duration::from_secs(identify.anatt.into()),
-            io_queues: facts.io_queues,
-            sqsize_max: facts.sqsize_max,
-            in_capsule: facts.in_capsule_io,
-            max_transfer: facts.max_transfer.unwrap_or(u32::MAX),
-            vwc: identify.has_volatile_cache(),
-            shutdown: Duration::from_micros(identify.rtd3e.get().into()),
-            serial: identify.serial(),
-            model: identify.model(),
-            firmware: identify.firmware(),
-        }
+        LifeFacts::of(&self.facts, self.facts.identify.events())
     }
 }

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::admin::{
-    EventMask, FID_KEEP_ALIVE, GetFeatures, GetLog, IDENTIFY_LEN, Identify, QueueCount, SetFeatures,
+    EventMask, FID_KEEP_ALIVE, GetFeatures, GetLog, HostBehavior, IDENTIFY_LEN, Identify, QueueCount, SetFeatures,
 };
 use interlock_wire::ana;
 use interlock_wire::ccr::Instance;
@@ -184,6 +184,8 @@ enum State {
     Identifying { known: Enabling, vs: Version },
     /// The KATO in force.
     ReadingKato(Box<Facts>),
+    /// That this host honours retry delays.
+    SettingBehavior(Box<Facts>),
     /// Number of queues.
     SettingQueues(Box<Facts>),
     /// Which events.
@@ -208,6 +210,7 @@ impl State {
             Self::ReadingVersion(_) => "reading the controller's version",
             Self::Identifying { .. } => "Identify Controller",
             Self::ReadingKato(_) => "reading the Keep Alive Timeout",
+            Self::SettingBehavior(_) => "saying that retry delays are honoured",
             Self::SettingQueues(_) => "asking for I/O queues",
             Self::SettingEvents(..) => "switching on asynchronous events",
             Self::ReadingAna { .. } => "reading the ANA log",
@@ -216,7 +219,7 @@ impl State {
 
     /// Whether a failing status only means that there is less to know.
     const fn may_fail(&self) -> bool {
-        matches!(self, Self::ReadingKato(_) | Self::SettingEvents(..))
+        matches!(self, Self::ReadingKato(_) | Self::SettingBehavior(_) | Self::SettingEvents(..))
     }
 }
 
@@ -352,13 +355,15 @@ impl Association {
                     let said = cqe.dw0.get();
                     facts.kato_ms = if said == 0 { 0 } else { facts.kato_ms.max(said) };
                 }
-                if self.config.kind == Kind::Discovery || self.config.io_queues_wanted == 0 {
-                    self.after_queues(facts)?
+                if self.wants_io_queues() && facts.identify.retry_delay(1) > Duration::ZERO {
+                    let sqe = SetFeatures::host_behavior().to_sqe();
+                    let out = HostBehavior { retry_delays: true }.encode();
+                    (State::SettingBehavior(facts), Step::Ask(AdminCommand { sqe, out, into: 0 }))
                 } else {
-                    let count = QueueCount::pairs(self.config.io_queues_wanted);
-                    (State::SettingQueues(facts), ask(SetFeatures::queues(count).to_sqe()))
+                    self.before_queues(facts)?
                 }
             }
+            State::SettingBehavior(facts) => self.before_queues(facts)?,
             State::SettingQueues(mut facts) => {
                 let granted = QueueCount::from_u32(cqe.dw0.get()).usable();
                 facts.io_queues = granted.min(self.config.io_queues_wanted);
@@ -422,6 +427,18 @@ impl Association {
             ana: None,
             identify,
         })
+    }
+
+    const fn wants_io_queues(&self) -> bool {
+        !matches!(self.config.kind, Kind::Discovery) && self.config.io_queues_wanted > 0
+    }
+
+    fn before_queues(&self, facts: Box<Facts>) -> Result<(State, Step), ConnectError> {
+        if !self.wants_io_queues() {
+            return self.after_queues(facts);
+        }
+        let count = QueueCount::pairs(self.config.io_queues_wanted);
+        Ok((State::SettingQueues(facts), ask(SetFeatures::queues(count).to_sqe())))
     }
 
     fn after_queues(&self, facts: Box<Facts>) -> Result<(State, Step), ConnectError> {

@@ -72,7 +72,7 @@ impl Checker for Check {
             Seen::ControlTook(lane, ToControl::GuardSeen(epoch)) => {
                 self.confirmed.insert(*lane, *epoch);
             }
-            Seen::ControlTook(lane, ToControl::Condemned { life, ledger }) => {
+            Seen::ControlTook(lane, ToControl::Condemned { life, ledger, .. }) => {
                 self.given_up.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
                 self.sorted.entry(*life).or_default().insert(*lane);
                 self.ledgers.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));

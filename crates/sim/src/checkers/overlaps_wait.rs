@@ -80,7 +80,7 @@ impl Checker for Check {
             Seen::Done { op, .. } => {
                 self.abandoned.remove(op);
             }
-            Seen::ControlTook(_, ToControl::Condemned { life, ledger }) => {
+            Seen::ControlTook(_, ToControl::Condemned { life, ledger, .. }) => {
                 self.ledgers.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
             }
             Seen::ControlSaid(0, ToLane::Settle { life, release: Release::Retry }) => {

@@ -312,3 +312,62 @@ fn the_same_port_twice_is_refused_by_name() {
     assert_eq!(world.control.disconnect(world.now, a), Err(NoSuchController(a)));
     assert_eq!(world.control.heads().count(), 0);
 }
+
+/// Path 1 is reset, and one command is left unanswered after its drain.
+fn reset_with_a_leftover(declared: bool, stays_ready: bool) -> (World, CtrlId, LifeId) {
+    let mut world = World::new(1, &[1]);
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ccrl, port.stays_ready) = (0, stays_ready);
+    let a = world.connect(ControllerSpec { disable_is_fence: declared, ..World::spec(1) });
+    let life = world.life(a);
+    world.lanes[0].keeps_drained = true;
+    world.lanes[0].ledger = vec![world.write(life, 0, 1)];
+    world.control.reset(world.now, a).expect("known");
+    world.advance(5_000 * MS);
+    (world, a, life)
+}
+
+#[test]
+fn a_disable_is_a_fence_only_where_that_was_declared() {
+    let (mut world, a, life) = reset_with_a_leftover(true, false);
+    let receipt = world.receipt();
+    assert_eq!((receipt.method, receipt.life, receipt.loss), (Method::DrainedDisable, life, Loss::Reset));
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+    assert_eq!(world.state(a), StateName::Live);
+    world.advance(60_000 * MS);
+    assert_eq!(world.control.receipts().count(), 1);
+    // The same controller, and nobody vouches for it: it says at once that it is disabled, and goes on writing.
+    let (mut world, _, life) = reset_with_a_leftover(false, false);
+    world.advance(1_000 * MS);
+    assert_eq!(world.settled(0, life), None);
+    world.advance(20_000 * MS);
+    assert_eq!(world.receipt().method, Method::Time);
+}
+
+#[test]
+fn a_disable_that_does_not_end_ends_by_its_limit_and_the_hold_begins_then() {
+    let (mut world, _, life) = reset_with_a_leftover(true, true);
+    let asked = world.now;
+    assert!(world.control.waits().any(|wait| wait.why == Why::Disable(life) && wait.at == asked + 5_000 * MS));
+    world.advance(4_999 * MS);
+    assert!(!world.saw(|e| matches!(e, EventKind::HoldUntil { .. })), "something is still sent on its admin queue");
+    world.advance(MS);
+    assert!(world.saw(|e| matches!(e, EventKind::HoldUntil { t0, .. } if *t0 == asked + 5_000 * MS)));
+    world.advance(20_000 * MS);
+    let receipt = world.receipt();
+    assert_eq!((receipt.method, receipt.t0), (Method::Time, Some(asked + 5_000 * MS)));
+}
+
+#[test]
+fn a_loss_that_nobody_asked_for_is_never_fenced_by_a_disable() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let a = world.connect(ControllerSpec { disable_is_fence: true, ..World::spec(1) });
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(1_000 * MS);
+    assert_eq!(world.settled(0, life), None);
+    world.advance(20_000 * MS);
+    assert_eq!(world.receipt().method, Method::Time);
+}

@@ -377,9 +377,11 @@ fn a_lane_that_does_not_answer_is_named_and_waited_for() {
     world.advance(60_000 * MS);
     assert_eq!(world.settled(0, life), None, "it may still be sending");
     assert!(world.saw(|e| matches!(e, EventKind::LaneSilent { lanes, .. } if *lanes == [LaneId(1)])));
-    world.say(1, ToControl::Condemned { life, ledger: Vec::new() });
+    world.say(1, ToControl::Condemned { life, ledger: Vec::new(), settled: 0 });
     assert_eq!(world.settled(0, life), Some(Release::Retry));
 }
+
+const OLDEST: Waiting = Waiting { qid: 1, cid: 7 };
 
 #[test]
 fn a_slow_disk_takes_no_path_down() {
@@ -388,7 +390,7 @@ fn a_slow_disk_takes_no_path_down() {
     world.advance(30_000 * MS);
     for ctrl in [a, b] {
         let life = world.life(ctrl);
-        let why = Suspicion::IoTimeout { since, others_answer: false };
+        let why = Suspicion::IoTimeout { since, others_answer: false, oldest: OLDEST };
         world.say(0, ToControl::Suspect { life, why });
     }
     assert_eq!((world.state(a), world.state(b)), (StateName::Live, StateName::Live));
@@ -404,7 +406,7 @@ fn a_second_witness_condemns() {
     let (life, other) = (world.life(a), world.life(b));
     let since = world.now;
     world.advance(30_000 * MS);
-    let why = Suspicion::IoTimeout { since, others_answer: true };
+    let why = Suspicion::IoTimeout { since, others_answer: true, oldest: OLDEST };
     world.say(0, ToControl::Suspect { life, why });
     assert!(world.saw(|e| matches!(e, EventKind::Lost { how: Loss::IoTimeout(Witness::OtherPathAnswers), .. })));
     // Not one path after the other: within a hold the second is only called slow.
@@ -419,7 +421,7 @@ fn a_command_that_vanished_ends_although_the_sibling_is_idle() {
     let (mut world, a, b) = World::two_paths(1);
     let (life, other) = (world.life(a), world.life(b));
     let since = world.now;
-    let why = Suspicion::IoTimeout { since, others_answer: false };
+    let why = Suspicion::IoTimeout { since, others_answer: false, oldest: OLDEST };
     for _ in 0..9 {
         world.advance(30_000 * MS);
         world.say(0, ToControl::Suspect { life, why });
@@ -501,4 +503,38 @@ fn both_lost_at_once_are_fenced_through_whoever_comes_first() {
     world.advance(11_000 * MS);
     assert_eq!(world.settled(0, second), Some(Release::Retry));
     assert_eq!(world.control.receipts().count(), 2);
+}
+
+#[test]
+fn a_late_command_is_asked_to_be_aborted_once_and_that_proves_nothing() {
+    let (mut world, a, _) = World::two_paths(1);
+    let life = world.life(a);
+    let since = world.now;
+    let why = Suspicion::IoTimeout { since, others_answer: false, oldest: OLDEST };
+    for _ in 0..3 {
+        world.advance(30_000 * MS);
+        world.say(0, ToControl::Suspect { life, why });
+    }
+    let (sqid, cid) = (OLDEST.qid, OLDEST.cid);
+    assert_eq!(world.aborts, [interlock_wire::admin::Abort { sqid, cid }]);
+    assert_eq!((world.state(a), world.life(a)), (StateName::Live, life));
+    // The next command that is late is another one.
+    let why = Suspicion::IoTimeout { since: world.now, others_answer: false, oldest: Waiting { qid: 1, cid: 8 } };
+    world.say(0, ToControl::Suspect { life, why });
+    assert_eq!(world.aborts.len(), 2);
+    let info = world.control.controllers().find(|info| info.id == a).expect("known");
+    assert_eq!(info.counters.aborts, 2);
+    assert_eq!(world.control.receipts().count(), 0);
+}
+
+#[test]
+fn a_receipt_says_how_many_commands_went_on_at_once() {
+    let (mut world, a, _) = World::two_paths(2);
+    let life = world.life(a);
+    world.lanes[0].settled = 3;
+    world.lanes[1].settled = 2;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!((world.receipt().in_doubt, world.receipt().settled), (1, 5));
+    assert!(world.saw(|e| e.to_string().contains("1 commands in doubt, 5 go on at once")));
 }

@@ -236,7 +236,7 @@ fn accepting_the_risk_releases_what_is_held_but_not_before_every_lane_has_stoppe
     world.control.fence_accept_risk(world.now, life).expect("it waits");
     world.run();
     assert_eq!(world.settled(0, life), None);
-    world.say(1, ToControl::Condemned { life, ledger: Vec::new() });
+    world.say(1, ToControl::Condemned { life, ledger: Vec::new(), settled: 0 });
     assert_eq!(world.settled(0, life), Some(Release::Retry));
     assert_eq!(world.control.counters().fences.unsafe_failovers, 1);
 }
@@ -260,7 +260,7 @@ fn what_is_not_fenced_is_named_by_namespace() {
     world.lose(life, Vec::new());
     assert_eq!((lost(&world, 1), lost(&world, 2)), (vec![life], vec![life]), "its lane has not said what is in doubt");
     let entry = world.write(life, 0, 1);
-    world.say(0, ToControl::Condemned { life, ledger: vec![entry] });
+    world.say(0, ToControl::Condemned { life, ledger: vec![entry], settled: 0 });
     world.say(0, ToControl::Quiet { life, at: world.now });
     assert_eq!((lost(&world, 1), lost(&world, 2)), (vec![life], vec![]));
     let until = Some(world.now + hold());

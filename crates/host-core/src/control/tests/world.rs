@@ -46,6 +46,8 @@ pub(super) struct Port {
     pub(super) kato: Option<u32>,
     pub(super) tbkas: bool,
     pub(super) blocks: u64,
+    /// It is still ready after it was disabled.
+    pub(super) stays_ready: bool,
     pub(super) ccr: Ccr,
     /// Entries that new controllers of this port find in their log, and keep there.
     pub(super) stale: Vec<ccr::Entry>,
@@ -63,6 +65,7 @@ impl Default for Port {
             kato: None,
             tbkas: false,
             blocks: 1000,
+            stays_ready: false,
             ccr: Ccr::Immediate,
             stale: Vec::new(),
         }
@@ -87,6 +90,7 @@ pub(super) struct FakeLane {
     pub(super) heard: Vec<ToLane>,
     /// Said in answer to `Condemn`.
     pub(super) ledger: Vec<LedgerEntry>,
+    pub(super) settled: usize,
     pub(super) keeps_guard_seen: bool,
     pub(super) keeps_condemned: bool,
     pub(super) keeps_quiet: bool,
@@ -106,6 +110,7 @@ pub(super) struct World {
     /// CCR commands: the port they came through, and the life they name.
     pub(super) ccrs: Vec<(u16, ccr::Instance)>,
     pub(super) connects: Vec<Instant>,
+    pub(super) aborts: Vec<admin::Abort>,
     next_cntlid: u16,
 }
 
@@ -133,6 +138,7 @@ impl World {
             keep_records: false,
             ccrs: Vec::new(),
             connects: Vec::new(),
+            aborts: Vec::new(),
             next_cntlid: 1,
         }
     }
@@ -309,7 +315,7 @@ impl World {
             ToLane::OpenQueue(spec) => say.push(ToControl::QueueUp { life: spec.life, qid: spec.qid }),
             ToLane::Condemn { life, .. } if !fake.keeps_condemned => {
                 let ledger = fake.ledger.iter().filter(|entry| entry.life == life).cloned().collect();
-                say.push(ToControl::Condemned { life, ledger });
+                say.push(ToControl::Condemned { life, ledger, settled: fake.settled });
                 if !fake.keeps_quiet {
                     say.push(ToControl::Quiet { life, at: self.now });
                 }
@@ -411,7 +417,7 @@ impl World {
                         property::CSTS => {
                             let done = conn.cc.shutdown() != interlock_wire::fabrics::Shutdown::None;
                             let shst = if done { ShutdownStatus::Complete } else { ShutdownStatus::Normal };
-                            u64::from(Csts(0).with_ready(conn.cc.enabled()).with_shutdown(shst).0)
+                            u64::from(Csts(0).with_ready(conn.cc.enabled() || port.stays_ready).with_shutdown(shst).0)
                         }
                         _ => u64::from(conn.cc.0),
                     };
@@ -429,6 +435,10 @@ impl World {
                 admin::Command::GetFeatures(_) => done(port.kato.unwrap_or(conn.kato)),
                 admin::Command::SetFeatures(set) => done(set.cdw11),
                 admin::Command::KeepAlive => done(0),
+                admin::Command::Abort(abort) => {
+                    self.aborts.push(abort);
+                    done(admin::Abort::NOT_ABORTED)
+                }
                 admin::Command::AsyncEventRequest => {
                     conn.aer = Some(slot);
                     return;
@@ -460,7 +470,6 @@ impl World {
                         Ccr::Silent => return,
                     }
                 }
-                other => panic!("not scripted: {other:?}"),
             }
         };
         let conn = self.conns.get_mut(&id).expect("it asked");

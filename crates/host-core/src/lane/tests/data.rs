@@ -1,7 +1,7 @@
 //! Steady state: connecting, choosing, retrying, waiting.
 
 use super::*;
-use crate::{LaneWhy, Suspicion};
+use crate::{LaneWhy, Suspicion, Waiting};
 
 /// How many commands each life's target has.
 fn spread(rig: &mut Rig, lives: &[LifeId]) -> Vec<usize> {
@@ -353,11 +353,12 @@ fn a_timeout_is_a_suspicion_with_a_second_witness_or_without() {
     rig.write(0, 1);
     rig.run();
     let since = rig.now;
+    let oldest = Waiting { qid: 1, cid: rig.of(A).last_cid };
     rig.hear();
     rig.elapse(Duration::from_secs(29));
     assert!(rig.hear().is_empty());
     rig.elapse(Duration::from_secs(1));
-    let alone = Suspicion::IoTimeout { since, others_answer: false };
+    let alone = Suspicion::IoTimeout { since, others_answer: false, oldest };
     assert_eq!(rig.hear(), [ToControl::Suspect { life: A, why: alone }]);
     rig.paths(&[B]);
     rig.write(50, 1);
@@ -365,7 +366,7 @@ fn a_timeout_is_a_suspicion_with_a_second_witness_or_without() {
     rig.answer(B);
     rig.hear();
     rig.elapse(Duration::from_secs(30));
-    let witness = Suspicion::IoTimeout { since, others_answer: true };
+    let witness = Suspicion::IoTimeout { since, others_answer: true, oldest };
     assert_eq!(rig.hear(), [ToControl::Suspect { life: A, why: witness }], "it is said again");
     rig.answer(A);
     rig.elapse(Duration::from_secs(30));
@@ -394,4 +395,53 @@ fn equal_histories_have_equal_fingerprints_and_every_step_has_its_own() {
     let first = history();
     assert_eq!(first, history());
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), first.len(), "a step left no trace: {first:x?}");
+}
+
+#[test]
+fn a_retry_waits_as_long_as_the_controller_asks_for_and_no_longer_than_a_command_may_take() {
+    for (crd, seconds) in [(0, 0), (1, 1), (2, 2), (3, 30)] {
+        let mut rig = Rig::two_paths();
+        rig.paths(&[A]);
+        let token = rig.write(0, 1);
+        rig.run();
+        rig.paths(&[A, B]);
+        let status = Status::INTERNAL_ERROR.with_crd(crd);
+        rig.answer_with(A, status);
+        if seconds > 0 {
+            assert!(rig.held_by(A).is_empty(), "CRD {crd}: not before its time");
+            assert_eq!(rig.lane.status().delayed, 1);
+            let end = rig.now + Duration::from_secs(seconds);
+            assert!(rig.lane.waits().any(|wait| wait.why == LaneWhy::Retry && wait.at == end));
+            // Nothing else that happens makes it come earlier.
+            rig.paths(&[A, B]);
+            rig.write(0, 1);
+            rig.elapse(Duration::from_secs(seconds) - Duration::from_millis(1));
+            assert_eq!(rig.lane.status().delayed, 1);
+            rig.elapse(Duration::from_millis(1));
+        }
+        rig.run();
+        assert_eq!(rig.held_by(A)[0..1], [token], "CRD {crd}: on the same path");
+        assert_eq!(rig.lane.status().delayed, 0);
+        assert!(!rig.lane.waits().any(|wait| wait.why == LaneWhy::Retry));
+    }
+}
+
+#[test]
+fn a_delayed_retry_does_not_wait_for_a_path_that_is_gone() {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    let token = rig.write(0, 1);
+    rig.run();
+    rig.answer_with(A, Status::INTERNAL_ERROR.with_crd(2));
+    assert_eq!(rig.lane.status().delayed, 1);
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    rig.paths(&[B]);
+    rig.run();
+    assert_eq!(rig.held_by(B), [token], "it was answered: settled");
+    // Nor for one that is abandoned, or a host that ends.
+    rig.answer_with(B, Status::INTERNAL_ERROR.with_crd(1));
+    assert_eq!(rig.lane.status().delayed, 1);
+    rig.tell(ToLane::Shutdown);
+    assert_eq!(rig.done.get(&token), Some(&Outcome::NotSent(Refused::ShuttingDown)));
 }

@@ -20,7 +20,7 @@ fn keys(ledger: &[crate::LedgerEntry]) -> Vec<u64> {
 /// The ledger that the lane gave for `life`.
 fn ledger(heard: &[ToControl], of: LifeId) -> Vec<crate::LedgerEntry> {
     let found = heard.iter().find_map(|message| match message {
-        ToControl::Condemned { life, ledger } if *life == of => Some(ledger.clone()),
+        ToControl::Condemned { life, ledger, .. } if *life == of => Some(ledger.clone()),
         _ => None,
     });
     found.expect("the lane answers Condemn")
@@ -138,7 +138,10 @@ fn a_life_without_queues_is_answered_all_the_same() {
     let mut rig = Rig::new();
     rig.condemn(A);
     let at = rig.now;
-    assert_eq!(rig.hear(), [ToControl::Condemned { life: A, ledger: vec![] }, ToControl::Quiet { life: A, at }]);
+    assert_eq!(
+        rig.hear(),
+        [ToControl::Condemned { life: A, ledger: vec![], settled: 0 }, ToControl::Quiet { life: A, at }]
+    );
     rig.tell(ToLane::Drain(B));
     assert_eq!(rig.hear(), [ToControl::Drained(B)]);
 }
@@ -598,4 +601,23 @@ fn an_answer_that_waits_for_the_driver_counts_when_its_life_is_condemned() {
     rig.answer(B);
     assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
     assert_eq!(rig.lane.in_flight(A), 0);
+}
+
+#[test]
+fn what_goes_on_at_once_is_counted_beside_what_is_in_doubt() {
+    let mut rig = on_a();
+    rig.write(0, 1);
+    rig.read(8, 1);
+    rig.submit(Op::Flush, 0, 0);
+    rig.run();
+    rig.of(A).window = Some(0);
+    rig.write(16, 1);
+    rig.run();
+    rig.hear();
+    rig.condemn(A);
+    let said = rig.hear().into_iter().find_map(|message| match message {
+        ToControl::Condemned { life: A, ledger, settled } => Some((ledger.len(), settled)),
+        _ => None,
+    });
+    assert_eq!(said, Some((1, 3)), "a read, a flush, and a write of which no byte was given away");
 }

@@ -135,6 +135,7 @@ impl Rig {
             max_transfer: 64 * 1024,
             connect_timeout: Duration::from_secs(10),
             io_timeout: Duration::from_secs(30),
+            retry_delays: [1, 2, 40].map(Duration::from_secs),
             late_grace: Duration::from_millis(250),
         }
     }

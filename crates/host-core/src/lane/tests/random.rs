@@ -113,7 +113,7 @@ impl World {
     fn control(&mut self, message: ToControl) {
         match message {
             ToControl::QueueDown { life, .. } | ToControl::Suspect { life, .. } => self.condemn(life),
-            ToControl::Condemned { life, ledger } => {
+            ToControl::Condemned { life, ledger, .. } => {
                 if let Some(Course::Condemned { ledger, .. }) = self.lives.get_mut(&life) {
                     *ledger = true;
                 }

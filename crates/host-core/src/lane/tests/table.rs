@@ -90,16 +90,18 @@ fn an_answer_ends_all_doubt() {
     use Disposition::{Complete, Fail, RetryElsewhere, RetrySamePath};
     let (internal, path, ana) = (Status::INTERNAL_ERROR, Status::CONTROLLER_PATH_ERROR, Status::ANA_TRANSITION);
     let media = Status::UNRECOVERED_READ;
+    let (later, at_once) = (internal.with_crd(2), RetrySamePath { crd: 0 });
     let full = MAX_SAME_PATH_RETRIES;
     // status, retries, on a life that is live, on one that is not, abandoned
     let table = [
         (Status::SUCCESS, 0, Complete, Complete, Complete),
         (Status::SUCCESS, full, Complete, Complete, Complete),
-        (internal, 0, RetrySamePath, RetryElsewhere, Fail(internal)),
-        (internal, full - 1, RetrySamePath, RetryElsewhere, Fail(internal)),
+        (later, 0, RetrySamePath { crd: 2 }, RetryElsewhere, Fail(later)),
+        (internal, 0, at_once, RetryElsewhere, Fail(internal)),
+        (internal, full - 1, at_once, RetryElsewhere, Fail(internal)),
         (internal, full, Fail(internal), Fail(internal), Fail(internal)),
         (internal.with_dnr(), 0, Fail(internal.with_dnr()), Fail(internal.with_dnr()), Fail(internal.with_dnr())),
-        (media, 0, RetrySamePath, RetryElsewhere, Fail(media)),
+        (media, 0, at_once, RetryElsewhere, Fail(media)),
         (path, 0, RetryElsewhere, RetryElsewhere, Fail(path)),
         (path, full, Fail(path), Fail(path), Fail(path)),
         (path.with_dnr(), 0, Fail(path.with_dnr()), Fail(path.with_dnr()), Fail(path.with_dnr())),

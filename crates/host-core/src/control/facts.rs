@@ -1,0 +1,41 @@
+//! What a controller said about itself, in the words of this host: for those who live with it and for those who only
+//! look.
+
+use super::LifeFacts;
+use core::time::Duration;
+use interlock_proto::host::Facts;
+use interlock_wire::admin::EventMask;
+
+impl LifeFacts {
+    /// Of a controller that is live. `events`: those it will tell of, or could.
+    pub(crate) fn of(facts: &Facts, events: EventMask) -> Self {
+        let identify = &facts.identify;
+        Self {
+            identity: facts.instance(),
+            vs: facts.vs.0,
+            kato: Duration::from_millis(facts.kato_ms.into()),
+            tbkas: facts.tbkas,
+            cqt: identify.command_quiesce_time(),
+            ccrl: facts.ccrl,
+            ccr_event: events.contains(EventMask::CCR),
+            ana: identify.reports_ana(),
+            anatt: Duration::from_secs(identify.anatt.into()),
+            io_queues: facts.io_queues,
+            sqsize_max: facts.sqsize_max,
+            in_capsule: facts.in_capsule_io,
+            max_transfer: facts.max_transfer.unwrap_or(u32::MAX),
+            vwc: identify.has_volatile_cache(),
+            retry_delays: [1, 2, 3].map(|crd| identify.retry_delay(crd)),
+            shutdown: Duration::from_micros(identify.rtd3e.get().into()),
+            serial: identify.serial(),
+            model: identify.model(),
+            firmware: identify.firmware(),
+        }
+    }
+
+    /// True if another controller can be asked to reset this life.
+    #[must_use]
+    pub const fn can_be_reset(&self) -> bool {
+        self.identity.ciu != 0
+    }
+}
