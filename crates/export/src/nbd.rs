@@ -10,4 +10,9 @@ mod table;
 mod transmission;
 mod wire;
 
+#[cfg(test)]
+mod handshake_tests;
+#[cfg(test)]
+mod transmission_tests;
+
 pub use server::{NbdServer, NbdSettings};

@@ -436,3 +436,41 @@ fn the_end_of_a_stream_is_told_even_if_it_comes_with_the_last_bytes() {
     assert_eq!((next(&received), next(&received)), (7, 0));
     finish(pool);
 }
+
+/// Unix sockets come in by a listener that somebody else has made, and end as others do.
+#[test]
+fn a_local_listener_is_adopted_and_its_connections_can_be_aborted() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let path = std::env::temp_dir().join(format!("interlock-ring-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let pool = pool(1);
+    let (_, events) = attach(&pool.reactor(0), move |cx, send| {
+        cx.adopt_listener(listener.into()).unwrap();
+        move |cx, event| match event {
+            Event::AcceptedLocal { sock, .. } => send.send(("accepted", cx.send(sock, b"hello").unwrap())).unwrap(),
+            Event::Readable { sock } => {
+                let mut bytes = [0; 8];
+                match cx.recv(sock, &mut bytes) {
+                    Ok(count) if count > 0 => {
+                        send.send(("read", count)).unwrap();
+                        cx.abort(sock).unwrap();
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    });
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(next(&events), ("accepted", 5));
+    stream.write_all(b"bye").unwrap();
+    assert_eq!(next(&events), ("read", 3));
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"hello", "what was sent before lies in the peer's buffer, and then it ends");
+    finish(pool);
+    std::fs::remove_file(&path).unwrap();
+}

@@ -68,6 +68,6 @@ mod tests {
         for (fault, errno) in cases {
             assert_eq!(told(fault).0, errno, "{fault:?}");
         }
-        assert_eq!(told(Fault::Failed(Status::WRITE_FAULT)).1, "the controller answered: Write Fault");
+        assert_eq!(told(Fault::Failed(Status::WRITE_FAULT)).1, "the controller answered: Write Fault (280h)");
     }
 }

@@ -1,7 +1,9 @@
 //! What the tests share: an embedded target with two ports, a host connected to both, and an export of its namespace.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
 
-use interlock_export::{ExportSettings, NbdServer, NbdSettings};
+pub mod raw;
+
+use interlock_export::{ExportSettings, ExportStatus, NbdServer, NbdSettings};
 use interlock_host::{ControllerSpec, Host, HostSettings, Namespace, Nqn, Pool, PoolConfig};
 use interlock_target::Target;
 use interlock_target::config::{Config, DEFAULT_NQN};
@@ -43,7 +45,6 @@ pub struct Stage {
     pub server: NbdServer,
     pub host: Host,
     pub target: Target,
-    pub spec: ControllerSpec,
     pub pools: [Pool; 2],
 }
 
@@ -54,11 +55,13 @@ pub struct Setting {
     pub reactors: usize,
     /// Further lines of the target's configuration.
     pub more: &'static str,
+    /// Of every path.
+    pub fast_io_fail: Option<Duration>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { backing: "mem:64M", block_size: 4096, reactors: 1, more: "" }
+        Self { backing: "mem:64M", block_size: 4096, reactors: 1, more: "", fast_io_fail: None }
     }
 }
 
@@ -78,13 +81,14 @@ impl Stage {
         let target = Target::start(pools[0].reactors(), &config).expect("the target starts");
         let host = HostSettings::random().expect("random numbers");
         let host = Host::start(pools[1].reactors(), host).expect("the host starts");
-        let spec = spec(target.ports()[0]);
         for port in target.ports() {
-            host.connect_and_wait(self::spec(*port), PATIENCE).expect("the path connects");
+            let mut spec = self::spec(*port);
+            spec.reconnect.fast_io_fail = setting.fast_io_fail;
+            host.connect_and_wait(spec, PATIENCE).expect("the path connects");
         }
         let dir = Dir::new();
         let server = NbdServer::start(pools[1].reactors(), NbdSettings::new(dir.file("nbd"))).expect("it listens");
-        Self { dir, server, host, target, spec, pools }
+        Self { dir, server, host, target, pools }
     }
 
     pub fn namespace(&self) -> Namespace {
@@ -104,6 +108,11 @@ impl Stage {
         self
     }
 
+    /// The one export, as it stands.
+    pub fn status(&self) -> ExportStatus {
+        self.server.status().swap_remove(0)
+    }
+
     pub fn socket(&self) -> &Path {
         self.server.socket()
     }
@@ -113,7 +122,7 @@ impl Stage {
     }
 
     pub fn strike(self) {
-        let Self { dir, server, host, target, spec: _, pools } = self;
+        let Self { dir, server, host, target, pools } = self;
         server.stop(interlock_export::Stop::Force, PATIENCE).expect("force always ends");
         drop(server);
         host.shutdown(PATIENCE).expect("the host ends");
