@@ -94,6 +94,9 @@ pub enum Job {
     MarkClean(LifeId),
     /// The life is fenced: forget it.
     ForgetLife(LifeId),
+    /// Is this process still the one that speaks for this host? Held writes go on only if so: a process that was stopped
+    /// for long may find that another one has taken its place, and has gone on with what it held.
+    ConfirmOwner,
 }
 
 /// Answer to a [`Job`].
@@ -207,6 +210,7 @@ pub struct Control {
 enum JobFor {
     Resolve(LifeId),
     Record(LifeId),
+    Owner(LifeId),
     /// Nobody waits for it.
     Nobody,
 }

@@ -195,6 +195,16 @@ pub enum EventKind {
         /// The life.
         life: LifeId,
     },
+    /// Whether this process still speaks for its host is not known yet: what a fence would release waits for that.
+    OwnerUnconfirmed {
+        /// The fenced life.
+        life: LifeId,
+    },
+    /// Another process may be this host now: nothing that was held goes on, and this host ends.
+    Disowned {
+        /// In one sentence.
+        why: String,
+    },
     /// A lost controller waits for somebody to call [`Control::reconnect`](crate::Control::reconnect).
     ReconnectWanted {
         /// Which.
@@ -358,6 +368,10 @@ impl fmt::Display for EventKind {
                 write!(f, "{ctrl}: {life} ({identity}) of an earlier process is not fenced: writes to {subnqn} wait")
             }
             Self::PredecessorLingers { life } => write!(f, "{life}: sockets of an earlier process still exist"),
+            Self::OwnerUnconfirmed { life } => {
+                write!(f, "{life}: fenced, but the store does not say whether this process is still this host")
+            }
+            Self::Disowned { why } => write!(f, "the host ends, and nothing that is held goes on: {why}"),
             Self::ReconnectWanted { ctrl, since } => write!(f, "{ctrl}: lost since {since}, asks to be reconnected"),
             Self::SettingChanged { ctrl, setting } => write!(f, "{ctrl}: {setting}"),
             Self::ReconnectAttempt { ctrl, attempt, max } => {

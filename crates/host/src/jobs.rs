@@ -1,7 +1,8 @@
 //! Work that may block: looking up names, and making records durable.
 //!
-//! None of it may run on a reactor, where it would stop keep alive and every queue. One thread does it in order; control
-//! has a deadline for each job, so a resolver that hangs delays nobody but those who wait for names.
+//! None of it may run on a reactor, where it would stop keep alive and every queue. One thread looks names up, another
+//! keeps records, each in order: a resolver that hangs delays nobody but those who wait for names, and control has a
+//! deadline for each job.
 
 use crate::control::ControlMail;
 use crate::links::Sockets;
@@ -27,8 +28,11 @@ impl JobsEnd {
     }
 }
 
-/// The thread for blocking work. It ends when this is dropped.
-pub(crate) struct Jobs(Sender<(JobId, Job)>);
+/// The threads for blocking work. They end when this is dropped.
+pub(crate) struct Jobs {
+    names: Sender<(JobId, Job)>,
+    records: Sender<(JobId, Job)>,
+}
 
 impl Jobs {
     pub(crate) fn new(
@@ -36,37 +40,106 @@ impl Jobs {
         sockets: Sockets,
         answers: Mailbox<ControlMail>,
     ) -> io::Result<(Self, JobsEnd)> {
-        let (sender, receiver) = mpsc::channel::<(JobId, Job)>();
+        let (names, to_resolve) = mpsc::channel::<(JobId, Job)>();
+        let (records, to_record) = mpsc::channel::<(JobId, Job)>();
         let (end, ended) = mpsc::channel();
-        std::thread::Builder::new().name("interlock-jobs".into()).spawn(move || {
-            for (id, job) in receiver {
-                answers.send(ControlMail::Job(id, work(&mut *store, &sockets, job)));
+        let resolved = answers.clone();
+        std::thread::Builder::new().name("interlock-names".into()).spawn(move || {
+            for (id, job) in to_resolve {
+                if let Job::Resolve { host, port } = job {
+                    resolved.send(ControlMail::Job(id, resolve(&host, port)));
+                }
+            }
+        })?;
+        std::thread::Builder::new().name("interlock-records".into()).spawn(move || {
+            for (id, job) in to_record {
+                answers.send(ControlMail::Job(id, record(&mut *store, &sockets, job)));
             }
             drop(store);
             drop(end);
         })?;
-        Ok((Self(sender), JobsEnd(Mutex::new(ended))))
+        Ok((Self { names, records }, JobsEnd(Mutex::new(ended))))
     }
 
     pub(crate) fn start(&self, id: JobId, job: Job) {
+        let thread = if matches!(job, Job::Resolve { .. }) { &self.names } else { &self.records };
         // The thread ends only after this sender, so the send cannot fail but by a panic there, which control's
         // deadline for the job will notice.
-        let _ = self.0.send((id, job));
+        let _ = thread.send((id, job));
     }
 }
 
-fn work(store: &mut dyn LifeStore, sockets: &Sockets, job: Job) -> JobResult {
+fn resolve(host: &str, port: u16) -> JobResult {
+    match (host, port).to_socket_addrs() {
+        Ok(addresses) => JobResult::Resolved(addresses.collect()),
+        Err(error) => JobResult::Failed(format!("`{host}` cannot be resolved: {error}")),
+    }
+}
+
+fn record(store: &mut dyn LifeStore, sockets: &Sockets, job: Job) -> JobResult {
     let done = |result: io::Result<()>| match result {
         Ok(()) => JobResult::Done,
         Err(error) => JobResult::Failed(format!("the life could not be recorded: {error}")),
     };
     match job {
-        Job::Resolve { host, port } => match (host.as_str(), port).to_socket_addrs() {
-            Ok(addresses) => JobResult::Resolved(addresses.collect()),
-            Err(error) => JobResult::Failed(format!("`{host}` cannot be resolved: {error}")),
-        },
+        Job::Resolve { host, port } => resolve(&host, port),
         Job::RecordLife(record) => done(store.record(&record, &sockets.to(record.addr))),
         Job::MarkClean(life) => done(store.mark_clean(life)),
         Job::ForgetLife(life) => done(store.forget(life)),
+        Job::ConfirmOwner => match store.confirm_owner() {
+            Ok(()) => JobResult::Done,
+            Err(error) => JobResult::Failed(error.to_string()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use interlock_host_core::LifeRecord;
+
+    /// Says nothing before it is told to.
+    struct Stuck(Receiver<()>);
+
+    impl LifeStore for Stuck {
+        fn record(&mut self, _: &LifeRecord, _: &[crate::SocketPair]) -> io::Result<()> {
+            Ok(())
+        }
+        fn mark_clean(&mut self, _: interlock_host_core::LifeId) -> io::Result<()> {
+            Ok(())
+        }
+        fn forget(&mut self, _: interlock_host_core::LifeId) -> io::Result<()> {
+            Ok(())
+        }
+        fn confirm_owner(&mut self) -> io::Result<()> {
+            self.0.recv().map_err(io::Error::other)
+        }
+    }
+
+    #[test]
+    fn names_and_records_do_not_wait_for_each_other() {
+        let (release, held) = mpsc::channel();
+        let answers = Mailbox::default();
+        let (jobs, end) = Jobs::new(Box::new(Stuck(held)), Sockets::default(), answers.clone()).expect("threads");
+        jobs.start(JobId(1), Job::ConfirmOwner);
+        jobs.start(JobId(2), Job::Resolve { host: "127.0.0.1".into(), port: 4420 });
+        let answer = || {
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            loop {
+                if let Some(ControlMail::Job(id, result)) = answers.take().pop_front() {
+                    return (id, result);
+                }
+                assert!(std::time::Instant::now() < deadline, "no answer");
+                std::thread::yield_now();
+            }
+        };
+        assert_eq!(answer(), (JobId(2), JobResult::Resolved(vec![([127, 0, 0, 1], 4420).into()])));
+        release.send(()).expect("it waits");
+        assert_eq!(answer(), (JobId(1), JobResult::Done));
+        jobs.start(JobId(3), Job::ConfirmOwner);
+        drop(release);
+        assert!(matches!(answer(), (JobId(3), JobResult::Failed(_))));
+        drop(jobs);
+        assert!(end.wait(Duration::from_secs(20)), "it ends with its sender");
     }
 }

@@ -69,6 +69,15 @@ pub trait LifeStore: Send {
     /// If that could not be made durable: a successor will fence the life needlessly.
     fn mark_clean(&mut self, life: LifeId) -> io::Result<()>;
 
+    /// True to what [`LifeStore::predecessors`] promised: this process is still the only one that speaks for its host.
+    /// Asked before anything is released that was held.
+    ///
+    /// # Errors
+    /// If another process may speak for it. Then this one ends.
+    fn confirm_owner(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The life is fenced.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ impl Store {
             return;
         }
         match job {
-            Job::Resolve { .. } => {}
+            Job::Resolve { .. } | Job::ConfirmOwner => {}
             Job::RecordLife(record) => {
                 self.durable.insert(record.life, (process, (**record).clone()));
             }

@@ -40,7 +40,7 @@ impl World {
         self.see(&Seen::JobDone(&job));
         let result = match &job {
             Job::Resolve { host, .. } => JobResult::Failed(format!("`{host}` is no address")),
-            Job::RecordLife(_) | Job::MarkClean(_) | Job::ForgetLife(_) => JobResult::Done,
+            Job::RecordLife(_) | Job::MarkClean(_) | Job::ForgetLife(_) | Job::ConfirmOwner => JobResult::Done,
         };
         self.control.handle_job_done(self.now, id, result);
         self.drain_host();

@@ -73,6 +73,8 @@ impl Control {
             {
                 self.go_live(now, life);
             }
+            (Some(JobFor::Owner(life)), JobResult::Done) => self.handle_owner(now, life),
+            (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
             (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, format!("cannot record the life before its first write: {why}"), false);
             }

@@ -5,7 +5,7 @@
 
 use super::admin::{Answer, Purpose, plain};
 use super::fence::{Ask, Fence, Hold, Proof};
-use super::life::{AdminEnd, Condemned, Ended, Phase};
+use super::life::{AdminEnd, Condemned, Ended, Owner, Phase};
 use super::source::Candidate;
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
@@ -26,6 +26,9 @@ use interlock_wire::status::Status;
 /// A lane that has not confirmed a condemned life for so long is named, again and again: its reactor hangs. Nothing is
 /// released meanwhile.
 const LANE_ANSWER: Duration = Duration::from_millis(100);
+
+/// Whether this process is still the host is a look at a file; after this it is told that nobody has looked.
+const OWNER_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a life with these terms must be held.
 pub(super) fn hold_of(terms: &HoldTerms) -> Hold {
@@ -115,6 +118,7 @@ impl Control {
                 settled: 0,
                 guard_epoch: 0,
                 ended: Ended::Held,
+                owner: Owner::Unasked,
                 lane_overdue: false,
                 by: None,
                 stale_told: BTreeSet::new(),
@@ -160,6 +164,7 @@ impl Control {
             Why::Hold(life_id),
             Why::Grace(life_id),
             Why::OldSockets(life_id),
+            Why::Owner(life_id),
         ] {
             self.timers.stop(why);
         }
@@ -387,9 +392,10 @@ impl Control {
         let Some(proof) = condemned.fence.proof() else { return };
         let sorted = condemned.is_sorted() || !conditions::enabled(Guard::ReleaseWaitsLedgers);
         let seen = self.guards.is_seen(condemned.guard_epoch) || !conditions::enabled(Guard::ReleaseWaitsGuardSeen);
-        if !sorted || !seen {
+        if !sorted || !seen || !self.is_owner(now, life_id) {
             return;
         }
+        let Some(condemned) = self.lives.get(&life_id).and_then(|life| life.condemned()) else { return };
         let commands = condemned.in_doubt.len();
         let was_tombstone = condemned.ended == Ended::Indeterminate;
         self.issue_receipt(now, life_id, proof);
@@ -404,6 +410,44 @@ impl Control {
         }
         self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.finish_life(now, life_id);
+    }
+
+    /// True once it is known that this process still speaks for its host. Asks, if nobody has.
+    fn is_owner(&mut self, now: Instant, life_id: LifeId) -> bool {
+        let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return false };
+        match condemned.owner {
+            Owner::Confirmed => return true,
+            Owner::Asked => return false,
+            Owner::Unasked => condemned.owner = Owner::Asked,
+        }
+        self.timers.set(Why::Owner(life_id), now + OWNER_ANSWER);
+        self.job(JobFor::Owner(life_id), Job::ConfirmOwner);
+        false
+    }
+
+    pub(super) fn handle_owner(&mut self, now: Instant, life_id: LifeId) {
+        self.timers.stop(Why::Owner(life_id));
+        if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
+            condemned.owner = Owner::Confirmed;
+            self.advance(now, life_id);
+        }
+    }
+
+    /// Nobody has said whether this process still speaks for its host. It is waited for: what is released to a second
+    /// owner is what two processes write.
+    pub(super) fn handle_owner_silent(&mut self, now: Instant, life_id: LifeId) {
+        self.timers.set(Why::Owner(life_id), now + OWNER_ANSWER);
+        self.emit(now, EventKind::OwnerUnconfirmed { life: life_id });
+    }
+
+    /// Another process may be this host now: nothing that is held goes on here, and this host ends.
+    pub(super) fn disowned(&mut self, now: Instant, why: alloc::string::String) {
+        self.emit(now, EventKind::Disowned { why });
+        for life in self.condemned_lives() {
+            self.timers.stop(Why::Owner(life));
+            self.want_give_up(now, life);
+        }
+        self.shutdown(now);
     }
 
     /// Nothing is in doubt: no fence is needed, or none any more.

@@ -84,6 +84,14 @@ pub(super) enum Ended {
     Indeterminate,
 }
 
+/// Whether this process still speaks for its host, asked when the proof is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
+    Unasked,
+    Asked,
+    Confirmed,
+}
+
 /// The fence of a life, and what it waits for.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Condemned {
@@ -108,6 +116,7 @@ pub(super) struct Condemned {
     /// The epoch that holds its guards.
     pub(super) guard_epoch: u64,
     pub(super) ended: Ended,
+    pub(super) owner: Owner,
     /// True once a lane kept us waiting: then CCR is sent without knowing whether it is needed.
     pub(super) lane_overdue: bool,
     /// Who gave the proof, noted when it came: the source may be gone when the receipt is written.

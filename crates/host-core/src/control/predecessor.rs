@@ -10,7 +10,7 @@
 
 use super::condemn::hold_of;
 use super::fence::{Fence, Hold};
-use super::life::{AdminEnd, Condemned, Ended, Life, Phase};
+use super::life::{AdminEnd, Condemned, Ended, Life, Owner, Phase};
 use super::waits::Why;
 use super::{Control, LifeRecord};
 use crate::{CtrlId, EventKind, FencePolicy, HeadId, LifeId, Loss};
@@ -97,6 +97,7 @@ impl Control {
                 settled: 0,
                 guard_epoch: 0,
                 ended: Ended::Indeterminate,
+                owner: Owner::Unasked,
                 lane_overdue: false,
                 by: None,
                 stale_told: BTreeSet::new(),

@@ -334,6 +334,7 @@ impl Control {
             Why::LateGrace(life) => self.handle_late_grace(life),
             Why::Fence(life) | Why::Hold(life) => self.advance(now, life),
             Why::Grace(life) => self.handle_grace(now, life),
+            Why::Owner(life) => self.handle_owner_silent(now, life),
             Why::OldSockets(life) => self.handle_old_sockets(now, life),
         }
     }

@@ -48,6 +48,8 @@ pub enum Why {
     Grace(LifeId),
     /// The sockets of an earlier process must be gone; it is told as long as they are not.
     OldSockets(LifeId),
+    /// The store must say whether this process still speaks for its host; it is told as long as it does not.
+    Owner(LifeId),
 }
 
 impl fmt::Display for Why {
@@ -73,6 +75,7 @@ impl fmt::Display for Why {
             Self::Fence(id) => write!(f, "{id}: next step of the fence"),
             Self::Hold(id) => write!(f, "{id}: fence by time"),
             Self::Grace(id) => write!(f, "{id}: a fence, before it is given up"),
+            Self::Owner(id) => write!(f, "{id}: whether this process is still this host"),
             Self::OldSockets(id) => write!(f, "{id}: sockets of an earlier process to be gone"),
         }
     }

@@ -210,6 +210,10 @@ impl LifeStore for FileStore {
         Ok(())
     }
 
+    fn confirm_owner(&mut self) -> io::Result<()> {
+        self.check_lock()
+    }
+
     fn mark_clean(&mut self, life: LifeId) -> io::Result<()> {
         self.end(life, &Entry::Clean(life.0))
     }

@@ -150,11 +150,14 @@ fn a_process_whose_lock_was_replaced_records_nothing_more() {
     let dir = Dir::new();
     let mut store = dir.open().unwrap();
     store.record(&record(1), &[]).unwrap();
+    store.confirm_owner().unwrap();
     fs::remove_file(dir.0.join(LOCK)).unwrap();
     assert!(store.record(&record(2), &[]).is_err());
     let successor = dir.open().unwrap();
     let error = store.record(&record(2), &[]).unwrap_err().to_string();
     assert!(error.contains("another process may be this host now"), "{error}");
+    let error = store.confirm_owner().unwrap_err().to_string();
+    assert!(error.contains("another process may be this host now"), "nor does it release what it holds: {error}");
     drop(successor);
 }
 

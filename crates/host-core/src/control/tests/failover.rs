@@ -538,3 +538,44 @@ fn a_receipt_says_how_many_commands_went_on_at_once() {
     assert_eq!((world.receipt().in_doubt, world.receipt().settled), (1, 5));
     assert!(world.saw(|e| e.to_string().contains("1 commands in doubt, 5 go on at once")));
 }
+
+#[test]
+fn nothing_held_goes_on_before_this_process_is_known_to_be_the_host_still() {
+    let (mut world, a, _) = World::two_paths(2);
+    let life = world.life(a);
+    world.keep_owner = true;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    let job = world.keeps_records.expect("asked");
+    assert!(!world.ccrs.is_empty() && world.settled(0, life).is_none(), "fenced, and not released");
+    let at = world.now;
+    assert!(world.control.waits().any(|wait| wait.why == Why::Owner(life) && wait.at == at + 1_000 * MS));
+    world.advance(60_000 * MS);
+    assert_eq!(world.settled(0, life), None, "silence is no answer");
+    let told = world.events.iter().filter(|e| matches!(e.kind, EventKind::OwnerUnconfirmed { life: of } if of == life));
+    assert_eq!(told.count(), 60);
+    world.keep_owner = false;
+    world.control.handle_job_done(world.now, job, JobResult::Done);
+    world.run();
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+    assert_eq!(world.jobs.iter().filter(|job| **job == Job::ConfirmOwner).count(), 1, "asked once");
+    assert!(world.control.waits().all(|wait| wait.why != Why::Owner(life)));
+}
+
+#[test]
+fn a_process_that_is_no_longer_the_host_releases_nothing_and_ends() {
+    let (mut world, a, b) = World::two_paths(2);
+    let life = world.life(a);
+    world.disowned = true;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert!(world.saw(|e| matches!(e, EventKind::Disowned { why } if why.contains("replaced"))));
+    assert!(matches!(world.settled(0, life), Some(Release::Indeterminate { until: Some(_) })), "not retried");
+    world.advance(60_000 * MS);
+    assert_eq!(world.control.receipts().count(), 0);
+    assert!(world.control.has_ended());
+    assert_eq!((world.state(a), world.state(b)), (StateName::Dead, StateName::Dead));
+    assert!(
+        world.heard(0, |m| matches!(m, ToLane::Settle { life: of, release: Release::Retry } if *of == life)).is_none()
+    );
+}

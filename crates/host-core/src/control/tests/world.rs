@@ -107,6 +107,10 @@ pub(super) struct World {
     pub(super) jobs: Vec<Job>,
     pub(super) keeps_records: Option<JobId>,
     pub(super) keep_records: bool,
+    /// Nobody says whether this process is still the host.
+    pub(super) keep_owner: bool,
+    /// It is not.
+    pub(super) disowned: bool,
     /// CCR commands: the port they came through, and the life they name.
     pub(super) ccrs: Vec<(u16, ccr::Instance)>,
     pub(super) connects: Vec<Instant>,
@@ -136,6 +140,8 @@ impl World {
             jobs: Vec::new(),
             keeps_records: None,
             keep_records: false,
+            keep_owner: false,
+            disowned: false,
             ccrs: Vec::new(),
             connects: Vec::new(),
             aborts: Vec::new(),
@@ -239,9 +245,11 @@ impl World {
                 let result = match &job {
                     Job::Resolve { port, .. } if *port == 99 => JobResult::Failed("no such name".to_string()),
                     Job::Resolve { port, .. } => JobResult::Resolved(vec![([192, 0, 2, 1], *port).into()]),
+                    Job::ConfirmOwner if self.disowned => JobResult::Failed("the lock was replaced".to_string()),
                     _ => JobResult::Done,
                 };
-                let kept = self.keep_records && matches!(job, Job::RecordLife(_));
+                let kept = (self.keep_records && matches!(job, Job::RecordLife(_)))
+                    || (self.keep_owner && job == Job::ConfirmOwner);
                 self.jobs.push(job);
                 if kept {
                     self.keeps_records = Some(id);
