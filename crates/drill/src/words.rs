@@ -90,6 +90,8 @@ const fn loss(loss: Loss) -> &'static str {
         Loss::Closed => "connection closed",
         Loss::Protocol => "protocol violation",
         Loss::Handshake => "no Connect in time",
+        Loss::Crowded => "too many connections",
+        Loss::Stalled => "its peer neither sent nor took data in time",
         Loss::KeepAlive => "keep alive timeout",
         Loss::Sibling => "another connection of it ended",
         Loss::Ccr => "cross-controller reset",

@@ -12,9 +12,6 @@ use core::time::Duration;
 use interlock_wire::fabrics::CNTLID_MAX;
 use interlock_wire::nqn::Nqn;
 
-/// How long a connection may stay without a complete Connect.
-pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-
 /// How long a controller that lost an I/O connection waits to be disabled or shut down in order. Linux allows itself 5 s
 /// for a shutdown.
 pub(crate) const QUEUE_LOSS_GRACE: Duration = Duration::from_secs(5);
@@ -156,10 +153,21 @@ impl Offers {
 /// What a peer can make the target hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Connections per lane; more are closed at once.
+    /// Connections per lane. At this much, the oldest one without a complete Connect makes room for a new one; if there
+    /// is none, the new one is closed at once.
     pub connections: u32,
+    /// Connections per lane without a complete Connect. At this much, the oldest of them makes room for a new one: a host
+    /// that means it is through in milliseconds, so it is never the oldest for long.
+    pub half_open: u32,
+    /// How long a connection may stay without a complete Connect, in milliseconds, 100 to 600,000.
+    pub handshake_ms: u32,
+    /// How long a peer may leave the data of a command unsent, or an answer untaken, before its connection is over, in
+    /// milliseconds, 1000 to 3,600,000. It is over after this time and before twice as much.
+    pub transfer_ms: u32,
     /// Controllers per subsystem, and discovery controllers of the whole target.
     pub controllers: u16,
+    /// Controllers of one host per subsystem, and its discovery controllers.
+    pub controllers_per_host: u16,
     /// I/O queues per controller.
     pub io_queues: u16,
     /// Deepest queue in entries, 2 to 4096. CAP.MQES is one less.
@@ -172,6 +180,8 @@ pub struct Limits {
     pub max_h2c_data: u32,
     /// Payload bytes in buffers per lane. At this much, new commands wait for old ones.
     pub buffered: u64,
+    /// Payload bytes in buffers per connection: one host cannot take all of `buffered`. At least `max_transfer`.
+    pub buffered_per_connection: u64,
     /// Grant header digests to hosts that ask.
     pub hdgst: bool,
     /// Grant data digests to hosts that ask.
@@ -185,13 +195,18 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            half_open: 1024,
+            handshake_ms: 10_000,
+            transfer_ms: 30_000,
             controllers: 1024,
+            controllers_per_host: 256,
             io_queues: 64,
             queue_depth: 128,
             max_transfer: 1024 * 1024,
             in_capsule: 8192,
             max_h2c_data: 256 * 1024,
             buffered: 256 * 1024 * 1024,
+            buffered_per_connection: 32 * 1024 * 1024,
             hdgst: true,
             ddgst: true,
             ciu_max: u8::MAX,
@@ -288,6 +303,13 @@ impl Config {
         ranged("max_h2c_data", limits.max_h2c_data.into(), 4096, 1 << 26, "4096 to 64 MiB")?;
         ranged("max_h2c_data modulo 4", (limits.max_h2c_data % 4).into(), 0, 0, "0")?;
         ranged("in_capsule modulo 16", (limits.in_capsule % 16).into(), 0, 0, "0")?;
+        ranged("connections", limits.connections.into(), 1, 1 << 20, "1 to 1048576")?;
+        ranged("half_open", limits.half_open.into(), 1, 1 << 20, "1 to 1048576")?;
+        ranged("handshake_ms", limits.handshake_ms.into(), 100, 600_000, "100 to 600000")?;
+        ranged("transfer_ms", limits.transfer_ms.into(), 1000, 3_600_000, "1000 to 3600000")?;
+        ranged("controllers_per_host", limits.controllers_per_host.into(), 1, CNTLID_MAX.into(), "1 to 65519")?;
+        let least = limits.max_transfer.into();
+        ranged("buffered_per_connection", limits.buffered_per_connection, least, u64::MAX, "at least max_transfer")?;
         ranged("buffered", limits.buffered, limits.max_transfer.into(), u64::MAX, "at least max_transfer")?;
         for (n, port) in self.ports.iter().enumerate() {
             if self.ports[..n].iter().any(|other| other.id == port.id) {

@@ -17,6 +17,11 @@ pub enum Loss {
     Protocol,
     /// No complete Connect within the handshake deadline.
     Handshake,
+    /// There were too many connections: it had no complete Connect, and made room for a newer one; or it was the newest
+    /// and none could make room.
+    Crowded,
+    /// The peer left the data of a command unsent, or answers untaken, for too long.
+    Stalled,
     /// Neither Keep Alive nor (with TBKAS) any other command within the keep-alive timeout.
     KeepAlive,
     /// Another connection of the association ended.

@@ -52,6 +52,8 @@ pub struct Config {
     pub queue_size: u16,
     /// I/O queues of one controller at most. Default 16.
     pub io_queues: u16,
+    /// What peers can make it hold, and for how long.
+    pub limits: LimitsConfig,
     /// Faults in force from the start.
     #[serde(rename = "fault")]
     pub faults: Vec<FaultConfig>,
@@ -73,6 +75,7 @@ impl Default for Config {
             max_transfer_kib: 1024,
             queue_size: 128,
             io_queues: 16,
+            limits: LimitsConfig::default(),
             faults: Vec::new(),
         }
     }
@@ -196,6 +199,64 @@ pub struct Recovery {
 impl Default for Recovery {
     fn default() -> Self {
         Self { ccr: true, ccr_limit: 4, cqt_ms: 1000, quiesce_ms: 500, traffic_based_keep_alive: true }
+    }
+}
+
+/// What peers can make a target hold, and for how long. A reactor serves one lane; by default there is one per port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Connections per lane. Default 4096.
+    pub connections: u32,
+    /// Connections per lane that have no complete Connect yet: the oldest of them makes room for one more. Default 1024.
+    pub half_open: u32,
+    /// How long a connection may stay without a complete Connect, in milliseconds. Default 10,000.
+    pub handshake_ms: u32,
+    /// How long a peer may leave the data of a command unsent, or an answer untaken, in milliseconds. Default 30,000.
+    pub transfer_ms: u32,
+    /// Controllers, and as many discovery controllers. Default 1024.
+    pub controllers: u16,
+    /// Controllers of one host. Default 256.
+    pub controllers_per_host: u16,
+    /// Payload in buffers per lane, in MiB. Default 256.
+    pub buffers_mib: u32,
+    /// Payload in buffers per connection, in MiB: at least the largest transfer. Default 32.
+    pub connection_buffers_mib: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            half_open: 1024,
+            handshake_ms: 10_000,
+            transfer_ms: 30_000,
+            controllers: 1024,
+            controllers_per_host: 256,
+            buffers_mib: 256,
+            connection_buffers_mib: 32,
+        }
+    }
+}
+
+impl LimitsConfig {
+    fn check(&self, max_transfer_kib: u32) -> Result<(), ConfigError> {
+        let largest = u64::from(max_transfer_kib).div_ceil(1024);
+        for (name, value, low, high) in [
+            ("connections", u64::from(self.connections), 1, 1 << 20),
+            ("half_open", self.half_open.into(), 1, 1 << 20),
+            ("handshake_ms", self.handshake_ms.into(), 100, 600_000),
+            ("transfer_ms", self.transfer_ms.into(), 1000, 3_600_000),
+            ("controllers", self.controllers.into(), 1, 65_519),
+            ("controllers_per_host", self.controllers_per_host.into(), 1, 65_519),
+            ("buffers_mib", self.buffers_mib.into(), largest, 1 << 20),
+            ("connection_buffers_mib", self.connection_buffers_mib.into(), largest, 1 << 20),
+        ] {
+            if !(low..=high).contains(&value) {
+                return Err(ConfigError::Value(format!("`limits.{name}` is {value}: use {low} to {high}")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -357,6 +418,7 @@ impl Config {
         if self.serial.len() > 20 || !self.serial.is_ascii() || self.model.len() > 40 || !self.model.is_ascii() {
             return value("`serial` holds 20 and `model` 40 ASCII characters at most".into());
         }
+        self.limits.check(self.max_transfer_kib)?;
         let recovery = self.recovery;
         if recovery.ccr && recovery.ccr_limit == 0 {
             return value("`recovery.ccr_limit` is 0, which says that CCR is not supported: use `ccr = false`".into());
@@ -577,6 +639,9 @@ mod tests {
             ("block_size = 512", "block_size = 1024", "512 or 4096"),
             ("ccr = false", "quiesce_ms = 2000", "promises"),
             ("port = 1", "port = 2", "there are 2 ports"),
+            ("[recovery]", "[limits]\nconnections = 0\n[recovery]", "`limits.connections` is 0: use 1 to 1048576"),
+            ("[recovery]", "[limits]\nhalfopen = 0\n[recovery]", "did you mean `half_open`?"),
+            ("[recovery]", "ana_groups = 2\n[recovery]", "unknown key `ana_groups`"),
             ("file:disk.img", "flie:disk.img", "mem:1G"),
             ("listen = 4420", "listen = \"here\"", "no address"),
         ] {

@@ -102,6 +102,14 @@ pub(crate) fn core_config(config: &Config, lanes: u16, namespaces: Vec<Namespace
         .map(|(id, (port, offers))| CorePort { id: PortId(id), address: port.listen, offers })
         .collect();
     let limits = Limits {
+        connections: config.limits.connections,
+        half_open: config.limits.half_open,
+        handshake_ms: config.limits.handshake_ms,
+        transfer_ms: config.limits.transfer_ms,
+        controllers: config.limits.controllers,
+        controllers_per_host: config.limits.controllers_per_host,
+        buffered: u64::from(config.limits.buffers_mib) << 20,
+        buffered_per_connection: u64::from(config.limits.connection_buffers_mib) << 20,
         io_queues: config.io_queues,
         queue_depth: config.queue_size.max(32),
         max_transfer: config.max_transfer_kib * 1024,

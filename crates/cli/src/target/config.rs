@@ -72,6 +72,9 @@ struct Flags {
     /// Do not grant digests
     #[arg(long)]
     no_digests: bool,
+    /// What peers can make it hold, repeatable: connections=100,handshake_ms=500 and so on, as in [limits] of the file
+    #[arg(long = "limit", value_name = "KEY=VALUE,...")]
+    limits: Vec<String>,
     /// A fault in force from the start, repeatable: kind=delay,port=0,ms=20 and so on, as in the file
     #[arg(long = "fault", value_name = "KEY=VALUE,...")]
     faults: Vec<String>,
@@ -115,6 +118,9 @@ impl Flags {
             if stated == 0 { config.recovery.quiesce_ms } else { config.recovery.quiesce_ms.min(stated) }
         });
         config.digests = !self.no_digests;
+        if !self.limits.is_empty() {
+            config.limits = keyed(&self.limits.join(","), "limit", "connections=100,handshake_ms=500")?;
+        }
         config.faults = self.faults.iter().map(|text| fault(text)).collect::<anyhow::Result<_>>()?;
         config.check()?;
         Ok(config)
@@ -123,11 +129,15 @@ impl Flags {
 
 /// `kind=delay,port=0,ms=20`: the keys of a `[[fault]]`.
 pub(super) fn fault(text: &str) -> anyhow::Result<FaultConfig> {
+    keyed(text, "fault", "kind=delay,port=0,ms=20")
+}
+
+/// Keys and values as the configuration file knows them, in one line. `what` they are, and how they look.
+fn keyed<T: serde::de::DeserializeOwned>(text: &str, what: &str, example: &str) -> anyhow::Result<T> {
     let mut keys = serde_json::Map::new();
     for pair in text.split(',') {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Failure::new(format!("`{text}` is no fault: use `kind=delay,port=0,ms=20`")))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Failure::new(format!("`{text}` is no {what}: use `{example}`")))?;
         let number = match value.strip_prefix("0x") {
             Some(digits) => u32::from_str_radix(digits, 16).ok(),
             None => value.parse().ok(),
@@ -137,7 +147,7 @@ pub(super) fn fault(text: &str) -> anyhow::Result<FaultConfig> {
     serde_json::from_value(keys.into()).map_err(|why| {
         let words = why.to_string();
         let words = unknown_key(&words).map_or(words, |known| known.to_string());
-        Failure::new(format!("`{text}` is no fault: {words}")).into()
+        Failure::new(format!("`{text}` is no {what}: {words}")).into()
     })
 }
 
@@ -170,6 +180,8 @@ mod tests {
             "--no-ccr",
             "--cqt=200",
             "--no-digests",
+            "--limit=connections=100",
+            "--limit=handshake_ms=500,half_open=7",
             "--fault=kind=delay,port=1,ms=20",
             "--fault=kind=ccr-refuse,status=0x141",
         ];
@@ -194,6 +206,10 @@ mod tests {
             ccr = false
             cqt_ms = 200
             quiesce_ms = 200
+            [limits]
+            connections = 100
+            half_open = 7
+            handshake_ms = 500
             [[fault]]
             kind = "delay"
             port = 1
@@ -219,6 +235,11 @@ mod tests {
                 &["--port=0", "--namespace=mem:1M", "--fault=kind=nothing"],
                 "`kind=nothing` is no fault: unknown choice `nothing`",
             ),
+            (
+                &["--port=0", "--namespace=mem:1M", "--limit=halfopen=1"],
+                "`halfopen=1` is no limit: unknown key `halfopen`: did you mean `half_open`?",
+            ),
+            (&["--port=0", "--namespace=mem:1M", "--limit=connections=0"], "`limits.connections` is 0: use 1 to"),
             (&["--config=/nonexistent/target.toml"], "cannot read `/nonexistent/target.toml`"),
         ] {
             let error = config(options).expect_err(text).to_string();

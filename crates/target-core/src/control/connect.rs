@@ -114,8 +114,12 @@ impl Control {
         if asked.data.cntlid.get() != CNTLID_DYNAMIC {
             return Err(InvalidParameter::CNTLID.into());
         }
-        let same_kind = self.controllers.values().filter(|other| other.kind == asked.kind).count();
-        if self.ending || same_kind >= usize::from(self.config.limits.controllers) {
+        let limits = &self.config.limits;
+        let same_kind = || self.controllers.values().filter(|other| other.kind == asked.kind);
+        let same_host = same_kind().filter(|other| other.host.nqn == asked.host.nqn).count();
+        let full = same_kind().count() >= usize::from(limits.controllers)
+            || same_host >= usize::from(limits.controllers_per_host);
+        if self.ending || full {
             // Without DNR: the host may try again.
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }

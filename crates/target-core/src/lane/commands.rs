@@ -18,7 +18,7 @@ use interlock_wire::status::Status;
 impl Lane {
     /// Refuses or completes a command. A span is what the host gets.
     pub(super) fn answer(&mut self, conn: ConnId, slot: u16, status: Status, data: Option<Span>) {
-        let Some(known) = self.conns.get_mut(&conn) else { return self.free(data) };
+        let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, data) };
         known.set(slot, Slot::Answering(data));
         known.queue.respond(slot, status, 0, 0, data.map_or(Source::None, Source::Span));
         self.after(conn);
@@ -107,7 +107,7 @@ impl Lane {
                 let task = Task { nsid, work };
                 if task.work.data_blocks().is_some() {
                     self.set(conn, slot, Slot::Unbuffered(task, len));
-                    self.need(conn, slot, len);
+                    self.need(conn, slot);
                 } else {
                     self.set(conn, slot, Slot::Inside);
                     self.pass(now, conn, slot, task, None);
@@ -129,9 +129,10 @@ impl Lane {
         let Some(known) = self.conns.get_mut(&conn) else { return };
         let (port, local) = (known.port, known.local);
         let state = known.take(slot);
+        known.transfer_ended();
         if !digest_ok {
             if let Slot::Filling(_, span) = state {
-                self.free(Some(span));
+                self.free(Some(conn), Some(span));
             }
             return self.answer(conn, slot, Status::TRANSIENT_TRANSPORT_ERROR, None);
         }
@@ -171,8 +172,8 @@ impl Lane {
 
     /// To the gate.
     pub(super) fn pass(&mut self, now: Instant, conn: ConnId, slot: u16, task: Task, span: Option<Span>) {
-        let Some(known) = self.conns.get(&conn) else { return self.free(span) };
-        let Stage::Io(life) = known.stage else { return self.free(span) };
+        let Some(known) = self.conns.get(&conn) else { return self.free(None, span) };
+        let Stage::Io(life) = known.stage else { return self.free(Some(conn), span) };
         let port = known.port;
         self.arrive(now, port, Inside { life, owner: Some((conn, slot)), task, span });
     }
@@ -186,35 +187,6 @@ impl Lane {
     pub(super) fn receive(&mut self, conn: ConnId, slot: u16, sink: Sink) {
         if let Some(known) = self.conns.get_mut(&conn) {
             known.queue.receive(slot, sink);
-        }
-    }
-
-    /// Asks for a buffer, or waits until there is room for one.
-    pub(super) fn need(&mut self, conn: ConnId, slot: u16, len: u32) {
-        if self.buffered + u64::from(len) > self.limits.buffered || !self.thirsty.is_empty() {
-            self.thirsty.push_back((conn, slot));
-        } else {
-            self.buffered += u64::from(len);
-            self.out(LaneOutput::NeedBuffer { conn, slot, len });
-        }
-    }
-
-    /// Gives a buffer back, and with its room a buffer to those who wait.
-    pub(super) fn free(&mut self, span: Option<Span>) {
-        let Some(span) = span else { return };
-        self.buffered = self.buffered.saturating_sub(span.len.into());
-        self.out(LaneOutput::FreeBuffer(span.buf));
-        while let Some((conn, slot)) = self.thirsty.front().copied() {
-            let waiting = self.conns.get(&conn).and_then(|known| known.slots.get(usize::from(slot)));
-            if let Some(Slot::Unbuffered(_, len)) = waiting {
-                let len = *len;
-                if self.buffered + u64::from(len) > self.limits.buffered {
-                    return;
-                }
-                self.buffered += u64::from(len);
-                self.out(LaneOutput::NeedBuffer { conn, slot, len });
-            }
-            self.thirsty.pop_front();
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::gate::Task;
 use crate::status::{ConnStage, ConnView};
 use crate::{ConnId, LifeId, PortId};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use interlock_base::Span;
@@ -50,6 +51,25 @@ pub(super) enum Slot {
     Answering(Option<Span>),
 }
 
+impl Slot {
+    /// True if nothing but the peer can let it go on: it must send data, or take what it was sent.
+    const fn waits_for_peer(&self) -> bool {
+        match self {
+            Self::Collecting(_) | Self::Ranges { .. } | Self::Filling(..) | Self::Answering(_) => true,
+            Self::Free | Self::Asked | Self::Unbuffered(..) | Self::Inside => false,
+        }
+    }
+}
+
+/// How the transfers of a connection stood when they were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Look {
+    /// Commands waited for the peer.
+    waiting: bool,
+    /// Transfers that had ended by then.
+    ended: u64,
+}
+
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Conn {
@@ -59,13 +79,40 @@ pub(super) struct Conn {
     pub(super) stage: Stage,
     /// By slot number of the queue; grows to what the host uses, at most the queue's bound.
     pub(super) slots: Vec<Slot>,
+    /// Slots that are in use, and those of them that wait for the peer.
+    used: u16,
+    waiting: u16,
+    /// Transfers from and to the peer that have ended.
+    ended: u64,
+    /// The last look at its transfers; none while it has no command.
+    pub(super) looked: Option<Look>,
+    /// Bytes in buffers of its commands.
+    pub(super) buffered: u64,
+    /// Commands that wait for a buffer, in their order.
+    pub(super) thirsty: VecDeque<u16>,
+    /// It stands in the queue of the lane for buffers.
+    pub(super) queued: bool,
     /// The driver knows that there is something to send.
     pub(super) announced: bool,
 }
 
 impl Conn {
     pub(super) fn new(queue: Queue, port: PortId, local: SocketAddr) -> Self {
-        Self { queue, port, local, stage: Stage::New, slots: Vec::new(), announced: false }
+        Self {
+            queue,
+            port,
+            local,
+            stage: Stage::New,
+            slots: Vec::new(),
+            used: 0,
+            waiting: 0,
+            ended: 0,
+            looked: None,
+            buffered: 0,
+            thirsty: VecDeque::new(),
+            queued: false,
+            announced: false,
+        }
     }
 
     /// What it looks like.
@@ -79,7 +126,7 @@ impl Conn {
                 Stage::Io(life) => ConnStage::Io(life),
                 Stage::Over => ConnStage::Over,
             },
-            commands: self.slots.iter().filter(|slot| **slot != Slot::Free).count(),
+            commands: self.used.into(),
         }
     }
 
@@ -88,14 +135,47 @@ impl Conn {
         if at >= self.slots.len() {
             self.slots.resize(at + 1, Slot::Free);
         }
-        self.slots[at] = state;
+        self.count(&state, 1);
+        let before = core::mem::replace(&mut self.slots[at], state);
+        self.count(&before, -1);
+    }
+
+    fn count(&mut self, state: &Slot, by: i16) {
+        if !matches!(state, Slot::Free) {
+            self.used = self.used.saturating_add_signed(by);
+        }
+        if state.waits_for_peer() {
+            self.waiting = self.waiting.saturating_add_signed(by);
+        }
+    }
+
+    /// The peer has sent, or taken, the last byte of something.
+    pub(super) const fn transfer_ended(&mut self) {
+        self.ended += 1;
+    }
+
+    /// True if it has commands whose transfers nobody looks at.
+    pub(super) const fn unwatched(&self) -> bool {
+        self.used > 0 && self.looked.is_none()
+    }
+
+    /// How its transfers stand.
+    pub(super) const fn look(&self) -> Option<Look> {
+        if self.used > 0 { Some(Look { waiting: self.waiting > 0, ended: self.ended }) } else { None }
+    }
+
+    /// True if, since the last look, it waited for its peer all the time, and nothing came of it.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.waiting > 0 && self.looked == Some(Look { waiting: true, ended: self.ended })
     }
 
     /// Takes the state of a slot out, leaving it free.
     pub(super) fn take(&mut self, slot: u16) -> Slot {
-        match self.slots.get_mut(usize::from(slot)) {
+        let state = match self.slots.get_mut(usize::from(slot)) {
             Some(state) => core::mem::replace(state, Slot::Free),
             None => Slot::Free,
-        }
+        };
+        self.count(&state, -1);
+        state
     }
 }

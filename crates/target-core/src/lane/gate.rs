@@ -124,7 +124,7 @@ impl Lane {
         let faults = self.faults.get(&port).copied().unwrap_or_default();
         if faults.drop {
             // The slot stays occupied, as it would if the command were lost: only the connection's end frees it.
-            self.free(inside.span);
+            self.free(inside.owner.map(|(conn, _)| conn), inside.span);
         } else if faults.hold && inside.task.work.changes_media() {
             self.stall(inside, Until::Released);
         } else if faults.delay_ms > 0 {
@@ -163,7 +163,7 @@ impl Lane {
         let Inside { life, owner, task: Task { nsid, work }, span } = inside;
         let Some(known) = self.lives.get_mut(&life).filter(|known| known.permit == Permit::Open) else {
             // Quiescing cancels what stalls and cuts the queues, so nothing should come here; refuse if it does.
-            self.free(span);
+            self.free(owner.map(|(conn, _)| conn), span);
             if let Some((conn, slot)) = owner {
                 self.answer(conn, slot, Status::ABORT_REQUESTED, None);
             }
@@ -190,11 +190,11 @@ impl Lane {
                 if job.read && status.is_success() {
                     self.answer(conn, slot, status, job.span);
                 } else {
-                    self.free(job.span);
+                    self.free(Some(conn), job.span);
                     self.answer(conn, slot, status, None);
                 }
             }
-            None => self.free(job.span),
+            None => self.free(None, job.span),
         }
         if let Some(life) = self.lives.get_mut(&job.life) {
             life.outstanding -= 1;
@@ -219,7 +219,7 @@ impl Lane {
                     // Nobody wants the answer and nothing would change.
                     self.timers.stop(Why::Delay(order));
                     if let Some(stalled) = self.stalled.remove(&order) {
-                        self.free(stalled.inside.span);
+                        self.free(None, stalled.inside.span);
                     }
                 }
             }
@@ -240,7 +240,7 @@ impl Lane {
         for order in orders {
             let ghost = self.ghost(order);
             let Some(stalled) = self.stalled.remove(&order) else { continue };
-            self.free(stalled.inside.span);
+            self.free(stalled.inside.owner.map(|(conn, _)| conn), stalled.inside.span);
             if let Some(ghost) = ghost {
                 cancelled += 1;
                 if self.tombstones.len() == TOMBSTONES_MAX {
@@ -299,7 +299,7 @@ impl Lane {
                 None => self.execute(stalled.inside),
                 Some(status) => {
                     let Inside { owner, span, .. } = stalled.inside;
-                    self.free(span);
+                    self.free(owner.map(|(conn, _)| conn), span);
                     if let Some((conn, slot)) = owner {
                         self.answer(conn, slot, status, None);
                     }

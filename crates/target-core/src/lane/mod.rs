@@ -11,21 +11,23 @@
 //!    back with `FreeBuffer`, and a life stays known until its last media operation is over.
 //! 4. Before reading, writing or accepting: `is_muted`, `is_port_muted`.
 
+mod buffers;
 mod commands;
 mod conn;
 mod gate;
 mod nvm;
 
-use crate::config::{HANDSHAKE_WITHIN, Limits};
+use crate::config::Limits;
 use crate::message::{Role, ToControl, ToLane};
 use crate::namespace::Namespaces;
 use crate::status::ConnView;
 use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId, Work};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use conn::{Conn, Slot, Stage};
 use core::net::SocketAddr;
+use core::time::Duration;
 use gate::{Job, LaneLife, Permit, Stalled, Tombstone};
 use interlock_base::{BufId, Deadline, Instant, Slab, Span, Timers};
 use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig};
@@ -38,6 +40,8 @@ use interlock_wire::status::Status;
 pub enum Why {
     /// When to give up on a connection that has not completed its Connect.
     Handshake(ConnId),
+    /// When to see whether the peer of a connection still sends and takes data.
+    Transfer(ConnId),
     /// When to let a command go on that a script delays; the number counts stalled commands.
     Delay(u64),
 }
@@ -137,8 +141,10 @@ pub struct Lane {
     next_order: u64,
     /// Bytes in buffers that were asked for and not given back.
     buffered: u64,
-    /// Commands that wait until `buffered` falls.
-    thirsty: VecDeque<(ConnId, u16)>,
+    /// Connections with commands that wait until `buffered` falls: each gets one buffer in its turn.
+    thirsty: VecDeque<ConnId>,
+    /// Connections without a complete Connect; the oldest first.
+    half_open: BTreeSet<ConnId>,
     timers: Timers<Why>,
     outputs: VecDeque<LaneOutput>,
 }
@@ -161,6 +167,7 @@ impl Lane {
             next_order: 0,
             buffered: 0,
             thirsty: VecDeque::new(),
+            half_open: BTreeSet::new(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
         }
@@ -231,9 +238,14 @@ impl Lane {
 
     /// A connection was accepted on `port`; `local` is this end of it.
     pub fn handle_accepted(&mut self, now: Instant, conn: ConnId, port: PortId, local: SocketAddr) {
-        if self.connections() >= self.limits.connections as usize {
-            self.out(LaneOutput::Abort { conn });
-            return;
+        if self.half_open.len() >= self.limits.half_open as usize
+            || self.connections() >= self.limits.connections as usize
+        {
+            let Some(oldest) = self.half_open.first().copied() else {
+                self.out(LaneOutput::Event(Event::Dropped { conn, port, why: Loss::Crowded }));
+                return self.out(LaneOutput::Abort { conn });
+            };
+            self.end(oldest, End::Abort, Loss::Crowded, true);
         }
         let queue = Queue::new(QueueConfig {
             hdgst_allowed: self.limits.hdgst,
@@ -245,7 +257,8 @@ impl Lane {
             slots: self.limits.queue_depth.saturating_mul(2),
         });
         self.conns.insert(conn, Conn::new(queue, port, local));
-        self.timers.set(Why::Handshake(conn), now + HANDSHAKE_WITHIN);
+        self.half_open.insert(conn);
+        self.timers.set(Why::Handshake(conn), now + Duration::from_millis(self.limits.handshake_ms.into()));
         self.out(LaneOutput::Event(Event::Accepted { conn, port }));
         self.after(conn);
     }
@@ -264,6 +277,7 @@ impl Lane {
         };
         let result = known.queue.handle_bytes(bytes);
         self.drain(now, conn);
+        self.watch(now, conn);
         if result.is_err() {
             self.condemn(conn);
         }
@@ -323,7 +337,7 @@ impl Lane {
 
     /// The buffer that `NeedBuffer` asked for; exactly as long.
     pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
-        let Some(known) = self.conns.get_mut(&conn) else { return self.free(Some(span)) };
+        let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, Some(span)) };
         match known.take(slot) {
             Slot::Unbuffered(task, _) if matches!(task.work, Work::Read(_)) => {
                 known.set(slot, Slot::Inside);
@@ -337,7 +351,7 @@ impl Lane {
             }
             other => {
                 known.set(slot, other);
-                self.free(Some(span));
+                self.free(Some(conn), Some(span));
             }
         }
         self.after(conn);
@@ -386,9 +400,30 @@ impl Lane {
         while let Some(why) = self.timers.expired(now) {
             match why {
                 Why::Handshake(conn) => self.end(conn, End::Abort, Loss::Handshake, true),
+                Why::Transfer(conn) => self.check_transfers(now, conn),
                 Why::Delay(order) => self.deliver(order),
             }
         }
+    }
+
+    /// Begins to look at the transfers of a connection that has commands.
+    fn watch(&mut self, now: Instant, conn: ConnId) {
+        if let Some(known) = self.conns.get_mut(&conn).filter(|known| known.unwatched()) {
+            known.looked = known.look();
+            self.timers.set(Why::Transfer(conn), now + Duration::from_millis(self.limits.transfer_ms.into()));
+        }
+    }
+
+    /// A connection whose peer neither sends what it announced nor takes what it asked for holds buffers for nothing.
+    fn check_transfers(&mut self, now: Instant, conn: ConnId) {
+        let Some(port) = self.conns.get(&conn).map(|known| known.port) else { return };
+        let muted = self.is_port_muted(port);
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        if known.has_stalled() && !muted {
+            return self.end(conn, End::Abort, Loss::Stalled, true);
+        }
+        known.looked = None;
+        self.watch(now, conn);
     }
 
     fn out(&mut self, output: LaneOutput) {
@@ -413,9 +448,12 @@ impl Lane {
                 QueueEvent::Command { slot, sqe, transfer } => self.command(now, conn, slot, sqe, transfer),
                 QueueEvent::Arrived { slot, data, digest_ok } => self.arrived(now, conn, slot, data, digest_ok),
                 QueueEvent::Sent { slot } => {
-                    let state = self.conns.get_mut(&conn).map(|known| known.take(slot));
+                    let state = self.conns.get_mut(&conn).map(|known| {
+                        known.transfer_ended();
+                        known.take(slot)
+                    });
                     if let Some(Slot::Answering(span)) = state {
-                        self.free(span);
+                        self.free(Some(conn), span);
                     }
                 }
                 QueueEvent::TermReq { .. } => self.end(conn, End::Close, Loss::Protocol, true),
@@ -432,6 +470,7 @@ impl Lane {
         known.set(slot, Slot::Answering(None));
         known.queue.respond(slot, Status::SUCCESS, dw0, 0, Source::None);
         self.timers.stop(Why::Handshake(conn));
+        self.half_open.remove(&conn);
         match role {
             Role::Admin => known.stage = Stage::Admin,
             Role::Io { life, traffic } => {
@@ -483,10 +522,12 @@ impl Lane {
         known.stage = Stage::Over;
         let slots = core::mem::take(&mut known.slots);
         self.timers.stop(Why::Handshake(conn));
+        self.timers.stop(Why::Transfer(conn));
+        self.half_open.remove(&conn);
         self.orphan(conn);
         for slot in slots {
             if let Slot::Filling(_, span) | Slot::Answering(Some(span)) = slot {
-                self.free(Some(span));
+                self.free(None, Some(span));
             }
         }
         if let Stage::Io(life) = stage

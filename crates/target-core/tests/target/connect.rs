@@ -126,23 +126,6 @@ fn an_id_is_not_given_away_while_its_life_can_still_write() {
 }
 
 #[test]
-fn connections_without_a_connect_are_ended_and_bounded() {
-    let mut config = config();
-    config.limits.connections = 2;
-    let mut rig = Rig::new(config);
-    let silent = rig.dial(A);
-    let living = Host::new(1).admin(&mut rig, A, SUBNQN).0;
-    let third = rig.dial(A);
-    assert!(!rig.is_open(third), "one too many");
-    rig.advance(9_999);
-    assert!(rig.is_open(silent));
-    rig.advance(2);
-    assert!(!rig.is_open(silent) && rig.is_open(living));
-    assert!(rig.events.iter().any(|event| matches!(event, Event::Dropped { why: Loss::Handshake, .. })));
-    assert_eq!(rig.lanes[LANE_A].connections(), 1);
-}
-
-#[test]
 fn garbage_costs_its_connection_only() {
     let mut rig = Rig::new(config());
     let a = Host::new(1).live(&mut rig, A);

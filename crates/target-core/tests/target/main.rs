@@ -12,4 +12,5 @@ mod connect;
 mod faults;
 mod fencing;
 mod io;
+mod limits;
 mod storm;

@@ -78,6 +78,10 @@ pub(crate) struct Wire {
     pub(crate) open: bool,
     pub(crate) parked: bool,
     pub(crate) fatal: Option<Fatal>,
+    /// Bytes that the host still sends; all that it has if none.
+    pub(crate) sends: Option<usize>,
+    /// The host takes nothing.
+    pub(crate) deaf: bool,
     answers: BTreeMap<u64, (Cqe, Vec<u8>)>,
 }
 
@@ -148,6 +152,8 @@ impl Rig {
             open: true,
             parked: false,
             fatal: None,
+            sends: None,
+            deaf: false,
             answers: BTreeMap::new(),
         };
         self.wires.insert(conn, wire);
@@ -243,12 +249,15 @@ impl Rig {
         wire.up.extend_from_slice(&list.headers);
         // Up, in a loop as a driver does it.
         while wire.fatal.is_none() && !lane.is_muted(conn) {
-            match lane.handle_bytes(self.now, conn, &wire.up) {
+            let visible = wire.sends.unwrap_or(usize::MAX).min(wire.up.len());
+            match lane.handle_bytes(self.now, conn, &wire.up[..visible]) {
                 Ok(taken) => {
                     wire.up.drain(..taken.used);
+                    wire.sends = wire.sends.map(|left| left - taken.used);
                     if let Some(place) = taken.place {
                         let len = place.to.len as usize;
                         let bytes: Vec<u8> = wire.up.drain(..len).collect();
+                        wire.sends = wire.sends.map(|left| left - len);
                         let buffer = self.buffers.get_mut(&place.to.buf).expect("a buffer in use");
                         buffer[place.to.offset as usize..][..len].copy_from_slice(&bytes);
                         let digest = place.digest.map_or(0, |seed| crc32c_append(seed, &bytes));
@@ -266,7 +275,9 @@ impl Rig {
         }
         // Down.
         let mut list = SendList::new();
-        lane.poll_send(conn, &mut list);
+        if !wire.deaf {
+            lane.poll_send(conn, &mut list);
+        }
         if list.bytes() > 0 {
             moved = true;
             for segment in &list.segments {
