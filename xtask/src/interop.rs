@@ -9,10 +9,13 @@ mod kernel_log;
 mod linux_host;
 mod linux_target;
 mod load;
+mod prepare;
 mod target;
 mod wait;
+mod wire;
 
 pub use kernel_log::Exceptions;
+pub use wire::host_main as wire_host;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
@@ -34,15 +37,28 @@ struct Args {
     /// Only one direction
     #[arg(long, value_enum)]
     direction: Option<Direction>,
+    /// Only the cases with wires that die; the same as `--direction wire`
+    #[arg(long, conflicts_with = "direction")]
+    wire: bool,
     /// The cases that fit into a change's check: everything once, nothing for long
     #[arg(long)]
     quick: bool,
+    /// What a clean machine runs for every change: make what is missing, then as --quick; each side of the kernel must
+    /// have passed something
+    #[arg(long, conflicts_with_all = ["quick", "cases", "direction", "wire"])]
+    ci: bool,
     /// Use a debug build of the product
     #[arg(long)]
     debug: bool,
     /// Keep the folder with the output of every step, and say where it is
     #[arg(long)]
     keep: bool,
+}
+
+impl Args {
+    fn only(&self) -> Option<Direction> {
+        if self.wire { Some(Direction::Wire) } else { self.direction }
+    }
 }
 
 /// Who is the host and who is the target.
@@ -52,16 +68,24 @@ pub enum Direction {
     LinuxHost,
     /// Our host connects to Linux's target.
     LinuxTarget,
+    /// Our host and our target, with wires between them that die.
+    Wire,
 }
 
 impl Direction {
-    const ALL: [Self; 2] = [Self::LinuxHost, Self::LinuxTarget];
+    const ALL: [Self; 3] = [Self::Wire, Self::LinuxHost, Self::LinuxTarget];
 
     const fn name(self) -> &'static str {
         match self {
             Self::LinuxHost => "linux-host",
             Self::LinuxTarget => "linux-target",
+            Self::Wire => "wire",
         }
+    }
+
+    /// True if it needs a guest with a kernel of its own.
+    const fn is_guest(self) -> bool {
+        matches!(self, Self::LinuxHost | Self::LinuxTarget)
     }
 }
 
@@ -127,6 +151,12 @@ struct Tally {
 }
 
 impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
     fn line(&mut self, direction: Direction, case: &str, took: Duration, result: &Result<String>) -> Result<()> {
         let (word, text) = match result {
             Ok(fact) => {
@@ -162,36 +192,55 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     if args.list {
         return list(&args);
     }
-    let mut tally = Tally::default();
-    let unavailable = guest::unavailable()?;
-    let binary = if unavailable.is_none() { build(args.debug)? } else { PathBuf::new() };
-    let depth = if args.quick { Depth::Quick } else { Depth::Full };
+    if args.ci {
+        prepare::everything()?;
+    }
+    let directions: Vec<Direction> =
+        Direction::ALL.into_iter().filter(|direction| args.only().is_none_or(|only| only == *direction)).collect();
+    let no_guest = if directions.iter().any(|direction| direction.is_guest()) { guest::unavailable()? } else { None };
+    let no_wires = if directions.contains(&Direction::Wire) { wire::unavailable() } else { None };
+    let unavailable =
+        |direction: Direction| if direction.is_guest() { no_guest.as_deref() } else { no_wires.as_deref() };
+    let possible = directions.iter().any(|direction| unavailable(*direction).is_none());
+    let binary = if possible { build(args.debug)? } else { PathBuf::new() };
+    let depth = if args.quick || args.ci { Depth::Quick } else { Depth::Full };
     let dir = std::env::temp_dir().join(format!("interlock-interop-{}", std::process::id()));
-    for direction in Direction::ALL.into_iter().filter(|direction| args.direction.is_none_or(|d| d == *direction)) {
+    let mut whole = Tally::default();
+    let mut silent = Vec::new();
+    for direction in directions {
         let setup =
             Setup { binary: binary.clone(), dir: dir.join(direction.name()), depth, exceptions: Exceptions::read()? };
+        let why = unavailable(direction);
+        let mut tally = Tally::default();
         match direction {
-            Direction::LinuxHost => {
-                run(direction, linux_host::CASES, &args, depth, unavailable.as_deref(), &mut tally, || {
-                    linux_host::LinuxHost::start(setup)
-                })?;
-            }
-            Direction::LinuxTarget => {
-                run(direction, linux_target::CASES, &args, depth, unavailable.as_deref(), &mut tally, || {
-                    linux_target::LinuxTarget::start(setup)
-                })?;
+            Direction::LinuxHost => run(direction, linux_host::CASES, &args, depth, why, &mut tally, || {
+                linux_host::LinuxHost::start(setup)
+            })?,
+            Direction::LinuxTarget => run(direction, linux_target::CASES, &args, depth, why, &mut tally, || {
+                linux_target::LinuxTarget::start(setup)
+            })?,
+            Direction::Wire => {
+                run(direction, wire::CASES, &args, depth, why, &mut tally, || wire::Wire::start(setup))?;
             }
         }
+        if direction.is_guest() && tally.passed == 0 {
+            silent.push(direction.name());
+        }
+        whole.add(&tally);
     }
     if args.keep {
         say(&format!("what every step said is in {}", dir.display()))?;
     } else if dir.exists() {
         std::fs::remove_dir_all(&dir).context("the folder of this run cannot be removed")?;
     }
-    let Tally { passed, failed, skipped } = tally;
+    let Tally { passed, failed, skipped } = whole;
     say(&format!("{passed} passed, {failed} failed, {skipped} skipped"))?;
     if passed + failed + skipped == 0 {
         bail!("no case has such a name: see --list");
+    }
+    if args.ci && !silent.is_empty() {
+        say(&format!("not green: nothing passed in {}", silent.join(" and ")))?;
+        return Ok(ExitCode::FAILURE);
     }
     // A run that tried nothing has shown nothing.
     Ok(if failed > 0 || passed == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -232,8 +281,10 @@ fn run<B: Bench>(
             return tally.line(direction, "boot", began.elapsed(), &Err(error));
         }
     };
-    // A boot proves nothing and is not counted.
-    say(&format!("{}: a Linux kernel is up after {:.1} s", direction.name(), began.elapsed().as_secs_f64()))?;
+    if direction.is_guest() {
+        // A boot proves nothing and is not counted.
+        say(&format!("{}: a Linux kernel is up after {:.1} s", direction.name(), began.elapsed().as_secs_f64()))?;
+    }
     for case in cases {
         let began = Instant::now();
         let result = bench.before(case.name).and_then(|()| (case.steps)(&mut bench));
@@ -255,7 +306,7 @@ fn run<B: Bench>(
 
 fn list(args: &Args) -> Result<ExitCode> {
     fn part<B>(direction: Direction, cases: &[Case<B>], args: &Args) -> Result<()> {
-        if args.direction.is_some_and(|d| d != direction) {
+        if args.only().is_some_and(|only| only != direction) {
             return Ok(());
         }
         for case in cases {
@@ -266,6 +317,7 @@ fn list(args: &Args) -> Result<ExitCode> {
     }
     part(Direction::LinuxHost, linux_host::CASES, args)?;
     part(Direction::LinuxTarget, linux_target::CASES, args)?;
+    part(Direction::Wire, wire::CASES, args)?;
     Ok(ExitCode::SUCCESS)
 }
 

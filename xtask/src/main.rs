@@ -26,6 +26,8 @@ fn main() -> Result<ExitCode> {
         }
         "interop" => interop::main(args),
         "sim" => sim::main(args),
+        // A part of `interop`, in a process of its own: not for people.
+        "wire-host" => interop::wire_host(args).map(|()| ExitCode::SUCCESS),
         "" => bail!("which chore? `house`, `interop` or `sim`"),
         other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `sim`"),
     }

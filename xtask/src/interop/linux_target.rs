@@ -1,5 +1,6 @@
 //! Our host with Linux's target.
 
+mod drill;
 mod faults;
 mod io;
 mod looks;
@@ -85,6 +86,30 @@ pub(super) const CASES: &[Case<LinuxTarget>] = &[
         proves: "a subsystem that is gone (Do Not Retry) ends the controllers clearly, and I/O fails instead of waiting",
         from: Depth::Full,
         steps: faults::subsystem_removed,
+    },
+    Case {
+        name: "drill-spares-data",
+        proves: "interlock drill refuses a namespace that holds data, says what it would overwrite, and writes nothing",
+        from: Depth::Quick,
+        steps: drill::spares_data,
+    },
+    Case {
+        name: "drill-unfenced",
+        proves: "interlock drill --no-fence: bytes delayed in the network do harm, and the verdict is UNSAFE",
+        from: Depth::Full,
+        steps: drill::unfenced,
+    },
+    Case {
+        name: "drill-fenced",
+        proves: "the same fenced: SAFE under a named assumption, and what was blank is blank again",
+        from: Depth::Full,
+        steps: drill::fenced,
+    },
+    Case {
+        name: "drill-destroys-data",
+        proves: "with --destroy-data the drill plays on a namespace that holds data",
+        from: Depth::Full,
+        steps: drill::destroys_data,
     },
     Case {
         name: "connect-storm",

@@ -52,7 +52,12 @@ pub(super) enum Until<'a> {
 impl Load {
     /// `slots` slots of `blocks` blocks from the start of the namespace.
     pub(super) fn new(namespace: Namespace, slots: usize, blocks: u32) -> Self {
-        Self { namespace, slots: vec![Slot::default(); slots], blocks, generation: 0 }
+        Self::beginning_with(namespace, slots, blocks, 0)
+    }
+
+    /// The same, with generations from `generation` on: later than those of whoever wrote before.
+    pub(super) fn beginning_with(namespace: Namespace, slots: usize, blocks: u32, generation: u32) -> Self {
+        Self { namespace, slots: vec![Slot::default(); slots], blocks, generation }
     }
 
     /// Writes at a queue depth; every fourth request reads a slot and checks it.
