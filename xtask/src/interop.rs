@@ -323,7 +323,7 @@ fn list(args: &Args) -> Result<ExitCode> {
 
 /// The product, as a user would run it.
 fn build(debug: bool) -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", "interlock-cli", "--message-format", "json-render-diagnostics"]);
     if !debug {
         cargo.arg("--release");
