@@ -3,10 +3,12 @@
 //! "The data is safe" is a claim; a receipt is what it stands on. It names the life, the proof (or the assumption), who
 //! gave it, what was in doubt and how long it was held, so that a person can check the arithmetic afterwards.
 
+use crate::stall::HoldTerms;
 use crate::{CtrlId, LaneId, LifeId};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::Nqn;
@@ -189,8 +191,10 @@ pub struct FencedBy {
     pub ctrl: CtrlId,
     /// The life through which CCR was sent.
     pub life: LifeId,
-    /// Its Controller ID.
-    pub cntlid: u16,
+    /// Its name for the target.
+    pub identity: Identity,
+    /// Where it was reached.
+    pub addr: Option<SocketAddr>,
 }
 
 /// Proof, or named assumption, that a life can execute nothing more.
@@ -206,6 +210,10 @@ pub struct Receipt {
     pub subnqn: Nqn,
     /// Its name for the target, as snapped when it became live.
     pub identity: Identity,
+    /// Where it was reached.
+    pub addr: Option<SocketAddr>,
+    /// What a hold by time is made of for this life. `None` if it never said so.
+    pub terms: Option<HoldTerms>,
     /// What the claim stands on.
     pub method: Method,
     /// Through whom, for CCR.

@@ -22,6 +22,7 @@ mod namespace;
 mod predecessor;
 mod probe;
 mod store;
+pub mod words;
 
 pub use completion::{Completion, Completions, Pending};
 pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus};

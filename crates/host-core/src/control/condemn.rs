@@ -78,10 +78,10 @@ impl Control {
         let ctrl_id = life.ctrl;
         let Some(ctrl) = self.controllers.get_mut(&ctrl_id) else { return };
         let was_usable = matches!(life.phase, Phase::Live | Phase::Draining { .. });
-        let (hold, identity) = match &life.facts {
-            Some(facts) => (hold_of(&HoldTerms::of(&ctrl.spec, facts)), facts.identity),
-            None => (Hold::Unbounded, ccr::Instance { cntlid: 0, ciu: 0, cirn: 0 }),
-        };
+        let terms = life.facts.as_ref().map(|facts| HoldTerms::of(&ctrl.spec, facts));
+        let hold = terms.as_ref().map_or(Hold::Unbounded, hold_of);
+        let nameless = ccr::Instance { cntlid: 0, ciu: 0, cirn: 0 };
+        let identity = life.facts.as_ref().map_or(nameless, |facts| facts.identity);
         let (policy, grace, subnqn) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace, ctrl.spec.subnqn.clone());
         let last_chance = ctrl.spec.timeouts.connect_total;
         let declared = ctrl.spec.disable_is_fence && policy == FencePolicy::Strict;
@@ -108,6 +108,7 @@ impl Control {
                 at: now,
                 policy,
                 fence: Fence::new(identity, hold),
+                terms,
                 unanswered: lanes.clone(),
                 noisy: lanes,
                 last_quiet: now,
@@ -222,7 +223,8 @@ impl Control {
         let proof = self.lives.get(&life_id).and_then(|life| life.condemned()).and_then(|c| c.fence.proof());
         let Some(id) = proof.and_then(|proof| proof.source) else { return };
         let by = self.lives.get(&id).and_then(|source| {
-            Some(FencedBy { ctrl: source.ctrl, life: id, cntlid: source.facts.as_ref()?.identity.cntlid })
+            let identity = source.facts.as_ref()?.identity;
+            Some(FencedBy { ctrl: source.ctrl, life: id, identity, addr: source.addr })
         });
         if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
             condemned.by = condemned.by.or(by);
@@ -529,6 +531,8 @@ impl Control {
             life: life_id,
             subnqn: condemned.subnqn.clone(),
             identity: condemned.fence.identity(),
+            addr: life.addr,
+            terms: condemned.terms,
             method: proof.method,
             source: condemned.by,
             in_doubt: condemned.in_doubt_ever,

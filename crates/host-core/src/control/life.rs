@@ -6,6 +6,7 @@ use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
 use crate::guards::{self as conditions, Guard};
+use crate::stall::HoldTerms;
 use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone, Waiting};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -102,6 +103,8 @@ pub(super) struct Condemned {
     pub(super) at: Instant,
     pub(super) policy: FencePolicy,
     pub(super) fence: Fence,
+    /// What its hold was made of, once it had said so.
+    pub(super) terms: Option<HoldTerms>,
     /// Lanes that have not said `Condemned`.
     pub(super) unanswered: BTreeSet<LaneId>,
     /// Lanes that have not said `Quiet`.

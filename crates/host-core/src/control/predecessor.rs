@@ -87,6 +87,7 @@ impl Control {
                 at: now,
                 policy: FencePolicy::Strict,
                 fence: Fence::new(record.identity, hold_of(&record.hold)),
+                terms: Some(record.hold),
                 unanswered: BTreeSet::new(),
                 noisy: BTreeSet::new(),
                 last_quiet: now,

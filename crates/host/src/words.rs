@@ -1,0 +1,196 @@
+//! Receipts of the host in the words of `api`: one translation for everybody who shows, keeps or sends them.
+
+use interlock_api as api;
+use interlock_base::Instant;
+use interlock_host_core::{CtrlId, DownReason, Identity, Loss, Method, Receipt};
+use interlock_ring::now;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A receipt. Its moments count from the start of the process' clock, but for the one by the wall clock, which is worked
+/// out now.
+#[must_use]
+pub fn receipt(receipt: &Receipt) -> api::Receipt {
+    let mut notes = Vec::new();
+    if receipt.answered_late > 0 {
+        notes.push(format!("{} commands in doubt were answered late, before the fence", receipt.answered_late));
+    }
+    match receipt.method {
+        Method::Legacy => notes.push("not fenced: policy `legacy` retries at once".into()),
+        Method::AcceptedRisk => notes.push("not fenced: somebody accepted the risk".into()),
+        _ => {}
+    }
+    if receipt.loss == Loss::Predecessor {
+        notes.push("left by an earlier process of this host: what was in doubt is not known".into());
+    }
+    let terms = receipt.terms.as_ref();
+    api::Receipt {
+        format_version: api::Version,
+        subsystem: receipt.subnqn.to_string(),
+        controller: receipt.ctrl.to_string(),
+        life: life(receipt.identity),
+        path: path(receipt.addr),
+        method: method(receipt.method),
+        source: receipt.source.map(|by| source(by.ctrl, by.identity, by.addr)),
+        detected: api::Detected { how: detected(&receipt.loss), at_ms: millis(receipt.detected) },
+        in_doubt: receipt.in_doubt as u64,
+        settled: receipt.settled as u64,
+        held_ms: whole_millis(receipt.held()),
+        t0_ms: receipt.t0.map(millis),
+        deadline_ms: receipt.deadline.map(millis),
+        fenced_ms: millis(receipt.fenced),
+        unix_ms: unix_millis(receipt.fenced),
+        kato_ms: terms.map_or(0, |terms| whole_millis(terms.kato)),
+        cqt_ms: terms.and_then(|terms| terms.cqt).map(whole_millis),
+        assumed_cqt_ms: receipt.assumed_cqt.map(whole_millis),
+        notes,
+    }
+}
+
+/// A controller as the source of a Cross-Controller Reset.
+#[must_use]
+pub fn source(ctrl: CtrlId, identity: Identity, addr: Option<SocketAddr>) -> api::Source {
+    api::Source { controller: ctrl.to_string(), life: life(identity), path: path(addr) }
+}
+
+/// The name of a life.
+#[must_use]
+pub const fn life(identity: Identity) -> api::Life {
+    api::Life { cntlid: identity.cntlid, ciu: identity.ciu, cirn: api::Hex64(identity.cirn) }
+}
+
+/// Where a controller is reached.
+#[must_use]
+pub fn path(addr: Option<SocketAddr>) -> api::PathAddress {
+    addr.map_or_else(
+        || api::PathAddress::tcp("unknown", 0),
+        |addr| api::PathAddress::tcp(addr.ip().to_string(), addr.port()),
+    )
+}
+
+/// How a fence was established.
+#[must_use]
+pub const fn method(method: Method) -> api::Method {
+    match method {
+        Method::Immediate => api::Method::Immediate,
+        Method::Log => api::Method::Log,
+        Method::DrainedDisable => api::Method::DrainedDisable,
+        Method::Time => api::Method::Time,
+        Method::Assumed => api::Method::Assumed,
+        Method::Legacy => api::Method::Legacy,
+        Method::AcceptedRisk => api::Method::AcceptedRisk,
+    }
+}
+
+/// How a loss was noticed.
+#[must_use]
+pub fn detected(loss: &Loss) -> api::DetectedHow {
+    use api::DetectedHow;
+    match loss {
+        Loss::KeepAlive => DetectedHow::KeepAlive,
+        Loss::AdminTimeout(_) | Loss::IoTimeout(_) => DetectedHow::CommandTimeout,
+        Loss::AdminConnection(why) | Loss::Queue { why, .. } => detected_down(why),
+        Loss::Protocol(_) => DetectedHow::ProtocolError,
+        Loss::AnaTransition => DetectedHow::ControllerFatal,
+        Loss::Reset | Loss::Disconnect | Loss::Shutdown => DetectedHow::Operator,
+        Loss::Predecessor => DetectedHow::Predecessor,
+    }
+}
+
+fn detected_down(why: &DownReason) -> api::DetectedHow {
+    use api::DetectedHow;
+    match why {
+        DownReason::Lost(text) if text.contains("closed") => DetectedHow::ConnectionClosed,
+        DownReason::Lost(text) if text.contains("reset") => DetectedHow::ConnectionReset,
+        DownReason::Lost(_) | DownReason::Unreachable(_) | DownReason::TimedOut(_) => DetectedHow::TransportError,
+        DownReason::Protocol(_) | DownReason::Refused { .. } => DetectedHow::ProtocolError,
+    }
+}
+
+/// Milliseconds on the clock of the process.
+#[must_use]
+pub const fn millis(at: Instant) -> u64 {
+    at.as_nanos() / 1_000_000
+}
+
+/// A span in milliseconds, to the nearest.
+#[must_use]
+pub fn whole_millis(span: Duration) -> u64 {
+    u64::try_from((span + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock at a moment of the past, in milliseconds since 1970; `None` if the wall clock stands before that.
+#[must_use]
+pub fn unix_millis(at: Instant) -> Option<u64> {
+    let wall = SystemTime::now().checked_sub(now() - at)?;
+    u64::try_from(wall.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use interlock_host_core::stall::HoldTerms;
+    use interlock_host_core::{FencedBy, LifeId};
+    use interlock_wire::nqn::Nqn;
+
+    #[test]
+    fn a_loss_is_told_apart_by_what_the_kernel_said() {
+        for (text, expected) in [
+            ("connection reset by peer", api::DetectedHow::ConnectionReset),
+            ("the peer closed the connection", api::DetectedHow::ConnectionClosed),
+            ("connection timed out", api::DetectedHow::TransportError),
+        ] {
+            assert_eq!(detected(&Loss::AdminConnection(DownReason::Lost(text.into()))), expected, "{text}");
+        }
+        assert_eq!(detected(&Loss::KeepAlive), api::DetectedHow::KeepAlive);
+    }
+
+    #[test]
+    fn held_times_are_rounded_and_not_cut() {
+        assert_eq!(whole_millis(Duration::from_micros(1_499)), 1);
+        assert_eq!(whole_millis(Duration::from_micros(1_500)), 2);
+    }
+
+    #[test]
+    fn a_receipt_says_everything_without_the_controllers_it_tells_of() {
+        let ms = Instant::from_millis;
+        let identity = Identity { cntlid: 3, ciu: 0x5a, cirn: 0x1122 };
+        let by = Identity { cntlid: 4, ciu: 1, cirn: 2 };
+        let done = receipt(&Receipt {
+            number: 1,
+            ctrl: CtrlId(0),
+            life: LifeId(7),
+            subnqn: Nqn::new("nqn.2014-08.org.example:s").expect("valid"),
+            identity,
+            addr: Some(([192, 0, 2, 1], 4420).into()),
+            terms: Some(HoldTerms {
+                kato: Duration::from_secs(5),
+                tbkas: false,
+                cqt: Some(Duration::from_millis(10)),
+                assumed_cqt: Duration::from_secs(5),
+                proxy_delay: Duration::ZERO,
+            }),
+            method: Method::Log,
+            source: Some(FencedBy { ctrl: CtrlId(1), life: LifeId(2), identity: by, addr: None }),
+            in_doubt: 20,
+            answered_late: 2,
+            settled: 5,
+            loss: Loss::KeepAlive,
+            detected: ms(100),
+            t0: Some(ms(101)),
+            fenced: ms(140),
+            released: ms(141),
+            deadline: Some(ms(10_201)),
+            assumed_cqt: None,
+            attempts: Vec::new(),
+        });
+        assert_eq!((done.controller.as_str(), done.life), ("nvme0", life(identity)));
+        assert_eq!((done.path, done.method), (api::PathAddress::tcp("192.0.2.1", 4420), api::Method::Log));
+        assert_eq!((done.in_doubt, done.settled, done.held_ms), (20, 5, 41));
+        assert_eq!((done.kato_ms, done.cqt_ms, done.assumed_cqt_ms), (5_000, Some(10), None));
+        assert_eq!((done.t0_ms, done.deadline_ms, done.fenced_ms), (Some(101), Some(10_201), 140));
+        let source = done.source.expect("through a sibling");
+        assert_eq!((source.life, source.path), (life(by), api::PathAddress::tcp("unknown", 0)));
+        assert_eq!(done.notes, ["2 commands in doubt were answered late, before the fence"]);
+    }
+}
