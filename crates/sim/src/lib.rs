@@ -46,6 +46,7 @@ mod chaos;
 mod checkers;
 mod crash;
 mod draw;
+mod explore;
 mod host_side;
 mod media;
 mod mutation;
@@ -56,6 +57,7 @@ mod run;
 mod target_side;
 mod world;
 
+pub use explore::{Death, Exploration, Found, Limits, SmallWorld, WriteOf, explore, explore_main};
 pub use mutation::{Mutation, Tampering};
 pub use run::{Outcome, Summary, Until, run_many, run_seed};
 pub use world::{Stats, Violation};

@@ -5,14 +5,14 @@ use interlock_proto::{Segment, SendList};
 use interlock_wire::digest::crc32c;
 use std::collections::{BTreeMap, VecDeque};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Piece {
     Bytes(Vec<u8>),
     Payload(Span),
 }
 
 /// Buffers of one driver.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Memory {
     buffers: BTreeMap<BufId, Vec<u8>>,
     last: u32,
@@ -46,7 +46,7 @@ impl Memory {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Outbox {
     pieces: VecDeque<Piece>,
     /// How much of the first piece was given.

@@ -3,6 +3,7 @@
 use crate::draw::Plan;
 use crate::mutation::Mutation;
 use crate::world::{Stats, Violation, World};
+use interlock_base::Instant;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,24 +44,31 @@ fn hook() {
 /// Runs one seed.
 #[must_use]
 pub fn run_seed(seed: u64, mutation: Option<Mutation>, traced: bool) -> Outcome {
-    hook();
     let mut world = World::new(Plan::draw(seed, mutation), traced);
-    let before = QUIET.replace(true);
-    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
-    QUIET.set(before);
+    let ended = caught(Instant::ZERO, || world.run());
     let mut violation = world.violations.first().cloned();
-    if let Err(panic) = ended {
-        let text = words(&*panic);
-        // Assertions of the cores begin with the name of the invariant.
-        let name = text.split(':').next().filter(|name| name.contains('_') && !name.contains(' '));
-        let found =
-            Violation { invariant: name.unwrap_or("cores_never_panic").to_owned(), at: world.now, text: text.clone() };
+    if let Err(found) = ended {
+        let found = Violation { at: world.now, ..found };
         if let Some(trace) = &mut world.trace {
             trace.push_str(&format!("PANIC {found}\n"));
         }
         violation = violation.or(Some(found));
     }
     Outcome { seed, violation, stats: world.stats, trace: world.trace.take() }
+}
+
+/// Runs `what`; an assertion of the cores that fails is a violation.
+pub(crate) fn caught(at: Instant, what: impl FnOnce()) -> Result<(), Violation> {
+    hook();
+    let before = QUIET.replace(true);
+    let ended = catch_unwind(AssertUnwindSafe(what));
+    QUIET.set(before);
+    ended.map_err(|panic| {
+        let text = words(&*panic);
+        // Assertions of the cores begin with the name of the invariant.
+        let name = text.split(':').next().filter(|name| name.contains('_') && !name.contains(' '));
+        Violation { invariant: name.unwrap_or("cores_never_panic").to_owned(), at, text: text.clone() }
+    })
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {

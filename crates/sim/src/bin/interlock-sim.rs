@@ -7,6 +7,7 @@ use std::time::Duration;
 
 const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] [--trace] [--threads N]
        cargo xtask sim --mutations [--runs N]
+       cargo xtask sim --explore [--help]
 
   --runs N      so many seeds (default 2000; with --mutations: at most so many per mutation, default 10000)
   --seconds S   as many seeds as fit into so many seconds
@@ -55,6 +56,9 @@ fn parse() -> Result<Args, String> {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--explore") {
+        return interlock_sim::explore_main(std::env::args().skip(2));
+    }
     let outcome = parse().and_then(|args| run(&args).map_err(|error| error.to_string()));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
