@@ -21,7 +21,8 @@
 //!
 //! # What is left out
 //! A kernel takes all it is offered and delivers each flush whole: torn streams are the seeds' business. Control and
-//! the one lane of the target share a reactor. Nothing is drawn.
+//! the one lane of the target share a reactor. Nothing is drawn. Steps that only set a connection up are not tried in
+//! every order (`search::silent_step` says why that loses nothing).
 
 mod host;
 mod judge;

@@ -110,6 +110,12 @@ impl Judge {
         })
     }
 
+    /// True if nothing but that a life was enabled happened since `before`.
+    pub(super) fn knows_no_more_than(&self, before: &Self) -> bool {
+        self == before || Self { enabled: before.enabled.clone(), ..self.clone() } == *before
+    }
+
+    /// A life of the target began.
     pub(super) fn enabled(&mut self, life: target::Life) {
         self.enabled.push(life);
     }

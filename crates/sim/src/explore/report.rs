@@ -13,6 +13,7 @@ const USAGE: &str =
   --world NAME      only this small world, repeatable (default: all but the large ones)
   --minutes N       stop each walk after so long (default 20)
   --states N        stop each walk after so many states (default 100000000)
+  --unreduced       try the steps of connections being set up in every order too (the ends are the same)
   --mutation NAME   with this guard of the cores switched off, which a walk has to notice
   --mutations       every guard, one after the other, in every world asked for, until one notices
   --list            say which small worlds there are
@@ -29,7 +30,7 @@ struct Args {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     let mut args = Args {
         worlds: Vec::new(),
-        limits: Limits { time: Duration::from_secs(20 * 60), states: 100_000_000 },
+        limits: Limits { time: Duration::from_secs(20 * 60), states: 100_000_000, unreduced: false },
         mutation: None,
         mutations: false,
         list: false,
@@ -49,6 +50,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
                 let name = value()?;
                 args.mutation = Some(guard(&name)?);
             }
+            "--unreduced" => args.limits.unreduced = true,
             "--mutations" => args.mutations = true,
             "--list" => args.list = true,
             "--help" => return Err(USAGE.to_owned()),
@@ -163,10 +165,11 @@ fn line(seen: &Exploration) -> String {
     };
     let rate = seen.states as f64 / seen.took.as_secs_f64().max(0.001);
     format!(
-        "{} states, {} steps, {} ends, depth {}, {:.1} s ({rate:.0} states/s): {word}",
+        "{} states, {} steps, {} ends ({:016x}), depth {}, {:.1} s ({rate:.0} states/s): {word}",
         seen.states,
         seen.edges,
         seen.ends,
+        seen.ends_print,
         seen.depth,
         seen.took.as_secs_f64()
     )

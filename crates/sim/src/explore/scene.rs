@@ -65,6 +65,8 @@ pub struct SmallWorld {
     pub slack: Duration,
     /// Data follows the command, when the target asks for it.
     pub asks_for_data: bool,
+    /// What the host does with what is in doubt.
+    pub fence: host::FencePolicy,
     /// After this everything has ended (`every_wait_has_a_deadline`).
     pub horizon: Duration,
     /// It is larger than what 20 minutes are enough for.
@@ -100,6 +102,7 @@ impl SmallWorld {
             media: Duration::from_millis(3),
             slack: Duration::ZERO,
             asks_for_data: false,
+            fence: host::FencePolicy::Strict,
             horizon: Duration::from_secs(40),
             large: false,
         };
@@ -167,7 +170,7 @@ impl SmallWorld {
         ]
     }
 
-    /// How long a life is held that nobody resets.
+    /// How long the network may keep what a dead connection left in it: what fences by time rely on.
     pub(super) const fn network_bound() -> Duration {
         KATO
     }
@@ -188,6 +191,7 @@ impl SmallWorld {
             queue_size: 4,
             nr_io_queues: self.lanes,
             reconnect: host::Reconnect { delay: Duration::from_secs(90), ctrl_loss: None, fast_io_fail: None },
+            fence: self.fence,
             timeouts: host::Timeouts { assumed_cqt: CQT, ..host::Timeouts::default() },
             ..host::ControllerSpec::new(address.ip().to_string(), address.port(), subnqn())
         }

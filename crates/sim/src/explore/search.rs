@@ -15,6 +15,9 @@ pub struct Limits {
     pub time: Duration,
     /// After so many states: each costs about 16 bytes.
     pub states: u64,
+    /// Try the steps of a connection that is being set up in every order too, although that makes no difference: to
+    /// see that it makes none.
+    pub unreduced: bool,
 }
 
 /// What a walk through one small world saw.
@@ -26,6 +29,8 @@ pub struct Exploration {
     pub edges: u64,
     /// States in which nothing can happen any more.
     pub ends: u64,
+    /// All of them in one number, whatever the order in which they were found.
+    pub ends_print: u64,
     /// The longest way that was walked.
     pub depth: usize,
     /// True if every state was seen that can be reached.
@@ -53,6 +58,48 @@ struct Frame {
     state: State,
     actions: Vec<Action>,
     next: usize,
+    /// What the only action of this frame leads to, if that is known already.
+    forced: Option<State>,
+}
+
+impl Frame {
+    fn enter(state: State, unreduced: bool) -> Self {
+        if state.wrong.is_some() {
+            return Self { state, actions: Vec::new(), next: 0, forced: None };
+        }
+        if !unreduced && let Some((action, next)) = silent_step(&state) {
+            return Self { state, actions: vec![action], next: 0, forced: Some(next) };
+        }
+        let actions = state.actions();
+        Self { state, actions, next: 0, forced: None }
+    }
+}
+
+/// A step that may be taken before all others, if there is one (a partial-order reduction).
+///
+/// A controller that appears, and each of its queues, is set up over a healthy connection that carries one request at a
+/// time, and most steps of that change nothing else: TCP connects, the target takes a request and answers it, the host
+/// takes an answer and sends the next request. Such a step is tried on a copy and counts as *silent* if no mail was
+/// posted, no job begun, no other connection touched, nothing executed, nothing told that anybody judges by (but that a
+/// life was enabled), and the target was not involved in an answer nor the host in a request. Then
+/// - nothing that can happen before it depends on it, nor it on that: it changes a life that nobody else looks at before
+///   it is live; nobody else uses the connection, and its path is not to die (again); only one controller appears in
+///   these worlds, so names are given to nobody else meanwhile; and no time passes while it is under way (for that there
+///   must be no slack);
+/// - nobody sees it;
+/// - a connection is set up in a bounded number of steps, so nothing else is put off for ever.
+///
+/// So every order of the other events is still tried if this one comes first, and the states in between need not be
+/// kept. That the walk ends in the same states with and without this is a test.
+fn silent_step(state: &State) -> Option<(Action, State)> {
+    if !state.scene.slack.is_zero() {
+        return None;
+    }
+    state.setting_up().into_iter().find_map(|action| {
+        let mut next = state.clone();
+        step(&mut next, action);
+        (next.wrong.is_none() && next.differs_silently(state, action)).then_some((action, next))
+    })
 }
 
 /// Walks through a small world until everything was seen, something is wrong, or a limit is reached.
@@ -65,6 +112,7 @@ pub fn explore(world: &SmallWorld, limits: Limits, mutation: Option<Mutation>) -
         states: 0,
         edges: 0,
         ends: 0,
+        ends_print: 0,
         depth: 0,
         complete: false,
         took: Duration::ZERO,
@@ -97,30 +145,41 @@ fn walk(
     let way = |stack: &[Frame]| stack.iter().map(|frame| frame.actions[frame.next - 1]).collect();
     seen.insert(start.print());
     result.states = 1;
-    let actions = start.actions();
-    let mut stack = vec![Frame { state: start, actions, next: 0 }];
+    let mut stack = vec![Frame::enter(start, limits.unreduced)];
     while let Some(frame) = stack.last_mut() {
         let Some(action) = frame.actions.get(frame.next).copied() else {
             stack.pop();
             continue;
         };
         frame.next += 1;
-        let mut state = frame.state.clone();
         result.edges += 1;
-        step(&mut state, action);
+        let state = match frame.forced.take() {
+            Some(state) => state,
+            None => {
+                let mut state = frame.state.clone();
+                step(&mut state, action);
+                state
+            }
+        };
+        let frame = Frame::enter(state, limits.unreduced);
+        let state = &frame.state;
+        if frame.forced.is_some() {
+            stack.push(frame);
+            continue;
+        }
         if state.wrong.is_none() && !seen.insert(state.print()) {
             continue;
         }
-        let actions = if state.wrong.is_none() { state.actions() } else { Vec::new() };
-        if actions.is_empty() {
+        if frame.actions.is_empty() {
             result.ends += 1;
+            result.ends_print ^= state.print();
             let found = state.wrong.clone().or_else(|| state.at_rest());
             if let Some(violation) = found {
                 return Some((way(&stack), violation));
             }
         }
         result.states += 1;
-        stack.push(Frame { state, actions, next: 0 });
+        stack.push(frame);
         result.depth = result.depth.max(stack.len());
         if result.states >= limits.states || (result.states % 1024 == 0 && began.elapsed() >= limits.time) {
             break;

@@ -418,6 +418,71 @@ impl State {
         actions
     }
 
+    /// Messages on connections that are being set up.
+    pub(super) fn setting_up(&self) -> Vec<Action> {
+        let connecting: Vec<usize> = (0..2)
+            .filter(|port| {
+                let address = crate::world::address(*port).ip().to_string();
+                self.control
+                    .get()
+                    .controllers()
+                    .any(|info| info.spec.traddr == address && matches!(info.state, host::State::Connecting { .. }))
+            })
+            .collect();
+        let mut actions = Vec::new();
+        for (id, link) in &self.links {
+            let link = link.get();
+            let young = match link.life {
+                None => connecting.contains(&link.port),
+                Some(life) => !self.judge.get().named.contains_key(&life),
+            };
+            if !young || link.dead {
+                continue;
+            }
+            if link.host == End::Opening && self.open_ports[link.port] && self.fates[link.port] != Fate::Alive {
+                actions.push(Action::Dial(*id));
+            }
+            if link.host != End::Open || link.target != End::Open || self.fates[link.port] == Fate::Alive {
+                continue;
+            }
+            if !link.to_target.is_empty() {
+                actions.push(Action::ToTarget(*id));
+            } else if !link.to_host.is_empty() {
+                actions.push(Action::ToHost(*id));
+            }
+        }
+        actions
+    }
+
+    /// True if `action`, which led here from `before`, changed nothing but its connection and one machine.
+    pub(super) fn differs_silently(&self, before: &Self, action: Action) -> bool {
+        let same = |one: &[u64], other: &[u64]| one == other;
+        let mail = |state: &Self| -> Vec<u64> {
+            let down = state.to_lane.iter().map(Part::print);
+            down.chain(state.from_lane.iter().map(Part::print)).collect()
+        };
+        let world = |state: &Self| [state.jobs.print(), state.media.print()];
+        let host = |state: &Self| -> Vec<u64> {
+            std::iter::once(state.control.print()).chain(state.lanes.iter().map(Part::print)).collect()
+        };
+        let target = |state: &Self| [state.target.print(), state.target_lane.print()];
+        let (id, one_side) = match action {
+            Action::ToTarget(id) => (id, same(&host(self), &host(before))),
+            Action::ToHost(id) => (id, same(&target(self), &target(before))),
+            Action::Dial(id) => (id, true),
+            _ => return false,
+        };
+        let others = |state: &Self| -> Vec<(LinkId, u64)> {
+            state.links.iter().filter(|(other, _)| **other != id).map(|(id, link)| (*id, link.print())).collect()
+        };
+        one_side
+            && same(&mail(self), &mail(before))
+            && same(&world(self), &world(before))
+            && self.judge.get().knows_no_more_than(before.judge.get())
+            && others(self) == others(before)
+            && self.links.contains_key(&id)
+    }
+
     fn deadline(&self, machine: Machine) -> Option<Instant> {
         match machine {
             Machine::HostControl => self.control.get().next_deadline().map(|d| d.at),
