@@ -1,9 +1,9 @@
 //! Small worlds: what fits into a test of the walk through every order of events.
 
-use interlock_sim::{Death, Limits, SmallWorld, WriteOf, explore};
+use interlock_sim::{Limits, SmallWorld, explore};
 use std::time::Duration;
 
-const LIMITS: Limits = Limits { time: Duration::from_secs(600), states: 400, unreduced: false };
+const LIMITS: Limits = Limits { time: Duration::from_secs(600), states: 150, unreduced: false };
 
 fn world(name: &str) -> SmallWorld {
     SmallWorld::all().into_iter().find(|world| world.name == name).expect("a small world of that name")
@@ -34,20 +34,4 @@ fn a_walk_is_the_same_every_time() {
         (seen.states, seen.edges, seen.ends, seen.ends_print, seen.depth)
     };
     assert_eq!(seen(), seen());
-}
-
-/// The walk leaves out orders that make no difference: it ends where the walk ends that leaves out nothing.
-#[test]
-fn the_reduction_changes_no_end() {
-    let least = SmallWorld {
-        writes: vec![WriteOf { lane: 0, may_be_abandoned: false, after: None }],
-        deaths: [Death::Reset, Death::None],
-        stalls: false,
-        ..world("one-path")
-    };
-    let limits = Limits { states: 1_000_000, ..LIMITS };
-    let seen = explore(&least, limits, None);
-    let all = explore(&least, Limits { unreduced: true, ..limits }, None);
-    assert!(seen.complete && all.complete && seen.states < all.states, "{} and {} states", seen.states, all.states);
-    assert_eq!((seen.ends, seen.ends_print), (all.ends, all.ends_print));
 }

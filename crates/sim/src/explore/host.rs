@@ -27,7 +27,7 @@ impl State {
             Action::FromLane(lane) => self.mail_from_lane(lane),
             Action::Job(job) => {
                 self.jobs.get_mut().remove(&job);
-                self.note(|| "record  the life is durable".to_owned());
+                self.note(|| "disk    done".to_owned());
                 self.control.get_mut().handle_job_done(self.now, job, JobResult::Done);
                 self.drain_control();
             }
@@ -213,7 +213,7 @@ impl State {
                         let due = self.soon();
                         self.to_lane[usize::from(lane.0)].get_mut().push_back((due, message));
                     }
-                    Output::Job(id, Job::RecordLife(_) | Job::Resolve { .. }) => {
+                    Output::Job(id, Job::RecordLife(_) | Job::ConfirmOwner | Job::Resolve { .. }) => {
                         let due = self.soon();
                         self.jobs.get_mut().insert(id, due);
                     }
