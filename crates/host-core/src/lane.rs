@@ -94,7 +94,8 @@ pub enum LaneWhy {
     Connect(ConnId),
     /// The oldest command of a queue has had no answer (`QueueSpec::io_timeout`).
     Io(ConnId),
-    /// A condemned socket still has unacknowledged bytes: it is aborted (`QueueSpec::late_grace`).
+    /// A condemned socket still has unacknowledged bytes: it is aborted (`QueueSpec::late_grace`), and again until it is
+    /// known to be gone.
     LateGrace(ConnId),
     /// A controller asked for a retry after a delay, which is over.
     Retry,

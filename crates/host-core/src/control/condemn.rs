@@ -190,7 +190,6 @@ impl Control {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let Some(condemned) = life.condemned_mut() else { return };
         if condemned.is_sorted() {
-            self.timers.stop(Why::LaneAnswer(life_id));
             if !condemned.is_doubtful() {
                 self.end_without_doubt(now, life_id);
                 return;
@@ -216,6 +215,28 @@ impl Control {
         self.pursue(now, life_id);
         self.try_release(now, life_id);
         self.try_give_up(now, life_id);
+        self.watch_lanes(now, life_id);
+    }
+
+    /// Lanes without whose word a condemned life does not go on: they have not stopped, may still be sending, or do not
+    /// hold the guards that a release or an end waits for.
+    fn awaited_lanes(&self, life_id: LifeId) -> Vec<LaneId> {
+        let Some(condemned) = self.lives.get(&life_id).and_then(|life| life.condemned()) else { return Vec::new() };
+        let mut lanes: BTreeSet<LaneId> = condemned.unanswered.union(&condemned.noisy).copied().collect();
+        if condemned.fence.proof().is_some() || condemned.ended == Ended::Wanted {
+            lanes.extend(self.guards.unseen(condemned.guard_epoch));
+        }
+        lanes.into_iter().collect()
+    }
+
+    /// While a lane is waited for, there is a deadline at which that is told.
+    fn watch_lanes(&mut self, now: Instant, life_id: LifeId) {
+        let why = Why::LaneAnswer(life_id);
+        if self.awaited_lanes(life_id).is_empty() {
+            self.timers.stop(why);
+        } else if self.timers.at(why).is_none() {
+            self.timers.set(why, now + LANE_ANSWER * 10);
+        }
     }
 
     /// Notes who gave the proof, while it is there to be named.
@@ -596,9 +617,18 @@ impl Control {
     }
 
     pub(super) fn handle_lane_overdue(&mut self, now: Instant, life_id: LifeId) {
-        let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-        condemned.lane_overdue = true;
-        let lanes: Vec<_> = condemned.unanswered.iter().copied().collect();
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let grace = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.late_grace);
+        let Some(condemned) = life.condemned_mut() else { return };
+        let stopped = condemned.unanswered.is_empty();
+        let quiet_by = condemned.at + grace + LANE_ANSWER;
+        condemned.lane_overdue |= !stopped;
+        if stopped && now < quiet_by {
+            // Its sockets have their time for late answers first.
+            self.timers.set(Why::LaneAnswer(life_id), quiet_by);
+            return;
+        }
+        let lanes = self.awaited_lanes(life_id);
         if lanes.is_empty() {
             return;
         }
@@ -607,9 +637,12 @@ impl Control {
         self.advance(now, life_id);
     }
 
-    pub(super) fn handle_late_grace(&mut self, life_id: LifeId) {
+    /// The admin socket of a condemned life has had its time. Asked again for as long as nobody says that it is gone:
+    /// before that nothing is known to have left it.
+    pub(super) fn handle_late_grace(&mut self, now: Instant, life_id: LifeId) {
         if let Some(admin) = self.lives.get(&life_id).and_then(|life| life.admin.as_ref()) {
             let conn = admin.conn;
+            self.timers.set(Why::LateGrace(life_id), now + LANE_ANSWER * 10);
             self.conn(crate::ConnAction::Abort(conn));
         }
     }

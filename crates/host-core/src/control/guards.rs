@@ -127,6 +127,11 @@ impl Guards {
         }
     }
 
+    /// Lanes that do not hold this epoch, nor a later one.
+    pub(super) fn unseen(&self, epoch: u64) -> impl Iterator<Item = LaneId> + '_ {
+        (0..).zip(&self.seen).filter(move |(_, seen)| **seen < epoch).map(|(lane, _)| LaneId(lane))
+    }
+
     /// True if every lane holds this epoch or a later one.
     pub(super) fn is_seen(&self, epoch: u64) -> bool {
         self.seen.iter().all(|seen| *seen >= epoch)

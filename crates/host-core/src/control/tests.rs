@@ -5,4 +5,5 @@ mod equal;
 mod failover;
 mod predecessor;
 mod settings;
+mod waits;
 mod world;

@@ -36,9 +36,9 @@ pub enum Why {
     Shutdown(LifeId),
     /// The disable of a controller that is known to drain first.
     Disable(LifeId),
-    /// Lanes must say that they stopped.
+    /// Lanes must say that they stopped, are quiet, and hold the guards.
     LaneAnswer(LifeId),
-    /// The admin socket of a condemned life is aborted.
+    /// The admin socket of a condemned life is aborted, and again until it is known to be gone.
     LateGrace(LifeId),
     /// Something to do about a fence: a source to try, a log page to read.
     Fence(LifeId),
@@ -70,7 +70,7 @@ impl fmt::Display for Why {
             Self::Drain(id) => write!(f, "{id}: drain"),
             Self::Shutdown(id) => write!(f, "{id}: controller shutdown"),
             Self::Disable(id) => write!(f, "{id}: the controller to be disabled"),
-            Self::LaneAnswer(id) => write!(f, "{id}: lanes to stop"),
+            Self::LaneAnswer(id) => write!(f, "{id}: lanes to stop, to be quiet and to hold the guards"),
             Self::LateGrace(id) => write!(f, "{id}: late completions on the admin queue"),
             Self::Fence(id) => write!(f, "{id}: next step of the fence"),
             Self::Hold(id) => write!(f, "{id}: fence by time"),

@@ -22,6 +22,9 @@ use interlock_wire::status::Status;
 /// Token of the Connect command; no request ever has it, for its serial would be the last of all.
 const CONNECT: u64 = u64::MAX;
 
+/// A socket that was to be aborted and is not known to be gone is asked for again.
+pub(super) const ABORT_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a termination request may take to leave before the socket is aborted.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -170,7 +173,7 @@ impl Lane {
             Stage::Condemned(queue, socket @ (Socket::Watched | Socket::Empty)) => {
                 *queue = None;
                 *socket = Socket::Aborting;
-                self.timers.stop(LaneWhy::LateGrace(conn));
+                self.timers.set(LaneWhy::LateGrace(conn), now + ABORT_AGAIN);
                 self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
             }
             Stage::Dialing | Stage::Lost(..) | Stage::Condemned(..) => {}
@@ -254,9 +257,11 @@ impl Lane {
             LaneWhy::Retry => self.retry_delayed(),
             LaneWhy::LateGrace(conn) => {
                 let Some(link) = self.links.get_mut(conn) else { return };
-                if let Stage::Condemned(queue, socket @ Socket::Watched) = &mut link.stage {
+                if let Stage::Condemned(queue, socket @ (Socket::Watched | Socket::Aborting)) = &mut link.stage {
                     *queue = None;
                     *socket = Socket::Aborting;
+                    // Asked again until somebody says that it is gone: only then nothing can leave it.
+                    self.timers.set(LaneWhy::LateGrace(conn), now + ABORT_AGAIN);
                     self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
                 }
             }

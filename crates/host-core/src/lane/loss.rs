@@ -3,6 +3,7 @@
 //! The order inside [`Lane::condemn`] is the heart of it: first every queue of the life is halted, then the ledger is
 //! sorted and the ranges of what is in doubt are guarded, and only then, at the end of the call, is anything sent again.
 
+use super::connect::ABORT_AGAIN;
 use super::data::case_of;
 use super::link::{Socket, Stage};
 use super::requests::{Doubt, Reason, State};
@@ -76,6 +77,7 @@ impl Lane {
             Socket::Aborting => {
                 self.outputs.push_back(LaneOutput::Conn(ConnAction::StopSending(conn)));
                 self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+                self.timers.set(LaneWhy::LateGrace(conn), now + ABORT_AGAIN);
             }
             Socket::LastWords | Socket::Empty | Socket::Gone => {}
         }

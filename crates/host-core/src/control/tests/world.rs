@@ -95,6 +95,7 @@ pub(super) struct FakeLane {
     pub(super) keeps_condemned: bool,
     pub(super) keeps_quiet: bool,
     pub(super) keeps_drained: bool,
+    pub(super) keeps_opening: bool,
 }
 
 pub(super) struct World {
@@ -107,6 +108,12 @@ pub(super) struct World {
     pub(super) jobs: Vec<Job>,
     pub(super) keeps_records: Option<JobId>,
     pub(super) keep_records: bool,
+    /// Names are not looked up.
+    pub(super) keep_names: bool,
+    /// Connections neither open nor fail.
+    pub(super) keep_opens: bool,
+    /// Nobody says that an aborted socket is gone.
+    pub(super) keep_aborts: bool,
     /// Nobody says whether this process is still the host.
     pub(super) keep_owner: bool,
     /// It is not.
@@ -140,6 +147,9 @@ impl World {
             jobs: Vec::new(),
             keeps_records: None,
             keep_records: false,
+            keep_names: false,
+            keep_opens: false,
+            keep_aborts: false,
             keep_owner: false,
             disowned: false,
             ccrs: Vec::new(),
@@ -249,7 +259,8 @@ impl World {
                     _ => JobResult::Done,
                 };
                 let kept = (self.keep_records && matches!(job, Job::RecordLife(_)))
-                    || (self.keep_owner && job == Job::ConfirmOwner);
+                    || (self.keep_owner && job == Job::ConfirmOwner)
+                    || (self.keep_names && matches!(job, Job::Resolve { .. }));
                 self.jobs.push(job);
                 if kept {
                     self.keeps_records = Some(id);
@@ -263,6 +274,7 @@ impl World {
 
     fn handle_action(&mut self, action: ConnAction) {
         match action {
+            ConnAction::Open(..) if self.keep_opens => {}
             ConnAction::Open(conn, dial) => {
                 self.connects.push(self.now);
                 let port = dial.addr.port();
@@ -307,7 +319,9 @@ impl World {
             }
             ConnAction::Abort(conn) => {
                 self.conns.remove(&conn);
-                self.control.handle_conn(self.now, conn, ConnEvent::Aborted);
+                if !self.keep_aborts {
+                    self.control.handle_conn(self.now, conn, ConnEvent::Aborted);
+                }
             }
             ConnAction::Close(conn) => {
                 self.conns.remove(&conn);
@@ -320,6 +334,7 @@ impl World {
         fake.heard.push(message.clone());
         let mut say = Vec::new();
         match message {
+            ToLane::OpenQueue(_) if fake.keeps_opening => {}
             ToLane::OpenQueue(spec) => say.push(ToControl::QueueUp { life: spec.life, qid: spec.qid }),
             ToLane::Condemn { life, .. } if !fake.keeps_condemned => {
                 let ledger = fake.ledger.iter().filter(|entry| entry.life == life).cloned().collect();

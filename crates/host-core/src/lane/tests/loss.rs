@@ -621,3 +621,25 @@ fn what_goes_on_at_once_is_counted_beside_what_is_in_doubt() {
     });
     assert_eq!(said, Some((1, 3)), "a read, a flush, and a write of which no byte was given away");
 }
+
+#[test]
+fn a_socket_that_is_not_known_to_be_gone_is_aborted_again() {
+    let mut rig = on_a();
+    rig.write(0, 1);
+    rig.run();
+    rig.condemn(A);
+    let conn = rig.conn(A);
+    rig.elapse(Duration::from_millis(250));
+    assert!(!rig.of(A).socket);
+    for _ in 0..3 {
+        let due = rig.lane.waits().next().expect("it is waited for");
+        assert_eq!((due.why, due.at), (crate::LaneWhy::LateGrace(conn), rig.now + Duration::from_secs(1)));
+        rig.lane.handle_timeout(due.at);
+        rig.now = due.at;
+        assert_eq!(rig.lane.poll_output(), Some(LaneOutput::Conn(ConnAction::Abort(conn))));
+    }
+    rig.event(conn, ConnEvent::Aborted);
+    assert_eq!(rig.lane.next_deadline(), None);
+    let at = rig.now;
+    assert!(rig.heard(&ToControl::Quiet { life: A, at }));
+}

@@ -1,0 +1,207 @@
+//! Whoever is waited for, and whoever does not answer: there is a deadline, it can be listed with its reason, and time
+//! alone brings the host to where only somebody outside can help (`every_wait_has_a_deadline`).
+
+use super::world::*;
+use crate::*;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+use interlock_wire::status::Status;
+
+/// One that does not answer, and the reasons of which at least one must be listed then.
+type Case = (&'static str, fn() -> World, &'static [&'static str]);
+
+fn lost_with(prepare: impl Fn(&mut World)) -> World {
+    let (mut world, a, _) = World::two_paths(2);
+    let life = world.life(a);
+    prepare(&mut world);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world
+}
+
+fn silent_ccr(world: &mut World) {
+    for port in world.ports.values_mut() {
+        port.ccr = Ccr::Silent;
+    }
+}
+
+fn no_ccr(world: &mut World) {
+    for port in world.ports.values_mut() {
+        port.ccr = Ccr::Refuse(Status::INVALID_OPCODE);
+    }
+}
+
+const CASES: &[Case] = &[
+    (
+        "a resolver",
+        || {
+            let mut world = World::new(1, &[1]);
+            world.keep_names = true;
+            world.connect(ControllerSpec { traddr: "target.example".to_string(), ..World::spec(1) });
+            world
+        },
+        &["to become live"],
+    ),
+    (
+        "TCP",
+        || {
+            let mut world = World::new(1, &[1]);
+            world.keep_opens = true;
+            world.connect(World::spec(1));
+            world
+        },
+        &["TCP connect"],
+    ),
+    (
+        "a peer that takes everything and says nothing",
+        || {
+            let mut world = World::new(1, &[1]);
+            world.ports.get_mut(&1).expect("a port").mute = true;
+            world.connect(World::spec(1));
+            world
+        },
+        &["ICResp and Connect"],
+    ),
+    (
+        "a lane that opens no queue",
+        || {
+            let mut world = World::new(1, &[1]);
+            world.lanes[0].keeps_opening = true;
+            world.connect(World::spec(1));
+            world
+        },
+        &["to become live"],
+    ),
+    (
+        "a store that does not record",
+        || {
+            let mut world = World::new(1, &[1]);
+            world.keep_records = true;
+            world.connect(World::spec(1));
+            world
+        },
+        &["to become live"],
+    ),
+    (
+        "a controller that was live",
+        || {
+            let (mut world, ..) = World::two_paths(1);
+            world.ports.get_mut(&1).expect("a port").mute = true;
+            world
+        },
+        &["keep alive"],
+    ),
+    (
+        "a lane that does not drain",
+        || {
+            let (mut world, a, _) = World::two_paths(1);
+            world.lanes[0].keeps_drained = true;
+            world.control.reset(world.now, a).expect("known");
+            world.run();
+            world
+        },
+        &["drain"],
+    ),
+    (
+        "a controller that does not shut down",
+        || {
+            let (mut world, a, _) = World::two_paths(1);
+            world.ports.get_mut(&1).expect("a port").mute = true;
+            world.control.disconnect(world.now, a).expect("known");
+            world.run();
+            world
+        },
+        &["controller shutdown"],
+    ),
+    ("a lane that does not stop", || lost_with(|world| world.lanes[1].keeps_condemned = true), &["lanes to stop"]),
+    (
+        "a lane that is never quiet",
+        || {
+            lost_with(|world| {
+                world.lanes[1].keeps_quiet = true;
+                silent_ccr(world);
+            })
+        },
+        &["lanes to stop"],
+    ),
+    (
+        "a lane that never holds the guards",
+        || lost_with(|world| world.lanes[1].keeps_guard_seen = true),
+        &["lanes to stop"],
+    ),
+    (
+        "an admin socket that is never gone",
+        || {
+            lost_with(|world| {
+                world.keep_aborts = true;
+                no_ccr(world);
+                world.ports.get_mut(&1).expect("a port").mute = true;
+            })
+        },
+        &["late completions on the admin queue"],
+    ),
+    ("a source that does not answer", || lost_with(silent_ccr), &["next step of the fence", "fence by time"]),
+    ("a target without CCR", || lost_with(no_ccr), &["fence by time"]),
+    (
+        "a store that does not say whose this host is",
+        || lost_with(|world| world.keep_owner = true),
+        &["whether this process is still this host"],
+    ),
+    (
+        "a port that is gone",
+        || {
+            let (mut world, a, _) = World::two_paths(1);
+            world.ports.get_mut(&1).expect("a port").open = false;
+            let life = world.life(a);
+            world.lose(life, Vec::new());
+            world
+        },
+        &["next attempt to connect"],
+    ),
+];
+
+#[test]
+fn every_wait_has_a_deadline() {
+    for (who, world, reasons) in CASES {
+        let mut world = world();
+        let listed: Vec<String> = world.control.waits().map(|wait| wait.why.to_string()).collect();
+        for reason in *reasons {
+            assert!(listed.iter().any(|why| why.contains(reason)), "{who}: `{reason}` is not among {listed:?}");
+        }
+        // As long as it lasts, something is due; and nothing is due so late that it is no deadline.
+        for _ in 0..100 {
+            let Some(deadline) = world.control.next_deadline() else { break };
+            let most = world.now + Duration::from_secs(3_600);
+            assert!(deadline.at <= most, "{who}: {} at {}", deadline.why, deadline.at);
+            world.advance(deadline.at - world.now);
+        }
+        let unfinished = world.control.controllers().any(|info| !info.fencing.is_empty());
+        assert!(!unfinished || world.control.next_deadline().is_some(), "{who}: waited for without end");
+    }
+}
+
+#[test]
+fn a_lane_that_keeps_a_fence_waiting_is_named_whatever_it_owes() {
+    for (who, keep) in [
+        ("its stop", (|lane| lane.keeps_condemned = true) as fn(&mut FakeLane)),
+        ("that it is quiet", |lane| lane.keeps_quiet = true),
+        ("the guards", |lane| lane.keeps_guard_seen = true),
+    ] {
+        let mut world = lost_with(|world| {
+            silent_ccr(world);
+            keep(&mut world.lanes[1]);
+            if world.lanes[1].keeps_guard_seen {
+                world.ports.get_mut(&2).expect("a port").ccr = Ccr::Immediate;
+            }
+        });
+        world.advance(5_000 * MS);
+        let named = |e: &EventKind| matches!(e, EventKind::LaneSilent { lanes, .. } if *lanes == [LaneId(1)]);
+        assert!(world.saw(named), "{who}");
+    }
+    // One that answers within its time is not.
+    let mut world = lost_with(silent_ccr);
+    world.advance(5_000 * MS);
+    assert!(!world.saw(|e| matches!(e, EventKind::LaneSilent { .. })));
+}
