@@ -95,10 +95,9 @@ impl Control {
         let Some(life) = self.lives.get(&life_id) else { return false };
         let Some(spec) = self.controllers.get(&life.ctrl).map(|ctrl| &ctrl.spec) else { return false };
         let hold = life.facts.as_ref().and_then(|facts| crate::stall::HoldTerms::of(spec, facts).hold());
-        match (self.timeout_fences.get(&spec.subnqn), hold) {
-            (Some(at), Some(hold)) => now < *at + hold,
-            _ => false,
-        }
+        // Where no time fences, a lost life is given up after this: until then it may be doubtful.
+        let hold = hold.unwrap_or(spec.timeouts.connect_total);
+        self.timeout_fences.get(&spec.subnqn).is_some_and(|at| now < *at + hold)
     }
 
     fn timed_out(&mut self, now: Instant, life_id: LifeId, witness: Witness) {

@@ -3,6 +3,7 @@
 mod ends;
 mod equal;
 mod failover;
+mod meanwhile;
 mod predecessor;
 mod settings;
 mod waits;

@@ -417,6 +417,25 @@ fn a_second_witness_condemns() {
 }
 
 #[test]
+fn without_kato_paths_do_not_fall_one_after_the_other_either() {
+    let mut world = World::new(1, &[1, 2]);
+    let spec = |port| ControllerSpec { kato: Duration::ZERO, allow_no_kato: true, ..World::spec(port) };
+    let (a, b) = (world.connect(spec(1)), world.connect(spec(2)));
+    world.advance(1_500 * MS);
+    let why = Suspicion::IoTimeout { since: world.now, others_answer: true, oldest: OLDEST };
+    let (life, other) = (world.life(a), world.life(b));
+    world.advance(30_000 * MS);
+    world.say(0, ToControl::Suspect { life, why });
+    assert_ne!(world.life(a), life);
+    world.advance(59_000 * MS);
+    world.say(0, ToControl::Suspect { life: other, why });
+    assert_eq!(world.life(b), other, "within the time that the first may be doubtful");
+    world.advance(1_000 * MS);
+    world.say(0, ToControl::Suspect { life: other, why });
+    assert_ne!(world.life(b), other);
+}
+
+#[test]
 fn a_command_that_vanished_ends_although_the_sibling_is_idle() {
     let (mut world, a, b) = World::two_paths(1);
     let (life, other) = (world.life(a), world.life(b));

@@ -11,9 +11,11 @@ use interlock_proto::target::{Event as TargetEvent, Queue, QueueConfig, Transfer
 use interlock_proto::{Segment, SendList, Sink, Source};
 use interlock_wire::IntoBytes;
 use interlock_wire::admin::{self, AsyncEvent};
+use interlock_wire::ana;
 use interlock_wire::ccr;
 use interlock_wire::fabrics::{Cap, Cc, Command, Connect, ConnectAnswer, Csts, ShutdownStatus};
 use interlock_wire::identify::{IdentifyController, IdentifyNamespace, NamespaceIds, encode_list};
+use interlock_wire::log::{LID_ANA, LID_CHANGED_NAMESPACES};
 use interlock_wire::nqn::{HostId, Nqn};
 use interlock_wire::property;
 use interlock_wire::sqe::{Cqe, Sqe};
@@ -46,6 +48,8 @@ pub(super) struct Port {
     pub(super) kato: Option<u32>,
     pub(super) tbkas: bool,
     pub(super) blocks: u64,
+    /// What its ANA log says of the one group; `None`: it reports no ANA.
+    pub(super) ana: Option<ana::State>,
     /// It is still ready after it was disabled.
     pub(super) stays_ready: bool,
     pub(super) ccr: Ccr,
@@ -65,6 +69,7 @@ impl Default for Port {
             kato: None,
             tbkas: false,
             blocks: 1000,
+            ana: None,
             stays_ready: false,
             ccr: Ccr::Immediate,
             stale: Vec::new(),
@@ -466,6 +471,14 @@ impl World {
                     conn.aer = Some(slot);
                     return;
                 }
+                admin::Command::GetLog(get) if get.lid == LID_CHANGED_NAMESPACES => data(vec![0; get.len as usize]),
+                admin::Command::GetLog(get) if get.lid == LID_ANA => {
+                    let state = port.ana.expect("it reports ANA");
+                    let group = ana::Group { id: 1, change_count: 1, state, nsids: vec![1] };
+                    let mut bytes = ana::Log { change_count: 1, groups: vec![group] }.encode(false);
+                    bytes.resize(bytes.len().max(get.offset as usize + get.len as usize), 0);
+                    data(bytes[get.offset as usize..][..get.len as usize].to_vec())
+                }
                 admin::Command::GetLog(get) => {
                     let mut bytes = ccr::encode_log(&conn.log);
                     if ccr::removes_completed(&get) {
@@ -523,6 +536,16 @@ impl World {
         }
     }
 
+    /// The controllers on `port` tell of this.
+    pub(super) fn tell(&mut self, port: u16, event: AsyncEvent) {
+        for conn in self.conns.values_mut().filter(|conn| conn.port == port) {
+            if let Some(slot) = conn.aer.take() {
+                conn.queue.respond(slot, Status::SUCCESS, event.to_dw0(), 0, Source::None);
+            }
+        }
+        self.run();
+    }
+
     // --- What was seen ---
 
     pub(super) fn saw(&self, what: impl Fn(&EventKind) -> bool) -> bool {
@@ -568,14 +591,18 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             let mut page = IdentifyController::default();
             page.cntlid.set(cntlid);
             page.cntrltype = 1;
-            page.cmic = 3;
+            page.cmic = if port.ana.is_some() { 0xB } else { 3 };
+            page.anatt = 10;
+            page.anacap = 0x1F;
+            page.anagrpmax.set(1);
+            page.nanagrpid.set(1);
             page.kas.set(10);
             page.ciu = port.ciu;
             page.cirn.set(0x1000 + u64::from(cntlid));
             page.ccrl = port.ccrl;
             page.cqt.set(port.cqt_ms);
             page.ctratt.set(if port.tbkas { 1 << 6 } else { 0 });
-            page.oaes.set((1 << 20) | (1 << 8));
+            page.oaes.set((1 << 20) | (1 << 11) | (1 << 8));
             page.ioccsz.set(4);
             page.sgls.set(1);
             page.nn.set(1);
@@ -585,6 +612,7 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
         admin::Identify::Descriptors { .. } => NamespaceIds { uuid: Some([9; 16]), ..NamespaceIds::default() }.encode(),
         admin::Identify::NamespaceIndependent { .. } => {
             let mut page = vec![0; 4096];
+            page[4] = 1;
             page[14] = 1;
             page
         }
@@ -593,6 +621,7 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             page.nsze.set(port.blocks);
             page.ncap.set(port.blocks);
             page.nmic = 1;
+            page.anagrpid.set(1);
             page.lbaf[0].lbads = 12;
             page.as_bytes().to_vec()
         }
