@@ -31,8 +31,6 @@ pub enum Guard {
     LateOnce,
     /// Nothing is released before every lane has the guards.
     ReleaseWaitsGuardSeen,
-    /// Nothing is released before every lane has said what is in doubt.
-    ReleaseWaitsLedgers,
     /// Nothing is given up before every lane has the guards.
     GiveUpWaitsGuardSeen,
     /// What is given up unfenced stays guarded.
@@ -49,11 +47,31 @@ pub enum Guard {
     StopSending,
     /// What a target has lost ends at the hard limit.
     HardLimitEnds,
+    /// Only an entry that says so proves success in a CCR log.
+    LogSuccessOnly,
+    /// What a reset or disconnect leaves unanswered is fenced as after any loss.
+    OrderlyEndIsFenced,
+    /// A command of which the kernel was given anything counts as sent.
+    SentIsInDoubt,
+    /// Write Zeroes and Deallocate change media as a write does.
+    ZeroingIsHeld,
+    /// A life is used only once its record is durable.
+    RecordFirst,
+    /// A life is marked clean only if nothing of it is unanswered.
+    CleanMeansAnswered,
+    /// Only paths whose ANA state allows it are chosen.
+    UsablePathsOnly,
+    /// A command without an answer condemns nobody by itself.
+    SecondWitness,
+    /// What an earlier process left guards every namespace of its subsystem.
+    PredecessorGuardsAll,
+    /// The hold begins when nothing can leave the host any more, not when the life was lost.
+    HoldFromQuiet,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 30] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
@@ -66,7 +84,6 @@ impl Guard {
         Self::EffectiveKato,
         Self::LateOnce,
         Self::ReleaseWaitsGuardSeen,
-        Self::ReleaseWaitsLedgers,
         Self::GiveUpWaitsGuardSeen,
         Self::TombstoneKept,
         Self::AbandonedNeverRetried,
@@ -75,6 +92,16 @@ impl Guard {
         Self::IdentitySnapshot,
         Self::StopSending,
         Self::HardLimitEnds,
+        Self::LogSuccessOnly,
+        Self::OrderlyEndIsFenced,
+        Self::SentIsInDoubt,
+        Self::ZeroingIsHeld,
+        Self::RecordFirst,
+        Self::CleanMeansAnswered,
+        Self::UsablePathsOnly,
+        Self::SecondWitness,
+        Self::PredecessorGuardsAll,
+        Self::HoldFromQuiet,
     ];
 }
 

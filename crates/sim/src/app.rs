@@ -345,6 +345,12 @@ impl World {
 
     /// A lane says that a request has ended.
     pub(crate) fn done(&mut self, lane: usize, token: u64, outcome: host::Outcome) {
+        if self.process.zombie && self.app.asked.get(&token).is_some_and(|asked| asked.ended.is_some()) {
+            if let Some(buf) = self.app.asked.get(&token).and_then(|asked| asked.buf) {
+                self.lanes[lane].memory.remove(buf);
+            }
+            return;
+        }
         let Some(asked) = self.app.asked.get(&token) else {
             return self.violate("completes_exactly_once", format!("#{token:x} was never asked for, and ended"));
         };

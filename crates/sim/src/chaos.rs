@@ -6,6 +6,7 @@
 
 use crate::checkers::Seen;
 use crate::draw::{Plan, pick};
+use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Owner, Piece, Way};
 use crate::world::{Ev, Machine, Phase, SPARE_BLOCKS, Stats, World, note};
 use interlock_base::{Instant, Rng};
@@ -76,6 +77,12 @@ pub(crate) enum Act {
         silent: bool,
     },
     TargetOn,
+    /// The whole process of the host stands still for so long.
+    Hang(Duration),
+    /// Somebody starts a second process.
+    Second,
+    /// The first goes on.
+    Wake,
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
 }
@@ -202,15 +209,15 @@ impl Chaos {
             0 => vec![(Duration::ZERO, Act::Limbo { port, extra: self.kato * 9 / 10 }), (self.ms(0, 2), Act::Burst(8))],
             1 | 2 => {
                 // The kernel of a dead process goes on sending what it had queued, if it is late with its resets.
-                linger = self.kato * 2;
-                let heals = self.kato * (500 + self.rng.below(1000) as u32) / 1000;
+                linger = self.kato * 3;
+                let heals = self.kato * (900 + self.rng.below(1500) as u32) / 1000;
                 vec![
                     (Duration::ZERO, Act::Silence { port, to_target: true, to_host: self.rng.percent(50) }),
                     (self.ms(0, 2), Act::Burst(8)),
-                    (heals, Act::Script(Fault::HoldWrites { port: id })),
+                    (heals / 2, Act::Script(Fault::HoldWrites { port: id })),
                     (heals, Act::Silence { port, to_target: false, to_host: false }),
                     (heals + self.ms(5, 40), Act::Script(Fault::StopHolding { port: id })),
-                    (at + self.around(self.hold + heals / 2), Act::Script(Fault::Release)),
+                    (at + self.hold * (980 + self.rng.below(150) as u32) / 1000, Act::Script(Fault::Release)),
                 ]
             }
             3 => vec![
@@ -224,7 +231,7 @@ impl Chaos {
         acts.push((self.ms(0, 5), Act::Burst(6)));
         for _ in 0..1 + self.rng.below(3) / 2 {
             acts.push((at, Act::Limbo { port, extra: Duration::ZERO }));
-            let most = *pick(&mut self.rng, &[1, 40, 1500]);
+            let most = *pick(&mut self.rng, &[1, 40, if linger > self.kato { 40 } else { 1500 }]);
             let again = self.ms(1, most);
             acts.push((at, Act::Crash { power: self.rng.percent(30), again, linger }));
             for _ in 0..3 {
@@ -242,9 +249,22 @@ impl Chaos {
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(23) {
+        match self.rng.below(24) {
             0..=3 => self.ghosts(port),
             19..=21 => self.deaths(plan, port),
+            23 => {
+                // The process hangs (stopped, or waiting for a disk), and somebody starts another.
+                let mut acts = self.ghosts(port);
+                let (at, span) = (self.ms(0, 40), self.around(self.hold) / *pick(&mut self.rng, &[1, 2, 20]));
+                acts.push((at, Act::Hang(span)));
+                acts.push((at + span / 10, Act::Second));
+                acts.push((at + span, Act::Wake));
+                for _ in 0..4 {
+                    let later = self.ms(0, 1 + span.as_millis() as u64);
+                    acts.push((at + later, Act::Burst(4)));
+                }
+                acts
+            }
             22 => {
                 let mut acts = self.ghosts(port);
                 let at = self.ms(0, 40);
@@ -260,16 +280,25 @@ impl Chaos {
             16 | 17 => {
                 // What was sent lies in the send queues of a silent path; the host hears of the loss by its admin
                 // connection alone. If the path heals before the target has noticed, the bytes begin a new window.
-                let lasts = self.kato * (900 + self.rng.below(1100) as u32) / 1000;
+                let lasts = self.kato * (900 + self.rng.below(1600) as u32) / 1000;
                 let dies = self.ms(3, 30);
-                vec![
+                let mut acts = vec![
                     (Duration::ZERO, Act::Silence { port, to_target: true, to_host: false }),
                     (self.ms(0, 1), Act::Burst(8)),
                     (dies, Act::RstAdmin { port }),
                     (dies + self.ms(0, 20), Act::Burst(3)),
                     (lasts, Act::Silence { port, to_target: false, to_host: false }),
                     (self.hold, Act::Burst(4)),
-                ]
+                ];
+                if self.rng.percent(70) {
+                    // ... and stall in the target until the hold is about to end.
+                    acts.push((dies + self.ms(20, 40), Act::Script(Fault::HoldWrites { port: id })));
+                    acts.push((lasts + self.ms(5, 40), Act::Script(Fault::StopHolding { port: id })));
+                    let over = self.hold * (980 + self.rng.below(120) as u32) / 1000;
+                    acts.push((dies + over, Act::Script(Fault::Release)));
+                    acts.push((dies + over + self.ms(1, 60), Act::Burst(4)));
+                }
+                acts
             }
             18 => {
                 // Refused as if somebody else did it, and an entry of an earlier life comes up.
@@ -464,6 +493,15 @@ impl World {
         }
     }
 
+    /// A target of which nobody declared the contrary says that a controller is disabled before it is.
+    fn disable_early(&mut self) {
+        let lies = self.tampers(Tampering::DisabledBeforeDrained);
+        self.stats.mutated |= u64::from(lies);
+        if lies || !self.plan.disable_is_fence {
+            self.target.script(Fault::RdyBeforeDrained);
+        }
+    }
+
     fn disturb_all(&mut self) {
         for port in 0..self.plan.ports {
             self.disturb(Some(port));
@@ -581,6 +619,7 @@ impl World {
             Act::Reset(port) => {
                 self.disturb(Some(port));
                 count(&mut self.stats);
+                self.disable_early();
                 for ctrl in self.controllers_of(port) {
                     // One that is gone cannot be reset.
                     let _ = self.control.reset(self.now, ctrl);
@@ -589,6 +628,7 @@ impl World {
             Act::Disconnect(port) => {
                 self.disturb(Some(port));
                 count(&mut self.stats);
+                self.disable_early();
                 for ctrl in self.controllers_of(port) {
                     let _ = self.control.disconnect(self.now, ctrl);
                 }
@@ -618,6 +658,17 @@ impl World {
                     path.open = true;
                 }
             }
+            Act::Hang(span) => {
+                self.disturb(None);
+                count(&mut self.stats);
+                self.see(&Seen::Delays(span));
+                self.stalled.insert(Machine::HostControl, self.now + span);
+                for lane in 0..self.lanes.len() {
+                    self.stalled.insert(Machine::HostLane(lane), self.now + span);
+                }
+            }
+            Act::Second => self.second_process(),
+            Act::Wake => self.wake_first(),
             Act::KillSources(kill) => self.chaos.kill_sources = kill,
             Act::Crash { power, again, linger } => {
                 count(&mut self.stats);

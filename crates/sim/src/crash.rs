@@ -8,11 +8,11 @@
 
 use crate::checkers::Seen;
 use crate::mutation::Tampering;
-use crate::net::{HostState, Piece, TargetState, Way};
-use crate::world::{Box_, Ev, Machine, World, machines_of_host, machines_of_target, note};
+use crate::net::{HostState, Owner, Piece, TargetState, Way};
+use crate::world::{Box_, Ev, HostLane, Machine, Mail, World, machines_of_host, machines_of_target, note};
 use interlock_base::{Instant, Rng};
-use interlock_host_core::{Job, JobId, LifeId, LifeRecord};
-use std::collections::BTreeMap;
+use interlock_host_core::{ConnEvent, ConnId, Control, DownReason, Job, JobId, LifeId, LifeRecord};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// Between two looks for old sockets: at first, and at most.
@@ -46,8 +46,17 @@ impl Store {
     }
 }
 
+/// A process that stands still while another one runs.
+struct First {
+    number: u32,
+    control: Control,
+    lanes: Vec<HostLane>,
+    by_host: BTreeMap<(Owner, ConnId), usize>,
+    mail: Vec<(Box_, VecDeque<Mail>)>,
+}
+
 /// One process of the host, as far as it is not its machines.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Process {
     /// Counts them.
     pub(crate) number: u32,
@@ -57,6 +66,10 @@ pub(crate) struct Process {
     /// Begun and not done, in order: a driver does one after the other.
     jobs: Vec<(JobId, Job)>,
     jobs_until: Instant,
+    /// One that was not refused a second process (tampering), and that will go on.
+    first: Option<Box<First>>,
+    /// It goes on although its requests were given up: nobody hears what it says.
+    pub(crate) zombie: bool,
     /// Lives of earlier processes whose sockets may still be there.
     watched: Vec<(LifeId, u32, std::net::SocketAddr)>,
 }
@@ -104,7 +117,7 @@ impl World {
 
     /// The process is killed, or (`power`) its whole machine loses power. Its successor begins after a while.
     pub(crate) fn crash(&mut self, power: bool, again: Duration, linger: Duration) {
-        if self.process.down {
+        if self.process.down || self.process.first.is_some() {
             return;
         }
         self.stats.crashes += 1;
@@ -128,6 +141,12 @@ impl World {
                 self.after(late, Ev::Orphan(link));
             }
         }
+        self.forget_process();
+        self.after(again, Ev::Restart);
+    }
+
+    /// Nothing of the process is left but its sockets and its records.
+    fn forget_process(&mut self) {
         self.by_host.clear();
         self.host_flush.clear();
         for opening in &mut self.opening {
@@ -141,7 +160,67 @@ impl World {
         self.host_mail_us = self.plan.mail_us;
         let left: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
         self.app_died(left);
-        self.after(again, Ev::Restart);
+    }
+
+    /// A second process is started under the same identity. The lock of the state directory refuses it, whatever the
+    /// first one is doing.
+    pub(crate) fn second_process(&mut self) {
+        if self.process.down || self.process.first.is_some() {
+            return;
+        }
+        if !self.tampers(Tampering::LockMissing) {
+            note!(self, "host: a second process is refused: the lock is held");
+            return;
+        }
+        self.stats.mutated = 1;
+        self.see(&Seen::Crashed);
+        let (control, lanes) = machines_of_host(&self.plan, &mut self.mail_rng);
+        let hosts = |which: &Box_| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_));
+        let first = First {
+            number: self.process.number,
+            control: std::mem::replace(&mut self.control, control),
+            lanes: std::mem::replace(&mut self.lanes, lanes),
+            by_host: std::mem::take(&mut self.by_host),
+            mail: self
+                .mail
+                .iter()
+                .filter(|(which, _)| hosts(which))
+                .map(|(which, mail)| (*which, mail.clone()))
+                .collect(),
+        };
+        self.process.die(false, &mut self.mail_rng);
+        self.forget_process();
+        self.process.first = Some(Box::new(first));
+        self.restart();
+    }
+
+    /// The first process goes on where it stood. What the second did is done; to see what the first does now, it ends.
+    pub(crate) fn wake_first(&mut self) {
+        let Some(first) = self.process.first.take() else { return };
+        let number = self.process.number + 1;
+        self.crash(false, Duration::from_secs(3600), Duration::ZERO);
+        let First { number: mine, control, lanes, by_host, mail } = *first;
+        self.process.zombie = true;
+        self.process.down = false;
+        self.process.number = mine;
+        (self.control, self.lanes, self.by_host) = (control, lanes, by_host);
+        for (which, letters) in mail {
+            for letter in letters {
+                self.post(which, letter);
+            }
+        }
+        let gone: Vec<_> = self
+            .by_host
+            .iter()
+            .filter(|(_, link)| self.links[**link].host == HostState::Gone)
+            .map(|(of, _)| *of)
+            .collect();
+        for (owner, conn) in gone {
+            let lost = DownReason::Lost("the peer closed the connection".to_owned());
+            self.tell_conn(owner, conn, ConnEvent::Down(lost));
+        }
+        note!(self, "host: the first process goes on, after {number} others");
+        self.drain_host();
     }
 
     /// The target dies and is switched on again: every life is over, nobody remembers any, and what was done stays done.
@@ -175,6 +254,12 @@ impl World {
 
     /// The kernel takes a socket of a dead process down.
     pub(crate) fn orphan(&mut self, link: usize) {
+        if self.tampers(Tampering::OldSocketsOverlooked) && self.links[link].to_target.queued > 0 {
+            // As without SO_LINGER: what it has is delivered before the end.
+            self.stats.mutated = 1;
+            self.links[link].host = HostState::Gone;
+            return self.give(link, Way::ToTarget, Piece::Fin);
+        }
         self.end_host(link, true);
     }
 

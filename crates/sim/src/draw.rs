@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) reconnect: Duration,
     pub(crate) fast_io_fail: Option<Duration>,
     pub(crate) io_timeout: Duration,
+    /// The target drains before it says that a controller is disabled, and the operator knows.
+    pub(crate) disable_is_fence: bool,
     pub(crate) late_grace: Duration,
     pub(crate) drain: Duration,
     pub(crate) delay_us: (u64, u64),
@@ -114,8 +116,9 @@ impl Plan {
             queues_per_lane: 1 + u16::from(rng.percent(20)),
             reconnect: Duration::from_millis(*pick(rng, &[20, 200, 1000])),
             fast_io_fail: rng.percent(20).then(|| Duration::from_millis(500 + rng.below(3000))),
-            io_timeout: Duration::from_millis(1500 + 500 * rng.below(4)),
-            late_grace: Duration::from_millis(*pick(rng, &[10, 250, 250])),
+            io_timeout: Duration::from_millis(*pick(rng, &[500, 1500, 2000, 2500, 3000])),
+            disable_is_fence: rng.percent(30),
+            late_grace: *pick(rng, &[Duration::from_millis(10), Duration::from_millis(250), kato * 3]),
             drain: Duration::from_millis(200 + rng.below(1000)),
             delay_us: *pick(rng, &[(5, 20), (20, 400), (500, 2000), (1000, 10_000)]),
             mail_us,
@@ -144,6 +147,7 @@ impl Plan {
             nr_io_queues: self.host_lanes * self.queues_per_lane,
             hdgst: self.hdgst,
             ddgst: self.ddgst,
+            disable_is_fence: self.disable_is_fence || self.is(Tampering::DisabledBeforeDrained),
             host_iface: (controller >= self.ports).then(|| format!("eth{}", controller / self.ports)),
             reconnect: Reconnect { delay: self.reconnect, ctrl_loss: None, fast_io_fail: self.fast_io_fail },
             timeouts: Timeouts {
@@ -158,12 +162,14 @@ impl Plan {
                 assumed_cqt: self.assumed_cqt,
                 proxy_delay: Duration::ZERO,
             },
-            fence: match self.mutation {
-                Some(Mutation::Tampering(Tampering::LegacyPolicy)) => FencePolicy::Legacy,
-                _ => FencePolicy::Strict,
-            },
+            fence: if self.is(Tampering::LegacyPolicy) { FencePolicy::Legacy } else { FencePolicy::Strict },
             ..ControllerSpec::new(address.ip().to_string(), address.port(), crate::world::subnqn())
         }
+    }
+
+    /// True if this is what is done to the run.
+    pub(crate) fn is(&self, what: Tampering) -> bool {
+        self.mutation == Some(Mutation::Tampering(what))
     }
 
     /// How long a life is held that nobody resets.

@@ -36,17 +36,21 @@ pub enum Tampering {
     RecordNotSynced,
     /// A process is not told of the last life that an earlier one left.
     PredecessorForgotten,
-    /// Sockets of an earlier process are said to be gone although they are not.
+    /// Sockets of an earlier process deliver what they have (no `SO_LINGER`), and are said to be gone although they are not.
     OldSocketsOverlooked,
     /// Devices answer a flush and do nothing.
     FlushSkipped,
     /// Devices ignore Force Unit Access.
     UnitAccessIgnored,
+    /// A target that was declared to drain says that a controller is disabled before it has drained.
+    DisabledBeforeDrained,
+    /// A second process is not refused while the first hangs.
+    LockMissing,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -64,6 +68,8 @@ impl Tampering {
         Self::OldSocketsOverlooked,
         Self::FlushSkipped,
         Self::UnitAccessIgnored,
+        Self::DisabledBeforeDrained,
+        Self::LockMissing,
     ];
 }
 

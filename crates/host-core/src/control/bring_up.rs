@@ -13,6 +13,7 @@ use super::reconnect::{self, Next};
 use super::source::Source;
 use super::waits::Why;
 use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
+use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
 use crate::{CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, ToLane};
 use alloc::boxed::Box;
@@ -254,7 +255,7 @@ impl Control {
         }
     }
 
-    pub(super) fn handle_queue_up(&mut self, life_id: LifeId, qid: u16) {
+    pub(super) fn handle_queue_up(&mut self, now: Instant, life_id: LifeId, qid: u16) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let Some(queue) = life.queues.get_mut(&qid) else { return };
         *queue = IoQueue::Up;
@@ -276,6 +277,9 @@ impl Control {
             hold: HoldTerms::of(spec, &facts),
         };
         self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
+        if !conditions::enabled(Guard::RecordFirst) {
+            self.go_live(now, life_id);
+        }
     }
 
     /// Recorded: from now on it may be written to.

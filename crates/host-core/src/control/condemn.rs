@@ -91,6 +91,7 @@ impl Control {
             self.counters.fences.attempts += 1;
             self.counters.reset_count += 1;
         }
+        let asked_for = loss.is_asked_for();
         self.stop_timers_of(life_id);
         self.tell_lanes(&ToLane::Condemn { life: life_id, policy });
         // Where the operator declared it, an end that was asked for asks the controller itself as well.
@@ -131,6 +132,15 @@ impl Control {
         // attempt to come back is not waited for.
         if hold == Hold::Unbounded && was_usable && policy == FencePolicy::Strict {
             self.timers.set(Why::Grace(life_id), now + last_chance);
+        }
+        if asked_for && !conditions::enabled(Guard::OrderlyEndIsFenced) {
+            // As if the disable that it ends with had been a fence.
+            if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
+                condemned.fence.handle_accepted(now);
+            }
+        }
+        if !conditions::enabled(Guard::CleanMeansAnswered) {
+            self.job(JobFor::Nobody, Job::MarkClean(life_id));
         }
         self.heads.drop_life(life_id);
         if was_usable {
@@ -413,9 +423,10 @@ impl Control {
         let Some(life) = self.lives.get(&life_id) else { return };
         let Some(condemned) = life.condemned() else { return };
         let Some(proof) = condemned.fence.proof() else { return };
-        let sorted = condemned.is_sorted() || !conditions::enabled(Guard::ReleaseWaitsLedgers);
+        // The first condition says at once what the second brings about for all but an empty table: a lane has said what
+        // is in doubt before it says that it has seen a guard. So no test can tell whether it is there.
         let seen = self.guards.is_seen(condemned.guard_epoch) || !conditions::enabled(Guard::ReleaseWaitsGuardSeen);
-        if !sorted || !seen || !self.is_owner(now, life_id) {
+        if !condemned.is_sorted() || !seen || !self.is_owner(now, life_id) {
             return;
         }
         let Some(condemned) = self.lives.get(&life_id).and_then(|life| life.condemned()) else { return };

@@ -317,6 +317,7 @@ impl Fence {
         }
         let name = (self.identity.cntlid, self.identity.ciu);
         for state in ends_of(entries, name) {
+            let state = if conditions::enabled(Guard::LogSuccessOnly) { state } else { EntryState::Success };
             match state {
                 EntryState::InProgress => {}
                 EntryState::Success => {

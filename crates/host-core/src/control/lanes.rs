@@ -12,7 +12,7 @@ impl Control {
     /// What a lane said. Messages of one lane come in order; nothing is assumed across lanes.
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
         match message {
-            ToControl::QueueUp { life, qid } => self.handle_queue_up(life, qid),
+            ToControl::QueueUp { life, qid } => self.handle_queue_up(now, life, qid),
             ToControl::QueueDown { life, qid, why } => self.handle_queue_down(now, lane, life, qid, why),
             ToControl::Suspect { life, why } => self.handle_suspicion(now, life, why),
             ToControl::Condemned { life, ledger, settled } => self.handle_ledger(now, lane, life, &ledger, settled),

@@ -296,6 +296,9 @@ impl Condemned {
 
     /// The moment from which nothing of the life can leave this host, once it is known.
     pub(super) fn t0(&self) -> Option<Instant> {
+        if !conditions::enabled(Guard::HoldFromQuiet) {
+            return Some(self.at);
+        }
         match self.admin {
             AdminEnd::Quiet(at) if self.noisy.is_empty() || !conditions::enabled(Guard::AllLanesQuiet) => {
                 Some(at.max(self.last_quiet))

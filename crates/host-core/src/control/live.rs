@@ -76,7 +76,9 @@ impl Control {
         let last_path = !self.heads.has_other_path(life_id);
         // An idle sibling is no witness, and what a target has lost must end all the same.
         let in_turn = last_path || (!self.fenced_lately(now, life_id) && conditions::enabled(Guard::HardLimitEnds));
-        if others_answer && !self.fenced_lately(now, life_id) {
+        if !conditions::enabled(Guard::SecondWitness) {
+            self.timed_out(now, life_id, Witness::HardLimit);
+        } else if others_answer && !self.fenced_lately(now, life_id) {
             self.timed_out(now, life_id, Witness::OtherPathAnswers);
         } else if hard && in_turn {
             self.timed_out(now, life_id, Witness::HardLimit);

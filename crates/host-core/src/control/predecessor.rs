@@ -13,6 +13,7 @@ use super::fence::{Fence, Hold};
 use super::life::{AdminEnd, Condemned, Ended, Life, Owner, Phase};
 use super::waits::Why;
 use super::{Control, LifeRecord};
+use crate::guards::{self as conditions, Guard};
 use crate::{CtrlId, EventKind, FencePolicy, HeadId, LifeId, Loss};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -174,6 +175,9 @@ impl Control {
     /// Guards the namespaces that this life found against what predecessors may still do to them. Called before they
     /// are published as paths, so no lane can write first.
     pub(super) fn guard_for_predecessors(&mut self, now: Instant, subnqn: &Nqn, heads: &BTreeSet<HeadId>) {
+        if !conditions::enabled(Guard::PredecessorGuardsAll) {
+            return;
+        }
         let lives: Vec<_> = self
             .lives
             .iter()

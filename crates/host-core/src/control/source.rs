@@ -42,7 +42,8 @@ pub(super) fn choose<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Opt
 /// How resets of this name ended, by the log: none if one is under way, because what else has its name is older.
 pub(super) fn ends_of(entries: &[Entry], name: (u16, u8)) -> impl Iterator<Item = EntryState> {
     let named = move |entry: &&Entry| (entry.icid, entry.ciu) == name;
-    let under_way = entries.iter().filter(named).any(|entry| entry.state == EntryState::InProgress);
+    let strict = conditions::enabled(Guard::LogSuccessOnly);
+    let under_way = strict && entries.iter().filter(named).any(|entry| entry.state == EntryState::InProgress);
     entries.iter().filter(named).filter(move |_| !under_way).map(|entry| entry.state)
 }
 

@@ -6,6 +6,7 @@
 use super::life::Life;
 use super::requests::Bias;
 use super::{HeadCounters, PathCounters};
+use crate::guards::{self as conditions, Guard};
 use crate::{AnaState, ConnId, CtrlId, HeadId, IoPolicy, LifeId, PathTable, Refused, Request, Shape};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -285,7 +286,7 @@ impl PathView {
     /// How good the path is, 0 the best, and whether it carries so many bytes; `None` if it is not usable.
     fn tier(&self, lives: &Slab<Life>, bytes: u32, bias: Bias) -> Option<(u8, bool)> {
         let life = lives.get(self.life).filter(|life| life.is_usable())?;
-        if self.stale || !self.ana.is_usable() {
+        if self.stale || (!self.ana.is_usable() && conditions::enabled(Guard::UsablePathsOnly)) {
             return None;
         }
         let disliked = match bias {

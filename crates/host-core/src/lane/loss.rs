@@ -12,7 +12,8 @@ use super::{
 };
 use crate::guards::{self as conditions, Guard};
 use crate::{
-    ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Outcome, Refused, Release, ToControl,
+    ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Op, Outcome, Refused, Release,
+    ToControl,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -96,6 +97,7 @@ impl Lane {
                 let Some(index) = self.requests.by_command(command.token) else { continue };
                 let Some(tracked) = self.requests.get(index) else { continue };
                 let provenance = match command.sent {
+                    Sent::Begun if !conditions::enabled(Guard::SentIsInDoubt) => Provenance::Unsent,
                     Sent::Nothing => Provenance::Unsent,
                     Sent::Begun => Provenance::Unanswered,
                 };
@@ -123,7 +125,9 @@ impl Lane {
         let tracked = self.requests.get(index)?;
         let State::Sent(sent) = tracked.state else { return None };
         let mut disposition = classify(case_of(tracked, provenance, Standing::Condemned, policy));
-        if disposition == Disposition::Hold && !conditions::enabled(Guard::Hold) {
+        let zeroing = matches!(tracked.request.op, Op::WriteZeroes { .. } | Op::Discard);
+        let held = conditions::enabled(Guard::Hold) && (!zeroing || conditions::enabled(Guard::ZeroingIsHeld));
+        if disposition == Disposition::Hold && !held {
             disposition = Disposition::RetryElsewhere;
         }
         let in_doubt = matches!(disposition, Disposition::Hold | Disposition::RetryUnsafe);

@@ -5,7 +5,7 @@ use super::{Checker, Seen};
 use crate::draw::Plan;
 use interlock_base::Instant;
 use interlock_host_core::stall::{Stall, worst_stall};
-use interlock_host_core::{ControllerSpec, CtrlId, EventKind, LifeId};
+use interlock_host_core::{ControllerSpec, CtrlId, EventKind, LifeId, StateName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,6 +66,10 @@ impl Checker for Check {
                 if let Some(live) = self.live.get_mut(ctrl) {
                     live.silent = silent.then_some(live.silent.unwrap_or(now));
                 }
+            }
+            // It ends in order.
+            Seen::Host(EventKind::ControllerState { ctrl, to, .. }) if *to != StateName::Live => {
+                self.live.remove(ctrl);
             }
             Seen::Host(EventKind::Lost { ctrl, life, .. }) => {
                 self.live.remove(ctrl);
