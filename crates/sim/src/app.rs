@@ -159,6 +159,11 @@ impl App {
             .map(|(id, _)| OpId(*id))
     }
 
+    /// What the host calls a life of the target.
+    pub(crate) fn host_name(&self, life: target::Life) -> Option<host::LifeId> {
+        self.named.iter().find(|(_, known)| known.id == life.id).map(|(name, _)| *name)
+    }
+
     /// One of the target's lives, by the target's own name.
     pub(crate) fn life(&self, id: target::LifeId) -> target::Life {
         self.by_id.get(&id).copied().expect("a life is enabled before it executes anything")
@@ -238,6 +243,13 @@ impl World {
 
     fn issue_op(&mut self, volume: usize, op: Op, must_succeed: bool) {
         self.app.issued += 1;
+        let drawn = u64::from(self.app.issued);
+        if !must_succeed && self.plan.cut.ops.contains(&drawn) {
+            return self.app.volumes[volume].load.finished(op.id);
+        }
+        if !must_succeed {
+            self.submitted.push(drawn);
+        }
         let id = global(volume, op.id);
         self.app.volumes[volume].oracle.submitted(op, self.now);
         let asked = Asked {

@@ -542,6 +542,11 @@ impl World {
             self.plan_act(self.now + gap, Act::Episode);
             return;
         }
+        if self.plan.cut.acts.contains(&key) {
+            return;
+        }
+        self.struck.push(key);
+        self.tell_act(&act);
         note!(self, "chaos: {act:?}");
         self.act_of_chaos(act);
         self.drain_target();

@@ -2,10 +2,12 @@
 //!
 //! All options are drawn first and can be printed first, so that a failure says in which world it happened.
 
+use crate::minimise::Cut;
 use crate::mutation::{Mutation, Tampering};
 use interlock_base::Rng;
 use interlock_host_core::stall::{HoldTerms, MARGIN};
 use interlock_host_core::{ControllerSpec, FencePolicy, Reconnect, Timeouts};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Cross-controller reset, as the target of a run offers it.
@@ -67,6 +69,8 @@ pub(crate) struct Plan {
     /// The kernel knows `TCP_USER_TIMEOUT`.
     pub(crate) user_timeout: bool,
     pub(crate) mutation: Option<Mutation>,
+    /// What was taken away again, to see what is needed.
+    pub(crate) cut: Arc<Cut>,
 }
 
 impl Plan {
@@ -129,6 +133,7 @@ impl Plan {
             episodes: 3 + rng.below(3) as u32,
             user_timeout: rng.percent(60),
             mutation,
+            cut: Arc::default(),
         }
     }
 

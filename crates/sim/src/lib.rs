@@ -49,15 +49,18 @@ mod draw;
 mod explore;
 mod host_side;
 mod media;
+mod minimise;
 mod mutation;
 mod net;
 mod outbox;
 mod phases;
 mod run;
+mod story;
 mod target_side;
 mod world;
 
 pub use explore::{Death, Exploration, Found, Limits, SmallWorld, WriteOf, explore, explore_main};
+pub use minimise::{ATTEMPTS, Story, minimise};
 pub use mutation::{Mutation, Tampering};
 pub use run::{Outcome, Summary, Until, run_many, run_seed};
 pub use world::{Stats, Violation};

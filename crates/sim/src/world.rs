@@ -12,6 +12,7 @@ use crate::media::Media;
 use crate::mutation::{Mutation, Tampering};
 use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
+use crate::story::Lines;
 use interlock_base::{Instant, Rng};
 use interlock_check::OpId;
 use interlock_host_core as host;
@@ -186,6 +187,11 @@ pub(crate) struct World {
     pub(crate) violations: Vec<Violation>,
     pub(crate) stats: Stats,
     pub(crate) trace: Option<String>,
+    /// The run as a story, if somebody wants to read it.
+    pub(crate) story: Option<Lines>,
+    /// Faults and requests that happened, by the order in which they were drawn.
+    pub(crate) struck: Vec<u64>,
+    pub(crate) submitted: Vec<u64>,
 }
 
 /// Writes a line of the trace, if there is one.
@@ -252,6 +258,9 @@ impl World {
             violations: Vec::new(),
             stats: Stats::default(),
             trace,
+            story: None,
+            struck: Vec::new(),
+            submitted: Vec::new(),
             plan,
         }
     }
@@ -314,6 +323,9 @@ impl World {
     }
 
     pub(crate) fn see(&mut self, seen: &Seen<'_>) {
+        if self.story.is_some() {
+            self.tell(seen);
+        }
         if self.process.zombie {
             // Only the oracles know who is right now.
             return;

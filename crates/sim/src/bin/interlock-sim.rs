@@ -1,6 +1,6 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
-use interlock_sim::{Mutation, Stats, Summary, Until, run_many, run_seed};
+use interlock_sim::{ATTEMPTS, Mutation, Stats, Summary, Until, minimise, run_many, run_seed};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +12,8 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
   --runs N      so many seeds (default 2000; with --mutations: at most so many per mutation, default 10000)
   --seconds S   as many seeds as fit into so many seconds
   --seed X      the first seed, or with neither --runs nor --seconds the only one (decimal, or 0x...)
+  --story       cut what went wrong down to the least that still does, and tell it (with --mutation: of the first seed
+                that goes wrong)
   --trace       print everything that happens in the one seed
   --threads N   default: one per core
   --mutations   break the machines on purpose, one way after the other, and say which invariant notices
@@ -23,6 +25,7 @@ struct Args {
     seed: Option<u64>,
     threads: usize,
     trace: bool,
+    story: bool,
     mutations: bool,
     only: Option<String>,
 }
@@ -37,7 +40,16 @@ fn number(text: &str) -> Result<u64, String> {
 
 fn parse() -> Result<Args, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut args = Args { runs: None, seconds: None, seed: None, threads, trace: false, mutations: false, only: None };
+    let mut args = Args {
+        runs: None,
+        seconds: None,
+        seed: None,
+        threads,
+        trace: false,
+        story: false,
+        mutations: false,
+        only: None,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("`{word}` needs a value"));
@@ -46,6 +58,7 @@ fn parse() -> Result<Args, String> {
             "--seconds" => args.seconds = Some(number(&value()?)?),
             "--seed" => args.seed = Some(number(&value()?)?),
             "--threads" => args.threads = usize::try_from(number(&value()?)?).unwrap_or(threads),
+            "--story" => args.story = true,
             "--trace" => args.trace = true,
             "--mutations" => args.mutations = true,
             "--mutation" => args.only = Some(value()?),
@@ -73,12 +86,19 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    let only = args.only.as_ref().and_then(|name| Mutation::all().into_iter().find(|m| m.to_string() == *name));
+    let only = args.only.as_ref().and_then(|name| {
+        Mutation::all()
+            .into_iter()
+            .find(|m| m.to_string() == *name || m.to_string().strip_prefix("without ") == Some(name))
+    });
     if args.only.is_some() && only.is_none() {
         return Err(io::Error::other("this build does not know that mutation"));
     }
     if args.mutations {
         return mutations(&mut out, args);
+    }
+    if args.story {
+        return story(&mut out, args, only);
     }
     if let (Some(seed), None, None) = (args.seed, args.runs, args.seconds) {
         return one(&mut out, seed, only, args.trace);
@@ -89,6 +109,9 @@ fn run(args: &Args) -> io::Result<bool> {
     };
     let summary = run_many(args.seed.unwrap_or(0), until, args.threads, only, 10);
     report(&mut out, &summary)?;
+    if let Some(outcome) = summary.found.first() {
+        tell(&mut out, outcome.seed, only)?;
+    }
     for outcome in &summary.found {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
@@ -96,6 +119,28 @@ fn run(args: &Args) -> io::Result<bool> {
         }
     }
     Ok(summary.found.is_empty())
+}
+
+/// The first seed that goes wrong, as a story.
+fn story(out: &mut impl Write, args: &Args, mutation: Option<Mutation>) -> io::Result<bool> {
+    let first = args.seed.unwrap_or(0);
+    let runs = args.runs.unwrap_or(if args.seed.is_some() { 1 } else { 10_000 });
+    let summary = run_many(first, Until::Runs(runs), 1, mutation, 1);
+    let Some(outcome) = summary.found.first() else {
+        writeln!(out, "nothing goes wrong in {} runs from seed {first:#x} on", summary.runs)?;
+        return Ok(true);
+    };
+    tell(out, outcome.seed, mutation)?;
+    Ok(false)
+}
+
+fn tell(out: &mut impl Write, seed: u64, mutation: Option<Mutation>) -> io::Result<()> {
+    match minimise(seed, mutation, ATTEMPTS) {
+        Some(story) => writeln!(out, "{story}")?,
+        None => writeln!(out, "seed {seed:#x} goes wrong only in company")?,
+    }
+    let with = mutation.map(|mutation| format!(" --mutation '{mutation}'")).unwrap_or_default();
+    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{with} --story")
 }
 
 fn one(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, trace: bool) -> io::Result<bool> {
