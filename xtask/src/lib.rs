@@ -1,5 +1,6 @@
 //! What is checked about the house itself, and against peers of other makes, as libraries that chores and tests share.
 
+pub mod audit;
 pub mod house;
 pub mod interop;
 pub mod sim;

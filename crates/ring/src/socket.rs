@@ -192,3 +192,39 @@ pub(crate) fn accept(listener: &Socket) -> io::Result<Option<Accepted>> {
         return Ok(Some(Accepted::Tcp(socket, peer, local)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpListener;
+
+    /// What the kernel does for a process that dies is what it does when the last descriptor is closed.
+    #[test]
+    fn what_a_process_had_queued_dies_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = connecting(&ConnectOptions::to(listener.local_addr().unwrap())).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut queued = 0;
+        // More than both kernels buffer: the peer reads nothing meanwhile.
+        loop {
+            match socket.write(&[0x5a; 1 << 16]) {
+                Ok(bytes) => queued += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        drop(socket);
+        let mut arrived = 0;
+        let error = loop {
+            match peer.read(&mut [0; 1 << 16]) {
+                Ok(0) => panic!("it was ended in order: {arrived} of {queued} bytes were delivered"),
+                Ok(bytes) => arrived += bytes,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(arrived < queued, "all {queued} bytes were delivered");
+    }
+}
