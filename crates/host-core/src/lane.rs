@@ -57,6 +57,7 @@ use crate::{
 };
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt;
 use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers, fingerprint};
 use interlock_proto::{SendList, Taken};
 
@@ -103,6 +104,18 @@ pub enum LaneWhy {
     LastWords(ConnId),
 }
 
+impl fmt::Display for LaneWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(conn) => write!(f, "{conn}: TCP connect, ICResp and Connect"),
+            Self::Io(conn) => write!(f, "{conn}: answer to the oldest I/O command"),
+            Self::LateGrace(conn) => write!(f, "{conn}: late completions, and the socket to be gone"),
+            Self::Retry => f.write_str("retries after the delay that a controller asked for"),
+            Self::LastWords(conn) => write!(f, "{conn}: a termination request to leave"),
+        }
+    }
+}
+
 /// One life, as a lane sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LifeStatus {
@@ -141,6 +154,8 @@ pub struct LaneStatus {
     pub guards: u32,
     /// By life.
     pub lives: Vec<LifeStatus>,
+    /// What it waits for by itself, the earliest first. What is held or guarded ends by control's deadlines.
+    pub waits: Vec<Deadline<LaneWhy>>,
 }
 
 /// One reactor's share of the data plane, sans-io.

@@ -31,6 +31,7 @@ fn after_a_shutdown_requests_are_refused_and_questions_answered() {
     let (pool, host) = host();
     let namespace = namespace(&host);
     assert_eq!(read(&namespace), Outcome::NotSent(Refused::NoSuchNamespace), "the lane is there");
+    assert_eq!(host.waits().expect("it answers"), [], "nobody is waited for");
     host.shutdown(WITHIN).expect("ends");
     assert_eq!(read(&namespace), GONE);
     let queue = Completions::new();

@@ -511,6 +511,22 @@ impl Host {
         })
     }
 
+    /// Everything that control and the lanes wait for, the earliest first (`every_wait_has_a_deadline`).
+    ///
+    /// # Errors
+    /// If control or a lane does not answer.
+    pub fn waits(&self) -> Result<Vec<WaitStatus>, HostError> {
+        let mut waits: Vec<WaitStatus> = self.ask(|control, _| {
+            control.waits().map(|wait| WaitStatus { at: wait.at, why: wait.why.to_string() }).collect()
+        })?;
+        for (number, (lane, _)) in self.lanes()?.into_iter().enumerate() {
+            let named = |why: String| format!("lane{number}: {why}");
+            waits.extend(lane.waits.iter().map(|wait| WaitStatus { at: wait.at, why: named(wait.why.to_string()) }));
+        }
+        waits.sort_by_key(|wait| wait.at);
+        Ok(waits)
+    }
+
     /// What each lane is busy with, and its counters.
     ///
     /// # Errors

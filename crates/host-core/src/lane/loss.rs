@@ -407,6 +407,7 @@ impl Lane {
             queues_up: count(life.queues.iter().filter(|queue| queue.up).count()),
         }));
         status.lives.sort_unstable_by_key(|life| life.life);
+        status.waits.extend(self.waits());
         status
     }
 }

@@ -445,3 +445,30 @@ fn a_delayed_retry_does_not_wait_for_a_path_that_is_gone() {
     rig.tell(ToLane::Shutdown);
     assert_eq!(rig.done.get(&token), Some(&Outcome::NotSent(Refused::ShuttingDown)));
 }
+
+#[test]
+fn every_wait_of_a_lane_has_a_deadline() {
+    let listed = |rig: &Rig| -> Vec<alloc::string::String> {
+        rig.lane.status().waits.iter().map(|wait| wait.why.to_string()).collect()
+    };
+    let mut rig = Rig::new();
+    rig.open_queue(A, 1);
+    assert_eq!(listed(&rig), ["conn1: TCP connect, ICResp and Connect"]);
+    rig.run();
+    rig.paths(&[A]);
+    assert_eq!(listed(&rig), [""; 0], "nothing is waited for while nothing is asked");
+    rig.write(0, 1);
+    rig.run();
+    assert_eq!(listed(&rig), ["conn1: answer to the oldest I/O command"]);
+    rig.answer_with(A, Status::INTERNAL_ERROR.with_crd(1));
+    assert_eq!(listed(&rig)[0], "retries after the delay that a controller asked for");
+    rig.elapse(Duration::from_secs(1));
+    rig.run();
+    rig.condemn(A);
+    assert_eq!(listed(&rig), ["conn1: late completions, and the socket to be gone"]);
+    rig.elapse(Duration::from_millis(250));
+    assert_eq!(listed(&rig), ["conn1: late completions, and the socket to be gone"], "until it is known to be");
+    let conn = rig.conn(A);
+    rig.event(conn, ConnEvent::Aborted);
+    assert_eq!(listed(&rig), [""; 0], "what is held waits for control");
+}
