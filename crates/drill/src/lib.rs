@@ -30,5 +30,7 @@ mod words;
 
 pub use evidence::Fencing;
 pub use foreign::{Consent, Foreign, ForeignError, drill_foreign};
+#[doc(hidden)]
+pub use proxy::fuzz_frames;
 pub use run::{Options, Plan, Progress, Side, drill};
 pub use scenario::{Break, FOREIGN, Offers, Paths, Reset, SCENARIOS, Scenario, Telling};

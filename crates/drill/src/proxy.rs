@@ -13,6 +13,8 @@ mod samples;
 mod service;
 
 pub(crate) use cut::{Extent, HeldWrite};
+#[doc(hidden)]
+pub use frame::fuzz_frames;
 
 use interlock_base::Instant;
 use interlock_ring::{Pool, PoolConfig, Waker};

@@ -42,4 +42,6 @@ pub use interlock_wire::status::Status;
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
 pub use probe::{ProbeError, ProbeSpec, probe};
+#[doc(hidden)]
+pub use store::fuzz_lives;
 pub use store::{FileStore, LifeStore, MemoryStore, OldSockets, Predecessor, SocketPair, StoreError};

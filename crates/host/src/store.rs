@@ -11,6 +11,18 @@ mod system;
 pub use file::{FileStore, StoreError};
 pub(crate) use system::still_open;
 
+/// For fuzzing: reads any bytes as a file of lives. What can be read reads the same when it is written again.
+#[doc(hidden)]
+pub fn fuzz_lives(bytes: &[u8]) {
+    if let Ok((header, lives)) = format::read(bytes) {
+        let mut again = format::write_header(&header);
+        for life in lives.values() {
+            again += &format::write_entry(&format::Entry::Life(Box::new(life.clone())));
+        }
+        assert_eq!(format::read(again.as_bytes()), Ok((header, lives)));
+    }
+}
+
 use interlock_host_core::{LifeId, LifeRecord};
 use std::collections::BTreeMap;
 use std::io;

@@ -127,6 +127,32 @@ fn layout(dir: Direction, head: &[u8]) -> Option<Layout> {
     validate(dir, &common, &agreed).ok()
 }
 
+/// For fuzzing: any stream in any pieces is followed to its last byte, the same way however it was cut.
+#[doc(hidden)]
+pub fn fuzz_frames(bytes: &[u8]) {
+    for dir in [Direction::ToController, Direction::ToHost] {
+        let follow = |piece: usize| {
+            let (mut framer, mut ends, mut at) = (Framer::new(dir), Vec::new(), 0);
+            for chunk in bytes.chunks(piece) {
+                let mut left = chunk;
+                loop {
+                    let (taken, step) = framer.next(left);
+                    (at, left) = (at + taken, &left[taken..]);
+                    match step {
+                        Step::Part if left.is_empty() => break,
+                        Step::Part => {}
+                        Step::Head(head) => assert!(head.bytes.len() == head.layout.header),
+                        Step::End => ends.push(at),
+                    }
+                }
+            }
+            assert_eq!(at, bytes.len(), "every byte is forwarded");
+            (ends, framer)
+        };
+        assert_eq!(follow(1), follow(bytes.len().max(1)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
