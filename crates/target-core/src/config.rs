@@ -19,6 +19,10 @@ pub(crate) const QUEUE_LOSS_GRACE: Duration = Duration::from_secs(5);
 /// How long a discovery controller without keep alive may stay silent.
 pub const DISCOVERY_IDLE: Duration = Duration::from_secs(120);
 
+/// How long the admin queue of a controller that serves nothing (disabled, failed, shut down) may stay silent where no
+/// Keep Alive Timeout ends it: a host that resets needs a moment, one that was frozen in between never comes back.
+pub const ASSOCIATION_IDLE: Duration = Duration::from_secs(120);
+
 /// Most data of one admin or Fabrics command that a host sends, in bytes: what every in-capsule command fits in.
 pub const ADMIN_DATA_MAX: u32 = 8192;
 

@@ -141,16 +141,17 @@ impl Control {
                 Stage::Disabled | Stage::Disabling(_) => {}
             }
         }
+        self.arm_keep_alive(now, key);
     }
 
     fn shut_down_controller(&mut self, now: Instant, key: ControllerKey) {
         self.take_down(now, key, Stage::ShuttingDown);
-        self.timers.stop(Why::KeepAlive(key));
         if let Some(controller) = self.controllers.get_mut(&key)
             && matches!(controller.stage, Stage::Ready(_) | Stage::Disabled | Stage::Failed)
         {
             controller.stage = Stage::ShutDown;
         }
+        self.arm_keep_alive(now, key);
     }
 
     /// Ends the life of a ready controller whose admin queue stays.

@@ -14,7 +14,9 @@ mod fencing;
 mod identify;
 mod logs;
 
-use crate::config::{Config, ConfigError, DISCOVERY_IDLE, NamespaceError, PortConfig, QUEUE_LOSS_GRACE};
+use crate::config::{
+    ASSOCIATION_IDLE, Config, ConfigError, DISCOVERY_IDLE, NamespaceError, PortConfig, QUEUE_LOSS_GRACE,
+};
 use crate::life::{EndedLives, Input, LifeState};
 use crate::message::{ToControl, ToLane};
 use crate::namespace::{Namespace, Namespaces};
@@ -448,9 +450,13 @@ impl Control {
         let Some(controller) = self.controllers.get_mut(&key) else { return };
         controller.heard = false;
         controller.watched_since = now;
+        let over = matches!(controller.stage, Stage::ShuttingDown(_) | Stage::ShutDown);
         match (controller.kato_ms, controller.kind) {
+            // A shutdown ends the keep alive; what is left is to close, or to enable again.
+            _ if over => self.timers.set(Why::KeepAlive(key), now + ASSOCIATION_IDLE),
             (0, Kind::Discovery) => self.timers.set(Why::KeepAlive(key), now + DISCOVERY_IDLE),
-            (0, Kind::Io(_)) => self.timers.stop(Why::KeepAlive(key)),
+            (0, Kind::Io(_)) if controller.is_ready() => self.timers.stop(Why::KeepAlive(key)),
+            (0, Kind::Io(_)) => self.timers.set(Why::KeepAlive(key), now + ASSOCIATION_IDLE),
             (ms, _) => self.timers.set(Why::KeepAlive(key), now + Duration::from_millis(ms.into())),
         }
     }

@@ -323,6 +323,32 @@ fn a_target_that_reports_ready_too_early_lets_ghosts_through() {
     assert_eq!((executed(&rig), rig.disk(3)), (1, 0x11));
 }
 
+/// A host that was frozen after its shutdown, or before its enable, must not keep the controller for ever.
+#[test]
+fn an_association_that_serves_nothing_ends_in_silence() {
+    use interlock_target_core::config::ASSOCIATION_IDLE;
+    use interlock_wire::fabrics::Shutdown;
+    let mut rig = Rig::new(config());
+    for kato_ms in [0, 5000] {
+        let host = Host { kato_ms, ..Host::new(1) };
+        let shut_down = host.live(&mut rig, A).admin;
+        set_cc(&mut rig, shut_down, Cc::new(false).with_enable(true).with_shutdown(Shutdown::Normal));
+        let disabled = host.live(&mut rig, A).admin;
+        set_cc(&mut rig, disabled, Cc::new(false));
+        let (never_enabled, _) = host.admin(&mut rig, A, SUBNQN);
+        let serving = Host::new(2).live(&mut rig, A).admin;
+        rig.advance(ASSOCIATION_IDLE.as_millis() as u64 / 2);
+        assert!(csts(&mut rig, shut_down).shutdown() == interlock_wire::fabrics::ShutdownStatus::Complete);
+        rig.advance(ASSOCIATION_IDLE.as_millis() as u64 / 2 + 1);
+        assert!(rig.is_open(shut_down), "it said something meanwhile");
+        rig.advance(ASSOCIATION_IDLE.as_millis() as u64 * 2);
+        for conn in [shut_down, disabled, never_enabled] {
+            assert!(!rig.is_open(conn), "{conn:?} of a host with KATO {kato_ms} is still there");
+        }
+        assert!(rig.is_open(serving), "a live controller without keep alive stays: its host asked for that");
+    }
+}
+
 #[test]
 fn shutdown_is_complete_when_the_life_is_over() {
     use interlock_wire::fabrics::{Shutdown, ShutdownStatus};
