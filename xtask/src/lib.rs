@@ -3,4 +3,5 @@
 pub mod audit;
 pub mod house;
 pub mod interop;
+pub mod pcap;
 pub mod sim;

@@ -1,10 +1,11 @@
 //! Chores: what CI and people run around the product.
 //!
 //! `cargo xtask house` prints where the house differs from its plan; `cargo xtask interop` tries the product against a
-//! real Linux kernel; `cargo xtask sim` hunts for mistakes of recovery in a simulated world.
+//! real Linux kernel; `cargo xtask pcap` lets a stranger's dissector read golden conversations; `cargo xtask sim` hunts for
+//! mistakes of recovery in a simulated world.
 
 use anyhow::{Result, bail};
-use interlock_xtask::{house, interop, sim};
+use interlock_xtask::{house, interop, pcap, sim};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -25,10 +26,11 @@ fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         "interop" => interop::main(args),
+        "pcap" => pcap::main(args),
         "sim" => sim::main(args),
         // A part of `interop`, in a process of its own: not for people.
         "wire-host" => interop::wire_host(args).map(|()| ExitCode::SUCCESS),
-        "" => bail!("which chore? `house`, `interop` or `sim`"),
-        other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `sim`"),
+        "" => bail!("which chore? `house`, `interop`, `pcap` or `sim`"),
+        other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `pcap`, `sim`"),
     }
 }

@@ -16,6 +16,7 @@ mod input;
 mod machines;
 pub mod memory;
 mod parsers;
+pub mod pcap;
 pub mod pdus;
 pub mod peer;
 pub mod rig;

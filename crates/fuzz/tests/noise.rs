@@ -1,5 +1,7 @@
 //! Every body with noise: what a fuzzer begins with, without one.
 
+#![allow(clippy::print_stderr)] // the name of the input, should it panic
+
 use interlock_base::Rng;
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the fuzzers found worth keeping, again: every input of the corpus, in a process that does nothing else.
 
+#![allow(clippy::print_stderr)] // the name of the input, should it panic
+
 use std::path::Path;
 
 #[test]

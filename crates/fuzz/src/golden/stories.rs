@@ -28,6 +28,7 @@ const LIMITS: Limits = Limits {
     buffered: 1 << 20,
     hdgst: true,
     ddgst: true,
+    ciu_max: 255,
 };
 
 fn world() -> Joint {
@@ -271,7 +272,7 @@ pub(super) fn discovery() -> Vec<Line> {
     let mut probe = Probe::new(probe_config());
     let mut lines: Vec<Line> = Vec::new();
     let hop = |target: &mut TargetRig| {
-        target.now = target.now + Duration::from_micros(20);
+        target.now += Duration::from_micros(20);
         target.now
     };
     let conn = target.accept(8009);

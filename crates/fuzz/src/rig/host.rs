@@ -349,7 +349,12 @@ impl HostRig {
                 let socket = Socket { dial, polled, sent, end: End::Opening, draining: false, closing: false };
                 self.sockets.insert((owner, conn), socket);
             }
-            ConnAction::Send(_) => {}
+            // At once, as the drivers do: what follows may be the end of the connection.
+            ConnAction::Send(conn) => {
+                if self.sockets.contains_key(&(owner, conn)) {
+                    self.write((owner, conn));
+                }
+            }
             ConnAction::StopSending(conn) => {
                 if let Some(socket) = self.sockets.get_mut(&(owner, conn)) {
                     socket.polled.clear();
@@ -365,7 +370,8 @@ impl HostRig {
                     if matches!(socket.end, End::Opening | End::Open) {
                         socket.end = End::Reset;
                     }
-                    (socket.polled, socket.sent) = (Vec::new(), Vec::new());
+                    // What the kernel was given has left: the wires of the rigs are fast.
+                    socket.polled.clear();
                 }
                 self.tell((owner, conn), ConnEvent::Aborted);
             }

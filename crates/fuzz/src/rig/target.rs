@@ -83,6 +83,7 @@ pub const TIGHT: Limits = Limits {
     buffered: 32 << 10,
     hdgst: true,
     ddgst: true,
+    ciu_max: 255,
 };
 
 /// How a socket of the target is.
