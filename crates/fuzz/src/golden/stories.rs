@@ -17,22 +17,24 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Limits that show every size class with little data.
-const LIMITS: Limits = Limits {
-    connections: 16,
-    controllers: 8,
-    io_queues: 4,
-    queue_depth: 32,
-    max_transfer: 32_768,
-    in_capsule: 4096,
-    max_h2c_data: 8192,
-    buffered: 1 << 20,
-    hdgst: true,
-    ddgst: true,
-    ciu_max: 255,
-};
+fn limits() -> Limits {
+    Limits {
+        connections: 16,
+        controllers: 8,
+        io_queues: 4,
+        queue_depth: 32,
+        max_transfer: 32_768,
+        in_capsule: 4096,
+        max_h2c_data: 8192,
+        buffered: 1 << 20,
+        hdgst: true,
+        ddgst: true,
+        ..Limits::default()
+    }
+}
 
 fn world() -> Joint {
-    let mut target = TargetRig::new(config(LIMITS));
+    let mut target = TargetRig::new(config(limits()));
     for (at, byte) in target.disk_mut().iter_mut().enumerate() {
         *byte = (at / BLOCK as usize) as u8;
     }
@@ -268,7 +270,7 @@ fn probe_config() -> ProbeConfig {
 
 /// The look of `interlock discover`: one admin connection that asks and leaves.
 pub(super) fn discovery() -> Vec<Line> {
-    let mut target = TargetRig::new(config(LIMITS));
+    let mut target = TargetRig::new(config(limits()));
     let mut probe = Probe::new(probe_config());
     let mut lines: Vec<Line> = Vec::new();
     let hop = |target: &mut TargetRig| {

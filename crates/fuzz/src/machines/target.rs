@@ -5,9 +5,8 @@
 
 use crate::input::Input;
 use crate::peer::{Peer, connect_data, pdu};
-use crate::rig::target::{BLOCK, SUBNQN, Slow, TIGHT, TargetRig, config};
+use crate::rig::target::{BLOCK, SUBNQN, Slow, TargetRig, config, tight};
 use interlock_base::Instant;
-use interlock_target_core::config::Limits;
 use interlock_target_core::{Event, Life};
 use interlock_wire::admin::{self, EventMask, GetFeatures, GetLog, Identify, QueueCount, SetFeatures};
 use interlock_wire::ccr::{self, CrossControllerReset, Instance};
@@ -60,8 +59,7 @@ fn begin(mode: u8) -> World {
     let mode = usize::from(mode % 4);
     let mut world = READY[mode % 3]
         .get_or_init(|| {
-            let limits = Limits { queue_depth: 32, ..TIGHT };
-            let mut rig = TargetRig::new(config(limits));
+            let mut rig = TargetRig::new(config(tight()));
             let mut peers = Vec::new();
             if mode % 3 < 2 {
                 for port in [4420, 4421] {
@@ -354,7 +352,7 @@ impl World {
         }
         self.seen = self.rig.events.len();
         let open = self.peers.iter().filter(|peer| self.rig.is_open(peer.conn)).count();
-        assert!(open <= TIGHT.connections as usize * 2, "connections are bounded");
+        assert!(open <= tight().connections as usize * 2, "connections are bounded");
     }
 
     /// Nobody says anything any more.

@@ -72,19 +72,25 @@ pub fn config(limits: Limits) -> Config {
 }
 
 /// Limits so tight that a short input meets each of them.
-pub const TIGHT: Limits = Limits {
-    connections: 8,
-    controllers: 4,
-    io_queues: 2,
-    queue_depth: 32,
-    max_transfer: 8192,
-    in_capsule: 1024,
-    max_h2c_data: 4096,
-    buffered: 32 << 10,
-    hdgst: true,
-    ddgst: true,
-    ciu_max: 255,
-};
+#[must_use]
+pub fn tight() -> Limits {
+    Limits {
+        connections: 8,
+        half_open: 4,
+        controllers: 4,
+        controllers_per_host: 3,
+        io_queues: 2,
+        queue_depth: 32,
+        max_transfer: 8192,
+        in_capsule: 1024,
+        max_h2c_data: 4096,
+        buffered: 32 << 10,
+        buffered_per_connection: 16 << 10,
+        hdgst: true,
+        ddgst: true,
+        ..Limits::default()
+    }
+}
 
 /// How a socket of the target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
