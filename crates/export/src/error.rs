@@ -63,6 +63,38 @@ pub enum ExportError {
         /// The time that was given.
         within: Duration,
     },
+    /// This machine has no ublk, or this process may not use it.
+    #[error("ublk cannot be used: {why}; NBD works everywhere")]
+    NoUblk {
+        /// What is missing, and what to do.
+        why: String,
+    },
+    /// The kernel refused a control command of ublk.
+    #[error("/dev/ublkb{id}: the kernel refused to {what}: {source}")]
+    Ublk {
+        /// The device.
+        id: u32,
+        /// What was asked for.
+        what: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The number belongs to a device that lives, of another process.
+    #[error("/dev/ublkb{id} is served by process {pid}; choose another number, or end that process")]
+    UblkTaken {
+        /// The device.
+        id: u32,
+        /// Who serves it.
+        pid: i32,
+    },
+    /// A device cannot be taken over, because the lives of its earlier server are not fenced.
+    #[error("/dev/ublkb{id} is not recovered yet: {source}")]
+    NotFenced {
+        /// The device.
+        id: u32,
+        /// What is still to be waited for.
+        source: Box<interlock_host::HostError>,
+    },
     /// There is no reactor, or it has ended.
     #[error("no reactor runs that could serve the export")]
     NoReactor,

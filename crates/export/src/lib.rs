@@ -1,8 +1,8 @@
 //! Block front ends of a namespace.
 //!
 //! A namespace that survives the loss of its paths is of use to programs that know nothing of NVMe only if it looks
-//! like a disk. This crate serves namespaces over NBD on a Unix socket, which every machine has clients for, and does
-//! not forget on the way what the host has taken such care of:
+//! like a disk. This crate serves namespaces over NBD on a Unix socket, which every machine has clients for, and as
+//! block devices of the kernel where that has ublk. It does not forget on the way what the host has taken such care of:
 //!
 //! - a client is not told "failed" of a write that may still take effect, unless it asked for that ([`OnLoss`]);
 //! - the writes of a client that goes away without a word are abandoned: guarded until they are answered or fenced, and
@@ -22,9 +22,12 @@
 
 mod disk;
 mod error;
+mod fault;
 mod nbd;
 mod status;
+mod ublk;
 
 pub use error::ExportError;
 pub use nbd::{NbdServer, NbdSettings};
 pub use status::{ConnectionStatus, Counters, ExportSettings, ExportStatus, OnLoss, Stop};
+pub use ublk::{UblkDevice, UblkSettings};

@@ -1,7 +1,6 @@
 //! NBD, the protocol of network block devices, over a Unix socket.
 
 mod connection;
-mod fault;
 mod handshake;
 mod listener;
 mod outbox;

@@ -44,6 +44,16 @@ pub enum FileOp {
         /// What to do with the range.
         how: Space,
     },
+    /// A command of the file's driver with a buffer (`IORING_OP_URING_CMD`, 16 bytes): `head`, then the address of
+    /// `buf`, which the driver may read and write until the operation ends. It must be the sole holder of `buf`.
+    Driver {
+        /// The driver's number for it.
+        op: u32,
+        /// The driver's first 8 bytes.
+        head: [u8; 8],
+        /// What the driver reads or writes; comes back with the result.
+        buf: Buf,
+    },
 }
 
 /// What to do with a range of a file.
@@ -63,13 +73,21 @@ pub(crate) const TRANSFER_MAX: usize = 1 << 30;
 impl FileOp {
     /// What makes the operation impossible before the kernel sees it.
     pub(crate) fn fault(&mut self) -> Option<io::Error> {
-        let (Self::Read { buf, part, .. } | Self::Write { buf, part, .. }) = &*self else { return None };
+        let whole = match self {
+            Self::Driver { buf, .. } => 0..buf.len(),
+            _ => 0..0,
+        };
+        let (buf, part) = match &*self {
+            Self::Read { buf, part, .. } | Self::Write { buf, part, .. } => (buf, part),
+            Self::Driver { buf, .. } => (buf, &whole),
+            Self::Sync { .. } | Self::Space { .. } => return None,
+        };
         let why = if part.start > part.end || part.end > buf.len() {
             format!("bytes {}..{} leave a buffer of {} bytes", part.start, part.end, buf.len())
         } else if part.len() > TRANSFER_MAX {
             format!("{} bytes in one operation; {TRANSFER_MAX} is the limit", part.len())
-        } else if matches!(self, Self::Read { buf, .. } if !buf.is_unique()) {
-            "a read needs a buffer that nobody else holds".to_owned()
+        } else if matches!(self, Self::Read { buf, .. } | Self::Driver { buf, .. } if !buf.is_unique()) {
+            "what fills a buffer must be its only holder".to_owned()
         } else {
             return None;
         };
@@ -79,7 +97,7 @@ impl FileOp {
     /// The buffer, to be given back.
     pub(crate) fn into_buf(self) -> Option<Buf> {
         match self {
-            Self::Read { buf, .. } | Self::Write { buf, .. } => Some(buf),
+            Self::Read { buf, .. } | Self::Write { buf, .. } | Self::Driver { buf, .. } => Some(buf),
             Self::Sync { .. } | Self::Space { .. } => None,
         }
     }

@@ -169,6 +169,13 @@ impl Poller {
                 };
                 opcode::Fallocate::new(target, *len).offset(*offset).mode(mode).build()
             }
+            FileOp::Driver { op, head, buf } => {
+                let at = buf.get_mut().unwrap_or_default().as_mut_ptr().expose_provenance() as u64;
+                let mut command = [0; 16];
+                command[..8].copy_from_slice(head);
+                command[8..].copy_from_slice(&at.to_ne_bytes());
+                opcode::UringCmd16::new(target, *op).cmd(command).build()
+            }
         };
         let key = self.ops.insert(Op::File { owner, token, op, _fd: fd });
         self.files_in_flight += 1;
@@ -195,7 +202,7 @@ impl Poller {
         let mut queue = self.ring.submission();
         while let Some(entry) = self.backlog.front() {
             // SAFETY: memory and descriptor that the entry names belong to an operation in `ops`, which keeps them
-            // until the final completion: a read's buffer has no other holder, a write's has only readers (`get_mut`
+            // until the final completion: the buffer of a read or of a driver's command has no other holder, a write's has only readers (`get_mut`
             // needs a sole holder), and the address is that of the region, which does not move. Poll entries name no
             // memory; a descriptor closed before submission could only make them watch a stranger, and what they
             // report then is dropped, as their watcher's generation is over.

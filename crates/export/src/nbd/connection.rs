@@ -4,13 +4,13 @@
 //! client that does not read cannot make this grow. A client that says goodbye gets its answers first; one that is
 //! gone without it has its requests abandoned.
 
-use super::fault::told;
 use super::handshake::{Handshake, Standing};
 use super::outbox::Outbox;
 use super::table::{Export, Order, Seated};
 use super::transmission::{Command, Request, Then, Transmission};
 use crate::Counters;
 use crate::disk::{Disk, Finished, Work};
+use crate::fault::told;
 use interlock_base::{Instant, Key, Slab};
 use interlock_host::Buf;
 use interlock_ring::{Cx, Event, Loose, Service, Sock};

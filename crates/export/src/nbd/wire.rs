@@ -3,6 +3,8 @@
 //! Names are those of the protocol's own document (doc/proto.md of the NBD project, sections "Fixed newstyle
 //! negotiation" and "Transmission"). Everything on the wire is big-endian.
 
+pub(crate) use crate::fault::Errno;
+
 /// First words of the server.
 pub(crate) const INIT_PASSWD: u64 = 0x4e42_444d_4147_4943;
 /// "IHAVEOPT": second words of the server, and the start of every option.
@@ -74,24 +76,6 @@ pub(crate) const REPLY_NONE: u16 = 0;
 pub(crate) const REPLY_OFFSET_DATA: u16 = 1;
 pub(crate) const REPLY_BLOCK_STATUS: u16 = 5;
 pub(crate) const REPLY_ERROR: u16 = 0x8001;
-
-/// Why a command failed; the values of the protocol, not of this system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Errno {
-    /// Read-only.
-    Perm = 1,
-    /// The device, or the way to it.
-    Io = 5,
-    /// The request makes no sense.
-    Invalid = 22,
-    /// Beyond the end, or no space behind it.
-    NoSpace = 28,
-    /// Not supported, or not fast.
-    NotSupported = 95,
-    /// The server ends.
-    Shutdown = 108,
-}
 
 /// Bytes of a request without its payload.
 pub(crate) const REQUEST_LEN: usize = 28;

@@ -1,13 +1,30 @@
 //! What a client is told when something failed.
 //!
-//! The protocol has a handful of error numbers; the sentence beside the number is what an administrator reads.
+//! NBD and Linux have the same handful of error numbers; the sentence beside the number is what an administrator reads.
 
-use super::wire::Errno;
 use crate::disk::Fault;
 use interlock_host::{Refused, Status};
 
+/// Why a command failed. The values are those of NBD, and those of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Errno {
+    /// Read-only.
+    Perm = 1,
+    /// The device, or the way to it.
+    Io = 5,
+    /// The request makes no sense.
+    Invalid = 22,
+    /// Beyond the end, or no space behind it.
+    NoSpace = 28,
+    /// Not supported, or not fast.
+    NotSupported = 95,
+    /// The server ends.
+    Shutdown = 108,
+}
+
 /// The number and the sentence.
-pub(super) fn told(fault: Fault) -> (Errno, String) {
+pub(crate) fn told(fault: Fault) -> (Errno, String) {
     match fault {
         Fault::Failed(status) => (errno(status), format!("the controller answered: {status}")),
         Fault::Refused(refused) => {

@@ -1,0 +1,336 @@
+//! A device, and the handle that programs hold.
+
+use super::control::{Control, Info, Params, is_busy, refused};
+use super::queue::{Plan, Shared};
+use super::sys;
+use crate::{Counters, ExportError, ExportSettings, ExportStatus, Stop};
+use interlock_host::{Host, Shape};
+use interlock_ring::{BufPool, Reactor};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of the largest request.
+const IO_MAX: u32 = 512 << 10;
+
+/// Bytes of the largest discard or zeroing.
+const WIDE_MAX: u32 = 1 << 30;
+
+/// Bytes of free buffers that a device keeps for reuse.
+const CACHED_BUFFERS: usize = 32 << 20;
+
+/// Between two looks at a state that the kernel does not announce.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How a device is made, or taken over.
+#[derive(Clone)]
+pub struct UblkSettings {
+    /// What to serve. Its name and description are for people.
+    pub export: ExportSettings,
+    /// The number of the device: `/dev/ublkbN`. `None`: the kernel chooses. A program that wants its devices back after it
+    /// was killed asks for the same number again.
+    pub id: Option<u32>,
+    /// Requests per queue at once, 1 to 4096. Default 64.
+    pub queue_depth: u16,
+}
+
+impl UblkSettings {
+    /// With the defaults.
+    #[must_use]
+    pub fn new(export: ExportSettings) -> Self {
+        Self { export, id: None, queue_depth: 64 }
+    }
+}
+
+/// A block device of the kernel, `/dev/ublkbN`.
+///
+/// Dropping the handle changes nothing: the device is served until its reactors end, and after that the kernel keeps it,
+/// with its requests, for a successor ([`UblkDevice::start`] with the same number).
+pub struct UblkDevice {
+    control: Control,
+    id: u32,
+    path: PathBuf,
+    settings: ExportSettings,
+    shape: Shape,
+    queues: Vec<Arc<Shared>>,
+    recovered: bool,
+}
+
+impl UblkDevice {
+    /// Whether this machine has ublk, and this process may use it.
+    ///
+    /// # Errors
+    /// [`ExportError::NoUblk`], with what is missing and what to do.
+    pub fn probe() -> Result<(), ExportError> {
+        Control::open().map(drop)
+    }
+
+    /// Makes a device with one queue per reactor, or takes over the one that a dead process has left under this number.
+    /// In the second case it waits, with the requests still in the kernel, until `host` has fenced every life that its
+    /// predecessor lost, and only then lets them come.
+    ///
+    /// `reactors` are those of `host`. Not from a reactor: it waits, at most `within` (once for the fence, and once for
+    /// everything else).
+    ///
+    /// # Errors
+    /// If there is no ublk, if the number belongs to a process that lives, if the kernel refuses, or if the fence took too
+    /// long (the device waits on; try again).
+    pub fn start(
+        reactors: &[Reactor],
+        host: &Host,
+        settings: UblkSettings,
+        within: Duration,
+    ) -> Result<Self, ExportError> {
+        if reactors.is_empty() {
+            return Err(ExportError::NoReactor);
+        }
+        let control = Control::open()?;
+        let until = Instant::now() + within;
+        let shape = settings.export.namespace.shape();
+        let found = match settings.id {
+            Some(id) => abandoned(&control, id, until)?,
+            None => None,
+        };
+        let recovered = found.is_some();
+        let info = match found {
+            Some(info) => info,
+            None => make(&control, reactors.len(), &settings, shape)?,
+        };
+        let mut device = Self {
+            path: PathBuf::from(format!("/dev/ublkb{}", info.id)),
+            control,
+            id: info.id,
+            settings: settings.export,
+            shape,
+            queues: Vec::new(),
+            recovered,
+        };
+        let begun = device.begin(reactors, host, &info, within);
+        if begun.is_err() && !recovered {
+            // Nothing of a device that never began is left behind; of a recovered one, everything.
+            let _ = device.end(within);
+        }
+        begun.map(|()| device)
+    }
+
+    fn begin(&mut self, reactors: &[Reactor], host: &Host, info: &Info, within: Duration) -> Result<(), ExportError> {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
+        let id = self.id;
+        if self.recovered {
+            loop {
+                match self.control.simple(sys::START_USER_RECOVERY, id, 0, left()) {
+                    // Requests of the dead process are still being put back.
+                    Err(error) if is_busy(&error) && !left().is_zero() => std::thread::park_timeout(LOOK),
+                    result => break result.map_err(refused(id, "begin its recovery"))?,
+                }
+            }
+        }
+        let file = open(&PathBuf::from(format!("/dev/ublkc{id}")), until).map_err(refused(id, "open /dev/ublkcN"))?;
+        let buffers = BufPool::new(CACHED_BUFFERS);
+        for queue in 0..info.queues {
+            let plan = Plan {
+                queue,
+                depth: info.depth,
+                io_max: info.io_max,
+                settings: self.settings.clone(),
+                buffers: buffers.clone(),
+                device: file.try_clone().map_err(refused(id, "open /dev/ublkcN"))?,
+                shared: Arc::new(Shared::new()),
+            };
+            self.queues.push(Arc::clone(&plan.shared));
+            let reactor = &reactors[usize::from(queue) % reactors.len()];
+            reactor.attach(move |cx| plan.attach(cx)).map_err(|_| ExportError::NoReactor)?;
+        }
+        drop(file);
+        for queue in &self.queues {
+            let armed = queue.wait_armed(left());
+            armed.map_err(|why| refused(id, "serve its queues")(io::Error::other(why)))?;
+        }
+        let pid = u64::from(std::process::id());
+        if self.recovered {
+            // From here on new requests would come, and those of the predecessor again: first it must be over.
+            let (subnqn, nsid) = (self.settings.namespace.subnqn(), self.settings.namespace.nsid());
+            let fenced = host.wait_fenced(subnqn, nsid, within);
+            fenced.map_err(|source| ExportError::NotFenced { id, source: Box::new(source) })?;
+            let ended = self.control.simple(sys::END_USER_RECOVERY, id, pid, within);
+            ended.map_err(refused(id, "end its recovery"))?;
+            return self.resize();
+        }
+        self.control.simple(sys::START_DEV, id, pid, within).map_err(refused(id, "start it"))
+    }
+
+    /// The block device.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// True if it was taken over from a dead process.
+    #[must_use]
+    pub const fn is_recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// The namespace has another size now (`NamespaceResized` of the host): the kernel is told.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or cannot (Linux 6.16 or newer is needed).
+    pub fn reshape(&mut self, shape: Shape) -> Result<(), ExportError> {
+        self.shape = shape;
+        self.resize()
+    }
+
+    fn resize(&self) -> Result<(), ExportError> {
+        if self.control.features & sys::F_UPDATE_SIZE == 0 {
+            let why = io::Error::new(io::ErrorKind::Unsupported, "this kernel cannot; Linux 6.16 or newer can");
+            return if self.recovered { Ok(()) } else { Err(refused(self.id, "change its size")(why)) };
+        }
+        let sectors = bytes(self.shape) / sys::SECTOR;
+        let resized = self.control.simple(sys::UPDATE_SIZE, self.id, sectors, ANSWER_WITHIN);
+        resized.map_err(refused(self.id, "change its size"))
+    }
+
+    /// As it stands.
+    #[must_use]
+    pub fn status(&self) -> ExportStatus {
+        let mut counters = Counters::default();
+        self.queues.iter().for_each(|queue| counters.add(&queue.counters.get()));
+        let ExportSettings { name, namespace, read_only, on_loss, .. } = &self.settings;
+        ExportStatus {
+            name: name.clone(),
+            socket: self.path.clone(),
+            subnqn: namespace.subnqn().to_owned(),
+            nsid: namespace.nsid(),
+            size: bytes(self.shape),
+            block_size: self.shape.block_size,
+            read_only: *read_only || self.shape.read_only,
+            on_loss: *on_loss,
+            counters,
+            connections: Vec::new(),
+        }
+    }
+
+    /// Ends the device. [`Stop::Drain`] waits for its requests; [`Stop::Force`] fails them. May be called again, with more
+    /// force.
+    ///
+    /// # Errors
+    /// If it is open or mounted ([`Stop::IfUnused`]), or has not ended in time.
+    pub fn stop(&self, how: Stop, within: Duration) -> Result<(), ExportError> {
+        match how {
+            Stop::IfUnused if self.control.features & sys::F_SAFE_STOP_DEV != 0 => {
+                let stopped = self.control.simple(sys::TRY_STOP_DEV, self.id, 0, within);
+                if stopped.as_ref().is_err_and(is_busy) {
+                    return Err(self.in_use());
+                }
+                stopped.map_err(refused(self.id, "stop it"))?;
+            }
+            // The kernel cannot tell who has it open: at least not what is mounted.
+            Stop::IfUnused if is_mounted(&self.path) => return Err(self.in_use()),
+            Stop::Force => self.queues.iter().for_each(|queue| queue.fail_all()),
+            Stop::IfUnused | Stop::Drain => {}
+        }
+        self.end(within)
+    }
+
+    fn in_use(&self) -> ExportError {
+        ExportError::InUse { name: self.path.display().to_string(), connections: 1 }
+    }
+
+    fn end(&self, within: Duration) -> Result<(), ExportError> {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
+        self.control.simple(sys::STOP_DEV, self.id, 0, left()).map_err(refused(self.id, "stop it"))?;
+        let serving = self.queues.iter().filter(|queue| !queue.wait_over(left())).count();
+        if serving > 0 {
+            return Err(ExportError::NotEnded { connections: serving, within });
+        }
+        self.control.simple(sys::DEL_DEV, self.id, 0, left()).map_err(refused(self.id, "remove it"))
+    }
+}
+
+/// A resize is a matter of milliseconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+const fn bytes(shape: Shape) -> u64 {
+    shape.blocks.saturating_mul(shape.block_size as u64)
+}
+
+/// The device under this number, if its server is dead; waits for one that is just dying.
+fn abandoned(control: &Control, id: u32, until: Instant) -> Result<Option<Info>, ExportError> {
+    loop {
+        let Some(info) = control.info(id)? else { return Ok(None) };
+        match info.state {
+            sys::S_DEV_QUIESCED => return Ok(Some(info)),
+            sys::S_DEV_LIVE if is_alive(info.pid) || Instant::now() >= until => {
+                return Err(ExportError::UblkTaken { id, pid: info.pid });
+            }
+            sys::S_DEV_LIVE => std::thread::park_timeout(LOOK),
+            // It was made and never started: there is nothing to take over.
+            _ => {
+                control.simple(sys::DEL_DEV, id, 0, ANSWER_WITHIN).map_err(refused(id, "remove what never began"))?;
+            }
+        }
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // A dead process whose parent has not looked is dead all the same.
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
+}
+
+fn make(control: &Control, reactors: usize, settings: &UblkSettings, shape: Shape) -> Result<Info, ExportError> {
+    let info = control.add(Info {
+        queues: u16::try_from(reactors).unwrap_or(u16::MAX),
+        depth: settings.queue_depth.clamp(1, 4096),
+        state: 0,
+        io_max: IO_MAX,
+        id: settings.id.unwrap_or(u32::MAX),
+        pid: std::process::id().cast_signed(),
+        flags: sys::F_USER_RECOVERY
+            | sys::F_USER_RECOVERY_REISSUE
+            | sys::F_CMD_IOCTL_ENCODE
+            | control.features & sys::F_UPDATE_SIZE
+            | control.features & sys::F_SAFE_STOP_DEV,
+    })?;
+    let params = Params {
+        block: shape.block_size,
+        size: bytes(shape),
+        read_only: settings.export.read_only || shape.read_only,
+        io_max: info.io_max,
+        wide_max: WIDE_MAX,
+    };
+    control.set_params(info.id, params).inspect_err(|_| {
+        let _ = control.simple(sys::DEL_DEV, info.id, 0, ANSWER_WITHIN); // the first error is the one to tell
+    })?;
+    Ok(info)
+}
+
+/// Opens the character device, whose node appears a moment after it was made.
+fn open(path: &Path, until: Instant) -> io::Result<OwnedFd> {
+    loop {
+        match File::options().read(true).write(true).open(path) {
+            Ok(file) => return Ok(file.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < until => {
+                std::thread::park_timeout(LOOK);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let Some(path) = path.to_str() else { return true };
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').next() == Some(path))
+}
