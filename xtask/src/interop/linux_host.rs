@@ -1,6 +1,7 @@
 //! Linux as the host of our target.
 
 mod admin;
+mod control;
 mod faults;
 mod io;
 
@@ -104,16 +105,22 @@ pub(super) const CASES: &[Case<LinuxHost>] = &[
         steps: faults::connect_storm,
     },
     Case {
-        name: "ana-change",
-        proves: "an ANA change under load moves I/O to the other port",
+        name: "port-closed-and-opened",
+        proves: "under verified load the target's operator closes the port in use and opens it again; fio sees nothing",
         from: Depth::Full,
-        steps: admin::no_control_channel,
+        steps: control::port_closed_and_opened,
+    },
+    Case {
+        name: "ana-change",
+        proves: "ANA states of one of two groups change under load: I/O moves, no controller is lost",
+        from: Depth::Full,
+        steps: control::ana_change,
     },
     Case {
         name: "namespace-events",
-        proves: "namespaces added, resized and removed while connected",
+        proves: "a namespace is added, resized and removed while connected, and the kernel follows each event",
         from: Depth::Full,
-        steps: admin::no_control_channel,
+        steps: control::namespace_events,
     },
 ];
 
@@ -175,6 +182,7 @@ impl Bench for LinuxHost {
 
     fn after(&mut self, case: &str) -> Result<Vec<String>> {
         self.guest.sh("cleanup")?;
+        self.target.restore()?;
         let log = self.guest.kernel_log(case)?;
         std::fs::write(self.setup.dir.join(format!("{case}.dmesg")), &log)?;
         self.target.ensure_serving()?;

@@ -2,6 +2,7 @@
 
 use super::root;
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Programs, and the Debian packages that have them.
@@ -20,6 +21,9 @@ pub(super) fn everything() -> Result<()> {
     let mut missing: Vec<&str> =
         TOOLS.into_iter().filter(|(tool, _)| !found(tool)).map(|(_, package)| package).collect();
     missing.dedup();
+    if !Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists() {
+        missing.push("debian-archive-keyring");
+    }
     let root_user = Command::new("id").arg("-u").output().context("id")?.stdout.trim_ascii() == b"0";
     if !missing.is_empty() && root_user && found("apt-get") {
         super::say(&format!("installing {}", missing.join(", ")))?;

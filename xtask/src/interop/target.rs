@@ -16,11 +16,12 @@ pub(super) const NAMESPACE: u64 = 64 << 20;
 pub(super) const NQN: &str = "nqn.2026-11.io.interlock:target";
 
 /// A target with two ports (optimized, non-optimized), a discovery port, a memory namespace with blocks of 512 bytes
-/// and a file namespace with blocks of 4096.
+/// and, in an ANA group of its own, a file namespace with blocks of 4096.
 pub(super) struct OurTarget {
     binary: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    control: PathBuf,
     pub(super) ports: [u16; 2],
     pub(super) discovery: u16,
     child: Option<Child>,
@@ -44,16 +45,16 @@ impl OurTarget {
         let [first, second, discovery] = free_ports()?;
         let disk = dir.join("disk.img");
         File::create(&disk)?.set_len(NAMESPACE)?;
-        let mut config = format!("nqn = \"{NQN}\"\n");
+        let mut config = format!("nqn = \"{NQN}\"\nana_groups = 2\n");
         write!(config, "[[port]]\nlisten = \"127.0.0.1:{first}\"\n")?;
         write!(config, "[[port]]\nlisten = \"127.0.0.1:{second}\"\nana = \"non-optimized\"\n")?;
         write!(config, "[[discovery]]\nlisten = \"127.0.0.1:{discovery}\"\n")?;
         write!(config, "[[namespace]]\nbacking = \"mem:{NAMESPACE}\"\nblock_size = 512\n")?;
-        write!(config, "[[namespace]]\nbacking = \"file:{}\"\nblock_size = 4096\n", disk.display())?;
+        write!(config, "[[namespace]]\nbacking = \"file:{}\"\nblock_size = 4096\nana_group = 2\n", disk.display())?;
         let path = dir.join("target.toml");
         fs::write(&path, config)?;
-        let (binary, log) = (binary.to_owned(), dir.join("target.log"));
-        let mut target = Self { binary, config: path, log, ports: [first, second], discovery, child: None };
+        let (binary, log, control) = (binary.to_owned(), dir.join("target.log"), dir.join("target.sock"));
+        let mut target = Self { binary, config: path, log, control, ports: [first, second], discovery, child: None };
         target.start()?;
         Ok(target)
     }
@@ -63,6 +64,7 @@ impl OurTarget {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.binary);
         command.args(["target", "-v", "--output-format", "json", "--config"]).arg(&self.config);
+        command.arg("--control").arg(&self.control);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("the target's output")?).read_line(&mut line)?;
@@ -71,6 +73,27 @@ impl OurTarget {
             bail!("our target did not start ({status}): {}", super::guest::tail(&self.said()?));
         }
         self.child = Some(child);
+        Ok(())
+    }
+
+    /// Tells it something while it runs, as its operator would.
+    pub(super) fn ctl(&self, verb: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        let output = command.args(["target", "ctl", "--control"]).arg(&self.control).args(verb).output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`interlock target ctl {}`: {}", verb.join(" "), error.trim());
+        Ok(())
+    }
+
+    /// Everything as it was configured, whatever a case left behind.
+    pub(super) fn restore(&mut self) -> Result<()> {
+        self.ensure_serving()?;
+        for (port, state) in [("0", "optimized"), ("1", "non-optimized")] {
+            self.ctl(&["ana", port, state])?;
+        }
+        // Both are refused if there is nothing to put right.
+        let _ = self.ctl(&["port", "open", "0"]);
+        let _ = self.ctl(&["namespace", "remove", "3"]);
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Discovery, connecting, and what tools show.
 
 use super::{KATO, LinuxHost};
-use crate::interop::Skip;
 use crate::interop::target::{NAMESPACE, NQN};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -151,9 +150,4 @@ pub(super) fn opcodes(bench: &mut LinuxHost) -> Result<String> {
     guest.sh("live 2").context("after refused commands")?;
     ensure!(!bench.target_said()?.contains(" ended: "), "our target dropped a connection: {}", bench.target_said()?);
     Ok("Compare equal and different; 0x0c and 0x7e refused".into())
-}
-
-pub(super) fn no_control_channel(_bench: &mut LinuxHost) -> Result<String> {
-    let why = "`interlock target` cannot be told to change a state or a namespace while it runs";
-    Err(Skip(why.into()).into())
 }

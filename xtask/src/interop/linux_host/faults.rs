@@ -5,13 +5,13 @@ use crate::interop::{target::NQN, wait};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(300);
+pub(super) const LONG: Duration = Duration::from_secs(300);
 
 /// How soon Linux tries again, in the cases that take something away.
-const SOON: &str = "--reconnect-delay=1 --ctrl-loss-tmo=120";
+pub(super) const SOON: &str = "--reconnect-delay=1 --ctrl-loss-tmo=120";
 
 /// Starts verified load that takes a while; [`finish_load`] waits for it.
-fn start_load(bench: &LinuxHost, device: &str, iops: u32) -> Result<()> {
+pub(super) fn start_load(bench: &LinuxHost, device: &str, iops: u32) -> Result<()> {
     let options = format!(
         "--rw=randwrite --bs=4k --size=16M --iodepth=8 --rate_iops={iops} --loops=1 --fsync=16 --verify_fatal=1"
     );
@@ -23,11 +23,11 @@ fn start_load(bench: &LinuxHost, device: &str, iops: u32) -> Result<()> {
     Ok(())
 }
 
-fn still_loaded(bench: &LinuxHost) -> Result<()> {
+pub(super) fn still_loaded(bench: &LinuxHost) -> Result<()> {
     bench.guest.sh("test ! -e /tmp/load.status").context("the load ended too early to show anything").map(drop)
 }
 
-fn finish_load(bench: &LinuxHost) -> Result<()> {
+pub(super) fn finish_load(bench: &LinuxHost) -> Result<()> {
     bench
         .guest
         .sh_within("within 240 test -e /tmp/load.status; cat /tmp/load.log; exit $(cat /tmp/load.status)", LONG)?;
@@ -125,12 +125,18 @@ pub(super) fn host_frozen(bench: &mut LinuxHost) -> Result<String> {
     bench.namespaces()?;
     bench.guest.freeze()?;
     let lost = bench.target.wait_said(bench.log_from, "lost: KeepAlive", Duration::from_secs(40));
+    // Still frozen: the target has to come to an end by itself.
+    let quiesced = wait::for_some("the end of every life", Duration::from_secs(20), || {
+        let said = bench.target_said()?;
+        Ok((said.matches(" fenced by ").count() >= said.matches(" began").count()).then_some(()))
+    });
     bench.guest.thaw()?;
     lost?;
+    quiesced?;
     bench.guest.sh_within("within 90 live 2", LONG).context("the thawed host did not find its target again")?;
     let read = "dd if=/dev/ns/2 of=/dev/null bs=1M count=4 iflag=direct";
     bench.guest.sh(read)?;
-    Ok("controllers ended by keep alive, and back".into())
+    Ok("controllers ended and quiesced by keep alive, and back".into())
 }
 
 pub(super) fn reset_and_rescan(bench: &mut LinuxHost) -> Result<String> {
