@@ -17,6 +17,7 @@
 //! assert_eq!(report.exit_code, 0);
 //! ```
 
+mod course;
 mod evidence;
 mod foreign;
 mod load;

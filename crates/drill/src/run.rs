@@ -1,21 +1,24 @@
-//! The one runner that plays every scenario.
+//! The runner for our own target, which can be told to misbehave.
 //!
 //! Warm up, hold writes back, break the path, fail over, rewrite what was retried, let the ghosts try, read everything
 //! back. Every wait has a deadline and says what it waited for; a wait that is not over in time makes the scenario
 //! inconclusive, never safe.
 
+use crate::course::{self, Course, Phases, Scene, Trouble};
 use crate::evidence::{Fencing, Record, life_of};
-use crate::load::{Driver, Feed, Ground, TURN};
+use crate::foreign::NetLog;
+use crate::load::{Feed, Ground};
 use crate::report::{self, Outcome};
 use crate::scenario::{Break, Paths, Reset, Scenario, Telling};
 use crate::stage::Stage;
 use crate::words;
 use interlock_api::{DrillReport, ScenarioResult};
 use interlock_base::Instant;
-use interlock_check::{ReadBack, Verdict};
-use interlock_host::{EventKind, stall};
+use interlock_check::Verdict;
+use interlock_host::{Event, Namespace, stall};
 use interlock_ring::now;
 use interlock_target::{Fault, PortId, TargetEvent};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 /// Verified I/O before anything happens. Longer than what a host takes for a life that has barely begun, after whose
@@ -127,60 +130,55 @@ pub fn drill(plan: &[Plan], options: &Options, watch: &mut dyn FnMut(Progress<'_
 }
 
 fn play(plan: Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> Outcome {
-    let started = now();
-    watch(Progress::Phase("connecting"));
-    let stage = match Stage::set(plan.scenario, plan.fencing, options) {
-        Ok(stage) => stage,
-        Err(error) => {
-            let troubles = vec![error.to_string()];
-            return Outcome { record: None, paths: crate::receipts::Paths::new(), felt: None, troubles, notes: vec![] };
+    let set = || Stage::set(plan.scenario, plan.fencing, options);
+    let ground = |stage: &Stage| Ground::fresh(stage.namespace.shape().blocks);
+    let phases = Phases {
+        play: |run: &mut Run<'_>| run.steps(),
+        read_back: SHORTLY,
+        promises: |run: &mut Run<'_>| run.promises(),
+        last: |_| {},
+    };
+    course::play(plan, options, set, ground, &phases, watch)
+}
+
+impl Scene for Stage {
+    fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    fn host_events(&self) -> &Receiver<Event> {
+        &self.host_events
+    }
+
+    fn other_side(&mut self, record: &mut Record) -> Vec<(Instant, Side, String)> {
+        let mut news = Vec::new();
+        while let Ok(stamped) = self.target_events.try_recv() {
+            news.push((stamped.at, Side::Target, words::event(&stamped.event)));
+            record.target.push(stamped);
         }
-    };
-    let record = Record {
-        fencing: plan.fencing,
-        broken: started,
-        host: Vec::new(),
-        target: Vec::new(),
-        network: None,
-        suspects: Vec::new(),
-        violations: Vec::new(),
-        read_back: ReadBack::Absent,
-    };
-    let ground = Ground::fresh(stage.namespace.shape().blocks);
-    let driver = Driver::new(stage.namespace.clone(), ground, plan.fencing, options.seed);
-    let mut run = Run { plan, stage, driver, record, broken: false, started, notes: Vec::new(), watch };
-    let mut troubles: Vec<String> = run.play().err().into_iter().collect();
-    run.drain();
-    run.record.suspects = run.driver.suspects().copied().collect();
-    troubles.extend(run.promises());
-    let Run { stage, driver, mut record, broken, notes, .. } = run;
-    record.violations = driver.violations().to_vec();
-    let felt = Some(driver.felt());
-    let paths = stage.paths.clone();
-    drop(driver);
-    troubles.extend(stage.strike());
-    Outcome { record: broken.then_some(record), paths, felt, troubles, notes }
+        news
+    }
+
+    fn network_log(&self) -> Option<NetLog> {
+        None
+    }
+
+    fn paths(&self) -> &crate::receipts::Paths {
+        &self.paths
+    }
+
+    fn strike(self) -> Vec<String> {
+        Self::strike(self)
+    }
 }
 
-/// A wait that was not over in time, in words.
-type Trouble = String;
-
-struct Run<'a> {
-    plan: Plan,
-    stage: Stage,
-    driver: Driver,
-    record: Record,
-    broken: bool,
-    started: Instant,
-    notes: Vec<String>,
-    watch: &'a mut dyn FnMut(Progress<'_>),
-}
+type Run<'a> = Course<'a, Stage>;
 
 const A: PortId = PortId(0);
 const B: PortId = PortId(1);
 
 impl Run<'_> {
-    fn play(&mut self) -> Result<(), Trouble> {
+    fn steps(&mut self) -> Result<(), Trouble> {
         self.foretell();
         self.phase("verified load");
         self.driver.feed(Feed::Mixed);
@@ -188,12 +186,8 @@ impl Run<'_> {
         self.arm()?;
         self.break_paths();
         self.fail_over()?;
-        self.phase("stopping the load");
-        self.driver.feed(Feed::Off);
-        self.wait_for("every operation in flight to be answered", SHORTLY, |run| run.driver.in_flight() == 0)?;
+        self.stop_load()?;
         self.let_ghosts_try();
-        self.phase("reading everything back");
-        self.record.read_back = self.driver.read_back(SHORTLY);
         Ok(())
     }
 
@@ -218,8 +212,7 @@ impl Run<'_> {
         );
         let note =
             format!("foretold: settled I/O fails {} ms after the loss, writes in doubt end {doubt}", fast.as_millis());
-        (self.watch)(Progress::Note(&note));
-        self.notes.push(note);
+        self.note(note);
     }
 
     /// The target begins to hold writes back that come in on the ports that will break.
@@ -239,14 +232,10 @@ impl Run<'_> {
     }
 
     fn break_paths(&mut self) {
-        self.phase("the path breaks");
         if matches!(self.plan.scenario.reset, Reset::Slow { telling: Telling::StaleEntry, .. }) {
             self.script(Fault::CcrStaleEntry);
         }
-        let at = now();
-        self.record.broken = at;
-        self.broken = true;
-        self.driver.broken(at);
+        self.breaks();
         for port in self.ports() {
             let port = *port;
             // What comes over new connections is not held, and what is held stays held.
@@ -280,35 +269,11 @@ impl Run<'_> {
             }
             Break::Reset | Break::Silent => {}
         }
-        self.phase("failing over");
-        if self.plan.fencing == Fencing::Strict {
-            self.wait_for("the fence", HOLD_WITHIN, Self::is_fenced)?;
-        }
-        self.wait_for("writes in doubt to be answered", HOLD_WITHIN, |run| run.driver.suspects_answered())?;
-        self.phase("rewriting what was retried");
-        self.wait_for("their blocks to be rewritten", HOLD_WITHIN, |run| run.driver.rewrites_answered())?;
-        if self.plan.fencing == Fencing::Strict {
-            // Without a fence there is no time to lose: the target quiesces by itself in the end.
-            self.go_on(COOL_DOWN);
-            if self.plan.scenario.breaks == Break::Reset {
-                let lives = match self.plan.scenario.paths {
-                    Paths::One => 2,
-                    Paths::Two => 3,
-                };
-                self.wait_for("the path to be reconnected", SHORTLY, |run| run.lives() >= lives)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every life that was lost with something in doubt has its receipt.
-    fn is_fenced(&self) -> bool {
-        let fenced = |life| self.record.receipts().any(|receipt| receipt.life == life);
-        self.record.condemned().filter(|(_, _, in_doubt)| *in_doubt > 0).all(|(life, ..)| fenced(life))
-    }
-
-    fn lives(&self) -> usize {
-        self.record.host.iter().filter(|event| matches!(event.kind, EventKind::LifeBegan { .. })).count()
+        let lives = match self.plan.scenario.paths {
+            Paths::One => 2,
+            Paths::Two => 3,
+        };
+        self.move_over(HOLD_WITHIN, lives)
     }
 
     /// The target tries to execute what it held. What then did not end in time is for the verdict to weigh.
@@ -338,108 +303,33 @@ impl Run<'_> {
 
     /// I/O that failed although it should not, or later than it should.
     fn promises(&mut self) -> Vec<Trouble> {
+        let Some(fast) = self.plan.scenario.fast_io_fail else { return self.no_failures() };
         let mut troubles = Vec::new();
-        let failures = self.driver.failures();
-        let total = self.driver.failures_total();
-        match self.plan.scenario.fast_io_fail {
-            None if total > 0 => {
-                let why = failures.first().map_or("", |failure| failure.why.as_str());
-                let text = format!("{total} operations ended other than well, the first: {why}");
-                match self.plan.fencing {
-                    Fencing::Strict => troubles.push(text),
-                    Fencing::Legacy => self.notes.push(text),
-                }
-            }
-            None => {}
-            Some(fast) => {
-                let Some(lost) = self.record.condemned().map(|(_, at, _)| at).max() else { return troubles };
-                let held = self.record.held_ops();
-                let settled = failures.iter().filter(|failure| failure.settled);
-                let latest = settled.map(|failure| failure.at - failure.submitted.max(lost)).max();
-                let doubt = self.driver.suspects().filter(|suspect| held.contains(&suspect.op.id));
-                let doubt = doubt.filter_map(|suspect| suspect.answered).map(|(at, _)| at - lost).max();
-                let doubt = doubt.unwrap_or_default();
-                match latest {
-                    Some(latest) if latest <= fast + IN_TIME => self.notes.push(format!(
-                        "settled I/O failed {} ms after the loss, writes in doubt ended after {} ms",
-                        latest.as_millis(),
-                        doubt.as_millis()
-                    )),
-                    Some(latest) => troubles.push(format!(
-                        "settled I/O failed {} ms after the loss, {} ms were promised",
-                        latest.as_millis(),
-                        fast.as_millis()
-                    )),
-                    None => troubles.push("no settled I/O failed although no path was left".into()),
-                }
-            }
-        }
-        if self.driver.rewritten() > 0 {
-            self.notes.push(format!("{} writes were rewritten with new stamps", self.driver.rewritten()));
+        let Some(lost) = self.record.condemned().map(|(_, at, _)| at).max() else { return troubles };
+        let held = self.record.held_ops();
+        let settled = self.driver.failures().iter().filter(|failure| failure.settled);
+        let latest = settled.map(|failure| failure.at - failure.submitted.max(lost)).max();
+        let doubt = self.driver.suspects().filter(|suspect| held.contains(&suspect.op.id));
+        let doubt = doubt.filter_map(|suspect| suspect.answered).map(|(at, _)| at - lost).max();
+        let doubt = doubt.unwrap_or_default();
+        match latest {
+            Some(latest) if latest <= fast + IN_TIME => self.notes.push(format!(
+                "settled I/O failed {} ms after the loss, writes in doubt ended after {} ms",
+                latest.as_millis(),
+                doubt.as_millis()
+            )),
+            Some(latest) => troubles.push(format!(
+                "settled I/O failed {} ms after the loss, {} ms were promised",
+                latest.as_millis(),
+                fast.as_millis()
+            )),
+            None => troubles.push("no settled I/O failed although no path was left".into()),
         }
         troubles
-    }
-
-    fn phase(&mut self, what: &str) {
-        (self.watch)(Progress::Phase(what));
     }
 
     fn script(&mut self, fault: Fault) {
         self.happened(now(), Side::Drill, words::fault(fault));
         self.stage.target.script(fault);
-    }
-
-    /// The load goes on for a while.
-    fn go_on(&mut self, time: Duration) {
-        let until = now() + time;
-        while now() < until {
-            self.turn(until);
-        }
-    }
-
-    /// The load goes on until `is_so`.
-    fn wait_for(&mut self, what: &str, within: Duration, is_so: impl Fn(&Self) -> bool) -> Result<(), Trouble> {
-        let deadline = now() + within;
-        while !is_so(self) {
-            if now() >= deadline {
-                return Err(format!("waited {within:?} for {what}"));
-            }
-            self.turn(deadline.min(now() + TURN));
-        }
-        Ok(())
-    }
-
-    fn turn(&mut self, until: Instant) {
-        self.driver.submit();
-        let answers = self.driver.wait(until);
-        // Events first: an answer that a failover gave belongs to an operation that is suspect by then.
-        self.drain();
-        for answer in answers {
-            self.driver.answer(answer);
-        }
-    }
-
-    fn drain(&mut self) {
-        let mut news = Vec::new();
-        while let Ok(event) = self.stage.host_events.try_recv() {
-            news.push((event.at, Side::Host, event.kind.to_string()));
-            if self.broken && matches!(event.kind, EventKind::Lost { .. }) {
-                self.driver.lost(event.at);
-            }
-            self.record.host.push(event);
-        }
-        while let Ok(stamped) = self.stage.target_events.try_recv() {
-            news.push((stamped.at, Side::Target, words::event(&stamped.event)));
-            self.record.target.push(stamped);
-        }
-        // Both sides count from one clock.
-        news.sort_by_key(|(at, ..)| *at);
-        for (at, side, text) in news {
-            self.happened(at, side, text);
-        }
-    }
-
-    fn happened(&mut self, at: Instant, side: Side, text: String) {
-        (self.watch)(Progress::Happened { after: at - self.started, side, text });
     }
 }
