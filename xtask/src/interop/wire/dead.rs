@@ -4,7 +4,7 @@ use super::Wire;
 use super::capture::{Capture, Flow};
 use super::host::{BLOCKS, monotonic};
 use super::net::{Fault, TARGET};
-use super::world::{KATO, Offers, OurHost, World, at};
+use super::world::{KATO, NQN, Offers, OurHost, World, at};
 use crate::interop::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -205,7 +205,8 @@ pub(super) fn blip(bench: &mut Wire) -> Result<String> {
 fn succeed(world: &mut World, more: &[&str], killed: u64) -> Result<(OurHost, Value)> {
     let options = ["--generation", "1000000"];
     let mut host = world.host(KATO, &[&options, more].concat())?;
-    let receipt = host.wait("fenced", FENCED, |line| at(line) > killed)?;
+    let receipt = host.wait("fenced", FENCED, |line| at(line) > killed && line["subnqn"] == NQN)?;
+    ensure!(receipt["method"] == "Time", "the predecessor was fenced by {}", receipt["method"]);
     Ok((host, receipt))
 }
 

@@ -238,6 +238,7 @@ fn tell(event: &Event) -> Result<()> {
         }
         EventKind::Fenced(receipt) => {
             line["event"] = "fenced".into();
+            line["subnqn"] = receipt.subnqn.to_string().into();
             line["ctrl"] = receipt.ctrl.to_string().into();
             line["life"] = receipt.life.to_string().into();
             line["method"] = format!("{:?}", receipt.method).into();

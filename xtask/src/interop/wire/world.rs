@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-const NQN: &str = "nqn.2026-11.io.interlock:wire";
+pub(super) const NQN: &str = "nqn.2026-11.io.interlock:wire";
 /// Another subsystem that has the healthy wire alone.
 const BESIDE: &str = "nqn.2026-11.io.interlock:beside";
 const PORT: u16 = 4420;
