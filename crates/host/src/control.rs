@@ -10,7 +10,7 @@ use interlock_host_core::{
 };
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufTable, Cx, Event, Service};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 
 /// Something to be run with control, on its reactor.
 pub(crate) type Question = Box<dyn FnOnce(&mut Control, Instant) + Send>;
@@ -24,7 +24,7 @@ pub(crate) enum ControlMail {
     /// Run this with control: verbs and questions of the library.
     Ask(Question),
     /// Tell this one what happens from now on.
-    Subscribe(Sender<HostEvent>),
+    Subscribe(SyncSender<HostEvent>),
 }
 
 struct ControlMachine(Control);
@@ -72,7 +72,7 @@ pub(crate) struct ControlService {
     mailbox: Mailbox<ControlMail>,
     lanes: Vec<Mailbox<LaneMail>>,
     jobs: Jobs,
-    listeners: Vec<Sender<HostEvent>>,
+    listeners: Vec<SyncSender<HostEvent>>,
 }
 
 impl ControlService {
@@ -114,7 +114,10 @@ impl ControlService {
                 }
             }
             Output::Job(id, job) => self.jobs.start(id, job),
-            Output::Event(event) => self.listeners.retain(|listener| listener.send(event.clone()).is_ok()),
+            Output::Event(event) => {
+                // One that is gone, or so far behind that it would miss this, hears no more.
+                self.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
+            }
         }
     }
 }

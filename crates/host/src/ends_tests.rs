@@ -77,3 +77,33 @@ fn a_lane_that_panics_leaves_nobody_waiting() {
     let error = pool.shutdown(WITHIN).expect_err("the panic is told");
     assert_eq!(error.panicked.len(), 1, "{error}");
 }
+
+#[test]
+fn a_listener_that_does_not_read_is_let_go_at_its_bound_and_others_are_not() {
+    let (pool, host) = host();
+    let (idle, busy) = (host.subscribe(), host.subscribe());
+    let subnqn = Nqn::new("nqn.2014-08.org.example:s").expect("valid");
+    // Nobody answers there; it is only there to have its settings changed.
+    let ctrl = host.connect(ControllerSpec::new("127.0.0.1", 1, subnqn)).expect("accepted");
+    let rounds = 8;
+    let each = EVENTS_BEHIND / (rounds - 1);
+    let mut read: usize = 0;
+    for _ in 0..rounds {
+        let asked = host.ask(move |control, now| {
+            for seconds in 0..each {
+                let delay = Duration::from_secs(1 + seconds as u64 % 60);
+                control.set(now, ctrl, Setting::ReconnectDelay(delay)).expect("may be set");
+            }
+        });
+        asked.expect("it answers");
+        read += each;
+        while read > 0 {
+            let event = busy.recv_timeout(WITHIN).expect("one that reads misses nothing");
+            read -= usize::from(matches!(event.kind, EventKind::SettingChanged { .. }));
+        }
+    }
+    assert_eq!(idle.try_iter().count(), EVENTS_BEHIND);
+    assert_eq!(idle.recv_timeout(WITHIN).err(), Some(RecvTimeoutError::Disconnected));
+    host.shutdown(WITHIN).expect("ends");
+    pool.shutdown(WITHIN).expect("in order");
+}

@@ -32,6 +32,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Buffers kept for reuse by one host.
 const CACHED_BUFFERS: usize = 64 << 20;
 
+/// Events that may wait for one listener. A thousand paths lost and fenced at once are about as many.
+pub const EVENTS_BEHIND: usize = 16_384;
+
 /// Requests one lane holds at once.
 const REQUESTS_PER_LANE: u32 = 65_536;
 
@@ -442,10 +445,12 @@ impl Host {
         }
     }
 
-    /// What happens from now on. Drop the receiver to end it.
+    /// What happens from now on. Drop the receiver to end it. One that does not read is disconnected once
+    /// [`EVENTS_BEHIND`] events wait for it: it would have missed some, and knows so by that. [`Host::status`] tells what
+    /// it missed.
     #[must_use]
     pub fn subscribe(&self) -> Receiver<Event> {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(EVENTS_BEHIND);
         // A host that is gone says nothing: then the receiver is disconnected from the start.
         drop(self.0.control.offer(ControlMail::Subscribe(sender)));
         receiver

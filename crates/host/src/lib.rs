@@ -25,7 +25,9 @@ mod store;
 pub mod words;
 
 pub use completion::{Completion, Completions, Pending};
-pub use host::{ControllerStatus, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus};
+pub use host::{
+    ControllerStatus, EVENTS_BEHIND, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus,
+};
 pub use identity::{IdentityInUse, IdentityLock};
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
