@@ -17,6 +17,8 @@
 extern crate alloc;
 
 mod control;
+#[doc(hidden)]
+pub mod coverage;
 mod event;
 #[doc(hidden)]
 pub mod guards;

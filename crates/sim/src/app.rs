@@ -159,6 +159,11 @@ impl App {
             .map(|(id, _)| OpId(*id))
     }
 
+    /// What the host calls the lives of the target.
+    pub(crate) fn host_names(&self) -> impl Iterator<Item = (host::LifeId, target::Life)> {
+        self.named.iter().map(|(name, life)| (*name, *life))
+    }
+
     /// What the host calls a life of the target.
     pub(crate) fn host_name(&self, life: target::Life) -> Option<host::LifeId> {
         self.named.iter().find(|(_, known)| known.id == life.id).map(|(name, _)| *name)

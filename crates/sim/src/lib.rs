@@ -44,6 +44,7 @@
 mod app;
 mod chaos;
 mod checkers;
+mod coverage;
 mod crash;
 mod draw;
 mod explore;
@@ -59,6 +60,7 @@ mod story;
 mod target_side;
 mod world;
 
+pub use coverage::{Coverage, cover};
 pub use explore::{Death, Exploration, Found, Limits, SmallWorld, WriteOf, explore, explore_main};
 pub use minimise::{ATTEMPTS, Story, minimise};
 pub use mutation::{Mutation, Tampering};

@@ -54,7 +54,7 @@ impl fmt::Display for Story {
         for line in &self.lines {
             writeln!(f, "{line}")?;
         }
-        write!(f, "\n{} {}\n  {}", self.violation.at, self.violation.invariant, self.violation.text)
+        write!(f, "\n{}: {}", self.violation.invariant, self.violation.text)
     }
 }
 
@@ -72,7 +72,9 @@ fn attempt(plan: Plan, told: bool) -> Attempt {
     let now = world.now;
     let violation = world.violations.first().cloned().or(ended.err().map(|found| Violation { at: now, ..found }));
     let (acts, ops) = (std::mem::take(&mut world.struck), std::mem::take(&mut world.submitted));
-    Attempt { violation, acts, ops, lines: world.story.take().map(|story| story.lines()).unwrap_or_default() }
+    let violation = violation.map(|violation| world.retold(violation));
+    let lines = world.story.take().map(|story| story.lines(violation.as_ref())).unwrap_or_default();
+    Attempt { violation, acts, ops, lines }
 }
 
 struct Search {

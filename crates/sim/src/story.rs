@@ -5,13 +5,13 @@
 
 use crate::chaos::Act;
 use crate::checkers::Seen;
-use crate::world::{Machine, Phase, World};
+use crate::world::{Machine, Phase, Violation, World};
 use interlock_base::Instant;
 use interlock_check::{OpId, OpKind};
 use interlock_host_core as host;
 use interlock_target_core as target;
 use interlock_target_core::Fault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One thing that happened.
@@ -34,11 +34,30 @@ pub(crate) struct Lines {
     lines: Vec<Line>,
     /// Requests by the order in which they came.
     names: BTreeMap<u64, usize>,
+    /// Lives of which something is in doubt.
+    doubtful: BTreeSet<host::LifeId>,
 }
 
 impl Lines {
-    pub(crate) fn lines(self) -> Vec<Line> {
+    /// The story up to the effect that was wrong, if it was one: oracles that read the target's log judge at the end.
+    pub(crate) fn lines(mut self, violation: Option<&Violation>) -> Vec<Line> {
+        if violation.is_some_and(|found| found.invariant == "no_stale_write_after_failover")
+            && let Some(last) = self.lines.iter().rposition(|line| line.who == "media")
+        {
+            self.lines.truncate(last + 1);
+        }
         self.lines
+    }
+
+    /// Requests by the names they have in the story.
+    pub(crate) fn renamed(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (id, number) in &self.names {
+            for old in [format!("#{id} "), format!("#{id:x} ")] {
+                text = text.replace(&old, &format!("\u{1}{number} "));
+            }
+        }
+        text.replace('\u{1}', "#")
     }
 }
 
@@ -69,6 +88,17 @@ impl World {
             }
             None => format!("#{number}"),
         }
+    }
+
+    /// What is wrong, with the names of the story.
+    pub(crate) fn retold(&self, violation: Violation) -> Violation {
+        let Some(story) = &self.story else { return violation };
+        let mut text = story.renamed(&violation.text);
+        for (name, life) in self.app.host_names() {
+            let old = format!("life {}/{:02x}/{:016x}", life.cntlid, life.ciu, life.cirn);
+            text = text.replace(&old, &name.to_string());
+        }
+        Violation { text, ..violation }
     }
 
     /// A life of the target, by the name that the host gave it.
@@ -119,13 +149,15 @@ impl World {
             }
             Seen::Host(event) => self.tell_host(event),
             Seen::Target(event) => self.tell_target(event),
-            Seen::LaneTook(lane, host::ToLane::Condemn { life, .. }) => {
-                self.say("host", format!("lane{lane} stops sending on {life}"));
-            }
             Seen::ControlTook(lane, host::ToControl::Condemned { life, ledger, .. }) if !ledger.is_empty() => {
+                if let Some(story) = &mut self.story {
+                    story.doubtful.insert(*life);
+                }
                 self.say("host", format!("lane{lane} has {} in doubt on {life}", ledger.len()));
             }
-            Seen::LaneTook(lane, host::ToLane::Settle { life, release }) => {
+            Seen::LaneTook(lane, host::ToLane::Settle { life, release })
+                if self.story.as_ref().is_some_and(|story| story.doubtful.contains(life)) =>
+            {
                 let how = match release {
                     host::Release::Retry => "may retry what it holds of",
                     host::Release::Indeterminate { .. } => "gives up what it holds of",
@@ -146,6 +178,9 @@ impl World {
                 | Kind::FirstGood { .. }
                 | Kind::SettingChanged { .. }
                 | Kind::Reconnected { .. }
+                | Kind::ConnectFailed { .. }
+                | Kind::ControllerState { from: host::StateName::Waiting, .. }
+                | Kind::ControllerState { to: host::StateName::Waiting, .. }
         );
         if !chatter {
             self.say("host", event.to_string());

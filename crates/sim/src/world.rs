@@ -6,6 +6,7 @@
 use crate::app::App;
 use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
+use crate::coverage::Coverage;
 use crate::crash::Process;
 use crate::draw::{Plan, Reset};
 use crate::media::Media;
@@ -187,6 +188,8 @@ pub(crate) struct World {
     pub(crate) violations: Vec<Violation>,
     pub(crate) stats: Stats,
     pub(crate) trace: Option<String>,
+    /// What was met, if somebody wants to know.
+    pub(crate) coverage: Option<Coverage>,
     /// The run as a story, if somebody wants to read it.
     pub(crate) story: Option<Lines>,
     /// Faults and requests that happened, by the order in which they were drawn.
@@ -258,6 +261,7 @@ impl World {
             violations: Vec::new(),
             stats: Stats::default(),
             trace,
+            coverage: None,
             story: None,
             struck: Vec::new(),
             submitted: Vec::new(),
@@ -323,6 +327,9 @@ impl World {
     }
 
     pub(crate) fn see(&mut self, seen: &Seen<'_>) {
+        if let Some(coverage) = &mut self.coverage {
+            coverage.see(seen);
+        }
         if self.story.is_some() {
             self.tell(seen);
         }

@@ -116,6 +116,12 @@ pub const fn classify(case: Case) -> Disposition {
     }
 }
 
+/// [`classify`], for a command of a lane: a hunt wants to know which rows it met.
+pub(super) fn decide(case: Case) -> Disposition {
+    crate::coverage::note(case);
+    classify(case)
+}
+
 /// An answer ends all doubt about the command it answers, whatever became of its life since.
 const fn classify_answer(case: Case, status: Status) -> Disposition {
     if status.is_success() {

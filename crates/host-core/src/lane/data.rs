@@ -1,10 +1,11 @@
 //! Requests become commands, and answers become outcomes.
 
+use super::classify::decide;
 use super::command::command;
 use super::guard::Blocked;
 use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
-use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing, classify};
+use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing};
 use crate::guards::{self as conditions, Guard};
 use crate::{ConnId, FencePolicy, GuardKey, Op, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
 use alloc::vec::Vec;
@@ -176,12 +177,12 @@ impl Lane {
         let (request, head) = (tracked.request, tracked.head);
         let case = case_of(tracked, Provenance::Answered(status), Standing::Live, FencePolicy::Strict);
         let mut drained = false;
-        let mut disposition = classify(case);
+        let mut disposition = decide(case);
         if let Some(life) = self.lives.get_mut(sent.life) {
             life.gave_back(sent.conn);
             drained = life.standing == LifeStanding::Draining && life.in_flight == 0;
             if life.standing != LifeStanding::Active {
-                disposition = classify(Case { standing: Standing::Condemned, ..case });
+                disposition = decide(Case { standing: Standing::Condemned, ..case });
             }
             if status.is_success() && !life.first_good {
                 life.first_good = true;

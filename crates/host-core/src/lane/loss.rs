@@ -3,13 +3,12 @@
 //! The order inside [`Lane::condemn`] is the heart of it: first every queue of the life is halted, then the ledger is
 //! sorted and the ranges of what is in doubt are guarded, and only then, at the end of the call, is anything sent again.
 
+use super::classify::decide;
 use super::connect::ABORT_AGAIN;
 use super::data::case_of;
 use super::link::{Socket, Stage};
 use super::requests::{Doubt, Reason, State};
-use super::{
-    Disposition, Lane, LaneOutput, LaneStatus, LaneWhy, LifeStanding, LifeStatus, Provenance, Standing, classify,
-};
+use super::{Disposition, Lane, LaneOutput, LaneStatus, LaneWhy, LifeStanding, LifeStatus, Provenance, Standing};
 use crate::guards::{self as conditions, Guard};
 use crate::{
     ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Op, Outcome, Refused, Release,
@@ -124,7 +123,7 @@ impl Lane {
     ) -> Option<LedgerEntry> {
         let tracked = self.requests.get(index)?;
         let State::Sent(sent) = tracked.state else { return None };
-        let mut disposition = classify(case_of(tracked, provenance, Standing::Condemned, policy));
+        let mut disposition = decide(case_of(tracked, provenance, Standing::Condemned, policy));
         let zeroing = matches!(tracked.request.op, Op::WriteZeroes { .. } | Op::Discard);
         let held = conditions::enabled(Guard::Hold) && (!zeroing || conditions::enabled(Guard::ZeroingIsHeld));
         if disposition == Disposition::Hold && !held {
@@ -242,7 +241,7 @@ impl Lane {
                 Release::Retry => Standing::Fenced,
                 Release::Indeterminate { until } => Standing::GivenUp { until },
             };
-            let mut disposition = classify(case_of(tracked, Provenance::Unanswered, standing, FencePolicy::Strict));
+            let mut disposition = decide(case_of(tracked, Provenance::Unanswered, standing, FencePolicy::Strict));
             if disposition == Disposition::OutcomeUnknown && !conditions::enabled(Guard::AbandonedNeverRetried) {
                 disposition = Disposition::RetryElsewhere;
             }
@@ -280,7 +279,7 @@ impl Lane {
         let Some(tracked) = self.requests.get(index) else { return };
         let State::Held(held) = tracked.state else { return };
         let provenance = Provenance::Answered(cqe.status());
-        let disposition = classify(case_of(tracked, provenance, Standing::Condemned, FencePolicy::Strict));
+        let disposition = decide(case_of(tracked, provenance, Standing::Condemned, FencePolicy::Strict));
         let life = self.life(held.life);
         if let Some(life) = life.and_then(|key| self.lives.get_mut(key)) {
             life.held = life.held.saturating_sub(1);

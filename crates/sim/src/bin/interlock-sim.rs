@@ -1,6 +1,6 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
-use interlock_sim::{ATTEMPTS, Mutation, Stats, Summary, Until, minimise, run_many, run_seed};
+use interlock_sim::{ATTEMPTS, Mutation, Stats, Summary, Until, cover, minimise, run_many, run_seed};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] [--trace] [--threads N]
        cargo xtask sim --mutations [--runs N]
        cargo xtask sim --explore [--help]
+       cargo xtask sim --coverage [--runs N]
 
   --runs N      so many seeds (default 2000; with --mutations: at most so many per mutation, default 10000)
   --seconds S   as many seeds as fit into so many seconds
@@ -16,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
                 that goes wrong)
   --trace       print everything that happens in the one seed
   --threads N   default: one per core
+  --coverage    say which transitions of the tables the runs (default 2000) never met
   --mutations   break the machines on purpose, one way after the other, and say which invariant notices
 ";
 
@@ -26,6 +28,7 @@ struct Args {
     threads: usize,
     trace: bool,
     story: bool,
+    coverage: bool,
     mutations: bool,
     only: Option<String>,
 }
@@ -47,6 +50,7 @@ fn parse() -> Result<Args, String> {
         threads,
         trace: false,
         story: false,
+        coverage: false,
         mutations: false,
         only: None,
     };
@@ -58,6 +62,7 @@ fn parse() -> Result<Args, String> {
             "--seconds" => args.seconds = Some(number(&value()?)?),
             "--seed" => args.seed = Some(number(&value()?)?),
             "--threads" => args.threads = usize::try_from(number(&value()?)?).unwrap_or(threads),
+            "--coverage" => args.coverage = true,
             "--story" => args.story = true,
             "--trace" => args.trace = true,
             "--mutations" => args.mutations = true,
@@ -96,6 +101,11 @@ fn run(args: &Args) -> io::Result<bool> {
     }
     if args.mutations {
         return mutations(&mut out, args);
+    }
+    if args.coverage {
+        let coverage = cover(args.seed.unwrap_or(0), args.runs.unwrap_or(2000));
+        write!(out, "{coverage}")?;
+        return Ok(coverage.unexpected().next().is_none());
     }
     if args.story {
         return story(&mut out, args, only);
