@@ -5,3 +5,4 @@ pub mod house;
 pub mod interop;
 pub mod pcap;
 pub mod sim;
+pub mod tables;

@@ -2,10 +2,10 @@
 //!
 //! `cargo xtask house` prints where the house differs from its plan; `cargo xtask interop` tries the product against a
 //! real Linux kernel; `cargo xtask pcap` lets a stranger's dissector read golden conversations; `cargo xtask sim` hunts for
-//! mistakes of recovery in a simulated world.
+//! mistakes of recovery in a simulated world; `cargo xtask tables` draws the tables in `docs/` anew.
 
 use anyhow::{Result, bail};
-use interlock_xtask::{house, interop, pcap, sim};
+use interlock_xtask::{house, interop, pcap, sim, tables};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -28,9 +28,10 @@ fn main() -> Result<ExitCode> {
         "interop" => interop::main(args),
         "pcap" => pcap::main(args),
         "sim" => sim::main(args),
+        "tables" => tables::main(),
         // A part of `interop`, in a process of its own: not for people.
         "wire-host" => interop::wire_host(args).map(|()| ExitCode::SUCCESS),
-        "" => bail!("which chore? `house`, `interop`, `pcap` or `sim`"),
-        other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `pcap`, `sim`"),
+        "" => bail!("which chore? `house`, `interop`, `pcap`, `sim` or `tables`"),
+        other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `pcap`, `sim`, `tables`"),
     }
 }
