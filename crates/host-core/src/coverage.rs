@@ -76,7 +76,19 @@ mod seen {
 #[cfg(feature = "mutations")]
 pub(crate) use seen::note;
 
-/// Every row, by name, and whether it was asked for in this process; without the feature `mutations` none was.
+/// True if a lane can ask for it: it asks about what was answered, about what is on a life that is condemned, and, once
+/// that is over, about the changes that it held.
+const fn is_asked(case: Case) -> bool {
+    match case.standing {
+        Standing::Live => matches!(case.provenance, Provenance::Answered(_)),
+        Standing::Condemned => true,
+        Standing::Fenced | Standing::GivenUp { .. } => {
+            matches!(case.provenance, Provenance::Unanswered) && case.op.changes_media()
+        }
+    }
+}
+
+/// Every row that a lane can ask for, by name, and whether it was asked for in this process; without the feature `mutations` none was.
 #[must_use]
 pub fn classification() -> Vec<(String, bool)> {
     let mut rows = Vec::new();
@@ -85,7 +97,9 @@ pub fn classification() -> Vec<(String, bool)> {
             for (kind, op) in [("quiet", Op::Read), ("change", Op::Write { fua: false })] {
                 for (whose, abandoned) in [("", false), (", given up by its caller", true)] {
                     let case = Case { op, provenance, standing, policy: FencePolicy::Strict, abandoned, retries: 0 };
-                    rows.push((alloc::format!("{kind}, {what}, life {how}{whose}"), was_seen(case)));
+                    if is_asked(case) {
+                        rows.push((alloc::format!("{kind}, {what}, life {how}{whose}"), was_seen(case)));
+                    }
                 }
             }
         }

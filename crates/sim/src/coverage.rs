@@ -73,6 +73,7 @@ const FENCE: &[(Stage, Happening)] = &[
     (S::Held, H::LateTaken),
     (S::Held, H::LateDropped),
     (S::Held, H::StaleEntry),
+    (S::Held, H::LaneSilent),
     (S::Held, H::FencedByReset),
     (S::Held, H::FencedByLog),
     (S::Held, H::FencedByTime),
@@ -141,6 +142,10 @@ impl Coverage {
         let Seen::Host(event) = seen else { return };
         if let EventKind::ControllerState { from, to, .. } = event {
             *self.states.entry((*from, *to)).or_default() += 1;
+        }
+        // A process that died leaves its names to the next one.
+        if let EventKind::LifeBegan { life, .. } | EventKind::PredecessorFound { life, .. } = event {
+            self.stages.remove(life);
         }
         let Some((life, happening, next)) = step(event) else { return };
         if matches!(event, EventKind::Lost { .. }) {
