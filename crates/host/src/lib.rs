@@ -29,15 +29,16 @@ pub use host::{
     ControllerStatus, EVENTS_BEHIND, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus,
 };
 pub use identity::{IdentityInUse, IdentityLock};
+pub use interlock_base::Instant;
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
     AnaState, CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind,
     FencePolicy, FencedBy, Guarded, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts,
     LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, Receipt, Reconnect, Refused,
-    Setting, SettingError, Shape, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
+    Setting, SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
-pub use interlock_ring::{Buf, Pool, PoolConfig};
+pub use interlock_ring::{Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;
 pub use interlock_wire::nqn::{HostId, Nqn};
 pub use interlock_wire::status::Status;

@@ -1,0 +1,265 @@
+//! `interlock.toml`: what the daemon shall do from the start.
+//!
+//! ```toml
+//! [daemon]
+//! group = "disk"            # may use the control socket and the exports
+//! reactors = 2
+//!
+//! [defaults]                # of every connection, also of those that are asked for by hand
+//! ctrl_loss_tmo_s = -1
+//!
+//! [[connect]]
+//! traddr = "192.0.2.1"
+//! subnqn = "nqn.2014-08.org.example:disk"
+//!
+//! [[export]]
+//! subnqn = "nqn.2014-08.org.example:disk"
+//! nsid = 1
+//! name = "disk0"
+//! ```
+
+use crate::refusal::meant;
+use interlock_api::{ConnectRequest, ExportOnLoss};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// All of it. Everything may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// About the process.
+    pub daemon: DaemonSection,
+    /// Settings that a connection has if it does not say otherwise; the keys of `[[connect]]` but for the address.
+    pub defaults: toml::Table,
+    /// What to stay connected to.
+    #[serde(rename = "connect")]
+    pub connections: Vec<toml::Table>,
+    /// What to export.
+    #[serde(rename = "export")]
+    pub exports: Vec<ExportEntry>,
+}
+
+/// About the process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DaemonSection {
+    /// Group that may use the sockets, by name or number; default: only the owner may.
+    pub group: Option<String>,
+    /// Reactor threads, 1 to 64.
+    pub reactors: u16,
+    /// How long a reactor looks for news before it sleeps, in microseconds.
+    pub spin_us: u32,
+    /// An orderly end takes at most so long, in seconds; then what is left is left to the next process.
+    pub stop_timeout_s: u16,
+    /// Read what nvme-cli users have in `/etc/nvme` as well.
+    pub nvme_cli_files: bool,
+    /// Ask the discovery controllers of the configuration again after so many seconds; 0: never.
+    pub discovery_interval_s: u32,
+}
+
+impl Default for DaemonSection {
+    fn default() -> Self {
+        Self {
+            group: None,
+            reactors: 1,
+            spin_us: 30,
+            stop_timeout_s: 30,
+            nvme_cli_files: true,
+            discovery_interval_s: 60,
+        }
+    }
+}
+
+/// A namespace to export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportEntry {
+    /// Subsystem NQN.
+    pub subnqn: String,
+    /// Namespace identifier.
+    pub nsid: u32,
+    /// Its name for clients; default: its device name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The Unix socket; default: `nbd.sock` beside the control socket.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+    /// Refuse writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What happens when no path is left.
+    #[serde(default)]
+    pub on_loss: ExportOnLoss,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {}: {error}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// It says something that cannot be.
+    #[error("{}{}: {why}", file.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
+    Bad {
+        /// The file.
+        file: PathBuf,
+        /// From 1, if it is known.
+        line: Option<usize>,
+        /// What.
+        why: String,
+        /// What was probably meant.
+        hint: Option<String>,
+    },
+}
+
+impl Config {
+    /// Reads a file; one that is not there is empty if it need not be there.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(file: &Path, must_exist: bool) -> Result<Self, ConfigError> {
+        match fs::read_to_string(file) {
+            Ok(text) => Self::parse(&text, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => Ok(Self::default()),
+            Err(error) => Err(ConfigError::Io { file: file.to_owned(), error }),
+        }
+    }
+
+    /// Reads and checks text.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let bad = |line: Option<usize>, why: &str| ConfigError::Bad {
+            file: file.to_owned(),
+            line,
+            why: why.lines().next().unwrap_or_default().to_owned(),
+            hint: meant(why),
+        };
+        let config: Self = toml::from_str(text).map_err(|why| {
+            let line = why.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            bad(line, why.message())
+        })?;
+        if !(1..=64).contains(&config.daemon.reactors) {
+            return Err(bad(None, "[daemon] reactors must be 1 to 64"));
+        }
+        if config.daemon.spin_us > 10_000 {
+            return Err(bad(None, "[daemon] spin_us must be at most 10000: longer gains nothing"));
+        }
+        for (place, table) in config.connections.iter().enumerate() {
+            let request =
+                config.request(table).map_err(|why| bad(None, &format!("[[connect]] number {}: {why}", place + 1)))?;
+            crate::connect::spec(&request)
+                .and_then(|spec| spec.check(config.daemon.reactors).map_err(|why| why.to_string()))
+                .map_err(|why| bad(None, &format!("[[connect]] number {}: {why}", place + 1)))?;
+        }
+        // The defaults alone must make sense too: they are used for what is asked for by hand.
+        let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", "nqn.2014-08.org.example:any")]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), toml::Value::from(value)))
+            .collect();
+        config.request(&any).map_err(|why| bad(None, &format!("[defaults]: {why}")))?;
+        Ok(config)
+    }
+
+    /// The connections, with the defaults.
+    #[must_use]
+    pub fn requests(&self) -> Vec<ConnectRequest> {
+        self.connections.iter().filter_map(|table| self.request(table).ok()).collect()
+    }
+
+    fn request(&self, table: &toml::Table) -> Result<ConnectRequest, String> {
+        let mut whole = self.defaults.clone();
+        whole.extend(table.clone());
+        // What a file wants is wanted until somebody takes it out.
+        whole.entry("first_attempt_decides").or_insert(false.into());
+        ConnectRequest::deserialize(toml::Value::Table(whole)).map_err(|why| why.message().to_owned())
+    }
+
+    /// As text that says the same.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is tables of values")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("interlock.toml"))
+    }
+
+    #[test]
+    fn a_file_says_what_its_defaults_do_not() {
+        let config = parse(
+            r#"
+            [daemon]
+            group = "disk"
+            reactors = 2
+            [defaults]
+            ctrl_loss_tmo_s = -1
+            keep_alive_tmo_s = 10
+            [[connect]]
+            traddr = "192.0.2.1"
+            subnqn = "nqn.2014-08.org.example:disk"
+            keep_alive_tmo_s = 1
+            [[export]]
+            subnqn = "nqn.2014-08.org.example:disk"
+            nsid = 1
+            "#,
+        )
+        .expect("good");
+        let mut want = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:disk");
+        want.ctrl_loss_tmo_s = -1;
+        want.keep_alive_tmo_s = 1;
+        want.first_attempt_decides = false;
+        assert_eq!(config.requests(), [want]);
+        assert_eq!(config.exports[0].on_loss, ExportOnLoss::Hold);
+        assert_eq!(parse(&config.to_toml()).expect("good"), config, "and it says the same again");
+        assert_eq!(parse("").expect("good"), Config::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_and_what_was_meant() {
+        let told = |text: &str| match parse(text).expect_err(text) {
+            ConfigError::Bad { line, why, hint, .. } => (line, why, hint.unwrap_or_default()),
+            other => panic!("{other}"),
+        };
+        let (line, why, hint) = told("[daemon]\nreactors = 1\nsocet = 1\n");
+        assert!(line == Some(3) && why.contains("unknown field `socet`"), "{line:?} {why}");
+        assert_eq!(hint, "");
+        let (_, why, hint) = told("[[connect]]\ntraddr = \"a\"\nsubnqn = \"nqn.2014-08.org.example:d\"\ntrsvcd = 1\n");
+        assert!(why.starts_with("[[connect]] number 1: unknown field `trsvcd`"), "{why}");
+        assert_eq!(hint, "did you mean `trsvcid`?");
+        for (text, want) in [
+            ("[daemon]\nreactors = 0\n", "[daemon] reactors must be 1 to 64"),
+            ("[[connect]]\ntraddr = \"a\"\n", "[[connect]] number 1: missing field `subnqn`"),
+            (
+                "[[connect]]
+traddr = \"a\"
+subnqn = \"nqn.2014-08.org.nvmexpress.discovery\"
+",
+                "[[connect]] number 1: this is the discovery NQN",
+            ),
+            (
+                "[[connect]]\ntraddr = \"a\"\nsubnqn = \"nqn.2014-08.org.example:d\"\nkeep_alive_tmo_s = 0\n",
+                "[[connect]] number 1: keep_alive_tmo 0",
+            ),
+            ("[defaults]\nfence = \"none\"\n", "[defaults]: unknown variant `none`"),
+        ] {
+            let (_, why, _) = told(text);
+            assert!(why.starts_with(want), "{text}: {why}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Requests in words of the host, and back.
+
+use interlock_api as api;
+use interlock_host::{ControllerSpec, FencePolicy, IoPolicy, Nqn, OnLoss, Setting};
+use std::time::Duration;
+
+/// What was asked for, as the host takes it.
+///
+/// # Errors
+/// In one sentence.
+pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
+    if request.transport != "tcp" {
+        return Err(format!("transport `{}`: only `tcp` is there", request.transport));
+    }
+    let subnqn = Nqn::new(request.subnqn.as_str()).map_err(|why| format!("`{}`: {why}", request.subnqn))?;
+    let mut spec = ControllerSpec::new(&request.traddr, request.trsvcid, subnqn);
+    spec.host_traddr = request.host_traddr;
+    spec.host_iface.clone_from(&request.host_iface);
+    spec.nr_io_queues = request.nr_io_queues;
+    spec.queue_size = request.queue_size;
+    spec.kato = Duration::from_secs(request.keep_alive_tmo_s.into());
+    spec.reconnect.delay = Duration::from_secs(request.reconnect_delay_s.into());
+    spec.reconnect.ctrl_loss = limit(request.ctrl_loss_tmo_s);
+    spec.reconnect.fast_io_fail = limit(request.fast_io_fail_tmo_s);
+    spec.hdgst = request.hdr_digest;
+    spec.ddgst = request.data_digest;
+    spec.iopolicy = iopolicy(request.iopolicy);
+    spec.fence = fence(request.fence);
+    spec.on_loss = on_loss(request.on_loss);
+    Ok(spec)
+}
+
+/// What is in force.
+pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
+    let seconds =
+        |limit: Option<Duration>| limit.map_or(-1, |limit| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+    api::SettingsStatus {
+        reconnect_delay_s: spec.reconnect.delay.as_secs(),
+        ctrl_loss_tmo_s: seconds(spec.reconnect.ctrl_loss),
+        fast_io_fail_tmo_s: seconds(spec.reconnect.fast_io_fail),
+        iopolicy: match spec.iopolicy {
+            IoPolicy::RoundRobin => api::IoPolicy::RoundRobin,
+            IoPolicy::QueueDepth => api::IoPolicy::QueueDepth,
+            IoPolicy::Numa => api::IoPolicy::Numa,
+        },
+        fence: match spec.fence {
+            FencePolicy::Strict => api::FencePolicy::Strict,
+            FencePolicy::Legacy => api::FencePolicy::Legacy,
+        },
+        on_loss: match spec.on_loss {
+            OnLoss::Reconnect => api::OnLoss::Reconnect,
+            OnLoss::Notify => api::OnLoss::Notify,
+        },
+    }
+}
+
+/// The changes that a request asks for, in an order in which each can be: limits are widened before they are narrowed.
+pub(crate) fn changes(request: &api::SetRequest) -> Vec<Setting> {
+    let mut changes = Vec::new();
+    changes.extend(request.reconnect_delay_s.map(|delay| Setting::ReconnectDelay(Duration::from_secs(delay.into()))));
+    let fast = request.fast_io_fail_tmo_s.map(|fast| Setting::FastIoFailTmo(limit(fast)));
+    let loss = request.ctrl_loss_tmo_s.map(|loss| Setting::CtrlLossTmo(limit(loss)));
+    if fast.is_some() && loss.is_some() {
+        // Whatever was in force: without a fast limit every loss limit can be.
+        changes.push(Setting::FastIoFailTmo(None));
+    }
+    changes.extend(loss.into_iter().chain(fast));
+    changes.extend(request.iopolicy.map(|policy| Setting::IoPolicy(iopolicy(policy))));
+    changes.extend(request.fence.map(|policy| Setting::FencePolicy(fence(policy))));
+    changes.extend(request.on_loss.map(|policy| Setting::OnLoss(on_loss(policy))));
+    changes
+}
+
+/// The same changes in what is remembered.
+pub(crate) fn remember(request: &api::SetRequest, known: &mut api::ConnectRequest) {
+    known.reconnect_delay_s = request.reconnect_delay_s.unwrap_or(known.reconnect_delay_s);
+    known.ctrl_loss_tmo_s = request.ctrl_loss_tmo_s.unwrap_or(known.ctrl_loss_tmo_s);
+    known.fast_io_fail_tmo_s = request.fast_io_fail_tmo_s.unwrap_or(known.fast_io_fail_tmo_s);
+    known.iopolicy = request.iopolicy.unwrap_or(known.iopolicy);
+    known.fence = request.fence.unwrap_or(known.fence);
+    known.on_loss = request.on_loss.unwrap_or(known.on_loss);
+}
+
+fn limit(seconds: i64) -> Option<Duration> {
+    u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+const fn iopolicy(policy: api::IoPolicy) -> IoPolicy {
+    match policy {
+        api::IoPolicy::RoundRobin => IoPolicy::RoundRobin,
+        api::IoPolicy::QueueDepth => IoPolicy::QueueDepth,
+        api::IoPolicy::Numa => IoPolicy::Numa,
+    }
+}
+
+const fn fence(policy: api::FencePolicy) -> FencePolicy {
+    match policy {
+        api::FencePolicy::Strict => FencePolicy::Strict,
+        api::FencePolicy::Legacy => FencePolicy::Legacy,
+    }
+}
+
+const fn on_loss(policy: api::OnLoss) -> OnLoss {
+    match policy {
+        api::OnLoss::Reconnect => OnLoss::Reconnect,
+        api::OnLoss::Notify => OnLoss::Notify,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use interlock_api::{ConnectRequest, SetRequest};
+
+    #[test]
+    fn what_is_asked_for_is_what_is_in_force() {
+        let mut request = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:disk");
+        let usual = spec(&request).expect("good");
+        assert_eq!(usual, ControllerSpec::new("192.0.2.1", 4420, usual.subnqn.clone()), "the same defaults");
+        request.iopolicy = api::IoPolicy::Numa;
+        let all = SetRequest {
+            reconnect_delay_s: Some(1),
+            ctrl_loss_tmo_s: Some(-1),
+            fast_io_fail_tmo_s: Some(7),
+            iopolicy: Some(api::IoPolicy::QueueDepth),
+            fence: Some(api::FencePolicy::Legacy),
+            on_loss: Some(api::OnLoss::Notify),
+        };
+        remember(&all, &mut request);
+        let now = settings(&spec(&request).expect("good"));
+        assert_eq!((now.reconnect_delay_s, now.ctrl_loss_tmo_s, now.fast_io_fail_tmo_s), (1, -1, 7));
+        assert_eq!((now.iopolicy, now.fence), (api::IoPolicy::QueueDepth, api::FencePolicy::Legacy));
+        assert_eq!(now.on_loss, api::OnLoss::Notify);
+        assert_eq!(changes(&all).len(), 7);
+        assert_eq!(changes(&SetRequest::default()), []);
+        request.transport = "rdma".into();
+        assert!(spec(&request).is_err());
+    }
+}

@@ -1,0 +1,265 @@
+//! The control interface: HTTP and JSON on a Unix socket.
+//!
+//! Anybody with `curl` can do what the verbs do. A request is small, a field that is not known is an error with the
+//! nearest one that is, and a verb that takes long runs on a thread of its own: the interface always answers.
+
+use crate::refusal::{Refusal, meant};
+use crate::service::{Service, Which};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post};
+use axum::{Json, Router};
+use interlock_api::{
+    ConnectRequest, Connected, Done, EventLine, ExportRequest, ExportStatus, Exports, Fenced, Problem, ProblemKind,
+    SetRequest, Status,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::{Stream, StreamExt};
+
+/// A request's body: ours have a few hundred bytes.
+const BODY_MAX: usize = 64 << 10;
+
+/// All routes.
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/openapi.json", get(|| async { Json(crate::openapi()) }))
+        .route("/v1/status", get(status))
+        .route("/v1/controllers", post(connect))
+        .route("/v1/controllers/{device}", delete(disconnect))
+        .route("/v1/controllers/{device}", patch(set))
+        .route("/v1/controllers/{device}/reset", post(reset))
+        .route("/v1/controllers/{device}/reconnect", post(reconnect))
+        .route("/v1/subsystems/{nqn}", delete(disconnect_subsystem))
+        .route("/v1/exports", get(exports).post(export))
+        .route("/v1/exports/{name}", delete(unexport))
+        .route("/v1/namespaces/{namespace}/fence", get(fence_wait))
+        .route("/v1/lives/{life}/accept-risk", post(accept_risk))
+        .route("/v1/events", get(events))
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(service)
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.0.kind {
+            ProblemKind::BadRequest => StatusCode::BAD_REQUEST,
+            ProblemKind::NotFound => StatusCode::NOT_FOUND,
+            ProblemKind::Already | ProblemKind::InUse => StatusCode::CONFLICT,
+            ProblemKind::Target => StatusCode::BAD_GATEWAY,
+            ProblemKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// A body that was checked.
+pub(crate) struct Checked<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Checked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
+        let body = Bytes::from_request(request, state).await.map_err(|why| bad(why.body_text()))?;
+        serde_json::from_slice(&body).map(Self).map_err(|why| {
+            let why = why.to_string();
+            let refusal = bad(format!("the request's body: {why}"));
+            match meant(&why) {
+                Some(hint) => refusal.hint(hint),
+                None => refusal,
+            }
+        })
+    }
+}
+
+/// Does something that may block.
+async fn does<T: Send + 'static>(
+    service: Arc<Service>,
+    work: impl FnOnce(&Service) -> Result<T, Refusal> + Send + 'static,
+) -> Result<Json<T>, Refusal> {
+    match tokio::task::spawn_blocking(move || work(&service)).await {
+        Ok(result) => result.map(Json),
+        Err(_) => {
+            Err(Refusal::new(ProblemKind::Internal, "the request was not finished: the daemon has a mistake, or ends"))
+        }
+    }
+}
+
+/// Queries of requests that may be forced.
+#[derive(Deserialize)]
+pub(crate) struct Force {
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Within {
+    timeout_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct After {
+    after: Option<u64>,
+}
+
+/// Everything at one moment.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+pub(crate) async fn status(State(service): State<Arc<Service>>) -> Result<Json<Status>, Refusal> {
+    does(service, Service::status).await
+}
+
+/// Connect a controller, and keep it connected over restarts.
+#[utoipa::path(post, path = "/v1/controllers", request_body = ConnectRequest,
+    responses((status = 200, body = Connected), (status = 400, body = Problem), (status = 409, body = Problem),
+        (status = 502, body = Problem)))]
+pub(crate) async fn connect(
+    State(service): State<Arc<Service>>,
+    Checked(request): Checked<ConnectRequest>,
+) -> Result<Json<Connected>, Refusal> {
+    does(service, move |service| service.connect(request)).await
+}
+
+/// Disconnect a controller (`nvme0`), or all of a subsystem (`nvme-subsys0`), in order.
+#[utoipa::path(delete, path = "/v1/controllers/{device}",
+    params(("device" = String, Path), ("force" = Option<bool>, Query, description = "also if it is in use")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn disconnect(
+    State(service): State<Arc<Service>>,
+    Path(device): Path<String>,
+    Query(query): Query<Force>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.disconnect(&Which::Device(device), query.force)).await
+}
+
+/// Disconnect all controllers of a subsystem, by its NQN.
+#[utoipa::path(delete, path = "/v1/subsystems/{nqn}",
+    params(("nqn" = String, Path), ("force" = Option<bool>, Query, description = "also if it is in use")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn disconnect_subsystem(
+    State(service): State<Arc<Service>>,
+    Path(nqn): Path<String>,
+    Query(query): Query<Force>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.disconnect(&Which::Subsystem(nqn), query.force)).await
+}
+
+/// Change settings of a controller, or of all of a subsystem, while they run.
+#[utoipa::path(patch, path = "/v1/controllers/{device}", request_body = SetRequest, params(("device" = String, Path)),
+    responses((status = 200, body = Done), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn set(
+    State(service): State<Arc<Service>>,
+    Path(device): Path<String>,
+    Checked(request): Checked<SetRequest>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.set(&Which::Device(device), &request)).await
+}
+
+/// End the life of a controller in order, and begin a new one.
+#[utoipa::path(post, path = "/v1/controllers/{device}/reset", params(("device" = String, Path)),
+    responses((status = 200, body = Done), (status = 404, body = Problem)))]
+pub(crate) async fn reset(
+    State(service): State<Arc<Service>>,
+    Path(device): Path<String>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.reset(&Which::Device(device))).await
+}
+
+/// Try now to reconnect a lost controller; one that was given up begins anew.
+#[utoipa::path(post, path = "/v1/controllers/{device}/reconnect", params(("device" = String, Path)),
+    responses((status = 200, body = Done), (status = 404, body = Problem)))]
+pub(crate) async fn reconnect(
+    State(service): State<Arc<Service>>,
+    Path(device): Path<String>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.reconnect(&Which::Device(device))).await
+}
+
+/// All exports.
+#[utoipa::path(get, path = "/v1/exports", responses((status = 200, body = Exports)))]
+pub(crate) async fn exports(State(service): State<Arc<Service>>) -> Result<Json<Exports>, Refusal> {
+    does(service, |service| Ok(service.export_list())).await
+}
+
+/// Offer a namespace as a block device over NBD, also after restarts.
+#[utoipa::path(post, path = "/v1/exports", request_body = ExportRequest,
+    responses((status = 200, body = ExportStatus), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+pub(crate) async fn export(
+    State(service): State<Arc<Service>>,
+    Checked(request): Checked<ExportRequest>,
+) -> Result<Json<ExportStatus>, Refusal> {
+    does(service, move |service| service.export(&request)).await
+}
+
+/// End an export.
+#[utoipa::path(delete, path = "/v1/exports/{name}",
+    params(("name" = String, Path), ("force" = Option<bool>, Query, description = "also if clients are connected")),
+    responses((status = 200, body = Done), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn unexport(
+    State(service): State<Arc<Service>>,
+    Path(name): Path<String>,
+    Query(query): Query<Force>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.unexport(&name, query.force)).await
+}
+
+/// Wait until every lost life of this host is proven unable to change a namespace (`nvme0n1`, or `NQN:NSID`).
+#[utoipa::path(get, path = "/v1/namespaces/{namespace}/fence",
+    params(("namespace" = String, Path),
+        ("timeout_ms" = Option<u64>, Query, description = "at most so long; default: do not wait")),
+    responses((status = 200, body = Fenced), (status = 404, body = Problem), (status = 504, body = Problem)))]
+pub(crate) async fn fence_wait(
+    State(service): State<Arc<Service>>,
+    Path(namespace): Path<String>,
+    Query(query): Query<Within>,
+) -> Result<Json<Fenced>, Refusal> {
+    let within = Duration::from_millis(query.timeout_ms.unwrap_or(0));
+    does(service, move |service| service.fence_wait(&namespace, within)).await
+}
+
+/// Take it upon oneself that a lost life (`life3`) is over. UNSAFE, and counted so.
+#[utoipa::path(post, path = "/v1/lives/{life}/accept-risk", params(("life" = String, Path)),
+    responses((status = 200, body = Done), (status = 404, body = Problem)))]
+pub(crate) async fn accept_risk(
+    State(service): State<Arc<Service>>,
+    Path(life): Path<String>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.accept_risk(&life)).await
+}
+
+/// What happens, one JSON document per line, until either end closes.
+#[utoipa::path(get, path = "/v1/events",
+    params(("after" = Option<u64>, Query, description = "begin with those that are kept after this number")),
+    responses((status = 200, body = EventLine, content_type = "application/x-ndjson")))]
+pub(crate) async fn events(State(service): State<Arc<Service>>, Query(query): Query<After>) -> Response {
+    let body = Body::from_stream(lines(&service, query.after));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+fn lines(service: &Service, after: Option<u64>) -> impl Stream<Item = Result<String, Infallible>> + Send + use<> {
+    let (old, new) = service.told.listen(after);
+    // Whoever is too slow sees it by the gap in the numbers.
+    let new = BroadcastStream::new(new).filter_map(Result::ok);
+    tokio_stream::iter(old).chain(new).filter_map(|line| serde_json::to_string(&line).ok()).map(|line| Ok(line + "\n"))
+}
+
+async fn nothing_there(request: Request) -> Refusal {
+    Refusal::new(ProblemKind::NotFound, format!("there is nothing at `{}`", request.uri().path()))
+        .hint("`/openapi.json` lists what there is")
+}
+
+async fn wrong_method(request: Request) -> (StatusCode, Json<Problem>) {
+    let text = format!("`{}` is not done with {}", request.uri().path(), request.method());
+    let refusal = Refusal::new(ProblemKind::BadRequest, text).hint("`/openapi.json` lists what there is");
+    (StatusCode::METHOD_NOT_ALLOWED, Json(refusal.0))
+}

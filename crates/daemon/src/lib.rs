@@ -1,0 +1,35 @@
+//! The daemon: owns the host and its exports for as long as the machine runs, and does what the verbs ask.
+//!
+//! A disk must outlive the command that made it, and whoever asks for it must find it again under the same name. So
+//! one process per host identity keeps the connections, remembers what was wanted in a file that survives a crash, and
+//! listens on a Unix socket for HTTP and JSON. Nothing of the data plane is here: that is [`interlock_host`], on
+//! reactors of its own. The control plane is one more foreign thread to it.
+//!
+//! - [`run`] is the whole program; [`Options`] is what its command line says.
+//! - [`Places`] says where things lie, [`identity`] who this host is: also for verbs that need no daemon.
+//! - [`Config`] is `interlock.toml`, [`fabrics`] what nvme-cli users have already.
+
+mod config;
+mod connect;
+mod discovery;
+mod events;
+mod exports;
+pub mod fabrics;
+mod http;
+pub mod identity;
+mod limit;
+mod names;
+mod openapi;
+mod places;
+mod record;
+mod refusal;
+mod run;
+mod service;
+mod socket;
+mod view;
+
+pub use config::{Config, ConfigError, DaemonSection, ExportEntry};
+pub use discovery::discovered;
+pub use openapi::openapi;
+pub use places::Places;
+pub use run::{DaemonError, Options, run};

@@ -1,0 +1,71 @@
+//! Device names, as users know them: `nvme-subsys0`, `nvme0`, `nvme0n1`, `nvme0c1n1`.
+//!
+//! The number of a controller is its [`CtrlId`], which the record keeps; that of a subsystem is kept there too. The last
+//! number of a namespace is its NSID, which no restart can change.
+
+use crate::refusal::Refusal;
+use interlock_api::ProblemKind;
+use interlock_host::CtrlId;
+
+/// `nvme-subsys0`.
+pub(crate) fn subsystem(number: u32) -> String {
+    format!("nvme-subsys{number}")
+}
+
+/// `nvme0n1`, by the number of the subsystem.
+pub(crate) fn head(subsystem: u32, nsid: u32) -> String {
+    format!("nvme{subsystem}n{nsid}")
+}
+
+/// `nvme0c1n1`.
+pub(crate) fn path(subsystem: u32, ctrl: CtrlId, nsid: u32) -> String {
+    format!("nvme{subsystem}c{}n{nsid}", ctrl.0)
+}
+
+/// What a user calls a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// `nvme0`.
+    Controller(CtrlId),
+    /// `nvme-subsys0`.
+    Subsystem(u32),
+    /// `nvme0n1`.
+    Head(u32, u32),
+}
+
+/// Reads a device name, with `/dev/` before it or without.
+pub(crate) fn device(text: &str) -> Result<Device, Refusal> {
+    let word = text.strip_prefix("/dev/").unwrap_or(text);
+    let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let found = if let Some(rest) = word.strip_prefix("nvme-subsys") {
+        number(rest).map(Device::Subsystem)
+    } else if let Some(rest) = word.strip_prefix("nvme") {
+        match rest.split_once('n') {
+            Some((subsystem, nsid)) => number(subsystem).zip(number(nsid)).map(|(s, n)| Device::Head(s, n)),
+            None => number(rest).map(|number| Device::Controller(CtrlId(number))),
+        }
+    } else {
+        None
+    };
+    found.ok_or_else(|| {
+        Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no device name"))
+            .hint("names are `nvme0` (controller), `nvme-subsys0` (subsystem) and `nvme0n1` (namespace)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_printed() {
+        assert_eq!(device("nvme7").expect("one"), Device::Controller(CtrlId(7)));
+        assert_eq!(device("/dev/nvme0").expect("one"), Device::Controller(CtrlId(0)));
+        assert_eq!(device(&subsystem(3)).expect("one"), Device::Subsystem(3));
+        assert_eq!(device(&head(0, 12)).expect("one"), Device::Head(0, 12));
+        assert_eq!(path(0, CtrlId(1), 2), "nvme0c1n2");
+        for wrong in ["", "nvme", "nvmex", "nvme+1", "sda", "nvme0c1n1", "nvme0n", "nvme-subsys", "nvme99999999999"] {
+            assert!(device(wrong).is_err(), "{wrong}");
+        }
+    }
+}

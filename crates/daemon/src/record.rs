@@ -1,0 +1,289 @@
+//! What must survive: what is wanted, and under which names.
+//!
+//! A small file, written whole beside the old one and put in its place, so that at every moment one of the two is whole.
+//! It says whose it is and which format it has: a file of another host or of a later program is refused, never guessed
+//! at.
+
+use interlock_api::{ConnectRequest, ExportOnLoss};
+use interlock_host::HostSettings;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The format that this program writes.
+pub(crate) const FORMAT: u32 = 1;
+const MAGIC: &str = "interlock-daemon";
+/// Names that are remembered although nobody wants the connection any more.
+const REMEMBERED: usize = 4_096;
+
+/// The file's name in the directory of a host.
+pub(crate) const FILE: &str = "daemon.json";
+
+/// A path that was connected once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Known {
+    /// N of `nvmeN`.
+    pub(crate) number: u32,
+    /// True if it is to be connected when the daemon starts.
+    pub(crate) wanted: bool,
+    /// How.
+    pub(crate) request: ConnectRequest,
+}
+
+/// A wanted export.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantedExport {
+    pub(crate) name: String,
+    pub(crate) subnqn: String,
+    pub(crate) nsid: u32,
+    pub(crate) socket: PathBuf,
+    pub(crate) read_only: bool,
+    pub(crate) on_loss: ExportOnLoss,
+}
+
+/// The contents of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    magic: String,
+    format: u32,
+    /// Version of the program that wrote it.
+    writer: String,
+    hostnqn: String,
+    hostid: String,
+    /// N of `nvme-subsysN`, by NQN.
+    pub(crate) subsystems: BTreeMap<String, u32>,
+    pub(crate) controllers: Vec<Known>,
+    pub(crate) exports: Vec<WantedExport>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Something else.
+    #[error("{}: this is no file of this program ({why}): move it away, and connect anew", file.display())]
+    NotOurs {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A later program wrote it.
+    #[error("{} has format {format}, this program knows up to {FORMAT}: use version {writer} or later", file.display())]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        format: u64,
+        /// Who wrote it.
+        writer: String,
+    },
+    /// It belongs to another host identity.
+    #[error("{} belongs to the host {hostnqn}: give that identity, or another directory", file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// Whose it is.
+        hostnqn: String,
+    },
+    /// The system refused.
+    #[error("cannot {what} {}: {error}", file.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl Record {
+    fn new(settings: &HostSettings) -> Self {
+        Self {
+            magic: MAGIC.into(),
+            format: FORMAT,
+            writer: env!("CARGO_PKG_VERSION").into(),
+            hostnqn: settings.hostnqn.to_string(),
+            hostid: settings.hostid.to_string(),
+            subsystems: BTreeMap::new(),
+            controllers: Vec::new(),
+            exports: Vec::new(),
+        }
+    }
+
+    fn read(text: &[u8], file: &Path, settings: &HostSettings) -> Result<Self, RecordError> {
+        let not_ours = |why: String| RecordError::NotOurs { file: file.to_owned(), why };
+        let any: serde_json::Value = serde_json::from_slice(text).map_err(|why| not_ours(why.to_string()))?;
+        if any["magic"] != MAGIC {
+            return Err(not_ours("its first word is another".into()));
+        }
+        let format = any["format"].as_u64().ok_or_else(|| not_ours("it has no format".into()))?;
+        if format > u64::from(FORMAT) {
+            let writer = any["writer"].as_str().unwrap_or("unknown").into();
+            return Err(RecordError::Newer { file: file.to_owned(), format, writer });
+        }
+        let mut record: Self = serde_json::from_value(any).map_err(|why| not_ours(why.to_string()))?;
+        if record.hostnqn != settings.hostnqn.as_str() || record.hostid != settings.hostid.to_string() {
+            return Err(RecordError::Foreign { file: file.to_owned(), hostnqn: record.hostnqn });
+        }
+        record.writer = env!("CARGO_PKG_VERSION").into();
+        Ok(record)
+    }
+
+    /// The number of this path: the one it had, else the lowest that is free. `taken` are numbers of lives that an
+    /// earlier process left.
+    pub(crate) fn number(&mut self, request: &ConnectRequest, taken: impl Fn(u32) -> bool) -> u32 {
+        if let Some(known) = self.controllers.iter().find(|known| known.request.is_same_path(request)) {
+            return known.number;
+        }
+        let used = |number: u32| taken(number) || self.controllers.iter().any(|known| known.number == number);
+        let number = (0..u32::MAX).find(|number| !used(*number)).unwrap_or(u32::MAX);
+        self.controllers.push(Known { number, wanted: false, request: request.clone() });
+        let unwanted = self.controllers.iter().filter(|known| !known.wanted).count();
+        if unwanted > REMEMBERED {
+            let oldest = self.controllers.iter().position(|known| !known.wanted && known.number != number);
+            oldest.map(|place| self.controllers.remove(place));
+        }
+        number
+    }
+
+    /// The number of this subsystem: the one it had, else the lowest that is free.
+    pub(crate) fn subsystem(&mut self, nqn: &str) -> u32 {
+        if let Some(number) = self.subsystems.get(nqn) {
+            return *number;
+        }
+        let number = (0..u32::MAX).find(|number| !self.subsystems.values().any(|used| used == number));
+        let number = number.unwrap_or(u32::MAX);
+        self.subsystems.insert(nqn.to_owned(), number);
+        number
+    }
+
+    pub(crate) fn known(&mut self, number: u32) -> Option<&mut Known> {
+        self.controllers.iter_mut().find(|known| known.number == number)
+    }
+}
+
+/// The file and what it holds.
+#[derive(Debug)]
+pub(crate) struct RecordFile {
+    file: PathBuf,
+    pub(crate) record: Record,
+}
+
+impl RecordFile {
+    pub(crate) fn open(dir: &Path, settings: &HostSettings) -> Result<Self, RecordError> {
+        let file = dir.join(FILE);
+        let record = match fs::read(&file) {
+            Ok(text) => Record::read(&text, &file, settings)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::new(settings),
+            Err(error) => return Err(RecordError::Io { what: "read", file, error }),
+        };
+        Ok(Self { file, record })
+    }
+
+    /// Makes what it holds durable.
+    pub(crate) fn save(&self) -> Result<(), RecordError> {
+        let mut text = serde_json::to_vec_pretty(&self.record).expect("its maps have strings as keys");
+        text.push(b'\n');
+        write_whole(&self.file, &text).map_err(|error| RecordError::Io {
+            what: "write",
+            file: self.file.clone(),
+            error,
+        })
+    }
+}
+
+/// Writes a whole file beside the old one, makes it durable and puts it in its place; makes its directory if need be.
+pub(crate) fn write_whole(file: &Path, text: &[u8]) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = dir.join(name);
+    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    out.write_all(text)?;
+    out.sync_all()?;
+    fs::rename(&new, file)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use interlock_host::{HostId, Nqn};
+
+    /// As format 1 was first written: it must be readable for ever.
+    const GOLDEN: &str = include_str!("../tests/golden/daemon-1.json");
+
+    fn settings() -> HostSettings {
+        let hostid = HostId([0x11; 16]);
+        HostSettings { hostnqn: Nqn::of_host(hostid), hostid }
+    }
+
+    fn sample() -> Record {
+        let mut record = Record::new(&settings());
+        record.writer = "0.1.0".into();
+        let request = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:disk");
+        assert_eq!(record.number(&request, |number| number == 0), 1, "0 belongs to a life that was left");
+        record.subsystem("nqn.2014-08.org.example:disk");
+        record.known(1).expect("it").wanted = true;
+        record.exports.push(WantedExport {
+            name: "nvme0n1".into(),
+            subnqn: "nqn.2014-08.org.example:disk".into(),
+            nsid: 1,
+            socket: "/run/interlock/nvme0n1.sock".into(),
+            read_only: false,
+            on_loss: ExportOnLoss::Hold,
+        });
+        record
+    }
+
+    #[test]
+    fn the_golden_file_is_what_is_written_and_read() {
+        let text = serde_json::to_string_pretty(&sample()).expect("data") + "\n";
+        assert_eq!(text, GOLDEN);
+        assert_eq!(Record::read(GOLDEN.as_bytes(), Path::new("x"), &settings()).expect("ours"), sample());
+    }
+
+    #[test]
+    fn what_is_not_ours_or_newer_is_refused() {
+        let read =
+            |text: &str| Record::read(text.as_bytes(), Path::new("x"), &settings()).expect_err("refused").to_string();
+        assert!(read("{}").starts_with("x: this is no file of this program"));
+        assert!(read("\0").starts_with("x: this is no file of this program"));
+        let newer =
+            GOLDEN.replace("\"format\": 1", "\"format\": 2").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
+        assert_eq!(read(&newer), "x has format 2, this program knows up to 1: use version 9.1 or later");
+        assert!(read(&GOLDEN.replace("11111111", "21111111")).starts_with("x belongs to the host nqn."));
+        assert!(read(&GOLDEN.replace("\"wanted\"", "\"wantde\"")).contains("wantde"));
+    }
+
+    #[test]
+    fn names_come_back_and_are_given_once() {
+        let mut record = Record::new(&settings());
+        let request = |port| ConnectRequest::new("192.0.2.1", port, "nqn.2014-08.org.example:disk");
+        assert_eq!(record.number(&request(1), |_| false), 0);
+        assert_eq!(record.number(&request(2), |_| false), 1);
+        assert_eq!(record.number(&request(1), |_| false), 0);
+        assert_eq!((record.subsystem("a"), record.subsystem("b"), record.subsystem("a")), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_file_is_whole_and_comes_back() {
+        let dir = std::env::temp_dir().join(format!("interlock-record-{}", std::process::id()));
+        let mut file = RecordFile::open(&dir, &settings()).expect("none yet");
+        file.record.subsystem("a");
+        file.save().expect("written");
+        assert_eq!(RecordFile::open(&dir, &settings()).expect("there").record, file.record);
+        assert!(!dir.join("daemon.json.new").exists());
+        fs::remove_dir_all(dir).expect("our own");
+    }
+}

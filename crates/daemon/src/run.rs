@@ -1,0 +1,274 @@
+//! The life of the daemon: take the identity, restore what was wanted, serve, end in order.
+//!
+//! The order is the point. The identity and the state directory are taken before anything can be written to a target;
+//! lives that an earlier process left are known to the host before the first path is. At the end the front goes first:
+//! no new requests, exports drained, then the host, which drains and marks its lives clean, so that the next process
+//! has nothing to fence.
+
+use crate::config::{Config, ConfigError};
+use crate::discovery::Asking;
+use crate::events::Level;
+use crate::fabrics;
+use crate::http::router;
+use crate::identity::{self, IdentityError};
+use crate::places::Places;
+use crate::record::{RecordError, RecordFile, WantedExport};
+use crate::service::Service;
+use crate::socket::{self, SocketError};
+use interlock_host::{
+    EventKind, FileStore, Host, HostError, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
+};
+use sd_notify::NotifyState;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where things lie.
+    pub places: Places,
+    /// True if the configuration file was named, and so must be there.
+    pub config_named: bool,
+    /// Host NQN; default: see [`identity::load`].
+    pub hostnqn: Option<String>,
+    /// Host Identifier.
+    pub hostid: Option<String>,
+    /// Group of the sockets; overrides the configuration.
+    pub group: Option<String>,
+    /// Do not connect what was connected before, nor what the configuration wants.
+    pub no_restore: bool,
+}
+
+/// Why the daemon ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// Its configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Another process is this host.
+    #[error(transparent)]
+    InUse(#[from] IdentityInUse),
+    /// Its records of lives.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its record of what is wanted.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Its control socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Its host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Its threads.
+    #[error("the daemon cannot start: {0}")]
+    Start(io::Error),
+    /// It did not end in order.
+    #[error("the daemon did not end in order: {0}")]
+    End(String),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start, or did not end in order.
+pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let config = Config::read(&options.places.config, options.config_named)?;
+    let settings = identity::load(&options.places, options.hostnqn.as_deref(), options.hostid.as_deref())?;
+    let group = options.group.as_ref().or(config.daemon.group.as_ref());
+    let group = group.map(|name| socket::group(name)).transpose()?;
+    let _identity = IdentityLock::take(settings.hostid)?;
+    let dir = options.places.of_host(settings.hostid);
+    let store = FileStore::open(&dir, &settings)?;
+    let record = RecordFile::open(&dir, &settings)?;
+    let (listener, _bound) = socket::listen(&options.places.socket, group)?;
+    let pool = Pool::new(PoolConfig {
+        reactors: config.daemon.reactors.into(),
+        spin: Duration::from_micros(config.daemon.spin_us.into()),
+        name: "interlock".into(),
+        ..PoolConfig::default()
+    })
+    .map_err(DaemonError::Start)?;
+    tracing::info!("version {}, host {}, Host ID {}", env!("CARGO_PKG_VERSION"), settings.hostnqn, settings.hostid);
+    let host = Host::start_with(pool.reactors(), settings, Box::new(store))?;
+    let events = host.subscribe();
+    let reactors = pool.reactors().to_vec();
+    let service = Arc::new(Service::new(host, reactors, record, options.places.run().to_owned(), group));
+    let stop_within = Duration::from_secs(config.daemon.stop_timeout_s.into());
+    let hearing = hear(Arc::clone(&service), events).map_err(DaemonError::Start)?;
+    let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
+    let asking = Arc::new(Asking::start(&service, pool.reactor(0), every).map_err(DaemonError::Start)?);
+    if !options.no_restore {
+        restore(&service, &config, &options.places, &asking);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build();
+    let runtime = runtime.map_err(DaemonError::Start)?;
+    let served = runtime.block_on(serve(&service, listener, options, &asking)).map_err(DaemonError::Start);
+    tell_systemd(&[NotifyState::Stopping]);
+    // Requests that still run are not waited for: each has its own deadline, and its client is gone.
+    runtime.shutdown_background();
+    drop(asking);
+    let problems = service.exports.end(stop_within / 2);
+    let ended = service.host.shutdown(stop_within / 2);
+    drop(service);
+    let stopped = pool.shutdown(stop_within);
+    // It ends with the host's last event.
+    let _ = hearing.join();
+    served?;
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    match (ended, stopped) {
+        (Ok(()), Ok(())) => {
+            tracing::info!("ended in order: nothing is left unanswered");
+            Ok(())
+        }
+        (Err(_), Ok(())) => {
+            Err(DaemonError::End("something was left unanswered; the next process will fence it".into()))
+        }
+        (_, Err(error)) => Err(DaemonError::End(error.to_string())),
+    }
+}
+
+/// Connects and exports what was wanted before, and what the configuration wants.
+fn restore(service: &Service, config: &Config, places: &Places, asking: &Asking) {
+    let theirs =
+        if config.daemon.nvme_cli_files { fabrics::Wanted::read(&places.nvme) } else { fabrics::Wanted::default() };
+    for problem in &theirs.problems {
+        service.told.note(Level::Error, "not-understood", problem.clone());
+    }
+    let (known, exports) = {
+        let file = service.record();
+        let wanted = file.record.controllers.iter().filter(|known| known.wanted).map(|known| known.request.clone());
+        (wanted.collect::<Vec<_>>(), file.record.exports.clone())
+    };
+    for request in known.into_iter().chain(config.requests()).chain(theirs.connections) {
+        if let Err(refusal) = service.restore(&request) {
+            tracing::error!("{} port {}: {}", request.traddr, request.trsvcid, refusal.0.error);
+        }
+    }
+    let wanted = config.exports.iter().map(|export| WantedExport {
+        name: export.name.clone().unwrap_or_default(),
+        subnqn: export.subnqn.clone(),
+        nsid: export.nsid,
+        socket: export.socket.clone().unwrap_or_default(),
+        read_only: export.read_only,
+        on_loss: export.on_loss,
+    });
+    for export in exports.into_iter().chain(wanted) {
+        let name = export.name.clone();
+        if let Err(refusal) = service.restore_export(export) {
+            tracing::error!("export {name}: {}", refusal.0.error);
+        }
+    }
+    asking.set(theirs.discovery);
+}
+
+/// A thread that tells what happens, and lets exports begin when their namespaces come.
+fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::Result<std::thread::JoinHandle<()>> {
+    for stone in service.host.status().map(|status| status.tombstones).unwrap_or_default() {
+        service.told.name_life(stone.life, stone.ctrl);
+        let text = format!(
+            "{}: {} of an earlier process is not fenced: writes to {} wait",
+            stone.ctrl, stone.life, stone.subnqn
+        );
+        service.told.note(Level::Warn, "predecessor-found", text);
+    }
+    // It holds what tells, not what is told of: the host must be able to end.
+    std::thread::Builder::new().name("interlock-events".into()).spawn(move || {
+        for event in events {
+            let changed = matches!(event.kind, EventKind::NamespaceAdded { .. } | EventKind::NamespaceResized { .. });
+            if changed {
+                service.name_heads();
+            }
+            service.told.tell(&event);
+            if changed {
+                service.refresh_exports();
+            }
+            if matches!(event.kind, EventKind::ShutDown) {
+                return;
+            }
+        }
+    })
+}
+
+impl Service {
+    fn name_heads(&self) {
+        for namespace in self.host.namespaces().unwrap_or_default() {
+            let number = self.subsystem_number(&namespace.subnqn);
+            self.told.name_head(namespace.head, crate::names::head(number, namespace.nsid));
+        }
+    }
+}
+
+/// Serves the control socket until a signal asks for the end.
+async fn serve(
+    service: &Arc<Service>,
+    listener: std::os::unix::net::UnixListener,
+    options: &Options,
+    asking: &Arc<Asking>,
+) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let app = router(Arc::clone(service));
+    let server = tokio::spawn(async move {
+        let ended = axum::serve(listener, app).with_graceful_shutdown(async move {
+            // Whether it was asked to or nobody is left to ask: it ends.
+            let _ = stopped.await;
+        });
+        ended.await
+    });
+    tracing::info!("listening on {}", options.places.socket.display());
+    tell_systemd(&[NotifyState::Ready]);
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    let mut tick = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => { tracing::info!("SIGTERM: ending in order"); break }
+            _ = interrupt.recv() => { tracing::info!("SIGINT: ending in order"); break }
+            _ = hangup.recv() => reload(service, options.places.clone(), Arc::clone(asking)).await,
+            _ = tick.tick(), if watchdog.is_some() => {
+                // Alive means that the host's control answers, not that this thread does.
+                let service = Arc::clone(service);
+                if tokio::task::spawn_blocking(move || service.host.namespaces().is_ok()).await.unwrap_or(false) {
+                    tell_systemd(&[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+    // Whoever is in the middle of an answer gets it; streams are cut.
+    let _ = stop.send(());
+    server.abort();
+    Ok(())
+}
+
+/// Reads the configuration anew: what is new in it begins, nothing ends.
+async fn reload(service: &Arc<Service>, places: Places, asking: Arc<Asking>) {
+    let service = Arc::clone(service);
+    let reloaded = tokio::task::spawn_blocking(move || match Config::read(&places.config, false) {
+        Ok(config) => {
+            restore(&service, &config, &places, &asking);
+            service.told.note(Level::Info, "reloaded", format!("{} read anew", places.config.display()));
+        }
+        Err(error) => service.told.note(Level::Error, "not-reloaded", format!("nothing was changed: {error}")),
+    });
+    if reloaded.await.is_err() {
+        tracing::error!("the configuration was not read: a mistake in the daemon");
+    }
+}
+
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    let _ = sd_notify::notify(state);
+}

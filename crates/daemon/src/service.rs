@@ -1,0 +1,374 @@
+//! What the verbs do.
+//!
+//! A verb answers when it is done, or says in one sentence why it is not. Every wait here has an end that does not
+//! depend on a target. What is wanted is written down before the answer goes out, so that a crash after it changes
+//! nothing.
+
+use crate::connect::{changes, remember, spec};
+use crate::events::Told;
+use crate::exports::ExportTable;
+use crate::names::{self, Device, device};
+use crate::record::RecordFile;
+use crate::refusal::Refusal;
+use interlock_api::{ConnectRequest, Connected, Done, Fenced, ProblemKind, SetRequest, UnfencedLife, Version};
+use interlock_host::{
+    ControllerStatus, CtrlId, EventKind, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced,
+    UnfencedWhy,
+};
+use interlock_ring::{Reactor, now};
+use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// On top of what the host itself allows an attempt to take.
+const CONNECT_SLACK: Duration = Duration::from_secs(5);
+/// An orderly end drains, fences and gives up, each with its own deadline of 5 s.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// The longest that `fence --wait` may ask for.
+pub(crate) const FENCE_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the daemon is made of, but for its sockets.
+pub(crate) struct Service {
+    pub(crate) host: Host,
+    pub(crate) told: Told,
+    pub(crate) exports: ExportTable,
+    pub(crate) started_unix_ms: u64,
+    record: Mutex<RecordFile>,
+}
+
+impl Service {
+    pub(crate) fn new(
+        host: Host,
+        reactors: Vec<Reactor>,
+        record: RecordFile,
+        run: PathBuf,
+        group: Option<u32>,
+    ) -> Self {
+        Self {
+            host,
+            told: Told::new(),
+            exports: ExportTable::new(reactors, run, group),
+            started_unix_ms: crate::events::unix_ms(),
+            record: Mutex::new(record),
+        }
+    }
+
+    pub(crate) fn record(&self) -> MutexGuard<'_, RecordFile> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a subsystem, for its name.
+    pub(crate) fn subsystem_number(&self, nqn: &str) -> u32 {
+        self.record().record.subsystem(nqn)
+    }
+
+    // --- Connections ---
+
+    /// Connects, and remembers that this is wanted.
+    pub(crate) fn connect(&self, request: ConnectRequest) -> Result<Connected, Refusal> {
+        let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
+        let spec = spec(&request).map_err(bad)?;
+        let lanes = self.host.lanes().map_err(Refusal::from)?.len();
+        spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| bad(why.to_string()))?;
+        let within = spec.timeouts.connect_total + CONNECT_SLACK;
+        // Lives of earlier processes keep the name of their controller: a new path must not take it.
+        let left: Vec<u32> = self.host.status()?.tombstones.iter().map(|life| life.ctrl.0).collect();
+        let (id, subsystem) = {
+            let mut file = self.record();
+            let number = file.record.number(&request, |number| left.contains(&number));
+            let subsystem = file.record.subsystem(&request.subnqn);
+            // The name must not be given to another path by a process that comes after this one.
+            file.save()?;
+            (CtrlId(number), subsystem)
+        };
+        let events = self.host.subscribe();
+        match self.host.connect_as(id, spec) {
+            Ok(()) => {}
+            Err(HostError::Spec(SpecError::Duplicate(old) | SpecError::NameInUse(old))) => {
+                let text = format!("already connected: {old} is this port of this subsystem");
+                return Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let answer = |live| Connected {
+            format_version: Version,
+            device: id.to_string(),
+            subsystem: names::subsystem(subsystem),
+            live,
+        };
+        if !request.first_attempt_decides {
+            self.want(id, Some(&request))?;
+            return Ok(answer(false));
+        }
+        let address = format!("{} port {}", request.traddr, request.trsvcid);
+        let deadline = Instant::now() + within;
+        let why = loop {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())).map(|event| event.kind) {
+                Ok(EventKind::LifeBegan { ctrl, .. }) if ctrl == id => {
+                    self.want(id, Some(&request))?;
+                    return Ok(answer(true));
+                }
+                Ok(EventKind::ConnectFailed { ctrl, why, .. } | EventKind::GivenUp { ctrl, why }) if ctrl == id => {
+                    break why;
+                }
+                Ok(EventKind::ControllerState { ctrl, to: StateName::Dead, why, .. }) if ctrl == id => break why,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => break format!("not connected within {within:?}"),
+                Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone.into()),
+            }
+        };
+        // Gone already is as good.
+        let _ = self.host.disconnect(id);
+        self.await_gone(id)?;
+        Err(Refusal::new(ProblemKind::Target, format!("cannot connect to {address}: {why}")))
+    }
+
+    /// Begins to keep a path of the record or of the configuration connected; what is connected already is left alone.
+    pub(crate) fn restore(&self, request: &ConnectRequest) -> Result<(), Refusal> {
+        match self.connect(ConnectRequest { first_attempt_decides: false, ..request.clone() }) {
+            Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn want(&self, id: CtrlId, request: Option<&ConnectRequest>) -> Result<(), Refusal> {
+        let mut file = self.record();
+        if let Some(known) = file.record.known(id.0) {
+            known.wanted = request.is_some();
+            if let Some(request) = request {
+                known.request = request.clone();
+            }
+        }
+        Ok(file.save()?)
+    }
+
+    /// Ends controllers in order. Those that are the last way to something in use are refused, unless forced.
+    pub(crate) fn disconnect(&self, which: &Which, force: bool) -> Result<Done, Refusal> {
+        let status = self.host.status()?;
+        let ids = self.find(&status, which)?;
+        let staying: Vec<&str> = status
+            .controllers
+            .iter()
+            .filter(|ctrl| !ids.contains(&ctrl.id) && serves(ctrl))
+            .map(|ctrl| ctrl.subnqn.as_str())
+            .collect();
+        let mut orphans: Vec<&str> = status
+            .controllers
+            .iter()
+            .filter(|ctrl| ids.contains(&ctrl.id) && !staying.contains(&ctrl.subnqn.as_str()))
+            .map(|ctrl| ctrl.subnqn.as_str())
+            .collect();
+        orphans.sort_unstable();
+        orphans.dedup();
+        for subnqn in orphans {
+            self.exports.release(subnqn, force)?;
+        }
+        for id in &ids {
+            self.want(*id, None)?;
+            // Gone already is as good.
+            let _ = self.host.disconnect(*id);
+        }
+        for id in &ids {
+            self.await_gone(*id)?;
+        }
+        Ok(done(&ids))
+    }
+
+    /// Every end of a controller is bounded by the host; this waits for it.
+    fn await_gone(&self, id: CtrlId) -> Result<(), Refusal> {
+        let events = self.host.subscribe();
+        let deadline = Instant::now() + GONE_WITHIN;
+        loop {
+            let status = self.host.status()?;
+            if !status.controllers.iter().any(|ctrl| ctrl.id == id && ctrl.state != StateName::Dead) {
+                return Ok(());
+            }
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let text = format!("{id} has not ended within {GONE_WITHIN:?}; it is still being ended");
+                    return Err(Refusal::new(ProblemKind::Timeout, text).device(id.to_string()));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone.into()),
+            }
+        }
+    }
+
+    /// Ends the lives of controllers in order and begins new ones.
+    pub(crate) fn reset(&self, which: &Which) -> Result<Done, Refusal> {
+        self.to_each(which, |id| self.host.reset(id))
+    }
+
+    /// Tries now what would be tried later; a controller that was given up begins anew.
+    pub(crate) fn reconnect(&self, which: &Which) -> Result<Done, Refusal> {
+        let status = self.host.status()?;
+        let ids = self.find(&status, which)?;
+        for id in &ids {
+            let dead = status.controllers.iter().any(|ctrl| ctrl.id == *id && ctrl.state == StateName::Dead);
+            if !dead {
+                self.host.reconnect(*id)?;
+                continue;
+            }
+            let known = self.record().record.known(id.0).map(|known| known.request.clone());
+            let request = known.ok_or_else(|| no_such(&id.to_string(), &status))?;
+            self.restore(&request)?;
+        }
+        Ok(done(&ids))
+    }
+
+    /// Changes settings while the controllers run.
+    pub(crate) fn set(&self, which: &Which, request: &SetRequest) -> Result<Done, Refusal> {
+        let changes = changes(request);
+        if changes.is_empty() {
+            return Err(Refusal::new(ProblemKind::BadRequest, "nothing is to be changed")
+                .hint("give at least one setting, such as `ctrl_loss_tmo_s`"));
+        }
+        let done = self.to_each(which, |id| changes.iter().try_for_each(|change| self.host.set(id, *change)))?;
+        let mut file = self.record();
+        for device in &done.devices {
+            if let Ok(Device::Controller(id)) = names::device(device)
+                && let Some(known) = file.record.known(id.0)
+            {
+                remember(request, &mut known.request);
+            }
+        }
+        file.save()?;
+        Ok(done)
+    }
+
+    fn to_each(&self, which: &Which, verb: impl Fn(CtrlId) -> Result<(), HostError>) -> Result<Done, Refusal> {
+        let ids = self.find(&self.host.status()?, which)?;
+        for id in &ids {
+            verb(*id).map_err(|error| Refusal::from(error).device(id.to_string()))?;
+        }
+        Ok(done(&ids))
+    }
+
+    /// The controllers that are meant; an empty answer is an error.
+    fn find(&self, status: &HostStatus, which: &Which) -> Result<Vec<CtrlId>, Refusal> {
+        let mut file = self.record();
+        let mut there = |ctrl: &ControllerStatus| {
+            ctrl.state != StateName::Dead || file.record.known(ctrl.id.0).is_some_and(|known| known.wanted)
+        };
+        let present: Vec<&ControllerStatus> = status.controllers.iter().filter(|ctrl| there(ctrl)).collect();
+        let (text, wanted): (&str, Meant<'_>) = match which {
+            Which::Device(text) => match device(text)? {
+                Device::Controller(id) => (text, Box::new(move |ctrl| ctrl.id == id)),
+                Device::Subsystem(number) => {
+                    let subsystems = file.record.subsystems.clone();
+                    (text, Box::new(move |ctrl| subsystems.get(&ctrl.subnqn) == Some(&number)))
+                }
+                Device::Head(..) => {
+                    let text = format!("`{text}` is a namespace, and a controller or a subsystem was meant");
+                    return Err(Refusal::new(ProblemKind::BadRequest, text));
+                }
+            },
+            Which::Subsystem(nqn) => (nqn, Box::new(move |ctrl| ctrl.subnqn == *nqn)),
+        };
+        let ids: Vec<CtrlId> = present.iter().filter(|ctrl| wanted(ctrl)).map(|ctrl| ctrl.id).collect();
+        if ids.is_empty() { Err(no_such(text, status)) } else { Ok(ids) }
+    }
+
+    // --- Fences ---
+
+    /// A namespace by its device name or as `NQN:NSID`.
+    pub(crate) fn namespace(&self, text: &str) -> Result<(String, u32), Refusal> {
+        let no_such = |known: &[String]| {
+            let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no namespace `{text}`"));
+            if known.is_empty() {
+                refusal.hint("no namespace is connected: see `interlock status`")
+            } else {
+                refusal.hint(format!("there are: {}", known.join(", ")))
+            }
+        };
+        let word = text.strip_prefix("/dev/").unwrap_or(text);
+        if !word.starts_with("nqn.") {
+            let Device::Head(number, nsid) = device(word)? else {
+                return Err(no_such(&self.namespace_names()?).hint("give a namespace, as in `nvme0n1`"));
+            };
+            let file = self.record();
+            let found = file.record.subsystems.iter().find(|(_, known)| **known == number).map(|(nqn, _)| nqn.clone());
+            drop(file);
+            return match found {
+                Some(nqn) => Ok((nqn, nsid)),
+                None => Err(no_such(&self.namespace_names()?)),
+            };
+        }
+        match word.rsplit_once(':').and_then(|(nqn, nsid)| Some((nqn, nsid.parse().ok()?))) {
+            Some((nqn, nsid)) => Ok((nqn.to_owned(), nsid)),
+            None => Err(Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no namespace: use `NQN:NSID`"))),
+        }
+    }
+
+    pub(crate) fn namespace_names(&self) -> Result<Vec<String>, Refusal> {
+        let all = self.host.namespaces()?;
+        Ok(all.iter().map(|ns| names::head(self.subsystem_number(&ns.subnqn), ns.nsid)).collect())
+    }
+
+    /// Waits until every lost life of this host is proven unable to change the namespace.
+    pub(crate) fn fence_wait(&self, namespace: &str, within: Duration) -> Result<Fenced, Refusal> {
+        let (subnqn, nsid) = self.namespace(namespace)?;
+        let alive = self.host.wait_fenced(&subnqn, nsid, within.min(FENCE_WAIT_MAX))?;
+        Ok(Fenced {
+            format_version: Version,
+            namespace: names::head(self.subsystem_number(&subnqn), nsid),
+            alive: alive.iter().map(unfenced).collect(),
+        })
+    }
+
+    /// Takes it upon the caller that a lost life is over.
+    pub(crate) fn accept_risk(&self, life: &str) -> Result<Done, Refusal> {
+        let number = life.strip_prefix("life").and_then(|number| number.parse().ok());
+        let number = number.ok_or_else(|| {
+            Refusal::new(ProblemKind::BadRequest, format!("`{life}` is no life: use `life3`, as `status` names it"))
+        })?;
+        self.host.fence_accept_risk(LifeId(number))?;
+        Ok(Done { format_version: Version, devices: vec![life.to_owned()] })
+    }
+}
+
+/// Which controllers are meant.
+#[derive(Clone, Debug)]
+pub(crate) enum Which {
+    /// A controller or a subsystem, by its device name.
+    Device(String),
+    /// All of a subsystem, by NQN.
+    Subsystem(String),
+}
+
+/// True of the controllers that are meant.
+type Meant<'a> = Box<dyn Fn(&ControllerStatus) -> bool + 'a>;
+
+fn serves(ctrl: &ControllerStatus) -> bool {
+    !matches!(ctrl.state, StateName::Dead | StateName::Deleting)
+}
+
+fn done(ids: &[CtrlId]) -> Done {
+    Done { format_version: Version, devices: ids.iter().map(ToString::to_string).collect() }
+}
+
+fn no_such(text: &str, status: &HostStatus) -> Refusal {
+    let known: Vec<String> =
+        status.controllers.iter().filter(|ctrl| serves(ctrl)).map(|ctrl| ctrl.id.to_string()).collect();
+    let refusal = Refusal::new(ProblemKind::NotFound, format!("`{text}` is not connected"));
+    if known.is_empty() {
+        refusal.hint("nothing is connected: `interlock connect` does that")
+    } else {
+        refusal.hint(format!("connected are: {}", known.join(", ")))
+    }
+}
+
+fn unfenced(life: &Unfenced) -> UnfencedLife {
+    let (why, until) = match life.why {
+        UnfencedWhy::Alive => ("alive", None),
+        UnfencedWhy::Lost { until } => ("lost", until),
+        UnfencedWhy::Predecessor { until } => ("predecessor", until),
+    };
+    UnfencedLife {
+        controller: life.ctrl.to_string(),
+        life: life.life.to_string(),
+        why: why.into(),
+        left_ms: until.map(|at| crate::view::millis(at.since(now()))),
+    }
+}

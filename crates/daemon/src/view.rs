@@ -1,0 +1,200 @@
+//! The whole host at one moment, in the words of the control interface.
+
+use crate::connect::settings;
+use crate::events::Told;
+use crate::names;
+use crate::refusal::Refusal;
+use crate::service::Service;
+use interlock_api as api;
+use interlock_host::{AnaState, ControllerStatus, HostStatus, NamespaceIds, NamespaceStatus, StateName, WaitStatus};
+use interlock_ring::now;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Whole milliseconds, rounded up: what is left must not look over before it is.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+impl Service {
+    /// Everything that `status`, `list` and the others print.
+    pub(crate) fn status(&self) -> Result<api::Status, Refusal> {
+        let status = self.host.status()?;
+        let numbers = self.numbers(&status);
+        let known: BTreeMap<u32, bool> =
+            self.record().record.controllers.iter().map(|known| (known.number, known.wanted)).collect();
+        // Given up is shown, disconnected is not.
+        let shown = |ctrl: &&ControllerStatus| {
+            ctrl.state != StateName::Dead || known.get(&ctrl.id.0).copied().unwrap_or_default()
+        };
+        let controllers: Vec<&ControllerStatus> = status.controllers.iter().filter(shown).collect();
+        let settings = self.host.settings();
+        Ok(api::Status {
+            format_version: api::Version,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_unix_ms: self.started_unix_ms,
+            hostnqn: settings.hostnqn.to_string(),
+            hostid: settings.hostid.to_string(),
+            subsystems: subsystems(&controllers, &numbers),
+            controllers: controllers.iter().map(|ctrl| controller(ctrl, &status.waits, &numbers, &self.told)).collect(),
+            namespaces: status.namespaces.iter().map(|ns| namespace(ns, numbers[&ns.subnqn])).collect(),
+            exports: self.exports.status(&numbers),
+            tombstones: tombstones(&status),
+            totals: totals(&status),
+        })
+    }
+
+    /// Numbers of all subsystems that are there.
+    fn numbers(&self, status: &HostStatus) -> BTreeMap<String, u32> {
+        let mut file = self.record();
+        for ctrl in &status.controllers {
+            file.record.subsystem(&ctrl.subnqn);
+        }
+        for namespace in &status.namespaces {
+            file.record.subsystem(&namespace.subnqn);
+        }
+        file.record.subsystems.clone()
+    }
+
+    /// The exports alone.
+    pub(crate) fn export_list(&self) -> api::Exports {
+        let numbers = self.record().record.subsystems.clone();
+        api::Exports { format_version: api::Version, exports: self.exports.status(&numbers) }
+    }
+}
+
+fn subsystems(controllers: &[&ControllerStatus], numbers: &BTreeMap<String, u32>) -> Vec<api::SubsystemStatus> {
+    let mut found: BTreeMap<u32, api::SubsystemStatus> = BTreeMap::new();
+    for ctrl in controllers {
+        let number = numbers[&ctrl.subnqn];
+        let entry = found.entry(number).or_insert_with(|| api::SubsystemStatus {
+            name: names::subsystem(number),
+            nqn: ctrl.subnqn.clone(),
+            iopolicy: settings(&ctrl.spec).iopolicy,
+            model: String::new(),
+            serial: String::new(),
+            firmware: String::new(),
+        });
+        if let Some(facts) = &ctrl.facts {
+            entry.model.clone_from(&facts.model);
+            entry.serial.clone_from(&facts.serial);
+            entry.firmware.clone_from(&facts.firmware);
+        }
+    }
+    found.into_values().collect()
+}
+
+fn controller(
+    ctrl: &ControllerStatus,
+    waits: &[WaitStatus],
+    numbers: &BTreeMap<String, u32>,
+    told: &Told,
+) -> api::ControllerStatus {
+    let since = told.since(ctrl.id);
+    // Waits are named by the controller or by one of its lives.
+    let mut owners: Vec<String> = ctrl.fencing.iter().chain(&ctrl.life).map(ToString::to_string).collect();
+    owners.push(ctrl.id.to_string());
+    let mine =
+        |wait: &&WaitStatus| wait.why.split_once(':').is_some_and(|(owner, _)| owners.iter().any(|mine| mine == owner));
+    api::ControllerStatus {
+        name: ctrl.id.to_string(),
+        subsystem: names::subsystem(numbers[&ctrl.subnqn]),
+        subnqn: ctrl.subnqn.clone(),
+        path: api::PathAddress::tcp(&ctrl.spec.traddr, ctrl.spec.trsvcid),
+        host_traddr: ctrl.spec.host_traddr.map(|addr| addr.to_string()),
+        host_iface: ctrl.spec.host_iface.clone(),
+        peer: ctrl.peer.map(|peer| peer.to_string()),
+        state: ctrl.state.linux().into(),
+        for_ms: since.as_ref().map_or(0, |since| millis(now().since(since.at))),
+        reason: since.map_or_else(String::new, |since| since.why),
+        slow: ctrl.slow,
+        waits: waits
+            .iter()
+            .filter(mine)
+            .map(|wait| api::WaitStatus { reason: wait.why.clone(), left_ms: millis(wait.at.since(now())) })
+            .collect(),
+        fencing: ctrl.fencing.iter().map(ToString::to_string).collect(),
+        last_error: ctrl.last_error.clone().filter(|_| ctrl.state != StateName::Live),
+        facts: ctrl.facts.as_ref().filter(|_| ctrl.state == StateName::Live).map(|facts| api::ControllerFacts {
+            life: ctrl.life.map_or_else(String::new, |life| life.to_string()),
+            cntlid: facts.identity.cntlid,
+            ciu: facts.identity.ciu,
+            cirn: api::Hex64(facts.identity.cirn),
+            kato_ms: millis(facts.kato),
+            cqt_ms: facts.cqt.map(millis),
+            ccrl: facts.ccrl,
+            io_queues: facts.io_queues,
+            model: facts.model.clone(),
+            serial: facts.serial.clone(),
+            firmware: facts.firmware.clone(),
+        }),
+        settings: settings(&ctrl.spec),
+        counters: api::ControllerCounters {
+            command_error_count: ctrl.counters.command_error_count,
+            reset_count: ctrl.counters.reset_count,
+            reconnect_count: ctrl.counters.reconnect_count,
+        },
+    }
+}
+
+fn namespace(ns: &NamespaceStatus, number: u32) -> api::NamespaceStatus {
+    let NamespaceIds { eui64, nguid, uuid, .. } = ns.ids;
+    api::NamespaceStatus {
+        name: names::head(number, ns.nsid),
+        subsystem: names::subsystem(number),
+        subnqn: ns.subnqn.clone(),
+        nsid: ns.nsid,
+        size_bytes: ns.shape.blocks.saturating_mul(ns.shape.block_size.into()),
+        block_bytes: ns.shape.block_size,
+        read_only: ns.shape.read_only,
+        uuid: uuid.map(|id| interlock_host::HostId(id).to_string()),
+        nguid: nguid.map(|id| hex(&id)),
+        eui64: eui64.map(|id| hex(&id)),
+        paths: ns
+            .paths
+            .iter()
+            .map(|path| api::PathStatus {
+                name: names::path(number, path.ctrl, ns.nsid),
+                controller: path.ctrl.to_string(),
+                ana_state: match path.ana {
+                    AnaState::Optimized => api::AnaState::Optimized,
+                    AnaState::NonOptimized => api::AnaState::NonOptimized,
+                    AnaState::Inaccessible => api::AnaState::Inaccessible,
+                    AnaState::PersistentLoss => api::AnaState::PersistentLoss,
+                    AnaState::Change => api::AnaState::Change,
+                },
+            })
+            .collect(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tombstones(status: &HostStatus) -> Vec<api::TombstoneStatus> {
+    status
+        .tombstones
+        .iter()
+        .map(|stone| api::TombstoneStatus {
+            controller: stone.ctrl.to_string(),
+            life: stone.life.to_string(),
+            subnqn: stone.subnqn.to_string(),
+            guarded: stone.guarded.to_string(),
+            left_ms: stone.until.map(|until| millis(until.since(now()))),
+        })
+        .collect()
+}
+
+fn totals(status: &HostStatus) -> api::Totals {
+    let fences = &status.counters.fences;
+    api::Totals {
+        reset_count: status.counters.reset_count,
+        reconnect_count: status.counters.reconnect_count,
+        fence_attempts: fences.attempts,
+        fences_not_needed: fences.not_needed,
+        fences: fences.by_method.iter().map(|(method, count)| (method.name().to_owned(), *count)).collect(),
+        unsafe_failovers: fences.unsafe_failovers,
+    }
+}
