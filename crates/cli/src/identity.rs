@@ -95,6 +95,10 @@ impl Looker {
         Ok(Self(Pool::new(config).context("the reactor cannot start")?))
     }
 
+    pub(crate) fn reactor(&self) -> interlock_host::Reactor {
+        self.0.reactor(0)
+    }
+
     pub(crate) fn look(&self, spec: &ProbeSpec, within: Duration) -> Result<ProbeReport, ProbeError> {
         probe(&self.0.reactor(0), spec, within)
     }

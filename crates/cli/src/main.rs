@@ -3,12 +3,22 @@
 //! What a command found goes to standard output, as text or as JSON; what went wrong goes to standard error, as one
 //! sentence and what to do next. Exit codes: 0 success, 1 failure; `drill` also has 2, inconclusive.
 
+mod ask;
+mod config;
+mod connect;
+mod connect_all;
+mod daemon;
 mod discover;
 mod doctor;
 mod drill;
 mod failure;
 mod identity;
+mod io;
+mod list;
+mod manage;
 mod output;
+mod pages;
+mod status;
 mod target;
 mod top;
 
@@ -25,11 +35,36 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Daemon(daemon::DaemonArgs),
+    Connect(connect::ConnectArgs),
+    ConnectAll(connect_all::ConnectAllArgs),
+    Disconnect(connect::DisconnectArgs),
+    DisconnectAll(connect::DisconnectAllArgs),
+    /// List namespaces
+    List(list::ListArgs),
+    /// List subsystems and their controllers
+    ListSubsys(list::ListArgs),
+    /// List subsystems, their namespaces and the paths to them
+    ShowTopology(list::ListArgs),
+    Status(status::StatusArgs),
+    /// Try now to reconnect a lost controller; one that was given up begins anew
+    Reconnect(manage::DeviceArgs),
+    /// End the life of a controller in order and begin a new one
+    Reset(manage::DeviceArgs),
+    Set(manage::SetArgs),
+    Fence(manage::FenceArgs),
+    Export(manage::ExportArgs),
+    Unexport(manage::UnexportArgs),
+    Events(manage::EventsArgs),
+    Io(io::IoArgs),
+    Config(config::ConfigArgs),
     Drill(drill::DrillArgs),
     Target(target::TargetArgs),
     Discover(discover::DiscoverArgs),
     Doctor(doctor::DoctorArgs),
     Top(top::TopArgs),
+    Completion(pages::CompletionArgs),
+    Man(pages::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,11 +77,31 @@ fn main() -> ExitCode {
         }
     };
     let result = match &cli.command {
+        Command::Daemon(args) => daemon::run(args),
+        Command::Connect(args) => connect::connect(args),
+        Command::ConnectAll(args) => connect_all::run(args),
+        Command::Disconnect(args) => connect::disconnect(args),
+        Command::DisconnectAll(args) => connect::disconnect_all(args),
+        Command::List(args) => list::list(args),
+        Command::ListSubsys(args) => list::list_subsys(args),
+        Command::ShowTopology(args) => list::show_topology(args),
+        Command::Status(args) => status::run(args),
+        Command::Reconnect(args) => manage::reconnect(args),
+        Command::Reset(args) => manage::reset(args),
+        Command::Set(args) => manage::set(args),
+        Command::Fence(args) => manage::fence(args),
+        Command::Export(args) => manage::export(args),
+        Command::Unexport(args) => manage::unexport(args),
+        Command::Events(args) => manage::events(args),
+        Command::Io(args) => io::run(args),
+        Command::Config(args) => config::run(args),
         Command::Drill(args) => drill::run(args),
         Command::Target(args) => target::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Top(args) => top::run(args),
+        Command::Completion(args) => pages::completion::<Cli>(args),
+        Command::Man(args) => pages::man::<Cli>(args),
     };
     result.unwrap_or_else(|error| failure::report(&error))
 }

@@ -1,0 +1,51 @@
+//! How verbs reach the daemon, and what they say if it is not there or says no.
+
+use crate::failure::Failure;
+use interlock_api::{Client, ClientError, Status};
+use interlock_daemon::Places;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A verb takes as long as the target takes, and the daemon's own deadlines bound that: 60 s to connect, 30 s to end.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
+/// Which daemon.
+#[derive(clap::Args)]
+pub(crate) struct AskArgs {
+    /// Control socket of the daemon; default: /run/interlock/control.sock
+    #[arg(long, value_name = "PATH", env = "INTERLOCK_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl AskArgs {
+    /// The daemon.
+    pub(crate) fn client(&self) -> Client {
+        self.client_within(Duration::ZERO)
+    }
+
+    /// The daemon, for a verb that may take so much longer.
+    pub(crate) fn client_within(&self, longer: Duration) -> Client {
+        Client::new(self.socket.clone().unwrap_or_else(|| Places::usual().socket), ANSWER_WITHIN + longer)
+    }
+
+    /// Everything at one moment.
+    pub(crate) fn status(&self) -> anyhow::Result<Status> {
+        Ok(self.client().get("/v1/status").map_err(failed)?)
+    }
+}
+
+/// A request that failed, with what to do.
+pub(crate) fn failed(error: ClientError) -> Failure {
+    let failure = Failure::new(&error);
+    match error {
+        ClientError::NotThere { socket, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+            failure.hint(format!("only the owner and the group of {} may use it; become one of them", socket.display()))
+        }
+        ClientError::NotThere { .. } => failure
+            .hint("start it with `systemctl start interlock`, or in a terminal with `interlock daemon`")
+            .hint("if it listens elsewhere, say where with --socket"),
+        ClientError::Problem(problem) => problem.hints.into_iter().fold(failure, Failure::hint),
+        ClientError::Io { .. } | ClientError::Strange { .. } => failure,
+    }
+}

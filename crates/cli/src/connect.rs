@@ -1,0 +1,367 @@
+//! `interlock connect`, `disconnect`, `disconnect-all`.
+
+use crate::ask::{AskArgs, failed};
+use crate::failure::Failure;
+use crate::output::{Format, OutputArgs, print, say};
+use clap::ValueEnum;
+use interlock_api::{
+    Client, ClientError, ConnectRequest, Connected, Done, FencePolicy, IoPolicy, OnLoss, ProblemKind, escaped,
+};
+use serde_json::json;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+/// Choices of `--iopolicy`, in Linux' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    RoundRobin,
+    QueueDepth,
+    Numa,
+}
+
+impl From<Policy> for IoPolicy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::RoundRobin => Self::RoundRobin,
+            Policy::QueueDepth => Self::QueueDepth,
+            Policy::Numa => Self::Numa,
+        }
+    }
+}
+
+/// Choices of `--fence-policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fence {
+    /// Repeat a write elsewhere only after its path was fenced
+    Strict,
+    /// Repeat at once: UNSAFE, what today's hosts do
+    Legacy,
+}
+
+impl From<Fence> for FencePolicy {
+    fn from(policy: Fence) -> Self {
+        match policy {
+            Fence::Strict => Self::Strict,
+            Fence::Legacy => Self::Legacy,
+        }
+    }
+}
+
+/// Choices of `--on-loss` of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Loss {
+    /// The host reconnects by itself
+    Reconnect,
+    /// An event asks somebody to call `interlock reconnect`
+    Notify,
+}
+
+impl From<Loss> for OnLoss {
+    fn from(policy: Loss) -> Self {
+        match policy {
+            Loss::Reconnect => Self::Reconnect,
+            Loss::Notify => Self::Notify,
+        }
+    }
+}
+
+/// Settings of a connection, with nvme-cli's names and letters.
+#[derive(clap::Args)]
+pub(crate) struct SettingArgs {
+    /// Local address to come from
+    #[arg(short = 'w', long, value_name = "ADDR")]
+    host_traddr: Option<IpAddr>,
+    /// Network interface to use
+    #[arg(short = 'f', long, value_name = "NAME")]
+    host_iface: Option<String>,
+    /// I/O queue pairs; default: one per reactor
+    #[arg(short = 'i', long, value_name = "N")]
+    nr_io_queues: Option<u16>,
+    /// Entries per I/O queue; default: 128
+    #[arg(short = 'Q', long, value_name = "N")]
+    queue_size: Option<u16>,
+    /// Keep Alive Timeout in seconds; default: 5
+    #[arg(short = 'k', long, value_name = "S")]
+    keep_alive_tmo: Option<u16>,
+    /// Seconds between attempts to reconnect; default: 10
+    #[arg(short = 'c', long, value_name = "S")]
+    reconnect_delay: Option<u32>,
+    /// Give a lost controller up after so many seconds; -1: never; default: 600
+    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true)]
+    ctrl_loss_tmo: Option<i64>,
+    /// Fail I/O that is not in doubt after so many seconds without a path; -1 or `off`: never; default: off
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
+    fast_io_fail_tmo: Option<i64>,
+    /// Ask for header digests
+    #[arg(short = 'g', long)]
+    hdr_digest: bool,
+    /// Ask for data digests
+    #[arg(short = 'G', long)]
+    data_digest: bool,
+    /// How paths are chosen; default: round-robin
+    #[arg(long, value_name = "POLICY", value_enum)]
+    iopolicy: Option<Policy>,
+    /// When a write of a lost path may be repeated; default: strict
+    #[arg(long, value_name = "POLICY", value_enum)]
+    fence_policy: Option<Fence>,
+    /// Who reconnects a lost controller; default: reconnect
+    #[arg(long, value_name = "WHO", value_enum)]
+    on_loss: Option<Loss>,
+    /// Not built yet: gives an error
+    #[arg(long, hide = true)]
+    tls: bool,
+    /// Not built yet: gives an error
+    #[arg(long, hide = true)]
+    concat: bool,
+    /// Not built yet: gives an error
+    #[arg(short = 'S', long, alias = "kxchap-secret", hide = true)]
+    dhchap_secret: Option<String>,
+    /// Not built yet: gives an error
+    #[arg(short = 'C', long, alias = "kxchap-ctrl-secret", hide = true)]
+    dhchap_ctrl_secret: Option<String>,
+}
+
+pub(crate) fn seconds_or_off(text: &str) -> Result<i64, String> {
+    if text == "off" {
+        return Ok(-1);
+    }
+    text.parse().map_err(|_| "expected seconds, -1 or `off`".into())
+}
+
+impl SettingArgs {
+    /// A request with these settings.
+    pub(crate) fn request(&self, traddr: &str, trsvcid: u16, subnqn: &str) -> anyhow::Result<ConnectRequest> {
+        if self.tls || self.concat || self.dhchap_secret.is_some() || self.dhchap_ctrl_secret.is_some() {
+            let text = "TLS and in-band authentication are not built yet";
+            return Err(Failure::new(text)
+                .hint("nothing was connected: a connection without them would not be what you asked for")
+                .into());
+        }
+        let mut request = ConnectRequest::new(traddr, trsvcid, subnqn);
+        request.host_traddr = self.host_traddr;
+        request.host_iface.clone_from(&self.host_iface);
+        request.nr_io_queues = self.nr_io_queues.unwrap_or(request.nr_io_queues);
+        request.queue_size = self.queue_size.unwrap_or(request.queue_size);
+        request.keep_alive_tmo_s = self.keep_alive_tmo.unwrap_or(request.keep_alive_tmo_s);
+        request.reconnect_delay_s = self.reconnect_delay.unwrap_or(request.reconnect_delay_s);
+        request.ctrl_loss_tmo_s = self.ctrl_loss_tmo.unwrap_or(request.ctrl_loss_tmo_s);
+        request.fast_io_fail_tmo_s = self.fast_io_fail_tmo.unwrap_or(request.fast_io_fail_tmo_s);
+        request.hdr_digest = self.hdr_digest;
+        request.data_digest = self.data_digest;
+        request.iopolicy = self.iopolicy.map_or(request.iopolicy, Into::into);
+        request.fence = self.fence_policy.map_or(request.fence, Into::into);
+        request.on_loss = self.on_loss.map_or(request.on_loss, Into::into);
+        Ok(request)
+    }
+}
+
+/// Connect a subsystem through one port, and keep it connected
+#[derive(clap::Args)]
+pub(crate) struct ConnectArgs {
+    /// Transport
+    #[arg(short, long, value_name = "TYPE", value_enum, default_value_t = crate::identity::Transport::Tcp)]
+    transport: crate::identity::Transport,
+    /// Address or name of the target; link-local IPv6 with its scope, as in fe80::1%eth0
+    #[arg(short = 'a', long, value_name = "ADDR")]
+    traddr: String,
+    /// TCP port
+    #[arg(short = 's', long, value_name = "PORT", default_value_t = 4420)]
+    trsvcid: u16,
+    /// Subsystem NQN
+    #[arg(short = 'n', long, value_name = "NQN")]
+    nqn: String,
+    #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Go on trying if the first attempt fails
+    #[arg(long)]
+    keep_trying: bool,
+    /// Succeed if it is connected already
+    #[arg(long)]
+    idempotent: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// As whom: the daemon is one host, so this can only be checked.
+#[derive(clap::Args)]
+pub(crate) struct WhoArgs {
+    /// Host NQN: must be that of the daemon
+    #[arg(short = 'q', long, value_name = "NQN")]
+    hostnqn: Option<String>,
+    /// Host Identifier: must be that of the daemon
+    #[arg(short = 'I', long, value_name = "UUID")]
+    hostid: Option<String>,
+}
+
+impl WhoArgs {
+    fn check(&self, client: &Client) -> anyhow::Result<()> {
+        if self.hostnqn.is_none() && self.hostid.is_none() {
+            return Ok(());
+        }
+        let status: interlock_api::Status = client.get("/v1/status").map_err(failed)?;
+        for (asked, has, option) in
+            [(&self.hostnqn, &status.hostnqn, "--hostnqn"), (&self.hostid, &status.hostid, "--hostid")]
+        {
+            if let Some(asked) = asked
+                && !asked.eq_ignore_ascii_case(has)
+            {
+                let text = format!("{option} {asked}: the daemon is another host, {has}");
+                return Err(Failure::new(text)
+                    .hint("one daemon is one host: start another one with that identity")
+                    .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    let crate::identity::Transport::Tcp = args.transport;
+    let mut request = args.settings.request(&args.traddr, args.trsvcid, &args.nqn)?;
+    request.first_attempt_decides = !args.keep_trying;
+    let client = args.ask.client();
+    args.who.check(&client)?;
+    let connected = connect_one(&client, &request, args.idempotent)?;
+    print(&match args.output.format {
+        Format::Normal => normal(&connected, &request),
+        Format::Json => serde_json::to_string_pretty(&connected)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn connect_one(client: &Client, request: &ConnectRequest, idempotent: bool) -> anyhow::Result<Connected> {
+    match client.send::<Connected>("POST", "/v1/controllers", request) {
+        Ok(connected) => Ok(connected),
+        Err(ClientError::Problem(problem)) if idempotent && problem.kind == ProblemKind::Already => {
+            let status: interlock_api::Status = client.get("/v1/status").map_err(failed)?;
+            let device = problem.device.unwrap_or_default();
+            let found = status.controllers.iter().find(|ctrl| ctrl.name == device);
+            Ok(Connected {
+                format_version: interlock_api::Version,
+                live: found.is_some_and(|ctrl| ctrl.state == "live"),
+                subsystem: found.map_or_else(String::new, |ctrl| ctrl.subsystem.clone()),
+                device,
+            })
+        }
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
+pub(crate) fn normal(connected: &Connected, request: &ConnectRequest) -> String {
+    // As nvme-cli says it.
+    let mut text = format!("connecting to device: {}", connected.device);
+    if !connected.live {
+        text.push_str(&format!(
+            "\n{} port {}: not live yet, being tried; see `interlock status`",
+            request.traddr, request.trsvcid
+        ));
+    }
+    text
+}
+
+/// Disconnect controllers in order: what is in flight is answered first, what is not is fenced
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["nqn", "device"])))]
+pub(crate) struct DisconnectArgs {
+    /// Subsystem NQN: all its controllers
+    #[arg(short = 'n', long, value_name = "NQN")]
+    nqn: Option<String>,
+    /// Controller or subsystem by name, as in nvme0 or nvme-subsys0; repeatable or separated by commas
+    #[arg(short = 'd', long, value_name = "DEVICE", value_delimiter = ',')]
+    device: Vec<String>,
+    /// Also if clients use an export of it: what they have in flight is abandoned
+    #[arg(long)]
+    force: bool,
+    /// Succeed if it is not connected
+    #[arg(long)]
+    idempotent: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
+    let client = args.ask.client();
+    let force = if args.force { "?force=true" } else { "" };
+    let mut ended = Vec::new();
+    if let Some(nqn) = &args.nqn {
+        ended = one(&client, &format!("/v1/subsystems/{}{force}", escaped(nqn)), args.idempotent)?;
+        if args.output.format == Format::Normal {
+            print(&format!("NQN:{nqn} disconnected {} controller(s)", ended.len()))?;
+        }
+    }
+    for device in &args.device {
+        let word = device.strip_prefix("/dev/").unwrap_or(device);
+        let done = one(&client, &format!("/v1/controllers/{}{force}", escaped(word)), args.idempotent)?;
+        if args.output.format == Format::Normal {
+            for device in &done {
+                print(&format!("disconnected {device}"))?;
+            }
+        }
+        ended.extend(done);
+    }
+    if args.output.format == Format::Json {
+        print(&serde_json::to_string_pretty(&json!({ "format_version": 1, "devices": ended }))?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn one(client: &Client, path: &str, idempotent: bool) -> anyhow::Result<Vec<String>> {
+    match client.call::<Done>("DELETE", path, None) {
+        Ok(done) => Ok(done.devices),
+        Err(ClientError::Problem(problem)) if idempotent && problem.kind == ProblemKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
+/// Disconnect everything that the daemon has connected
+#[derive(clap::Args)]
+pub(crate) struct DisconnectAllArgs {
+    /// Keep this one: a controller, a subsystem or an NQN; repeatable
+    #[arg(short = 'x', long, value_name = "NAME")]
+    exclude: Vec<String>,
+    /// Also if clients use exports: what they have in flight is abandoned
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Tries everything, and fails if anything failed.
+pub(crate) fn disconnect_all(args: &DisconnectAllArgs) -> anyhow::Result<ExitCode> {
+    let client = args.ask.client();
+    let force = if args.force { "?force=true" } else { "" };
+    let status = args.ask.status()?;
+    let (mut ended, mut problems) = (Vec::new(), Vec::new());
+    for ctrl in &status.controllers {
+        if args.exclude.iter().any(|name| [&ctrl.name, &ctrl.subsystem, &ctrl.subnqn].contains(&name)) {
+            continue;
+        }
+        match client.call::<Done>("DELETE", &format!("/v1/controllers/{}{force}", ctrl.name), None) {
+            Ok(done) => ended.extend(done.devices),
+            Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NotFound => {}
+            Err(ClientError::Problem(problem)) => problems.push(format!("{}: {}", ctrl.name, problem.error)),
+            Err(error) => return Err(failed(error).into()),
+        }
+    }
+    print(&match args.output.format {
+        Format::Normal => {
+            ended.iter().map(|device| format!("disconnected {device}\n")).collect::<String>()
+                + if ended.is_empty() && problems.is_empty() { "nothing is connected" } else { "" }
+        }
+        Format::Json => {
+            serde_json::to_string_pretty(&json!({ "format_version": 1, "devices": ended, "problems": problems }))?
+        }
+    })?;
+    for problem in &problems {
+        say(&format!("error: {problem}"))?;
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,154 @@
+//! `interlock connect-all`: everything that a discovery controller names, or everything that is configured.
+//!
+//! What fails does not keep the rest from being tried, and whatever failed is named and makes the exit code 1: a service
+//! manager that sees success would never try again.
+
+use crate::ask::AskArgs;
+use crate::connect::{SettingArgs, connect_one};
+use crate::failure::Failure;
+use crate::identity::Looker;
+use crate::output::{Format, OutputArgs, print, say};
+use interlock_api::{Client, ConnectRequest};
+use interlock_daemon::{Config, Places, discovered, fabrics};
+use interlock_host::{HostSettings, Nqn};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Connect everything that a discovery controller names; without -a, everything that is configured
+#[derive(clap::Args)]
+pub(crate) struct ConnectAllArgs {
+    /// Address or name of a discovery controller; default: what the configuration says
+    #[arg(short = 'a', long, value_name = "ADDR")]
+    traddr: Option<String>,
+    /// TCP port of the discovery service
+    #[arg(short = 's', long, value_name = "PORT", default_value_t = 8009, requires = "traddr")]
+    trsvcid: u16,
+    /// Transport
+    #[arg(short, long, value_name = "TYPE", value_enum, default_value_t = crate::identity::Transport::Tcp)]
+    transport: crate::identity::Transport,
+    /// Configuration; default: /etc/interlock/interlock.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory with the files of nvme-cli
+    #[arg(long, value_name = "DIR", default_value = "/etc/nvme")]
+    nvme_dir: PathBuf,
+    /// Give a discovery controller up after so many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    timeout: u64,
+    /// Say what would be connected, and connect nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    settings: SettingArgs,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
+    let crate::identity::Transport::Tcp = args.transport;
+    let client = args.ask.client();
+    let status = args.ask.status()?;
+    // The target must see the host that will connect.
+    let who = HostSettings {
+        hostnqn: Nqn::new(status.hostnqn.as_str()).map_err(Failure::new)?,
+        hostid: status.hostid.parse().map_err(|why| Failure::new(format!("{why}")))?,
+    };
+    let (mut wanted, ask, mut problems) = sources(args)?;
+    let looker = Looker::new()?;
+    for controller in ask {
+        match discovered(&looker.reactor(), &controller, &who, Duration::from_millis(args.timeout)) {
+            Ok(found) => wanted.extend(found),
+            Err(why) => problems.push(why),
+        }
+    }
+    looker.end()?;
+    // The same port may be named by several.
+    let mut seen = Vec::<ConnectRequest>::new();
+    for request in &mut wanted {
+        request.first_attempt_decides = true;
+    }
+    wanted.retain(|request| {
+        let new = !seen.iter().any(|old| old.is_same_path(request));
+        seen.extend(new.then(|| request.clone()));
+        new
+    });
+    let mut connected = Vec::new();
+    if !args.dry_run {
+        connect(&client, &wanted, &mut connected, &mut problems);
+    }
+    report(args, &wanted, &connected, &problems)
+}
+
+/// What is to be connected, and who is to be asked.
+fn sources(args: &ConnectAllArgs) -> anyhow::Result<(Vec<ConnectRequest>, Vec<ConnectRequest>, Vec<String>)> {
+    if let Some(traddr) = &args.traddr {
+        let request = args.settings.request(traddr, args.trsvcid, Nqn::discovery().as_str())?;
+        return Ok((Vec::new(), vec![request], Vec::new()));
+    }
+    let usual = Places::usual().config;
+    let config = Config::read(args.config.as_ref().unwrap_or(&usual), args.config.is_some())?;
+    let files = fabrics::Wanted::read(&args.nvme_dir);
+    let mut wanted = config.requests();
+    wanted.extend(files.connections);
+    if wanted.is_empty() && files.discovery.is_empty() && files.problems.is_empty() {
+        let text = "nothing is configured";
+        return Err(Failure::new(text)
+            .hint("give a discovery controller with -a")
+            .hint("or write [[connect]] into the configuration")
+            .into());
+    }
+    Ok((wanted, files.discovery, files.problems))
+}
+
+fn connect(
+    client: &Client,
+    wanted: &[ConnectRequest],
+    connected: &mut Vec<(String, ConnectRequest)>,
+    problems: &mut Vec<String>,
+) {
+    for request in wanted {
+        match connect_one(client, request, true) {
+            Ok(done) => connected.push((done.device, request.clone())),
+            Err(error) => {
+                problems.push(format!("{} on {} port {}: {error}", request.subnqn, request.traddr, request.trsvcid))
+            }
+        }
+    }
+}
+
+fn report(
+    args: &ConnectAllArgs,
+    wanted: &[ConnectRequest],
+    connected: &[(String, ConnectRequest)],
+    problems: &[String],
+) -> anyhow::Result<ExitCode> {
+    match args.output.format {
+        Format::Json => {
+            let done: Vec<_> =
+                connected.iter().map(|(device, request)| json!({ "device": device, "request": request })).collect();
+            let text = json!({ "format_version": 1, "wanted": wanted, "connected": done, "problems": problems });
+            print(&serde_json::to_string_pretty(&text)?)?;
+        }
+        Format::Normal if args.dry_run => {
+            for request in wanted {
+                print(&format!(
+                    "interlock connect -t tcp -a {} -s {} -n {}",
+                    request.traddr, request.trsvcid, request.subnqn
+                ))?;
+            }
+        }
+        Format::Normal => {
+            for (device, request) in connected {
+                print(&format!("{device}: {} on {} port {}", request.subnqn, request.traddr, request.trsvcid))?;
+            }
+        }
+    }
+    for problem in problems {
+        say(&format!("error: {problem}"))?;
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,300 @@
+//! `interlock list`, `list-subsys`, `show-topology`: what nvme-cli prints, under its key names.
+
+use crate::ask::AskArgs;
+use crate::output::{Format, OutputArgs, print};
+use comfy_table::{CellAlignment, Table, presets};
+use interlock_api::{AnaState, ControllerStatus, NamespaceStatus, PathAddress, Status, SubsystemStatus};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// A plain list.
+#[derive(clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// List namespaces.
+pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    show(args, normal, devices)
+}
+
+/// List subsystems and their controllers.
+pub(crate) fn list_subsys(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    show(args, subsystems, |status| topology(status, false))
+}
+
+/// List subsystems, their namespaces and the paths to them.
+pub(crate) fn show_topology(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    show(args, tree, |status| topology(status, true))
+}
+
+fn show(
+    args: &ListArgs,
+    text: impl Fn(&Status) -> String,
+    data: impl Fn(&Status) -> Value,
+) -> anyhow::Result<ExitCode> {
+    let status = args.ask.status()?;
+    match args.output.format {
+        Format::Normal => {
+            let text = text(&status);
+            if !text.is_empty() {
+                print(&text)?;
+            }
+        }
+        Format::Json => print(&serde_json::to_string_pretty(&data(&status))?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The address as nvme-cli writes it.
+pub(crate) fn address(path: &PathAddress, ctrl: &ControllerStatus) -> String {
+    let mut text = format!("traddr={},trsvcid={}", path.traddr, path.trsvcid);
+    if let Some(addr) = &ctrl.host_traddr {
+        text.push_str(&format!(",host_traddr={addr}"));
+    }
+    if let Some(name) = &ctrl.host_iface {
+        text.push_str(&format!(",host_iface={name}"));
+    }
+    text
+}
+
+pub(crate) const fn ana(state: AnaState) -> &'static str {
+    match state {
+        AnaState::Optimized => "optimized",
+        AnaState::NonOptimized => "non-optimized",
+        AnaState::Inaccessible => "inaccessible",
+        AnaState::PersistentLoss => "persistent-loss",
+        AnaState::Change => "change",
+    }
+}
+
+/// Bytes in units of 1000, as disks are sold and nvme-cli prints them.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut unit = 0;
+    let mut rest = count as f64;
+    while rest >= 1000.0 && unit + 1 < UNITS.len() {
+        rest /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{rest:.2} {}", UNITS[unit]) }
+}
+
+fn of<'a>(status: &'a Status, subsystem: &'a SubsystemStatus) -> impl Iterator<Item = &'a ControllerStatus> {
+    status.controllers.iter().filter(|ctrl| ctrl.subsystem == subsystem.name)
+}
+
+fn namespaces_of<'a>(status: &'a Status, subsystem: &'a SubsystemStatus) -> impl Iterator<Item = &'a NamespaceStatus> {
+    status.namespaces.iter().filter(|ns| ns.subsystem == subsystem.name)
+}
+
+// --- list ---
+
+fn normal(status: &Status) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["Node", "SN", "Model", "Namespace", "Size", "Format", "FW Rev", "Paths", "Export"]);
+    for ns in &status.namespaces {
+        let subsystem = status.subsystems.iter().find(|subsystem| subsystem.name == ns.subsystem);
+        let about = |get: fn(&SubsystemStatus) -> &String| subsystem.map_or_else(String::new, |s| get(s).clone());
+        let exports: Vec<&str> = status
+            .exports
+            .iter()
+            .filter(|export| export.namespace == ns.name)
+            .map(|export| export.name.as_str())
+            .collect();
+        let usable =
+            ns.paths.iter().filter(|path| matches!(path.ana_state, AnaState::Optimized | AnaState::NonOptimized));
+        table.add_row([
+            ns.name.clone(),
+            about(|s| &s.serial),
+            about(|s| &s.model),
+            format!("{:#x}", ns.nsid),
+            bytes(ns.size_bytes),
+            format!("{} + 0 B", ns.block_bytes),
+            about(|s| &s.firmware),
+            format!("{}/{}", usable.count(), status.controllers.iter().filter(|c| c.subsystem == ns.subsystem).count()),
+            exports.join(","),
+        ]);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if index == 4 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if status.namespaces.is_empty() {
+        return if status.controllers.is_empty() {
+            "nothing is connected".into()
+        } else {
+            "no namespace is there: see `interlock status`".into()
+        };
+    }
+    table.trim_fmt()
+}
+
+fn devices(status: &Status) -> Value {
+    let subsystems: Vec<Value> = status
+        .subsystems
+        .iter()
+        .map(|subsystem| {
+            let controllers: Vec<Value> = of(status, subsystem)
+                .map(|ctrl| {
+                    let paths: Vec<Value> = namespaces_of(status, subsystem)
+                        .flat_map(|ns| &ns.paths)
+                        .filter(|path| path.controller == ctrl.name)
+                        .map(|path| json!({ "Path": path.name, "ANAState": ana(path.ana_state) }))
+                        .collect();
+                    json!({
+                        "Controller": ctrl.name,
+                        "Cntlid": ctrl.facts.as_ref().map_or_else(String::new, |facts| facts.cntlid.to_string()),
+                        "SerialNumber": subsystem.serial,
+                        "ModelNumber": subsystem.model,
+                        "Firmware": subsystem.firmware,
+                        "Transport": ctrl.path.transport,
+                        "Address": address(&ctrl.path, ctrl),
+                        "State": ctrl.state,
+                        "Namespaces": [],
+                        "Paths": paths,
+                    })
+                })
+                .collect();
+            let namespaces: Vec<Value> = namespaces_of(status, subsystem)
+                .map(|ns| {
+                    json!({
+                        "NameSpace": ns.name,
+                        "NSID": ns.nsid,
+                        "UsedBytes": ns.size_bytes,
+                        "MaximumLBA": ns.size_bytes / u64::from(ns.block_bytes.max(1)),
+                        "PhysicalSize": ns.size_bytes,
+                        "SectorSize": ns.block_bytes,
+                        "ReadOnly": ns.read_only,
+                    })
+                })
+                .collect();
+            json!({
+                "Subsystem": subsystem.name,
+                "SubsystemNQN": subsystem.nqn,
+                "Controllers": controllers,
+                "Namespaces": namespaces,
+            })
+        })
+        .collect();
+    json!({
+        "format_version": 1,
+        "Devices": [{ "HostNQN": status.hostnqn, "HostID": status.hostid, "Subsystems": subsystems }],
+    })
+}
+
+// --- list-subsys, show-topology ---
+
+fn head(text: &mut String, status: &Status, subsystem: &SubsystemStatus) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{} - NQN={}", subsystem.name, subsystem.nqn);
+    let indent = " ".repeat(subsystem.name.len() + 3);
+    let _ = writeln!(text, "{indent}hostnqn={}", status.hostnqn);
+    let _ = writeln!(text, "{indent}iopolicy={}", policy(subsystem));
+    let _ = writeln!(text, "\\");
+}
+
+fn policy(subsystem: &SubsystemStatus) -> &'static str {
+    match subsystem.iopolicy {
+        interlock_api::IoPolicy::RoundRobin => "round-robin",
+        interlock_api::IoPolicy::QueueDepth => "queue-depth",
+        interlock_api::IoPolicy::Numa => "numa",
+    }
+}
+
+fn subsystems(status: &Status) -> String {
+    let mut text = String::new();
+    for subsystem in &status.subsystems {
+        head(&mut text, status, subsystem);
+        for ctrl in of(status, subsystem) {
+            let _ = writeln!(
+                text,
+                " +- {} {} {} {}",
+                ctrl.name,
+                ctrl.path.transport,
+                address(&ctrl.path, ctrl),
+                ctrl.state
+            );
+        }
+    }
+    text
+}
+
+fn tree(status: &Status) -> String {
+    let mut text = String::new();
+    for subsystem in &status.subsystems {
+        head(&mut text, status, subsystem);
+        for ns in namespaces_of(status, subsystem) {
+            let _ = writeln!(text, " +- {}", ns.name);
+            let _ = writeln!(text, " \\");
+            for path in &ns.paths {
+                let Some(ctrl) = of(status, subsystem).find(|ctrl| ctrl.name == path.controller) else { continue };
+                let _ = writeln!(
+                    text,
+                    "  +- {} {} {} {} {}",
+                    ctrl.name,
+                    ctrl.path.transport,
+                    address(&ctrl.path, ctrl),
+                    ctrl.state,
+                    ana(path.ana_state)
+                );
+            }
+        }
+    }
+    text
+}
+
+fn topology(status: &Status, by_namespace: bool) -> Value {
+    let controller = |ctrl: &ControllerStatus| {
+        json!({
+            "Name": ctrl.name,
+            "Transport": ctrl.path.transport,
+            "Address": address(&ctrl.path, ctrl),
+            "AddressDetails": {
+                "traddr": ctrl.path.traddr,
+                "trsvcid": ctrl.path.trsvcid,
+                "host_traddr": ctrl.host_traddr,
+                "host_iface": ctrl.host_iface,
+            },
+            "State": ctrl.state,
+        })
+    };
+    let all: Vec<Value> = status
+        .subsystems
+        .iter()
+        .map(|subsystem| {
+            let named = json!({ "Name": subsystem.name, "NQN": subsystem.nqn, "IOPolicy": policy(subsystem) });
+            let mut object = named;
+            if by_namespace {
+                let namespaces: Vec<Value> = namespaces_of(status, subsystem)
+                    .map(|ns| {
+                        let paths: Vec<Value> = ns
+                            .paths
+                            .iter()
+                            .map(|path| {
+                                let through: Vec<Value> = of(status, subsystem)
+                                    .filter(|ctrl| ctrl.name == path.controller)
+                                    .map(controller)
+                                    .collect();
+                                json!({ "Path": path.name, "ANAState": ana(path.ana_state), "Controller": through })
+                            })
+                            .collect();
+                        json!({ "NSID": ns.nsid, "Name": ns.name, "Paths": paths })
+                    })
+                    .collect();
+                object["Namespaces"] = namespaces.into();
+            } else {
+                object["Paths"] = of(status, subsystem).map(controller).collect();
+            }
+            object
+        })
+        .collect();
+    json!([{ "format_version": 1, "HostNQN": status.hostnqn, "HostID": status.hostid, "Subsystems": all }])
+}

@@ -1,0 +1,285 @@
+//! `interlock reset`, `reconnect`, `set`, `fence`, `export`, `unexport`, `events`.
+
+use crate::ask::{AskArgs, failed};
+use crate::connect::{Fence, Loss, Policy, seconds_or_off};
+use crate::output::{Format, OutputArgs, print};
+use clap::ValueEnum;
+use interlock_api::{
+    ClientError, Done, ExportOnLoss, ExportRequest, ExportStatus, Exports, Fenced, ProblemKind, SetRequest, escaped,
+};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Which devices.
+#[derive(clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// Controllers or subsystems by name, as in nvme0 or nvme-subsys0
+    #[arg(value_name = "DEVICE", required = true)]
+    devices: Vec<String>,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// End the life of a controller in order and begin a new one.
+pub(crate) fn reset(args: &DeviceArgs) -> anyhow::Result<ExitCode> {
+    to_each(args, "reset")
+}
+
+/// Try now to reconnect a lost controller.
+pub(crate) fn reconnect(args: &DeviceArgs) -> anyhow::Result<ExitCode> {
+    to_each(args, "reconnect")
+}
+
+fn to_each(args: &DeviceArgs, verb: &str) -> anyhow::Result<ExitCode> {
+    let client = args.ask.client();
+    let mut all = Done::default();
+    for device in &args.devices {
+        let word = device.strip_prefix("/dev/").unwrap_or(device);
+        let done: Done =
+            client.call("POST", &format!("/v1/controllers/{}/{verb}", escaped(word)), None).map_err(failed)?;
+        all.devices.extend(done.devices);
+    }
+    told(&all, verb, &args.output)
+}
+
+fn told(done: &Done, verb: &str, output: &OutputArgs) -> anyhow::Result<ExitCode> {
+    print(&match output.format {
+        Format::Normal => done.devices.iter().map(|device| format!("{verb} {device}\n")).collect(),
+        Format::Json => serde_json::to_string_pretty(done)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Change settings of a controller, or of all of a subsystem, while they run
+#[derive(clap::Args)]
+pub(crate) struct SetArgs {
+    /// Controller or subsystem by name, as in nvme0 or nvme-subsys0
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// Seconds between attempts to reconnect
+    #[arg(short = 'c', long, value_name = "S")]
+    reconnect_delay: Option<u32>,
+    /// Give a lost controller up after so many seconds; -1 or `off`: never
+    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
+    ctrl_loss_tmo: Option<i64>,
+    /// Fail I/O that is not in doubt after so many seconds without a path; -1 or `off`: never
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
+    fast_io_fail_tmo: Option<i64>,
+    /// How paths are chosen, for the whole subsystem
+    #[arg(long, value_name = "POLICY", value_enum)]
+    iopolicy: Option<Policy>,
+    /// When a write of a lost path may be repeated
+    #[arg(long, value_name = "POLICY", value_enum)]
+    fence_policy: Option<Fence>,
+    /// Who reconnects a lost controller
+    #[arg(long, value_name = "WHO", value_enum)]
+    on_loss: Option<Loss>,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
+    let request = SetRequest {
+        reconnect_delay_s: args.reconnect_delay,
+        ctrl_loss_tmo_s: args.ctrl_loss_tmo,
+        fast_io_fail_tmo_s: args.fast_io_fail_tmo,
+        iopolicy: args.iopolicy.map(Into::into),
+        fence: args.fence_policy.map(Into::into),
+        on_loss: args.on_loss.map(Into::into),
+    };
+    let word = args.device.strip_prefix("/dev/").unwrap_or(&args.device);
+    let path = format!("/v1/controllers/{}", escaped(word));
+    let done: Done = args.ask.client().send("PATCH", &path, &request).map_err(failed)?;
+    told(&done, "set", &args.output)
+}
+
+/// Wait until nothing of this host can change a namespace any more, or say that a lost life is over
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["wait", "accept_risk"])))]
+pub(crate) struct FenceArgs {
+    /// Wait until every lost life is fenced on this namespace: nvme0n1, or NQN:NSID
+    #[arg(long, value_name = "NAMESPACE")]
+    wait: Option<String>,
+    /// Take it upon yourself that this life, as `status` names it, is over: UNSAFE, and counted so
+    #[arg(long, value_name = "LIFE")]
+    accept_risk: Option<String>,
+    /// Wait at most so many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 60_000)]
+    timeout: u64,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn fence(args: &FenceArgs) -> anyhow::Result<ExitCode> {
+    if let Some(life) = &args.accept_risk {
+        let path = format!("/v1/lives/{}/accept-risk", escaped(life));
+        let done: Done = args.ask.client().call("POST", &path, None).map_err(failed)?;
+        return told(&done, "risk accepted for", &args.output);
+    }
+    let namespace = args.wait.as_deref().unwrap_or_default();
+    let path = format!("/v1/namespaces/{}/fence?timeout_ms={}", escaped(namespace), args.timeout);
+    let fenced: Fenced = args.ask.client_within(Duration::from_millis(args.timeout)).get(&path).map_err(failed)?;
+    print(&match args.output.format {
+        Format::Normal => {
+            let alive: Vec<String> =
+                fenced.alive.iter().map(|life| format!("{} of {}", life.life, life.controller)).collect();
+            let rest = if alive.is_empty() {
+                "this host cannot write to it any more".into()
+            } else {
+                format!("still connected, and able to write: {}", alive.join(", "))
+            };
+            format!("{}: every lost life is fenced; {rest}", fenced.namespace)
+        }
+        Format::Json => serde_json::to_string_pretty(&fenced)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Choices of `--on-loss` of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Held {
+    /// I/O waits for a path
+    Hold,
+    /// I/O fails; writes in doubt wait for their fence all the same
+    Fail,
+}
+
+/// Offer a namespace as a block device over NBD; without a namespace, list what is offered
+#[derive(clap::Args)]
+pub(crate) struct ExportArgs {
+    /// nvme0n1, or NQN:NSID
+    #[arg(value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Name for clients; default: the name of the namespace
+    #[arg(long, value_name = "NAME", requires = "namespace")]
+    name: Option<String>,
+    /// Unix socket for clients; default: nbd.sock beside the control socket
+    #[arg(long, value_name = "PATH", requires = "namespace")]
+    nbd_socket: Option<PathBuf>,
+    /// Refuse writes
+    #[arg(long, requires = "namespace")]
+    read_only: bool,
+    /// What happens when no path is left; default: hold
+    #[arg(long, value_name = "WHAT", value_enum, requires = "namespace")]
+    on_loss: Option<Held>,
+    /// Succeed if it is exported already
+    #[arg(long)]
+    idempotent: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let client = args.ask.client();
+    let Some(namespace) = &args.namespace else {
+        let all: Exports = client.get("/v1/exports").map_err(failed)?;
+        print(&match args.output.format {
+            Format::Normal if all.exports.is_empty() => "nothing is exported".into(),
+            Format::Normal => all.exports.iter().map(|export| line(export) + "\n").collect(),
+            Format::Json => serde_json::to_string_pretty(&all)?,
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let socket = match &args.nbd_socket {
+        Some(path) => Some(std::path::absolute(path)?.display().to_string()),
+        None => None,
+    };
+    let request = ExportRequest {
+        namespace: namespace.clone(),
+        name: args.name.clone(),
+        socket,
+        read_only: args.read_only,
+        on_loss: match args.on_loss {
+            Some(Held::Fail) => ExportOnLoss::Fail,
+            Some(Held::Hold) | None => ExportOnLoss::Hold,
+        },
+    };
+    let export = match client.send::<ExportStatus>("POST", "/v1/exports", &request) {
+        Err(ClientError::Problem(problem)) if args.idempotent && problem.kind == ProblemKind::Already => {
+            let all: Exports = client.get("/v1/exports").map_err(failed)?;
+            all.exports
+                .into_iter()
+                .find(|export| Some(&export.name) == problem.device.as_ref())
+                .ok_or_else(|| crate::failure::Failure::new("it was unexported meanwhile"))?
+        }
+        other => other.map_err(failed)?,
+    };
+    print(&match args.output.format {
+        Format::Normal => export.uri,
+        Format::Json => serde_json::to_string_pretty(&export)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One export in one line.
+pub(crate) fn line(export: &ExportStatus) -> String {
+    let state = if export.serving { format!("{} client(s)", export.clients) } else { "waits for its namespace".into() };
+    let read_only = if export.read_only { ", read-only" } else { "" };
+    format!("{} ({}{read_only}, {state}): {}", export.name, export.namespace, export.uri)
+}
+
+/// End an export
+#[derive(clap::Args)]
+pub(crate) struct UnexportArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Also if clients are connected: what they have in flight is abandoned
+    #[arg(long)]
+    force: bool,
+    /// Succeed if there is no such export
+    #[arg(long)]
+    idempotent: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn unexport(args: &UnexportArgs) -> anyhow::Result<ExitCode> {
+    let force = if args.force { "?force=true" } else { "" };
+    let done =
+        match args.ask.client().call::<Done>("DELETE", &format!("/v1/exports/{}{force}", escaped(&args.name)), None) {
+            Err(ClientError::Problem(problem)) if args.idempotent && problem.kind == ProblemKind::NotFound => {
+                Done::default()
+            }
+            other => other.map_err(failed)?,
+        };
+    told(&done, "unexported", &args.output)
+}
+
+/// Print what happens in the daemon as it happens, until interrupted
+#[derive(clap::Args)]
+pub(crate) struct EventsArgs {
+    /// Begin with those that the daemon still has after this number; 0: all of them
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn events(args: &EventsArgs) -> anyhow::Result<ExitCode> {
+    let query = args.after.map_or_else(String::new, |after| format!("?after={after}"));
+    for line in args.ask.client().lines(&format!("/v1/events{query}")).map_err(failed)? {
+        let line = line?;
+        match args.output.format {
+            Format::Json => print(&line)?,
+            Format::Normal => {
+                let event: interlock_api::EventLine = serde_json::from_str(&line)?;
+                print(&format!("{:>6} {:<5} {}", event.seq, event.level, event.text))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

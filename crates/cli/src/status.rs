@@ -1,0 +1,125 @@
+//! `interlock status`: every controller, since when, waiting for what until when.
+
+use crate::ask::AskArgs;
+use crate::list::{ana, bytes};
+use crate::manage::line;
+use crate::output::{Format, OutputArgs, print};
+use interlock_api::{ControllerStatus, FencePolicy, Status};
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// Say how everything stands, and what is waited for until when
+#[derive(clap::Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let status = args.ask.status()?;
+    print(&match args.output.format {
+        Format::Normal => normal(&status, args.output.verbose > 0),
+        Format::Json => interlock_api::to_pretty(&status)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// For people: the controllers by subsystem, then what is left of the past.
+fn normal(status: &Status, all: bool) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "daemon {} (process {}), host {}", status.version, status.pid, status.hostnqn);
+    if status.controllers.is_empty() {
+        let _ = writeln!(text, "nothing is connected");
+    }
+    for subsystem in &status.subsystems {
+        let _ = writeln!(text, "\n{} {}", subsystem.name, subsystem.nqn);
+        for ctrl in status.controllers.iter().filter(|ctrl| ctrl.subsystem == subsystem.name) {
+            controller(&mut text, ctrl, all);
+        }
+        for ns in status.namespaces.iter().filter(|ns| ns.subsystem == subsystem.name) {
+            let paths: Vec<String> =
+                ns.paths.iter().map(|path| format!("{} {}", path.controller, ana(path.ana_state))).collect();
+            let paths = if paths.is_empty() { "NO PATH: I/O waits".into() } else { paths.join(", ") };
+            let _ = writeln!(text, "  {}  {}  {paths}", ns.name, bytes(ns.size_bytes));
+        }
+    }
+    if !status.exports.is_empty() {
+        let _ = writeln!(text, "\nexports");
+    }
+    for export in &status.exports {
+        let _ = writeln!(text, "  {}", line(export));
+    }
+    if !status.tombstones.is_empty() {
+        let _ = writeln!(text, "\nunfenced lives (writes to what they guard wait)");
+    }
+    for stone in &status.tombstones {
+        let until = match stone.left_ms {
+            Some(left) => format!("at most {} more", span(left)),
+            None => "until a fence succeeds".into(),
+        };
+        let _ = writeln!(text, "  {} of {}: {}, {until}", stone.life, stone.controller, stone.guarded);
+    }
+    let totals = &status.totals;
+    let fences: Vec<String> = totals.fences.iter().map(|(method, count)| format!("{count} {method}")).collect();
+    let _ = write!(text, "\n{} resets, {} attempts to reconnect", totals.reset_count, totals.reconnect_count);
+    let _ = writeln!(text, ", fences: {}", if fences.is_empty() { "none".into() } else { fences.join(", ") });
+    if totals.unsafe_failovers > 0 {
+        let _ = writeln!(text, "UNSAFE: {} commands were repeated without a fence", totals.unsafe_failovers);
+    }
+    text
+}
+
+fn controller(text: &mut String, ctrl: &ControllerStatus, all: bool) {
+    let mut marks = String::new();
+    if ctrl.slow {
+        marks.push_str(", slow");
+    }
+    if ctrl.settings.fence == FencePolicy::Legacy {
+        marks.push_str(", UNSAFE fence policy legacy");
+    }
+    let _ = writeln!(
+        text,
+        "  {}  {} {}  {} for {}{marks}",
+        ctrl.name,
+        ctrl.path.transport,
+        ctrl.path,
+        ctrl.state,
+        span(ctrl.for_ms)
+    );
+    if let Some(error) = &ctrl.last_error {
+        let _ = writeln!(text, "         {error}");
+    }
+    if !ctrl.fencing.is_empty() {
+        let _ = writeln!(text, "         being fenced: {}", ctrl.fencing.join(", "));
+    }
+    for wait in ctrl.waits.iter().filter(|wait| all || tells(&wait.reason)) {
+        let _ = writeln!(text, "         waits for {}: {} left", wait.reason, span(wait.left_ms));
+    }
+    if let (true, Some(facts)) = (all, &ctrl.facts) {
+        let cqt = facts.cqt_ms.map_or_else(|| "none".into(), |ms| format!("{ms} ms"));
+        let _ = writeln!(
+            text,
+            "         {}, CNTLID {}, CIU {}, CCRL {}, KATO {} ms, CQT {cqt}, {} I/O queue(s)",
+            facts.life, facts.cntlid, facts.ciu, facts.ccrl, facts.kato_ms, facts.io_queues
+        );
+    }
+}
+
+/// The heartbeat of a healthy controller is no news.
+fn tells(reason: &str) -> bool {
+    !reason.ends_with(": keep alive")
+}
+
+/// A span as people say it.
+pub(crate) fn span(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..100_000 => format!("{:.1} s", ms as f64 / 1e3),
+        100_000..7_200_000 => format!("{} min", ms / 60_000),
+        7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
+        _ => format!("{} d", ms / 86_400_000),
+    }
+}
