@@ -21,6 +21,7 @@ mod life;
 mod live;
 mod predecessor;
 mod reconnect;
+mod release;
 mod scan;
 mod settings;
 mod source;
