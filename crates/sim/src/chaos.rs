@@ -135,6 +135,11 @@ impl Chaos {
         span * (850 + self.rng.below(301)) as u32 / 1000
     }
 
+    /// From a loss: about when its hold is over, and a little later.
+    fn near_the_end(&mut self) -> Duration {
+        self.hold * (990 + self.rng.below(25) as u32) / 1000 + self.kato * self.rng.below(400) as u32 / 1000
+    }
+
     /// How a path dies, and for how long it stays dead.
     fn death(&mut self, port: usize) -> Vec<(Duration, Act)> {
         let id = PortId(port as u16);
@@ -210,14 +215,22 @@ impl Chaos {
             1 | 2 => {
                 // The kernel of a dead process goes on sending what it had queued, if it is late with its resets.
                 linger = self.kato * 3;
-                let heals = self.kato * (900 + self.rng.below(1500) as u32) / 1000;
+                let heals = at + self.kato * (1020 + self.rng.below(900) as u32) / 1000;
+                let over = at + self.near_the_end();
+                let refuse = if self.rng.percent(60) {
+                    Act::Script(Fault::CcrRefuse(Status::INVALID_FIELD))
+                } else {
+                    Act::Burst(1)
+                };
                 vec![
+                    (Duration::ZERO, refuse),
+                    (over + self.ms(70, 20), Act::Script(Fault::Clear)),
                     (Duration::ZERO, Act::Silence { port, to_target: true, to_host: self.rng.percent(50) }),
                     (self.ms(0, 2), Act::Burst(8)),
                     (heals / 2, Act::Script(Fault::HoldWrites { port: id })),
                     (heals, Act::Silence { port, to_target: false, to_host: false }),
                     (heals + self.ms(5, 40), Act::Script(Fault::StopHolding { port: id })),
-                    (at + self.hold * (980 + self.rng.below(150) as u32) / 1000, Act::Script(Fault::Release)),
+                    (over, Act::Script(Fault::Release)),
                 ]
             }
             3 => vec![
@@ -280,8 +293,8 @@ impl Chaos {
             16 | 17 => {
                 // What was sent lies in the send queues of a silent path; the host hears of the loss by its admin
                 // connection alone. If the path heals before the target has noticed, the bytes begin a new window.
-                let lasts = self.kato * (900 + self.rng.below(1600) as u32) / 1000;
                 let dies = self.ms(3, 30);
+                let lasts = dies + self.kato * (1020 + self.rng.below(900) as u32) / 1000;
                 let mut acts = vec![
                     (Duration::ZERO, Act::Silence { port, to_target: true, to_host: false }),
                     (self.ms(0, 1), Act::Burst(8)),
@@ -294,7 +307,12 @@ impl Chaos {
                     // ... and stall in the target until the hold is about to end.
                     acts.push((dies + self.ms(20, 40), Act::Script(Fault::HoldWrites { port: id })));
                     acts.push((lasts + self.ms(5, 40), Act::Script(Fault::StopHolding { port: id })));
-                    let over = self.hold * (980 + self.rng.below(120) as u32) / 1000;
+                    let over = self.near_the_end();
+                    if self.rng.percent(60) {
+                        // Time alone must do.
+                        acts.push((Duration::ZERO, Act::Script(Fault::CcrRefuse(Status::INVALID_FIELD))));
+                        acts.push((dies + over + self.ms(70, 20), Act::Script(Fault::Clear)));
+                    }
                     acts.push((dies + over, Act::Script(Fault::Release)));
                     acts.push((dies + over + self.ms(1, 60), Act::Burst(4)));
                 }

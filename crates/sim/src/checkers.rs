@@ -119,12 +119,12 @@ impl Checkers {
     }
 
     pub(crate) fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Vec<Violation> {
-        self.0
-            .iter_mut()
-            .filter_map(|checker| {
-                let text = checker.see(now, seen)?;
-                Some(Violation { invariant: checker.name().to_owned(), at: now, text })
-            })
-            .collect()
+        let mut found = Vec::new();
+        for checker in &mut self.0 {
+            if let Some(text) = checker.see(now, seen) {
+                found.push(Violation { invariant: checker.name().to_owned(), at: now, text });
+            }
+        }
+        found
     }
 }

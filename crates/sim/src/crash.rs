@@ -152,10 +152,10 @@ impl World {
         for opening in &mut self.opening {
             opening.clear();
         }
-        self.mail.retain(|which, _| matches!(which, Box_::ToTargetLane(_) | Box_::FromTargetLane(_)));
+        self.mail.retain(|which| matches!(which, Box_::ToTargetLane(_) | Box_::FromTargetLane(_)));
         let of_target = |machine: &Machine| matches!(machine, Machine::TargetControl | Machine::TargetLane(_));
-        self.stalled.retain(|machine, _| of_target(machine));
-        self.armed.retain(|machine, _| of_target(machine));
+        self.stalled.retain(of_target);
+        self.armed.retain(of_target);
         (self.control, self.lanes) = machines_of_host(&self.plan, &mut self.mail_rng);
         self.host_mail_us = self.plan.mail_us;
         let left: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
@@ -238,10 +238,10 @@ impl World {
             }
         }
         self.by_target.clear();
-        self.mail.retain(|which, _| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_)));
+        self.mail.retain(|which| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_)));
         let of_host = |machine: &Machine| matches!(machine, Machine::HostControl | Machine::HostLane(_));
-        self.stalled.retain(|machine, _| of_host(machine));
-        self.armed.retain(|machine, _| of_host(machine));
+        self.stalled.retain(of_host);
+        self.armed.retain(of_host);
         self.media.stop();
         self.chaos.fake_next_answer = false;
         for path in &mut self.net.paths {

@@ -122,7 +122,7 @@ impl Plan {
             fast_io_fail: rng.percent(20).then(|| Duration::from_millis(500 + rng.below(3000))),
             io_timeout: Duration::from_millis(*pick(rng, &[500, 1500, 2000, 2500, 3000])),
             disable_is_fence: rng.percent(30),
-            late_grace: *pick(rng, &[Duration::from_millis(10), Duration::from_millis(250), kato * 3]),
+            late_grace: *pick(rng, &[Duration::from_millis(10), Duration::from_millis(250), kato * 3, kato * 3]),
             drain: Duration::from_millis(200 + rng.below(1000)),
             delay_us: *pick(rng, &[(5, 20), (20, 400), (500, 2000), (1000, 10_000)]),
             mail_us,
@@ -131,7 +131,7 @@ impl Plan {
             depth: *pick(rng, &[6, 12, 24]),
             abandon_percent: *pick(rng, &[0, 2, 6]),
             episodes: 3 + rng.below(3) as u32,
-            user_timeout: rng.percent(60),
+            user_timeout: rng.percent(50),
             mutation,
             cut: Arc::default(),
         }

@@ -41,6 +41,7 @@
 //! the end: everything healed, every accepted request ends within a computed bound, every touched block is read back
 //! after the last ghost was delivered or refused, and the host ends in order.
 
+mod agenda;
 mod app;
 mod chaos;
 mod checkers;
@@ -64,5 +65,5 @@ pub use coverage::{Coverage, cover};
 pub use explore::{Death, Exploration, Found, Limits, SmallWorld, WriteOf, explore, explore_main};
 pub use minimise::{ATTEMPTS, Story, minimise};
 pub use mutation::{Mutation, Tampering};
-pub use run::{Outcome, Summary, Until, run_many, run_seed};
+pub use run::{Outcome, Progress, Summary, Until, run_many, run_many_telling, run_seed};
 pub use world::{Stats, Violation};

@@ -132,9 +132,28 @@ impl Summary {
     }
 }
 
+/// What is told of many seeds while they run, now and then: what came of them so far.
+pub type Progress<'a> = &'a (dyn Fn(&Summary) + Sync);
+
+/// So often.
+const TELL: Duration = Duration::from_secs(10);
+
 /// Runs seeds from `first` on, and stops when `most` of them went wrong.
 #[must_use]
 pub fn run_many(first: u64, until: Until, threads: usize, mutation: Option<Mutation>, most: usize) -> Summary {
+    run_many_telling(first, until, threads, mutation, most, &|_| {})
+}
+
+/// As [`run_many`], and says every ten seconds how far it is.
+#[must_use]
+pub fn run_many_telling(
+    first: u64,
+    until: Until,
+    threads: usize,
+    mutation: Option<Mutation>,
+    most: usize,
+    tell: Progress<'_>,
+) -> Summary {
     Mutation::install(mutation);
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -155,6 +174,10 @@ pub fn run_many(first: u64, until: Until, threads: usize, mutation: Option<Mutat
                     let outcome = run_seed(first.wrapping_add(index), mutation, false);
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                     summary.add(outcome);
+                    if began.elapsed() >= summary.took + TELL {
+                        summary.took = began.elapsed();
+                        tell(&summary);
+                    }
                     if summary.found.len() >= most {
                         stop.store(true, Ordering::Relaxed);
                     }

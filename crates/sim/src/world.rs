@@ -3,6 +3,7 @@
 //! One thread, no real time, one order of events: the seed decides all of it. A machine is called, its outputs are
 //! carried out until it wants nothing more, and its next deadline is noted; exactly what the drivers do.
 
+use crate::agenda::{Agenda, Few};
 use crate::app::App;
 use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
@@ -157,12 +158,11 @@ pub(crate) struct TargetLane {
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) now: Instant,
-    order: u64,
-    queue: BTreeMap<(Instant, u64), Ev>,
-    pub(crate) armed: BTreeMap<Machine, Instant>,
-    pub(crate) stalled: BTreeMap<Machine, Instant>,
-    pub(crate) mail: BTreeMap<Box_, VecDeque<Mail>>,
-    mail_at: BTreeMap<Box_, Instant>,
+    agenda: Agenda,
+    pub(crate) armed: Few<Machine, Instant>,
+    pub(crate) stalled: Few<Machine, Instant>,
+    pub(crate) mail: Few<Box_, VecDeque<Mail>>,
+    mail_at: Few<Box_, Instant>,
     pub(crate) mail_rng: Rng,
     mail_us: u64,
     /// Of messages within the host: a fault may make them slow.
@@ -231,12 +231,11 @@ impl World {
         let trace = traced.then(|| format!("{plan:#?}\n"));
         Self {
             now: Instant::ZERO,
-            order: 0,
-            queue: BTreeMap::new(),
-            armed: BTreeMap::new(),
-            stalled: BTreeMap::new(),
-            mail: BTreeMap::new(),
-            mail_at: BTreeMap::new(),
+            agenda: Agenda::default(),
+            armed: Few::default(),
+            stalled: Few::default(),
+            mail: Few::default(),
+            mail_at: Few::default(),
             mail_rng: rng.fork(),
             mail_us: plan.mail_us,
             host_mail_us: plan.mail_us,
@@ -272,7 +271,7 @@ impl World {
     /// Runs to the end, or to the first violation.
     pub(crate) fn run(&mut self) {
         self.start();
-        while let Some(((at, _), event)) = self.queue.pop_first() {
+        while let Some((at, event)) = self.agenda.pop() {
             self.now = at;
             self.stats.events += 1;
             self.handle(event);
@@ -306,8 +305,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: Instant, event: Ev) {
-        self.order += 1;
-        self.queue.insert((at.max(self.now), self.order), event);
+        self.agenda.push(at.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, span: Duration, event: Ev) {
@@ -495,7 +493,7 @@ impl World {
         let last = self.mail_at.get(&which).copied().unwrap_or_default();
         let at = last.max(self.now + delay);
         self.mail_at.insert(which, at);
-        self.mail.entry(which).or_default().push_back(mail);
+        self.mail.or_default(which).push_back(mail);
         self.at(at, Ev::Mail(which));
     }
 

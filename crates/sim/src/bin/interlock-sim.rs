@@ -1,9 +1,13 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
-use interlock_sim::{ATTEMPTS, Mutation, Stats, Summary, Until, cover, minimise, run_many, run_seed};
+use interlock_sim::{ATTEMPTS, Mutation, Stats, Summary, Until, cover, minimise, run_many, run_many_telling, run_seed};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// A tenth of a run is spent on small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] [--trace] [--threads N]
        cargo xtask sim --mutations [--runs N]
@@ -18,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
   --trace       print everything that happens in the one seed
   --threads N   default: one per core
   --coverage    say which transitions of the tables the runs (default 2000) never met
+  --mutation X  break the machines in this one way, as the list that --mutations prints names it
   --mutations   break the machines on purpose, one way after the other, and say which invariant notices
 ";
 
@@ -117,7 +122,21 @@ fn run(args: &Args) -> io::Result<bool> {
         (_, Some(seconds)) => Until::Time(Duration::from_secs(seconds)),
         (runs, None) => Until::Runs(runs.unwrap_or(2000)),
     };
-    let summary = run_many(args.seed.unwrap_or(0), until, args.threads, only, 10);
+    // On the other stream, so that what is kept of a long run is its summary.
+    let progress = |summary: &Summary| {
+        let Summary { runs, took, total, found, .. } = summary;
+        let speed = *runs as f64 / took.as_secs_f64();
+        let line = format!(
+            "{runs} runs in {:.0} s ({speed:.0} per second), {} fences, {} ghosts tried, {} violations",
+            took.as_secs_f64(),
+            total.fences,
+            total.ghosts_refused,
+            found.len()
+        );
+        // If nobody reads it the runs go on all the same.
+        let _ = writeln!(io::stderr(), "{line}");
+    };
+    let summary = run_many_telling(args.seed.unwrap_or(0), until, args.threads, only, 1, &progress);
     report(&mut out, &summary)?;
     if let Some(outcome) = summary.found.first() {
         tell(&mut out, outcome.seed, only)?;
@@ -125,7 +144,8 @@ fn run(args: &Args) -> io::Result<bool> {
     for outcome in &summary.found {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x} --trace", outcome.seed)?;
+            let broken = only.map_or_else(String::new, |mutation| format!(" --mutation \"{mutation}\""));
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken} --trace", outcome.seed)?;
         }
     }
     Ok(summary.found.is_empty())

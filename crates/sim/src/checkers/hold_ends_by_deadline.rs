@@ -34,10 +34,13 @@ impl Checker for Check {
             Seen::Host(EventKind::NothingInDoubt { life, .. } | EventKind::TombstoneSet { life, .. }) => {
                 self.until.remove(life);
             }
+            Seen::Tick => {
+                let slack = SLACK + self.delays * 4;
+                let late = self.until.iter().find(|(_, until)| now > **until + slack)?;
+                return Some(format!("{} was to be over at {}", late.0, late.1));
+            }
             _ => {}
         }
-        let slack = SLACK + self.delays * 4;
-        let late = self.until.iter().find(|(_, until)| now > **until + slack)?;
-        Some(format!("{} was to be over at {}", late.0, late.1))
+        None
     }
 }
