@@ -50,6 +50,9 @@ struct Args {
     /// Use a debug build of the product
     #[arg(long)]
     debug: bool,
+    /// Use this program instead of building the product
+    #[arg(long, value_name = "FILE", conflicts_with = "debug")]
+    binary: Option<PathBuf>,
     /// Keep the folder with the output of every step, and say where it is
     #[arg(long)]
     keep: bool,
@@ -202,7 +205,11 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let unavailable =
         |direction: Direction| if direction.is_guest() { no_guest.as_deref() } else { no_wires.as_deref() };
     let possible = directions.iter().any(|direction| unavailable(*direction).is_none());
-    let binary = if possible { build(args.debug)? } else { PathBuf::new() };
+    let binary = match &args.binary {
+        Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
+        None if possible => build(args.debug)?,
+        None => PathBuf::new(),
+    };
     let depth = if args.quick || args.ci { Depth::Quick } else { Depth::Full };
     let dir = std::env::temp_dir().join(format!("interlock-interop-{}", std::process::id()));
     let mut whole = Tally::default();
