@@ -10,11 +10,13 @@ mod linux_host;
 mod linux_target;
 mod load;
 mod prepare;
+mod sigkill;
 mod target;
 mod wait;
 mod wire;
 
 pub use kernel_log::Exceptions;
+pub use sigkill::child_main as sigkill_child;
 pub use wire::host_main as wire_host;
 
 use anyhow::{Context, Result, bail};
@@ -73,16 +75,19 @@ pub enum Direction {
     LinuxTarget,
     /// Our host and our target, with wires between them that die.
     Wire,
+    /// Our host and our target, and one of them is killed.
+    Killed,
 }
 
 impl Direction {
-    const ALL: [Self; 3] = [Self::Wire, Self::LinuxHost, Self::LinuxTarget];
+    const ALL: [Self; 4] = [Self::Killed, Self::Wire, Self::LinuxHost, Self::LinuxTarget];
 
     const fn name(self) -> &'static str {
         match self {
             Self::LinuxHost => "linux-host",
             Self::LinuxTarget => "linux-target",
             Self::Wire => "wire",
+            Self::Killed => "killed",
         }
     }
 
@@ -202,8 +207,11 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         Direction::ALL.into_iter().filter(|direction| args.only().is_none_or(|only| only == *direction)).collect();
     let no_guest = if directions.iter().any(|direction| direction.is_guest()) { guest::unavailable()? } else { None };
     let no_wires = if directions.contains(&Direction::Wire) { wire::unavailable() } else { None };
-    let unavailable =
-        |direction: Direction| if direction.is_guest() { no_guest.as_deref() } else { no_wires.as_deref() };
+    let unavailable = |direction: Direction| match direction {
+        Direction::LinuxHost | Direction::LinuxTarget => no_guest.as_deref(),
+        Direction::Wire => no_wires.as_deref(),
+        Direction::Killed => None,
+    };
     let possible = directions.iter().any(|direction| unavailable(*direction).is_none());
     let binary = match &args.binary {
         Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
@@ -226,6 +234,9 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
             Direction::LinuxTarget => run(direction, linux_target::CASES, &args, depth, why, &mut tally, || {
                 linux_target::LinuxTarget::start(setup)
             })?,
+            Direction::Killed => {
+                run(direction, sigkill::CASES, &args, depth, why, &mut tally, || sigkill::Sigkill::start(setup))?;
+            }
             Direction::Wire => {
                 run(direction, wire::CASES, &args, depth, why, &mut tally, || wire::Wire::start(setup))?;
             }
@@ -322,6 +333,7 @@ fn list(args: &Args) -> Result<ExitCode> {
         }
         Ok(())
     }
+    part(Direction::Killed, sigkill::CASES, args)?;
     part(Direction::LinuxHost, linux_host::CASES, args)?;
     part(Direction::LinuxTarget, linux_target::CASES, args)?;
     part(Direction::Wire, wire::CASES, args)?;

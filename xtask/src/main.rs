@@ -29,7 +29,8 @@ fn main() -> Result<ExitCode> {
         "pcap" => pcap::main(args),
         "sim" => sim::main(args),
         "tables" => tables::main(),
-        // A part of `interop`, in a process of its own: not for people.
+        // Parts of `interop`, in processes of their own: not for people.
+        "sigkill-child" => interop::sigkill_child(args),
         "wire-host" => interop::wire_host(args).map(|()| ExitCode::SUCCESS),
         "" => bail!("which chore? `house`, `interop`, `pcap`, `sim` or `tables`"),
         other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `pcap`, `sim`, `tables`"),
