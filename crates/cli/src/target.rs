@@ -12,6 +12,7 @@ use interlock_target::channel::Server;
 use interlock_target::config::Config;
 use interlock_target::{Pool, PoolConfig, Stamped, Target};
 use serde_json::json;
+use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
     let (sender, news) = mpsc::channel();
     let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be caught")?;
     let handle = signals.handle();
+    // A file at the limit of `ulimit -f` is an error of that write, not the end of the program.
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).context("signals cannot be caught")?;
     let waiting = spawn("signals", {
         let sender = sender.clone();
         move || wait_for_signals(signals, &sender)

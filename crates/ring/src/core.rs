@@ -8,7 +8,7 @@ use crate::inbox::{Command, Inbox};
 use crate::poller::{Done, Poller, Watcher};
 use crate::pool::{Panicked, Reactor};
 use crate::socket;
-use crate::{Cx, Event, Service};
+use crate::{Cx, Event, Faults, Service};
 use interlock_base::{Instant, Key, Slab, Timers};
 use socket2::Socket;
 use std::any::Any;
@@ -34,6 +34,8 @@ pub(crate) enum Wait {
     Linger(Key),
     /// Accepting failed for lack of something.
     Accept(Key),
+    /// A send or a receive failed for lack of something.
+    Memory(Key),
 }
 
 /// A socket, and who has it.
@@ -102,6 +104,7 @@ pub(crate) struct Core {
     spin: Duration,
     stopping: bool,
     done: Vec<Done>,
+    pub(crate) faults: Option<Arc<dyn Faults>>,
 }
 
 /// How long the end of a reactor waits for file operations that the kernel still has.
@@ -111,7 +114,12 @@ const FILES_END_MAX: Duration = Duration::from_secs(5);
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 impl Core {
-    pub(crate) fn new(link: Reactor, spin: Duration, staging_len: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        link: Reactor,
+        spin: Duration,
+        staging_len: usize,
+        faults: Option<Arc<dyn Faults>>,
+    ) -> io::Result<Self> {
         let mut poller = Poller::new()?;
         poller.watch(link.inbox.bell(), Watcher::Bell);
         poller.enter(None)?;
@@ -134,6 +142,7 @@ impl Core {
             spin,
             stopping: false,
             done: Vec::new(),
+            faults,
         })
     }
 
@@ -281,6 +290,7 @@ impl Core {
                 Wait::Service(service) => self.tell(service, Event::Deadline),
                 Wait::Linger(key) => drop(self.forget_source(key)),
                 Wait::Accept(key) => self.mark(key, libc::POLLIN as u32),
+                Wait::Memory(key) => self.mark(key, (libc::POLLIN | libc::POLLOUT) as u32),
             }
         }
     }
@@ -395,6 +405,7 @@ impl Core {
         }
         self.timers.stop(Wait::Linger(key));
         self.timers.stop(Wait::Accept(key));
+        self.timers.stop(Wait::Memory(key));
         Some(source)
     }
 

@@ -4,9 +4,11 @@
 //! files that are closed, or another's, find nothing and are answered with [`io::ErrorKind::NotFound`].
 
 use crate::core::{Core, Role, Source, Stream, Wait};
-use crate::dispatch::{IN, LINGER, LINGERING_MAX, OUT};
+use crate::dispatch::{IN, LINGER, LINGERING_MAX, MEMORY_RETRY, OUT};
 use crate::pool::Reactor;
-use crate::{Aborter, ConnectOptions, Event, File, FileOp, Listener, Loose, Service, ServiceId, Sock, Waker};
+use crate::{
+    Aborter, Call, ConnectOptions, Event, File, FileOp, Listener, Loose, Service, ServiceId, Sock, Verdict, Waker,
+};
 use crate::{socket, sys};
 use interlock_base::{Instant, Key};
 use std::fmt;
@@ -203,7 +205,8 @@ impl Cx<'_> {
     /// # Errors
     /// `WouldBlock`: nothing is there now; [`Event::Readable`] follows. Else the connection is dead.
     pub fn recv(&mut self, sock: Sock, into: &mut [u8]) -> io::Result<usize> {
-        self.receive(sock, |mut socket| socket.read(into))
+        let room = into.len();
+        self.receive(sock, room, |mut socket, most| socket.read(&mut into[..most]))
     }
 
     /// Receives into several slices in turn: a payload's place first, staging after it.
@@ -212,30 +215,57 @@ impl Cx<'_> {
     /// As [`Cx::recv`].
     pub fn recv_vectored(&mut self, sock: Sock, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let count = into.len().min(SLICES_MAX);
-        self.receive(sock, |mut socket| socket.read_vectored(&mut into[..count]))
+        let room = into[..count].iter().map(|slice| slice.len()).sum();
+        self.receive(sock, room, |mut socket, most| {
+            if most == room {
+                return socket.read_vectored(&mut into[..count]);
+            }
+            let first = into.iter_mut().find(|slice| !slice.is_empty());
+            first.map_or(Ok(0), |slice| {
+                let most = most.min(slice.len());
+                socket.read(&mut slice[..most])
+            })
+        })
+    }
+
+    /// What becomes of a call, if somebody stands at the boundary.
+    fn decide(&self, call: &Call<'_>) -> Verdict {
+        self.core.faults.as_ref().map_or(Verdict::Pass, |faults| faults.decide(call))
     }
 
     fn receive(
         &mut self,
         sock: Sock,
-        mut call: impl FnMut(&socket2::Socket) -> io::Result<usize>,
+        room: usize,
+        mut call: impl FnMut(&socket2::Socket, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let source = self.source(sock.0)?;
-        let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
-        let bytes = loop {
-            match call(&source.socket) {
+        let (bytes, cut) = loop {
+            let verdict = self.decide(&Call::Receive(room));
+            let most = if let Verdict::AtMost(most) = verdict { most.clamp(1, room.max(1)).min(room) } else { room };
+            let source = self.source(sock.0)?;
+            let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
+            let outcome = match verdict {
+                Verdict::Fail(errno) => Err(io::Error::from_raw_os_error(errno)),
+                Verdict::Pass | Verdict::AtMost(_) => call(&source.socket, most),
+            };
+            match outcome {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) if lacks_memory(&error) => {
+                    self.core.timers.set(Wait::Memory(sock.0), crate::now() + MEMORY_RETRY);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Err(error) => {
                     stream.error = stream.error.or(error.raw_os_error());
                     return Err(error);
                 }
-                Ok(bytes) => break bytes,
+                Ok(bytes) => break (bytes, most < room && bytes == most),
             }
         };
         // A last piece and the end of the stream may come in one edge; a service that stops at a short receive, as it
-        // may, would never hear of the end.
-        if bytes > 0 && stream.ended {
+        // may, would never hear of the end. Nor of what a decision at the boundary left in the kernel.
+        let ended = matches!(&self.source(sock.0)?.role, Role::Stream(stream) if stream.ended);
+        if bytes > 0 && (ended || cut) {
             self.core.mark(sock.0, IN);
         }
         Ok(bytes)
@@ -256,13 +286,28 @@ impl Cx<'_> {
     /// # Errors
     /// `WouldBlock`: no room now. Else the connection is dead.
     pub fn send_vectored(&mut self, sock: Sock, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let source = self.source(sock.0)?;
-        let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
         let slices = &slices[..slices.len().min(SLICES_MAX)];
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
-            match source.socket.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) {
+            let verdict = self.decide(&Call::Send(asked));
+            let source = self.source(sock.0)?;
+            let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
+            const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+            let outcome = match verdict {
+                Verdict::Pass => source.socket.send_vectored_with_flags(slices, FLAGS),
+                Verdict::AtMost(most) => {
+                    let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| &slice[..]);
+                    source.socket.send_with_flags(&first[..most.max(1).min(first.len())], FLAGS)
+                }
+                Verdict::Fail(errno) => Err(io::Error::from_raw_os_error(errno)),
+            };
+            match outcome {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if lacks_memory(&error) => {
+                    stream.writable = false;
+                    self.core.timers.set(Wait::Memory(sock.0), crate::now() + MEMORY_RETRY);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 Err(error) => {
                     stream.writable = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
@@ -273,6 +318,10 @@ impl Cx<'_> {
                 Ok(bytes) => {
                     if bytes < asked {
                         stream.writable = false;
+                        if verdict != Verdict::Pass {
+                            // The kernel has room, and so will not tell that it has.
+                            self.core.mark(sock.0, OUT);
+                        }
                     }
                     return Ok(bytes);
                 }
@@ -395,6 +444,14 @@ impl Cx<'_> {
     /// a read) fails with [`io::ErrorKind::InvalidInput`] or [`io::ErrorKind::NotFound`] there. Operations in flight
     /// together may end in any order.
     pub fn submit(&mut self, file: File, mut op: FileOp, token: u64) {
+        match self.decide(&Call::File(&op)) {
+            Verdict::Pass => {}
+            Verdict::AtMost(most) => op.shorten(most),
+            Verdict::Fail(errno) => {
+                let result = Err(io::Error::from_raw_os_error(errno));
+                return self.core.pending.push_back((self.me, Event::Op { token, result, buf: op.into_buf() }));
+            }
+        }
         let fd = match self.core.files.get(file.0).filter(|(owner, _)| *owner == self.me) {
             Some((_, fd)) => op.fault().map_or_else(|| Ok(fd.clone()), Err),
             None => Err(gone()),
@@ -417,4 +474,9 @@ impl fmt::Debug for Cx<'_> {
 
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "closed already, or another service's")
+}
+
+/// The kernel has no memory at present. It says so to whoever asks next, and to nobody when it has again.
+fn lacks_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }

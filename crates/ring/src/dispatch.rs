@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long a listener waits after the kernel could not give it a connection (no descriptors, no memory).
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// How long a connection rests after the kernel had no memory for a send or a receive: nothing tells when it has again.
+pub(crate) const MEMORY_RETRY: Duration = Duration::from_millis(10);
+
 /// Connections taken from one listener in one turn; the others wait for the next, so that it starves nobody.
 const ACCEPTS_PER_TURN: usize = 64;
 

@@ -94,6 +94,13 @@ impl FileOp {
         Some(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 
+    /// Moves at most `most` bytes, at least 1.
+    pub(crate) fn shorten(&mut self, most: usize) {
+        if let Self::Read { part, .. } | Self::Write { part, .. } = self {
+            part.end = part.end.min(part.start.saturating_add(most.max(1)));
+        }
+    }
+
     /// The buffer, to be given back.
     pub(crate) fn into_buf(self) -> Option<Buf> {
         match self {

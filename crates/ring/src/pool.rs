@@ -5,7 +5,7 @@
 
 use crate::core::Core;
 use crate::inbox::{Command, Inbox};
-use crate::{Cx, Service, ServiceId};
+use crate::{Cx, Faults, Service, ServiceId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -98,6 +98,18 @@ impl Pool {
     /// # Errors
     /// `io_uring` is forbidden or missing (the error says what to change), or no thread can be made.
     pub fn new(config: PoolConfig) -> io::Result<Self> {
+        Self::make(config, None)
+    }
+
+    /// As [`Pool::new`], with somebody at the boundary to the kernel who decides about each system call. For tests.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn with_faults(config: PoolConfig, faults: Arc<dyn Faults>) -> io::Result<Self> {
+        Self::make(config, Some(faults))
+    }
+
+    fn make(config: PoolConfig, faults: Option<Arc<dyn Faults>>) -> io::Result<Self> {
         let mut pool = Self { reactors: Vec::new(), threads: Vec::new(), shared: Arc::default() };
         for index in 0..config.reactors.max(1) {
             let reactor = Reactor { index, inbox: Arc::new(Inbox::new()?), shared: pool.shared.clone() };
@@ -105,10 +117,11 @@ impl Pool {
             let (ready, made) = mpsc::channel();
             let (alive, over) = mpsc::channel::<()>();
             let (link, spin, staging) = (reactor.clone(), config.spin, config.staging.max(4096));
+            let faults = faults.clone();
             // The ring belongs to the thread that makes it.
             let handle = std::thread::Builder::new().name(name.clone()).spawn(move || {
                 let _alive = alive;
-                let mut core = match Core::new(link, spin, staging) {
+                let mut core = match Core::new(link, spin, staging, faults) {
                     Ok(core) => core,
                     Err(error) => {
                         let _ = ready.send(Err(error)); // `new` is waiting for it

@@ -12,6 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Zeroes are written in pieces of this size where the file system cannot make them itself.
 const ZERO_PIECE: usize = 1 << 20;
@@ -72,7 +73,13 @@ impl Opened {
         };
         let lock =
             if read_only { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
-        rustix::fs::flock(&fd, lock).map_err(|_| FileError::InUse { path: path.to_owned() })?;
+        let deadline = Instant::now() + LOCK_WITHIN;
+        while rustix::fs::flock(&fd, lock).is_err() {
+            if Instant::now() >= deadline {
+                return Err(FileError::InUse { path: path.to_owned() });
+            }
+            std::thread::park_timeout(LOCK_WITHIN / 100);
+        }
         let len = rustix::fs::seek(&fd, rustix::fs::SeekFrom::End(0)).map_err(failed)?;
         if len < u64::from(block) {
             return Err(FileError::TooSmall { path: path.to_owned(), len, block });
@@ -111,10 +118,18 @@ pub(crate) struct FileStore {
     zeroes: Option<Buf>,
 }
 
+/// How often an operation may be interrupted, or move nothing that counts, before it has failed.
+const TRIES_MAX: u32 = 64;
+
+/// How long a target waits for the lock of a file: the writes of one that was killed are still in the kernel.
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+
 /// An operation in progress: one step of it is in the kernel.
 struct Job {
     steps: VecDeque<Step>,
     target: Target,
+    /// Attempts in a row that moved nothing that counts.
+    tries: u32,
 }
 
 /// Where the buffer of a step comes from and goes back to.
@@ -202,7 +217,7 @@ impl FileStore {
                 (Target::None, punches.collect())
             }
         };
-        self.jobs.insert(id.0, Job { steps: steps.into(), target });
+        self.jobs.insert(id.0, Job { steps: steps.into(), target, tries: 0 });
         self.next_step(cx, buffers, id.0)
     }
 
@@ -226,7 +241,9 @@ impl FileStore {
             }
         }
         let outcome = match result {
-            Ok(moved) => job.advance(moved).and(if different { Err(MediaResult::Different) } else { Ok(()) }),
+            Ok(moved) => {
+                job.advance(moved, 1 << self.shift).and(if different { Err(MediaResult::Different) } else { Ok(()) })
+            }
             Err(error) => job.recover(&error),
         };
         let ended = match outcome {
@@ -284,9 +301,19 @@ impl FileStore {
 }
 
 impl Job {
-    /// A step moved so many bytes; what is left of it stays the first step.
-    fn advance(&mut self, moved: u32) -> Result<(), MediaResult> {
+    /// A step moved so many bytes; what is left of it stays the first step. With `O_DIRECT` the kernel takes whole blocks
+    /// only: after a part, the step goes on from the last whole one.
+    fn advance(&mut self, moved: u32, block: u32) -> Result<(), MediaResult> {
         let Some(step) = self.steps.front_mut() else { return Ok(()) };
+        let whole = |part: &Range<usize>| if moved as usize == part.len() { moved } else { moved - moved % block };
+        let counts = match step {
+            Step::Read { part, .. } | Step::Write { part, .. } => whole(part),
+            Step::WriteZeroes { len, .. } if u64::from(moved) >= *len => moved,
+            _ => moved - moved % block,
+        };
+        self.tries = if counts == 0 && moved > 0 { self.tries + 1 } else { 0 };
+        let moved_any = moved > 0 && self.tries < TRIES_MAX;
+        let moved = counts;
         let (left, failed) = match step {
             Step::Read { part, offset } => {
                 part.start += moved as usize;
@@ -311,8 +338,8 @@ impl Job {
         };
         if left == 0 {
             self.steps.pop_front();
-        } else if moved == 0 {
-            // The file became shorter under us.
+        } else if !moved_any {
+            // The file became shorter under us, or nothing comes of it.
             return Err(failed);
         }
         Ok(())
@@ -321,6 +348,10 @@ impl Job {
     /// A step failed: is there another way?
     fn recover(&mut self, error: &io::Error) -> Result<(), MediaResult> {
         let Some(step) = self.steps.front_mut() else { return Ok(()) };
+        if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) && self.tries < TRIES_MAX {
+            self.tries += 1;
+            return Ok(());
+        }
         let unsupported = matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENODEV | libc::ENOSYS));
         match step {
             Step::Zero { how: Space::Punch, offset, len, durable } if unsupported => {
@@ -336,7 +367,9 @@ impl Job {
                 Ok(())
             }
             Step::Read { .. } => Err(MediaResult::ReadFailed),
-            _ if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => Err(MediaResult::NoSpace),
+            _ if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) => {
+                Err(MediaResult::NoSpace)
+            }
             _ => Err(MediaResult::WriteFailed),
         }
     }
@@ -443,6 +476,42 @@ mod tests {
         let (result, _) = run(&path, 0, |span| vec![MediaKind::Read { slba: 10, into: span }]);
         assert_eq!(result, MediaResult::ReadFailed);
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_part_is_gone_on_from_its_last_whole_block() {
+        let mut job = Job {
+            steps: [Step::Write { part: 0..16_384, offset: 4096, durable: false }].into(),
+            target: Target::None,
+            tries: 0,
+        };
+        let at = |job: &Job| match job.steps.front() {
+            Some(Step::Write { part, offset, .. }) => (part.start, *offset),
+            _ => panic!("it is not over"),
+        };
+        job.advance(5000, BLOCK).unwrap();
+        assert_eq!(at(&job), (4096, 8192));
+        for _ in 1..TRIES_MAX {
+            job.advance(100, BLOCK).unwrap();
+        }
+        assert_eq!(at(&job), (4096, 8192), "nothing that counts");
+        assert_eq!(job.advance(100, BLOCK), Err(MediaResult::WriteFailed), "it does not go on for ever");
+        job.tries = 0;
+        job.advance(12_288, BLOCK).unwrap();
+        assert!(job.steps.is_empty());
+    }
+
+    #[test]
+    fn an_interrupted_step_is_tried_again_and_a_full_disk_is_not() {
+        let mut job = Job { steps: [Step::Sync].into(), target: Target::None, tries: 0 };
+        for _ in 0..TRIES_MAX {
+            assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EINTR)), Ok(()));
+        }
+        assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EINTR)), Err(MediaResult::WriteFailed));
+        for errno in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+            assert_eq!(job.recover(&io::Error::from_raw_os_error(errno)), Err(MediaResult::NoSpace));
+        }
+        assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EIO)), Err(MediaResult::WriteFailed));
     }
 
     #[test]

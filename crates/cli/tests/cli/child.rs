@@ -3,7 +3,9 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 pub(crate) const NQN: &str = "nqn.2026-11.io.interlock:target";
 
@@ -39,28 +41,71 @@ pub(crate) fn fail(args: &[&str]) -> String {
 pub(crate) struct Target {
     child: Child,
     said: BufReader<ChildStdout>,
-    log: ChildStderr,
+    /// What it logged so far, and whether that is all.
+    log: Arc<(Mutex<(String, bool)>, Condvar)>,
     pub(crate) about: Value,
 }
 
 impl Target {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = interlock(&["target", "-o", "json", "-v"])
-            .args(args)
+        Self::start_through(&[], args)
+    }
+
+    /// Through another program, which is given the command line of the target and becomes it.
+    pub(crate) fn start_through(program: &[&str], args: &[&str]) -> Self {
+        let mut line = program.to_vec();
+        line.extend([env!("CARGO_BIN_EXE_interlock"), "target", "-o", "json", "-v"]);
+        line.extend(args);
+        let mut child = Command::new(line[0])
+            .args(&line[1..])
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
         let mut said = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut log = child.stderr.take().expect("a pipe");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let log: Arc<(Mutex<(String, bool)>, Condvar)> = Arc::default();
+        let into = log.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = into.0.lock().expect("nobody panics with it");
+                log.0.push_str(&line);
+                log.0.push('\n');
+                into.1.notify_all();
+            }
+            into.0.lock().expect("nobody panics with it").1 = true;
+            into.1.notify_all();
+        });
         let mut line = String::new();
         said.read_line(&mut line).expect("a pipe");
-        let about = serde_json::from_str(&line).unwrap_or_else(|error| {
-            let mut text = String::new();
-            let _ = log.read_to_string(&mut text);
-            panic!("{args:?}: {error}: {line}{text}")
+        let about = serde_json::from_str(&line);
+        let mut target = Self { child, said, log, about: Value::Null };
+        target.about = about.unwrap_or_else(|error| {
+            let _ = target.child.kill();
+            panic!("{args:?}: {error}: {line}{}", target.whole_log())
         });
-        Self { child, said, log, about }
+        target
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until its log holds this.
+    pub(crate) fn wait_said(&self, text: &str) {
+        let log = self.log.0.lock().expect("nobody panics with it");
+        let patience = Duration::from_secs(60);
+        let waiting = |log: &mut (String, bool)| !log.0.contains(text) && !log.1;
+        let (log, _) = self.log.1.wait_timeout_while(log, patience, waiting).expect("nobody panics with it");
+        assert!(log.0.contains(text), "`{text}` is not in: {}", log.0);
+    }
+
+    fn whole_log(&self) -> String {
+        let log = self.log.0.lock().expect("nobody panics with it");
+        let patience = Duration::from_secs(60);
+        let (log, _) = self.log.1.wait_timeout_while(log, patience, |log| !log.1).expect("nobody panics with it");
+        log.0.clone()
     }
 
     /// Two ports, one discovery port, one memory namespace.
@@ -89,8 +134,7 @@ impl Target {
 
     /// Waits for its end: how it ended, and what it logged.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
-        let mut log = String::new();
-        self.log.read_to_string(&mut log).expect("text");
+        let log = self.whole_log();
         let mut rest = String::new();
         self.said.read_to_string(&mut rest).expect("text");
         assert_eq!(rest, "", "one line is all it prints");

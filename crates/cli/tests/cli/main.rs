@@ -3,9 +3,13 @@
 //! What is decided is tested where it is decided; these tests prove the wiring: options, sentences, exit codes, signals,
 //! and that nothing is left behind. No test waits for time to pass: a child says in its first line where it listens.
 
+mod abuse;
 mod bad_input;
 mod child;
 mod control;
+mod disk;
 mod library;
+mod load;
 mod looking;
 mod serving;
+mod short;
