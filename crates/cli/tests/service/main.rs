@@ -1,0 +1,13 @@
+//! The daemon as its users meet it: the real binary, the real target, real clients, real signals.
+//!
+//! Nothing waits for time to pass: a daemon says in its log when it listens, and what is to become true is asked for
+//! until it is, or until a deadline far beyond what a busy machine needs.
+
+#[path = "../cli/child.rs"]
+#[allow(dead_code, reason = "the other test binary uses the rest")]
+mod child;
+mod disk;
+mod kills;
+mod nbd;
+mod scene;
+mod verbs;

@@ -1,0 +1,122 @@
+//! The verbs: names, exit codes, sentences, JSON.
+
+use crate::child::{NQN, fail, succeed};
+use crate::scene::{Scene, wait_for};
+use rustix::process::Signal;
+use serde_json::Value;
+
+#[test]
+fn verbs_do_what_nvme_cli_users_expect() {
+    let scene = Scene::new("verbs", &[]);
+    assert_eq!(scene.does(&["list"]), "nothing is connected\n");
+    assert_eq!(
+        scene.connect(0, &["-o", "json"]),
+        "{\n  \"format_version\": 1,\n  \"device\": \"nvme0\",\n  \"subsystem\": \"nvme-subsys0\",\n  \"live\": true\n}\n"
+    );
+    scene.connect(1, &[]);
+    let port = scene.target.port(0);
+    let again = ["connect", "-a", "127.0.0.1", "-s", &port, "-n", NQN];
+    assert!(scene.fails(&again).starts_with("error: already connected: nvme0 is this port"));
+    assert_eq!(scene.does(&[again.as_slice(), &["--idempotent"]].concat()), "connecting to device: nvme0\n");
+    let nobody = scene.fails(&["connect", "-a", "127.0.0.1", "-s", "1", "-n", NQN]);
+    assert!(nobody.contains("cannot connect to 127.0.0.1 port 1") && nobody.contains("Connection refused"), "{nobody}");
+    assert_eq!(scene.status()["controllers"].as_array().expect("a list").len(), 2, "nothing is left of it");
+    let tls = scene.fails(&[again.as_slice(), &["--tls"]].concat());
+    assert!(tls.contains("not built yet"), "{tls}");
+
+    let list: Value = serde_json::from_str(&scene.does(&["list", "-o", "json"])).expect("JSON");
+    let subsystem = &list["Devices"][0]["Subsystems"][0];
+    assert_eq!(subsystem["Namespaces"][0]["NameSpace"], "nvme0n1");
+    assert_eq!(subsystem["Controllers"][1]["Paths"][0]["Path"], "nvme0c1n1");
+    let tree: Value = serde_json::from_str(&scene.does(&["show-topology", "-o", "json"])).expect("JSON");
+    let path = &tree[0]["Subsystems"][0]["Namespaces"][0]["Paths"][0];
+    assert_eq!((&path["Path"], &path["ANAState"]), (&"nvme0c0n1".into(), &"optimized".into()));
+    assert_eq!(path["Controller"][0]["AddressDetails"]["trsvcid"], *port);
+    let subsys = scene.does(&["list-subsys"]);
+    assert!(subsys.starts_with(&format!("nvme-subsys0 - NQN={NQN}\n")), "{subsys}");
+    assert!(subsys.contains(&format!(" +- nvme0 tcp traddr=127.0.0.1,trsvcid={port} live\n")), "{subsys}");
+
+    assert_eq!(
+        scene.does(&["set", "nvme-subsys0", "--ctrl-loss-tmo=off", "--fast-io-fail-tmo", "7"]),
+        "set nvme0\nset nvme1\n"
+    );
+    let set = &scene.status()["controllers"][1]["settings"];
+    assert_eq!((&set["ctrl_loss_tmo_s"], &set["fast_io_fail_tmo_s"]), (&(-1).into(), &7.into()));
+    assert!(scene.fails(&["set", "nvme0"]).starts_with("error: nothing is to be changed\nhint: "));
+    assert_eq!(scene.does(&["reset", "nvme1"]), "reset nvme1\n");
+    let status = scene.all_live(&["nvme0", "nvme1"]);
+    assert_eq!(status["controllers"][1]["counters"]["reset_count"], 1);
+    let fenced = scene.does(&["fence", "--wait", "nvme0n1"]);
+    assert!(fenced.starts_with("nvme0n1: every lost life is fenced; still connected, and able to write: "), "{fenced}");
+    assert!(scene.fails(&["fence", "--accept-risk", "life99"]).contains("life99 is not waiting for a fence"));
+    assert!(scene.fails(&["reset", "nvme9"]).contains("`nvme9` is not connected\nhint: connected are: nvme0, nvme1"));
+    assert!(scene.fails(&["export", "nvme7n1"]).contains("there is no namespace `nvme7n1`\nhint: there are: nvme0n1"));
+    assert!(scene.fails(&["reset", "sda"]).contains("is no device name"));
+
+    let uri = scene.does(&["export", "nvme0n1", "--name", "disk 0", "--read-only"]);
+    assert!(uri.starts_with("nbd+unix:///disk%200?socket="), "{uri}");
+    assert!(scene.fails(&["export", "nvme0n1", "--name", "disk 0", "--read-only"]).contains("exported already"));
+    scene.does(&["export", "nvme0n1", "--name", "disk 0", "--read-only", "--idempotent"]);
+    assert_eq!(scene.does(&["unexport", "disk 0"]), "unexported disk 0\n");
+    scene.does(&["unexport", "disk 0", "--idempotent"]);
+
+    assert_eq!(scene.does(&["disconnect", "-d", "nvme0"]), "disconnected nvme0\n");
+    assert!(scene.fails(&["disconnect", "-d", "nvme0"]).contains("not connected"));
+    scene.does(&["disconnect", "-d", "nvme0", "--idempotent"]);
+    assert_eq!(scene.connect(0, &[]), "connecting to device: nvme0\n", "the name comes back");
+    assert_eq!(scene.does(&["disconnect", "-n", NQN]), format!("NQN:{NQN} disconnected 2 controller(s)\n"));
+    let discovery = scene.target.discovery();
+    let all = scene.does(&["connect-all", "-a", "127.0.0.1", "-s", &discovery]);
+    assert!(all.starts_with(&format!("nvme0: {NQN} on 127.0.0.1 port {port}\nnvme1: ")), "{all}");
+    assert_eq!(scene.does(&["disconnect-all"]), "disconnected nvme0\ndisconnected nvme1\n");
+    let events = scene.daemon().log();
+    assert!(events.contains("nvme1: connecting -> live: connected"), "{events}");
+}
+
+#[test]
+fn without_a_daemon_it_is_said_how_to_start_one() {
+    let said = fail(&["status", "--socket", "/nonexistent/c.sock"]);
+    assert_eq!(
+        said,
+        "error: the daemon is not there: nobody listens on /nonexistent/c.sock\n\
+         hint: start it with `systemctl start interlock`, or in a terminal with `interlock daemon`\n\
+         hint: if it listens elsewhere, say where with --socket\n"
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(succeed(&["completion", shell]).contains("disconnect-all"), "{shell}");
+    }
+    assert!(succeed(&["man"]).contains(".TH interlock 1"));
+}
+
+#[test]
+fn a_configuration_is_wanted_from_the_start_and_read_anew_at_sighup() {
+    let mut scene = Scene::new("config", &[]);
+    let file = scene.dir.join("interlock.toml");
+    let connect = |port: usize, scene: &Scene| {
+        format!("[[connect]]\ntraddr = \"127.0.0.1\"\ntrsvcid = {}\nsubnqn = \"{NQN}\"\n", scene.target.port(port))
+    };
+    let export = format!("[[export]]\nsubnqn = \"{NQN}\"\nnsid = 1\nname = \"disk0\"\n");
+    std::fs::write(&file, connect(0, &scene) + &export).expect("a file");
+    let path = file.display().to_string();
+    assert_eq!(
+        scene.does(&["config", "validate", &path, "--nvme-dir", "/nonexistent"]),
+        "good: 1 connection(s), 0 discovery controller(s), 1 export(s)\n"
+    );
+    scene.stop(Signal::TERM);
+    scene.start();
+    let status = scene.all_live(&["nvme0"]);
+    assert_eq!(status["exports"][0]["name"], "disk0");
+    // More is begun, and what is taken out goes on.
+    std::fs::write(&file, connect(1, &scene)).expect("a file");
+    scene.daemon().signal(Signal::HUP);
+    scene.all_live(&["nvme0", "nvme1"]);
+    std::fs::write(&file, "[daemon]\nreactos = 1\n").expect("a file");
+    scene.daemon().signal(Signal::HUP);
+    wait_for("it is told", || scene.daemon().log().contains("nothing was changed: ").then_some(()));
+    scene.all_live(&["nvme0", "nvme1"]);
+    let refused = scene.fails(&["config", "validate", &path]);
+    assert!(
+        refused.contains("line 2: unknown field `reactos`") && refused.contains("did you mean `reactors`?"),
+        "{refused}"
+    );
+}
