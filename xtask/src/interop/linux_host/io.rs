@@ -18,7 +18,7 @@ pub(super) fn digests(bench: &mut LinuxHost) -> Result<String> {
 
 fn verify_all(bench: &LinuxHost, more: &str) -> Result<String> {
     bench.connect_both(more)?;
-    let mib = bench.setup.times(6, 16);
+    let mib = bench.setup.times(2, 16);
     let mut runs = 0;
     for policy in ["numa", "round-robin", "queue-depth"] {
         bench.policy(policy)?;
@@ -33,7 +33,7 @@ fn verify_all(bench: &LinuxHost, more: &str) -> Result<String> {
     bench.guest.sh_within(&format!("verify /dev/ns/2 {jobs}"), LONG)?;
     let odd = "--rw=randwrite --bs=1536 --bs_unaligned=0 --size=2M --iodepth=4";
     bench.guest.sh_within(&format!("verify /dev/ns/1 {odd}"), LONG)?;
-    let large = "--rw=write --bs=1M --size=16M --iodepth=4";
+    let large = format!("--rw=write --bs=1M --size={}M --iodepth=4", 2 * mib);
     bench.guest.sh_within(&format!("verify /dev/ns/2 {large}"), LONG)?;
     Ok(format!("{} runs, {mib} MiB each over 3 policies", runs + 3))
 }
