@@ -5,7 +5,7 @@
 //! group = "disk"            # may use the control socket and the exports
 //! reactors = 2
 //!
-//! [defaults]                # of every connection, also of those that are asked for by hand
+//! [defaults]                # of every [[connect]] below; `interlock connect` has options
 //! ctrl_loss_tmo_s = -1
 //!
 //! [[connect]]
@@ -162,7 +162,7 @@ impl Config {
                 .and_then(|spec| spec.check(config.daemon.reactors).map_err(|why| why.to_string()))
                 .map_err(|why| bad(None, &format!("[[connect]] number {}: {why}", place + 1)))?;
         }
-        // The defaults alone must make sense too: they are used for what is asked for by hand.
+        // The defaults alone must make sense too, or the mistake shows only when the first connection is added.
         let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", "nqn.2014-08.org.example:any")]
             .into_iter()
             .map(|(key, value)| (key.to_owned(), toml::Value::from(value)))
