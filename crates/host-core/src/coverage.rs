@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use interlock_base::Instant;
 use interlock_wire::status::Status;
 
-const PROVENANCES: [(&str, Provenance); 7] = [
+const PROVENANCES: [(&str, Provenance); 8] = [
     ("unsent", Provenance::Unsent),
     ("unanswered", Provenance::Unanswered),
     ("answered: success", Provenance::Answered(Status::SUCCESS)),
@@ -17,6 +17,7 @@ const PROVENANCES: [(&str, Provenance); 7] = [
     ("answered: ANA", Provenance::Answered(Status::ANA_INACCESSIBLE)),
     ("answered: path", Provenance::Answered(Status::CONTROLLER_PATH_ERROR)),
     ("answered: other", Provenance::Answered(Status::INTERNAL_ERROR)),
+    ("answered: different", Provenance::Answered(Status::COMPARE_FAILURE)),
 ];
 const STANDINGS: [(&str, Standing); 4] = [
     ("live", Standing::Live),
@@ -30,6 +31,7 @@ const fn provenance(case: Case) -> usize {
         Provenance::Unsent => 0,
         Provenance::Unanswered => 1,
         Provenance::Answered(status) if status.is_success() => 2,
+        Provenance::Answered(status) if status.is(Status::COMPARE_FAILURE) => 7,
         Provenance::Answered(status) if status.dnr() => 3,
         Provenance::Answered(status) if status.is_ana() => 4,
         Provenance::Answered(status) if status.is_path_related() => 5,
@@ -79,6 +81,9 @@ pub(crate) use seen::note;
 /// True if a lane can ask for it: it asks about what was answered, about what is on a life that is condemned, and, once
 /// that is over, about the changes that it held.
 const fn is_asked(case: Case) -> bool {
+    if provenance(case) == 7 && case.op.changes_media() {
+        return false;
+    }
     match case.standing {
         Standing::Live => matches!(case.provenance, Provenance::Answered(_)),
         Standing::Condemned => true,

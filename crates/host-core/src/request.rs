@@ -17,6 +17,9 @@ use wire::status::Status;
 pub enum Op {
     /// NVM Command Set, "Read command".
     Read,
+    /// NVM Command Set, "Compare command": are the blocks what the payload says? Different blocks end the request with
+    /// [`Status::COMPARE_FAILURE`], which is an answer and no fault of a path ([`Outcome::is_different`]).
+    Compare,
     /// NVM Command Set, "Write command".
     Write {
         /// Force Unit Access: on stable media before it is answered. Passed through, never emulated.
@@ -39,7 +42,16 @@ impl Op {
     pub const fn changes_media(self) -> bool {
         match self {
             Self::Write { .. } | Self::WriteZeroes { .. } | Self::Discard => true,
-            Self::Read | Self::Flush => false,
+            Self::Read | Self::Compare | Self::Flush => false,
+        }
+    }
+
+    /// True if blocks travel with the command, in either direction: exactly those that it names.
+    #[must_use]
+    pub const fn carries_blocks(self) -> bool {
+        match self {
+            Self::Read | Self::Compare | Self::Write { .. } => true,
+            Self::WriteZeroes { .. } | Self::Discard | Self::Flush => false,
         }
     }
 }
@@ -55,7 +67,7 @@ pub struct Request {
     pub slba: u64,
     /// Blocks, counted from 1. 0 for [`Op::Flush`].
     pub nlb: u32,
-    /// The payload of a read or a write: exactly `nlb` blocks.
+    /// The payload of a read, a compare or a write: exactly `nlb` blocks.
     pub data: Option<Span>,
 }
 
@@ -84,6 +96,14 @@ pub enum Outcome {
     },
     /// It may have taken effect; it cannot any more. The command must not be repeated blindly: look first.
     OutcomeUnknown,
+}
+
+impl Outcome {
+    /// True if an [`Op::Compare`] found other data than it was given.
+    #[must_use]
+    pub const fn is_different(self) -> bool {
+        matches!(self, Self::Failed(status) if status.is(Status::COMPARE_FAILURE))
+    }
 }
 
 /// Why a request was not sent.

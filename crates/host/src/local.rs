@@ -106,7 +106,7 @@ impl LocalNamespace {
         self.shape
     }
 
-    /// Submits one request. `buf` must be exactly `nlb` blocks for reads and writes and absent otherwise; for a read the
+    /// Submits one request. `buf` must be exactly `nlb` blocks for reads, compares and writes and absent otherwise; for a read the
     /// caller must hold no other clone of it. The answer comes as a [`Completion`] with `token`, always exactly once.
     pub fn submit(&self, cx: &Cx<'_>, op: Op, slba: u64, nlb: u32, buf: Option<Buf>, token: u64) {
         let request = Request { head: self.head, op, slba, nlb, data: None };

@@ -131,6 +131,12 @@ impl Namespace {
         self.with_blocks(Op::Write { fua: true }, slba, buf)
     }
 
+    /// Compares blocks with `buf`, which must be whole blocks: the controller does, and no data comes back. `Ok` if they
+    /// are equal; if not, [`Outcome::is_different`]. A controller need not have it (ONCS bit 0).
+    pub fn compare(&self, slba: u64, buf: Buf) -> Pending {
+        self.with_blocks(Op::Compare, slba, buf)
+    }
+
     /// Makes everything durable that was answered before this call.
     pub fn flush(&self) -> Pending {
         self.request(Op::Flush, 0, 0, None)

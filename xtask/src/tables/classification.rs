@@ -15,10 +15,11 @@ struct Row {
     retries: u8,
 }
 
-const QUIET: &[Op] = &[Op::Read, Op::Flush];
+const QUIET: &[Op] = &[Op::Read, Op::Compare, Op::Flush];
 const CHANGES: &[Op] =
     &[Op::Write { fua: false }, Op::Write { fua: true }, Op::WriteZeroes { deallocate: true }, Op::Discard];
-const ANY: &[Op] = &[Op::Read, Op::Flush, Op::Write { fua: false }, Op::WriteZeroes { deallocate: false }, Op::Discard];
+const ANY: &[Op] =
+    &[Op::Read, Op::Compare, Op::Flush, Op::Write { fua: false }, Op::WriteZeroes { deallocate: false }, Op::Discard];
 
 const fn row(known: &'static str, which: &'static str, ops: &'static [Op], provenance: Provenance) -> Row {
     Row { known, which, ops, provenance, retries: 0 }
@@ -28,13 +29,14 @@ const fn answered(which: &'static str, status: Status) -> Row {
     row("answered", which, ANY, Provenance::Answered(status))
 }
 
-const fn rows() -> [Row; 9] {
+const fn rows() -> [Row; 10] {
     [
         row("not a byte was sent", "any command", ANY, Provenance::Unsent),
-        row("sent, no answer", "Read, Flush", QUIET, Provenance::Unanswered),
+        row("sent, no answer", "Read, Compare, Flush", QUIET, Provenance::Unanswered),
         row("sent, no answer", "Write, Write Zeroes, Deallocate", CHANGES, Provenance::Unanswered),
         answered("success", Status::SUCCESS),
         answered("an error with Do Not Retry", Status::INTERNAL_ERROR.with_dnr()),
+        answered("the blocks differ (Compare Failure)", Status::COMPARE_FAILURE),
         answered("an ANA status", Status::ANA_INACCESSIBLE),
         answered("another path-related status", Status::CONTROLLER_PATH_ERROR),
         answered("another error", Status::INTERNAL_ERROR),

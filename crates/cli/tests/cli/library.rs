@@ -41,6 +41,22 @@ fn what_the_library_writes_lies_in_the_file_of_the_target() {
             back.as_slice().chunks(block).zip(slba..).all(|(block, lba)| block.iter().all(|b| *b == lba as u8 + 1))
         );
     }
+    for (slba, blocks) in [(0u64, 1u32), (128, 64)] {
+        // Once as it was written, once with its last byte changed: in the capsule, and after R2T.
+        for change in [0, 1] {
+            let mut buf = namespace.buffer(blocks);
+            let bytes = buf.get_mut().expect("our own buffer");
+            bytes.chunks_mut(block).zip(slba..).for_each(|(block, lba)| block.fill(lba as u8 + 1));
+            *bytes.last_mut().expect("a block") ^= change;
+            let (outcome, back) = namespace.compare(slba, buf).wait();
+            assert_eq!(
+                (outcome == Outcome::Ok, outcome.is_different()),
+                (change == 0, change == 1),
+                "{slba}: {outcome}"
+            );
+            assert!(back.is_some(), "the buffer comes back");
+        }
+    }
     let (outcome, _) = namespace.write_zeroes(1, 1, false).wait();
     assert_eq!(outcome, Outcome::Ok);
     let (outcome, _) = namespace.flush().wait();

@@ -141,7 +141,8 @@ impl World {
         let (slba, nlb) = (u64::from(input.byte()) % BLOCKS, u32::from(input.one_of(&[1_u8, 2, 4, 16, 17])));
         let op = match input.below(8) {
             0..=2 => Op::Write { fua: input.flag() },
-            3 | 4 => Op::Read,
+            3 => Op::Read,
+            4 => Op::Compare,
             5 => Op::WriteZeroes { deallocate: input.flag() },
             6 => Op::Discard,
             _ => Op::Flush,

@@ -116,7 +116,7 @@ impl HostRig {
     pub fn submit(&mut self, op: Op, slba: u64, nlb: u32, block: u32) -> Result<u64, Refused> {
         let head = self.head().ok_or(Refused::NoSuchNamespace)?;
         let token = self.next_token;
-        let data = matches!(op, Op::Read | Op::Write { .. }).then(|| {
+        let data = op.carries_blocks().then(|| {
             let len = (nlb.min(1024) * block) as usize;
             let bytes = (0..len).map(|at| (token as usize + at / block as usize) as u8).collect();
             self.memory.insert(bytes)

@@ -126,7 +126,8 @@ pub(super) fn decide(case: Case) -> Disposition {
 const fn classify_answer(case: Case, status: Status) -> Disposition {
     if status.is_success() {
         Disposition::Complete
-    } else if status.dnr() || case.abandoned {
+    } else if status.dnr() || case.abandoned || status.is(Status::COMPARE_FAILURE) {
+        // That a comparison found a difference is what was asked, with Do Not Retry or without.
         Disposition::Fail(status)
     } else if status.is_ana() {
         // The path is not chosen again before its ANA state was read, so this ends without a limit of its own.

@@ -5,7 +5,7 @@ use interlock_proto::{Sink, Source};
 use interlock_wire::nvm::{Command, DsmRange};
 use interlock_wire::sqe::Sqe;
 
-/// Blocks one Read, Write or Write Zeroes can name.
+/// Blocks one Read, Compare, Write or Write Zeroes can name.
 pub(super) const MAX_BLOCKS: u32 = interlock_wire::nvm::NLB_MAX;
 
 /// The command of a request on the namespace `nsid`, with its data.
@@ -14,6 +14,9 @@ pub(super) fn command(request: &Request, nsid: u32) -> (Sqe, Source, Sink) {
     let (command, out, into) = match request.op {
         Op::Read => {
             (Command::Read { slba, nlb, fua: false }, Source::None, request.data.map_or(Sink::None, Sink::Span))
+        }
+        Op::Compare => {
+            (Command::Compare { slba, nlb, fua: false }, request.data.map_or(Source::None, Source::Span), Sink::None)
         }
         Op::Write { fua } => {
             (Command::Write { slba, nlb, fua }, request.data.map_or(Source::None, Source::Span), Sink::None)

@@ -70,6 +70,8 @@ pub struct PathCounters {
     pub reads: u64,
     /// Writes, write zeroes and discards answered well.
     pub writes: u64,
+    /// Compares answered, with equal blocks or with different ones.
+    pub compares: u64,
     /// Flushes answered well.
     pub flushes: u64,
     /// Bytes read.
@@ -93,6 +95,7 @@ impl PathCounters {
             unsafe_failovers: 0,
             reads: 0,
             writes: 0,
+            compares: 0,
             flushes: 0,
             read_bytes: 0,
             written_bytes: 0,

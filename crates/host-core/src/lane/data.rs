@@ -198,7 +198,7 @@ impl Lane {
             }
         }
         self.heads.answered(sent.path, sent.since);
-        if status.is_success() {
+        if status.is_success() || status.is(Status::COMPARE_FAILURE) {
             self.count_good(&request, sent, now);
         }
         self.wake.slots = true;
@@ -223,6 +223,10 @@ impl Lane {
                 path.written_bytes += bytes;
                 path.write_nanos = path.write_nanos.saturating_add(nanos);
             }
+            Op::Compare => {
+                path.compares += 1;
+                path.write_nanos = path.write_nanos.saturating_add(nanos);
+            }
             Op::Flush => {
                 path.flushes += 1;
                 path.write_nanos = path.write_nanos.saturating_add(nanos);
@@ -238,7 +242,7 @@ impl Lane {
             Disposition::Wait => {}
             Disposition::Complete => self.finish(index, Outcome::Ok),
             Disposition::Fail(status) => {
-                self.heads.path_counter(path).errors += 1;
+                self.heads.path_counter(path).errors += u64::from(!status.is(Status::COMPARE_FAILURE));
                 self.finish(index, Outcome::Failed(status));
             }
             Disposition::RetrySamePath { crd } => {

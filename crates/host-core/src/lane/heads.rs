@@ -180,10 +180,7 @@ impl Heads {
         if !matches!(request.op, crate::Op::Discard) && request.nlb > super::command::MAX_BLOCKS {
             return Err(Refused::TooLarge);
         }
-        let bytes = match request.op {
-            crate::Op::Read | crate::Op::Write { .. } => Some(u64::from(request.nlb) * u64::from(shape.block_size)),
-            _ => None,
-        };
+        let bytes = request.op.carries_blocks().then(|| u64::from(request.nlb) * u64::from(shape.block_size));
         if bytes != request.data.map(|span| u64::from(span.len)) {
             return Err(Refused::WrongLength);
         }

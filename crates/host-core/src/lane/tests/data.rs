@@ -20,14 +20,16 @@ fn payload_goes_both_ways_whatever_its_size() {
         let read = rig.read(0, 16);
         let zero = rig.submit(Op::WriteZeroes { deallocate: true }, 3, 4);
         let discard = rig.submit(Op::Discard, 3, 4);
+        let compare = rig.submit(Op::Compare, 20, 64);
         rig.run();
-        assert_eq!(rig.of(A).taken.len(), 5);
+        assert_eq!(rig.of(A).taken.len(), 6);
         rig.answer(A);
-        for token in [small, large, read, zero, discard] {
+        for token in [small, large, read, zero, discard, compare] {
             assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
         }
         let path = rig.lane.path_counters()[0];
-        assert_eq!((path.reads, path.writes, path.read_bytes, path.written_bytes), (1, 4, 8192, 129 * 512));
+        assert_eq!((path.reads, path.writes, path.compares, path.read_bytes), (1, 4, 1, 8192));
+        assert_eq!(path.written_bytes, 129 * 512);
         assert_eq!(rig.hear().iter().filter(|m| matches!(m, ToControl::FirstGood { life: A, .. })).count(), 1);
     }
 }
@@ -41,6 +43,7 @@ fn requests_are_checked_against_the_namespace() {
     assert_eq!(rig.try_submit(Op::Write { fua: true }, 0, 129), Err(Refused::TooLarge));
     let wrong = Request { head: HEAD, op: Op::Read, slba: 0, nlb: 1, data: None };
     assert_eq!(rig.lane.submit(rig.now, wrong, 7), Err(Refused::WrongLength));
+    assert_eq!(rig.lane.submit(rig.now, Request { op: Op::Compare, ..wrong }, 7), Err(Refused::WrongLength));
     let none = Request { head: HeadId(9), ..wrong };
     assert_eq!(rig.lane.submit(rig.now, none, 7), Err(Refused::NoSuchNamespace));
     let mut table = Rig::table(&[(A, AnaState::Optimized, false)], IoPolicy::Numa, true);

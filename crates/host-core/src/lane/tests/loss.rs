@@ -241,6 +241,31 @@ fn a_read_is_moved_at_once_and_its_late_data_is_dropped() {
 }
 
 #[test]
+fn a_compare_is_moved_at_once_and_its_answer_is_final() {
+    for status in [Status::SUCCESS, Status::COMPARE_FAILURE, Status::COMPARE_FAILURE.with_dnr()] {
+        let mut rig = on_a();
+        let small = rig.submit(Op::Compare, 50, 1);
+        let large = rig.submit(Op::Compare, 50, 100);
+        let write = rig.write(50, 100);
+        rig.run();
+        rig.paths(&[A, B]);
+        rig.condemn(A);
+        rig.run();
+        assert!(rig.open.contains(&write) && rig.lane.status().guarded == 0, "what is held keeps no compare back");
+        // Each was sent to both controllers, and ends by the first answer of the one that is still used.
+        rig.answer_with(B, status);
+        let want = if status.is_success() { Outcome::Ok } else { Outcome::Failed(status) };
+        assert_eq!((rig.done.get(&small), rig.done.get(&large)), (Some(&want), Some(&want)), "answered once");
+        assert_eq!(want.is_different(), !status.is_success());
+        let paths = rig.lane.path_counters();
+        assert_eq!(paths.iter().map(|path| (path.compares, path.errors, path.retries)).max(), Some((2, 0, 0)));
+        rig.answer(A);
+        assert_eq!(rig.lane.counters().stray_completions, 2);
+        assert!(rig.open.contains(&write));
+    }
+}
+
+#[test]
 fn new_writes_wait_for_a_guarded_range_and_reads_do_not() {
     let mut rig = on_a();
     let doubt = rig.write(10, 4);

@@ -185,7 +185,7 @@ impl Rig {
     fn try_submit(&mut self, op: Op, slba: u64, nlb: u32) -> Result<u64, Refused> {
         self.last_token += 1;
         let token = self.last_token;
-        let data = matches!(op, Op::Read | Op::Write { .. }).then(|| {
+        let data = op.carries_blocks().then(|| {
             let buf = BufId(u32::try_from(token).unwrap());
             let mut bytes = vec![0; (nlb * BLOCK) as usize];
             if op != Op::Read {

@@ -208,7 +208,8 @@ impl World {
                     self.note_ends();
                 }
             }
-            7 | 8 => drop(self.rig.try_submit(Op::Read, slba, nlb)),
+            7 => drop(self.rig.try_submit(Op::Read, slba, nlb)),
+            8 => drop(self.rig.try_submit(Op::Compare, slba, nlb)),
             _ => drop(self.rig.try_submit(Op::Flush, 0, 0)),
         }
     }

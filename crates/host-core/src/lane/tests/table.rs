@@ -5,10 +5,12 @@ use interlock_base::Instant;
 use interlock_wire::status::Status;
 
 const READ: Op = Op::Read;
+const COMPARE: Op = Op::Compare;
 const FLUSH: Op = Op::Flush;
 const WRITE: Op = Op::Write { fua: false };
 const MEDIA_CHANGING: [Op; 4] = [WRITE, Op::Write { fua: true }, Op::WriteZeroes { deallocate: true }, Op::Discard];
-const OPS: [Op; 6] = [READ, FLUSH, WRITE, Op::Write { fua: true }, Op::WriteZeroes { deallocate: false }, Op::Discard];
+const OPS: [Op; 7] =
+    [READ, COMPARE, FLUSH, WRITE, Op::Write { fua: true }, Op::WriteZeroes { deallocate: false }, Op::Discard];
 const UNTIL: Option<Instant> = Some(Instant::from_millis(7));
 const STANDINGS: [Standing; 4] =
     [Standing::Live, Standing::Condemned, Standing::Fenced, Standing::GivenUp { until: UNTIL }];
@@ -44,7 +46,7 @@ fn unsent_commands_are_settled() {
 #[test]
 fn unanswered_commands_without_late_effect_are_settled() {
     every(|case| {
-        if !matches!(case.op, Op::Read | Op::Flush) {
+        if !matches!(case.op, Op::Read | Op::Compare | Op::Flush) {
             return;
         }
         let case = Case { provenance: Provenance::Unanswered, ..case };
@@ -89,7 +91,7 @@ fn unanswered_media_changing_commands_are_in_doubt() {
 fn an_answer_ends_all_doubt() {
     use Disposition::{Complete, Fail, RetryElsewhere, RetrySamePath};
     let (internal, path, ana) = (Status::INTERNAL_ERROR, Status::CONTROLLER_PATH_ERROR, Status::ANA_TRANSITION);
-    let media = Status::UNRECOVERED_READ;
+    let (media, different) = (Status::UNRECOVERED_READ, Status::COMPARE_FAILURE);
     let (later, at_once) = (internal.with_crd(2), RetrySamePath { crd: 0 });
     let full = MAX_SAME_PATH_RETRIES;
     // status, retries, on a life that is live, on one that is not, abandoned
@@ -102,6 +104,7 @@ fn an_answer_ends_all_doubt() {
         (internal, full, Fail(internal), Fail(internal), Fail(internal)),
         (internal.with_dnr(), 0, Fail(internal.with_dnr()), Fail(internal.with_dnr()), Fail(internal.with_dnr())),
         (media, 0, at_once, RetryElsewhere, Fail(media)),
+        (different, 0, Fail(different), Fail(different), Fail(different)),
         (path, 0, RetryElsewhere, RetryElsewhere, Fail(path)),
         (path, full, Fail(path), Fail(path), Fail(path)),
         (path.with_dnr(), 0, Fail(path.with_dnr()), Fail(path.with_dnr()), Fail(path.with_dnr())),
