@@ -36,7 +36,7 @@ fn answer_at_once(queue: &mut target::Queue, store: &mut Store, event: &target::
             }
         },
         target::Event::Arrived { slot, .. } => queue.respond(slot, Status::SUCCESS, 0, 0, Source::None),
-        target::Event::Ready { .. } => queue.connected(8, false),
+        target::Event::Ready { .. } => queue.connected(8, false, true),
         target::Event::Sent { .. } | target::Event::TermReq { .. } => {}
     }
 }

@@ -81,7 +81,7 @@ fn in_capsule_data_blocks_until_its_place_is_known() {
 #[test]
 fn a_refusal_in_the_middle_of_asked_data_takes_the_rest_first() {
     let mut queue = fresh(false);
-    queue.connected(3, false);
+    queue.connected(3, false, true);
     queue.handle_bytes(&capsule(write(8192), 5, false)).unwrap();
     let mut unsent = queue.clone();
     queue.receive(0, Sink::Bytes(8192));
@@ -108,7 +108,7 @@ fn a_refusal_in_the_middle_of_asked_data_takes_the_rest_first() {
 #[test]
 fn sqhd_counts_answers_with_flow_control_and_success_needs_it_off() {
     let mut queue = fresh(false);
-    queue.connected(2, true);
+    queue.connected(2, true, true);
     for sqhd in [1, 2, 0, 1] {
         queue.handle_bytes(&capsule(Op::Nothing, 7, false)).unwrap();
         queue.respond(0, Status::SUCCESS, 0, 0, Source::None);
@@ -124,7 +124,7 @@ fn sqhd_counts_answers_with_flow_control_and_success_needs_it_off() {
     let mut connect = Sqe::fabrics(1);
     connect.cid.set(1);
     queue.handle_bytes(&pdu(&CapsuleCmd::new(connect, 0, PLAIN), &[])).unwrap();
-    queue.connected(2, false);
+    queue.connected(2, false, true);
     queue.respond(0, Status::SUCCESS, 77, 0, Source::None);
     let cqe = CapsuleResp::read_from_bytes(&send_all(&mut queue, &Store::default())).unwrap().cqe;
     assert_eq!((cqe.sqhd.get(), cqe.dw0.get()), (0xFFFF, 77));
@@ -150,7 +150,7 @@ fn a_slot_is_free_when_its_last_byte_was_given() {
     let mut store = Store::default();
     let span = store.add(vec![1; 300_000]);
     let mut queue = fresh(false);
-    queue.connected(3, false);
+    queue.connected(3, false, true);
     while queue.poll_event().is_some() {}
     queue.handle_bytes(&capsule(read(300_000), 7, false)).unwrap();
     queue.handle_bytes(&capsule(read(4096), 8, false)).unwrap();
@@ -186,7 +186,7 @@ fn a_wrong_data_digest_is_reported_with_the_data() {
     let framing = Framing { hdgst: false, ddgst: true, align: 4 };
     for (in_capsule, flip) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut queue = fresh(true);
-        queue.connected(3, false);
+        queue.connected(3, false, true);
         let mut sqe = command(write(8192), 1);
         let (len, data) = if in_capsule { (512, 512) } else { (8192, 0) };
         sqe.set_sgl(if in_capsule { Sgl::InCapsule { len } } else { Sgl::Transport { len } });

@@ -5,6 +5,7 @@ mod common;
 
 use common::{Op, Settings, Store, command, send_all};
 use interlock_proto::{Sink, Source, host, target};
+use interlock_wire::fabrics::Connect;
 use interlock_wire::pdu::{
     C2hData, CapsuleCmd, CapsuleResp, CommonHeader, Direction, Fatal, Fes, Flags, Framing, H2cData, IcReq, IcResp,
     PduType, R2t, TermReq, encode_header,
@@ -38,7 +39,7 @@ fn write(len: u32, in_capsule: bool) -> Sqe {
 fn target(hdgst: bool) -> target::Queue {
     let mut queue = Settings { maxh2cdata: 4096, ..Settings::PLAIN }.target();
     queue.handle_bytes(IcReq::new(hdgst, false, 4, 0).as_bytes()).unwrap();
-    queue.connected(3, false);
+    queue.connected(3, false, true);
     let sent = send_all(&mut queue, &Store::default());
     assert_eq!(sent, IcResp::new(hdgst, false, 4, 4096).as_bytes());
     queue
@@ -84,6 +85,7 @@ fn a_target_terminates_with_the_right_status() {
         ("PLEN", target(false), edit(capsule(), 4, 71), InvalidPduHeaderField, 4),
         ("in-capsule data and SGL differ", target(false), with_data(write(512, true), 508), InvalidPduHeaderField, 4),
         ("more than a capsule holds", target(false), with_data(write(8196, true), 8196), DataTransferLimitExceeded, 0),
+        ("more than IOCCSZ says", target(false), with_data(write(4100, true), 4100), DataTransferLimitExceeded, 0),
         ("in-capsule data at an offset", target(false), with_data(offset_sgl, 512), UnsupportedParameter, 32),
         ("TTAG", asking(false), h2c(9, 1, 0, 4096, false), InvalidPduHeaderField, 10),
         ("TTAG beyond all slots", asking(false), h2c(9, 0xFFFF, 0, 4096, false), InvalidPduHeaderField, 10),
@@ -130,6 +132,34 @@ fn h2cdata_behind_the_end_or_after_it_is_refused() {
     queue.handle_bytes(&h2c(9, 0, 8192, 4096, true)).unwrap();
     let fatal = queue.handle_bytes(&h2c(9, 0, 8192, 4096, true)).unwrap_err();
     assert_eq!((fatal.fes, fatal.fei), (Fes::InvalidPduHeaderField, 10));
+}
+
+#[test]
+fn ioccsz_binds_the_commands_of_io_queues_alone() {
+    let capsule = |sqe: Sqe, len: u32| bytes(&CapsuleCmd::new(sqe, len, PLAIN), &vec![0; len as usize]);
+    let settings = Settings { in_capsule: 512, ..Settings::PLAIN };
+    let connected = |io| {
+        let mut queue = settings.target();
+        queue.handle_bytes(IcReq::new(false, false, 4, 0).as_bytes()).unwrap();
+        queue.connected(3, false, io);
+        queue
+    };
+    let admin = write(8192, true);
+    assert!(connected(false).handle_bytes(&capsule(admin, 8192)).is_ok(), "an admin queue");
+    let mut fabrics = Connect { qid: 1, sqsize: 3, sq_flow_control: false, kato_ms: 0 }.to_sqe();
+    fabrics.set_sgl(Sgl::InCapsule { len: 8192 });
+    assert!(connected(true).handle_bytes(&capsule(fabrics, 8192)).is_ok(), "a Fabrics command");
+    assert!(connected(true).handle_bytes(&capsule(write(512, true), 512)).is_ok(), "as much as IOCCSZ says");
+    let fatal = connected(true).handle_bytes(&capsule(write(516, true), 516)).unwrap_err();
+    assert_eq!((fatal.fes, fatal.fei), (Fes::DataTransferLimitExceeded, 0));
+    // More than 8192 where IOCCSZ says so, and not elsewhere.
+    let settings = Settings { in_capsule: 16_384, ..Settings::PLAIN };
+    for (io, fine) in [(true, true), (false, false)] {
+        let mut queue = settings.target();
+        queue.handle_bytes(IcReq::new(false, false, 4, 0).as_bytes()).unwrap();
+        queue.connected(3, false, io);
+        assert_eq!(queue.handle_bytes(&capsule(write(16_384, true), 16_384)).is_ok(), fine, "io: {io}");
+    }
 }
 
 #[test]
@@ -322,7 +352,7 @@ fn padding_is_skipped_and_made_as_the_peer_asked() {
     // A host that wants its data aligned to 128 bytes.
     let mut queue = Settings::PLAIN.target();
     queue.handle_bytes(IcReq::new(true, false, 128, 0).as_bytes()).unwrap();
-    queue.connected(3, false);
+    queue.connected(3, false, true);
     let mut sqe = command(Op::Read { len: 8, bytes: false }, 0);
     sqe.set_sgl(Sgl::Transport { len: 8 });
     queue.handle_bytes(&bytes(&CapsuleCmd::new(sqe, 0, HDGST), &[])).unwrap();

@@ -125,7 +125,7 @@ impl Fake {
                 assert_eq!(data.cntlid.get(), CNTLID_DYNAMIC);
                 let (status, dw0) = self.connect;
                 self.heard.push(alloc::format!("connect {}", data.subnqn().expect("a name")));
-                self.queue.connected(31, false);
+                self.queue.connected(31, false, false);
                 self.queue.respond(slot, status, dw0, 0, Source::None);
             }
             target::Event::Command { slot, sqe, transfer } => {

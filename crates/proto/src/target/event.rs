@@ -16,8 +16,8 @@ pub struct QueueConfig {
     pub ddgst_allowed: bool,
     /// Most bytes of data in one H2CData PDU: a multiple of 4, at least 4096.
     pub maxh2cdata: u32,
-    /// Most bytes of in-capsule data of an I/O command, as IOCCSZ says; 8192 are always accepted, because admin and
-    /// Fabrics commands may bring them.
+    /// Most bytes of in-capsule data of an I/O command, as IOCCSZ says. Fabrics commands and those of an admin queue may
+    /// bring 8192 whatever this says.
     pub in_capsule_max: u32,
     /// Most bytes of data of one command (MDTS in bytes). A larger one is answered with Invalid Field in Command.
     pub max_transfer: u32,

@@ -54,6 +54,8 @@ pub struct Queue {
     /// Slots there may be: grows once, with the Connect command.
     limit: u16,
     flow: Flow,
+    /// Connected as an I/O queue.
+    io: bool,
     ready: VecDeque<Item>,
     events: VecDeque<Event>,
     /// Responses that were polled as a whole: where in the stream they end, and whose they are.
@@ -193,6 +195,7 @@ impl Queue {
             ready: VecDeque::new(),
             events: VecDeque::new(),
             leaving: VecDeque::new(),
+            io: false,
             polled: 0,
             given: 0,
             config,
@@ -201,8 +204,10 @@ impl Queue {
 
     /// The Connect command is about to be answered with success: up to `2 * (sqsize + 1)` commands (but not above
     /// `slots`) may be there at once, because a host may see an answer before its slot is free here. `sqsize` is
-    /// 0's based. With SQ flow control the SQHD of answers counts; without it reads may end by the SUCCESS flag.
-    pub fn connected(&mut self, sqsize: u16, sq_flow_control: bool) {
+    /// 0's based. With SQ flow control the SQHD of answers counts; without it reads may end by the SUCCESS flag. On an I/O
+    /// queue (`io`), commands bring no more data in their capsules than IOCCSZ says.
+    pub fn connected(&mut self, sqsize: u16, sq_flow_control: bool, io: bool) {
+        self.io = io;
         let wanted = (u32::from(sqsize) + 1) * 2;
         self.limit = self.limit.max(u16::try_from(wanted).unwrap_or(u16::MAX).min(self.config.slots));
         self.flow = if sq_flow_control { Flow::On { sqsize, sqhd: 0 } } else { Flow::Off };

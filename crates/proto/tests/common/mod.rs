@@ -255,7 +255,7 @@ impl Pair {
             })
             .collect();
         let mut target = settings.target();
-        target.connected(settings.depth, settings.sq_flow_control);
+        target.connected(settings.depth, settings.sq_flow_control, true);
         // Small tests go byte by byte; large ones would take minutes that way.
         let moved: u64 = ops.iter().map(|(op, _)| length(*op)).sum();
         let appetite = [1, 3, 40, 700, 9000, 200_000][rng.below(6) as usize].max(moved / 3000);

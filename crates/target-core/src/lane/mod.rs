@@ -466,7 +466,7 @@ impl Lane {
         if !matches!(known.take(slot), Slot::Asked) {
             return;
         }
-        known.queue.connected(sqsize, sq_flow_control);
+        known.queue.connected(sqsize, sq_flow_control, matches!(role, Role::Io { .. }));
         known.set(slot, Slot::Answering(None));
         known.queue.respond(slot, Status::SUCCESS, dw0, 0, Source::None);
         self.timers.stop(Why::Handshake(conn));

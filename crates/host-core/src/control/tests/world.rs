@@ -428,7 +428,7 @@ impl World {
             match Command::from_sqe(sqe).expect("fabrics") {
                 Command::Connect(Connect { sqsize, kato_ms, .. }) => {
                     if port.connect.is_success() {
-                        conn.queue.connected(sqsize, true);
+                        conn.queue.connected(sqsize, true, false);
                         conn.kato = kato_ms;
                     }
                     let answer = ConnectAnswer {

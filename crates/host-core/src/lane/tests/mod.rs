@@ -488,7 +488,7 @@ impl Wire {
             TargetEvent::Arrived { slot, data, digest_ok } => {
                 assert!(digest_ok);
                 let Some(nvm) = self.arriving.remove(&slot) else {
-                    self.target.connected(self.spec.sqsize, false);
+                    self.target.connected(self.spec.sqsize, false, true);
                     let answer =
                         ConnectAnswer { cntlid: 1, authentication_required: false, secure_channel_required: false };
                     return self.target.respond(slot, Status::SUCCESS, answer.to_dw0(), 0, Source::None);

@@ -56,6 +56,14 @@ impl Queue {
         let capsule = CapsuleCmd::read_from_bytes(self.rx.head()).expect(HEADER_LEN);
         capsule.check(layout)?;
         let sqe = capsule.sqe;
+        let most = if self.io && !sqe.is_fabrics() { self.config.in_capsule_max } else { ADMIN_IN_CAPSULE_MAX };
+        if layout.data > most {
+            return Err(Fatal::new(
+                Fes::DataTransferLimitExceeded,
+                0,
+                "more in-capsule data than a capsule of this queue may carry",
+            ));
+        }
         let cid = sqe.cid.get();
         let verdict = sqe.check_flags().and_then(|()| self.transfer(&sqe));
         let kind = match verdict {
