@@ -6,7 +6,7 @@ use super::waits::Why;
 use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, Loss};
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::{Instant, Span};
@@ -19,6 +19,9 @@ use interlock_wire::status::Status;
 pub(super) const ADMIN_SQSIZE: u16 = 31;
 /// In-capsule data of a Fabrics command always fits; nothing else is sent with data.
 const ADMIN_IN_CAPSULE: u32 = 8192;
+
+/// How long a termination request may take to leave before the association ends.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// For whom an admin command was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,12 +80,14 @@ pub(super) struct Admin {
     pub(super) queue: Queue,
     pending: BTreeMap<u64, Pending>,
     next_token: u64,
+    /// How the controller broke the protocol, while it is told so.
+    broken: Option<String>,
 }
 
 impl Admin {
     pub(super) fn new(conn: ConnId, hdgst: bool, ddgst: bool) -> Self {
         let config = QueueConfig { depth: ADMIN_SQSIZE, hdgst, ddgst, in_capsule: ADMIN_IN_CAPSULE };
-        Self { conn, queue: Queue::new(config), pending: BTreeMap::new(), next_token: 0 }
+        Self { conn, queue: Queue::new(config), pending: BTreeMap::new(), next_token: 0, broken: None }
     }
 
     /// What was asked is waited for no longer; answers to it are answers to nobody.
@@ -219,16 +224,17 @@ impl Control {
             ConnEvent::Down(_) | ConnEvent::Aborted => {
                 self.conns.remove(&conn);
                 let Some(life) = self.lives.get_mut(&life_id) else { return };
-                life.admin = None;
+                let broken = life.admin.take().and_then(|admin| admin.broken);
                 if life.is_condemned() {
                     self.handle_admin_quiet(now, life_id);
                     return;
                 }
-                let why = match event {
-                    ConnEvent::Down(why) => why,
-                    _ => DownReason::Lost("aborted".to_string()),
+                let loss = match (broken, event) {
+                    (Some(why), _) => Loss::Protocol(why),
+                    (None, ConnEvent::Down(why)) => Loss::AdminConnection(why),
+                    _ => Loss::AdminConnection(DownReason::Lost("aborted".to_string())),
                 };
-                self.life_failed(now, life_id, Loss::AdminConnection(why));
+                self.life_failed(now, life_id, loss);
             }
         }
         self.settle_down(now);
@@ -265,12 +271,34 @@ impl Control {
         let taken = match taken {
             Ok(taken) => taken,
             Err(fatal) => {
-                self.life_failed(now, life_id, Loss::Protocol(fatal.why.to_string()));
+                self.handle_broken(now, life_id, fatal.why);
                 all
             }
         };
         self.settle_down(now);
         taken
+    }
+
+    /// The controller broke the protocol. It is told why before the association ends, and nothing else is said any more: the
+    /// queue takes no command.
+    fn handle_broken(&mut self, now: Instant, life_id: LifeId, why: &str) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let is_condemned = life.is_condemned();
+        let Some(admin) = life.admin.as_mut().filter(|admin| admin.broken.is_none()) else { return };
+        if is_condemned {
+            return; // Its association is over, and nothing may leave the socket.
+        }
+        admin.broken = Some(why.to_string());
+        let conn = admin.conn;
+        self.timers.set(Why::LastWords(life_id), now + LAST_WORDS);
+        self.conn(ConnAction::Send(conn));
+    }
+
+    pub(super) fn handle_last_words(&mut self, now: Instant, life_id: LifeId) {
+        let admin = self.lives.get_mut(&life_id).and_then(|life| life.admin.as_mut());
+        if let Some(why) = admin.and_then(|admin| admin.broken.take()) {
+            self.life_failed(now, life_id, Loss::Protocol(why));
+        }
     }
 
     /// Bytes that [`Control::handle_bytes`] asked to be placed. The admin queue asks for none.

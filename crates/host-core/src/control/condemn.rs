@@ -157,6 +157,7 @@ impl Control {
             Why::ConnectTotal(life_id),
             Why::Poll(life_id),
             Why::Admin(life_id),
+            Why::LastWords(life_id),
             Why::KeepAlive(life_id),
             Why::Probe(life_id),
             Why::Slow(life_id),

@@ -318,6 +318,7 @@ impl Control {
             }
             Why::Poll(life) => self.handle_poll(now, life),
             Why::Admin(life) => self.handle_admin_timeout(now, life),
+            Why::LastWords(life) => self.handle_last_words(now, life),
             Why::KeepAlive(life) => self.poll_keep_alive(now, life),
             Why::Probe(life) => self.handle_probe_timeout(now, life),
             Why::Slow(life) => self.handle_calm(now, life),

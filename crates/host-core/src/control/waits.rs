@@ -22,6 +22,8 @@ pub enum Why {
     Poll(LifeId),
     /// The oldest admin command must be answered.
     Admin(LifeId),
+    /// A termination request to leave the admin queue.
+    LastWords(LifeId),
     /// The next Keep Alive, or the end of the one under way.
     KeepAlive(LifeId),
     /// The answer to a probe that shall witness an I/O timeout.
@@ -63,6 +65,7 @@ impl fmt::Display for Why {
             Self::ConnectTotal(id) => write!(f, "{id}: to become live"),
             Self::Poll(id) => write!(f, "{id}: next look at CSTS"),
             Self::Admin(id) => write!(f, "{id}: answer to an admin command"),
+            Self::LastWords(id) => write!(f, "{id}: a termination request to leave"),
             Self::KeepAlive(id) => write!(f, "{id}: keep alive"),
             Self::Probe(id) => write!(f, "{id}: a witness for an I/O timeout"),
             Self::Slow(id) => write!(f, "{id}: no longer slow"),

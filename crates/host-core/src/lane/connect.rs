@@ -107,7 +107,9 @@ impl Lane {
     /// The queue never came up: its socket goes, and nothing of the lane's was ever sent on it.
     fn not_connected(&mut self, conn: ConnId, why: DownReason) {
         self.timers.stop(LaneWhy::Connect(conn));
+        self.timers.stop(LaneWhy::LastWords(conn));
         let Some(link) = self.links.remove(conn) else { return };
+        let why = link.broken.map_or(why, DownReason::Protocol);
         if let Some(life) = self.lives.get_mut(link.life) {
             life.queues.retain(|queue| queue.conn != conn);
         }
@@ -162,7 +164,13 @@ impl Lane {
         let text = format!("the peer broke the protocol: {why}");
         let Some(link) = self.links.get_mut(conn) else { return };
         match &mut link.stage {
-            Stage::Connecting(_) => self.abort_connecting(conn, DownReason::Protocol(text)),
+            Stage::Connecting(_) => {
+                if link.broken.is_none() {
+                    link.broken = Some(text);
+                    self.timers.set(LaneWhy::LastWords(conn), now + LAST_WORDS);
+                    link.ask_to_send(&mut self.outputs);
+                }
+            }
             Stage::Up(_) => {
                 self.lost(conn, DownReason::Protocol(text), Socket::LastWords);
                 self.timers.set(LaneWhy::LastWords(conn), now + LAST_WORDS);
@@ -267,9 +275,18 @@ impl Lane {
             }
             LaneWhy::LastWords(conn) => {
                 let Some(link) = self.links.get_mut(conn) else { return };
-                if let Stage::Lost(_, socket @ Socket::LastWords) = &mut link.stage {
-                    *socket = Socket::Aborting;
-                    self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+                match &mut link.stage {
+                    Stage::Lost(_, socket @ Socket::LastWords) => {
+                        *socket = Socket::Aborting;
+                        self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
+                    }
+                    Stage::Connecting(_) => {
+                        self.abort_connecting(
+                            conn,
+                            DownReason::Lost("it was told that it broke the protocol".to_string()),
+                        );
+                    }
+                    Stage::Dialing | Stage::Up(_) | Stage::Lost(..) | Stage::Condemned(..) => {}
                 }
             }
         }

@@ -3,6 +3,7 @@
 use super::LaneOutput;
 use crate::{ConnAction, ConnId, QueueSpec};
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use interlock_base::Key;
@@ -18,6 +19,8 @@ pub(super) struct Link {
     pub(super) send_asked: bool,
     /// The I/O timer runs.
     pub(super) watched: bool,
+    /// How the peer broke the protocol before the queue was up, while it is told so.
+    pub(super) broken: Option<String>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -103,7 +106,15 @@ impl Links {
     pub(super) fn open(&mut self, life: Key, spec: Arc<QueueSpec>) -> ConnId {
         self.last = self.last.checked_add(1).expect("four billion connections outlast any process");
         let conn = ConnId(self.last);
-        self.all.push(Link { conn, life, spec, stage: Stage::Dialing, send_asked: false, watched: false });
+        self.all.push(Link {
+            conn,
+            life,
+            spec,
+            stage: Stage::Dialing,
+            send_asked: false,
+            watched: false,
+            broken: None,
+        });
         conn
     }
 
