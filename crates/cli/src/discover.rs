@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 /// Print the discovery log of a target
 #[derive(clap::Args)]
+#[command(after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct DiscoverArgs {
     #[command(flatten)]
     peer: PeerArgs,

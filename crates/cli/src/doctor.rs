@@ -17,6 +17,7 @@ const DISCOVERY_PORT: u16 = 8009;
 
 /// Say what a failover through a subsystem would look like, and what to change
 #[derive(clap::Args)]
+#[command(after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     peer: PeerArgs,

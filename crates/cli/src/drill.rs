@@ -36,6 +36,7 @@ const SPIN: Duration = Duration::ZERO;
 /// delays writes and delivers them late. The drill writes to the first 64 MiB of the namespace, refuses to if it holds
 /// data, and leaves blank what was blank.
 #[derive(clap::Args)]
+#[command(after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct DrillArgs {
     /// Run only these scenarios
     #[arg(value_name = "SCENARIO")]

@@ -26,6 +26,7 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 /// nvme:192.0.2.1:4420,192.0.2.2:4420/nqn.2026-11.io.interlock:target/1: with several ports it survives the loss of all
 /// but one.
 #[derive(clap::Args)]
+#[command(after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct IoArgs {
     #[command(subcommand)]
     verb: Verb,

@@ -15,6 +15,7 @@ mod failure;
 mod identity;
 mod io;
 mod list;
+mod log;
 mod manage;
 mod output;
 mod pages;
@@ -76,6 +77,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    if !matches!(cli.command, Command::Daemon(_)) {
+        log::of_a_verb();
+    }
     let result = match &cli.command {
         Command::Daemon(args) => daemon::run(args),
         Command::Connect(args) => connect::connect(args),

@@ -4,7 +4,7 @@ mod common;
 
 use common::raw::{Answer, DISC, FAST_ZERO, FLUSH, FUA, NO_HOLE, READ, Raw, STATUS, TRIM, WRITE, ZEROES, request};
 use common::{Dir, PATIENCE, Setting, Stage, wait_for};
-use interlock_export::{ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Stop};
+use interlock_export::{ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Stop, UblkDevice, UblkSettings};
 use interlock_host::Shape;
 use interlock_target::{Fault, PortId};
 use std::io::Write;
@@ -351,4 +351,17 @@ fn a_socket_is_taken_over_only_from_nobody() {
     assert!(matches!(file, ExportError::NotASocket { .. }), "{file}");
     assert_eq!(std::fs::read(dir.file("data")).unwrap(), b"precious");
     pool.shutdown(PATIENCE).unwrap();
+}
+
+/// The kernel's block devices speak through a ring only; one sentence says so before anything is touched.
+#[test]
+fn ublk_on_epoll_is_refused_with_the_reason() {
+    let stage = Stage::set(&Setting::default());
+    let epoll = interlock_host::PoolConfig { backend: Some(interlock_host::Backend::Epoll), ..Default::default() };
+    let pool = interlock_host::Pool::new(epoll).unwrap();
+    let settings = UblkSettings::new(ExportSettings::new("disk", stage.namespace()));
+    let error = UblkDevice::start(pool.reactors(), &stage.host, settings, PATIENCE).map(drop).unwrap_err();
+    assert!(matches!(&error, ExportError::NoUblk { why } if why.contains("io_uring")), "{error}");
+    pool.shutdown(PATIENCE).unwrap();
+    stage.strike();
 }

@@ -38,7 +38,7 @@ pub use interlock_host_core::{
     LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, Receipt, Reconnect, Refused,
     Setting, SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
-pub use interlock_ring::{Buf, Pool, PoolConfig, Reactor};
+pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;
 pub use interlock_wire::nqn::{HostId, Nqn};
 pub use interlock_wire::status::Status;

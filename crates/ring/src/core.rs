@@ -8,7 +8,7 @@ use crate::inbox::{Command, Inbox};
 use crate::poller::{Done, Poller, Watcher};
 use crate::pool::{Panicked, Reactor};
 use crate::socket;
-use crate::{Cx, Event, Faults, Service};
+use crate::{Backend, Cx, Event, Faults, Service};
 use interlock_base::{Instant, Key, Slab, Timers};
 use socket2::Socket;
 use std::any::Any;
@@ -17,7 +17,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -88,7 +87,7 @@ pub(crate) struct Core {
     pub(crate) sources: Slab<Source>,
     pub(crate) services: Slab<Entry>,
     ids: BTreeMap<u64, Key>,
-    pub(crate) files: Slab<(Key, Rc<OwnedFd>)>,
+    pub(crate) files: Slab<(Key, Arc<OwnedFd>)>,
     pub(crate) timers: Timers<Wait>,
     /// Sources with news.
     pub(crate) ready: Vec<Key>,
@@ -114,16 +113,16 @@ const FILES_END_MAX: Duration = Duration::from_secs(5);
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 impl Core {
+    /// With what `io_uring` was refused for, if that is why it does not run on one.
     pub(crate) fn new(
         link: Reactor,
         spin: Duration,
         staging_len: usize,
         faults: Option<Arc<dyn Faults>>,
-    ) -> io::Result<Self> {
-        let mut poller = Poller::new()?;
-        poller.watch(link.inbox.bell(), Watcher::Bell);
-        poller.enter(None)?;
-        Ok(Self {
+        backend: Option<Backend>,
+    ) -> io::Result<(Self, Option<io::Error>)> {
+        let (poller, refused) = Poller::open(backend, link.inbox.bell())?;
+        let core = Self {
             poller,
             link,
             sources: Slab::new(),
@@ -143,7 +142,8 @@ impl Core {
             stopping: false,
             done: Vec::new(),
             faults,
-        })
+        };
+        Ok((core, refused))
     }
 
     fn inbox(&self) -> &Arc<Inbox> {
@@ -219,7 +219,8 @@ impl Core {
             match done {
                 Done::Ready { watcher: Watcher::Bell, armed, .. } => {
                     if !armed {
-                        self.poller.watch(self.link.inbox.bell(), Watcher::Bell);
+                        // Only a ring gives watches up, and it takes every one.
+                        let _ = self.poller.watch(self.link.inbox.bell(), Watcher::Bell);
                     }
                 }
                 Done::Ready { watcher: Watcher::Source(key), bits, armed } => self.note_ready(key, bits, armed),
@@ -237,7 +238,7 @@ impl Core {
             source.watch = None;
             // A dead socket would report itself for ever.
             if bits & (libc::POLLERR | libc::POLLHUP) as u32 == 0 {
-                source.watch = Some(self.poller.watch(&source.socket, Watcher::Source(key)));
+                let _ = self.watch(key); // as for the bell
             }
         }
         self.mark(key, bits);
@@ -386,19 +387,43 @@ impl Core {
         self.link.shared.note_panic(Panicked { service: crate::ServiceId(service), message });
     }
 
-    pub(crate) fn add_source(&mut self, owner: Key, socket: Socket, role: Role) -> Key {
+    /// Takes a socket in and watches it.
+    ///
+    /// # Errors
+    /// It cannot be watched, and is closed.
+    pub(crate) fn add_source(&mut self, owner: Key, socket: Socket, role: Role) -> io::Result<Key> {
         let key = self.sources.insert(Source { owner: Some(owner), socket, role, watch: None, bits: 0 });
-        if let Some(source) = self.sources.get_mut(key) {
-            source.watch = Some(self.poller.watch(&source.socket, Watcher::Source(key)));
+        let watched = self.watch(key);
+        if watched.is_err() {
+            self.sources.remove(key);
+        }
+        watched.map(|()| key)
+    }
+
+    /// As [`Core::add_source`] for a connection that has its owner already; one that cannot be watched is told dead.
+    pub(crate) fn adopt_source(&mut self, owner: Key, socket: Socket) -> Key {
+        let role = Role::Stream(Stream::new());
+        let key = self.sources.insert(Source { owner: Some(owner), socket, role, watch: None, bits: 0 });
+        if let Err(error) = self.watch(key) {
+            if let Some(Source { role: Role::Stream(stream), .. }) = self.sources.get_mut(key) {
+                stream.error = error.raw_os_error();
+            }
+            self.mark(key, libc::POLLERR as u32);
         }
         key
+    }
+
+    fn watch(&mut self, key: Key) -> io::Result<()> {
+        let Some(source) = self.sources.get_mut(key) else { return Ok(()) };
+        source.watch = Some(self.poller.watch(&source.socket, Watcher::Source(key))?);
+        Ok(())
     }
 
     /// Takes a source out; what the kernel still reports about it meets nobody.
     pub(crate) fn forget_source(&mut self, key: Key) -> Option<Source> {
         let source = self.sources.remove(key)?;
         if let Some(watch) = source.watch {
-            self.poller.unwatch(watch);
+            self.poller.unwatch(watch, &source.socket);
         }
         if matches!(source.role, Role::Lingering) {
             self.lingering -= 1;

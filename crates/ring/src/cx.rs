@@ -15,7 +15,7 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Slices that one vectored call takes (the kernel's `UIO_MAXIOV`). More may be given: the call then moves a part.
@@ -92,7 +92,7 @@ impl Cx<'_> {
     /// What the kernel refuses at once: no route, an unknown interface, a local address that is not ours.
     pub fn connect(&mut self, options: &ConnectOptions) -> io::Result<Sock> {
         let socket = socket::connecting(options)?;
-        Ok(Sock(self.core.add_source(self.me, socket, Role::Connecting { addr: options.addr })))
+        Ok(Sock(self.core.add_source(self.me, socket, Role::Connecting { addr: options.addr })?))
     }
 
     /// Listens on `addr` (port 0: the kernel chooses) and says where.
@@ -102,7 +102,7 @@ impl Cx<'_> {
     pub fn listen(&mut self, addr: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
         let socket = socket::listening(addr)?;
         let local = socket.local_addr()?.as_socket().unwrap_or(addr);
-        Ok((Listener(self.core.add_source(self.me, socket, Role::Listening { paused: false })), local))
+        Ok((Listener(self.core.add_source(self.me, socket, Role::Listening { paused: false })?), local))
     }
 
     /// Takes connections from a listening socket that the caller has made: a Unix socket, whose name and mode are the
@@ -112,7 +112,7 @@ impl Cx<'_> {
     /// The socket does not listen.
     pub fn adopt_listener(&mut self, fd: OwnedFd) -> io::Result<Listener> {
         let socket = socket::adopted(fd)?;
-        Ok(Listener(self.core.add_source(self.me, socket, Role::Listening { paused: false })))
+        Ok(Listener(self.core.add_source(self.me, socket, Role::Listening { paused: false })?))
     }
 
     /// Stops or resumes taking connections. The kernel goes on completing handshakes up to its backlog meanwhile.
@@ -192,9 +192,10 @@ impl Cx<'_> {
         self.core.forget_source(sock.0).map(|source| Loose::new(source.socket)).ok_or_else(gone)
     }
 
-    /// Takes a connection over. [`Event::Readable`] follows if bytes are waiting.
+    /// Takes a connection over. [`Event::Readable`] follows if bytes are waiting; [`Event::Hangup`] if the kernel has no
+    /// room to watch it.
     pub fn adopt(&mut self, loose: Loose) -> Sock {
-        Sock(self.core.add_source(self.me, loose.into_socket(), Role::Stream(Stream::new())))
+        Sock(self.core.adopt_source(self.me, loose.into_socket()))
     }
 }
 
@@ -429,7 +430,7 @@ impl Cx<'_> {
 impl Cx<'_> {
     /// Hands an open file over to this reactor, for as long as this service lives.
     pub fn add_file(&mut self, fd: OwnedFd) -> File {
-        File(self.core.files.insert((self.me, Rc::new(fd))))
+        File(self.core.files.insert((self.me, Arc::new(fd))))
     }
 
     /// Closes a file. Operations in flight end as usual, and hold the descriptor until then.

@@ -126,16 +126,13 @@ impl Core {
             // Looked up each time: the event before may have paused or closed it.
             let Some(source) = self.sources.get(key) else { return };
             let (Role::Listening { paused: false }, Some(owner)) = (&source.role, source.owner) else { return };
-            match socket::accept(&source.socket) {
+            let accepted = match socket::accept(&source.socket) {
                 Ok(None) => return,
-                Ok(Some(Accepted::Local(socket))) => {
-                    let sock = Sock(self.add_source(owner, socket, Role::Stream(Stream::new())));
-                    self.tell(owner, Event::AcceptedLocal { listener, sock });
-                }
-                Ok(Some(Accepted::Tcp(socket, peer, local))) => {
-                    let sock = Sock(self.add_source(owner, socket, Role::Stream(Stream::new())));
-                    self.tell(owner, Event::Accepted { listener, sock, peer, local });
-                }
+                Ok(Some(accepted)) => self.take_in(owner, listener, accepted),
+                Err(error) => Err(error),
+            };
+            match accepted {
+                Ok(event) => self.tell(owner, event),
                 Err(error) => {
                     self.timers.set(Wait::Accept(key), crate::now() + ACCEPT_RETRY);
                     self.tell(owner, Event::AcceptFailed { listener, error });
@@ -144,6 +141,14 @@ impl Core {
             }
         }
         self.mark(key, IN);
+    }
+
+    fn take_in(&mut self, owner: Key, listener: Listener, accepted: Accepted) -> io::Result<Event> {
+        let mut add = |socket| self.add_source(owner, socket, Role::Stream(Stream::new())).map(Sock);
+        Ok(match accepted {
+            Accepted::Local(socket) => Event::AcceptedLocal { listener, sock: add(socket)? },
+            Accepted::Tcp(socket, peer, local) => Event::Accepted { listener, sock: add(socket)?, peer, local },
+        })
     }
 
     /// Reads what still comes on a socket that is closed in order, until the peer ends its side too.

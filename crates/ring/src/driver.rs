@@ -14,7 +14,7 @@ use std::time::Duration;
 /// result. Not on a reactor.
 ///
 /// # Errors
-/// What the driver answers; [`io::ErrorKind::TimedOut`] if it has not answered in time (the command may still be carried
+/// What the driver answers; that `io_uring` is forbidden; [`io::ErrorKind::TimedOut`] if it has not answered in time (the command may still be carried
 /// out, and the memory of `data` is left to it).
 pub fn driver_command(
     fd: BorrowedFd<'_>,
@@ -23,7 +23,8 @@ pub fn driver_command(
     make: impl FnOnce(u64) -> [u8; 80],
     within: Duration,
 ) -> io::Result<(u32, Vec<u8>)> {
-    let mut ring: IoUring<squeue::Entry128, cqueue::Entry> = IoUring::builder().build(1)?;
+    let ring = IoUring::builder().build(1);
+    let mut ring: IoUring<squeue::Entry128, cqueue::Entry> = ring.map_err(crate::poller::explain)?;
     let command = make(data.as_mut_ptr().expose_provenance() as u64);
     let entry = opcode::UringCmd80::new(Fd(fd.as_raw_fd()), op).cmd(command).build();
     // SAFETY: the entry names a descriptor that is borrowed for this call, and memory that `data` keeps until the command

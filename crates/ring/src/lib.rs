@@ -1,4 +1,4 @@
-//! Reactors: sockets, files, deadlines, mail and buffers over `io_uring`.
+//! Reactors: sockets, files, deadlines, mail and buffers over `io_uring`, or over epoll where that is forbidden.
 //!
 //! A fencing host must know what the kernel still does in its name: which bytes are queued, which buffers are read,
 //! which connection is really dead. No common runtime answers that, so this crate is one of its own, small, and
@@ -6,11 +6,11 @@
 //!
 //! - The program makes a [`Pool`] of reactor threads. Parts of the program are [`Service`]s, attached to a
 //!   [`Reactor`]; each runs on one thread, gets [`Event`]s and acts through [`Cx`].
-//! - Sockets: direct non-blocking calls first; to wait, one multishot poll per socket in the ring. Before it sleeps a
-//!   reactor spins for a configurable time.
+//! - Sockets: direct non-blocking calls first; to wait, one multishot poll per socket in the ring, or one registration in
+//!   an epoll set ([`Backend`]). Before it sleeps a reactor spins for a configurable time.
 //! - [`Cx::abort`] really ends a connection: when it returns, nothing of the send queue can be sent any more.
 //!   [`Cx::close`] ends it in order: everything queued is delivered.
-//! - Files: [`FileOp`]s through the ring, with owned [`Buf`]s that come back with the result.
+//! - Files: [`FileOp`]s through the ring or a few threads, with owned [`Buf`]s that come back with the result.
 //! - Other threads put mail where the service finds it and call [`Waker::wake`]: one system call per sleep at most.
 //!
 //! ```
@@ -43,6 +43,7 @@
 //! pool.shutdown(Duration::from_secs(5)).unwrap();
 //! ```
 
+mod backend;
 mod buf;
 mod clock;
 mod core;
@@ -60,6 +61,7 @@ mod socket;
 mod sys;
 mod table;
 
+pub use backend::{Backend, NoBackend};
 pub use buf::{Buf, BufPool};
 pub use clock::now;
 pub use cx::{Cx, SLICES_MAX};

@@ -5,12 +5,12 @@
 
 use crate::core::Core;
 use crate::inbox::{Command, Inbox};
-use crate::{Cx, Faults, Service, ServiceId};
+use crate::{Backend, Cx, Faults, Service, ServiceId, backend};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,11 +26,20 @@ pub struct PoolConfig {
     pub staging: usize,
     /// Names the threads: `name-0`, `name-1`, ... (the kernel shows 15 bytes).
     pub name: String,
+    /// What the reactors wait with. `None`: what [`Backend::VARIABLE`] says in the environment, else `io_uring`, and epoll
+    /// with a warning where the kernel refuses that.
+    pub backend: Option<Backend>,
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { reactors: 1, spin: Duration::from_micros(30), staging: 256 << 10, name: "reactor".to_owned() }
+        Self {
+            reactors: 1,
+            spin: Duration::from_micros(30),
+            staging: 256 << 10,
+            name: "reactor".to_owned(),
+            backend: None,
+        }
     }
 }
 
@@ -63,6 +72,9 @@ pub struct Reactor {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     next: AtomicU64,
+    backend: OnceLock<Backend>,
+    /// Why it is not `io_uring`, if nobody has asked for that.
+    refused: OnceLock<String>,
     /// Which reactor has which service.
     services: Mutex<BTreeMap<u64, usize>>,
     panics: Mutex<Vec<Panicked>>,
@@ -96,7 +108,7 @@ impl Pool {
     /// Starts the threads.
     ///
     /// # Errors
-    /// `io_uring` is forbidden or missing (the error says what to change), or no thread can be made.
+    /// The backend that was asked for is refused (the error says what to change), or no thread can be made.
     pub fn new(config: PoolConfig) -> io::Result<Self> {
         Self::make(config, None)
     }
@@ -111,6 +123,7 @@ impl Pool {
 
     fn make(config: PoolConfig, faults: Option<Arc<dyn Faults>>) -> io::Result<Self> {
         let mut pool = Self { reactors: Vec::new(), threads: Vec::new(), shared: Arc::default() };
+        let mut backend = config.backend.map_or_else(Backend::asked, |backend| Ok(Some(backend)))?;
         for index in 0..config.reactors.max(1) {
             let reactor = Reactor { index, inbox: Arc::new(Inbox::new()?), shared: pool.shared.clone() };
             let name = format!("{}-{index}", config.name);
@@ -121,21 +134,36 @@ impl Pool {
             // The ring belongs to the thread that makes it.
             let handle = std::thread::Builder::new().name(name.clone()).spawn(move || {
                 let _alive = alive;
-                let mut core = match Core::new(link, spin, staging, faults) {
-                    Ok(core) => core,
+                let mut core = match Core::new(link, spin, staging, faults, backend) {
+                    Ok((core, refused)) => {
+                        let _ = ready.send(Ok((core.poller.backend(), refused)));
+                        core
+                    }
                     Err(error) => {
                         let _ = ready.send(Err(error)); // `new` is waiting for it
                         return Ok(());
                     }
                 };
-                let _ = ready.send(Ok(()));
                 core.run()
             })?;
             pool.threads.push(Thread { name, handle, over });
-            made.recv().unwrap_or_else(|_| Err(io::Error::other("a reactor ended before it began")))?;
+            let made = made.recv().unwrap_or_else(|_| Err(io::Error::other("a reactor ended before it began")));
+            let (chosen, refused) = made?;
+            if let Some(refused) = refused {
+                backend::warn(&refused);
+                pool.shared.refused.get_or_init(|| refused.to_string());
+            }
+            // What the first one got, all get.
+            backend = Some(*pool.shared.backend.get_or_init(|| chosen));
             pool.reactors.push(reactor);
         }
         Ok(pool)
+    }
+
+    /// What its reactors wait with, and why that is not `io_uring` although nobody asked for epoll.
+    #[must_use]
+    pub fn backend(&self) -> (Backend, Option<&str>) {
+        (self.reactors[0].backend(), self.shared.refused.get().map(String::as_str))
     }
 
     /// How many reactors there are.
@@ -226,6 +254,12 @@ impl Reactor {
     #[must_use]
     pub const fn index(&self) -> usize {
         self.index
+    }
+
+    /// What it waits with.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        *self.shared.backend.get().expect("a pool gives its reactors away when they are made")
     }
 
     /// Attaches a service. The factory runs on the reactor, so that the service need not be `Send`; it may connect,

@@ -16,7 +16,7 @@ mod store;
 mod target;
 
 pub use file::FileError;
-pub use interlock_ring::{Call, Faults, FileOp, Pool, PoolConfig, Reactor, Verdict};
+pub use interlock_ring::{Backend, Call, Faults, FileOp, Pool, PoolConfig, Reactor, Verdict};
 pub use interlock_target_core::{
     By, Change, ConnId, Event as TargetEvent, Fault, Ghost, Life, LifeId, Loss, NamespaceError, NamespaceKey, PortId,
     SubsystemId,

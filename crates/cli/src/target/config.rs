@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Every port also answers discovery. Either --config says everything, or the other options do. With --control, `interlock
 /// target ctl` tells the running target what to change.
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct TargetArgs {
     #[command(subcommand)]
     pub(super) command: Option<TargetCommand>,

@@ -8,6 +8,7 @@ mod bad_input;
 mod child;
 mod control;
 mod disk;
+mod forbidden;
 mod library;
 mod load;
 mod looking;

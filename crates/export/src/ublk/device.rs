@@ -5,7 +5,7 @@ use super::queue::{Plan, Shared};
 use super::sys;
 use crate::{Counters, ExportError, ExportSettings, ExportStatus, Stop};
 use interlock_host::{Host, Shape};
-use interlock_ring::{BufPool, Reactor};
+use interlock_ring::{Backend, BufPool, Reactor};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -86,6 +86,11 @@ impl UblkDevice {
     ) -> Result<Self, ExportError> {
         if reactors.is_empty() {
             return Err(ExportError::NoReactor);
+        }
+        if reactors.iter().any(|reactor| reactor.backend() != Backend::IoUring) {
+            let why = "ublk needs io_uring, and the reactors of this process run on epoll: its first warning says why, or \
+                       INTERLOCK_RING asks for it";
+            return Err(ExportError::NoUblk { why: why.to_owned() });
         }
         let control = Control::open()?;
         let until = Instant::now() + within;

@@ -1,5 +1,5 @@
 //! What the tests share: a service made of a closure, and a pool that does not spin.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+#![allow(unreachable_pub, reason = "every test file uses its own part")]
 
 use interlock_ring::{Cx, Event, Pool, PoolConfig, Reactor, Service, ServiceId};
 use std::sync::mpsc;
@@ -26,7 +26,8 @@ pub fn pool(reactors: usize) -> Pool {
 }
 
 pub fn spinning(reactors: usize, spin: Duration) -> Pool {
-    Pool::new(PoolConfig { reactors, spin, staging: 64 << 10, name: "test".into() }).unwrap()
+    Pool::new(PoolConfig { reactors, spin, staging: 64 << 10, name: "test".into(), backend: Some(crate::BACKEND) })
+        .unwrap()
 }
 
 /// Attaches a closure that also gets a sender; gives its other end.

@@ -1,9 +1,5 @@
 //! Deadlines, mail, life and death of services.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-mod common;
-
-use common::{PATIENCE, attach, finish, next, pool, script, spinning};
+use super::common::{PATIENCE, attach, finish, next, pool, script, spinning};
 use interlock_base::Instant;
 use interlock_ring::{Cx, Event, Service, Waker};
 use std::sync::mpsc;

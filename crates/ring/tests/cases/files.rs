@@ -1,9 +1,5 @@
 //! Files through the ring, on a real file system.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-mod common;
-
-use common::{attach, finish, next, pool};
+use super::common::{attach, finish, next, pool};
 use interlock_ring::{Buf, BufPool, Cx, Event, FileOp, Space};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};

@@ -1,11 +1,10 @@
 //! The ring.
 //!
-//! This is the seam behind which `io_uring` stands: watch a descriptor, run a file operation, wait. All operations in
-//! flight are owned here, so that the proof that the kernel only touches living buffers stands in one file: an
-//! operation leaves its slot, and its buffer and descriptor leave the operation, only with the final completion.
+//! All operations in flight are owned here, so that the proof that the kernel only touches living buffers stands in one
+//! file: an operation leaves its slot, and its buffer and descriptor leave the operation, only with the final completion.
 #![allow(unsafe_code)]
 
-use crate::Buf;
+use super::{Done, SOCKET_BITS, Watcher};
 use crate::file::{FileOp, Space};
 use interlock_base::{Key, Slab};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
@@ -13,7 +12,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Submissions that fit between two system calls. More are kept in order and follow.
@@ -38,24 +37,6 @@ const FLAGS: [SetFlags; 3] = [
 /// Completions of cancellations carry this; nobody waits for them.
 const IGNORED: u64 = u64::MAX;
 
-/// Who watches a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watcher {
-    /// The reactor's own eventfd.
-    Bell,
-    /// A socket or listener.
-    Source(Key),
-}
-
-/// What the ring reports.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// A watched descriptor has these poll bits; if not `armed`, the watch is over and must be set again.
-    Ready { watcher: Watcher, bits: u32, armed: bool },
-    /// A file operation is over.
-    File { owner: Key, token: u64, result: io::Result<u32>, buf: Option<Buf> },
-}
-
 enum Op {
     Watch(Watcher),
     /// The descriptor is held until the end: its number must not come to mean another file before that.
@@ -63,21 +44,21 @@ enum Op {
         owner: Key,
         token: u64,
         op: FileOp,
-        _fd: Rc<OwnedFd>,
+        _fd: Arc<OwnedFd>,
     },
 }
 
-pub(crate) struct Poller {
+pub(crate) struct Uring {
     ring: IoUring,
     ops: Slab<Op>,
     files_in_flight: usize,
     /// What did not fit into the submission queue, in order.
     backlog: VecDeque<squeue::Entry>,
-    /// What was drained outside of [`Poller::drain`].
+    /// What was drained outside of [`Uring::drain`].
     stash: Vec<Done>,
 }
 
-impl Poller {
+impl Uring {
     /// Must be called on the thread that uses it.
     pub(crate) fn new() -> io::Result<Self> {
         let invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
@@ -107,12 +88,10 @@ impl Poller {
         Ok(Self { ring, ops: Slab::new(), files_in_flight: 0, backlog: VecDeque::new(), stash: Vec::new() })
     }
 
-    /// Reports every change of the descriptor's readiness until [`Poller::unwatch`], and its present one.
+    /// Reports every change of the descriptor's readiness until [`Uring::unwatch`], and its present one.
     pub(crate) fn watch(&mut self, fd: impl AsFd, watcher: Watcher) -> Key {
         let op = self.ops.insert(Op::Watch(watcher));
-        let bits = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
-        let bits = if watcher == Watcher::Bell { libc::POLLIN as u32 } else { bits };
-        let entry = opcode::PollAdd::new(Fd(fd.as_fd().as_raw_fd()), bits).multi(true).build();
+        let entry = opcode::PollAdd::new(Fd(fd.as_fd().as_raw_fd()), watcher.bits()).multi(true).build();
         self.push(entry.user_data(op.to_u64()));
         op
     }
@@ -145,7 +124,7 @@ impl Poller {
     }
 
     /// Starts a file operation whose buffer was checked by [`FileOp::fault`].
-    pub(crate) fn file(&mut self, fd: Rc<OwnedFd>, mut op: FileOp, owner: Key, token: u64) {
+    pub(crate) fn file(&mut self, fd: Arc<OwnedFd>, mut op: FileOp, owner: Key, token: u64) {
         let target = Fd(fd.as_raw_fd());
         let entry = match &mut op {
             FileOp::Read { buf, part, offset } => {
@@ -218,7 +197,7 @@ impl Poller {
         !self.backlog.is_empty() || !self.ring.submission().is_empty()
     }
 
-    /// True if [`Poller::drain`] would find something, or the kernel has work that it does only inside an enter.
+    /// True if [`Uring::drain`] would find something, or the kernel has work that it does only inside an enter.
     pub(crate) fn has_news(&mut self) -> bool {
         if !self.stash.is_empty() || !self.ring.completion().is_empty() {
             return true;
@@ -266,7 +245,7 @@ impl Poller {
             match self.ops.get(key) {
                 Some(Op::Watch(watcher)) => {
                     // A watch that the kernel ended by itself says so with an error; whoever asks will find out more.
-                    let bits = u32::try_from(entry.result()).unwrap_or((libc::POLLIN | libc::POLLOUT) as u32);
+                    let bits = u32::try_from(entry.result()).unwrap_or(SOCKET_BITS);
                     out.push(Done::Ready { watcher: *watcher, bits, armed: more });
                     if !more {
                         self.ops.remove(key);
@@ -290,7 +269,7 @@ impl Poller {
     }
 }
 
-impl Drop for Poller {
+impl Drop for Uring {
     fn drop(&mut self) {
         // Closing a ring does not wait for its operations. Memory that the kernel may still write must not be used
         // again: better lost than corrupt. The reactor has waited for these operations as long as it was allowed to.
@@ -300,7 +279,7 @@ impl Drop for Poller {
     }
 }
 
-fn explain(error: io::Error) -> io::Error {
+pub(crate) fn explain(error: io::Error) -> io::Error {
     let why = match error.raw_os_error() {
         Some(libc::EPERM) => {
             "io_uring is forbidden: see sysctl kernel.io_uring_disabled (2 = for all, 1 = for processes outside \
@@ -333,7 +312,7 @@ mod tests {
     #[test]
     fn a_settled_watch_lets_go_of_its_socket() {
         for (flags, busy) in FLAGS.into_iter().flat_map(|flags| [(flags, false), (flags, true)]) {
-            let mut poller = Poller::over(Poller::build(flags)).unwrap();
+            let mut poller = Uring::over(Uring::build(flags)).unwrap();
             let (a, mut b) = pair();
             b.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             let watch = poller.watch(&a, Watcher::Source(Key { index: 0, generation: 0 }));
@@ -351,7 +330,7 @@ mod tests {
 
     #[test]
     fn more_submissions_than_the_queue_holds_keep_their_order() {
-        let mut poller = Poller::new().unwrap();
+        let mut poller = Uring::new().unwrap();
         let (a, _b) = pair();
         let watches: Vec<Key> =
             (0..ENTRIES * 3).map(|index| poller.watch(&a, Watcher::Source(Key { index, generation: 0 }))).collect();

@@ -1,10 +1,6 @@
 //! How connections end. The experiment on which the safety of a time-based fence rests: megabytes are queued behind a
 //! full window; after an abort the peer may read what already lay in its receive buffer, then it must meet a reset.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-mod common;
-
-use common::{ANY, PATIENCE, attach, finish, next, pool};
+use super::common::{ANY, PATIENCE, attach, finish, next, pool};
 use interlock_ring::{Aborter, ConnectOptions, Cx, Event, Pool, Sock};
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;

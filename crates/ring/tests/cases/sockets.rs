@@ -1,9 +1,5 @@
 //! Connections on loopback: making them, moving bytes, holding them back.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-mod common;
-
-use common::{ANY, PATIENCE, attach, finish, next, pool, spinning};
+use super::common::{ANY, PATIENCE, attach, finish, next, pool, script, spinning};
 use interlock_ring::{ConnectOptions, Cx, Event, Sock};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -384,7 +380,7 @@ fn a_connection_moves_to_another_reactor() {
                 other
                     .attach(move |cx| {
                         cx.adopt(loose);
-                        common::script(move |cx, event| {
+                        script(move |cx, event| {
                             if let Event::Readable { sock } = event {
                                 let mut bytes = [0; 64];
                                 if let Ok(count) = cx.recv(sock, &mut bytes) {

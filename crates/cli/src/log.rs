@@ -1,0 +1,79 @@
+//! The log goes to standard error: a service's with its priority for the journal or with the time for a terminal, that of
+//! other verbs as the few warnings that a person needs.
+
+use std::fmt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What every verb with a reactor reads from its environment, for its `--help`.
+pub(crate) const ENVIRONMENT: &str = "\
+Environment:
+  INTERLOCK_RING=io_uring|epoll|auto
+          What waits for sockets and files. Default: io_uring, and epoll with a warning where the kernel refuses io_uring";
+
+/// The same, with what a service reads in addition.
+pub(crate) const ENVIRONMENT_OF_A_SERVICE: &str = "\
+Environment:
+  INTERLOCK_LOG=error|warn|info|debug
+          What is logged. Default: info
+  INTERLOCK_RING=io_uring|epoll|auto
+          What waits for sockets and files. Default: io_uring, and epoll with a warning where the kernel refuses io_uring";
+
+/// Starts the log of a service.
+pub(crate) fn of_a_service() {
+    let filter = EnvFilter::try_from_env("INTERLOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    start(filter, if journal { Line::Journal } else { Line::Dated });
+}
+
+/// Starts the log of any other verb: warnings.
+pub(crate) fn of_a_verb() {
+    start(EnvFilter::new("warn"), Line::Plain);
+}
+
+fn start(filter: EnvFilter, line: Line) {
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).event_format(line).finish();
+    // One verb per process, and only its beginning sets one.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// One line per event, no more than was said.
+enum Line {
+    /// Behind its priority: sd-daemon(3).
+    Journal,
+    /// Behind the time.
+    Dated,
+    /// As `interlock` tells its own failures.
+    Plain,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let (priority, word) = match *event.metadata().level() {
+            Level::ERROR => (3, "error"),
+            Level::WARN => (4, "warn"),
+            Level::INFO => (6, "info"),
+            _ => (7, "debug"),
+        };
+        match self {
+            Self::Journal => write!(writer, "<{priority}>")?,
+            Self::Dated => {
+                SystemTime.format_time(&mut writer)?;
+                write!(writer, " {word:<5} ")?;
+            }
+            Self::Plain if word == "warn" => writer.write_str("warning: ")?,
+            Self::Plain => write!(writer, "{word}: ")?,
+        }
+        ctx.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
