@@ -99,7 +99,7 @@ impl fmt::Display for PathAddress {
 }
 
 /// A status as it stands in a completion.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct StatusCode {
     /// Status Code Type and Status Code: SCT << 8 | SC.
     pub code: u16,

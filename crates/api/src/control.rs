@@ -311,26 +311,6 @@ pub struct Fenced {
     pub alive: Vec<UnfencedLife>,
 }
 
-/// One line of the event stream.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-pub struct EventLine {
-    /// 1.
-    #[schema(value_type = u32)]
-    pub format_version: Version<1>,
-    /// Grows by one: a gap is a loss.
-    pub seq: u64,
-    /// When, since 1970.
-    pub unix_ms: u64,
-    /// How loud: `info`, `warn` or `error`.
-    pub level: String,
-    /// A stable word for what happened.
-    pub event: String,
-    /// The controller, `nvme0`; `null` if it concerns none.
-    pub controller: Option<String>,
-    /// In words.
-    pub text: String,
-}
-
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -28,8 +28,8 @@ mod status;
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{
-    ConnectRequest, Connected, Done, EventLine, ExportOnLoss, ExportRequest, ExportStatus, Exports, FencePolicy,
-    Fenced, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
+    ConnectRequest, Connected, Done, ExportOnLoss, ExportRequest, ExportStatus, Exports, FencePolicy, Fenced, IoPolicy,
+    OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
 };
 pub use counters::{ControllerCounters, Counters, FenceCounters, HeadCounters, PathCounters};
 pub use doctor::{
@@ -40,11 +40,11 @@ pub use drill::{
     DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Reach, ScenarioResult, StaleBlock,
     StallTimes, Verdict, WriteRef,
 };
-pub use event::{CcrAnswer, ControllerState, Event, LateDecision, What};
-pub use receipt::{Detected, DetectedHow, Method, Receipt, Source};
+pub use event::{CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, What};
+pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};
 pub use status::{
-    ControllerFacts, ControllerStatus, NamespaceStatus, PathStatus, SettingsStatus, Status, SubsystemStatus,
-    TombstoneStatus, Totals, WaitStatus,
+    ControllerFacts, ControllerStatus, JournalStatus, NamespaceStatus, PathStatus, SettingsStatus, Status,
+    SubsystemStatus, TombstoneStatus, Totals, WaitStatus,
 };
 
 /// `data` as indented JSON, without a final newline.

@@ -117,3 +117,22 @@ pub struct Receipt {
     /// Whatever else a reader should know, in words.
     pub notes: Vec<String>,
 }
+
+/// A receipt under the number of the event that brought it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct KeptReceipt {
+    /// The event's number.
+    pub seq: u64,
+    /// The receipt.
+    pub receipt: Receipt,
+}
+
+/// Receipts that are kept, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Receipts {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// They.
+    pub receipts: Vec<KeptReceipt>,
+}

@@ -33,6 +33,8 @@ pub struct Status {
     pub tombstones: Vec<TombstoneStatus>,
     /// What has happened so far.
     pub totals: Totals,
+    /// The journal of events; `null` if there is none.
+    pub journal: Option<JournalStatus>,
 }
 
 /// One subsystem.
@@ -213,4 +215,15 @@ pub struct Totals {
     pub fences: std::collections::BTreeMap<String, u64>,
     /// Commands retried without a fence: should stay 0.
     pub unsafe_failovers: u64,
+}
+
+/// How the journal stands. Counts are those of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct JournalStatus {
+    /// Events that were written.
+    pub written: u64,
+    /// Events that were not, because the disk was too slow or refused: they are missing in it.
+    pub dropped: u64,
+    /// Its size.
+    pub size_bytes: u64,
 }

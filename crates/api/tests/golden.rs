@@ -8,7 +8,7 @@
 use interlock_api::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -235,94 +235,98 @@ fn doctor_report() {
 }
 
 /// One event of every kind, and of every answer. The match has no wildcard, so that a new kind must come here.
-fn kinds() -> Vec<What> {
-    let (life, source, namespace) = (life(1), source(), String::from("nvme0n1"));
-    let path = PathAddress::tcp("127.0.0.1", 4420);
-    let status = StatusCode { code: 0x140, dnr: true, text: "Cross-Controller Reset Log Page Full".into() };
-    let answers = [
-        CcrAnswer::Immediate,
-        CcrAnswer::Accepted,
-        CcrAnswer::InProgress,
-        CcrAnswer::Refused { status },
-        CcrAnswer::Lost,
-    ];
-    let mut all = vec![
-        What::ControllerState {
-            from: ControllerState::Live,
-            to: ControllerState::Fencing,
-            reason: "connection reset by peer".into(),
-        },
-        What::Connected { life, path, io_queues: 2, kato_ms: 5000 },
-        What::Suspect { life, why: DetectedHow::CommandTimeout },
-        What::Slow { life, oldest_ms: 31_000 },
-        What::Condemned { life, why: DetectedHow::KeepAlive, in_doubt: 16, settled: 5 },
-        What::CcrSent { life, source: source.clone() },
-        What::CcrStaleEntry { life, source: source.clone() },
-        What::HoldStarted { life, deadline_ns: 17_000_000_001, assumed_cqt_ms: Some(5000) },
-        What::LateCompletion { life, decision: LateDecision::Answered },
-        What::Fenced { receipt: Box::new(receipt()) },
-        What::Released { life, retried: 15, ended: 1 },
-        What::UnsafeFailover { life, commands: 16 },
-        What::TombstoneLeft { life, deadline_ns: None },
-        What::TombstoneEnded { life, reason: "fenced through nvme2".into() },
-        What::ReconnectAttempt { attempt: 1, max_attempts: Some(60) },
-        What::ReconnectFailed { attempt: 1, error: "connection refused".into(), next_ms: Some(10_000) },
-        What::AnaChange { group: 1, from: None, to: AnaState::PersistentLoss },
-        What::NoUsablePath { namespace: namespace.clone(), fail_at_ns: None },
-        What::PathAvailable { namespace: namespace.clone(), requeued: 32 },
-        What::FastIoFail { namespace: namespace.clone(), failed: 30, exempt: 2 },
-        What::NamespaceAdded { namespace: namespace.clone(), nsid: 1 },
-        What::NamespaceRemoved { namespace: namespace.clone() },
-        What::PathRefused { namespace, reason: "block size 512 instead of 4096".into() },
-        What::AsyncEvent { dw0: 0x0c_0306, text: "Asymmetric Namespace Access Change".into() },
-    ];
-    all.extend(answers.map(|answer| What::CcrAnswered { life, source: source.clone(), answer }));
-    all
+fn predicted() -> Predicted {
+    Predicted {
+        detect_ms: Some(5000),
+        stop_ms: 250,
+        hold_ms: Some(20_300),
+        assumed: true,
+        settled_fails_ms: Some(600_000),
+    }
 }
 
-fn number(what: &What) -> usize {
-    match what {
-        What::ControllerState { .. } => 0,
-        What::Connected { .. } => 1,
-        What::Suspect { .. } => 2,
-        What::Slow { .. } => 3,
-        What::Condemned { .. } => 4,
-        What::CcrSent { .. } => 5,
-        What::CcrAnswered { .. } => 6,
-        What::CcrStaleEntry { .. } => 7,
-        What::HoldStarted { .. } => 8,
-        What::LateCompletion { .. } => 9,
-        What::Fenced { .. } => 10,
-        What::Released { .. } => 11,
-        What::UnsafeFailover { .. } => 12,
-        What::TombstoneLeft { .. } => 13,
-        What::TombstoneEnded { .. } => 14,
-        What::ReconnectAttempt { .. } => 15,
-        What::ReconnectFailed { .. } => 16,
-        What::AnaChange { .. } => 17,
-        What::NoUsablePath { .. } => 18,
-        What::PathAvailable { .. } => 19,
-        What::FastIoFail { .. } => 20,
-        What::NamespaceAdded { .. } => 21,
-        What::NamespaceRemoved { .. } => 22,
-        What::PathRefused { .. } => 23,
-        What::AsyncEvent { .. } => 24,
-    }
+fn kinds() -> Vec<What> {
+    let (source, namespace) = (String::from("nvme1"), String::from("nvme0n1"));
+    let path = PathAddress::tcp("127.0.0.1", 4420);
+    let status = StatusCode { code: 0x140, dnr: true, text: "Cross-Controller Reset Log Page Full".into() };
+    let (live, resetting) = (ControllerState::Live, ControllerState::Resetting);
+    let mut all = vec![
+        What::Started { version: "0.1.0".into(), pid: 4711 },
+        What::ControllerState { from: live, to: resetting, reason: "connection reset by peer".into() },
+        What::TransitionRefused { from: ControllerState::Deleting, to: live },
+        What::Connected {
+            identity: life(1),
+            path,
+            io_queues: 2,
+            kato_ms: 5000,
+            cqt_ms: None,
+            ccr: false,
+            fence: FencePolicy::Strict,
+            predicted: predicted(),
+        },
+        What::Lost { how: DetectedHow::KeepAlive, reason: "no answer to Keep Alive".into() },
+        What::Slow { oldest_ms: 31_000 },
+        What::NoLongerSlow,
+        What::Condemned { in_doubt: 16, settled: 5 },
+        What::LaneSilent { lanes: 1 },
+        What::CcrSent { source: source.clone() },
+        What::CcrStaleEntry { source: source.clone() },
+        What::HoldStarted { t0_ns: 17_000_000_001, hold_ms: Some(20_300), assumed: true },
+        What::LateCompletion { decision: LateDecision::Answered },
+        What::Fenced { receipt: Box::new(receipt()) },
+        What::NothingInDoubt { answered_late: 0 },
+        What::Released { commands: 15 },
+        What::TombstoneLeft { in_doubt: 3, left_ms: None },
+        What::TombstoneEnded { method: Method::Immediate },
+        What::PredecessorFound { identity: life(1) },
+        What::PredecessorLingers,
+        What::OwnerUnconfirmed,
+        What::Disowned { reason: "another process holds the identity".into() },
+        What::ReconnectWanted { lost_for_ms: 10_000 },
+        What::ReconnectAttempt { attempt: 1, max_attempts: Some(60) },
+        What::ReconnectFailed { attempt: 1, error: "connection refused".into(), next_ms: Some(10_000) },
+        What::Reconnected { attempt: 2, max_attempts: None, after_ms: 10_004 },
+        What::FirstGood,
+        What::FastIoFail,
+        What::GivenUp { reason: "ctrl_loss_tmo has passed".into() },
+        What::SettingChanged { setting: "ctrl_loss_tmo = 600 s".into() },
+        What::CounterReset { device: "nvme0".into(), counter: "reconnect_count".into(), from: 17, to: 0 },
+        What::AnaChange { namespace: namespace.clone(), to: AnaState::PersistentLoss },
+        What::NamespaceAdded { namespace: namespace.clone(), nsid: 1, size_bytes: 8 << 20 },
+        What::NamespaceRemoved { namespace: namespace.clone() },
+        What::NamespaceResized { namespace, from_bytes: 8 << 20, to_bytes: 16 << 20 },
+        What::PathRefused { nsid: 1, reason: "block size 512 instead of 4096".into() },
+        What::Hook { hook: "reconnect".into(), cause: 12, exit_code: Some(0) },
+        What::Note { topic: "reloaded".into() },
+        What::ShutDown,
+    ];
+    let answered = |answer, status| What::CcrAnswered { source: source.clone(), answer, status };
+    all.extend([
+        answered(CcrAnswer::Immediate, None),
+        answered(CcrAnswer::Accepted, None),
+        answered(CcrAnswer::Refused, Some(status)),
+    ]);
+    all
 }
 
 #[test]
 fn events() {
     let kinds = kinds();
-    assert_eq!(kinds.iter().map(number).collect::<BTreeSet<_>>().len(), 25, "one of every kind");
+    let names: HashSet<std::mem::Discriminant<What>> = kinds.iter().map(std::mem::discriminant).collect();
+    assert_eq!(names.len(), 40, "one of every kind");
     let events: Vec<Event> = (1..)
         .zip(kinds)
         .map(|(seq, what)| Event {
             format_version: Version,
             seq,
             at_ns: 1_000_000_007 * seq,
+            unix_ms: 1_790_000_000_000 + 1000 * seq,
+            level: Level::Info,
             subsystem: Some(NQN.into()),
             controller: (seq > 1).then(|| "nvme0".into()),
+            life: (seq > 1).then(|| "life3".into()),
             what,
+            text: "in words".into(),
         })
         .collect();
     let text: String = events.iter().map(|event| to_line(event).unwrap() + "\n").collect();
@@ -330,6 +334,29 @@ fn events() {
     assert_eq!(text, kept, "events have another shape");
     let read: Vec<Event> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(read, events, "events are read differently");
+    for (event, line) in events.iter().zip(kept.lines()) {
+        assert!(line.contains(&format!(r#""event":"{}""#, event.what.name())), "{line}");
+    }
+}
+
+#[test]
+fn an_event_of_a_later_program_is_read_with_its_words() {
+    let line = to_line(&Event {
+        format_version: Version,
+        seq: 9,
+        at_ns: 1,
+        unix_ms: 2,
+        level: Level::Warn,
+        subsystem: None,
+        controller: None,
+        life: None,
+        what: What::NoLongerSlow,
+        text: "nvme0: no longer slow".into(),
+    })
+    .unwrap();
+    let later = line.replace("\"no_longer_slow\"", "\"quantum_fence\",\"qubits\":3");
+    let read: Event = serde_json::from_str(&later).unwrap();
+    assert_eq!((read.what, read.text.as_str()), (What::Unknown, "nvme0: no longer slow"));
 }
 
 #[test]
@@ -338,8 +365,8 @@ fn every_value_keeps_its_word() {
         to_line(&values).unwrap()
     }
     use ControllerState::*;
-    let states = words(&[New, Live, Resetting, Fencing, Connecting, Deleting, Dead]);
-    assert_eq!(states, r#"["new","live","resetting","fencing","connecting","deleting","dead"]"#);
+    let states = words(&[New, Live, Resetting, Connecting, Waiting, Deleting, Dead]);
+    assert_eq!(states, r#"["new","live","resetting","connecting","waiting","deleting","dead"]"#);
     use Method::*;
     let methods = words(&[Immediate, Log, DrainedDisable, Time, Assumed, Legacy]);
     assert_eq!(methods, r#"["immediate","log","drained-disable","time","assumed","legacy"]"#);
@@ -367,6 +394,9 @@ fn every_value_keeps_its_word() {
     assert_eq!(severities, r#"["note","pointless","slow","unsafe"]"#);
     let failures = words(&[Failure::SignalledLoss, Failure::SilentLoss, Failure::SinglePath, Failure::LastPath]);
     assert_eq!(failures, r#"["signalled-loss","silent-loss","single-path","last-path"]"#);
+    assert_eq!(words(&[Level::Info, Level::Warn, Level::Error]), r#"["info","warn","error"]"#);
+    let answers = words(&[CcrAnswer::Immediate, CcrAnswer::Accepted, CcrAnswer::Refused]);
+    assert_eq!(answers, r#"["immediate","accepted","refused"]"#);
     assert_eq!(words(&[LateDecision::Answered, LateDecision::Dropped]), r#"["answered","dropped"]"#);
 }
 

@@ -11,6 +11,7 @@ mod daemon;
 mod discover;
 mod doctor;
 mod drill;
+mod events;
 mod failure;
 mod identity;
 mod io;
@@ -56,7 +57,7 @@ enum Command {
     Fence(manage::FenceArgs),
     Export(manage::ExportArgs),
     Unexport(manage::UnexportArgs),
-    Events(manage::EventsArgs),
+    Events(events::EventsArgs),
     Io(io::IoArgs),
     Config(config::ConfigArgs),
     Drill(drill::DrillArgs),
@@ -96,7 +97,7 @@ fn main() -> ExitCode {
         Command::Fence(args) => manage::fence(args),
         Command::Export(args) => manage::export(args),
         Command::Unexport(args) => manage::unexport(args),
-        Command::Events(args) => manage::events(args),
+        Command::Events(args) => events::run(args),
         Command::Io(args) => io::run(args),
         Command::Config(args) => config::run(args),
         Command::Drill(args) => drill::run(args),

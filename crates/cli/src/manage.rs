@@ -256,30 +256,3 @@ pub(crate) fn unexport(args: &UnexportArgs) -> anyhow::Result<ExitCode> {
         };
     told(&done, "unexported", &args.output)
 }
-
-/// Print what happens in the daemon as it happens, until interrupted
-#[derive(clap::Args)]
-pub(crate) struct EventsArgs {
-    /// Begin with those that the daemon still has after this number; 0: all of them
-    #[arg(long, value_name = "NUMBER")]
-    after: Option<u64>,
-    #[command(flatten)]
-    ask: AskArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-pub(crate) fn events(args: &EventsArgs) -> anyhow::Result<ExitCode> {
-    let query = args.after.map_or_else(String::new, |after| format!("?after={after}"));
-    for line in args.ask.client().lines(&format!("/v1/events{query}")).map_err(failed)? {
-        let line = line?;
-        match args.output.format {
-            Format::Json => print(&line)?,
-            Format::Normal => {
-                let event: interlock_api::EventLine = serde_json::from_str(&line)?;
-                print(&format!("{:>6} {:<5} {}", event.seq, event.level, event.text))?;
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}

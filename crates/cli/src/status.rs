@@ -69,6 +69,14 @@ fn normal(status: &Status, all: bool) -> String {
     if totals.unsafe_failovers > 0 {
         let _ = writeln!(text, "UNSAFE: {} commands were repeated without a fence", totals.unsafe_failovers);
     }
+    match status.journal {
+        None => text.push_str("no journal: what happens is forgotten when the daemon ends\n"),
+        Some(journal) if journal.dropped > 0 => {
+            let _ =
+                writeln!(text, "{} events are missing in the journal: its disk was too slow or full", journal.dropped);
+        }
+        Some(_) => {}
+    }
     text
 }
 

@@ -20,10 +20,12 @@
 
 use crate::refusal::meant;
 use interlock_api::{ConnectRequest, ExportOnLoss};
+use interlock_observe::journal::Bounds;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// All of it. Everything may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// About the process.
     pub daemon: DaemonSection,
+    /// What is kept of what happened.
+    pub journal: JournalSection,
     /// Settings that a connection has if it does not say otherwise; the keys of `[[connect]]` but for the address.
     pub defaults: toml::Table,
     /// What to stay connected to.
@@ -69,6 +73,33 @@ impl Default for DaemonSection {
             nvme_cli_files: true,
             discovery_interval_s: 60,
         }
+    }
+}
+
+/// What is kept of what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalSection {
+    /// Keep a journal at all.
+    pub enabled: bool,
+    /// Events are removed after so many days, 1 to 3650.
+    pub max_age_days: u32,
+    /// The oldest are removed when it is larger, in MiB, 1 to 65536.
+    pub max_size_mib: u32,
+}
+
+impl Default for JournalSection {
+    fn default() -> Self {
+        Self { enabled: true, max_age_days: 90, max_size_mib: 64 }
+    }
+}
+
+impl JournalSection {
+    /// As the journal takes it; `None`: no journal.
+    #[must_use]
+    pub fn bounds(self) -> Option<Bounds> {
+        let age = Duration::from_secs(u64::from(self.max_age_days) * 24 * 3600);
+        self.enabled.then(|| Bounds { age, bytes: u64::from(self.max_size_mib) << 20 })
     }
 }
 
@@ -154,6 +185,12 @@ impl Config {
         }
         if config.daemon.spin_us > 10_000 {
             return Err(bad(None, "[daemon] spin_us must be at most 10000: longer gains nothing"));
+        }
+        if !(1..=3650).contains(&config.journal.max_age_days) {
+            return Err(bad(None, "[journal] max_age_days must be 1 to 3650"));
+        }
+        if !(1..=65_536).contains(&config.journal.max_size_mib) {
+            return Err(bad(None, "[journal] max_size_mib must be 1 to 65536"));
         }
         for (place, table) in config.connections.iter().enumerate() {
             let request =
@@ -244,6 +281,8 @@ mod tests {
         assert_eq!(hint, "did you mean `trsvcid`?");
         for (text, want) in [
             ("[daemon]\nreactors = 0\n", "[daemon] reactors must be 1 to 64"),
+            ("[journal]\nmax_age_days = 0\n", "[journal] max_age_days must be 1 to 3650"),
+            ("[journal]\nmax_size_mib = 65537\n", "[journal] max_size_mib must be 1 to 65536"),
             ("[[connect]]\ntraddr = \"a\"\n", "[[connect]] number 1: missing field `subnqn`"),
             (
                 "[[connect]]

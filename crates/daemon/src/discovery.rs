@@ -3,9 +3,8 @@
 //! What a discovery controller names is connected. What it names no more stays connected, because an answer without a
 //! subsystem - or no answer at all - does not say that the subsystem is gone.
 
-use crate::events::Level;
 use crate::service::Service;
-use interlock_api::ConnectRequest;
+use interlock_api::{ConnectRequest, Level};
 use interlock_host::discovery::in_words;
 use interlock_host::{Found, HostSettings, ProbeSpec, probe};
 use interlock_ring::Reactor;

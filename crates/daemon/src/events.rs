@@ -1,21 +1,27 @@
-//! What happens, told: to the log, to whoever listens on the control socket, and to `status`.
+//! What happens, told: to the log, to the journal, to whoever follows, and to `status`.
 //!
 //! One line per transition, with the words that people already search their logs for (those of Linux), the controller
-//! first. A listener that is too slow learns from the gap in the numbers that it missed something.
+//! first. Everything told has a number that no restart uses again. A follower never misses a line because it is slow: it
+//! asks for what comes after the last one it has, out of memory, or out of the journal if that is too long ago; nothing is
+//! queued for it.
 
 use crate::limit::{Limits, Verdict};
-use interlock_api::{EventLine, Version};
-use interlock_host::{CtrlId, Event, EventKind, HeadId, LifeId, StateName};
+use interlock_api::{Event, JournalStatus, Level, Version, What};
+use interlock_host::words::Teller;
+use interlock_host::{ControllerSpec, CtrlId, EventKind, HeadId, LifeId};
+use interlock_observe::journal::{Journal, JournalError, Reader};
 use interlock_ring::now;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 
-/// Lines that a listener may be behind, and that a new one may ask for.
+/// Events in memory. What is older is asked of the journal.
 pub(crate) const KEPT: usize = 1_024;
-/// Lives whose controller is remembered.
-const LIVES: usize = 8_192;
+/// Events that are read from the journal at once.
+const PAGE: usize = 512;
+/// The journal is behind by milliseconds; after this its disk does not answer.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
 /// The state of a controller: since when and why.
 #[derive(Clone, Debug)]
@@ -28,33 +34,49 @@ pub(crate) struct Since {
 #[derive(Debug)]
 pub(crate) struct Told {
     inner: Mutex<Inner>,
-    lines: broadcast::Sender<EventLine>,
+    /// The number of the last event.
+    latest: watch::Sender<u64>,
+    journal: Option<Journal>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    seq: u64,
-    kept: VecDeque<EventLine>,
+    last: u64,
+    kept: VecDeque<Arc<Event>>,
     since: BTreeMap<CtrlId, Since>,
-    owners: BTreeMap<LifeId, CtrlId>,
-    heads: BTreeMap<HeadId, String>,
+    teller: Teller,
     limits: Limits,
 }
 
 impl Told {
-    pub(crate) fn new() -> Self {
-        Self { inner: Mutex::default(), lines: broadcast::channel(KEPT).0 }
+    /// Begins with the number `next`.
+    pub(crate) fn new(journal: Option<Journal>, next: u64) -> Self {
+        let last = next.saturating_sub(1);
+        let inner = Inner {
+            last,
+            kept: VecDeque::new(),
+            since: BTreeMap::new(),
+            teller: Teller::default(),
+            limits: Limits::default(),
+        };
+        Self { inner: Mutex::new(inner), latest: watch::channel(last).0, journal }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lines that are kept, from `after` on, and all that follow.
-    pub(crate) fn listen(&self, after: Option<u64>) -> (Vec<EventLine>, broadcast::Receiver<EventLine>) {
-        let inner = self.inner();
-        let old = inner.kept.iter().filter(|line| after.is_some_and(|after| line.seq > after)).cloned().collect();
-        (old, self.lines.subscribe())
+    /// How the journal stands, if there is one.
+    pub(crate) fn journal(&self) -> Option<JournalStatus> {
+        let standing = self.journal.as_ref()?.standing();
+        Some(JournalStatus { written: standing.written, dropped: standing.dropped, size_bytes: standing.bytes })
+    }
+
+    /// The end, in order: nothing is told afterwards.
+    pub(crate) fn end(&self) {
+        if let Some(journal) = &self.journal {
+            journal.end();
+        }
     }
 
     /// Since when a controller is in its state.
@@ -62,57 +84,183 @@ impl Told {
         self.inner().since.get(&ctrl).cloned()
     }
 
+    /// A controller that is to be connected so.
+    pub(crate) fn name_controller(&self, ctrl: CtrlId, spec: ControllerSpec) {
+        self.inner().teller.name_controller(ctrl, spec);
+    }
+
     /// How a namespace is called.
     pub(crate) fn name_head(&self, head: HeadId, name: String) {
-        self.inner().heads.insert(head, name);
+        self.inner().teller.name_head(head, name);
     }
 
     /// A life of an earlier process.
     pub(crate) fn name_life(&self, life: LifeId, ctrl: CtrlId) {
-        self.inner().own(life, ctrl);
+        self.inner().teller.name_life(life, ctrl);
     }
 
-    /// Something happened.
-    pub(crate) fn tell(&self, event: &Event) {
+    /// Something happened to the host.
+    pub(crate) fn tell(&self, event: &interlock_host::Event) {
         let mut inner = self.inner();
         if let EventKind::ControllerState { ctrl, why, .. } = &event.kind {
             inner.since.insert(*ctrl, Since { at: event.at, why: why.clone() });
         }
-        match &event.kind {
-            EventKind::LifeBegan { life, ctrl, .. }
-            | EventKind::Lost { life, ctrl, .. }
-            | EventKind::PredecessorFound { life, ctrl, .. } => inner.own(*life, *ctrl),
-            _ => {}
-        }
-        let ctrl =
-            controller(&event.kind).or_else(|| life(&event.kind).and_then(|life| inner.owners.get(&life).copied()));
-        let text = inner.words(event, ctrl);
-        let (level, name) = class(&event.kind);
-        inner.say(level, name, ctrl, text, &self.lines);
+        let said = inner.teller.tell(event);
+        let ctrl = said.controller;
+        let told = Event {
+            format_version: Version,
+            seq: 0,
+            at_ns: event.at.as_nanos(),
+            unix_ms: interlock_host::words::unix_millis(event.at).unwrap_or(0),
+            level: said.level,
+            subsystem: said.subsystem,
+            controller: ctrl.map(|ctrl| ctrl.to_string()),
+            life: said.life.map(|life| life.to_string()),
+            what: said.what,
+            text: said.text,
+        };
+        self.say(inner, ctrl, told);
     }
 
-    /// Something else than an event of the host happened.
-    pub(crate) fn note(&self, level: Level, name: &str, text: String) {
-        self.inner().say(level, name, None, text, &self.lines);
+    /// Something else happened, of which the stream is to tell.
+    pub(crate) fn happened(&self, level: Level, ctrl: Option<CtrlId>, what: What, text: String) {
+        let told = Event {
+            format_version: Version,
+            seq: 0,
+            at_ns: now().as_nanos(),
+            unix_ms: unix_ms(),
+            level,
+            subsystem: None,
+            controller: ctrl.map(|ctrl| ctrl.to_string()),
+            life: None,
+            what,
+            text,
+        };
+        self.say(self.inner(), ctrl, told);
+    }
+
+    /// The daemon says something about itself.
+    pub(crate) fn note(&self, level: Level, topic: &str, text: String) {
+        self.happened(level, None, What::Note { topic: topic.into() }, text);
+    }
+
+    /// Gives it its number, and tells everybody. The lock is held meanwhile: the order of numbers is the order of events.
+    fn say(&self, mut inner: MutexGuard<'_, Inner>, ctrl: Option<CtrlId>, mut event: Event) {
+        inner.log(ctrl, &event);
+        inner.last += 1;
+        event.seq = inner.last;
+        let event = Arc::new(event);
+        if inner.kept.len() >= KEPT {
+            inner.kept.pop_front();
+        }
+        inner.kept.push_back(Arc::clone(&event));
+        if let Some(journal) = &self.journal {
+            journal.record(event);
+        }
+        self.latest.send_replace(inner.last);
+    }
+
+    /// The number of the last event.
+    pub(crate) fn last(&self) -> u64 {
+        self.inner().last
+    }
+
+    /// Follows what is told after this number.
+    pub(crate) fn follow(self: &Arc<Self>, after: u64) -> Follower {
+        Follower { told: Arc::clone(self), latest: self.latest.subscribe(), after }
+    }
+
+    /// Some events after this number, the oldest first; none if there is none. May read the journal, which takes a while.
+    pub(crate) fn some_after(&self, after: u64) -> Vec<Arc<Event>> {
+        let (memory, oldest) = self.in_memory(after);
+        let Some(journal) = self.journal.as_ref().filter(|_| after + 1 < oldest) else { return memory };
+        let read = || journal.reader().and_then(|reader| reader.between(after, oldest, PAGE));
+        let mut events = read();
+        if events.as_ref().is_ok_and(Vec::is_empty) && journal.flush(FLUSH_WITHIN) {
+            // What left the memory was still on its way to the disk.
+            events = read();
+        }
+        let events = events.inspect_err(|why| tracing::warn!("{why}")).unwrap_or_default();
+        // What is neither here nor there is lost, and the gap in the numbers says so.
+        if events.is_empty() { memory } else { events.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The last `most` events, in order.
+    pub(crate) fn recent(&self, most: usize) -> Vec<Arc<Event>> {
+        let (memory, oldest) = self.in_memory(0);
+        if memory.len() >= most || self.journal.is_none() {
+            return memory[memory.len().saturating_sub(most)..].to_vec();
+        }
+        let older = self.read(|reader| reader.last(oldest, most - memory.len())).unwrap_or_default();
+        older.into_iter().map(Arc::new).chain(memory).collect()
+    }
+
+    /// The last `most` events of a kind between two numbers, in order.
+    pub(crate) fn of_kind(&self, kind: &str, after: u64, before: u64, most: usize) -> Result<Vec<Event>, JournalError> {
+        if self.journal.is_some() {
+            return self.read(|reader| reader.of_kind(kind, after, before, most));
+        }
+        let (memory, _) = self.in_memory(after);
+        let is_it = |event: &&Arc<Event>| event.seq < before && event.what.name() == kind;
+        let found: Vec<Event> = memory.iter().filter(is_it).map(|event| (**event).clone()).collect();
+        Ok(found[found.len().saturating_sub(most)..].to_vec())
+    }
+
+    /// Reads the journal, with everything in it that was told so far.
+    fn read<T: Default>(&self, ask: impl Fn(&Reader) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let Some(journal) = &self.journal else { return Ok(T::default()) };
+        if !journal.flush(FLUSH_WITHIN) {
+            tracing::warn!("the journal is behind: its disk does not answer");
+        }
+        journal.reader().and_then(|reader| ask(&reader))
+    }
+
+    /// Events after this number that are in memory, and the oldest number there.
+    fn in_memory(&self, after: u64) -> (Vec<Arc<Event>>, u64) {
+        let inner = self.inner();
+        let oldest = inner.kept.front().map_or(inner.last + 1, |event| event.seq);
+        let skip = usize::try_from((after + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
+        (inner.kept.iter().skip(skip).cloned().collect(), oldest)
+    }
+
+    /// True if the memory has everything after this number.
+    fn remembers(&self, after: u64) -> bool {
+        self.in_memory(after).1 <= after + 1
+    }
+}
+
+/// Somebody who wants to hear everything, in order.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    told: Arc<Told>,
+    latest: watch::Receiver<u64>,
+    after: u64,
+}
+
+impl Follower {
+    /// The next events, as soon as there are any; `None` when nothing will be told any more.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Arc<Event>>> {
+        loop {
+            // Seen from here on: what is told while this one looks wakes it again.
+            self.latest.borrow_and_update();
+            let (told, after) = (Arc::clone(&self.told), self.after);
+            let events = if told.remembers(after) {
+                told.some_after(after)
+            } else {
+                tokio::task::spawn_blocking(move || told.some_after(after)).await.ok()?
+            };
+            if let Some(last) = events.last() {
+                self.after = last.seq;
+                return Some(events);
+            }
+            self.latest.changed().await.ok()?;
+        }
     }
 }
 
 impl Inner {
-    fn own(&mut self, life: LifeId, ctrl: CtrlId) {
-        if self.owners.len() >= LIVES {
-            self.owners.pop_first();
-        }
-        self.owners.insert(life, ctrl);
-    }
-
-    fn say(
-        &mut self,
-        level: Level,
-        name: &str,
-        ctrl: Option<CtrlId>,
-        text: String,
-        lines: &broadcast::Sender<EventLine>,
-    ) {
+    fn log(&mut self, ctrl: Option<CtrlId>, event: &Event) {
+        let text = &event.text;
         match self.limits.line(ctrl.map(|ctrl| ctrl.0), now().since(interlock_host::Instant::ZERO)) {
             Verdict::Keep => {}
             Verdict::Say(kept) => {
@@ -122,79 +270,12 @@ impl Inner {
                         ctrl.map_or_else(String::new, |id| format!("{id}: "))
                     );
                 }
-                match level {
+                match event.level {
                     Level::Info => tracing::info!("{text}"),
                     Level::Warn => tracing::warn!("{text}"),
                     Level::Error => tracing::error!("{text}"),
                 }
             }
-        }
-        self.seq += 1;
-        let line = EventLine {
-            format_version: Version,
-            seq: self.seq,
-            unix_ms: unix_ms(),
-            level: level.word().into(),
-            event: name.into(),
-            controller: ctrl.map(|ctrl| ctrl.to_string()),
-            text,
-        };
-        if self.kept.len() >= KEPT {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(line.clone());
-        // Nobody need listen.
-        let _ = lines.send(line);
-    }
-
-    /// The event in words, its controller first, times as spans: instants of this process mean nothing to a reader.
-    fn words(&self, event: &Event, ctrl: Option<CtrlId>) -> String {
-        let text = match &event.kind {
-            EventKind::ConnectFailed { attempt, why, next, .. } => {
-                let next = next.map_or_else(String::new, |at| {
-                    format!("; Reconnecting in {} seconds...", at.since(event.at).as_secs_f64().round())
-                });
-                format!("Failed reconnect attempt {attempt}: {why}{next}")
-            }
-            EventKind::HoldUntil { life, deadline, assumed, .. } => match deadline {
-                Some(at) => format!(
-                    "{life}: time-based recovery, timeout = {}ms{}",
-                    at.since(event.at).as_millis(),
-                    if *assumed { " (assumed)" } else { "" }
-                ),
-                None => format!("{life}: no time bound, KATO is 0"),
-            },
-            EventKind::ReconnectWanted { .. } => "lost, and asks to be reconnected (`interlock reconnect`)".into(),
-            EventKind::Slow { since, .. } => {
-                format!("I/O unanswered for {} ms: slow, avoided, not reset", event.at.since(*since).as_millis())
-            }
-            other => other.to_string(),
-        };
-        let text = match head(&event.kind).and_then(|head| Some((head, self.heads.get(&head)?))) {
-            Some((head, name)) => text.replacen(&head.to_string(), name, 1),
-            None => text,
-        };
-        match ctrl.map(|ctrl| ctrl.to_string()) {
-            Some(ctrl) if !text.starts_with(&format!("{ctrl}:")) => format!("{ctrl}: {text}"),
-            _ => text,
-        }
-    }
-}
-
-/// How loud a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    Info,
-    Warn,
-    Error,
-}
-
-impl Level {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
         }
     }
 }
@@ -205,167 +286,67 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How loud, and its stable word.
-fn class(kind: &EventKind) -> (Level, &'static str) {
-    use EventKind as K;
-    use Level::{Error, Info, Warn};
-    match kind {
-        K::ControllerState { to: StateName::Dead, .. } => (Warn, "controller-state"),
-        K::ControllerState { .. } => (Info, "controller-state"),
-        K::TransitionRefused { .. } => (Warn, "transition-refused"),
-        K::LifeBegan { .. } => (Info, "connected"),
-        K::Lost { how, .. } if how.is_asked_for() => (Info, "lost"),
-        K::Lost { .. } => (Warn, "lost"),
-        K::Slow { .. } => (Warn, "slow"),
-        K::NoLongerSlow { .. } => (Info, "no-longer-slow"),
-        K::Condemned { .. } => (Info, "condemned"),
-        K::LaneSilent { .. } => (Error, "lane-silent"),
-        K::CcrSent { .. } => (Info, "ccr-sent"),
-        K::CcrAnswered { .. } => (Info, "ccr-answered"),
-        K::StaleEntry { .. } => (Warn, "ccr-stale-entry"),
-        K::HoldUntil { .. } => (Warn, "hold-started"),
-        K::Fenced(receipt) if receipt.method.is_proof() => (Info, "fenced"),
-        K::Fenced(_) => (Error, "fenced"),
-        K::NothingInDoubt { .. } => (Info, "nothing-in-doubt"),
-        K::Released { .. } => (Info, "released"),
-        K::Late { .. } => (Info, "late-completion"),
-        K::TombstoneSet { .. } => (Warn, "tombstone-left"),
-        K::TombstoneEnded { .. } => (Info, "tombstone-ended"),
-        K::PredecessorFound { .. } => (Warn, "predecessor-found"),
-        K::PredecessorLingers { .. } => (Warn, "predecessor-lingers"),
-        K::ReconnectWanted { .. } => (Warn, "reconnect-wanted"),
-        K::SettingChanged { .. } => (Info, "setting-changed"),
-        K::ReconnectAttempt { .. } => (Info, "reconnect-attempt"),
-        K::ConnectFailed { .. } => (Warn, "reconnect-failed"),
-        K::Reconnected { .. } => (Info, "reconnected"),
-        K::FastIoFail { .. } => (Error, "fast-io-fail"),
-        K::GivenUp { .. } => (Error, "given-up"),
-        K::PathRefused { .. } => (Error, "path-refused"),
-        K::NamespaceAdded { .. } => (Info, "namespace-added"),
-        K::NamespaceRemoved { .. } => (Warn, "namespace-removed"),
-        K::NamespaceResized { .. } => (Warn, "namespace-resized"),
-        K::AnaChanged { .. } => (Info, "ana-change"),
-        K::FirstGood { .. } => (Info, "first-good"),
-        K::OwnerUnconfirmed { .. } => (Error, "owner-unconfirmed"),
-        K::Disowned { .. } => (Error, "disowned"),
-        K::ShutDown => (Info, "shut-down"),
-    }
-}
-
-fn controller(kind: &EventKind) -> Option<CtrlId> {
-    use EventKind as K;
-    match kind {
-        K::ControllerState { ctrl, .. }
-        | K::TransitionRefused { ctrl, .. }
-        | K::LifeBegan { ctrl, .. }
-        | K::Lost { ctrl, .. }
-        | K::Slow { ctrl, .. }
-        | K::NoLongerSlow { ctrl, .. }
-        | K::Condemned { ctrl, .. }
-        | K::NothingInDoubt { ctrl, .. }
-        | K::PredecessorFound { ctrl, .. }
-        | K::ReconnectWanted { ctrl, .. }
-        | K::SettingChanged { ctrl, .. }
-        | K::ReconnectAttempt { ctrl, .. }
-        | K::ConnectFailed { ctrl, .. }
-        | K::Reconnected { ctrl, .. }
-        | K::FastIoFail { ctrl }
-        | K::GivenUp { ctrl, .. }
-        | K::PathRefused { ctrl, .. } => Some(*ctrl),
-        K::Fenced(receipt) => Some(receipt.ctrl),
-        _ => None,
-    }
-}
-
-fn life(kind: &EventKind) -> Option<LifeId> {
-    use EventKind as K;
-    match kind {
-        K::LaneSilent { life, .. }
-        | K::CcrSent { life, .. }
-        | K::CcrAnswered { life, .. }
-        | K::StaleEntry { life, .. }
-        | K::HoldUntil { life, .. }
-        | K::Released { life, .. }
-        | K::Late { life, .. }
-        | K::TombstoneSet { life, .. }
-        | K::TombstoneEnded { life, .. }
-        | K::PredecessorLingers { life }
-        | K::AnaChanged { life, .. }
-        | K::FirstGood { life } => Some(*life),
-        _ => None,
-    }
-}
-
-fn head(kind: &EventKind) -> Option<HeadId> {
-    use EventKind as K;
-    match kind {
-        K::NamespaceAdded { head, .. }
-        | K::NamespaceRemoved { head }
-        | K::NamespaceResized { head, .. }
-        | K::AnaChanged { head, .. } => Some(*head),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use interlock_host::Instant;
+    use interlock_observe::journal::{Bounds, Owner};
+    use std::path::Path;
 
-    fn told(kinds: impl IntoIterator<Item = EventKind>) -> Vec<String> {
-        let told = Told::new();
-        told.name_head(HeadId(3), "nvme0n1".into());
-        told.name_life(LifeId(4), CtrlId(1));
-        for kind in kinds {
-            told.tell(&Event { at: Instant::from_millis(1_000), kind });
+    fn journal(dir: &Path) -> (Journal, u64) {
+        let owner = Owner { hostnqn: "nqn".into(), hostid: "1".into() };
+        let (journal, begin) = Journal::open(dir, &owner, Bounds::default()).expect("opens");
+        (journal, begin.next)
+    }
+
+    fn say(told: &Told, count: u64) {
+        (0..count).for_each(|_| told.note(Level::Info, "test", "text".into()));
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    async fn hear(follower: &mut Follower, until: u64) -> Vec<u64> {
+        let mut heard = Vec::new();
+        while heard.last() < Some(&until) {
+            heard.extend(follower.next().await.expect("it goes on").iter().map(|event| event.seq));
         }
-        let (lines, _) = told.listen(Some(0));
-        assert!(lines.iter().zip(1..).all(|(line, seq)| line.seq == seq));
-        lines.into_iter().map(|line| line.text).collect()
+        heard
     }
 
     #[test]
-    fn lines_begin_with_their_controller_and_have_the_words_people_search_for() {
-        let lines = told([
-            EventKind::ConnectFailed {
-                ctrl: CtrlId(0),
-                attempt: 2,
-                why: "refused".into(),
-                permanent: false,
-                next: Some(Instant::from_millis(11_000)),
-            },
-            EventKind::HoldUntil {
-                life: LifeId(4),
-                t0: Instant::from_millis(1_000),
-                deadline: Some(Instant::from_millis(16_000)),
-                assumed: false,
-            },
-            EventKind::CcrSent { life: LifeId(4), source: CtrlId(2), source_life: LifeId(9) },
-            EventKind::NamespaceRemoved { head: HeadId(3) },
-            EventKind::Reconnected { ctrl: CtrlId(0), attempt: 1, max: Some(60), after: Duration::ZERO },
-        ]);
-        assert_eq!(
-            lines,
-            [
-                "nvme0: Failed reconnect attempt 2: refused; Reconnecting in 10 seconds...",
-                "nvme1: life4: time-based recovery, timeout = 15000ms",
-                "nvme1: life4: attempting CCR through nvme2",
-                "nvme0n1: removed",
-                "nvme0: Successfully reconnected (attempt 1/60)",
-            ]
-        );
+    fn a_follower_gets_everything_once_from_the_journal_from_memory_and_live() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (first, next) = journal(dir.path());
+        let told = Told::new(Some(first), next);
+        say(&told, 3_000);
+        drop(told);
+        let (second, next) = journal(dir.path());
+        assert_eq!(next, 3_001, "the numbers go on");
+        let told = Arc::new(Told::new(Some(second), next));
+        say(&told, 2_000);
+        block_on(async {
+            let mut follower = told.follow(10);
+            assert_eq!(hear(&mut follower, 5_000).await, (11..=5_000).collect::<Vec<_>>());
+            // As slow as can be: it asks again only after far more than the memory holds.
+            say(&told, 3 * KEPT as u64);
+            let last = 5_000 + 3 * KEPT as u64;
+            assert_eq!(hear(&mut follower, last).await, (5_001..=last).collect::<Vec<_>>());
+            let more = Arc::clone(&told);
+            let speaker = std::thread::spawn(move || say(&more, 500));
+            assert_eq!(hear(&mut follower, last + 500).await, (last + 1..=last + 500).collect::<Vec<_>>());
+            speaker.join().expect("it spoke");
+        });
     }
 
     #[test]
-    fn a_listener_gets_what_it_missed_and_what_comes() {
-        let told = Told::new();
-        for number in 0..KEPT as u64 + 5 {
-            told.note(Level::Info, "note", number.to_string());
-        }
-        let (all, mut more) = told.listen(Some(0));
-        assert_eq!((all.len(), all[0].seq), (KEPT, 6), "only so many are kept");
-        assert!(told.listen(None).0.is_empty());
-        told.note(Level::Info, "note", "new".into());
-        assert_eq!(more.try_recv().expect("it").text, "new");
+    fn without_a_journal_what_left_the_memory_is_a_gap() {
+        let told = Arc::new(Told::new(None, 1));
+        say(&told, KEPT as u64 + 5);
+        block_on(async {
+            let mut follower = told.follow(0);
+            let heard = hear(&mut follower, KEPT as u64 + 5).await;
+            assert_eq!((heard.len(), heard[0]), (KEPT, 6));
+        });
     }
 }

@@ -3,25 +3,23 @@
 //! Anybody with `curl` can do what the verbs do. A request is small, a field that is not known is an error with the
 //! nearest one that is, and a verb that takes long runs on a thread of its own: the interface always answers.
 
+use crate::history;
 use crate::refusal::{Refusal, meant};
 use crate::service::{Service, Which};
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use interlock_api::{
-    ConnectRequest, Connected, Done, EventLine, ExportRequest, ExportStatus, Exports, Fenced, Problem, ProblemKind,
-    SetRequest, Status,
+    ConnectRequest, Connected, Done, ExportRequest, ExportStatus, Exports, Fenced, Problem, ProblemKind, SetRequest,
+    Status,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::{Stream, StreamExt};
 
 /// A request's body: ours have a few hundred bytes.
 const BODY_MAX: usize = 64 << 10;
@@ -41,7 +39,8 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/exports/{name}", delete(unexport))
         .route("/v1/namespaces/{namespace}/fence", get(fence_wait))
         .route("/v1/lives/{life}/accept-risk", post(accept_risk))
-        .route("/v1/events", get(events))
+        .route("/v1/events", get(history::events))
+        .route("/v1/receipts", get(history::receipts))
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -83,7 +82,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Checked<T> {
 }
 
 /// Does something that may block.
-async fn does<T: Send + 'static>(
+pub(crate) async fn does<T: Send + 'static>(
     service: Arc<Service>,
     work: impl FnOnce(&Service) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
@@ -105,11 +104,6 @@ pub(crate) struct Force {
 #[derive(Deserialize)]
 pub(crate) struct Within {
     timeout_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct After {
-    after: Option<u64>,
 }
 
 /// Everything at one moment.
@@ -235,22 +229,6 @@ pub(crate) async fn accept_risk(
     Path(life): Path<String>,
 ) -> Result<Json<Done>, Refusal> {
     does(service, move |service| service.accept_risk(&life)).await
-}
-
-/// What happens, one JSON document per line, until either end closes.
-#[utoipa::path(get, path = "/v1/events",
-    params(("after" = Option<u64>, Query, description = "begin with those that are kept after this number")),
-    responses((status = 200, body = EventLine, content_type = "application/x-ndjson")))]
-pub(crate) async fn events(State(service): State<Arc<Service>>, Query(query): Query<After>) -> Response {
-    let body = Body::from_stream(lines(&service, query.after));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
-}
-
-fn lines(service: &Service, after: Option<u64>) -> impl Stream<Item = Result<String, Infallible>> + Send + use<> {
-    let (old, new) = service.told.listen(after);
-    // Whoever is too slow sees it by the gap in the numbers.
-    let new = BroadcastStream::new(new).filter_map(Result::ok);
-    tokio_stream::iter(old).chain(new).filter_map(|line| serde_json::to_string(&line).ok()).map(|line| Ok(line + "\n"))
 }
 
 async fn nothing_there(request: Request) -> Refusal {

@@ -15,6 +15,7 @@ mod discovery;
 mod events;
 mod exports;
 pub mod fabrics;
+mod history;
 mod http;
 pub mod identity;
 mod limit;
@@ -28,7 +29,7 @@ mod service;
 mod socket;
 mod view;
 
-pub use config::{Config, ConfigError, DaemonSection, ExportEntry};
+pub use config::{Config, ConfigError, DaemonSection, ExportEntry, JournalSection};
 pub use discovery::discovered;
 pub use openapi::openapi;
 pub use places::Places;

@@ -22,7 +22,8 @@ use utoipa::OpenApi;
         crate::http::unexport,
         crate::http::fence_wait,
         crate::http::accept_risk,
-        crate::http::events,
+        crate::history::events,
+        crate::history::receipts,
     )
 )]
 struct Document;

@@ -5,9 +5,9 @@
 //! no new requests, exports drained, then the host, which drains and marks its lives clean, so that the next process
 //! has nothing to fence.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, JournalSection};
 use crate::discovery::Asking;
-use crate::events::Level;
+use crate::events::{self, Told};
 use crate::fabrics;
 use crate::http::router;
 use crate::identity::{self, IdentityError};
@@ -15,11 +15,14 @@ use crate::places::Places;
 use crate::record::{RecordError, RecordFile, WantedExport};
 use crate::service::Service;
 use crate::socket::{self, SocketError};
+use interlock_api::{Level, What};
 use interlock_host::{
-    EventKind, FileStore, Host, HostError, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
+    EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
 };
+use interlock_observe::journal::{Journal, Owner};
 use sd_notify::NotifyState;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -101,7 +104,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let host = Host::start_with(pool.reactors(), settings, Box::new(store))?;
     let events = host.subscribe();
     let reactors = pool.reactors().to_vec();
-    let service = Arc::new(Service::new(host, reactors, record, options.places.run().to_owned(), group));
+    let told = begin_to_tell(&dir, host.settings(), config.journal);
+    let service = Arc::new(Service::new(host, told, reactors, record, options.places.run().to_owned(), group));
     let stop_within = Duration::from_secs(config.daemon.stop_timeout_s.into());
     let hearing = hear(Arc::clone(&service), events).map_err(DaemonError::Start)?;
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
@@ -118,10 +122,12 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     drop(asking);
     let problems = service.exports.end(stop_within / 2);
     let ended = service.host.shutdown(stop_within / 2);
+    let told = Arc::clone(&service.told);
     drop(service);
     let stopped = pool.shutdown(stop_within);
     // It ends with the host's last event.
     let _ = hearing.join();
+    told.end();
     served?;
     for problem in problems {
         tracing::warn!("{problem}");
@@ -136,6 +142,27 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         }
         (_, Err(error)) => Err(DaemonError::End(error.to_string())),
     }
+}
+
+/// What tells, with the journal if there can be one: nothing in it keeps the daemon from starting.
+fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -> Told {
+    let owner = Owner { hostnqn: settings.hostnqn.to_string(), hostid: settings.hostid.to_string() };
+    let (told, notes) = match section.bounds().map(|bounds| Journal::open(dir, &owner, bounds)) {
+        Some(Ok((journal, begin))) => (Told::new(Some(journal), begin.next), begin.notes),
+        Some(Err(why)) => {
+            let note = format!("there is no journal, and `explain` knows only of this process: {why}");
+            // Beyond every number that a journal has given.
+            (Told::new(None, events::unix_ms()), vec![note])
+        }
+        None => (Told::new(None, events::unix_ms()), Vec::new()),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let begun = What::Started { version: version.into(), pid: std::process::id() };
+    told.happened(Level::Info, None, begun, format!("the daemon begins, version {version}"));
+    for note in notes {
+        told.note(Level::Error, "journal", note);
+    }
+    told
 }
 
 /// Connects and exports what was wanted before, and what the configuration wants.

@@ -18,7 +18,7 @@ use interlock_host::{
 use interlock_ring::{Reactor, now};
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// On top of what the host itself allows an attempt to take.
@@ -31,7 +31,7 @@ pub(crate) const FENCE_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the daemon is made of, but for its sockets.
 pub(crate) struct Service {
     pub(crate) host: Host,
-    pub(crate) told: Told,
+    pub(crate) told: Arc<Told>,
     pub(crate) exports: ExportTable,
     pub(crate) started_unix_ms: u64,
     record: Mutex<RecordFile>,
@@ -40,6 +40,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new(
         host: Host,
+        told: Told,
         reactors: Vec<Reactor>,
         record: RecordFile,
         run: PathBuf,
@@ -47,7 +48,7 @@ impl Service {
     ) -> Self {
         Self {
             host,
-            told: Told::new(),
+            told: Arc::new(told),
             exports: ExportTable::new(reactors, run, group),
             started_unix_ms: crate::events::unix_ms(),
             record: Mutex::new(record),
@@ -83,6 +84,7 @@ impl Service {
             (CtrlId(number), subsystem)
         };
         let events = self.host.subscribe();
+        self.told.name_controller(id, spec.clone());
         match self.host.connect_as(id, spec) {
             Ok(()) => {}
             Err(HostError::Spec(SpecError::Duplicate(old) | SpecError::NameInUse(old))) => {

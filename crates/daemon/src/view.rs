@@ -42,6 +42,7 @@ impl Service {
             exports: self.exports.status(&numbers),
             tombstones: tombstones(&status),
             totals: totals(&status),
+            journal: self.told.journal(),
         })
     }
 

@@ -1,4 +1,6 @@
-//! Receipts of the host in the words of `api`: one translation for everybody who shows, keeps or sends them.
+//! What the host says in the words of `api`: one translation for everybody who shows, keeps or sends it.
+
+mod event;
 
 use interlock_api as api;
 use interlock_base::Instant;
@@ -6,6 +8,8 @@ use interlock_host_core::{CtrlId, DownReason, Identity, Loss, Method, Receipt};
 use interlock_ring::now;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use event::{Said, Teller};
 
 /// A receipt. Its moments count from the start of the process' clock, but for the one by the wall clock, which is worked
 /// out now.

@@ -9,6 +9,7 @@
 //! them, in words, for a timeline.
 
 pub mod changes;
+pub mod journal;
 mod model;
 mod natural;
 mod rates;

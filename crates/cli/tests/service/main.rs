@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;
 mod disk;
+mod events;
 mod kills;
 mod nbd;
 mod scene;

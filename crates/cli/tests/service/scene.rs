@@ -107,6 +107,30 @@ impl Drop for Daemon {
     }
 }
 
+/// A verb that does not end by itself.
+pub(crate) struct Going {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Going {
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("text");
+        assert_ne!(line, "", "it goes on");
+        line
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Everything of one test, in a directory of its own.
 pub(crate) struct Scene {
     pub(crate) dir: PathBuf,
@@ -145,6 +169,15 @@ impl Scene {
     /// A verb.
     pub(crate) fn verb(&self, args: &[&str]) -> Output {
         interlock(args).env("INTERLOCK_SOCKET", self.dir.join("c.sock")).output().expect("the binary runs")
+    }
+
+    /// A verb that goes on, read line by line.
+    pub(crate) fn begin(&self, args: &[&str]) -> Going {
+        let mut command = interlock(args);
+        command.env("INTERLOCK_SOCKET", self.dir.join("c.sock")).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let said = BufReader::new(child.stdout.take().expect("a pipe"));
+        Going { child, said }
     }
 
     /// A verb that must succeed: what it prints.
