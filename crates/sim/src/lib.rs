@@ -65,5 +65,5 @@ pub use coverage::{Coverage, cover};
 pub use explore::{Death, Exploration, Found, Limits, SmallWorld, WriteOf, explore, explore_main};
 pub use minimise::{ATTEMPTS, Story, minimise};
 pub use mutation::{Mutation, Tampering};
-pub use run::{Outcome, Progress, Summary, Until, run_many, run_many_telling, run_seed};
+pub use run::{Hunt, Outcome, Progress, Summary, Until, hunt, run_many, run_seed};
 pub use world::{Stats, Violation};

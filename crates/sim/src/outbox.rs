@@ -1,8 +1,8 @@
 //! What was polled from a machine and not yet taken by the kernel: pieces that name payload until the moment of sending.
 
+use crc32c::crc32c;
 use interlock_base::{BufId, Span};
 use interlock_proto::{Segment, SendList};
-use interlock_wire::digest::crc32c;
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Clone, Debug, Hash)]

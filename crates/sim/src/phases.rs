@@ -8,7 +8,7 @@ use interlock_target_core::LaneWhy;
 use std::time::Duration;
 
 /// How often it is looked whether a phase is over.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(25);
 
 /// After everything was healed, messages within the host have arrived after this.
 const SETTLED: Duration = Duration::from_millis(500);

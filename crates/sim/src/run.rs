@@ -103,9 +103,19 @@ pub struct Summary {
     pub found: Vec<Outcome>,
     /// Real time.
     pub took: Duration,
+    /// Processor time of all threads: what a busy machine took from the runs is not in it.
+    pub cpu: Duration,
+    /// Every seed below this one, from the first on, was run.
+    pub done_below: u64,
 }
 
 impl Summary {
+    /// Runs per second of processor time.
+    #[must_use]
+    pub fn runs_per_core(&self) -> f64 {
+        self.runs as f64 / self.cpu.as_secs_f64().max(f64::EPSILON)
+    }
+
     fn add(&mut self, outcome: Outcome) {
         self.runs += 1;
         let stats = outcome.stats;
@@ -135,60 +145,98 @@ impl Summary {
 /// What is told of many seeds while they run, now and then: what came of them so far.
 pub type Progress<'a> = &'a (dyn Fn(&Summary) + Sync);
 
-/// So often.
-const TELL: Duration = Duration::from_secs(10);
+/// So often at first, and so often once it has been told for [`LONG`].
+const TELL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+/// Who runs for so long does not look every moment.
+const LONG: Duration = Duration::from_secs(120);
+
+/// What this process has used of its processors.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// How many runs to make, on how many threads, and when to stop.
+#[derive(Clone, Copy)]
+pub struct Hunt<'a> {
+    /// The first seed.
+    pub first: u64,
+    /// How long to go on.
+    pub until: Until,
+    /// How many runs at once; at least one.
+    pub threads: usize,
+    /// How the machines are broken.
+    pub mutation: Option<Mutation>,
+    /// Ends when so many seeds went wrong in a way that counts.
+    pub most: usize,
+    /// Which of the things that are wrong count.
+    pub counts: &'a (dyn Fn(&Violation) -> bool + Sync),
+    /// Told how far it is, every ten seconds at first and every minute later.
+    pub tell: Progress<'a>,
+    /// Somebody asks it to end: what has begun is finished.
+    pub stop: &'a AtomicBool,
+}
 
 /// Runs seeds from `first` on, and stops when `most` of them went wrong.
 #[must_use]
 pub fn run_many(first: u64, until: Until, threads: usize, mutation: Option<Mutation>, most: usize) -> Summary {
-    run_many_telling(first, until, threads, mutation, most, &|_| {})
+    let stop = AtomicBool::new(false);
+    hunt(Hunt { first, until, threads, mutation, most, counts: &|_| true, tell: &|_| {}, stop: &stop })
 }
 
-/// As [`run_many`], and says every ten seconds how far it is.
+/// Runs seeds, in order, as [`Hunt`] says.
 #[must_use]
-pub fn run_many_telling(
-    first: u64,
-    until: Until,
-    threads: usize,
-    mutation: Option<Mutation>,
-    most: usize,
-    tell: Progress<'_>,
-) -> Summary {
+pub fn hunt(hunt: Hunt<'_>) -> Summary {
+    let Hunt { first, until, mutation, most, counts, tell, stop, .. } = hunt;
     Mutation::install(mutation);
     let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let summary = Mutex::new(Summary::default());
-    let began = Clock::now();
+    let enough = AtomicBool::new(false);
+    // What each thread is at: nothing below the least of them is missing.
+    let busy: Vec<AtomicU64> = (0..hunt.threads.max(1)).map(|_| AtomicU64::new(0)).collect();
+    let summary = Mutex::new((Summary::default(), Duration::ZERO));
+    let began = (Clock::now(), processor_time());
+    let counting = |outcome: &&Outcome| outcome.violation.as_ref().is_some_and(counts);
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+        for mine in &busy {
+            let (busy, summary, next, enough) = (&busy, &summary, &next, &enough);
+            scope.spawn(move || {
+                while !enough.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
+                    mine.store(index, Ordering::Relaxed);
                     let over = match until {
                         Until::Runs(runs) => index >= runs,
-                        Until::Time(time) => began.elapsed() >= time,
+                        Until::Time(time) => began.0.elapsed() >= time,
                     };
                     if over {
                         break;
                     }
                     let outcome = run_seed(first.wrapping_add(index), mutation, false);
-                    let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut guard = summary.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (summary, told) = &mut *guard;
                     summary.add(outcome);
-                    if began.elapsed() >= summary.took + TELL {
-                        summary.took = began.elapsed();
-                        tell(&summary);
+                    summary.took = began.0.elapsed();
+                    if summary.took >= *told + if *told < LONG { TELL.0 } else { TELL.1 } {
+                        *told = summary.took;
+                        summary.cpu = processor_time().saturating_sub(began.1);
+                        let least = busy.iter().filter(|other| !std::ptr::eq(*other, mine));
+                        let least = least.map(|other| other.load(Ordering::Relaxed)).min().unwrap_or(index);
+                        summary.done_below = first.wrapping_add(least.min(index));
+                        tell(summary);
                     }
-                    if summary.found.len() >= most {
-                        stop.store(true, Ordering::Relaxed);
+                    if summary.found.iter().filter(counting).count() >= most {
+                        enough.store(true, Ordering::Relaxed);
                     }
                 }
+                mine.store(u64::MAX, Ordering::Relaxed);
             });
         }
     });
     let reached = Mutation::reached();
     Mutation::install(None);
-    let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
-    summary.took = began.elapsed();
+    let (mut summary, _) = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    summary.took = began.0.elapsed();
+    summary.cpu = processor_time().saturating_sub(began.1);
+    summary.done_below = first.wrapping_add(summary.runs);
     summary.total.mutated += u64::from(reached);
     summary.found.sort_by_key(|outcome| outcome.seed);
     summary

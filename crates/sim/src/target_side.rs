@@ -4,13 +4,13 @@ use crate::checkers::Seen;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Piece, SEND_QUEUE, TargetState, Way};
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
+use crc32c::crc32c_append;
 use interlock_base::Span;
 use interlock_check::OpKind;
 use interlock_proto::{SendList, Taken};
 use interlock_target_core::{
     ConnId, ControlOutput, Event, LaneOutput, MediaId, MediaKind, MediaOp, MediaResult, PortId, ToLane,
 };
-use interlock_wire::digest::crc32c_append;
 use interlock_wire::status::Status;
 use std::time::Duration;
 

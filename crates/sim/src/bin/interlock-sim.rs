@@ -1,8 +1,10 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
-use interlock_sim::{ATTEMPTS, Mutation, Stats, Summary, Until, cover, minimise, run_many, run_many_telling, run_seed};
+use interlock_sim::{ATTEMPTS, Hunt, Mutation, Stats, Summary, Until, cover, hunt, minimise, run_many, run_seed};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A tenth of a run is spent on small allocations.
@@ -124,11 +126,12 @@ fn run(args: &Args) -> io::Result<bool> {
     };
     // On the other stream, so that what is kept of a long run is its summary.
     let progress = |summary: &Summary| {
-        let Summary { runs, took, total, found, .. } = summary;
-        let speed = *runs as f64 / took.as_secs_f64();
+        let Summary { runs, took, total, found, done_below, .. } = summary;
         let line = format!(
-            "{runs} runs in {:.0} s ({speed:.0} per second), {} fences, {} ghosts tried, {} violations",
+            "{runs} runs in {:.0} s ({:.0} per second and core), {} fences, {} ghosts tried, {} violations; \
+             every seed below {done_below} is done",
             took.as_secs_f64(),
+            summary.runs_per_core(),
             total.fences,
             total.ghosts_refused,
             found.len()
@@ -136,8 +139,16 @@ fn run(args: &Args) -> io::Result<bool> {
         // If nobody reads it the runs go on all the same.
         let _ = writeln!(io::stderr(), "{line}");
     };
-    let summary = run_many_telling(args.seed.unwrap_or(0), until, args.threads, only, 1, &progress);
+    let stop = asked_to_end()?;
+    let first = args.seed.unwrap_or(0);
+    let threads = args.threads;
+    let any = |_: &_| true;
+    let hunted = Hunt { first, until, threads, mutation: only, most: 1, counts: &any, tell: &progress, stop: &stop };
+    let summary = hunt(hunted);
     report(&mut out, &summary)?;
+    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        writeln!(out, "stopped; go on with: cargo xtask sim --seed {}", summary.done_below)?;
+    }
     if let Some(outcome) = summary.found.first() {
         tell(&mut out, outcome.seed, only)?;
     }
@@ -149,6 +160,17 @@ fn run(args: &Args) -> io::Result<bool> {
         }
     }
     Ok(summary.found.is_empty())
+}
+
+/// Set when somebody asks the program to end: what it has begun is finished and reported.
+fn asked_to_end() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Who asks twice does not want to wait.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
 /// The first seed that goes wrong, as a story.
@@ -192,7 +214,14 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     let Summary { runs, total, took, .. } = summary;
     let runs_f = (*runs).max(1) as f64;
     let Stats { ios, faults, fences, by_reset, lost, in_doubt, ghosts_armed, ghosts_refused, .. } = *total;
-    writeln!(out, "{runs} runs in {:.1} s: {:.0} runs/s", took.as_secs_f64(), runs_f / took.as_secs_f64())?;
+    let seconds = took.as_secs_f64();
+    writeln!(
+        out,
+        "{runs} runs in {seconds:.1} s: {:.0} runs per second, {:.0} per second of a core ({:.1} s of processor time)",
+        runs_f / seconds,
+        summary.runs_per_core(),
+        summary.cpu.as_secs_f64()
+    )?;
     for (name, value) in [
         ("I/Os", ios),
         ("faults", faults),
