@@ -39,6 +39,10 @@ pub(crate) enum Act {
         to_target: bool,
         to_host: bool,
     },
+    /// Of each connection that is silent towards the target, the next segment comes through all the same.
+    Drip {
+        port: usize,
+    },
     /// A box on the way keeps what goes to the target for so long.
     Limbo {
         port: usize,
@@ -257,14 +261,53 @@ impl Chaos {
         acts
     }
 
+    /// A path that is all but dead: now and then one segment gets through. Each begins a new keep-alive window at a target
+    /// that counts traffic, so that what stalls there outlives every hold that began before the last socket was quiet.
+    fn drips(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let dies = self.ms(6, 30);
+        let mut acts = vec![
+            (Duration::ZERO, Act::Script(Fault::HoldWrites { port: id })),
+            (Duration::ZERO, Act::Silence { port, to_target: true, to_host: self.rng.percent(30) }),
+        ];
+        for _ in 0..6 {
+            let at = self.ms(0, 6);
+            acts.push((at, Act::Burst(3)));
+        }
+        if self.rng.percent(75) {
+            // Time alone must do.
+            acts.push((Duration::ZERO, Act::Script(Fault::CcrRefuse(Status::INVALID_FIELD))));
+        }
+        if self.rng.percent(50) {
+            acts.push((dies, Act::RstAdmin { port }));
+        } else {
+            let again = self.ms(1, 40);
+            acts.push((dies, Act::Crash { power: false, again, linger: self.kato * 4 }));
+        }
+        for hundredths in [90, 175, 260] {
+            let late = self.rng.below(8) as u32;
+            acts.push((dies + self.kato * (hundredths - late) / 100, Act::Drip { port }));
+        }
+        let over = dies + self.hold;
+        acts.push((over - self.kato / 10, Act::Script(Fault::StopHolding { port: id })));
+        let late = self.ms(5, 200);
+        acts.push((over + late, Act::Script(Fault::Release)));
+        acts.push((over + late + self.ms(0, 20), Act::Burst(4)));
+        let heals = over + self.kato + self.ms(0, 300);
+        acts.push((heals, Act::Silence { port, to_target: false, to_host: false }));
+        acts.push((heals, Act::Script(Fault::Clear)));
+        acts
+    }
+
     fn episode(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
         let port = self.rng.below(plan.ports as u64) as usize;
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(24) {
+        match self.rng.below(26) {
             0..=3 => self.ghosts(port),
             19..=21 => self.deaths(plan, port),
+            24 | 25 => self.drips(port),
             23 => {
                 // The process hangs (stopped, or waiting for a disk), and somebody starts another.
                 let mut acts = self.ghosts(port);
@@ -618,6 +661,10 @@ impl World {
                 self.stats.faults += u64::from(to_target || to_host);
                 self.silence(port, to_target, to_host);
             }
+            Act::Drip { port } => {
+                self.disturb(Some(port));
+                self.drip(port);
+            }
             Act::Limbo { port, extra } => {
                 self.disturb(Some(port));
                 self.stats.faults += u64::from(!extra.is_zero());
@@ -738,6 +785,9 @@ impl World {
             if self.links[link].port != port {
                 continue;
             }
+            if to_target && self.links[link].aborted {
+                self.links[link].to_target.segments.retain(|segment| segment.past);
+            }
             for way in [Way::ToTarget, Way::ToHost] {
                 if !self.net.paths[port].silent(way) {
                     // Retransmission takes a moment.
@@ -750,6 +800,34 @@ impl World {
                     pipe.armed = None;
                     self.arm_pipe(link, way);
                 }
+            }
+        }
+    }
+
+    fn drip(&mut self, port: usize) {
+        if !self.net.paths[port].silent_to_target {
+            return;
+        }
+        let mut heard = false;
+        for link in 0..self.links.len() {
+            if self.links[link].port != port {
+                continue;
+            }
+            let at = self.now + self.net.delay();
+            let pipe = &mut self.links[link].to_target;
+            if let Some(first) = pipe.segments.front_mut().filter(|first| !first.past) {
+                first.past = true;
+                first.at = first.at.max(at);
+                pipe.armed = None;
+                heard |= self.links[link].owner == Owner::Control;
+                self.arm_pipe(link, Way::ToTarget);
+            }
+        }
+        if heard {
+            // The silence that must be noticed begins again: a Keep Alive may have come through in time.
+            for ctrl in self.controllers_of(port) {
+                self.see(&Seen::Silent { ctrl, silent: false });
+                self.see(&Seen::Silent { ctrl, silent: true });
             }
         }
     }

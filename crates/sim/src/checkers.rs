@@ -80,8 +80,9 @@ pub(crate) enum Seen<'a> {
     TargetCrashed,
     /// The process of the host is dead.
     Crashed,
-    /// A process begins that knows these lives of earlier ones.
-    Restarted(&'a [host::LifeId]),
+    /// A process begins that knows these lives of earlier ones. It numbers its own from there on: what an earlier one
+    /// never recorded has its number again.
+    Restarted(&'a [(host::LifeId, host::Identity)]),
     /// Something was done to the path of this controller, or (`None`) to everything.
     Disturbed(Option<host::CtrlId>),
     /// The counters, now and then.

@@ -277,7 +277,8 @@ impl World {
             records.pop();
         }
         self.stats.predecessors += records.len() as u64;
-        let all: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
+        let durable = &self.process.store.durable;
+        let all: Vec<_> = durable.iter().map(|(life, (_, record))| (*life, record.identity)).collect();
         self.see(&Seen::Restarted(&all));
         self.process.watched = records.iter().map(|(process, old)| (old.life, *process, old.addr)).collect();
         let records = records.into_iter().map(|(_, record)| record).collect();

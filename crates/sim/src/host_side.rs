@@ -7,12 +7,12 @@ use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Owner, Piece, Pipe, SEND_QUEUE, Segment, TargetState, Way};
 use crate::outbox::Outbox;
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
+use crc32c::crc32c_append;
 use interlock_base::Instant;
 use interlock_host_core::{
     ConnAction, ConnEvent, Dial, DownReason, Job, JobId, JobResult, LaneOutput, Output, Release, ToControl, ToLane,
 };
 use interlock_proto::{Segment as SendSegment, SendList};
-use interlock_wire::digest::crc32c_append;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,6 +219,7 @@ impl World {
             target_out: Outbox::default(),
             draining: false,
             closing: false,
+            aborted: false,
             received: Vec::new(),
             idle: self.now,
             user_timeout: if self.plan.user_timeout { dial.user_timeout } else { Duration::from_secs(900) },
@@ -400,6 +401,8 @@ impl World {
             self.give(link, Way::ToTarget, Piece::Fin);
             return;
         }
+        self.links[link].aborted = true;
+        let pipe = &mut self.links[link].to_target;
         pipe.queued = 0;
         let whole = self.net.rng.percent(50);
         let keep =

@@ -94,6 +94,8 @@ pub(crate) struct Link {
     pub(crate) draining: bool,
     /// An orderly close is under way.
     pub(crate) closing: bool,
+    /// The host's socket was aborted: what is under way is not sent again if it is lost.
+    pub(crate) aborted: bool,
     /// What the target's kernel has and its lane has not taken.
     pub(crate) received: Vec<u8>,
     pub(crate) user_timeout: Duration,

@@ -25,7 +25,7 @@ pub(crate) struct Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.at.as_nanos() / 1000;
-        write!(f, "{:>6}.{:03} ms  {:<8}{}", micros / 1000, micros % 1000, self.who, self.what)
+        write!(f, "{:>6}.{:03} ms  {:<9}{}", micros / 1000, micros % 1000, self.who, self.what)
     }
 }
 
@@ -247,6 +247,7 @@ fn words(act: &Act) -> (&'static str, String) {
             };
             ("network", format!("{}: {what}", path(port)))
         }
+        Act::Drip { port } => ("network", format!("{}: one segment of each connection gets through", path(port))),
         Act::Limbo { port, extra } if extra.is_zero() => {
             ("network", format!("{}: nothing lingers any more", path(port)))
         }

@@ -509,6 +509,8 @@ impl World {
                 }
                 self.lanes[lane].lane.handle_control(now, message);
                 self.drain_host();
+                // A queue that the lane refuses to open, because its life is ending, has no connection.
+                self.opening[lane].clear();
             }
             (Box_::FromHostLane(lane), Mail::HostUp(message)) => {
                 self.see(&Seen::ControlTook(lane, &message));

@@ -32,7 +32,13 @@ impl Checker for Check {
             }
             Seen::Host(EventKind::Lost { life, .. }) => self.lost.extend(self.began.get(life)),
             // Whatever the dead process had is lost.
-            Seen::Crashed => self.lost.extend(self.began.values()),
+            Seen::Crashed => self.lost.extend(std::mem::take(&mut self.began).into_values()),
+            Seen::Restarted(lives) => {
+                for (life, identity) in *lives {
+                    self.began.insert(*life, name(*identity));
+                    self.lost.insert(name(*identity));
+                }
+            }
             Seen::Target(Event::Fenced { life, .. }) => {
                 self.over.insert((life.cntlid, life.ciu, life.cirn));
             }

@@ -22,7 +22,7 @@ impl Checker for Check {
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
             Seen::Crashed | Seen::TargetCrashed => self.new.clear(),
-            Seen::Restarted(lives) => self.left = lives.iter().copied().collect(),
+            Seen::Restarted(lives) => self.left = lives.iter().map(|(life, _)| *life).collect(),
             Seen::Target(Event::Enabled { life }) => {
                 self.new.insert(life.id);
             }

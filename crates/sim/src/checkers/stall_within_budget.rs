@@ -71,10 +71,13 @@ impl Checker for Check {
             Seen::Host(EventKind::ControllerState { ctrl, to, .. }) if *to != StateName::Live => {
                 self.live.remove(ctrl);
             }
-            Seen::Host(EventKind::Lost { ctrl, life, .. }) => {
+            Seen::Host(EventKind::Lost { ctrl, life, how, .. }) => {
                 self.live.remove(ctrl);
                 let budget = self.budgets.get(life)?;
-                let until = now + budget.stop + budget.hold? + slack;
+                // The budget is that of a loss. Where a disable is a fence, an end that was asked for waits for one first.
+                let disable = how.is_asked_for() && self.spec.disable_is_fence;
+                let disable = if disable { self.spec.timeouts.drain } else { Duration::ZERO };
+                let until = now + disable + budget.stop + budget.hold? + slack;
                 self.lost.insert(*life, (now, until));
             }
             Seen::Host(EventKind::Fenced(receipt)) => {

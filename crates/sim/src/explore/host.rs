@@ -192,6 +192,10 @@ impl State {
         }
         side.lane.handle_control(now, message);
         self.drain_lane(lane);
+        // A queue that the lane refuses to open, because its life is ending, has no connection.
+        if !self.lanes[at].get().opening.is_empty() {
+            self.lanes[at].get_mut().opening.clear();
+        }
     }
 
     fn mail_from_lane(&mut self, lane: u16) {
