@@ -87,6 +87,12 @@ pub enum ExportError {
         /// Who serves it.
         pid: i32,
     },
+    /// The number belongs to a device of another program, or of another namespace.
+    #[error("/dev/ublkb{id} was made by another program or for another namespace; choose another number, or remove it")]
+    UblkForeign {
+        /// The device.
+        id: u32,
+    },
     /// A device cannot be taken over, because the lives of its earlier server are not fenced.
     #[error("/dev/ublkb{id} is not recovered yet: {source}")]
     NotFenced {

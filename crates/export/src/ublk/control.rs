@@ -23,6 +23,8 @@ pub(super) struct Info {
     /// Who serves it.
     pub(super) pid: i32,
     pub(super) flags: u64,
+    /// What a server may remember with a device (`ublksrv_flags`): whose it is.
+    pub(super) mark: u64,
 }
 
 impl Info {
@@ -38,6 +40,7 @@ impl Info {
         bytes.extend(self.pid.to_ne_bytes());
         bytes.extend([0; 4]);
         bytes.extend(self.flags.to_ne_bytes());
+        bytes.extend(self.mark.to_ne_bytes());
         bytes.resize(Self::LEN, 0);
         bytes
     }
@@ -47,6 +50,7 @@ impl Info {
         let bytes: &[u8; Self::LEN] = bytes.try_into().map_err(|_| short())?;
         let half = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
         let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         Ok(Self {
             queues: half(0),
             depth: half(2),
@@ -54,7 +58,8 @@ impl Info {
             io_max: word(8),
             id: word(12),
             pid: word(16).cast_signed(),
-            flags: u64::from(word(24)) | u64::from(word(28)) << 32,
+            flags: long(24),
+            mark: long(32),
         })
     }
 }
@@ -146,7 +151,9 @@ impl Control {
     /// Makes a device; `u32::MAX` as its number lets the kernel choose.
     pub(super) fn add(&self, info: Info) -> Result<Info, ExportError> {
         let answer = self.run(sys::ADD_DEV, info.id, 0, info.encode(), SOON);
-        answer.and_then(|(_, bytes)| Info::decode(&bytes)).map_err(refused(info.id, "make it"))
+        answer.and_then(|(_, bytes)| Info::decode(&bytes)).map_err(|error| {
+            if is_there(&error) { ExportError::UblkForeign { id: info.id } } else { refused(info.id, "make it")(error) }
+        })
     }
 
     pub(super) fn set_params(&self, id: u32, params: Params) -> Result<(), ExportError> {
@@ -185,6 +192,11 @@ pub(super) fn is_no_device(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
+/// `EEXIST`.
+pub(super) fn is_there(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::EXIST.raw_os_error())
+}
+
 /// `EBUSY`.
 pub(super) fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error())
@@ -196,12 +208,21 @@ mod tests {
 
     #[test]
     fn structures_lie_as_the_kernel_says() {
-        let info =
-            Info { queues: 2, depth: 64, state: 1, io_max: 0x8_0000, id: 7, pid: -3, flags: 0x1234_5678_9abc_def0 };
+        let info = Info {
+            queues: 2,
+            depth: 64,
+            state: 1,
+            io_max: 0x8_0000,
+            id: 7,
+            pid: -3,
+            flags: 0x1234_5678_9abc_def0,
+            mark: 0x0fed_cba9_8765_4321,
+        };
         let bytes = info.encode();
         assert_eq!(bytes.len(), 64);
         assert_eq!(bytes[..6], [2, 0, 64, 0, 1, 0]);
         assert_eq!(bytes[24..32], 0x1234_5678_9abc_def0_u64.to_ne_bytes());
+        assert_eq!(bytes[32..40], 0x0fed_cba9_8765_4321_u64.to_ne_bytes());
         assert_eq!(Info::decode(&bytes).unwrap(), info);
         assert!(Info::decode(&bytes[1..]).is_err());
         let params =

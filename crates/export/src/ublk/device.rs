@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of the largest request.
@@ -48,13 +48,14 @@ impl UblkSettings {
 /// A block device of the kernel, `/dev/ublkbN`.
 ///
 /// Dropping the handle changes nothing: the device is served until its reactors end, and after that the kernel keeps it,
-/// with its requests, for a successor ([`UblkDevice::start`] with the same number).
+/// with its requests, for a successor ([`UblkDevice::start`] with the same number). [`UblkDevice::leave`] makes that
+/// orderly.
 pub struct UblkDevice {
     control: Control,
     id: u32,
     path: PathBuf,
     settings: ExportSettings,
-    shape: Shape,
+    shape: Mutex<Shape>,
     queues: Vec<Arc<Shared>>,
     recovered: bool,
 }
@@ -68,16 +69,32 @@ impl UblkDevice {
         Control::open().map(drop)
     }
 
+    /// The lowest number that no device has, and that `taken` does not claim.
+    ///
+    /// # Errors
+    /// [`ExportError::NoUblk`]; or the kernel does not tell.
+    pub fn free_number(taken: impl Fn(u32) -> bool) -> Result<u32, ExportError> {
+        let control = Control::open()?;
+        let mut id = 0;
+        while taken(id) || control.info(id)?.is_some() {
+            id += 1;
+        }
+        Ok(id)
+    }
+
     /// Makes a device with one queue per reactor, or takes over the one that a dead process has left under this number.
-    /// In the second case it waits, with the requests still in the kernel, until `host` has fenced every life that its
-    /// predecessor lost, and only then lets them come.
+    /// In the second case it first waits, with the requests still in the kernel, until `host` has fenced every life that
+    /// its predecessor lost, and only then begins the recovery that lets them come.
+    ///
+    /// A device remembers which namespace it was made for: one that was made for another, or by another program, is not
+    /// taken over.
     ///
     /// `reactors` are those of `host`. Not from a reactor: it waits, at most `within` (once for the fence, and once for
     /// everything else).
     ///
     /// # Errors
-    /// If there is no ublk, if the number belongs to a process that lives, if the kernel refuses, or if the fence took too
-    /// long (the device waits on; try again).
+    /// If there is no ublk, if the number belongs to somebody else, if the kernel refuses, or if the fence took too long
+    /// ([`ExportError::NotFenced`]: the device was not touched and waits on; try again).
     pub fn start(
         reactors: &[Reactor],
         host: &Host,
@@ -96,10 +113,16 @@ impl UblkDevice {
         let until = Instant::now() + within;
         let shape = settings.export.namespace.shape();
         let found = match settings.id {
-            Some(id) => abandoned(&control, id, until)?,
+            Some(id) => abandoned(&control, id, mark(&settings.export), until)?,
             None => None,
         };
         let recovered = found.is_some();
+        if let Some(info) = &found {
+            // As soon as the recovery ends, new requests come, and those of the predecessor again: it must be over by then.
+            let namespace = &settings.export.namespace;
+            let fenced = host.wait_fenced(namespace.subnqn(), namespace.nsid(), within);
+            fenced.map_err(|source| ExportError::NotFenced { id: info.id, source: Box::new(source) })?;
+        }
         let info = match found {
             Some(info) => info,
             None => make(&control, reactors.len(), &settings, shape)?,
@@ -109,19 +132,19 @@ impl UblkDevice {
             control,
             id: info.id,
             settings: settings.export,
-            shape,
+            shape: Mutex::new(shape),
             queues: Vec::new(),
             recovered,
         };
-        let begun = device.begin(reactors, host, &info, within);
+        let begun = device.begin(reactors, &info, within);
         if begun.is_err() && !recovered {
             // Nothing of a device that never began is left behind; of a recovered one, everything.
-            let _ = device.end(within);
+            let _ = device.end(sys::DEL_DEV, within);
         }
         begun.map(|()| device)
     }
 
-    fn begin(&mut self, reactors: &[Reactor], host: &Host, info: &Info, within: Duration) -> Result<(), ExportError> {
+    fn begin(&mut self, reactors: &[Reactor], info: &Info, within: Duration) -> Result<(), ExportError> {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
         let id = self.id;
@@ -157,10 +180,6 @@ impl UblkDevice {
         }
         let pid = u64::from(std::process::id());
         if self.recovered {
-            // From here on new requests would come, and those of the predecessor again: first it must be over.
-            let (subnqn, nsid) = (self.settings.namespace.subnqn(), self.settings.namespace.nsid());
-            let fenced = host.wait_fenced(subnqn, nsid, within);
-            fenced.map_err(|source| ExportError::NotFenced { id, source: Box::new(source) })?;
             let ended = self.control.simple(sys::END_USER_RECOVERY, id, pid, within);
             ended.map_err(refused(id, "end its recovery"))?;
             return self.resize();
@@ -190,9 +209,13 @@ impl UblkDevice {
     ///
     /// # Errors
     /// If the kernel refuses, or cannot (Linux 6.16 or newer is needed).
-    pub fn reshape(&mut self, shape: Shape) -> Result<(), ExportError> {
-        self.shape = shape;
+    pub fn reshape(&self, shape: Shape) -> Result<(), ExportError> {
+        *self.shape.lock().unwrap_or_else(PoisonError::into_inner) = shape;
         self.resize()
+    }
+
+    fn shape(&self) -> Shape {
+        *self.shape.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn resize(&self) -> Result<(), ExportError> {
@@ -200,7 +223,7 @@ impl UblkDevice {
             let why = io::Error::new(io::ErrorKind::Unsupported, "this kernel cannot; Linux 6.16 or newer can");
             return if self.recovered { Ok(()) } else { Err(refused(self.id, "change its size")(why)) };
         }
-        let sectors = bytes(self.shape) / sys::SECTOR;
+        let sectors = bytes(self.shape()) / sys::SECTOR;
         let resized = self.control.simple(sys::UPDATE_SIZE, self.id, sectors, ANSWER_WITHIN);
         resized.map_err(refused(self.id, "change its size"))
     }
@@ -211,22 +234,43 @@ impl UblkDevice {
         let mut counters = Counters::default();
         self.queues.iter().for_each(|queue| counters.add(&queue.counters.get()));
         let ExportSettings { name, namespace, read_only, on_loss, .. } = &self.settings;
+        let shape = self.shape();
         ExportStatus {
             name: name.clone(),
             socket: self.path.clone(),
             subnqn: namespace.subnqn().to_owned(),
             nsid: namespace.nsid(),
-            size: bytes(self.shape),
-            block_size: self.shape.block_size,
-            read_only: *read_only || self.shape.read_only,
+            size: bytes(shape),
+            block_size: shape.block_size,
+            read_only: *read_only || shape.read_only,
             on_loss: *on_loss,
             counters,
             connections: Vec::new(),
         }
     }
 
-    /// Ends the device. [`Stop::Drain`] waits for its requests; [`Stop::Force`] fails them. May be called again, with more
-    /// force.
+    /// Stops serving and leaves the device to a successor: requests that have come are answered, new ones wait in the
+    /// kernel. After that its host can end with nothing in doubt, and whoever has the device open notices a pause.
+    ///
+    /// # Errors
+    /// Requests were not answered in time: they are left in the kernel too, and the successor carries them out again.
+    pub fn leave(&self, within: Duration) -> Result<(), ExportError> {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
+        if self.control.features & sys::F_QUIESCE == 0 {
+            // Older kernels go on sending: a queue then keeps what comes, unanswered.
+            self.queues.iter().for_each(|queue| queue.leave());
+        } else {
+            let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
+            let quiesced = self.control.simple(sys::QUIESCE_DEV, self.id, millis, within + ANSWER_WITHIN);
+            quiesced.map_err(refused(self.id, "be left to a successor"))?;
+        }
+        let serving = self.queues.iter().filter(|queue| !queue.wait_over(left())).count();
+        if serving == 0 { Ok(()) } else { Err(ExportError::NotEnded { connections: serving, within }) }
+    }
+
+    /// Ends the device. [`Stop::Drain`] waits for its requests; [`Stop::Force`] fails them, and does not wait for whoever
+    /// has it open: a node without a device stays until they let go. May be called again, with more force.
     ///
     /// # Errors
     /// If it is open or mounted ([`Stop::IfUnused`]), or has not ended in time.
@@ -244,14 +288,14 @@ impl UblkDevice {
             Stop::Force => self.queues.iter().for_each(|queue| queue.fail_all()),
             Stop::IfUnused | Stop::Drain => {}
         }
-        self.end(within)
+        self.end(if how == Stop::Force { sys::DEL_DEV_ASYNC } else { sys::DEL_DEV }, within)
     }
 
     fn in_use(&self) -> ExportError {
         ExportError::InUse { name: self.path.display().to_string(), connections: 1 }
     }
 
-    fn end(&self, within: Duration) -> Result<(), ExportError> {
+    fn end(&self, remove: u32, within: Duration) -> Result<(), ExportError> {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
         self.control.simple(sys::STOP_DEV, self.id, 0, left()).map_err(refused(self.id, "stop it"))?;
@@ -259,7 +303,7 @@ impl UblkDevice {
         if serving > 0 {
             return Err(ExportError::NotEnded { connections: serving, within });
         }
-        self.control.simple(sys::DEL_DEV, self.id, 0, left()).map_err(refused(self.id, "remove it"))
+        self.control.simple(remove, self.id, 0, left()).map_err(refused(self.id, "remove it"))
     }
 }
 
@@ -270,10 +314,21 @@ const fn bytes(shape: Shape) -> u64 {
     shape.blocks.saturating_mul(shape.block_size as u64)
 }
 
+/// What a device remembers of the namespace that it was made for.
+fn mark(settings: &ExportSettings) -> u64 {
+    let namespace = &settings.namespace;
+    let name = [b"interlock ", namespace.subnqn().as_bytes(), &namespace.nsid().to_le_bytes()].concat();
+    // FNV-1a: the same in every version of this program.
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
 /// The device under this number, if its server is dead; waits for one that is just dying.
-fn abandoned(control: &Control, id: u32, until: Instant) -> Result<Option<Info>, ExportError> {
+fn abandoned(control: &Control, id: u32, mark: u64, until: Instant) -> Result<Option<Info>, ExportError> {
     loop {
         let Some(info) = control.info(id)? else { return Ok(None) };
+        if info.mark != mark {
+            return Err(ExportError::UblkForeign { id });
+        }
         match info.state {
             sys::S_DEV_QUIESCED => return Ok(Some(info)),
             sys::S_DEV_LIVE if is_alive(info.pid) || Instant::now() >= until => {
@@ -305,8 +360,8 @@ fn make(control: &Control, reactors: usize, settings: &UblkSettings, shape: Shap
         flags: sys::F_USER_RECOVERY
             | sys::F_USER_RECOVERY_REISSUE
             | sys::F_CMD_IOCTL_ENCODE
-            | control.features & sys::F_UPDATE_SIZE
-            | control.features & sys::F_SAFE_STOP_DEV,
+            | control.features & (sys::F_UPDATE_SIZE | sys::F_SAFE_STOP_DEV | sys::F_QUIESCE),
+        mark: mark(&settings.export),
     })?;
     let params = Params {
         block: shape.block_size,

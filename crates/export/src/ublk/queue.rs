@@ -34,6 +34,7 @@ pub(super) struct Shared {
     changed: Condvar,
     waker: OnceLock<Waker>,
     fail: AtomicBool,
+    leave: AtomicBool,
     pub(super) counters: Published,
 }
 
@@ -44,6 +45,7 @@ impl Shared {
             changed: Condvar::new(),
             waker: OnceLock::new(),
             fail: AtomicBool::new(false),
+            leave: AtomicBool::new(false),
             counters: Published::default(),
         }
     }
@@ -78,6 +80,16 @@ impl Shared {
     /// From now on every request fails, those that are under way first: what they had sent is abandoned.
     pub(super) fn fail_all(&self) {
         self.fail.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// From now on no request is begun: what comes stays with the kernel, and the queue is over when the rest is answered.
+    pub(super) fn leave(&self) {
+        self.leave.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
@@ -195,6 +207,10 @@ impl Queue {
             self.tags[usize::from(tag)] = Tag::Over;
             return;
         };
+        if self.is_leaving() {
+            self.tags[usize::from(tag)] = Tag::Over; // a successor gets it again
+            return;
+        }
         let desc = self.requests.get(tag);
         let (offset, bytes) = (desc.start.saturating_mul(sys::SECTOR), u64::from(desc.sectors) * sys::SECTOR);
         let len = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -275,6 +291,10 @@ impl Queue {
         }
     }
 
+    fn is_leaving(&self) -> bool {
+        self.last.0.leave.load(Ordering::Acquire)
+    }
+
     fn obey(&mut self, cx: &mut Cx<'_>) {
         if self.disk.is_none() || !self.last.0.fail.load(Ordering::Acquire) {
             return;
@@ -316,7 +336,8 @@ impl Service for Queue {
         self.answer(cx);
         self.publish();
         cx.set_deadline(self.disk.as_ref().and_then(Disk::next_deadline));
-        if self.tags.iter().all(|tag| matches!(tag, Tag::Over)) {
+        let left = self.is_leaving() && self.disk.as_ref().is_none_or(|disk| disk.in_flight() == 0);
+        if left || self.tags.iter().all(|tag| matches!(tag, Tag::Over)) {
             cx.detach();
         }
     }

@@ -35,7 +35,9 @@ pub(super) const SET_PARAMS: u32 = read_write(0x08);
 pub(super) const START_USER_RECOVERY: u32 = read_write(0x10);
 pub(super) const END_USER_RECOVERY: u32 = read_write(0x11);
 pub(super) const GET_FEATURES: u32 = read(0x13);
+pub(super) const DEL_DEV_ASYNC: u32 = read(0x14);
 pub(super) const UPDATE_SIZE: u32 = read_write(0x15);
+pub(super) const QUIESCE_DEV: u32 = read_write(0x16);
 pub(super) const TRY_STOP_DEV: u32 = read_write(0x17);
 
 pub(super) const FETCH_REQ: u32 = ioc(3, IO_CMD_LEN, 0x20);
@@ -45,6 +47,7 @@ pub(super) const F_USER_RECOVERY: u64 = 1 << 3;
 pub(super) const F_USER_RECOVERY_REISSUE: u64 = 1 << 4;
 pub(super) const F_CMD_IOCTL_ENCODE: u64 = 1 << 6;
 pub(super) const F_UPDATE_SIZE: u64 = 1 << 10;
+pub(super) const F_QUIESCE: u64 = 1 << 12;
 pub(super) const F_SAFE_STOP_DEV: u64 = 1 << 17;
 
 /// Device states.
