@@ -97,6 +97,17 @@ pub struct ConnectRequest {
     /// Who reconnects.
     #[serde(default)]
     pub on_loss: OnLoss,
+    /// The quiesce time assumed where the target states none (CQT 0), in milliseconds.
+    #[serde(default = "assumed_cqt")]
+    pub assumed_cqt_ms: u32,
+    /// A box between host and target ends TCP connections, and may hold data back so long, in milliseconds; 0: there is
+    /// none.
+    #[serde(default)]
+    pub proxy_delay_ms: u32,
+    /// This target is known to finish or drop every command before it says that it is disabled: then an orderly end is a
+    /// fence. Many targets are not like that (Linux nvmet is not).
+    #[serde(default)]
+    pub disable_is_fence: bool,
     /// False: the connection is tried until it succeeds. True: if the first attempt fails, nothing is left behind.
     #[serde(default = "yes")]
     pub first_attempt_decides: bool,
@@ -124,6 +135,10 @@ const fn reconnect_delay() -> u32 {
 
 const fn ctrl_loss() -> i64 {
     600
+}
+
+const fn assumed_cqt() -> u32 {
+    5_000
 }
 
 const fn off() -> i64 {
@@ -156,6 +171,9 @@ impl ConnectRequest {
             iopolicy: IoPolicy::default(),
             fence: FencePolicy::default(),
             on_loss: OnLoss::default(),
+            assumed_cqt_ms: assumed_cqt(),
+            proxy_delay_ms: 0,
+            disable_is_fence: false,
             first_attempt_decides: true,
         }
     }
@@ -227,18 +245,35 @@ pub enum ExportOnLoss {
     Fail,
 }
 
+/// How a namespace is offered as a block device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportKind {
+    /// To NBD clients, over a Unix socket.
+    #[default]
+    Nbd,
+    /// As a block device of the kernel, `/dev/ublkb0`: it outlives the daemon, and a mounted file system with it.
+    Ublk,
+}
+
 /// Offer a namespace as a block device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportRequest {
     /// The namespace: `nvme0n1`, or `NQN:NSID`.
     pub namespace: String,
+    /// How.
+    #[serde(default)]
+    pub kind: ExportKind,
     /// Its name for clients; default: the name of the namespace.
     #[serde(default)]
     pub name: Option<String>,
-    /// The Unix socket for its clients; default: one in the daemon's directory.
+    /// `nbd`: the Unix socket for its clients; default: one in the daemon's directory.
     #[serde(default)]
     pub socket: Option<String>,
+    /// `ublk`: N of `/dev/ublkbN`; default: the lowest that is free.
+    #[serde(default)]
+    pub ublk_id: Option<u32>,
     /// Refuse writes.
     #[serde(default)]
     pub read_only: bool,
@@ -258,22 +293,36 @@ pub struct ExportStatus {
     pub subnqn: String,
     /// Its identifier there.
     pub nsid: u32,
-    /// `nbd`.
-    pub kind: String,
-    /// The Unix socket.
-    pub socket: String,
-    /// What NBD clients are given.
-    pub uri: String,
+    /// How it is offered.
+    pub kind: ExportKind,
+    /// The Unix socket; `null` for a block device of the kernel.
+    pub socket: Option<String>,
+    /// What NBD clients are given; `null` for a block device of the kernel.
+    pub uri: Option<String>,
+    /// The block device of the kernel, `/dev/ublkb0`; `null` for NBD.
+    pub device: Option<String>,
+    /// A link to that block device, by the export's name; `null` for NBD, and where none could be made.
+    pub link: Option<String>,
     /// Writes are refused.
     pub read_only: bool,
     /// What happens when no path is left.
     pub on_loss: ExportOnLoss,
-    /// True if it serves; false if it waits for its namespace to appear.
+    /// True if it serves.
     pub serving: bool,
-    /// Clients that are connected.
-    pub clients: u64,
+    /// What it waits for, or why it failed; `null` if it serves.
+    pub waits_for: Option<String>,
+    /// Clients that are connected; `null` for a block device of the kernel, which does not tell who has it open.
+    pub clients: Option<u64>,
     /// Requests in flight.
     pub in_flight: u64,
+}
+
+impl ExportStatus {
+    /// What a client is given: the URI of NBD, or the block device.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.uri.as_ref().or(self.device.as_ref()).map_or("", String::as_str)
+    }
 }
 
 /// All exports.

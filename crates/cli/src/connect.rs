@@ -107,6 +107,15 @@ pub(crate) struct SettingArgs {
     /// Who reconnects a lost controller; default: reconnect
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
+    /// Quiesce time to assume, in milliseconds, where the target states none; default: 5000
+    #[arg(long, value_name = "MS")]
+    assumed_cqt: Option<u32>,
+    /// A box between host and target ends TCP connections, and may hold data back so long, in milliseconds
+    #[arg(long, value_name = "MS")]
+    proxy_delay: Option<u32>,
+    /// This target is known to finish or drop all commands before it says that it is disabled (most do not)
+    #[arg(long)]
+    disable_is_fence: bool,
     /// Not built yet: gives an error
     #[arg(long, hide = true)]
     tls: bool,
@@ -151,6 +160,9 @@ impl SettingArgs {
         request.iopolicy = self.iopolicy.map_or(request.iopolicy, Into::into);
         request.fence = self.fence_policy.map_or(request.fence, Into::into);
         request.on_loss = self.on_loss.map_or(request.on_loss, Into::into);
+        request.assumed_cqt_ms = self.assumed_cqt.unwrap_or(request.assumed_cqt_ms);
+        request.proxy_delay_ms = self.proxy_delay.unwrap_or(request.proxy_delay_ms);
+        request.disable_is_fence = self.disable_is_fence;
         Ok(request)
     }
 }

@@ -105,7 +105,7 @@ fn normal(status: &Status) -> String {
             .exports
             .iter()
             .filter(|export| export.namespace == ns.name)
-            .map(|export| export.name.as_str())
+            .map(|export| export.device.as_deref().unwrap_or(&export.name))
             .collect();
         let usable =
             ns.paths.iter().filter(|path| matches!(path.ana_state, AnaState::Optimized | AnaState::NonOptimized));

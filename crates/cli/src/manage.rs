@@ -5,11 +5,15 @@ use crate::connect::{Fence, Loss, Policy, seconds_or_off};
 use crate::output::{Format, OutputArgs, print};
 use clap::ValueEnum;
 use interlock_api::{
-    ClientError, Done, ExportOnLoss, ExportRequest, ExportStatus, Exports, Fenced, ProblemKind, SetRequest, escaped,
+    ClientError, Done, ExportKind, ExportOnLoss, ExportRequest, ExportStatus, Exports, Fenced, ProblemKind, SetRequest,
+    escaped,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// A block device begins when earlier lives are fenced: an assumed quiesce time may have to pass.
+const EXPORT_WITHIN: Duration = Duration::from_secs(120);
 
 /// Which devices.
 #[derive(clap::Args)]
@@ -151,15 +155,33 @@ enum Held {
     Fail,
 }
 
-/// Offer a namespace as a block device over NBD; without a namespace, list what is offered
+/// Choices of `--type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Over a Unix socket, for qemu, nbdcopy, nbd-client and others
+    Nbd,
+    /// A block device of this kernel, /dev/ublkb0, with a link by its name in /dev/interlock; needs root
+    Ublk,
+}
+
+/// Offer a namespace as a block device; without a namespace, list what is offered
+///
+/// What is exported comes back after a restart, a crash and a SIGKILL of the daemon. A block device of the kernel stays
+/// meanwhile, and its I/O waits; what the dead process had sent is fenced before anything is sent again.
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
     /// nvme0n1, or NQN:NSID
     #[arg(value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// How
+    #[arg(long = "type", value_name = "TYPE", value_enum, default_value_t = Kind::Nbd)]
+    kind: Kind,
     /// Name for clients; default: the name of the namespace
     #[arg(long, value_name = "NAME", requires = "namespace")]
     name: Option<String>,
+    /// N of /dev/ublkbN; default: the lowest that is free
+    #[arg(long, value_name = "N", requires = "namespace")]
+    ublk_id: Option<u32>,
     /// Unix socket for clients; default: nbd.sock beside the control socket
     #[arg(long, value_name = "PATH", requires = "namespace")]
     nbd_socket: Option<PathBuf>,
@@ -179,7 +201,7 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
-    let client = args.ask.client();
+    let client = args.ask.client_within(EXPORT_WITHIN);
     let Some(namespace) = &args.namespace else {
         let all: Exports = client.get("/v1/exports").map_err(failed)?;
         print(&match args.output.format {
@@ -195,8 +217,13 @@ pub(crate) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     };
     let request = ExportRequest {
         namespace: namespace.clone(),
+        kind: match args.kind {
+            Kind::Nbd => ExportKind::Nbd,
+            Kind::Ublk => ExportKind::Ublk,
+        },
         name: args.name.clone(),
         socket,
+        ublk_id: args.ublk_id,
         read_only: args.read_only,
         on_loss: match args.on_loss {
             Some(Held::Fail) => ExportOnLoss::Fail,
@@ -214,7 +241,7 @@ pub(crate) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         other => other.map_err(failed)?,
     };
     print(&match args.output.format {
-        Format::Normal => export.uri,
+        Format::Normal => export.address().to_owned(),
         Format::Json => serde_json::to_string_pretty(&export)?,
     })?;
     Ok(ExitCode::SUCCESS)
@@ -222,9 +249,14 @@ pub(crate) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
 
 /// One export in one line.
 pub(crate) fn line(export: &ExportStatus) -> String {
-    let state = if export.serving { format!("{} client(s)", export.clients) } else { "waits for its namespace".into() };
+    let state = match (&export.waits_for, export.clients) {
+        (Some(what), _) => format!("waits for {what}"),
+        (None, Some(clients)) => format!("{clients} client(s)"),
+        (None, None) => format!("{} in flight", export.in_flight),
+    };
     let read_only = if export.read_only { ", read-only" } else { "" };
-    format!("{} ({}{read_only}, {state}): {}", export.name, export.namespace, export.uri)
+    let link = export.link.as_ref().map_or_else(String::new, |link| format!(", {link}"));
+    format!("{} ({}{read_only}, {state}): {}{link}", export.name, export.namespace, export.address())
 }
 
 /// End an export

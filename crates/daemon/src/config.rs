@@ -19,7 +19,7 @@
 //! ```
 
 use crate::refusal::meant;
-use interlock_api::{ConnectRequest, ExportOnLoss};
+use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
 use interlock_observe::journal::Bounds;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -111,12 +111,18 @@ pub struct ExportEntry {
     pub subnqn: String,
     /// Namespace identifier.
     pub nsid: u32,
+    /// How: `nbd` or `ublk`.
+    #[serde(default)]
+    pub kind: ExportKind,
     /// Its name for clients; default: its device name.
     #[serde(default)]
     pub name: Option<String>,
-    /// The Unix socket; default: `nbd.sock` beside the control socket.
+    /// `nbd`: the Unix socket; default: `nbd.sock` beside the control socket.
     #[serde(default)]
     pub socket: Option<PathBuf>,
+    /// `ublk`: N of `/dev/ublkbN`; default: the lowest that is free at first, and the same ever after.
+    #[serde(default)]
+    pub ublk_id: Option<u32>,
     /// Refuse writes.
     #[serde(default)]
     pub read_only: bool,

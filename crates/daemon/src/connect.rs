@@ -27,6 +27,10 @@ pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, Stri
     spec.iopolicy = iopolicy(request.iopolicy);
     spec.fence = fence(request.fence);
     spec.on_loss = on_loss(request.on_loss);
+    spec.timeouts.assumed_cqt = Duration::from_millis(request.assumed_cqt_ms.into());
+    spec.timeouts.proxy_delay = Duration::from_millis(request.proxy_delay_ms.into());
+    spec.proxied = request.proxy_delay_ms > 0;
+    spec.disable_is_fence = request.disable_is_fence;
     Ok(spec)
 }
 

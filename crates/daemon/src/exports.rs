@@ -1,19 +1,22 @@
-//! Exports: namespaces offered as block devices over NBD.
+//! Exports: namespaces offered as block devices, over NBD or by the kernel.
 //!
 //! An export is wanted whether or not its namespace is there at the moment: a daemon that starts again offers it as
-//! soon as the first path is back. One server per socket; usually there is one socket, and clients choose by name.
+//! soon as the first path is back. NBD: one server per socket; usually there is one socket, and clients choose by name.
 
+mod device;
+
+use self::device::{Device, Starting};
 use crate::names;
 use crate::record::WantedExport;
 use crate::refusal::Refusal;
 use crate::service::Service;
-use interlock_api::{self as api, Done, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
-use interlock_export::{ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Stop};
+use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
+use interlock_export::{ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Stop, UblkDevice};
 use interlock_host::Namespace;
 use interlock_ring::Reactor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The socket of exports that ask for none, beside the control socket.
@@ -39,8 +42,51 @@ struct Inner {
 
 struct Wanted {
     entry: WantedExport,
-    /// Its namespace was there, and clients can have it.
-    serving: bool,
+    standing: Standing,
+}
+
+/// How a wanted export stands.
+enum Standing {
+    /// Its namespace is not there.
+    Waiting,
+    /// A thread makes its device, or takes it over.
+    Starting(Starting),
+    /// NBD clients can have it.
+    Nbd,
+    /// The kernel has it.
+    Device(Device),
+    /// Its device could not be made.
+    Failed(Refusal),
+}
+
+impl Standing {
+    const fn serves(&self) -> bool {
+        matches!(self, Self::Nbd | Self::Device(_))
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        match self {
+            Self::Waiting => Some("its namespace".into()),
+            Self::Starting(_) => Some("its device, and first for the fence of what an earlier process left".into()),
+            Self::Failed(Refusal(problem)) => Some(format!("help: {}", problem.error)),
+            Self::Nbd | Self::Device(_) => None,
+        }
+    }
+}
+
+impl WantedExport {
+    fn settings(&self, namespace: Namespace) -> ExportSettings {
+        ExportSettings {
+            name: self.name.clone(),
+            description: format!("namespace {} of {}", self.nsid, self.subnqn),
+            namespace,
+            read_only: self.read_only,
+            on_loss: match self.on_loss {
+                ExportOnLoss::Hold => OnLoss::Hold,
+                ExportOnLoss::Fail => OnLoss::Fail,
+            },
+        }
+    }
 }
 
 impl ExportTable {
@@ -57,32 +103,31 @@ impl ExportTable {
         self.inner().wanted.values().filter(|w| w.entry.subnqn == subnqn).map(|w| w.entry.name.clone()).collect()
     }
 
+    fn reactors(&self) -> &[Reactor] {
+        &self.reactors
+    }
+
     /// The last path of this subsystem is to go: exports without clients wait for it to come back, others refuse, or
     /// are ended by force.
     pub(crate) fn release(&self, subnqn: &str, force: bool) -> Result<(), Refusal> {
         for name in self.of(subnqn) {
-            let mut inner = self.inner();
-            let how = if force { Stop::Force } else { Stop::IfUnused };
-            match inner.stop(&name, how) {
-                Ok(()) => {}
-                Err(ExportError::InUse { connections, .. }) => {
-                    let text = format!(
-                        "export `{name}` is in use by {connections} client connection(s), and this is its last path"
-                    );
-                    return Err(Refusal::new(ProblemKind::InUse, text)
-                        .hint("end the clients first, or use --force: then what they have in flight is abandoned"));
+            self.stop(&name, if force { Stop::Force } else { Stop::IfUnused }).map_err(|refusal| {
+                if refusal.0.kind == ProblemKind::InUse {
+                    let text = format!("{}, and this is the last path of export `{name}`", refusal.0.error);
+                    return Refusal::new(ProblemKind::InUse, text)
+                        .hint("end the clients first, or use --force: then what they have in flight is abandoned");
                 }
-                Err(error) => return Err(refused(&error)),
-            }
+                refusal
+            })?;
         }
         Ok(())
     }
 
-    /// Wants an export, and serves it if its namespace is there.
-    fn add(&self, entry: WantedExport, namespace: Option<Namespace>) -> Result<(), Refusal> {
+    /// Wants an export.
+    fn add(&self, entry: WantedExport) -> Result<(), Refusal> {
         let mut inner = self.inner();
         if let Some(old) = inner.wanted.get(&entry.name) {
-            let same = old.entry == entry;
+            let same = old.entry.is_same(&entry);
             let text = if same { "exported already" } else { "there is another export of this name" };
             let kind = if same { ProblemKind::Already } else { ProblemKind::InUse };
             return Err(Refusal::new(kind, format!("`{}`: {text}", entry.name)).device(entry.name));
@@ -90,35 +135,106 @@ impl ExportTable {
         if inner.wanted.len() >= EXPORTS_MAX {
             return Err(Refusal::new(ProblemKind::BadRequest, format!("more than {EXPORTS_MAX} exports")));
         }
-        inner.server(&entry.socket, &self.reactors, self.group).map_err(|error| refused(&error))?;
-        let serving = match namespace {
-            Some(namespace) => {
-                inner.serve(&entry, namespace).map_err(|error| refused(&error))?;
-                true
-            }
-            None => false,
+        if entry.kind == ExportKind::Nbd {
+            inner.server(&entry.socket, &self.reactors, self.group).map_err(|error| refused(&error))?;
+        }
+        inner.wanted.insert(entry.name.clone(), Wanted { entry, standing: Standing::Waiting });
+        Ok(())
+    }
+
+    /// Takes it upon the caller to start the device of this export. `None`: that is done, or being done.
+    fn claim(&self, name: &str) -> Option<(WantedExport, Starting)> {
+        let mut inner = self.inner();
+        let wanted = inner.wanted.get_mut(name)?;
+        if wanted.entry.kind != ExportKind::Ublk || !matches!(wanted.standing, Standing::Waiting | Standing::Failed(_))
+        {
+            return None;
+        }
+        let starting = Starting::default();
+        wanted.standing = Standing::Starting(starting.clone());
+        Some((wanted.entry.clone(), starting))
+    }
+
+    /// How the start of a device ended. What was given up meanwhile is taken back.
+    fn settle(&self, name: &str, starting: &Starting, standing: Standing) -> Result<(), Refusal> {
+        let failure = match &standing {
+            Standing::Failed(refusal) => Err(refusal.clone()),
+            _ => Ok(()),
         };
-        inner.wanted.insert(entry.name.clone(), Wanted { entry, serving });
+        let mut inner = self.inner();
+        let Some(how) = starting.given_up() else {
+            if let Some(wanted) = inner.wanted.get_mut(name) {
+                wanted.standing = standing;
+            }
+            return failure;
+        };
+        drop(inner);
+        if let Standing::Device(device) = standing {
+            let ended = match how {
+                Stop::Force => device.stop(how, DRAIN_WITHIN),
+                _ => device.device.leave(DRAIN_WITHIN),
+            };
+            ended.map_err(|error| refused(&error))?;
+        }
+        failure
+    }
+
+    /// Takes it from its clients; it stays wanted.
+    fn stop(&self, name: &str, how: Stop) -> Result<(), Refusal> {
+        let mut inner = self.inner();
+        let Some(wanted) = inner.wanted.get_mut(name) else { return Ok(()) };
+        match &wanted.standing {
+            Standing::Waiting | Standing::Failed(_) => return Ok(()),
+            Standing::Starting(starting) if how == Stop::Force => {
+                starting.give_up(how);
+                wanted.standing = Standing::Waiting;
+            }
+            Standing::Starting(_) => {
+                let text = format!("the device of `{name}` is just being started, or taken over");
+                return Err(Refusal::new(ProblemKind::InUse, text));
+            }
+            Standing::Nbd => {
+                if let Some(server) = inner.servers.get(&inner.wanted[name].entry.socket) {
+                    server.remove(name, how, DRAIN_WITHIN).map_err(|error| refused(&error))?;
+                }
+                if let Some(wanted) = inner.wanted.get_mut(name) {
+                    wanted.standing = Standing::Waiting;
+                }
+            }
+            Standing::Device(device) => {
+                let device = device.clone();
+                // The kernel waits for requests that are under way: nobody else waits for the kernel.
+                drop(inner);
+                device.stop(how, DRAIN_WITHIN).map_err(|error| refused(&error))?;
+                if let Some(wanted) = self.inner().wanted.get_mut(name)
+                    && matches!(&wanted.standing, Standing::Device(now) if Arc::ptr_eq(&now.device, &device.device))
+                {
+                    wanted.standing = Standing::Waiting;
+                }
+            }
+        }
         Ok(())
     }
 
     /// Ends an export for good.
     fn remove(&self, name: &str, how: Stop) -> Result<(), Refusal> {
-        let mut inner = self.inner();
-        if !inner.wanted.contains_key(name) {
-            let known: Vec<&str> = inner.wanted.keys().map(String::as_str).collect();
-            let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no export `{name}`"));
-            return Err(if known.is_empty() {
-                refusal
-            } else {
-                refusal.hint(format!("there are: {}", known.join(", ")))
-            });
+        let entry = {
+            let inner = self.inner();
+            inner.wanted.get(name).map(|wanted| wanted.entry.clone()).ok_or_else(|| {
+                let known: Vec<&str> = inner.wanted.keys().map(String::as_str).collect();
+                let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no export `{name}`"));
+                if known.is_empty() { refusal } else { refusal.hint(format!("there are: {}", known.join(", "))) }
+            })?
+        };
+        self.stop(name, how)?;
+        if let Some(id) = entry.ublk_id {
+            // A device that an earlier process left, and that nobody took over.
+            UblkDevice::discard(id, &entry.subnqn, entry.nsid, how, DRAIN_WITHIN).map_err(|error| refused(&error))?;
         }
-        inner.stop(name, how).map_err(|error| refused(&error))?;
-        let gone = inner.wanted.remove(name);
-        if let Some(gone) = gone
-            && !inner.wanted.values().any(|other| other.entry.socket == gone.entry.socket)
-            && let Some(server) = inner.servers.remove(&gone.entry.socket)
+        let mut inner = self.inner();
+        inner.wanted.remove(name);
+        if !inner.wanted.values().any(|other| other.entry.socket == entry.socket)
+            && let Some(server) = inner.servers.remove(&entry.socket)
         {
             server.stop(Stop::Force, DRAIN_WITHIN).map_err(|error| refused(&error))?;
         }
@@ -136,9 +252,22 @@ impl ExportTable {
         inner
             .wanted
             .values()
-            .map(|Wanted { entry, serving }| {
-                let (clients, in_flight) = seen.get(&entry.name).copied().unwrap_or_default();
-                let socket = entry.socket.display().to_string();
+            .map(|Wanted { entry, standing }| {
+                let nbd = entry.kind == ExportKind::Nbd;
+                let (clients, in_flight) = match standing {
+                    Standing::Device(device) => (None, device.device.status().counters.in_flight),
+                    _ => {
+                        let (clients, in_flight) = seen.get(&entry.name).copied().unwrap_or_default();
+                        (nbd.then_some(clients), in_flight)
+                    }
+                };
+                let socket = nbd.then(|| entry.socket.display().to_string());
+                let uri = socket.as_ref().map(|socket| format!("nbd+unix:///{}?socket={socket}", escaped(&entry.name)));
+                let device = entry.ublk_id.map(|id| format!("/dev/ublkb{id}"));
+                let link = match standing {
+                    Standing::Device(device) => device.link.as_ref().map(|link| link.display().to_string()),
+                    _ => None,
+                };
                 api::ExportStatus {
                     name: entry.name.clone(),
                     namespace: numbers
@@ -146,12 +275,15 @@ impl ExportTable {
                         .map_or_else(|| format!("{}:{}", entry.subnqn, entry.nsid), |n| names::head(*n, entry.nsid)),
                     subnqn: entry.subnqn.clone(),
                     nsid: entry.nsid,
-                    kind: "nbd".into(),
-                    uri: format!("nbd+unix:///{}?socket={socket}", escaped(&entry.name)),
+                    kind: entry.kind,
                     socket,
+                    uri,
+                    device,
+                    link,
                     read_only: entry.read_only,
                     on_loss: entry.on_loss,
-                    serving: *serving,
+                    serving: standing.serves(),
+                    waits_for: standing.waits_for(),
                     clients,
                     in_flight,
                 }
@@ -159,10 +291,26 @@ impl ExportTable {
             .collect()
     }
 
-    /// Ends everything: clients get the answers to what they have sent, and what is left then is abandoned.
+    /// Ends everything: clients get the answers to what they have sent, and what is left then is abandoned. Block devices
+    /// of the kernel are left to the next process.
     pub(crate) fn end(&self, within: Duration) -> Vec<String> {
-        let servers = std::mem::take(&mut self.inner().servers);
+        let (servers, wanted) = {
+            let mut inner = self.inner();
+            (std::mem::take(&mut inner.servers), std::mem::take(&mut inner.wanted))
+        };
         let mut problems = Vec::new();
+        for (name, Wanted { standing, .. }) in wanted {
+            match standing {
+                Standing::Starting(starting) => starting.give_up(Stop::Drain),
+                Standing::Device(device) => match device.device.leave(within) {
+                    Ok(()) => {
+                        tracing::info!("export {name}: {} waits for the next process", device.device.path().display())
+                    }
+                    Err(error) => problems.push(format!("{name}: {error}")),
+                },
+                Standing::Waiting | Standing::Nbd | Standing::Failed(_) => {}
+            }
+        }
         for (socket, server) in servers {
             if let Err(error) = server.stop(Stop::Drain, within) {
                 problems.push(format!("{}: {error}", socket.display()));
@@ -186,40 +334,25 @@ impl Inner {
         Ok(())
     }
 
-    fn serve(&self, entry: &WantedExport, namespace: Namespace) -> Result<(), ExportError> {
-        let Some(server) = self.servers.get(&entry.socket) else { return Err(ExportError::NoReactor) };
-        server.add(ExportSettings {
-            name: entry.name.clone(),
-            description: format!("namespace {} of {}", entry.nsid, entry.subnqn),
-            namespace,
-            read_only: entry.read_only,
-            on_loss: match entry.on_loss {
-                ExportOnLoss::Hold => OnLoss::Hold,
-                ExportOnLoss::Fail => OnLoss::Fail,
-            },
-        })
-    }
-
-    /// Takes it from its clients; it stays wanted.
-    fn stop(&mut self, name: &str, how: Stop) -> Result<(), ExportError> {
+    fn serve(&mut self, name: &str, namespace: Namespace) -> Result<(), ExportError> {
         let Some(wanted) = self.wanted.get_mut(name) else { return Ok(()) };
-        if wanted.serving {
-            let Some(server) = self.servers.get(&wanted.entry.socket) else { return Ok(()) };
-            server.remove(name, how, DRAIN_WITHIN)?;
-            wanted.serving = false;
-        }
+        let Some(server) = self.servers.get(&wanted.entry.socket) else { return Err(ExportError::NoReactor) };
+        server.add(wanted.entry.settings(namespace))?;
+        wanted.standing = Standing::Nbd;
         Ok(())
     }
 }
 
 fn refused(error: &ExportError) -> Refusal {
     let kind = match error {
-        ExportError::NameTaken { .. } | ExportError::InUse { .. } | ExportError::SocketInUse { .. } => {
-            ProblemKind::InUse
-        }
+        ExportError::NameTaken { .. }
+        | ExportError::InUse { .. }
+        | ExportError::SocketInUse { .. }
+        | ExportError::UblkTaken { .. }
+        | ExportError::UblkForeign { .. } => ProblemKind::InUse,
         ExportError::NoSuchExport { .. } => ProblemKind::NotFound,
-        ExportError::NotEnded { .. } => ProblemKind::Timeout,
-        ExportError::TooLong | ExportError::NotASocket { .. } => ProblemKind::BadRequest,
+        ExportError::NotEnded { .. } | ExportError::NotFenced { .. } => ProblemKind::Timeout,
+        ExportError::TooLong | ExportError::NotASocket { .. } | ExportError::NoUblk { .. } => ProblemKind::BadRequest,
         _ => ProblemKind::Internal,
     };
     Refusal::new(kind, error)
@@ -230,26 +363,30 @@ impl Service {
     pub(crate) fn export(&self, request: &ExportRequest) -> Result<api::ExportStatus, Refusal> {
         let (subnqn, nsid) = self.namespace(&request.namespace)?;
         let namespace = self.host.namespace(&subnqn, nsid)?;
-        let name = request.name.clone().unwrap_or_else(|| names::head(self.subsystem_number(&subnqn), nsid));
-        let socket = request.socket.as_ref().map_or_else(|| self.exports.run.join(SOCKET), PathBuf::from);
-        if !socket.is_absolute() {
-            let text = format!("`{}` is no absolute path", socket.display());
-            return Err(Refusal::new(ProblemKind::BadRequest, text));
-        }
         let entry = WantedExport {
-            name: name.clone(),
+            name: request.name.clone().unwrap_or_default(),
             subnqn,
             nsid,
-            socket,
+            kind: request.kind,
+            socket: request.socket.as_ref().map(PathBuf::from).unwrap_or_default(),
+            ublk_id: request.ublk_id,
             read_only: request.read_only,
             on_loss: request.on_loss,
         };
-        self.exports.add(entry.clone(), Some(namespace))?;
-        {
-            let mut file = self.record();
-            file.record.exports.retain(|old| old.name != name);
-            file.record.exports.push(entry);
-            file.save()?;
+        let entry = self.whole(entry)?;
+        let name = entry.name.clone();
+        self.exports.add(entry.clone())?;
+        // Written down before it begins: a device that was made is found again, whenever this process dies.
+        self.remember_export(&name, Some(entry.clone()))?;
+        let begun = match entry.kind {
+            ExportKind::Nbd => self.exports.inner().serve(&name, namespace).map_err(|error| refused(&error)),
+            ExportKind::Ublk => self.begin_device(&name),
+        };
+        if let Err(refusal) = begun {
+            // The first error is the one to tell.
+            let _ = self.exports.remove(&name, Stop::Force);
+            self.remember_export(&name, None)?;
+            return Err(refusal);
         }
         let all = self.export_list().exports;
         all.into_iter()
@@ -257,18 +394,67 @@ impl Service {
             .ok_or_else(|| Refusal::new(ProblemKind::Internal, format!("the export `{name}` was ended meanwhile")))
     }
 
-    /// Wants an export of the record or the configuration; it begins when its namespace is there.
-    pub(crate) fn restore_export(&self, mut entry: WantedExport) -> Result<(), Refusal> {
+    /// An entry with everything that it leaves to us.
+    fn whole(&self, mut entry: WantedExport) -> Result<WantedExport, Refusal> {
+        let bad = |why: String| Err(Refusal::new(ProblemKind::BadRequest, why));
         if entry.name.is_empty() {
             entry.name = names::head(self.subsystem_number(&entry.subnqn), entry.nsid);
         }
-        if entry.socket.as_os_str().is_empty() {
-            entry.socket = self.exports.run.join(SOCKET);
+        match entry.kind {
+            ExportKind::Nbd if entry.ublk_id.is_some() => return bad("an NBD export has no number of a device".into()),
+            ExportKind::Nbd => {
+                if entry.socket.as_os_str().is_empty() {
+                    entry.socket = self.exports.run.join(SOCKET);
+                }
+                if !entry.socket.is_absolute() {
+                    return bad(format!("`{}` is no absolute path", entry.socket.display()));
+                }
+            }
+            ExportKind::Ublk if !entry.socket.as_os_str().is_empty() => {
+                return bad("a block device of the kernel has no socket".into());
+            }
+            ExportKind::Ublk => {
+                device::check_name(&entry.name)?;
+                let known = self.exports.inner().wanted.get(&entry.name).map(|wanted| wanted.entry.clone());
+                match known {
+                    // It has its number already.
+                    Some(known) => entry.ublk_id = entry.ublk_id.or(known.ublk_id),
+                    None => {
+                        let taken: Vec<u32> =
+                            self.record().record.exports.iter().filter_map(|export| export.ublk_id).collect();
+                        entry.ublk_id = Some(device::number(entry.ublk_id, |id| taken.contains(&id))?);
+                    }
+                }
+            }
         }
-        let namespace = self.host.namespace(&entry.subnqn, entry.nsid).ok();
-        match self.exports.add(entry, namespace) {
+        Ok(entry)
+    }
+
+    fn remember_export(&self, name: &str, entry: Option<WantedExport>) -> Result<(), Refusal> {
+        let mut file = self.record();
+        file.record.exports.retain(|old| old.name != name);
+        file.record.exports.extend(entry);
+        Ok(file.save()?)
+    }
+
+    /// Wants an export of the record or the configuration; it begins when its namespace is there.
+    pub(crate) fn restore_export(self: &Arc<Self>, mut entry: WantedExport) -> Result<(), Refusal> {
+        let recorded = self.record().record.exports.iter().any(|old| old.name == entry.name);
+        if !recorded {
+            let ublk = entry.kind == ExportKind::Ublk;
+            entry = self.whole(entry)?;
+            if ublk {
+                // Its number must be the same after every restart.
+                self.remember_export(&entry.name, Some(entry.clone()))?;
+            }
+        }
+        match self.exports.add(entry) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
-            other => other,
+            Err(other) => Err(other),
+            Ok(()) => {
+                self.refresh_exports();
+                Ok(())
+            }
         }
     }
 
@@ -279,36 +465,43 @@ impl Service {
             ProblemKind::InUse => refusal.hint("end the clients first, or use --force"),
             _ => refusal,
         })?;
-        let mut file = self.record();
-        file.record.exports.retain(|old| old.name != name);
-        file.save()?;
+        self.remember_export(name, None)?;
         Ok(Done { format_version: Version, devices: vec![name.to_owned()] })
     }
 
     /// Serves what waited for its namespace, and tells clients of new sizes. Called when namespaces came or changed.
-    pub(crate) fn refresh_exports(&self) {
-        let mut inner = self.exports.inner();
-        let names: Vec<String> = inner.wanted.keys().cloned().collect();
+    pub(crate) fn refresh_exports(self: &Arc<Self>) {
+        let names: Vec<String> = self.exports.inner().wanted.keys().cloned().collect();
         for name in names {
+            let mut inner = self.exports.inner();
             let Some(wanted) = inner.wanted.get(&name) else { continue };
-            let entry = wanted.entry.clone();
-            let Ok(namespace) = self.host.namespace(&entry.subnqn, entry.nsid) else { continue };
-            if wanted.serving {
-                if let Some(server) = inner.servers.get(&entry.socket)
-                    && let Err(error) = server.reshape(&name, namespace.shape())
-                {
-                    tracing::error!("export {name}: its new size cannot be told to clients: {error}");
+            let Ok(namespace) = self.host.namespace(&wanted.entry.subnqn, wanted.entry.nsid) else { continue };
+            let told = match &wanted.standing {
+                Standing::Waiting | Standing::Failed(_) if wanted.entry.kind == ExportKind::Ublk => {
+                    drop(inner);
+                    self.begin_device_soon(name);
+                    continue;
                 }
-                continue;
-            }
-            match inner.serve(&entry, namespace) {
-                Ok(()) => {
-                    tracing::info!("export {name}: namespace {} of {} is there, serving", entry.nsid, entry.subnqn);
-                    if let Some(wanted) = inner.wanted.get_mut(&name) {
-                        wanted.serving = true;
+                Standing::Waiting => match inner.serve(&name, namespace) {
+                    Ok(()) => {
+                        tracing::info!("export {name}: its namespace is there, serving");
+                        Ok(())
                     }
+                    Err(error) => Err(error),
+                },
+                Standing::Nbd => match inner.servers.get(&wanted.entry.socket) {
+                    Some(server) => server.reshape(&name, namespace.shape()),
+                    None => Ok(()),
+                },
+                Standing::Device(device) => {
+                    let device = device.clone();
+                    drop(inner);
+                    device.reshape(namespace.shape())
                 }
-                Err(error) => tracing::error!("export {name}: {error}"),
+                Standing::Starting(_) | Standing::Failed(_) => Ok(()),
+            };
+            if let Err(error) = told {
+                tracing::error!("export {name}: {error}");
             }
         }
     }

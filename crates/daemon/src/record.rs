@@ -2,9 +2,9 @@
 //!
 //! A small file, written whole beside the old one and put in its place, so that at every moment one of the two is whole.
 //! It says whose it is and which format it has: a file of another host or of a later program is refused, never guessed
-//! at.
+//! at; one of an earlier format is read, and a copy of it is kept before the first change.
 
-use interlock_api::{ConnectRequest, ExportOnLoss};
+use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
 use interlock_host::HostSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The format that this program writes.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 const MAGIC: &str = "interlock-daemon";
 /// Names that are remembered although nobody wants the connection any more.
 const REMEMBERED: usize = 4_096;
@@ -41,9 +41,23 @@ pub(crate) struct WantedExport {
     pub(crate) name: String,
     pub(crate) subnqn: String,
     pub(crate) nsid: u32,
+    #[serde(default)]
+    pub(crate) kind: ExportKind,
+    /// Empty for block devices of the kernel.
     pub(crate) socket: PathBuf,
+    /// N of `/dev/ublkbN`.
+    #[serde(default)]
+    pub(crate) ublk_id: Option<u32>,
     pub(crate) read_only: bool,
     pub(crate) on_loss: ExportOnLoss,
+}
+
+impl WantedExport {
+    /// True if whoever asks for the other has it with this one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let id = other.ublk_id.or(self.ublk_id);
+        *self == Self { ublk_id: id, ..other.clone() }
+    }
 }
 
 /// The contents of the file.
@@ -60,6 +74,9 @@ pub(crate) struct Record {
     pub(crate) subsystems: BTreeMap<String, u32>,
     pub(crate) controllers: Vec<Known>,
     pub(crate) exports: Vec<WantedExport>,
+    /// Discovery controllers to stay connected to, besides those of the configuration.
+    #[serde(default)]
+    pub(crate) discovery: Vec<ConnectRequest>,
 }
 
 /// Why the file cannot be used.
@@ -116,10 +133,12 @@ impl Record {
             subsystems: BTreeMap::new(),
             controllers: Vec::new(),
             exports: Vec::new(),
+            discovery: Vec::new(),
         }
     }
 
-    fn read(text: &[u8], file: &Path, settings: &HostSettings) -> Result<Self, RecordError> {
+    /// The record, and the format it was written in.
+    fn read(text: &[u8], file: &Path, settings: &HostSettings) -> Result<(Self, u64), RecordError> {
         let not_ours = |why: String| RecordError::NotOurs { file: file.to_owned(), why };
         let any: serde_json::Value = serde_json::from_slice(text).map_err(|why| not_ours(why.to_string()))?;
         if any["magic"] != MAGIC {
@@ -135,7 +154,8 @@ impl Record {
             return Err(RecordError::Foreign { file: file.to_owned(), hostnqn: record.hostnqn });
         }
         record.writer = env!("CARGO_PKG_VERSION").into();
-        Ok(record)
+        record.format = FORMAT;
+        Ok((record, format))
     }
 
     /// The number of this path: the one it had, else the lowest that is free. `taken` are numbers of lives that an
@@ -182,7 +202,15 @@ impl RecordFile {
     pub(crate) fn open(dir: &Path, settings: &HostSettings) -> Result<Self, RecordError> {
         let file = dir.join(FILE);
         let record = match fs::read(&file) {
-            Ok(text) => Record::read(&text, &file, settings)?,
+            Ok(text) => {
+                let (record, format) = Record::read(&text, &file, settings)?;
+                if format < u64::from(FORMAT) {
+                    let copy = dir.join(format!("{FILE}.format-{format}"));
+                    let kept = write_whole(&copy, &text);
+                    kept.map_err(|error| RecordError::Io { what: "write", file: copy, error })?;
+                }
+                record
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Record::new(settings),
             Err(error) => return Err(RecordError::Io { what: "read", file, error }),
         };
@@ -220,15 +248,16 @@ mod tests {
     use super::*;
     use interlock_host::{HostId, Nqn};
 
-    /// As format 1 was first written: it must be readable for ever.
-    const GOLDEN: &str = include_str!("../tests/golden/daemon-1.json");
+    /// As each format was written: it must be readable for ever.
+    const GOLDEN_1: &str = include_str!("../tests/golden/daemon-1.json");
+    const GOLDEN: &str = include_str!("../tests/golden/daemon-2.json");
 
     fn settings() -> HostSettings {
         let hostid = HostId([0x11; 16]);
         HostSettings { hostnqn: Nqn::of_host(hostid), hostid }
     }
 
-    fn sample() -> Record {
+    fn sample_1() -> Record {
         let mut record = Record::new(&settings());
         record.writer = "0.1.0".into();
         let request = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:disk");
@@ -239,18 +268,40 @@ mod tests {
             name: "nvme0n1".into(),
             subnqn: "nqn.2014-08.org.example:disk".into(),
             nsid: 1,
+            kind: ExportKind::Nbd,
             socket: "/run/interlock/nvme0n1.sock".into(),
+            ublk_id: None,
             read_only: false,
             on_loss: ExportOnLoss::Hold,
         });
         record
     }
 
+    fn sample() -> Record {
+        let mut record = sample_1();
+        let nbd = record.exports[0].clone();
+        let socket = PathBuf::new();
+        record.exports.push(WantedExport {
+            name: "disk0".into(),
+            kind: ExportKind::Ublk,
+            socket,
+            ublk_id: Some(3),
+            ..nbd
+        });
+        record.discovery.push(ConnectRequest::new("192.0.2.9", 8009, "nqn.2014-08.org.nvmexpress.discovery"));
+        record
+    }
+
     #[test]
     fn the_golden_file_is_what_is_written_and_read() {
         let text = serde_json::to_string_pretty(&sample()).expect("data") + "\n";
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/daemon-2.json"), &text).expect("a file");
+        }
         assert_eq!(text, GOLDEN);
-        assert_eq!(Record::read(GOLDEN.as_bytes(), Path::new("x"), &settings()).expect("ours"), sample());
+        let read = |text: &str| Record::read(text.as_bytes(), Path::new("x"), &settings()).expect("ours");
+        assert_eq!(read(GOLDEN), (sample(), 2));
+        assert_eq!(read(GOLDEN_1), (sample_1(), 1));
     }
 
     #[test]
@@ -260,8 +311,8 @@ mod tests {
         assert!(read("{}").starts_with("x: this is no file of this program"));
         assert!(read("\0").starts_with("x: this is no file of this program"));
         let newer =
-            GOLDEN.replace("\"format\": 1", "\"format\": 2").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
-        assert_eq!(read(&newer), "x has format 2, this program knows up to 1: use version 9.1 or later");
+            GOLDEN.replace("\"format\": 2", "\"format\": 3").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
+        assert_eq!(read(&newer), "x has format 3, this program knows up to 2: use version 9.1 or later");
         assert!(read(&GOLDEN.replace("11111111", "21111111")).starts_with("x belongs to the host nqn."));
         assert!(read(&GOLDEN.replace("\"wanted\"", "\"wantde\"")).contains("wantde"));
     }
@@ -284,6 +335,12 @@ mod tests {
         file.save().expect("written");
         assert_eq!(RecordFile::open(&dir, &settings()).expect("there").record, file.record);
         assert!(!dir.join("daemon.json.new").exists());
+        fs::write(dir.join(FILE), GOLDEN_1).expect("a file");
+        let migrated = RecordFile::open(&dir, &settings()).expect("an older format");
+        assert_eq!(migrated.record, sample_1());
+        migrated.save().expect("written");
+        assert_eq!(fs::read_to_string(dir.join("daemon.json.format-1")).expect("a copy"), GOLDEN_1);
+        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 2"));
         fs::remove_dir_all(dir).expect("our own");
     }
 }

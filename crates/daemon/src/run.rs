@@ -166,7 +166,7 @@ fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -
 }
 
 /// Connects and exports what was wanted before, and what the configuration wants.
-fn restore(service: &Service, config: &Config, places: &Places, asking: &Asking) {
+fn restore(service: &Arc<Service>, config: &Config, places: &Places, asking: &Asking) {
     let theirs =
         if config.daemon.nvme_cli_files { fabrics::Wanted::read(&places.nvme) } else { fabrics::Wanted::default() };
     for problem in &theirs.problems {
@@ -186,6 +186,8 @@ fn restore(service: &Service, config: &Config, places: &Places, asking: &Asking)
         name: export.name.clone().unwrap_or_default(),
         subnqn: export.subnqn.clone(),
         nsid: export.nsid,
+        kind: export.kind,
+        ublk_id: export.ublk_id,
         socket: export.socket.clone().unwrap_or_default(),
         read_only: export.read_only,
         on_loss: export.on_loss,

@@ -113,7 +113,7 @@ impl UblkDevice {
         let until = Instant::now() + within;
         let shape = settings.export.namespace.shape();
         let found = match settings.id {
-            Some(id) => abandoned(&control, id, mark(&settings.export), until)?,
+            Some(id) => abandoned(&control, id, mark_of(&settings.export), until)?,
             None => None,
         };
         let recovered = found.is_some();
@@ -142,6 +142,25 @@ impl UblkDevice {
             let _ = device.end(sys::DEL_DEV, within);
         }
         begun.map(|()| device)
+    }
+
+    /// Removes the device that a dead process has left under this number for this namespace. One that is not there is as
+    /// good; one that another process serves is left alone.
+    ///
+    /// # Errors
+    /// If it is open or mounted ([`Stop::IfUnused`]), or the kernel refuses.
+    pub fn discard(id: u32, subnqn: &str, nsid: u32, how: Stop, within: Duration) -> Result<(), ExportError> {
+        let control = Control::open()?;
+        let path = PathBuf::from(format!("/dev/ublkb{id}"));
+        match control.info(id)? {
+            Some(info) if info.mark == mark(subnqn, nsid) && info.state != sys::S_DEV_LIVE => {}
+            _ => return Ok(()),
+        }
+        if how == Stop::IfUnused {
+            if_unused(&control, id, &path, within)?;
+        }
+        let remove = if how == Stop::Force { sys::DEL_DEV_ASYNC } else { sys::DEL_DEV };
+        control.simple(remove, id, 0, within).map_err(refused(id, "remove it"))
     }
 
     fn begin(&mut self, reactors: &[Reactor], info: &Info, within: Duration) -> Result<(), ExportError> {
@@ -276,23 +295,11 @@ impl UblkDevice {
     /// If it is open or mounted ([`Stop::IfUnused`]), or has not ended in time.
     pub fn stop(&self, how: Stop, within: Duration) -> Result<(), ExportError> {
         match how {
-            Stop::IfUnused if self.control.features & sys::F_SAFE_STOP_DEV != 0 => {
-                let stopped = self.control.simple(sys::TRY_STOP_DEV, self.id, 0, within);
-                if stopped.as_ref().is_err_and(is_busy) {
-                    return Err(self.in_use());
-                }
-                stopped.map_err(refused(self.id, "stop it"))?;
-            }
-            // The kernel cannot tell who has it open: at least not what is mounted.
-            Stop::IfUnused if is_mounted(&self.path) => return Err(self.in_use()),
+            Stop::IfUnused => if_unused(&self.control, self.id, &self.path, within)?,
             Stop::Force => self.queues.iter().for_each(|queue| queue.fail_all()),
-            Stop::IfUnused | Stop::Drain => {}
+            Stop::Drain => {}
         }
         self.end(if how == Stop::Force { sys::DEL_DEV_ASYNC } else { sys::DEL_DEV }, within)
-    }
-
-    fn in_use(&self) -> ExportError {
-        ExportError::InUse { name: self.path.display().to_string(), connections: 1 }
     }
 
     fn end(&self, remove: u32, within: Duration) -> Result<(), ExportError> {
@@ -307,6 +314,19 @@ impl UblkDevice {
     }
 }
 
+/// Stops a device that nobody has open.
+fn if_unused(control: &Control, id: u32, path: &Path, within: Duration) -> Result<(), ExportError> {
+    let in_use = || ExportError::InUse { name: path.display().to_string(), connections: 1 };
+    if control.features & sys::F_SAFE_STOP_DEV == 0 {
+        // This kernel cannot tell who has it open: at least not what is mounted.
+        return if is_mounted(path) { Err(in_use()) } else { Ok(()) };
+    }
+    match control.simple(sys::TRY_STOP_DEV, id, 0, within) {
+        Err(error) if is_busy(&error) => Err(in_use()),
+        result => result.map_err(refused(id, "stop it")),
+    }
+}
+
 /// A resize is a matter of milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -315,9 +335,12 @@ const fn bytes(shape: Shape) -> u64 {
 }
 
 /// What a device remembers of the namespace that it was made for.
-fn mark(settings: &ExportSettings) -> u64 {
-    let namespace = &settings.namespace;
-    let name = [b"interlock ", namespace.subnqn().as_bytes(), &namespace.nsid().to_le_bytes()].concat();
+fn mark_of(settings: &ExportSettings) -> u64 {
+    mark(settings.namespace.subnqn(), settings.namespace.nsid())
+}
+
+fn mark(subnqn: &str, nsid: u32) -> u64 {
+    let name = [b"interlock ", subnqn.as_bytes(), &nsid.to_le_bytes()].concat();
     // FNV-1a: the same in every version of this program.
     name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -361,7 +384,7 @@ fn make(control: &Control, reactors: usize, settings: &UblkSettings, shape: Shap
             | sys::F_USER_RECOVERY_REISSUE
             | sys::F_CMD_IOCTL_ENCODE
             | control.features & (sys::F_UPDATE_SIZE | sys::F_SAFE_STOP_DEV | sys::F_QUIESCE),
-        mark: mark(&settings.export),
+        mark: mark_of(&settings.export),
     })?;
     let params = Params {
         block: shape.block_size,
