@@ -348,6 +348,7 @@ fn refused(error: &ExportError) -> Refusal {
         ExportError::NameTaken { .. }
         | ExportError::InUse { .. }
         | ExportError::SocketInUse { .. }
+        | ExportError::UblkInUse { .. }
         | ExportError::UblkTaken { .. }
         | ExportError::UblkForeign { .. } => ProblemKind::InUse,
         ExportError::NoSuchExport { .. } => ProblemKind::NotFound,
@@ -355,7 +356,13 @@ fn refused(error: &ExportError) -> Refusal {
         ExportError::TooLong | ExportError::NotASocket { .. } | ExportError::NoUblk { .. } => ProblemKind::BadRequest,
         _ => ProblemKind::Internal,
     };
-    Refusal::new(kind, error)
+    match error {
+        // What to do is a hint.
+        ExportError::InUse { name, connections } => {
+            Refusal::new(kind, format!("export `{name}` is in use by {connections} client connection(s)"))
+        }
+        error => Refusal::new(kind, error),
+    }
 }
 
 impl Service {

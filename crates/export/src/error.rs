@@ -87,6 +87,12 @@ pub enum ExportError {
         /// Who serves it.
         pid: i32,
     },
+    /// Somebody has the device open.
+    #[error("/dev/ublkb{id} is open or mounted")]
+    UblkInUse {
+        /// The device.
+        id: u32,
+    },
     /// The number belongs to a device of another program, or of another namespace.
     #[error("/dev/ublkb{id} was made by another program or for another namespace; choose another number, or remove it")]
     UblkForeign {

@@ -316,7 +316,7 @@ impl UblkDevice {
 
 /// Stops a device that nobody has open.
 fn if_unused(control: &Control, id: u32, path: &Path, within: Duration) -> Result<(), ExportError> {
-    let in_use = || ExportError::InUse { name: path.display().to_string(), connections: 1 };
+    let in_use = || ExportError::UblkInUse { id };
     if control.features & sys::F_SAFE_STOP_DEV == 0 {
         // This kernel cannot tell who has it open: at least not what is mounted.
         return if is_mounted(path) { Err(in_use()) } else { Ok(()) };
