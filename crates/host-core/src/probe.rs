@@ -13,6 +13,9 @@
 //!                                                                                                 the goodbye meets)
 //! ```
 //!
+//! A watch ([`Goal::Watch`]) is a look at a discovery log that stays: with a Keep Alive, an event request, and the log read
+//! anew whenever the controller says that it has changed. How often to try again after a loss is for its owner.
+//!
 //! A driver calls [`Probe::start`], then `handle_*` with what happened, and drains [`Probe::poll_output`] and
 //! [`Probe::poll_send`]; [`ProbeOutput::Done`] comes exactly once.
 
@@ -38,7 +41,7 @@ use interlock_proto::host::{
 };
 use interlock_proto::{DataError, SendList, Sink, Source, Taken};
 use interlock_wire::FromBytes;
-use interlock_wire::admin::{EventMask, FID_KEEP_ALIVE, GetFeatures, IDENTIFY_LEN, Identify};
+use interlock_wire::admin::{self, AsyncEvent, EventMask, FID_KEEP_ALIVE, GetFeatures, IDENTIFY_LEN, Identify};
 use interlock_wire::discovery::{self, Header, RECORD_LEN};
 use interlock_wire::fabrics::{CNTLID_DYNAMIC, Cc, PropertyGet, PropertySet, Shutdown};
 use interlock_wire::identify::{self, CNTRLTYPE_IO, IdentifyNamespace};
@@ -63,6 +66,11 @@ const LOG_CHUNK: u32 = 4096;
 /// Entries of the admin queue, 0's based: what every controller has to accept.
 const ADMIN_SQSIZE: u16 = 31;
 
+/// Tokens of commands on the queue: of those that are asked one at a time, and of the two that go beside them.
+const ASKED: u64 = 0;
+const EVENT: u64 = 1;
+const ALIVE: u64 = 2;
+
 /// A goodbye that takes longer than this is not waited for: the answers are there already.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -71,6 +79,8 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 pub enum Goal {
     /// The discovery log of a discovery controller.
     Discovery,
+    /// The discovery log of a discovery controller, now and whenever it changes: the connection stays.
+    Watch,
     /// A subsystem, as a failover sees it: controller, namespaces, ANA, keep alive. No I/O queue is opened.
     Subsystem,
 }
@@ -103,6 +113,8 @@ pub struct ProbeConfig {
 pub enum ProbeOutput {
     /// Something for its connection.
     Conn(ConnAction),
+    /// The log, as it is from now on: only of [`Goal::Watch`], and of that as often as it was read.
+    Found(Box<ProbeReport>),
     /// The look is over. A `Close` or `Abort` of its connection came before.
     Done(Result<Box<ProbeReport>, ProbeError>),
 }
@@ -121,7 +133,19 @@ pub struct Probe {
     look_again: Option<Instant>,
     /// The limit of everything.
     ends: Option<(Instant, Duration)>,
+    alive: Option<Alive>,
+    /// The log has changed since its reading began.
+    changed: bool,
     outputs: VecDeque<ProbeOutput>,
+}
+
+/// The heartbeat of a connection that stays.
+#[derive(Clone, Copy, Debug)]
+struct Alive {
+    kato: Duration,
+    /// The next one is due, or its answer.
+    at: Instant,
+    asked: bool,
 }
 
 /// Where it stands. Each stage holds exactly what the next answer needs.
@@ -134,6 +158,8 @@ enum Stage {
     Connecting(Box<Association>),
     Associating(Box<Association>),
     Asking(Question),
+    /// The log was read, and may change.
+    Watching,
     Leaving(Goodbye),
     Over,
 }
@@ -182,6 +208,7 @@ impl Stage {
                 Question::Namespaces => "Identify (active namespaces)",
                 Question::Namespace(_) => "Identify (namespace)",
             },
+            Self::Watching => "Keep Alive",
             Self::Leaving(_) | Self::Over => "the shutdown",
         }
     }
@@ -200,6 +227,8 @@ impl Probe {
             step_ends: None,
             look_again: None,
             ends: None,
+            alive: None,
+            changed: false,
             outputs: VecDeque::new(),
         }
     }
@@ -217,6 +246,24 @@ impl Probe {
         self.step_ends = Some((now + step, step));
         self.ends = Some((now + all, all));
         self.act(ConnAction::Open(CONN, self.config.dial.clone()));
+    }
+
+    /// Reads the log of a watched controller again, if that is not being done already.
+    pub fn refresh(&mut self, now: Instant) {
+        match self.stage {
+            Stage::Watching => self.read_header(now, 1),
+            Stage::Asking(_) => self.changed = true,
+            _ => {}
+        }
+    }
+
+    /// Ends the watch in order; one that has not read the log yet just ends.
+    pub fn stop(&mut self, now: Instant) {
+        match self.stage {
+            Stage::Watching => self.say_goodbye(now),
+            Stage::Leaving(_) | Stage::Over => {}
+            _ => self.fail(ProbeError::Lost { step: self.stage.step(), why: "it was given up".to_string() }),
+        }
     }
 
     /// Something happened to the connection.
@@ -288,6 +335,13 @@ impl Probe {
                 Err(error) => self.fail(ProbeError::Refused(Box::new(error))),
             }
         }
+        if let Some(alive) = self.alive.filter(|alive| alive.at <= now && !self.is_over()) {
+            if alive.asked {
+                return self.fail(ProbeError::TimedOut { step: "Keep Alive", within: alive.kato });
+            }
+            self.alive = Some(Alive { at: now + alive.kato, asked: true, ..alive });
+            self.beside(admin::keep_alive(), ALIVE);
+        }
         let over = [self.step_ends, self.ends].into_iter().flatten().find(|(at, _)| *at <= now);
         if let Some((_, within)) = over {
             match self.stage {
@@ -302,7 +356,7 @@ impl Probe {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let limits = [self.step_ends, self.ends].into_iter().flatten().map(|(at, _)| at);
-        limits.chain(self.look_again).min()
+        limits.chain(self.look_again).chain(self.alive.map(|alive| alive.at)).min()
     }
 
     /// What it wants. Drain it.
@@ -349,6 +403,8 @@ impl Probe {
         while let Some(event) = self.queue.as_mut().and_then(Queue::poll_event) {
             match event {
                 Event::Ready { .. } => self.greeted(now),
+                Event::Completed { token: ALIVE, cqe, .. } => self.still_alive(now, &cqe),
+                Event::Completed { token: EVENT, cqe, .. } => self.happened(now, &cqe),
                 Event::Completed { cqe, data, error, .. } => self.answered(now, &cqe, &data, error),
                 Event::TermReq { fes, fei } => {
                     let error = ProbeError::Terminated { step: self.stage.step(), fes, fei };
@@ -370,14 +426,14 @@ impl Probe {
             hostid: config.hostid,
             subnqn: config.subnqn.clone(),
             kind: match config.goal {
-                Goal::Discovery => Kind::Discovery,
+                Goal::Discovery | Goal::Watch => Kind::Discovery,
                 Goal::Subsystem => Kind::Io,
             },
             kato_ms: u32::try_from(config.kato.as_millis()).unwrap_or(u32::MAX),
             admin_sqsize: ADMIN_SQSIZE,
             cntlid: CNTLID_DYNAMIC,
             io_queues_wanted: 1,
-            want_events: EventMask::empty(),
+            want_events: if config.goal == Goal::Watch { EventMask::DISCOVERY } else { EventMask::empty() },
         }));
         let Step::Ask(command) = association.start() else {
             unreachable!("an association begins with a command: Connect");
@@ -390,10 +446,38 @@ impl Probe {
         let out = if command.out.is_empty() { Source::None } else { Source::Bytes(command.out) };
         let into = if command.into == 0 { Sink::None } else { Sink::Bytes(command.into) };
         if let Some(queue) = &mut self.queue {
-            queue.submit(command.sqe, out, into, 0).expect("one command at a time fits every queue");
+            queue.submit(command.sqe, out, into, ASKED).expect("one command at a time fits every queue");
         }
         self.limit(now, within);
         self.act(ConnAction::Send(CONN));
+    }
+
+    /// Sends a command that nothing else waits for.
+    fn beside(&mut self, sqe: Sqe, token: u64) {
+        if let Some(queue) = &mut self.queue {
+            queue.submit(sqe, Source::None, Sink::None, token).expect("three commands fit every queue");
+        }
+        self.act(ConnAction::Send(CONN));
+    }
+
+    fn still_alive(&mut self, now: Instant, cqe: &Cqe) {
+        let Some(alive) = self.alive.filter(|_| !self.is_over()) else { return };
+        let status = cqe.status();
+        if !status.is_success() {
+            return self.fail(ProbeError::Failed { step: "Keep Alive", status });
+        }
+        self.alive = Some(Alive { at: now + alive.kato / 2, asked: false, ..alive });
+    }
+
+    /// An event of a watched controller. One that has none says so by an error: then only [`Self::refresh`] finds changes.
+    fn happened(&mut self, now: Instant, cqe: &Cqe) {
+        if self.is_over() || !cqe.status().is_success() {
+            return;
+        }
+        self.beside(admin::async_event_request(), EVENT);
+        if AsyncEvent::from_dw0(cqe.dw0.get()) == AsyncEvent::DISCOVERY_CHANGED {
+            self.refresh(now);
+        }
     }
 
     fn answered(&mut self, now: Instant, cqe: &Cqe, data: &[u8], error: Option<DataError>) {
@@ -421,7 +505,9 @@ impl Probe {
                 self.ask(now, command(PropertySet::cc(cc).to_sqe(), 0), LEAVE_WITHIN);
             }
             Stage::Leaving(_) => self.leave(),
-            stage @ (Stage::Idle | Stage::Dialing | Stage::Greeting | Stage::Over) => self.stage = stage,
+            stage @ (Stage::Idle | Stage::Dialing | Stage::Greeting | Stage::Watching | Stage::Over) => {
+                self.stage = stage;
+            }
         }
     }
 
@@ -447,8 +533,16 @@ impl Probe {
     fn live(&mut self, now: Instant, facts: Box<Facts>) {
         let kind = facts.identify.cntrltype;
         match self.config.goal {
-            Goal::Discovery if kind == CNTRLTYPE_IO => self.fail(ProbeError::NotDiscovery),
-            Goal::Discovery => {
+            Goal::Discovery | Goal::Watch if kind == CNTRLTYPE_IO => self.fail(ProbeError::NotDiscovery),
+            Goal::Discovery | Goal::Watch => {
+                if self.config.goal == Goal::Watch {
+                    if facts.kato_ms > 0 {
+                        let kato = Duration::from_millis(facts.kato_ms.into());
+                        self.alive = Some(Alive { kato, at: now + kato / 2, asked: false });
+                    }
+                    // Asked before the log is read: no change is missed.
+                    self.beside(admin::async_event_request(), EVENT);
+                }
                 let found = Found::Discovery(DiscoveryLog::default());
                 self.found = Some(Box::new(ProbeReport { facts, found }));
                 self.read_header(now, 1);
@@ -507,7 +601,17 @@ impl Probe {
                     if let Some(report) = &mut self.found {
                         report.found = Found::Discovery(log);
                     }
-                    self.say_goodbye(now);
+                    match &self.found {
+                        Some(report) if self.config.goal == Goal::Watch => {
+                            self.outputs.push_back(ProbeOutput::Found(report.clone()));
+                            self.stage = Stage::Watching;
+                            (self.step_ends, self.ends) = (None, None);
+                            if core::mem::take(&mut self.changed) {
+                                self.read_header(now, 1);
+                            }
+                        }
+                        _ => self.say_goodbye(now),
+                    }
                 } else if tries < LOG_TRIES {
                     self.read_header(now, tries + 1);
                 } else {
@@ -585,6 +689,7 @@ impl Probe {
     }
 
     fn say_goodbye(&mut self, now: Instant) {
+        self.alive = None;
         self.stage = Stage::Leaving(Goodbye::ReadCc);
         self.ask(now, command(PropertyGet::CC.to_sqe(), 0), LEAVE_WITHIN);
     }
@@ -612,6 +717,7 @@ impl Probe {
         self.step_ends = None;
         self.look_again = None;
         self.ends = None;
+        self.alive = None;
         self.outputs.push_back(ProbeOutput::Done(result));
     }
 }

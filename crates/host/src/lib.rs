@@ -44,7 +44,7 @@ pub use interlock_wire::nqn::{HostId, Nqn};
 pub use interlock_wire::status::Status;
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
-pub use probe::{ProbeError, ProbeSpec, probe};
+pub use probe::{ProbeError, ProbeSpec, Watch, Watched, probe};
 #[doc(hidden)]
 pub use store::fuzz_lives;
 pub use store::{FileStore, LifeStore, MemoryStore, OldSockets, Predecessor, SocketPair, StoreError};

@@ -1,19 +1,21 @@
 //! One look at a target from a program: names resolved, a socket opened and closed, an answer or a sentence.
 //!
 //! What is asked and how each failure is told is decided in `host-core`; this carries bytes for it on a reactor, and is
-//! gone when the answer is there.
+//! gone when the answer is there. A [`Watch`] is a look at a discovery log that stays.
 
 use crate::host::HostSettings;
 use crate::links::{HostMachine, Links};
 use interlock_base::{Instant, Span};
 use interlock_carry::Machine;
-use interlock_host_core::probe::{self, Goal, Probe, ProbeConfig, ProbeOutput, ProbeReport};
+use interlock_host_core::probe::{self, DiscoveryLog, Found, Goal, Probe, ProbeConfig, ProbeOutput, ProbeReport};
 use interlock_host_core::{ConnEvent, ConnId, Dial, Timeouts};
 use interlock_proto::{SendList, Taken};
-use interlock_ring::{BufTable, Cx, Event, Reactor, Service};
+use interlock_ring::{BufTable, Cx, Event, Reactor, Service, Waker};
 use interlock_wire::nqn::Nqn;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// On top of the limit that the machine keeps itself: an orderly close and the way between threads.
@@ -77,6 +79,28 @@ impl ProbeSpec {
     }
 }
 
+impl ProbeSpec {
+    /// For one address, with this limit of everything.
+    fn config(&self, addr: SocketAddr, within: Duration) -> ProbeConfig {
+        ProbeConfig {
+            dial: Dial {
+                addr,
+                local: self.host_traddr.map(|ip| SocketAddr::new(ip, 0)),
+                iface: self.host_iface.clone(),
+                user_timeout: self.timeouts.handshake,
+            },
+            hostnqn: self.settings.hostnqn.clone(),
+            hostid: self.settings.hostid,
+            subnqn: self.subnqn.clone(),
+            goal: self.goal,
+            kato: self.kato,
+            hdgst: self.hdgst,
+            ddgst: self.ddgst,
+            timeouts: Timeouts { connect_total: within, ..self.timeouts },
+        }
+    }
+}
+
 /// Why a look found nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -124,32 +148,98 @@ pub fn probe(reactor: &Reactor, spec: &ProbeSpec, within: Duration) -> Result<Pr
     let mut last = None;
     for addr in resolve(&spec.traddr, spec.trsvcid)? {
         let left = ends.saturating_duration_since(std::time::Instant::now());
-        let config = ProbeConfig {
-            dial: Dial {
-                addr,
-                local: spec.host_traddr.map(|ip| SocketAddr::new(ip, 0)),
-                iface: spec.host_iface.clone(),
-                user_timeout: spec.timeouts.handshake,
-            },
-            hostnqn: spec.settings.hostnqn.clone(),
-            hostid: spec.settings.hostid,
-            subnqn: spec.subnqn.clone(),
-            goal: spec.goal,
-            kato: spec.kato,
-            hdgst: spec.hdgst,
-            ddgst: spec.ddgst,
-            timeouts: Timeouts { connect_total: left, ..spec.timeouts },
-        };
-        match look(reactor, config, left)? {
+        match look(reactor, spec.config(addr, left), left)? {
             Ok(report) => return Ok(*report),
-            Err(probe::ProbeError::Unreachable { why }) => {
-                let why = probe::ProbeError::Unreachable { why: without_address(&why, addr) };
-                last = Some(ProbeError::Target { addr, why });
+            Err(why @ probe::ProbeError::Unreachable { .. }) => {
+                last = Some(ProbeError::Target { addr, why: told_once(why, addr) });
             }
             Err(why) => return Err(ProbeError::Target { addr, why }),
         }
     }
     Err(last.unwrap_or_else(|| ProbeError::Resolve { name: spec.traddr.clone(), why: "it has no address".into() }))
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug)]
+pub enum Watched {
+    /// The log, as it is from now on.
+    Log(DiscoveryLog),
+    /// The watch is over; nothing follows. `Ok`: it was ended in order.
+    Over(Result<(), ProbeError>),
+}
+
+/// A discovery controller that is being watched. Dropping it ends the watch, in order if the controller answers.
+pub struct Watch(Arc<Wishes>);
+
+#[derive(Default)]
+struct Wishes {
+    refresh: AtomicBool,
+    stop: AtomicBool,
+    waker: OnceLock<Waker>,
+}
+
+impl Wishes {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+}
+
+impl Watch {
+    /// Connects to a discovery controller and stays: `tell` hears of its log at once and after each change, on the reactor,
+    /// until the watch is over. Only the first address of a name is tried. Resolving may block: not from a reactor.
+    ///
+    /// # Errors
+    /// The name cannot be resolved, or the reactor has ended.
+    pub fn start(
+        reactor: &Reactor,
+        spec: &ProbeSpec,
+        mut tell: impl FnMut(Watched) + Send + 'static,
+    ) -> Result<Self, ProbeError> {
+        let no_address = || ProbeError::Resolve { name: spec.traddr.clone(), why: "it has no address".into() };
+        let addr = resolve(&spec.traddr, spec.trsvcid)?.into_iter().next().ok_or_else(no_address)?;
+        let mut config = spec.config(addr, spec.timeouts.connect_total);
+        config.goal = Goal::Watch;
+        let wishes = Arc::<Wishes>::default();
+        let wanted = Arc::clone(&wishes);
+        let tell = Box::new(move |told: Told| match told {
+            Told::Found(report) => {
+                if let Found::Discovery(log) = report.found {
+                    tell(Watched::Log(log));
+                }
+            }
+            Told::Over(Ok(_)) => tell(Watched::Over(Ok(()))),
+            Told::Over(Err(why)) => tell(Watched::Over(Err(ProbeError::Target { addr, why: told_once(why, addr) }))),
+        });
+        reactor
+            .attach(move |cx| {
+                let _ = wanted.waker.set(cx.waker()); // attached once
+                Box::new(ProbeService::new(Probe::new(config), tell, Some(wanted)))
+            })
+            .map_err(|_| ProbeError::Gone)?;
+        Ok(Self(wishes))
+    }
+
+    /// Has the log read again.
+    pub fn refresh(&self) {
+        self.0.refresh.store(true, Ordering::Release);
+        self.0.wake();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Release);
+        self.0.wake();
+    }
+}
+
+fn told_once(why: probe::ProbeError, addr: SocketAddr) -> probe::ProbeError {
+    match why {
+        probe::ProbeError::Unreachable { why } => probe::ProbeError::Unreachable { why: without_address(&why, addr) },
+        other => other,
+    }
 }
 
 /// The addresses of a name. An address may stand in brackets, as IPv6 often does.
@@ -170,10 +260,24 @@ fn without_address(text: &str, addr: SocketAddr) -> String {
 
 type Answer = Result<Box<ProbeReport>, probe::ProbeError>;
 
+/// What a probe's owner hears.
+enum Told {
+    Found(Box<ProbeReport>),
+    Over(Answer),
+}
+
 fn look(reactor: &Reactor, config: ProbeConfig, within: Duration) -> Result<Answer, ProbeError> {
     let (sender, receiver) = mpsc::channel();
     let id = reactor
-        .attach(move |_| Box::new(ProbeService::new(Probe::new(config), sender)))
+        .attach(move |_| {
+            let tell = Box::new(move |told| {
+                if let Told::Over(answer) = told {
+                    // The asker may have given up.
+                    let _ = sender.send(answer);
+                }
+            });
+            Box::new(ProbeService::new(Probe::new(config), tell, None))
+        })
         .map_err(|_| ProbeError::Gone)?;
     receiver.recv_timeout(within + ANSWER_WITHIN).map_err(|_| {
         // Nothing is left behind. Whether it is gone at once is no matter: nobody waits for it.
@@ -224,23 +328,27 @@ struct ProbeService {
     /// A look has no payload; the table stays empty.
     memory: BufTable,
     answer: Option<Answer>,
-    sender: Sender<Answer>,
+    tell: Box<dyn FnMut(Told)>,
+    /// Of a watch.
+    wishes: Option<Arc<Wishes>>,
 }
 
 impl ProbeService {
-    fn new(probe: Probe, sender: Sender<Answer>) -> Self {
+    fn new(probe: Probe, tell: Box<dyn FnMut(Told)>, wishes: Option<Arc<Wishes>>) -> Self {
         Self {
             machine: ProbeMachine(probe),
             links: Links::default(),
             memory: BufTable::default(),
             answer: None,
-            sender,
+            tell,
+            wishes,
         }
     }
 
     fn output(&mut self, cx: &mut Cx<'_>, output: ProbeOutput) {
         match output {
             ProbeOutput::Conn(action) => self.links.act(cx, &mut self.machine, action),
+            ProbeOutput::Found(report) => (self.tell)(Told::Found(report)),
             ProbeOutput::Done(answer) => self.answer = Some(answer),
         }
     }
@@ -252,11 +360,20 @@ impl Service for ProbeService {
             Event::Attached => self.machine.0.start(cx.now()),
             Event::Deadline => self.machine.0.handle_timeout(cx.now()),
             Event::Detach => self.links.abort_all(cx),
+            Event::Mail => {} // `turn` looks
             event => self.links.handle(cx, &mut self.machine, &mut self.memory, event),
         }
     }
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
+        if let Some(wishes) = &self.wishes {
+            if wishes.refresh.swap(false, Ordering::AcqRel) {
+                self.machine.0.refresh(cx.now());
+            }
+            if wishes.stop.load(Ordering::Acquire) {
+                self.machine.0.stop(cx.now());
+            }
+        }
         loop {
             while let Some(output) = self.machine.0.poll_output() {
                 self.output(cx, output);
@@ -271,8 +388,7 @@ impl Service for ProbeService {
         if links.is_none()
             && let Some(answer) = self.answer.take()
         {
-            // The asker may have given up.
-            let _ = self.sender.send(answer);
+            (self.tell)(Told::Over(answer));
             cx.detach();
         }
     }

@@ -6,7 +6,7 @@ use alloc::vec;
 use core::net::SocketAddr;
 use interlock_proto::target::{self, Transfer};
 use interlock_wire::IntoBytes;
-use interlock_wire::admin::{Command, FID_QUEUES, QueueCount};
+use interlock_wire::admin::{Command, FID_ASYNC_EVENTS, FID_QUEUES, QueueCount};
 use interlock_wire::ana;
 use interlock_wire::discovery::{Family, Kind as RecordKind, Log, Record, SecureChannel, Security};
 use interlock_wire::fabrics::{self, Cap, ConnectAnswer, ConnectData, Csts, InvalidParameter};
@@ -31,7 +31,7 @@ fn config(goal: Goal) -> ProbeConfig {
         },
         hostnqn: nqn("nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001"),
         hostid: HostId([1; 16]),
-        subnqn: if goal == Goal::Discovery { Nqn::discovery() } else { nqn(SUBNQN) },
+        subnqn: if goal == Goal::Subsystem { nqn(SUBNQN) } else { Nqn::discovery() },
         goal,
         kato: Duration::from_secs(5),
         hdgst: false,
@@ -71,6 +71,8 @@ struct Fake {
     unsteady: u8,
     /// Does not answer from this command on.
     mute_after: Option<usize>,
+    /// The event request that waits.
+    event: Option<u16>,
     heard: Vec<String>,
 }
 
@@ -91,6 +93,7 @@ impl Fake {
         identify.cqt.set(1000);
         identify.nn.set(16);
         identify.nanagrpid.set(1);
+        identify.oaes.set(EventMask::DISCOVERY.bits());
         let queue = target::Queue::new(target::QueueConfig {
             hdgst_allowed: false,
             ddgst_allowed: true,
@@ -111,6 +114,7 @@ impl Fake {
             generation: 11,
             unsteady: 0,
             mute_after: None,
+            event: None,
             heard: Vec::new(),
         }
     }
@@ -130,6 +134,10 @@ impl Fake {
             }
             target::Event::Command { slot, sqe, transfer } => {
                 if self.mute_after.is_some_and(|after| self.heard.len() >= after) {
+                    return;
+                }
+                if sqe.opcode == admin::OPCODE_ASYNC_EVENT {
+                    assert!(self.event.replace(slot).is_none(), "one at a time");
                     return;
                 }
                 let (status, dw0, dw1, data) = self.answer(&sqe, transfer);
@@ -191,6 +199,11 @@ impl Fake {
                 page
             }
             Command::GetFeatures(get) if get.fid == FID_KEEP_ALIVE => return plain(10_000),
+            Command::KeepAlive => return plain(0),
+            Command::SetFeatures(set) if set.fid == FID_ASYNC_EVENTS => {
+                assert_eq!(set.cdw11, EventMask::DISCOVERY.bits());
+                return plain(0);
+            }
             Command::SetFeatures(set) if set.fid == FID_QUEUES => return plain(QueueCount::pairs(1).to_u32()),
             other => panic!("{other:?} is not asked"),
         };
@@ -204,12 +217,20 @@ struct Run {
     probe: Probe,
     now: Instant,
     done: Option<Result<Box<ProbeReport>, ProbeError>>,
+    /// Records of the logs that a watch has told of.
+    logs: Vec<usize>,
     actions: Vec<ConnAction>,
 }
 
 impl Run {
     fn new(config: ProbeConfig) -> Self {
-        let mut run = Self { probe: Probe::new(config), now: Instant::from_millis(1), done: None, actions: Vec::new() };
+        let mut run = Self {
+            probe: Probe::new(config),
+            now: Instant::from_millis(1),
+            done: None,
+            logs: Vec::new(),
+            actions: Vec::new(),
+        };
         run.probe.start(run.now);
         run.drain();
         run
@@ -225,6 +246,10 @@ impl Run {
         while let Some(output) = self.probe.poll_output() {
             match output {
                 ProbeOutput::Conn(action) => self.actions.push(action),
+                ProbeOutput::Found(report) => match report.found {
+                    Found::Discovery(log) => self.logs.push(log.entries.len()),
+                    Found::Subsystem(_) => panic!("a log was asked for"),
+                },
                 ProbeOutput::Done(result) => assert!(self.done.replace(result).is_none(), "done once"),
             }
         }
@@ -254,8 +279,13 @@ impl Run {
     }
 
     /// Until nothing moves any more.
-    fn with(mut self, fake: &mut Fake) -> Self {
-        self = self.up();
+    fn with(self, fake: &mut Fake) -> Self {
+        self.up().on_with(fake)
+    }
+
+    /// Goes on until nothing moves any more.
+    fn on_with(mut self, fake: &mut Fake) -> Self {
+        self.drain();
         for _ in 0..10_000 {
             let out = self.sent();
             let mut at = 0;
@@ -336,6 +366,47 @@ fn a_log_that_changes_is_read_again_until_it_stands_still() {
     fake.unsteady = 2 * LOG_TRIES;
     let run = Run::new(config(Goal::Discovery)).with(&mut fake);
     assert_eq!(run.error(), &ProbeError::LogUnsteady { tries: LOG_TRIES });
+}
+
+#[test]
+fn a_watch_reads_the_log_anew_when_it_changes_and_stays_until_it_is_ended() {
+    let mut fake = Fake::new(Goal::Discovery);
+    let mut run = Run::new(config(Goal::Watch)).with(&mut fake);
+    assert_eq!((run.logs.as_slice(), &run.done), (&[6][..], &None));
+    // It is kept alive at half of its time, far beyond the limits of a look.
+    for _ in 0..100 {
+        run.now = run.probe.next_deadline().expect("the next heartbeat");
+        run.probe.handle_timeout(run.now);
+        run = run.on_with(&mut fake);
+    }
+    assert!(run.now >= Instant::from_millis(100 * 2500) && run.done.is_none());
+    assert_eq!(fake.heard.iter().filter(|heard| *heard == "KeepAlive").count(), 100);
+    // Twice, as the event must be asked for again.
+    for records in [7, 8] {
+        fake.records.push(record(records));
+        fake.generation += 1;
+        let slot = fake.event.take().expect("it was asked for");
+        fake.queue.respond(slot, Status::SUCCESS, AsyncEvent::DISCOVERY_CHANGED.to_dw0(), 0, Source::None);
+        run = run.on_with(&mut fake);
+    }
+    assert_eq!(run.logs, [6, 7, 8]);
+    run.probe.refresh(run.now);
+    run = run.on_with(&mut fake);
+    assert_eq!(run.logs, [6, 7, 8, 8]);
+    run.probe.stop(run.now);
+    run = run.on_with(&mut fake);
+    assert!(matches!(run.done, Some(Ok(_))));
+    assert_eq!(fake.heard.last().map(String::as_str), Some("set 0x14 Normal"));
+    assert_eq!(run.probe.next_deadline(), None, "nothing is left behind");
+}
+
+#[test]
+fn a_watch_notices_silence() {
+    let mut fake = Fake::new(Goal::Discovery);
+    let run = Run::new(config(Goal::Watch)).with(&mut fake).time_out();
+    assert_eq!(run.error(), &ProbeError::TimedOut { step: "Keep Alive", within: Duration::from_secs(10) });
+    // The controller took 10 s for the 5 s that were asked for.
+    assert_eq!(run.now, Instant::from_millis(1 + 5_000 + 10_000));
 }
 
 #[test]
