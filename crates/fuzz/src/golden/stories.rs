@@ -306,7 +306,7 @@ pub(super) fn discovery() -> Vec<Line> {
                     lines.push((hop(&mut target), 0, Tapped::End(Direction::ToController, true)));
                     target.hang_up(conn);
                 }
-                ProbeOutput::Conn(_) => {}
+                ProbeOutput::Conn(_) | ProbeOutput::Found(_) => {}
                 ProbeOutput::Done(result) => {
                     result.expect("a discovery log");
                     over = true;
