@@ -41,6 +41,7 @@ mod counters;
 mod data;
 mod guard;
 mod heads;
+mod latency;
 mod life;
 mod link;
 mod loss;
@@ -49,7 +50,8 @@ mod requests;
 mod tests;
 
 pub use classify::{Case, Disposition, MAX_SAME_PATH_RETRIES, Provenance, Standing, classify};
-pub use counters::{HeadCounters, LaneCounters, PathCounters};
+pub use counters::{HeadCounters, IoCounters, LaneCounters, PathCounters};
+pub use latency::{Latencies, Latency};
 pub use life::LifeStanding;
 
 use crate::{
@@ -221,7 +223,7 @@ impl Lane {
     /// not sent it ends at once; if a write was sent, its range is guarded until it is answered or fenced, and it is never
     /// retried. `Done` comes in any case, when the buffer is free. A token that is not known (any more) is ignored.
     pub fn abandon(&mut self, now: Instant, token: u64) {
-        self.abandon_request(token);
+        self.abandon_request(now, token);
         self.finish_call(now);
     }
 
@@ -238,7 +240,7 @@ impl Lane {
             }
             ToLane::Condemn { life, policy } => self.condemn(now, life, policy),
             ToLane::Drain(life) => self.drain(now, life),
-            ToLane::Guard { epoch, entries } => self.guard_table(epoch, entries),
+            ToLane::Guard { epoch, entries } => self.guard_table(now, epoch, entries),
             ToLane::Answered { key, cqe } => self.answered(now, key, &cqe),
             ToLane::Settle { life, release } => self.settle(now, life, release),
             ToLane::Shutdown => self.shut_down(now),
@@ -349,6 +351,18 @@ impl Lane {
     #[must_use]
     pub fn path_counters(&self) -> &[PathCounters] {
         self.heads.path_counters()
+    }
+
+    /// How long requests took, one for each of [`Lane::head_counters`].
+    #[must_use]
+    pub fn head_latencies(&self) -> &[Latencies] {
+        self.heads.head_latencies()
+    }
+
+    /// How long commands took, one for each of [`Lane::path_counters`].
+    #[must_use]
+    pub fn path_latencies(&self) -> &[Latencies] {
+        self.heads.path_latencies()
     }
 
     /// Commands on queues of `life`, sent or about to be, without an answer.

@@ -40,8 +40,8 @@ pub use control::{
 pub use event::{Event, EventKind};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
 pub use lane::{
-    Case, Disposition, HeadCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy, LifeStanding,
-    LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
+    Case, Disposition, HeadCounters, IoCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy,
+    Latencies, Latency, LifeStanding, LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
 };
 pub use msg::{
     AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head, LedgerEntry, Path,

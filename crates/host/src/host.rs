@@ -1,6 +1,7 @@
 //! A host: control on one reactor, lanes on one or more, and the handle that programs hold.
 
 use crate::control::{ControlMail, ControlService};
+use crate::counters::DataCounters;
 use crate::jobs::{Jobs, JobsEnd};
 use crate::lane::{LaneMail, LaneService};
 use crate::links::Sockets;
@@ -537,19 +538,41 @@ impl Host {
     /// # Errors
     /// If a lane does not answer.
     pub fn lanes(&self) -> Result<Vec<(LaneStatus, LaneCounters)>, HostError> {
-        self.0
-            .lanes
-            .iter()
-            .map(|lane| {
-                let (sender, receiver) = mpsc::channel();
-                let ask = move |lane: &Lane| {
-                    // The asker may have given up.
-                    let _ = sender.send((lane.status(), *lane.counters()));
-                };
-                lane.offer(LaneMail::Ask(Box::new(ask))).map_err(|_| HostError::Gone)?;
-                receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)
+        self.ask_lanes(|lane| (lane.status(), *lane.counters()))
+    }
+
+    /// Counters and times of every path and namespace, and of the lanes as a whole.
+    ///
+    /// # Errors
+    /// If a lane does not answer.
+    pub fn data_counters(&self) -> Result<DataCounters, HostError> {
+        let lanes = self.ask_lanes(|lane| DataCounters::of(lane, interlock_ring::now()))?;
+        Ok(lanes
+            .into_iter()
+            .reduce(|mut sum, lane| {
+                sum.add(lane);
+                sum
             })
-            .collect()
+            .unwrap_or_default())
+    }
+
+    /// Asks every lane the same; all are asked before the first answer is awaited.
+    fn ask_lanes<R: Send + 'static>(
+        &self,
+        ask: impl Fn(&Lane) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, HostError> {
+        let mut answers = Vec::new();
+        for lane in &self.0.lanes {
+            let (sender, receiver) = mpsc::channel();
+            let ask = ask.clone();
+            let question = move |lane: &Lane| {
+                // The asker may have given up.
+                let _ = sender.send(ask(lane));
+            };
+            lane.offer(LaneMail::Ask(Box::new(question))).map_err(|_| HostError::Gone)?;
+            answers.push(receiver);
+        }
+        answers.into_iter().map(|answer| answer.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)).collect()
     }
 
     /// Ends the host in order, at most within the given time; then its services are detached in any case. Writes in

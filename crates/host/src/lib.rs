@@ -10,6 +10,7 @@
 
 mod completion;
 mod control;
+mod counters;
 pub mod discovery;
 pub mod doctor;
 mod host;
@@ -25,6 +26,7 @@ mod store;
 pub mod words;
 
 pub use completion::{Completion, Completions, Pending};
+pub use counters::DataCounters;
 pub use host::{
     ControllerStatus, EVENTS_BEHIND, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus,
 };
@@ -34,9 +36,10 @@ pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as Ta
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
     AnaState, CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind,
-    FencePolicy, FencedBy, Guarded, HeadId, HostCounters, Identity, IoPolicy, LaneCounters, LaneStatus, LifeFacts,
-    LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, Receipt, Reconnect, Refused,
-    Setting, SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
+    FenceCounters, FencePolicy, FencedBy, Guarded, HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy,
+    LaneCounters, LaneStatus, Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, Method, NoSuchController,
+    NotUnfenced, OnLoss, Op, Outcome, PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape,
+    SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;

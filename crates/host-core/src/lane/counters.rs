@@ -1,7 +1,9 @@
 //! What a lane counts. Nothing here ever decreases (`counters_never_decrease`); a reader that wants a fresh start
 //! keeps a baseline. Names and moments are those of Linux' `diag` attributes where Linux has them.
 
-use crate::{CtrlId, HeadId};
+use super::latency::Latencies;
+use crate::{CtrlId, HeadId, Op};
+use interlock_base::Instant;
 
 /// Counters of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -34,6 +36,40 @@ pub struct LaneCounters {
     pub timeouts: u64,
 }
 
+impl LaneCounters {
+    /// Adds what another lane counted.
+    pub const fn add(&mut self, other: &Self) {
+        let Self {
+            accepted,
+            done,
+            commands,
+            held,
+            released,
+            unsafe_failovers,
+            late_completions,
+            stray_completions,
+            guarded,
+            refused_busy,
+            refused_unfenced,
+            abandoned,
+            timeouts,
+        } = other;
+        self.accepted += *accepted;
+        self.done += *done;
+        self.commands += *commands;
+        self.held += *held;
+        self.released += *released;
+        self.unsafe_failovers += *unsafe_failovers;
+        self.late_completions += *late_completions;
+        self.stray_completions += *stray_completions;
+        self.guarded += *guarded;
+        self.refused_busy += *refused_busy;
+        self.refused_unfenced += *refused_unfenced;
+        self.abandoned += *abandoned;
+        self.timeouts += *timeouts;
+    }
+}
+
 /// Counters of one namespace on one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeadCounters {
@@ -43,11 +79,22 @@ pub struct HeadCounters {
     pub requeue_no_usable_path: u64,
     /// `io_fail_no_available_path_count`: no path was usable and none may return.
     pub fail_no_available_path: u64,
+    /// Requests answered well, from acceptance to the end: with every wait and every failover, as the caller felt them.
+    pub io: IoCounters,
 }
 
 impl HeadCounters {
     pub(super) const fn new(head: HeadId) -> Self {
-        Self { head, requeue_no_usable_path: 0, fail_no_available_path: 0 }
+        Self { head, requeue_no_usable_path: 0, fail_no_available_path: 0, io: IoCounters::new() }
+    }
+}
+
+impl HeadCounters {
+    /// Adds what another lane counted of the same namespace.
+    pub fn add(&mut self, other: &Self) {
+        self.requeue_no_usable_path += other.requeue_no_usable_path;
+        self.fail_no_available_path += other.fail_no_available_path;
+        self.io.add(&other.io);
     }
 }
 
@@ -66,33 +113,57 @@ pub struct PathCounters {
     pub failovers: u64,
     /// Of these, moved while in doubt (legacy).
     pub unsafe_failovers: u64,
-    /// Reads answered well.
+    /// Commands answered well, from queue to answer.
+    pub io: IoCounters,
+}
+
+impl PathCounters {
+    pub(super) const fn new(head: HeadId, ctrl: CtrlId) -> Self {
+        Self { head, ctrl, retries: 0, errors: 0, failovers: 0, unsafe_failovers: 0, io: IoCounters::new() }
+    }
+
+    /// Adds what another lane counted of the same path.
+    pub fn add(&mut self, other: &Self) {
+        self.retries += other.retries;
+        self.errors += other.errors;
+        self.failovers += other.failovers;
+        self.unsafe_failovers += other.unsafe_failovers;
+        self.io.add(&other.io);
+    }
+}
+
+/// What was done, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IoCounters {
+    /// Reads.
     pub reads: u64,
-    /// Writes, write zeroes and discards answered well.
+    /// Writes, write zeroes and discards.
     pub writes: u64,
-    /// Compares answered, with equal blocks or with different ones.
+    /// Compares, with equal blocks or with different ones.
     pub compares: u64,
-    /// Flushes answered well.
+    /// Flushes.
     pub flushes: u64,
     /// Bytes read.
     pub read_bytes: u64,
     /// Bytes of payload written.
     pub written_bytes: u64,
-    /// Time from queue to answer over all reads answered, in ns.
+    /// Time of all reads, in ns.
     pub read_nanos: u64,
-    /// The same over everything else.
+    /// Time of all writes, in ns.
     pub write_nanos: u64,
+    /// Time of all flushes, in ns.
+    pub flush_nanos: u64,
+    /// Under way now, answered well or not.
+    pub in_flight: u32,
+    /// Time in which at least one was under way, in ns; the present span is not in it.
+    pub busy_nanos: u64,
+    /// When the first of those that are under way began.
+    pub busy_since: Instant,
 }
 
-impl PathCounters {
-    pub(super) const fn new(head: HeadId, ctrl: CtrlId) -> Self {
+impl IoCounters {
+    pub(super) const fn new() -> Self {
         Self {
-            head,
-            ctrl,
-            retries: 0,
-            errors: 0,
-            failovers: 0,
-            unsafe_failovers: 0,
             reads: 0,
             writes: 0,
             compares: 0,
@@ -101,6 +172,76 @@ impl PathCounters {
             written_bytes: 0,
             read_nanos: 0,
             write_nanos: 0,
+            flush_nanos: 0,
+            in_flight: 0,
+            busy_nanos: 0,
+            busy_since: Instant::ZERO,
         }
     }
+
+    /// Time in which at least one was under way, up to `now`, in ns.
+    #[must_use]
+    pub const fn busy_nanos_at(&self, now: Instant) -> u64 {
+        if self.in_flight == 0 { self.busy_nanos } else { self.busy_nanos + nanos(self.busy_since, now) }
+    }
+
+    pub(super) const fn began(&mut self, now: Instant) {
+        if self.in_flight == 0 {
+            self.busy_since = now;
+        }
+        self.in_flight += 1;
+    }
+
+    pub(super) const fn ended(&mut self, now: Instant) {
+        debug_assert!(self.in_flight > 0, "one_owner_per_tag: more commands ended than began");
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if self.in_flight == 0 {
+            self.busy_nanos += nanos(self.busy_since, now);
+        }
+    }
+
+    /// One was answered well.
+    pub(super) fn good(&mut self, latencies: &mut Latencies, op: Op, bytes: u64, took: u64) {
+        match op {
+            Op::Read => {
+                self.reads += 1;
+                self.read_bytes += bytes;
+                self.read_nanos = self.read_nanos.saturating_add(took);
+                latencies.reads.count(took);
+            }
+            Op::Write { .. } | Op::WriteZeroes { .. } | Op::Discard => {
+                self.writes += 1;
+                self.written_bytes += bytes;
+                self.write_nanos = self.write_nanos.saturating_add(took);
+                latencies.writes.count(took);
+            }
+            Op::Compare => self.compares += 1,
+            Op::Flush => {
+                self.flushes += 1;
+                self.flush_nanos = self.flush_nanos.saturating_add(took);
+                latencies.flushes.count(took);
+            }
+        }
+    }
+
+    /// Adds what another lane counted. Lanes are busy at the same time: the busiest says how busy all are.
+    pub fn add(&mut self, other: &Self) {
+        self.reads += other.reads;
+        self.writes += other.writes;
+        self.compares += other.compares;
+        self.flushes += other.flushes;
+        self.read_bytes += other.read_bytes;
+        self.written_bytes += other.written_bytes;
+        self.read_nanos = self.read_nanos.saturating_add(other.read_nanos);
+        self.write_nanos = self.write_nanos.saturating_add(other.write_nanos);
+        self.flush_nanos = self.flush_nanos.saturating_add(other.flush_nanos);
+        self.busy_since = if self.in_flight == 0 { other.busy_since } else { self.busy_since };
+        self.in_flight += other.in_flight;
+        self.busy_nanos = self.busy_nanos.max(other.busy_nanos);
+    }
+}
+
+/// From `since` to `now`, in ns.
+pub(super) const fn nanos(since: Instant, now: Instant) -> u64 {
+    now.as_nanos().saturating_sub(since.as_nanos())
 }

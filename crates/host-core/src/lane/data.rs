@@ -7,7 +7,7 @@ use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
 use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing};
 use crate::guards::{self as conditions, Guard};
-use crate::{ConnId, FencePolicy, GuardKey, Op, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
+use crate::{ConnId, FencePolicy, GuardKey, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::{Instant, Key};
@@ -40,7 +40,8 @@ impl Lane {
         let head = self.heads.find(request.head).ok_or(Refused::NoSuchNamespace)?;
         self.heads.check(head, &request, &self.lives)?;
         self.counters.accepted += 1;
-        let index = self.requests.insert(request, token, head);
+        let index = self.requests.insert(request, token, head, now);
+        self.heads.head_counter(head).io.began(now);
         self.attempt(now, index);
         Ok(())
     }
@@ -55,24 +56,24 @@ impl Lane {
         let (request, head, bias) = (tracked.request, tracked.head, tracked.bias);
         let key = self.guards.key(tracked.seq);
         if self.shutting_down {
-            return self.end_unsent(index, Refused::ShuttingDown);
+            return self.end_unsent(now, index, Refused::ShuttingDown);
         }
         let bytes = request.data.map_or(0, |span| span.len);
         let choice = self.heads.choose(head, &self.lives, bytes, bias);
         // What cannot go anywhere ends even if it would have to wait for a guard.
         match choice {
-            Choice::NoSuchNamespace => return self.end_unsent(index, Refused::NoSuchNamespace),
-            Choice::TooLarge => return self.end_unsent(index, Refused::TooLarge),
+            Choice::NoSuchNamespace => return self.end_unsent(now, index, Refused::NoSuchNamespace),
+            Choice::TooLarge => return self.end_unsent(now, index, Refused::TooLarge),
             Choice::Nothing { may_return: false } => {
                 self.heads.head_counter(head).fail_no_available_path += 1;
-                return self.end_unsent(index, Refused::NoPath);
+                return self.end_unsent(now, index, Refused::NoPath);
             }
             Choice::Path(_) | Choice::Full | Choice::Nothing { may_return: true } => {}
         }
         let blocked = self.blocked_by_guard(&request, key);
         if blocked == Blocked::Endless {
             self.counters.refused_unfenced += 1;
-            return self.end_unsent(index, Refused::Unfenced);
+            return self.end_unsent(now, index, Refused::Unfenced);
         }
         if blocked == Blocked::Waits {
             if !matches!(self.requests.get(index).map(|tracked| tracked.state), Some(State::Waiting(Reason::Guard))) {
@@ -144,6 +145,7 @@ impl Lane {
         }
         link.ask_to_send(&mut self.outputs);
         self.heads.took(tracked.head, chosen);
+        self.heads.path_counter(path).io.began(now);
         self.counters.commands += 1;
     }
 
@@ -198,39 +200,14 @@ impl Lane {
             }
         }
         self.heads.answered(sent.path, sent.since);
+        self.heads.path_counter(sent.path).io.ended(now);
         if status.is_success() || status.is(Status::COMPARE_FAILURE) {
-            self.count_good(&request, sent, now);
+            self.heads.count_command(sent.path, &request, sent.since, now);
         }
         self.wake.slots = true;
         self.dispose(now, index, disposition, sent.path, Some(sent.life));
         if drained {
             self.drained(sent.life);
-        }
-    }
-
-    fn count_good(&mut self, request: &Request, sent: Sent, now: Instant) {
-        let path = self.heads.path_counter(sent.path);
-        let bytes = u64::from(request.data.map_or(0, |span| span.len));
-        let nanos = u64::try_from(now.since(sent.since).as_nanos()).unwrap_or(u64::MAX);
-        match request.op {
-            Op::Read => {
-                path.reads += 1;
-                path.read_bytes += bytes;
-                path.read_nanos = path.read_nanos.saturating_add(nanos);
-            }
-            Op::Write { .. } | Op::WriteZeroes { .. } | Op::Discard => {
-                path.writes += 1;
-                path.written_bytes += bytes;
-                path.write_nanos = path.write_nanos.saturating_add(nanos);
-            }
-            Op::Compare => {
-                path.compares += 1;
-                path.write_nanos = path.write_nanos.saturating_add(nanos);
-            }
-            Op::Flush => {
-                path.flushes += 1;
-                path.write_nanos = path.write_nanos.saturating_add(nanos);
-            }
         }
     }
 
@@ -240,10 +217,19 @@ impl Lane {
         let avoid = life.map_or(Bias::None, Bias::Avoid);
         match disposition {
             Disposition::Wait => {}
-            Disposition::Complete => self.finish(index, Outcome::Ok),
+            Disposition::Complete => {
+                let (request, head, since) = (tracked.request, tracked.head, tracked.since);
+                self.heads.count_request(head, &request, since, now);
+                self.finish(now, index, Outcome::Ok);
+            }
             Disposition::Fail(status) => {
-                self.heads.path_counter(path).errors += u64::from(!status.is(Status::COMPARE_FAILURE));
-                self.finish(index, Outcome::Failed(status));
+                let differs = status.is(Status::COMPARE_FAILURE);
+                self.heads.path_counter(path).errors += u64::from(!differs);
+                if differs {
+                    let (request, head, since) = (tracked.request, tracked.head, tracked.since);
+                    self.heads.count_request(head, &request, since, now);
+                }
+                self.finish(now, index, Outcome::Failed(status));
             }
             Disposition::RetrySamePath { crd } => {
                 tracked.retries += 1;
@@ -270,14 +256,14 @@ impl Lane {
                 self.again(index, avoid);
             }
             Disposition::Hold => self.hold(index, path),
-            Disposition::Drop => self.end_unsent(index, Refused::Abandoned),
+            Disposition::Drop => self.end_unsent(now, index, Refused::Abandoned),
             Disposition::Indeterminate { until } => {
                 // Only what is held can be given up.
                 let State::Held(held) = tracked.state else { return };
                 tracked.state = State::Ending { life: held.life, until };
-                self.end_indeterminate(index);
+                self.end_indeterminate(now, index);
             }
-            Disposition::OutcomeUnknown => self.finish(index, Outcome::OutcomeUnknown),
+            Disposition::OutcomeUnknown => self.finish(now, index, Outcome::OutcomeUnknown),
         }
     }
 
@@ -293,19 +279,19 @@ impl Lane {
     }
 
     /// Ends a request of which nothing is on any queue.
-    pub(super) fn end_unsent(&mut self, index: u32, why: Refused) {
+    pub(super) fn end_unsent(&mut self, now: Instant, index: u32, why: Refused) {
         let Some(tracked) = self.requests.get(index) else { return };
         let outcome = match tracked.doubt {
             Doubt::None => Outcome::NotSent(why),
             Doubt::Fenced => Outcome::OutcomeUnknown,
             Doubt::Unfenced => Outcome::Indeterminate { until: None },
         };
-        self.finish(index, outcome);
+        self.finish(now, index, outcome);
     }
 
     /// Ends a request that was given up, once its guard outlives it: every lane has it in its table then, and this lane
     /// sees that it does (`guard_before_giving_up`).
-    pub(super) fn end_indeterminate(&mut self, index: u32) {
+    pub(super) fn end_indeterminate(&mut self, now: Instant, index: u32) {
         let Some(tracked) = self.requests.get(index) else { return };
         let State::Ending { until, .. } = tracked.state else { return };
         let key = self.guards.key(tracked.seq);
@@ -314,14 +300,14 @@ impl Lane {
         } else if !self.shutting_down {
             return;
         }
-        self.done(index, Outcome::Indeterminate { until });
+        self.done(now, index, Outcome::Indeterminate { until });
     }
 
     /// Ends a request and, with it, its guard.
-    pub(super) fn finish(&mut self, index: u32, outcome: Outcome) {
+    pub(super) fn finish(&mut self, now: Instant, index: u32, outcome: Outcome) {
         let Some(tracked) = self.requests.get(index) else { return };
         self.end_guard(self.guards.key(tracked.seq));
-        self.done(index, outcome);
+        self.done(now, index, outcome);
     }
 
     pub(super) fn end_guard(&mut self, key: GuardKey) {
@@ -331,13 +317,14 @@ impl Lane {
         }
     }
 
-    fn done(&mut self, index: u32, outcome: Outcome) {
+    fn done(&mut self, now: Instant, index: u32, outcome: Outcome) {
         let Some(tracked) = self.requests.remove(index) else { return };
         debug_assert!(
             !self.requests.waiting.contains_key(&tracked.seq),
             "completes_exactly_once: {tracked:?} still waits"
         );
         self.counters.done += 1;
+        self.heads.head_counter(tracked.head).io.ended(now);
         self.outputs.push_back(LaneOutput::Done { token: tracked.token, outcome });
     }
 

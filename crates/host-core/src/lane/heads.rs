@@ -3,6 +3,8 @@
 //! The table names lives; here each path points at the life's slot, so that a choice touches no map. Namespaces and
 //! counters once seen keep their slots: counters outlive what they counted.
 
+use super::counters::nanos;
+use super::latency::Latencies;
 use super::life::Life;
 use super::requests::Bias;
 use super::{HeadCounters, PathCounters};
@@ -22,6 +24,10 @@ pub(super) struct Heads {
     /// One per slot.
     head_counters: Vec<HeadCounters>,
     path_counters: Vec<PathCounters>,
+    /// One per slot.
+    head_latencies: Vec<Latencies>,
+    /// One per path counter.
+    path_latencies: Vec<Latencies>,
     /// One per path counter: when the latest submitted command was submitted that this path has answered.
     answered: Vec<Instant>,
     /// Slots whose backlog is not empty.
@@ -121,6 +127,7 @@ impl Heads {
                 let cursor = usize::from(rng.next_u64() as u8);
                 self.slots.push(HeadSlot { id, view: None, cursor, backlog: VecDeque::new() });
                 self.head_counters.push(HeadCounters::new(id));
+                self.head_latencies.push(Latencies::default());
                 self.by_id.insert(at, (id, index));
                 index
             }
@@ -131,6 +138,7 @@ impl Heads {
         let found = self.path_counters.iter().position(|path| path.head == head && path.ctrl == ctrl);
         let at = found.unwrap_or_else(|| {
             self.path_counters.push(PathCounters::new(head, ctrl));
+            self.path_latencies.push(Latencies::default());
             self.answered.push(Instant::ZERO);
             self.path_counters.len() - 1
         });
@@ -272,6 +280,28 @@ impl Heads {
 
     pub(super) fn path_counter(&mut self, path: u32) -> &mut PathCounters {
         &mut self.path_counters[path as usize]
+    }
+
+    pub(super) fn head_latencies(&self) -> &[Latencies] {
+        &self.head_latencies
+    }
+
+    pub(super) fn path_latencies(&self) -> &[Latencies] {
+        &self.path_latencies
+    }
+
+    /// A command that began at `since` was answered well on the path.
+    pub(super) fn count_command(&mut self, path: u32, request: &Request, since: Instant, now: Instant) {
+        let at = path as usize;
+        let bytes = u64::from(request.data.map_or(0, |span| span.len));
+        self.path_counters[at].io.good(&mut self.path_latencies[at], request.op, bytes, nanos(since, now));
+    }
+
+    /// A request that began at `since` ended well.
+    pub(super) fn count_request(&mut self, slot: u32, request: &Request, since: Instant, now: Instant) {
+        let at = slot as usize;
+        let bytes = u64::from(request.data.map_or(0, |span| span.len));
+        self.head_counters[at].io.good(&mut self.head_latencies[at], request.op, bytes, nanos(since, now));
     }
 
     pub(super) fn backlog_len(&self) -> usize {

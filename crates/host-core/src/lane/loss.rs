@@ -134,6 +134,7 @@ impl Lane {
         if let Some(life) = self.lives.get_mut(sent.life) {
             life.gave_back(sent.conn);
         }
+        self.heads.path_counter(sent.path).io.ended(now);
         self.dispose(now, index, disposition, sent.path, Some(sent.life));
         entry
     }
@@ -219,7 +220,7 @@ impl Lane {
             // Given up before, fenced after all.
             let given_up = |state| matches!(state, State::Ending { life: of, .. } if of == life);
             for index in self.requests.select(|tracked| given_up(tracked.state)) {
-                self.finish(index, Outcome::OutcomeUnknown);
+                self.finish(now, index, Outcome::OutcomeUnknown);
             }
         }
         let Some(key) = self.life(life) else { return };
@@ -289,11 +290,11 @@ impl Lane {
         self.dispose(now, index, disposition, held.path, life);
     }
 
-    pub(super) fn guard_table(&mut self, epoch: u64, entries: Arc<Vec<GuardEntry>>) {
+    pub(super) fn guard_table(&mut self, now: Instant, epoch: u64, entries: Arc<Vec<GuardEntry>>) {
         self.guards.set_table(entries);
         self.say(ToControl::GuardSeen(epoch));
         for index in self.requests.select(|tracked| matches!(tracked.state, State::Ending { .. })) {
-            self.end_indeterminate(index);
+            self.end_indeterminate(now, index);
         }
         self.wake.guards = true;
     }
@@ -330,7 +331,7 @@ impl Lane {
         self.say(ToControl::Drained(id));
     }
 
-    pub(super) fn abandon_request(&mut self, token: u64) {
+    pub(super) fn abandon_request(&mut self, now: Instant, token: u64) {
         let found = self.requests.select(|tracked| tracked.token == token && !tracked.abandoned);
         for index in found {
             let Some(tracked) = self.requests.get_mut(index) else { continue };
@@ -344,7 +345,7 @@ impl Lane {
                     } else {
                         self.requests.waiting.remove(&seq);
                     }
-                    self.end_unsent(index, Refused::Abandoned);
+                    self.end_unsent(now, index, Refused::Abandoned);
                 }
                 State::Sent(sent) => {
                     self.counters.abandoned += 1;
@@ -375,7 +376,7 @@ impl Lane {
             self.settle(now, life, Release::Indeterminate { until: None });
         }
         for index in self.requests.select(|tracked| matches!(tracked.state, State::Ending { .. })) {
-            self.end_indeterminate(index);
+            self.end_indeterminate(now, index);
         }
         self.wake.paths = true;
     }

@@ -24,6 +24,8 @@ pub(super) struct Tracked {
     pub(super) seq: u64,
     /// Slot of its namespace in `Heads`.
     pub(super) head: u32,
+    /// When it was accepted.
+    pub(super) since: Instant,
     pub(super) state: State,
     /// What an earlier command of it may have done.
     pub(super) doubt: Doubt,
@@ -119,13 +121,14 @@ impl Requests {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn insert(&mut self, request: Request, token: u64, head: u32) -> u32 {
+    pub(super) fn insert(&mut self, request: Request, token: u64, head: u32, now: Instant) -> u32 {
         self.last_seq += 1;
         let tracked = Tracked {
             request,
             token,
             seq: self.last_seq,
             head,
+            since: now,
             state: State::Waiting(Reason::Turn),
             doubt: Doubt::None,
             bias: Bias::None,

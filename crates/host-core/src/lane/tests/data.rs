@@ -28,8 +28,13 @@ fn payload_goes_both_ways_whatever_its_size() {
             assert_eq!(rig.done.get(&token), Some(&Outcome::Ok));
         }
         let path = rig.lane.path_counters()[0];
-        assert_eq!((path.reads, path.writes, path.compares, path.read_bytes), (1, 4, 1, 8192));
-        assert_eq!(path.written_bytes, 129 * 512);
+        assert_eq!((path.io.reads, path.io.writes, path.io.compares, path.io.read_bytes), (1, 4, 1, 8192));
+        assert_eq!(path.io.written_bytes, 129 * 512);
+        assert_eq!((path.io.in_flight, rig.lane.head_counters()[0].io.in_flight), (0, 0));
+        let times = &rig.lane.path_latencies()[0];
+        assert_eq!((times.reads.buckets().iter().sum::<u64>(), times.writes.buckets().iter().sum()), (1, 4u64));
+        let head = rig.lane.head_counters()[0].io;
+        assert_eq!((head.reads, head.writes, head.compares, head.written_bytes), (1, 4, 1, 129 * 512));
         assert_eq!(rig.hear().iter().filter(|m| matches!(m, ToControl::FirstGood { life: A, .. })).count(), 1);
     }
 }
@@ -474,4 +479,37 @@ fn every_wait_of_a_lane_has_a_deadline() {
     let conn = rig.conn(A);
     rig.event(conn, ConnEvent::Aborted);
     assert_eq!(listed(&rig), [""; 0], "what is held waits for control");
+}
+
+#[test]
+fn in_flight_and_busy_are_counted_through_a_failover() {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    rig.write(0, 1);
+    rig.read(8, 1);
+    rig.run();
+    let on = |rig: &Rig| -> Vec<u32> { rig.lane.path_counters().iter().map(|path| path.io.in_flight).collect() };
+    let of_head = |rig: &Rig| rig.lane.head_counters()[0].io.in_flight;
+    assert_eq!((on(&rig), of_head(&rig)), (vec![2, 0], 2));
+    rig.now += Duration::from_millis(5);
+    let busy = rig.lane.path_counters()[0].io;
+    assert_eq!((busy.busy_nanos, busy.busy_nanos_at(rig.now)), (0, 5_000_000), "the present span counts when asked");
+    rig.paths(&[A, B]);
+    rig.condemn(A);
+    rig.run();
+    assert_eq!((on(&rig), of_head(&rig)), (vec![0, 1], 2), "the read moved, the write is held on no path");
+    assert_eq!(rig.lane.path_counters()[0].io.busy_nanos, 5_000_000);
+    rig.answer(B);
+    rig.tell(ToLane::Settle { life: A, release: crate::Release::Retry });
+    rig.now += Duration::from_millis(3);
+    rig.run();
+    rig.answer(B);
+    assert_eq!((on(&rig), of_head(&rig)), (vec![0, 0], 0));
+    let head = rig.lane.head_counters()[0].io;
+    assert_eq!(
+        (head.reads, head.writes, head.write_nanos),
+        (1, 1, 8_000_000),
+        "what the caller felt, not what one path took"
+    );
+    assert_eq!(rig.lane.path_counters()[1].io.write_nanos, 3_000_000);
 }

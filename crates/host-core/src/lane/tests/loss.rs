@@ -258,7 +258,7 @@ fn a_compare_is_moved_at_once_and_its_answer_is_final() {
         assert_eq!((rig.done.get(&small), rig.done.get(&large)), (Some(&want), Some(&want)), "answered once");
         assert_eq!(want.is_different(), !status.is_success());
         let paths = rig.lane.path_counters();
-        assert_eq!(paths.iter().map(|path| (path.compares, path.errors, path.retries)).max(), Some((2, 0, 0)));
+        assert_eq!(paths.iter().map(|path| (path.io.compares, path.errors, path.retries)).max(), Some((2, 0, 0)));
         rig.answer(A);
         assert_eq!(rig.lane.counters().stray_completions, 2);
         assert!(rig.open.contains(&write));
