@@ -31,7 +31,10 @@ pub use control::{
     ConnectRequest, Connected, Done, ExportKind, ExportOnLoss, ExportRequest, ExportStatus, Exports, FencePolicy,
     Fenced, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
 };
-pub use counters::{ControllerCounters, Counters, FenceCounters, HeadCounters, PathCounters};
+pub use counters::{
+    ControllerCounters, Counters, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters, PathCounters,
+    SetCounter, SubsystemCounters,
+};
 pub use doctor::{
     AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, NamespaceFacts, PortFacts, Stage, Stall,
     SubsystemFacts,

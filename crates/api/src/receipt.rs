@@ -27,6 +27,32 @@ pub enum Method {
     AcceptedRisk,
 }
 
+impl Method {
+    /// All, the best first.
+    pub const ALL: [Self; 7] =
+        [Self::Immediate, Self::Log, Self::DrainedDisable, Self::Time, Self::Assumed, Self::Legacy, Self::AcceptedRisk];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Immediate => "immediate",
+            Self::Log => "log",
+            Self::DrainedDisable => "drained-disable",
+            Self::Time => "time",
+            Self::Assumed => "assumed",
+            Self::Legacy => "legacy",
+            Self::AcceptedRisk => "accepted-risk",
+        }
+    }
+
+    /// False where something is assumed, or nothing was waited for.
+    #[must_use]
+    pub const fn is_proof(self) -> bool {
+        !matches!(self, Self::Assumed | Self::Legacy | Self::AcceptedRisk)
+    }
+}
+
 /// How a loss was noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

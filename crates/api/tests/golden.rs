@@ -83,24 +83,55 @@ fn receipts() {
 
 #[test]
 fn counters() {
+    let fences = FenceCounters {
+        attempts: 9,
+        by_method: BTreeMap::from([(Method::Immediate, 7), (Method::AcceptedRisk, 1)]),
+        hold_time_total_ms: 1000,
+        ..FenceCounters::default()
+    };
+    let times = Histogram(vec![(Some(96), 3), (None, 1)]);
+    let io =
+        IoCounters { reads: 4, read_bytes: 16384, read_us: 250, read_times: times.clone(), ..IoCounters::default() };
     let counters = Counters {
         format_version: Version,
+        at_us: 123_456,
+        since_unix_ms: 1_800_000_000_000,
         controllers: BTreeMap::from([(
             "nvme0".into(),
-            ControllerCounters { command_error_count: 1, reset_count: 2, reconnect_count: u64::MAX },
+            ControllerCounters {
+                command_error_count: 1,
+                reset_count: 2,
+                reconnect_count: u64::MAX,
+                ccr_by_status: BTreeMap::from([("0x000".into(), 1)]),
+                fences: fences.clone(),
+                ..ControllerCounters::default()
+            },
         )]),
         paths: BTreeMap::from([(
             "nvme0c0n1".into(),
-            PathCounters { command_retries_count: 4, command_error_count: 5, multipath_failover_count: 6 },
+            PathCounters {
+                namespace: "nvme0n1".into(),
+                controller: "nvme0".into(),
+                ana_state: Some(AnaState::NonOptimized),
+                command_retries_count: 4,
+                command_error_count: 5,
+                multipath_failover_count: 6,
+                unsafe_failovers: 0,
+                io: io.clone(),
+            },
         )]),
         heads: BTreeMap::from([(
             "nvme0n1".into(),
-            HeadCounters { io_requeue_no_usable_path_count: 7, io_fail_no_available_path_count: 8 },
+            HeadCounters { io_requeue_no_usable_path_count: 7, io_fail_no_available_path_count: 8, io },
         )]),
-        fences: FenceCounters {
-            fence_attempts: 9,
-            ccr_failed: BTreeMap::from([("Invalid Field in Command".into(), 1)]),
-            ..FenceCounters::default()
+        subsystems: BTreeMap::from([(
+            "nvme-subsys0".into(),
+            SubsystemCounters { nqn: "nqn.2014-08.org.example:disk".into(), ..SubsystemCounters::default() },
+        )]),
+        host: HostCounters {
+            fences,
+            fence_durations: BTreeMap::from([(Method::Immediate, times)]),
+            ..HostCounters::default()
         },
     };
     keeps_its_shape("counters.json", &counters);

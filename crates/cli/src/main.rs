@@ -20,6 +20,7 @@ mod log;
 mod manage;
 mod output;
 mod pages;
+mod source;
 mod status;
 mod target;
 mod top;

@@ -1,22 +1,22 @@
 //! `interlock top`: watch paths, live or once.
 
 use crate::output;
+use crate::source::SourceArgs;
 use anyhow::{Context, Result};
-use interlock_observe::sysfs::Sysfs;
 use interlock_top::{Options, once};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Watch subsystems, controllers and paths: I/O, states, counters, and what happened
 ///
-/// Looks at the controllers that the kernel drives, through /sys. Needs no daemon and no privilege; only the reset of a
-/// counter needs root.
+/// Looks at the daemon's controllers if the daemon is there, and else at those that the kernel drives, through /sys. That
+/// needs no daemon and no privilege; only the reset of a counter needs root.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   interlock top                          live, every second
   interlock top -d 5                     every five seconds
+  interlock top --source sys             what the kernel drives, also if the daemon is there
   interlock top --once -o json           one sample for a script
   interlock top --once -o csv            a line for each path")]
 pub(crate) struct TopArgs {
@@ -29,9 +29,8 @@ pub(crate) struct TopArgs {
     /// How to print with --once [default: csv]
     #[arg(short = 'o', long = "output-format", value_name = "FORMAT", value_enum, requires = "once")]
     format: Option<Format>,
-    /// Look at another tree than the running kernel's: a directory that holds `sys`
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    sysfs: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,15 +40,15 @@ enum Format {
 }
 
 pub(crate) fn run(args: &TopArgs) -> Result<ExitCode> {
-    let mut source = Sysfs::below(&args.sysfs);
+    let mut source = args.source.source();
     let delay = Duration::from_secs(args.delay.into());
     if !args.once {
         // A source that is not there is said at once, in words that stay on the screen.
-        interlock_top::Source::sample(&mut source)?;
-        interlock_top::run(&mut source, Options { delay }).context("the monitor ended")?;
+        source.sample()?;
+        interlock_top::run(&mut *source, Options { delay }).context("the monitor ended")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = once::look(&mut source, delay)?;
+    let report = once::look(&mut *source, delay)?;
     output::print(&match args.format.unwrap_or(Format::Csv) {
         Format::Json => report.to_json()?,
         Format::Csv => report.to_csv(),

@@ -41,6 +41,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/lives/{life}/accept-risk", post(accept_risk))
         .route("/v1/events", get(history::events))
         .route("/v1/receipts", get(history::receipts))
+        .merge(crate::watch::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -62,7 +63,7 @@ impl IntoResponse for Refusal {
 }
 
 /// A body that was checked.
-pub(crate) struct Checked<T>(T);
+pub(crate) struct Checked<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Checked<T> {
     type Rejection = Refusal;

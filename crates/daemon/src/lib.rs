@@ -11,6 +11,7 @@
 
 mod config;
 mod connect;
+mod counting;
 mod discovery;
 mod events;
 mod exports;
@@ -28,6 +29,7 @@ mod run;
 mod service;
 mod socket;
 mod view;
+mod watch;
 
 pub use config::{Config, ConfigError, DaemonSection, ExportEntry, JournalSection};
 pub use discovery::discovered;

@@ -24,6 +24,8 @@ use utoipa::OpenApi;
         crate::http::accept_risk,
         crate::history::events,
         crate::history::receipts,
+        crate::watch::counters,
+        crate::watch::set_counter,
     )
 )]
 struct Document;

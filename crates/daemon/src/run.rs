@@ -218,7 +218,12 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
             if changed {
                 service.name_heads();
             }
+            service.counting.hear(&event.kind);
             service.told.tell(&event);
+            if matches!(event.kind, EventKind::ControllerState { to: interlock_host::StateName::Dead, .. }) {
+                // The host may forget it: what it counted goes into the totals now. Later is as good if this fails.
+                let _ = service.counters(true);
+            }
             if changed {
                 service.refresh_exports();
             }

@@ -5,6 +5,7 @@
 //! nothing.
 
 use crate::connect::{changes, remember, spec};
+use crate::counting::Counting;
 use crate::events::Told;
 use crate::exports::ExportTable;
 use crate::names::{self, Device, device};
@@ -32,6 +33,7 @@ pub(crate) const FENCE_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Service {
     pub(crate) host: Host,
     pub(crate) told: Arc<Told>,
+    pub(crate) counting: Counting,
     pub(crate) exports: ExportTable,
     pub(crate) started_unix_ms: u64,
     record: Mutex<RecordFile>,
@@ -49,6 +51,7 @@ impl Service {
         Self {
             host,
             told: Arc::new(told),
+            counting: Counting::default(),
             exports: ExportTable::new(reactors, run, group),
             started_unix_ms: crate::events::unix_ms(),
             record: Mutex::new(record),

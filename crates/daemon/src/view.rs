@@ -21,13 +21,7 @@ impl Service {
     pub(crate) fn status(&self) -> Result<api::Status, Refusal> {
         let status = self.host.status()?;
         let numbers = self.numbers(&status);
-        let known: BTreeMap<u32, bool> =
-            self.record().record.controllers.iter().map(|known| (known.number, known.wanted)).collect();
-        // Given up is shown, disconnected is not.
-        let shown = |ctrl: &&ControllerStatus| {
-            ctrl.state != StateName::Dead || known.get(&ctrl.id.0).copied().unwrap_or_default()
-        };
-        let controllers: Vec<&ControllerStatus> = status.controllers.iter().filter(shown).collect();
+        let controllers = self.shown(&status);
         let settings = self.host.settings();
         Ok(api::Status {
             format_version: api::Version,
@@ -46,8 +40,18 @@ impl Service {
         })
     }
 
+    /// Controllers that are shown: given up is shown, disconnected is not.
+    pub(crate) fn shown<'a>(&self, status: &'a HostStatus) -> Vec<&'a ControllerStatus> {
+        let known: BTreeMap<u32, bool> =
+            self.record().record.controllers.iter().map(|known| (known.number, known.wanted)).collect();
+        let shown = |ctrl: &&ControllerStatus| {
+            ctrl.state != StateName::Dead || known.get(&ctrl.id.0).copied().unwrap_or_default()
+        };
+        status.controllers.iter().filter(shown).collect()
+    }
+
     /// Numbers of all subsystems that are there.
-    fn numbers(&self, status: &HostStatus) -> BTreeMap<String, u32> {
+    pub(crate) fn numbers(&self, status: &HostStatus) -> BTreeMap<String, u32> {
         let mut file = self.record();
         for ctrl in &status.controllers {
             file.record.subsystem(&ctrl.subnqn);
@@ -131,11 +135,7 @@ fn controller(
             firmware: facts.firmware.clone(),
         }),
         settings: settings(&ctrl.spec),
-        counters: api::ControllerCounters {
-            command_error_count: ctrl.counters.command_error_count,
-            reset_count: ctrl.counters.reset_count,
-            reconnect_count: ctrl.counters.reconnect_count,
-        },
+        counters: crate::counting::controller(&ctrl.counters),
     }
 }
 
@@ -158,15 +158,19 @@ fn namespace(ns: &NamespaceStatus, number: u32) -> api::NamespaceStatus {
             .map(|path| api::PathStatus {
                 name: names::path(number, path.ctrl, ns.nsid),
                 controller: path.ctrl.to_string(),
-                ana_state: match path.ana {
-                    AnaState::Optimized => api::AnaState::Optimized,
-                    AnaState::NonOptimized => api::AnaState::NonOptimized,
-                    AnaState::Inaccessible => api::AnaState::Inaccessible,
-                    AnaState::PersistentLoss => api::AnaState::PersistentLoss,
-                    AnaState::Change => api::AnaState::Change,
-                },
+                ana_state: ana(path.ana),
             })
             .collect(),
+    }
+}
+
+pub(crate) const fn ana(state: AnaState) -> api::AnaState {
+    match state {
+        AnaState::Optimized => api::AnaState::Optimized,
+        AnaState::NonOptimized => api::AnaState::NonOptimized,
+        AnaState::Inaccessible => api::AnaState::Inaccessible,
+        AnaState::PersistentLoss => api::AnaState::PersistentLoss,
+        AnaState::Change => api::AnaState::Change,
     }
 }
 

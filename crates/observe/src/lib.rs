@@ -2,13 +2,15 @@
 //!
 //! Paths die in the kernel's host as they do in ours, and the person who looks at three in the morning should not need a
 //! second tool for the second host. So everything that shows something - the terminal monitor, the one-shot tables -
-//! shows a [`Snapshot`], and a [`Source`] fills it. [`sysfs::Sysfs`] is the source for controllers that the Linux kernel
-//! drives: it needs no daemon and no privilege but the right to read `/sys`.
+//! shows a [`Snapshot`], and a [`Source`] fills it. [`daemon::Daemon`] is the source for our own controllers;
+//! [`sysfs::Sysfs`] that for those that the Linux kernel drives: it needs no daemon and no privilege but the right to read
+//! `/sys`.
 //!
 //! Two snapshots give [`Rates`] (as `nvme top` computes them) and [`changes`](changes::between): what happened between
 //! them, in words, for a timeline.
 
 pub mod changes;
+pub mod daemon;
 pub mod journal;
 mod model;
 mod natural;
@@ -16,7 +18,10 @@ mod rates;
 mod source;
 pub mod sysfs;
 
-pub use model::{Controller, ControllerCounters, Head, HeadCounters, Io, Path, PathCounters, Snapshot, Subsystem};
+pub use model::{
+    Controller, ControllerCounters, Head, HeadCounters, HostFacts, Io, Path, PathCounters, Recovery, Snapshot,
+    Subsystem, Times,
+};
 pub use natural::natural_order;
 pub use rates::{Direction, Rates};
-pub use source::{Counter, CounterName, Source, SourceError};
+pub use source::{Counter, CounterName, Happened, Source, SourceError};

@@ -3,6 +3,9 @@
 //! Everything a source may not know is an [`Option`]: a controller that reconnects has no source address, a kernel
 //! without multipath has no failovers, and zero would be a lie about both.
 
+use interlock_api::{
+    ControllerCounters as Counted, Hex64, Histogram, HostCounters, SubsystemCounters, TombstoneStatus, WaitStatus,
+};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -14,6 +17,27 @@ pub struct Snapshot {
     pub at: Duration,
     /// In natural order of their names.
     pub subsystems: Vec<Subsystem>,
+    /// Of the host that drives them; `None` for the kernel.
+    pub host: Option<Box<HostFacts>>,
+}
+
+/// What our own host says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HostFacts {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When counting began, since 1970.
+    pub since_unix_ms: u64,
+    /// Host NQN.
+    pub hostnqn: String,
+    /// Host Identifier.
+    pub hostid: String,
+    /// What is counted for the host as a whole.
+    pub counters: HostCounters,
+    /// Lives that ended unfenced: what they may still write is guarded.
+    pub tombstones: Vec<TombstoneStatus>,
 }
 
 /// An NVMe subsystem as this host knows it.
@@ -33,6 +57,8 @@ pub struct Subsystem {
     pub kind: String,
     /// How a path is chosen; `None` without multipath.
     pub iopolicy: Option<String>,
+    /// Sums over everything that it has or had; `None` where nobody keeps them.
+    pub totals: Option<Box<SubsystemCounters>>,
     /// In natural order of their names.
     pub controllers: Vec<Controller>,
     /// In natural order of their names.
@@ -70,6 +96,37 @@ pub struct Controller {
     pub numa_node: Option<u32>,
     /// What went wrong so far.
     pub counters: ControllerCounters,
+    /// What only a host that fences knows of it.
+    pub recovery: Option<Box<Recovery>>,
+}
+
+/// What only a host that fences knows of a controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Its present life, `life3`; `None` while it is not live.
+    pub life: Option<String>,
+    /// Controller Instance Uniquifier.
+    pub ciu: Option<u8>,
+    /// Controller Instance Random Number.
+    pub cirn: Option<Hex64>,
+    /// Command Quiesce Time, in milliseconds; `None` if it states none.
+    pub cqt_ms: Option<u64>,
+    /// Cross-Controller Reset Limit; 0: it cannot reset others.
+    pub ccrl: Option<u8>,
+    /// In its state for so long.
+    pub for_ms: u64,
+    /// Why it came into its state.
+    pub reason: String,
+    /// Why it is not live.
+    pub last_error: Option<String>,
+    /// Something looks wrong; it is avoided.
+    pub slow: bool,
+    /// What it waits for, and how long still.
+    pub waits: Vec<WaitStatus>,
+    /// Earlier lives of it that are not fenced yet.
+    pub fencing: Vec<String>,
+    /// Everything that is counted of it.
+    pub counted: Counted,
 }
 
 impl Controller {
@@ -102,8 +159,18 @@ pub struct Head {
     pub size_bytes: Option<u64>,
     /// Bytes in a logical block.
     pub block_bytes: Option<u32>,
+    /// True if it is write protected; `None` if unknown.
+    pub read_only: Option<bool>,
+    /// UUID, in the usual form.
+    pub uuid: Option<String>,
+    /// Namespace Globally Unique Identifier, as hexadecimal digits.
+    pub nguid: Option<String>,
+    /// IEEE Extended Unique Identifier, as hexadecimal digits.
+    pub eui64: Option<String>,
     /// I/O of the namespace, whatever path it took.
     pub io: Option<Io>,
+    /// How long it took; `None` where only sums are known.
+    pub times: Option<Box<Times>>,
     /// What went wrong so far.
     pub counters: HeadCounters,
     /// In natural order of their names. Without multipath there is one, with the name of the namespace.
@@ -136,6 +203,8 @@ pub struct Path {
     pub numa_nodes: Option<String>,
     /// I/O over this path.
     pub io: Option<Io>,
+    /// How long it took; `None` where only sums are known.
+    pub times: Option<Box<Times>>,
     /// What went wrong so far.
     pub counters: PathCounters,
 }
@@ -166,10 +235,44 @@ pub struct Io {
     pub write_bytes: u64,
     /// Time of all writes, added up, in microseconds.
     pub write_us: u64,
+    /// Flushes completed.
+    pub flushes: u64,
+    /// Time of all flushes, added up, in microseconds.
+    pub flush_us: u64,
     /// Under way now.
     pub in_flight: u64,
     /// Time in which at least one was under way, in microseconds.
     pub busy_us: u64,
+}
+
+/// How long I/O took since the device appeared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Times {
+    /// Reads.
+    pub read: Histogram,
+    /// Writes.
+    pub write: Histogram,
+    /// Flushes.
+    pub flush: Histogram,
+}
+
+impl Times {
+    /// What took place since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            read: self.read.since(&before.read),
+            write: self.write.since(&before.write),
+            flush: self.flush.since(&before.flush),
+        }
+    }
+
+    /// Adds those of another device.
+    pub fn add(&mut self, other: &Self) {
+        self.read.add(&other.read);
+        self.write.add(&other.write);
+        self.flush.add(&other.flush);
+    }
 }
 
 impl Subsystem {

@@ -16,11 +16,30 @@ pub trait Source {
     /// If the source itself cannot be read. A device that went away in between is no error: it is left out.
     fn sample(&mut self) -> Result<Snapshot, SourceError>;
 
+    /// What happened since this was last asked, oldest first. A source that cannot tell says `None`: then the differences
+    /// of its snapshots must do.
+    fn happened(&mut self) -> Option<Vec<Happened>> {
+        None
+    }
+
     /// Sets a counter to zero.
     ///
     /// # Errors
     /// If the counter is not there (any more) or may not be written.
     fn reset(&mut self, counter: &Counter) -> Result<(), SourceError>;
+}
+
+/// One thing that happened, as the source tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// When, since 1970.
+    pub unix_ms: u64,
+    /// The controller, if it is about one.
+    pub controller: Option<String>,
+    /// How much it matters.
+    pub weight: crate::changes::Weight,
+    /// In one line.
+    pub text: String,
 }
 
 /// A counter that can be set to zero.
@@ -67,6 +86,35 @@ impl CounterName {
     /// Counters of a namespace head.
     pub const OF_HEAD: [Self; 2] = [Self::Requeued, Self::Failed];
 
+    /// Counters of a device of this name: `nvme0`, `nvme0c1n1` or `nvme0n1`.
+    #[must_use]
+    pub fn of_device(name: &str) -> &'static [Self] {
+        match name.strip_prefix("nvme") {
+            Some(rest) if rest.contains('c') => &Self::OF_PATH,
+            Some(rest) if rest.contains('n') => &Self::OF_HEAD,
+            Some(_) => &Self::OF_CONTROLLER,
+            None => &[],
+        }
+    }
+
+    /// True if some kernel or some tool calls it so.
+    #[must_use]
+    pub fn is_called(self, name: &str) -> bool {
+        self.attribute() == name || self.earlier().contains(&name)
+    }
+
+    /// Names that it has or had elsewhere: in the postings that came before the kernel's release, and in the library of
+    /// nvme-cli 3.1.
+    #[must_use]
+    pub const fn earlier(self) -> &'static [&'static str] {
+        match self {
+            Self::Resets => &["reset_events"],
+            Self::Reconnects => &["reconnect_events"],
+            Self::Retries => &["command_retries", "command_retry_count"],
+            _ => &[],
+        }
+    }
+
     /// The name of the attribute in `diag/`.
     #[must_use]
     pub const fn attribute(self) -> &'static str {
@@ -106,6 +154,9 @@ pub enum SourceError {
         /// What to do, or nothing.
         hint: &'static str,
     },
+    /// The daemon does not answer as it should.
+    #[error("{0}")]
+    Daemon(#[from] interlock_api::ClientError),
     /// No device of this name has such a counter.
     #[error("{0} is not there (any more)")]
     NoSuchCounter(Counter),

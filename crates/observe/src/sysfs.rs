@@ -98,6 +98,7 @@ impl Sysfs {
                 reset_count: device.number("diag/reset_count"),
                 reconnect_count: device.number("diag/reconnect_count"),
             },
+            recovery: None,
         })
     }
 
@@ -120,7 +121,12 @@ fn head(device: &Device, name: &str) -> Option<Head> {
         // The kernel counts in sectors of 512 bytes, whatever the block size.
         size_bytes: device.number::<u64>("size").map(|sectors| sectors.saturating_mul(512)),
         block_bytes: device.number("queue/logical_block_size"),
+        read_only: device.number::<u8>("ro").map(|ro| ro != 0),
+        uuid: device.text("uuid"),
+        nguid: device.text("nguid"),
+        eui64: device.text("eui"),
         io: device.io(),
+        times: None,
         counters: HeadCounters {
             io_requeue_no_usable_path_count: device.number("diag/io_requeue_no_usable_path_count"),
             io_fail_no_available_path_count: device.number("diag/io_fail_no_available_path_count"),
@@ -160,6 +166,7 @@ fn path(device: &Device, name: &str, controller: &str) -> Option<Path> {
         queue_depth: device.number("queue_depth"),
         numa_nodes: device.text("numa_nodes"),
         io: device.io(),
+        times: None,
         counters: PathCounters {
             // nvme-cli's library looks for the second name; kernels have the first.
             command_retries_count: device
@@ -190,7 +197,7 @@ impl Source for Sysfs {
         // Taken before the counters are read: on a slow read, rates come out a little low, never high.
         let at = self.started.elapsed();
         let names = Device::at(class).entries();
-        Ok(Snapshot { at, subsystems: names.iter().filter_map(|name| self.subsystem(name)).collect() })
+        Ok(Snapshot { at, subsystems: names.iter().filter_map(|name| self.subsystem(name)).collect(), host: None })
     }
 
     fn reset(&mut self, counter: &Counter) -> Result<(), SourceError> {

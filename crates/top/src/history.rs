@@ -111,6 +111,7 @@ mod tests {
                 }],
                 ..Subsystem::default()
             }],
+            ..Snapshot::default()
         }
     }
 
@@ -131,7 +132,7 @@ mod tests {
             history.add(&snapshot(second, second));
         }
         assert_eq!(history.past("nvme0n1").len(), KEPT);
-        history.add(&Snapshot { at: Duration::from_secs(1000), subsystems: Vec::new() });
+        history.add(&Snapshot { at: Duration::from_secs(1000), subsystems: Vec::new(), ..Snapshot::default() });
         assert_eq!(history.past("nvme0n1").len(), 0);
         assert!(history.devices.is_empty());
     }

@@ -20,6 +20,7 @@ fn io(second: u64, share: u64) -> Option<Io> {
         write_us: total / 2 * 1310,
         in_flight: share / 3,
         busy_us: second * 640_000,
+        ..Io::default()
     })
 }
 
@@ -62,6 +63,7 @@ fn snapshot(second: u64) -> Snapshot {
         io: io(second, 10),
         counters: HeadCounters { io_requeue_no_usable_path_count: Some(0), io_fail_no_available_path_count: Some(0) },
         paths,
+        ..Head::default()
     };
     let state = if lost { "connecting" } else { "live" };
     let first_io = io(second.min(20), 7);
@@ -102,6 +104,7 @@ fn snapshot(second: u64) -> Snapshot {
                 ..Subsystem::default()
             },
         ],
+        ..Snapshot::default()
     }
 }
 

@@ -6,6 +6,7 @@
 #[path = "../cli/child.rs"]
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;
+mod counters;
 mod disk;
 mod events;
 mod kills;

@@ -58,7 +58,8 @@ pub(super) fn write(attribute: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(attribute)?.write_all(value.as_bytes())
 }
 
-/// Fields of `stat`: reads, merged, sectors, ms; writes, merged, sectors, ms; in flight, busy ms, ... Sectors are 512 bytes
+/// Fields of `stat`: reads, merged, sectors, ms; writes, merged, sectors, ms; in flight, busy ms, time in queue; discards,
+/// merged, sectors, ms; flushes, ms. Sectors are 512 bytes
 /// (kernel documentation, "Block layer statistics in /sys/block/<dev>/stat").
 fn stat(text: &str) -> Option<Io> {
     let fields: Vec<u64> = text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
@@ -73,6 +74,8 @@ fn stat(text: &str) -> Option<Io> {
         writes,
         write_bytes: write_sectors.saturating_mul(512),
         write_us: write_ms.saturating_mul(1000),
+        flushes: fields.get(15).copied().unwrap_or_default(),
+        flush_us: fields.get(16).copied().unwrap_or_default().saturating_mul(1000),
         in_flight,
         busy_us: busy_ms.saturating_mul(1000),
     })
@@ -93,9 +96,10 @@ mod tests {
             write_us: 23_853_000,
             in_flight: 1,
             busy_us: 32_232_000,
+            ..Io::default()
         };
-        let new = "    9379        0   272440    47166     6549        0    52392    23853        1    32232    71019 0 0 0 0 0 0";
-        assert_eq!(stat(new), Some(io));
+        let new = "    9379        0   272440    47166     6549        0    52392    23853        1    32232    71019 0 0 0 0 3 7";
+        assert_eq!(stat(new), Some(Io { flushes: 3, flush_us: 7_000, ..io }));
         assert_eq!(
             stat("9379 0 272440 47166 6549 0 52392 23853 1 32232 71019"),
             Some(io),

@@ -30,6 +30,7 @@ fn app() -> App {
     app.handle_sample(Snapshot {
         at: Duration::from_secs(1),
         subsystems: vec![subsystem("nvme-subsys0", &["nvme0", "nvme1"]), subsystem("nvme-subsys1", &["nvme2"])],
+        ..Snapshot::default()
     });
     app
 }
@@ -77,6 +78,7 @@ fn the_selection_stays_on_its_device_when_rows_come_and_go() {
     app.handle_sample(Snapshot {
         at: Duration::from_secs(2),
         subsystems: vec![subsystem("nvme-subsys1", &["nvme2"]), subsystem("nvme-subsys7", &["nvme9"])],
+        ..Snapshot::default()
     });
     assert_eq!(selected(&app), "nvme-subsys1");
 }
@@ -146,7 +148,7 @@ fn the_first_sample_is_no_news_and_the_next_is() {
     assert_eq!(app.timeline.of(None).count(), 0);
     let mut lost = subsystem("nvme-subsys0", &["nvme0", "nvme1"]);
     lost.controllers[0].state = "connecting".into();
-    app.handle_sample(Snapshot { at: Duration::from_secs(2), subsystems: vec![lost] });
+    app.handle_sample(Snapshot { at: Duration::from_secs(2), subsystems: vec![lost], ..Snapshot::default() });
     let told: Vec<_> = app.timeline.of(Some("nvme-subsys0")).map(|entry| entry.what.as_str()).collect();
     assert_eq!(told, ["live -> connecting"]);
     press(&mut app, "t");
@@ -160,7 +162,7 @@ fn the_first_sample_is_no_news_and_the_next_is() {
 fn a_subsystem_that_goes_away_while_it_is_looked_at() {
     let mut app = app();
     app.handle_key(Key::Enter);
-    app.handle_sample(Snapshot { at: Duration::from_secs(2), subsystems: Vec::new() });
+    app.handle_sample(Snapshot { at: Duration::from_secs(2), subsystems: Vec::new(), ..Snapshot::default() });
     assert_eq!(app.view, View::Overview);
     assert_eq!(app.notice.as_ref().map(|notice| notice.text.as_str()), Some("nvme-subsys0 is gone"));
     assert!(app.selected_row().is_none());

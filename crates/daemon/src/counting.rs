@@ -1,0 +1,323 @@
+//! What the host counts, under the names of the devices; and what it would forget.
+//!
+//! The host counts without end and without looking back. Three things are added here. Baselines: an operator who sets a
+//! counter to zero sees it begin anew at once, while what is scraped goes on. Totals of subsystems: they grow by what
+//! each controller grew, so that they outlive it. And the times of failovers, which are events and no counters.
+
+use crate::names;
+use crate::refusal::Refusal;
+use crate::service::Service;
+use interlock_api as api;
+use interlock_host::{AnaState, ControllerStatus, CtrlId, DataCounters, EventKind, HeadId, HostStatus, Latency, words};
+use interlock_observe::CounterName;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What is remembered beside the host's own counters.
+#[derive(Debug, Default)]
+pub(crate) struct Counting(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Where each namespace that was ever seen belongs.
+    heads: BTreeMap<HeadId, (String, u32)>,
+    /// The ANA state that a path had last, also while its controller is away.
+    ana: BTreeMap<(HeadId, CtrlId), AnaState>,
+    /// What each controller had counted when it was last looked at.
+    last: BTreeMap<CtrlId, api::ControllerCounters>,
+    /// By NQN, over controllers.
+    totals: BTreeMap<String, api::SubsystemCounters>,
+    baselines: BTreeMap<(String, &'static str), u64>,
+    fence_durations: BTreeMap<api::Method, Latency>,
+    failover_durations: BTreeMap<&'static str, Latency>,
+}
+
+impl Counting {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened whose time is worth keeping.
+    pub(crate) fn hear(&self, kind: &EventKind) {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        match kind {
+            EventKind::Fenced(receipt) => {
+                let mut inner = self.inner();
+                let fence = nanos(receipt.fenced - receipt.detected);
+                inner.fence_durations.entry(words::method(receipt.method)).or_default().count(fence);
+                inner.failover_durations.entry("fence").or_default().count(fence);
+                let release = nanos(receipt.released - receipt.fenced);
+                inner.failover_durations.entry("release").or_default().count(release);
+            }
+            EventKind::Reconnected { after, .. } => {
+                self.inner().failover_durations.entry("reconnect").or_default().count(nanos(*after));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Service {
+    /// Everything that is counted: as operators see it, or as it never goes backwards.
+    pub(crate) fn counters(&self, monotonic: bool) -> Result<api::Counters, Refusal> {
+        let status = self.host.status()?;
+        let data = self.host.data_counters()?;
+        let numbers = self.numbers(&status);
+        let shown = self.shown(&status);
+        let mut inner = self.counting.inner();
+        inner.learn(&status);
+        let mut counters = inner.counters(&status, &shown, &data, &numbers);
+        counters.since_unix_ms = self.started_unix_ms;
+        if !monotonic {
+            for ((device, attribute), base) in &inner.baselines {
+                if let Some(value) = linux_counter(&mut counters, device, attribute) {
+                    *value = value.wrapping_sub(*base);
+                }
+            }
+        }
+        Ok(counters)
+    }
+
+    /// Sets what a counter shows, or all of a device.
+    pub(crate) fn set_counter(&self, request: &api::SetCounter) -> Result<api::Done, Refusal> {
+        let mut counters = self.counters(true)?;
+        let kind = api::ProblemKind::NotFound;
+        let all = CounterName::of_device(&request.device);
+        let wanted: Vec<CounterName> = match &request.counter {
+            None => all.to_vec(),
+            Some(name) => all.iter().copied().filter(|counter| counter.is_called(name)).collect(),
+        };
+        let mut inner = self.counting.inner();
+        let mut done = Vec::new();
+        for name in wanted {
+            if let Some(value) = linux_counter(&mut counters, &request.device, name.attribute()) {
+                let key = (request.device.clone(), name.attribute());
+                let old = inner.baselines.insert(key, value.wrapping_sub(request.value)).unwrap_or_default();
+                done.push((name, value.wrapping_sub(old)));
+            }
+        }
+        drop(inner);
+        if done.is_empty() {
+            let what = request.counter.as_deref().unwrap_or("any counter");
+            let has: Vec<&str> = all.iter().map(|name| name.attribute()).collect();
+            let refusal = Refusal::new(kind, format!("`{}` is not there, or has not {what}", request.device));
+            return Err(refusal.hint(format!("a device of such a name has: {}", has.join(", "))));
+        }
+        for (name, from) in done {
+            let (device, counter, to) = (request.device.clone(), name.attribute().to_owned(), request.value);
+            let text = format!("{device}: {counter} set from {from} to {to}");
+            self.told.happened(api::Level::Info, None, api::What::CounterReset { device, counter, from, to }, text);
+        }
+        Ok(api::Done { format_version: api::Version, devices: vec![request.device.clone()] })
+    }
+}
+
+/// The counter that `diag/` of a device calls so.
+fn linux_counter<'a>(counters: &'a mut api::Counters, device: &str, attribute: &str) -> Option<&'a mut u64> {
+    if let Some(ctrl) = counters.controllers.get_mut(device) {
+        return match attribute {
+            "command_error_count" => Some(&mut ctrl.command_error_count),
+            "reset_count" => Some(&mut ctrl.reset_count),
+            "reconnect_count" => Some(&mut ctrl.reconnect_count),
+            _ => None,
+        };
+    }
+    if let Some(path) = counters.paths.get_mut(device) {
+        return match attribute {
+            "command_retries_count" => Some(&mut path.command_retries_count),
+            "command_error_count" => Some(&mut path.command_error_count),
+            "multipath_failover_count" => Some(&mut path.multipath_failover_count),
+            _ => None,
+        };
+    }
+    let head = counters.heads.get_mut(device)?;
+    match attribute {
+        "io_requeue_no_usable_path_count" => Some(&mut head.io_requeue_no_usable_path_count),
+        "io_fail_no_available_path_count" => Some(&mut head.io_fail_no_available_path_count),
+        _ => None,
+    }
+}
+
+impl Inner {
+    /// Remembers what the host may forget.
+    fn learn(&mut self, status: &HostStatus) {
+        for namespace in &status.namespaces {
+            self.heads.entry(namespace.head).or_insert_with(|| (namespace.subnqn.clone(), namespace.nsid));
+            for path in &namespace.paths {
+                self.ana.insert((namespace.head, path.ctrl), path.ana);
+            }
+        }
+        for ctrl in &status.controllers {
+            let now = controller(&ctrl.counters);
+            let last = self.last.insert(ctrl.id, now.clone()).unwrap_or_default();
+            let total = self.totals.entry(ctrl.subnqn.clone()).or_default();
+            total.reset_count += grown(last.reset_count, now.reset_count);
+            total.reconnect_count += grown(last.reconnect_count, now.reconnect_count);
+            add_growth(&mut total.fences, &last.fences, &now.fences);
+        }
+    }
+
+    fn counters(
+        &self,
+        status: &HostStatus,
+        shown: &[&ControllerStatus],
+        data: &DataCounters,
+        numbers: &BTreeMap<String, u32>,
+    ) -> api::Counters {
+        let named = |head: &HeadId| {
+            let (subnqn, nsid) = self.heads.get(head)?;
+            Some((subnqn, *numbers.get(subnqn)?, *nsid))
+        };
+        let mut subsystems: BTreeMap<String, api::SubsystemCounters> = BTreeMap::new();
+        for (nqn, number) in numbers {
+            let total = self.totals.get(nqn).cloned().unwrap_or_default();
+            subsystems.insert(names::subsystem(*number), api::SubsystemCounters { nqn: nqn.clone(), ..total });
+        }
+        let mut paths = BTreeMap::new();
+        for ((head, ctrl), (path, times)) in &data.paths {
+            let Some((subnqn, number, nsid)) = named(head) else { continue };
+            if let Some(total) = subsystems.get_mut(&names::subsystem(number)) {
+                total.command_retries_count += path.retries;
+                total.command_error_count += path.errors;
+                total.multipath_failover_count += path.failovers;
+            }
+            if !shown.iter().any(|other| other.id == *ctrl && other.subnqn == *subnqn) {
+                continue;
+            }
+            paths.insert(
+                names::path(number, *ctrl, nsid),
+                api::PathCounters {
+                    namespace: names::head(number, nsid),
+                    controller: ctrl.to_string(),
+                    ana_state: self.ana.get(&(*head, *ctrl)).copied().map(crate::view::ana),
+                    command_retries_count: path.retries,
+                    command_error_count: path.errors,
+                    multipath_failover_count: path.failovers,
+                    unsafe_failovers: path.unsafe_failovers,
+                    io: io(&path.io, times),
+                },
+            );
+        }
+        let mut heads = BTreeMap::new();
+        for (id, (head, times)) in &data.heads {
+            let Some((_, number, nsid)) = named(id) else { continue };
+            if let Some(total) = subsystems.get_mut(&names::subsystem(number)) {
+                total.io_requeue_no_usable_path_count += head.requeue_no_usable_path;
+                total.io_fail_no_available_path_count += head.fail_no_available_path;
+            }
+            if status.namespaces.iter().any(|namespace| namespace.head == *id) {
+                heads.insert(
+                    names::head(number, nsid),
+                    api::HeadCounters {
+                        io_requeue_no_usable_path_count: head.requeue_no_usable_path,
+                        io_fail_no_available_path_count: head.fail_no_available_path,
+                        io: io(&head.io, times),
+                    },
+                );
+            }
+        }
+        api::Counters {
+            format_version: api::Version,
+            at_us: data.at.as_nanos() / 1_000,
+            since_unix_ms: 0,
+            controllers: shown.iter().map(|ctrl| (ctrl.id.to_string(), controller(&ctrl.counters))).collect(),
+            paths,
+            heads,
+            subsystems,
+            host: api::HostCounters {
+                fences: fences(&status.counters.fences),
+                reset_count: status.counters.reset_count,
+                reconnect_count: status.counters.reconnect_count,
+                held: data.lanes.held,
+                released: data.lanes.released,
+                failover_delayed: data.lanes.guarded,
+                late_completions: data.lanes.late_completions,
+                stray_completions: data.lanes.stray_completions,
+                abandoned: data.lanes.abandoned,
+                fence_durations: self.fence_durations.iter().map(|(how, times)| (*how, histogram(times))).collect(),
+                failover_durations: self
+                    .failover_durations
+                    .iter()
+                    .map(|(stage, times)| ((*stage).to_owned(), histogram(times)))
+                    .collect(),
+            },
+        }
+    }
+}
+
+/// What a counter grew by; one that fell began anew.
+const fn grown(last: u64, now: u64) -> u64 {
+    if now >= last { now - last } else { now }
+}
+
+fn add_growth(total: &mut api::FenceCounters, last: &api::FenceCounters, now: &api::FenceCounters) {
+    total.attempts += grown(last.attempts, now.attempts);
+    total.not_needed += grown(last.not_needed, now.not_needed);
+    for (method, count) in &now.by_method {
+        *total.by_method.entry(*method).or_default() +=
+            grown(last.by_method.get(method).copied().unwrap_or_default(), *count);
+    }
+    total.in_doubt += grown(last.in_doubt, now.in_doubt);
+    total.in_doubt_max = total.in_doubt_max.max(now.in_doubt_max);
+    total.hold_time_total_ms += grown(last.hold_time_total_ms, now.hold_time_total_ms);
+    total.late_taken += grown(last.late_taken, now.late_taken);
+    total.late_dropped += grown(last.late_dropped, now.late_dropped);
+    total.unsafe_failovers += grown(last.unsafe_failovers, now.unsafe_failovers);
+    total.tombstones += grown(last.tombstones, now.tombstones);
+}
+
+/// Counters of a controller, in the words of the control interface.
+pub(crate) fn controller(counters: &interlock_host::ControllerCounters) -> api::ControllerCounters {
+    api::ControllerCounters {
+        command_error_count: counters.command_error_count,
+        reset_count: counters.reset_count,
+        reconnect_count: counters.reconnect_count,
+        transitions_refused: counters.transitions_refused,
+        keep_alive_timeouts: counters.keep_alive_timeouts,
+        io_timeouts: counters.io_timeouts,
+        aborts: counters.aborts,
+        slow_count: counters.slow,
+        ccr_sent: counters.ccr_sent,
+        ccr_by_status: counters.ccr_by_status.iter().map(|(code, count)| (format!("{code:#05x}"), *count)).collect(),
+        fences: fences(&counters.fences),
+    }
+}
+
+fn fences(counters: &interlock_host::FenceCounters) -> api::FenceCounters {
+    api::FenceCounters {
+        attempts: counters.attempts,
+        not_needed: counters.not_needed,
+        by_method: counters.by_method.iter().map(|(method, count)| (words::method(*method), *count)).collect(),
+        in_doubt: counters.in_doubt,
+        in_doubt_max: counters.in_doubt_max,
+        hold_time_total_ms: counters.held_ms,
+        late_taken: counters.late_taken,
+        late_dropped: counters.late_dropped,
+        unsafe_failovers: counters.unsafe_failovers,
+        tombstones: counters.tombstones,
+    }
+}
+
+fn io(io: &interlock_host::IoCounters, times: &interlock_host::Latencies) -> api::IoCounters {
+    api::IoCounters {
+        reads: io.reads,
+        writes: io.writes,
+        flushes: io.flushes,
+        read_bytes: io.read_bytes,
+        written_bytes: io.written_bytes,
+        read_us: io.read_nanos / 1_000,
+        write_us: io.write_nanos / 1_000,
+        flush_us: io.flush_nanos / 1_000,
+        in_flight: io.in_flight.into(),
+        busy_us: io.busy_nanos / 1_000,
+        read_times: histogram(&times.reads),
+        write_times: histogram(&times.writes),
+        flush_times: histogram(&times.flushes),
+    }
+}
+
+fn histogram(times: &Latency) -> api::Histogram {
+    let filled = times.buckets().iter().enumerate().filter(|(_, count)| **count > 0);
+    api::Histogram(filled.map(|(bucket, count)| (Latency::below_us(bucket), *count)).collect())
+}
