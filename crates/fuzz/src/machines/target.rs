@@ -24,8 +24,9 @@ const ACTIONS: usize = 200;
 /// Connections of one input, closed ones included.
 const PEERS: usize = 24;
 
-/// Longer than any wait that a host can ask for: KATO has 32 bits of milliseconds.
-const FOR_EVER: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+/// Longer than any wait that a host can ask for: KATO has 32 bits of milliseconds, which are 50 days, and a target that lets
+/// traffic count (TBKAS) looks twice.
+const FOR_EVER: Duration = Duration::from_secs(120 * 24 * 60 * 60);
 
 /// Bytes that wait for a target which does not read: a window of TCP.
 const WINDOW: usize = 64 << 10;
