@@ -26,6 +26,8 @@ pub enum Work {
     Read(BlockRange),
     /// Compare with what the host sent.
     Compare(BlockRange),
+    /// Read, and tell nobody but whether it could be read.
+    Verify(BlockRange),
     /// Write.
     Write {
         /// Where.
@@ -62,16 +64,18 @@ impl Work {
             Self::Write { .. } => Some(Change::Write),
             Self::Zero { .. } => Some(Change::WriteZeroes),
             Self::Deallocate(_) => Some(Change::Deallocate),
-            Self::Read(_) | Self::Compare(_) | Self::Flush => None,
+            Self::Read(_) | Self::Compare(_) | Self::Verify(_) | Self::Flush => None,
         }
     }
 
     /// The blocks that it touches.
     pub fn ranges(&self) -> impl Iterator<Item = BlockRange> + '_ {
         let (one, many): (Option<BlockRange>, &[BlockRange]) = match self {
-            Self::Read(range) | Self::Compare(range) | Self::Write { range, .. } | Self::Zero { range, .. } => {
-                (Some(*range), &[])
-            }
+            Self::Read(range)
+            | Self::Compare(range)
+            | Self::Verify(range)
+            | Self::Write { range, .. }
+            | Self::Zero { range, .. } => (Some(*range), &[]),
             Self::Deallocate(ranges) => (None, ranges),
             Self::Flush => (None, &[]),
         };
@@ -83,7 +87,7 @@ impl Work {
     pub const fn data_blocks(&self) -> Option<u64> {
         match self {
             Self::Read(range) | Self::Compare(range) | Self::Write { range, .. } => Some(range.blocks),
-            Self::Zero { .. } | Self::Deallocate(_) | Self::Flush => None,
+            Self::Verify(_) | Self::Zero { .. } | Self::Deallocate(_) | Self::Flush => None,
         }
     }
 }

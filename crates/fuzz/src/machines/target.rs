@@ -257,12 +257,13 @@ impl World {
         let slba = u64::from(input.byte());
         let nlb = u32::from(input.one_of(&[1_u8, 2, 3, 8, 16, 17]));
         let fua = input.flag();
-        let command = match input.below(8) {
+        let command = match input.below(9) {
             0 | 1 => Command::Write { slba, nlb, fua },
             2 | 3 => Command::Read { slba, nlb, fua },
             4 => Command::Compare { slba, nlb, fua },
             5 => Command::WriteZeroes { slba, nlb, fua, deallocate: fua },
             6 => Command::Flush,
+            7 => Command::Verify { slba, nlb },
             _ => {
                 let ranges: Vec<DsmRange> = (0..=input.byte() % 5)
                     .map(|_| DsmRange::new(u64::from(input.byte()), input.dword() % 64))

@@ -75,7 +75,11 @@ impl Control {
             Identify::NamespaceCsi { nsid, csi: 0 } => {
                 find(namespaces, nsid).map(|_| NvmNamespace::default().as_bytes().to_vec())
             }
-            Identify::ControllerCsi { csi: 0 } => Ok(NvmController::default().as_bytes().to_vec()),
+            // A Verify reads into a buffer of this target: it is as large as other commands at most.
+            Identify::ControllerCsi { csi: 0 } => {
+                let vsl = (self.config.limits.max_transfer / 4096).ilog2() as u8;
+                Ok(NvmController { vsl, ..NvmController::default() }.as_bytes().to_vec())
+            }
             Identify::NamespaceCsi { .. } | Identify::ControllerCsi { .. } => Err(invalid),
         }
     }
@@ -143,7 +147,7 @@ impl Control {
         page.cqt.set(config.cqt_ms);
         page.nn.set(NSID_MAX);
         page.mnan.set(NSID_MAX);
-        page.oncs.set((Oncs::COMPARE | Oncs::DSM | Oncs::WRITE_ZEROES).bits());
+        page.oncs.set((Oncs::COMPARE | Oncs::DSM | Oncs::WRITE_ZEROES | Oncs::VERIFY).bits());
         if config.ana_groups > 0 {
             page.cmic |= CMIC_ANA;
             page.anatt = ANATT;

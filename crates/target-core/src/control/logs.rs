@@ -101,7 +101,7 @@ impl Control {
         if self.ccr_limit(controller) > 0 {
             log.set_admin(ccr::OPCODE, Effects::SUPPORTED);
         }
-        for opcode in [nvm::OPCODE_FLUSH, nvm::OPCODE_READ, nvm::OPCODE_COMPARE] {
+        for opcode in [nvm::OPCODE_FLUSH, nvm::OPCODE_READ, nvm::OPCODE_COMPARE, nvm::OPCODE_VERIFY] {
             log.set_io(opcode, Effects::SUPPORTED);
         }
         for opcode in [nvm::OPCODE_WRITE, nvm::OPCODE_WRITE_ZEROES, nvm::OPCODE_DSM] {

@@ -6,7 +6,7 @@ use super::nvm::{self, Parsed};
 use super::{Lane, LaneOutput};
 use crate::config::ADMIN_DATA_MAX;
 use crate::message::ToControl;
-use crate::{ConnId, LifeId, Work};
+use crate::{BlockRange, ConnId, LifeId, Work};
 use alloc::vec::Vec;
 use interlock_base::{Instant, Span};
 use interlock_proto::target::Transfer;
@@ -101,11 +101,13 @@ impl Lane {
                 if work.data_blocks().is_some() && from_host != sends {
                     return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
                 }
-                if len > self.limits.max_transfer {
+                // What a Verify reads travels nowhere, and needs a buffer all the same.
+                let len = if let Work::Verify(range) = work { self.bytes(life, nsid, range) } else { len.into() };
+                let Some(len) = u32::try_from(len).ok().filter(|len| *len <= self.limits.max_transfer) else {
                     return Err(Status::INVALID_FIELD.with_dnr());
-                }
+                };
                 let task = Task { nsid, work };
-                if task.work.data_blocks().is_some() {
+                if task.work.data_blocks().is_some() || matches!(task.work, Work::Verify(_)) {
                     self.set(conn, slot, Slot::Unbuffered(task, len));
                     self.need(conn, slot);
                 } else {
@@ -115,6 +117,13 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// The bytes of a range, in a namespace that was found to have it.
+    fn bytes(&self, life: LifeId, nsid: u32, range: BlockRange) -> u64 {
+        let namespaces = self.lives.get(&life).and_then(|known| self.namespaces.get(&known.life.subsystem));
+        let shift = namespaces.and_then(|all| all.get(nsid)).map_or(0, |namespace| namespace.block_shift);
+        range.blocks << shift
     }
 
     pub(super) fn check(&self, conn: ConnId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<(), Status> {

@@ -357,7 +357,7 @@ fn ghost_of(life: Life, namespace: NamespaceKey, work: &Work) -> Option<Ghost> {
 fn media(work: Work, span: Option<Span>) -> MediaKind {
     let buffer = || span.expect("a command that moves data comes to the gate with its buffer");
     match work {
-        Work::Read(range) => MediaKind::Read { slba: range.slba, into: buffer() },
+        Work::Read(range) | Work::Verify(range) => MediaKind::Read { slba: range.slba, into: buffer() },
         Work::Compare(range) => MediaKind::Compare { slba: range.slba, with: buffer() },
         Work::Write { range, fua } => MediaKind::Write { slba: range.slba, from: buffer(), fua },
         Work::Zero { range, deallocate, fua } => MediaKind::Zero { range, deallocate, fua },

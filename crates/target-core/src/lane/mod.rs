@@ -339,7 +339,7 @@ impl Lane {
     pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
         let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, Some(span)) };
         match known.take(slot) {
-            Slot::Unbuffered(task, _) if matches!(task.work, Work::Read(_)) => {
+            Slot::Unbuffered(task, _) if matches!(task.work, Work::Read(_) | Work::Verify(_)) => {
                 known.set(slot, Slot::Inside);
                 self.pass(now, conn, slot, task, Some(span));
             }

@@ -30,8 +30,9 @@ pub(super) fn parse(sqe: &Sqe) -> Result<Parsed, Status> {
         Command::Write { slba, nlb, fua } => Work::Write { range: range(slba, nlb), fua },
         Command::WriteZeroes { slba, nlb, deallocate, fua } => Work::Zero { range: range(slba, nlb), deallocate, fua },
         Command::Dsm { ranges, deallocate } => return Ok(Parsed::Ranges { count: ranges, deallocate }),
+        Command::Verify { slba, nlb } => Work::Verify(range(slba, nlb)),
         // Not offered in ONCS.
-        Command::Verify { .. } | Command::WriteUncorrectable { .. } => return Err(Status::INVALID_OPCODE.with_dnr()),
+        Command::WriteUncorrectable { .. } => return Err(Status::INVALID_OPCODE.with_dnr()),
     }))
 }
 

@@ -1,7 +1,7 @@
 //! I/O: data through buffers, checks with the right status, bounds.
 
 use crate::rig::*;
-use interlock_target_core::{Control, Fault, SubsystemId};
+use interlock_target_core::{Control, Fault, MediaResult, SubsystemId};
 use interlock_wire::ana::State;
 use interlock_wire::nvm::{Command, DsmRange};
 use interlock_wire::sqe::Sqe;
@@ -58,10 +58,24 @@ fn every_io_command_does_what_it_says() {
     let deallocate = Command::Dsm { ranges: 3, deallocate: true }.to_sqe(1);
     assert_eq!(status(&mut rig, a, deallocate, &ranges, 0), Status::SUCCESS);
     assert_eq!((1..4).map(|n| a.read(&mut rig, n)).collect::<Vec<_>>(), [0, 0x11, 0]);
-    for command in [Command::Verify { slba: 0, nlb: 1 }, Command::WriteUncorrectable { slba: 0, nlb: 1 }] {
-        assert_eq!(status(&mut rig, a, command.to_sqe(1), &[], 0), Status::INVALID_OPCODE.with_dnr());
-    }
+    let uncorrectable = Command::WriteUncorrectable { slba: 0, nlb: 1 };
+    assert_eq!(status(&mut rig, a, uncorrectable.to_sqe(1), &[], 0), Status::INVALID_OPCODE.with_dnr());
     assert_eq!(status(&mut rig, a, Sqe::new(0x90), &[], 0), Status::INVALID_OPCODE.with_dnr());
+}
+
+#[test]
+fn verify_reads_and_moves_nothing() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    let verify = |slba, nlb| Command::Verify { slba, nlb }.to_sqe(1);
+    // As much as VSL says, which is as much as any command moves.
+    let most = config().limits.max_transfer / 512;
+    assert_eq!(status(&mut rig, a, verify(0, most), &[], 0), Status::SUCCESS);
+    assert_eq!(status(&mut rig, a, verify(0, most + 1), &[], 0), Status::INVALID_FIELD.with_dnr());
+    assert_eq!(status(&mut rig, a, verify(BLOCKS - 1, 2), &[], 0), Status::LBA_OUT_OF_RANGE.with_dnr());
+    rig.media_fails = Some(MediaResult::ReadFailed);
+    assert_eq!(status(&mut rig, a, verify(3, 1), &[], 0), Status::UNRECOVERED_READ);
+    assert_eq!(rig.buffers(), 0);
 }
 
 #[test]

@@ -102,6 +102,8 @@ pub(crate) struct Rig {
     pub(crate) disks: BTreeMap<u32, Vec<u8>>,
     /// Media operations wait while set.
     pub(crate) slow_media: bool,
+    /// How every media operation ends while set.
+    pub(crate) media_fails: Option<MediaResult>,
     pub(crate) media: VecDeque<(usize, MediaOp)>,
     pub(crate) events: Vec<Event>,
     pub(crate) ports: Vec<ControlOutput>,
@@ -127,6 +129,7 @@ impl Rig {
             wanting: Vec::new(),
             disks: BTreeMap::from([(1, vec![0; BLOCKS as usize * 512])]),
             slow_media: false,
+            media_fails: None,
             media: VecDeque::new(),
             events: Vec::new(),
             ports: Vec::new(),
@@ -375,6 +378,10 @@ impl Rig {
     /// The oldest media operation is done.
     pub(crate) fn media_step(&mut self) -> bool {
         let Some((n, op)) = self.media.pop_front() else { return false };
+        if let Some(result) = self.media_fails {
+            self.lanes[n].handle_media_done(op.id, result);
+            return true;
+        }
         let disk = self.disks.get_mut(&op.namespace.nsid).expect("a disk");
         let mut result = MediaResult::Done;
         let at = |slba: u64| slba as usize * 512;
