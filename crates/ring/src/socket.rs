@@ -4,7 +4,7 @@
 //! delivering what they have queued (measured: without it every queued byte is delivered after SIGKILL). Only an
 //! orderly [`crate::Cx::close`] switches that off.
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -142,6 +142,11 @@ fn new(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A peer that went away without a word is found out by the kernel after a minute and a half, even if nothing is to be sent to
+/// it: whoever accepts connections cannot know when their peers want to speak next.
+const WATCH: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
+
 /// What every connection has, made or accepted (accepted ones inherit it, but not on every system's word).
 pub(crate) fn dress(socket: &Socket) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))?;
@@ -187,7 +192,8 @@ pub(crate) fn accept(listener: &Socket) -> io::Result<Option<Accepted>> {
             return Ok(Some(Accepted::Local(socket)));
         }
         // What fails here has died meanwhile, and the next one is as good.
-        let Ok(local) = dress(&socket).and_then(|()| socket.local_addr()) else { continue };
+        let dressed = dress(&socket).and_then(|()| socket.set_tcp_keepalive(&WATCH));
+        let Ok(local) = dressed.and_then(|()| socket.local_addr()) else { continue };
         let (Some(peer), Some(local)) = (peer.as_socket(), local.as_socket()) else { continue };
         return Ok(Some(Accepted::Tcp(socket, peer, local)));
     }
@@ -198,6 +204,25 @@ mod tests {
     use super::*;
     use std::io::{ErrorKind, Read, Write};
     use std::net::TcpListener;
+
+    #[test]
+    fn peers_of_accepted_connections_are_watched() {
+        let listener = listening("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let _peer = std::net::TcpStream::connect(address).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let socket = loop {
+            match accept(&listener).unwrap() {
+                Some(Accepted::Tcp(socket, ..)) => break socket,
+                Some(Accepted::Local(_)) => panic!("a TCP socket"),
+                None => assert!(std::time::Instant::now() < deadline, "nobody came"),
+            }
+        };
+        assert!(socket.keepalive().unwrap());
+        let times = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+        assert_eq!(times, (Duration::from_secs(60), Duration::from_secs(10)));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+    }
 
     /// What the kernel does for a process that dies is what it does when the last descriptor is closed.
     #[test]
