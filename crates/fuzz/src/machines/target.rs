@@ -345,14 +345,13 @@ impl World {
         for event in &self.rig.events[self.seen..] {
             match event {
                 Event::Enabled { life } => self.lives.push(*life),
-                Event::ControllerCreated { cntlid, kato_ms, .. } => {
-                    self.cntlids.push(*cntlid);
-                    self.immortal |= *kato_ms == 0;
-                }
+                Event::ControllerCreated { cntlid, .. } => self.cntlids.push(*cntlid),
                 _ => {}
             }
         }
         self.seen = self.rig.events.len();
+        // By Connect, or by Set Features later.
+        self.immortal |= self.rig.control.controller_views().any(|controller| controller.kato_ms == 0);
         let open = self.peers.iter().filter(|peer| self.rig.is_open(peer.conn)).count();
         assert!(open <= tight().connections as usize * 2, "connections are bounded");
     }
