@@ -73,6 +73,10 @@ pub enum Output {
     Conn(ConnAction),
     /// Carry this to a lane, in order.
     ToLane(LaneId, ToLane),
+    /// The lane does not answer for a condemned life: abort the sockets of that life from outside, whatever the lane is
+    /// doing. Answer with [`Control::handle_cut`] once the kernel has said of each that its send queue is empty and stays
+    /// so; if it does not say so, not at all: this is asked again.
+    Cut(LaneId, LifeId),
     /// Work that may block; answer with [`Control::handle_job_done`].
     Job(JobId, Job),
     /// For whoever listens.

@@ -365,6 +365,12 @@ impl Lane {
         self.heads.path_latencies()
     }
 
+    /// The life that a connection belongs to; `None` once it is forgotten.
+    #[must_use]
+    pub fn life_of(&self, conn: ConnId) -> Option<LifeId> {
+        self.links.get(conn).map(|link| link.spec.life)
+    }
+
     /// Commands on queues of `life`, sent or about to be, without an answer.
     #[must_use]
     pub fn in_flight(&self, life: LifeId) -> u32 {

@@ -67,6 +67,7 @@ impl HostMachine for ControlMachine {
 pub(crate) struct ControlService {
     machine: ControlMachine,
     links: Links,
+    sockets: Sockets,
     /// Control has no payload; the table stays empty.
     memory: BufTable,
     mailbox: Mailbox<ControlMail>,
@@ -87,7 +88,8 @@ impl ControlService {
         mailbox.set_reader(cx.waker());
         Self {
             machine: ControlMachine(control),
-            links: Links::new(sockets),
+            links: Links::new(None, sockets.clone()),
+            sockets,
             memory: BufTable::default(),
             mailbox,
             lanes,
@@ -111,6 +113,12 @@ impl ControlService {
             Output::ToLane(lane, message) => {
                 if let Some(mailbox) = self.lanes.get(usize::from(lane.0)) {
                     mailbox.send(LaneMail::Control(message));
+                }
+            }
+            // A second thread's calls on sockets of a reactor that hangs: none of them blocks.
+            Output::Cut(lane, life) => {
+                if self.sockets.cut(lane, life) {
+                    self.machine.0.handle_cut(cx.now(), lane, life);
                 }
             }
             Output::Job(id, job) => self.jobs.start(id, job),

@@ -10,7 +10,7 @@ use crate::links::{HostMachine, Links, Sockets};
 use crate::local::LocalReply;
 use interlock_base::{BufId, Instant, Key, Slab, Span};
 use interlock_carry::{Machine, Mailbox};
-use interlock_host_core::{ConnEvent, ConnId, Lane, LaneId, LaneOutput, Outcome, Refused, Request, ToLane};
+use interlock_host_core::{ConnEvent, ConnId, Lane, LaneId, LaneOutput, LifeId, Outcome, Refused, Request, ToLane};
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{Buf, BufTable, Cx, Event, Service, Waker};
 use std::cell::RefCell;
@@ -83,6 +83,10 @@ impl Machine for LaneMachine {
 impl HostMachine for LaneMachine {
     fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent) {
         self.0.handle_conn(now, conn, event);
+    }
+
+    fn life_of(&self, conn: ConnId) -> Option<LifeId> {
+        self.0.life_of(conn)
     }
 }
 
@@ -246,7 +250,7 @@ impl LaneService {
         let driver = Rc::new(RefCell::new(LaneDriver {
             id: key.lane,
             machine: LaneMachine(lane),
-            links: Links::new(sockets),
+            links: Links::new(Some(key.lane), sockets),
             memory: BufTable::default(),
             waiting: Slab::new(),
             foreign: BTreeMap::new(),

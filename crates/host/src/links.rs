@@ -6,8 +6,8 @@
 use crate::store::SocketPair;
 use interlock_base::Instant;
 use interlock_carry::{Io, Machine, Wires};
-use interlock_host_core::{ConnAction, ConnEvent, ConnId, Dial, DownReason};
-use interlock_ring::{BufTable, ConnectOptions, Cx, Event, Sock};
+use interlock_host_core::{ConnAction, ConnEvent, ConnId, Dial, DownReason, LaneId, LifeId};
+use interlock_ring::{Aborter, BufTable, ConnectOptions, Cx, Event, Sock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
@@ -23,20 +23,44 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// A machine that speaks of its connections in the host's words.
 pub(crate) trait HostMachine: Machine<Conn = ConnId> {
     fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent);
+
+    /// The life for which a lane has opened it.
+    fn life_of(&self, _conn: ConnId) -> Option<LifeId> {
+        None
+    }
 }
 
-/// The connections of a host, over all its reactors: what a successor must see gone. Touched only when one begins or
-/// ends.
+/// The connections of a host, over all its reactors: what a successor must see gone, and what can be ended when the
+/// reactor of a lane hangs. Touched only when one begins or ends.
 #[derive(Clone, Default)]
-pub(crate) struct Sockets(Arc<Mutex<BTreeSet<SocketPair>>>);
+pub(crate) struct Sockets(Arc<Mutex<BTreeMap<(Owner, ConnId), Socket>>>);
+
+/// The lane that a connection belongs to; control has none.
+type Owner = Option<LaneId>;
+
+struct Socket {
+    life: Option<LifeId>,
+    aborter: Aborter,
+    /// Its ends, once it is connected.
+    pair: Option<SocketPair>,
+}
 
 impl Sockets {
     /// Those to one port of a target.
     pub(crate) fn to(&self, peer: SocketAddr) -> Vec<SocketPair> {
-        self.lock().iter().filter(|pair| pair.peer == peer).copied().collect()
+        self.lock().values().filter_map(|socket| socket.pair).filter(|pair| pair.peer == peer).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<SocketPair>> {
+    /// Aborts every connection that a lane has opened for a life, from whatever thread. True if nothing of what was
+    /// queued in them can be sent any more, and nothing added: the kernel has said so of each.
+    pub(crate) fn cut(&self, lane: LaneId, life: LifeId) -> bool {
+        let sockets = self.lock();
+        let mine = sockets.iter().filter(|((owner, _), socket)| *owner == Some(lane) && socket.life == Some(life));
+        // All of them, also if the first refuses.
+        mine.map(|(_, socket)| socket.aborter.abort().is_ok()).fold(true, |all, one| all & one)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Owner, ConnId), Socket>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,8 +68,8 @@ impl Sockets {
 #[derive(Default)]
 pub(crate) struct Links {
     wires: Wires<ConnId>,
+    owner: Owner,
     sockets: Sockets,
-    pairs: BTreeMap<ConnId, SocketPair>,
     opening: BTreeMap<Sock, ConnId>,
     draining: BTreeSet<ConnId>,
     closing: BTreeMap<ConnId, Instant>,
@@ -54,9 +78,9 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// With the list in which others find its connections.
-    pub(crate) fn new(sockets: Sockets) -> Self {
-        Self { sockets, ..Self::default() }
+    /// With the list in which others find its connections, under the name of their owner.
+    pub(crate) fn new(owner: Owner, sockets: Sockets) -> Self {
+        Self { owner, sockets, ..Self::default() }
     }
 
     /// Does what the machine wants.
@@ -102,9 +126,9 @@ impl Links {
                     self.wires.insert(conn, sock);
                     match (cx.local_addr(sock), cx.peer_addr(sock)) {
                         (Ok(local), Ok(peer)) => {
-                            let pair = SocketPair { local, peer };
-                            self.pairs.insert(conn, pair);
-                            self.sockets.lock().insert(pair);
+                            if let Some(socket) = self.sockets.lock().get_mut(&(self.owner, conn)) {
+                                socket.pair = Some(SocketPair { local, peer });
+                            }
                         }
                         // Gone again: without its ends it could not be recorded.
                         (Err(error), _) | (_, Err(error)) => {
@@ -117,6 +141,7 @@ impl Links {
             }
             Event::ConnectFailed { sock, error } => {
                 if let Some(conn) = self.opening.remove(&sock) {
+                    self.sockets.lock().remove(&(self.owner, conn));
                     let why = DownReason::Unreachable(words(&error));
                     machine.handle_conn(cx.now(), conn, ConnEvent::Down(why));
                 }
@@ -187,6 +212,10 @@ impl Links {
         match cx.connect(&options) {
             Ok(sock) => {
                 self.opening.insert(sock, conn);
+                if let Ok(aborter) = cx.aborter(sock) {
+                    let socket = Socket { life: machine.life_of(conn), aborter, pair: None };
+                    self.sockets.lock().insert((self.owner, conn), socket);
+                }
             }
             Err(error) => {
                 let why = DownReason::Unreachable(words(&error));
@@ -213,11 +242,11 @@ impl Links {
         if let Some(sock) = opening {
             self.opening.remove(&sock);
         }
-        if let Some(pair) = self.pairs.remove(&conn) {
-            self.sockets.lock().remove(&pair);
-        }
         let sock = self.wires.remove(conn).or(opening);
-        sock.is_none_or(|sock| cx.abort(sock).is_ok())
+        let gone = sock.is_none_or(|sock| cx.abort(sock).is_ok());
+        // Not before: until then somebody else may have to do it.
+        self.sockets.lock().remove(&(self.owner, conn));
+        gone
     }
 
     fn look(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine) {

@@ -41,7 +41,8 @@ pub(crate) enum Wait {
 pub(crate) struct Source {
     /// `None` once the service has closed it in order.
     pub(crate) owner: Option<Key>,
-    pub(crate) socket: Socket,
+    /// Shared with nobody but an [`crate::Aborter`] at work.
+    pub(crate) socket: Arc<Socket>,
     pub(crate) role: Role,
     pub(crate) watch: Option<Key>,
     /// Poll bits to be told; not 0 exactly while it stands in `Core::ready`.
@@ -391,7 +392,8 @@ impl Core {
     ///
     /// # Errors
     /// It cannot be watched, and is closed.
-    pub(crate) fn add_source(&mut self, owner: Key, socket: Socket, role: Role) -> io::Result<Key> {
+    pub(crate) fn add_source(&mut self, owner: Key, socket: impl Into<Arc<Socket>>, role: Role) -> io::Result<Key> {
+        let socket = socket.into();
         let key = self.sources.insert(Source { owner: Some(owner), socket, role, watch: None, bits: 0 });
         let watched = self.watch(key);
         if watched.is_err() {
@@ -401,7 +403,7 @@ impl Core {
     }
 
     /// As [`Core::add_source`] for a connection that has its owner already; one that cannot be watched is told dead.
-    pub(crate) fn adopt_source(&mut self, owner: Key, socket: Socket) -> Key {
+    pub(crate) fn adopt_source(&mut self, owner: Key, socket: Arc<Socket>) -> Key {
         let role = Role::Stream(Stream::new());
         let key = self.sources.insert(Source { owner: Some(owner), socket, role, watch: None, bits: 0 });
         if let Err(error) = self.watch(key) {

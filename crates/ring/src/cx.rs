@@ -174,12 +174,12 @@ impl Cx<'_> {
         self.core.abort_source(sock.0)
     }
 
-    /// A way for another thread to abort this connection if this reactor is stuck.
+    /// A way for another thread to abort this connection if this reactor is stuck. Costs no descriptor.
     ///
     /// # Errors
-    /// The socket is closed, or no descriptor is left.
+    /// The socket is closed.
     pub fn aborter(&mut self, sock: Sock) -> io::Result<Aborter> {
-        Ok(Aborter(self.source(sock.0)?.socket.try_clone()?))
+        Ok(Aborter(Arc::downgrade(&self.source(sock.0)?.socket)))
     }
 
     /// Takes a connection off this reactor, so that another one can [`Cx::adopt`] it. Bytes wait in the kernel

@@ -162,7 +162,7 @@ impl Core {
                     break false;
                 }
                 left -= 1;
-                match (&source.socket).read(&mut scratch) {
+                match (&*source.socket).read(&mut scratch) {
                     Ok(0) => break true,
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

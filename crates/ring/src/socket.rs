@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Where and how to connect.
@@ -35,14 +36,14 @@ impl ConnectOptions {
 /// A connection without a reactor, on its way to another one: [`crate::Cx::release`], [`crate::Cx::adopt`].
 /// Dropping it aborts the connection.
 #[derive(Debug)]
-pub struct Loose(Option<Socket>);
+pub struct Loose(Option<Arc<Socket>>);
 
 impl Loose {
-    pub(crate) const fn new(socket: Socket) -> Self {
+    pub(crate) const fn new(socket: Arc<Socket>) -> Self {
         Self(Some(socket))
     }
 
-    pub(crate) fn into_socket(mut self) -> Socket {
+    pub(crate) fn into_socket(mut self) -> Arc<Socket> {
         self.0.take().expect("taken only here")
     }
 }
@@ -56,19 +57,20 @@ impl Drop for Loose {
     }
 }
 
-/// Ends a connection from any thread, for the case that its reactor is stuck. It holds a second descriptor of the
-/// socket; dropping it ends nothing.
-#[derive(Debug)]
-pub struct Aborter(pub(crate) Socket);
+/// Ends a connection from any thread, for the case that its reactor is stuck. It keeps no socket alive: what its reactor
+/// has closed or aborted is out of its reach. Dropping it ends nothing.
+#[derive(Clone, Debug)]
+pub struct Aborter(pub(crate) Weak<Socket>);
 
 impl Aborter {
     /// Empties the send queue and resets the connection. When this returns `Ok`, nothing of the queue can be sent any
-    /// more. A connection that has ended already stays so.
+    /// more, and nothing can be added to it. A connection that its reactor has aborted stays so; one that its reactor has
+    /// closed in order, which the kernel may still be delivering, is not touched.
     ///
     /// # Errors
     /// The kernel refused (a security module): the connection must be treated as alive.
     pub fn abort(&self) -> io::Result<()> {
-        cut(&self.0)
+        self.0.upgrade().map_or(Ok(()), |socket| cut(&socket))
     }
 }
 

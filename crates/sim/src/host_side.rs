@@ -98,6 +98,16 @@ impl World {
                 let at = self.process.begin_job(self.now + delay, id, job);
                 self.at(at, Ev::Job(self.process.number, id));
             }
+            Output::Cut(lane, life) => {
+                let mine = |link: &Link| link.owner == Owner::Lane(lane.0) && link.life == Some(life);
+                let process = self.process.number;
+                let cut =
+                    (0..self.links.len()).filter(|at| self.links[*at].process == process && mine(&self.links[*at]));
+                for link in cut.collect::<Vec<_>>() {
+                    self.end_host(link, true);
+                }
+                self.control.handle_cut(self.now, lane, life);
+            }
             Output::Event(event) => {
                 note!(self, "host: {event}");
                 self.host_event(&event.kind);

@@ -317,6 +317,16 @@ impl HostRig {
                     Output::Conn(action) => self.act(Owner::Control, action),
                     Output::ToLane(_, message) => self.to_lane.push_back(message),
                     Output::Job(id, _) => self.control.handle_job_done(self.now, id, JobResult::Done),
+                    Output::Cut(lane, life) => {
+                        for ((owner, conn), socket) in &mut self.sockets {
+                            let mine = *owner == Owner::Lane && self.lane.life_of(*conn) == Some(life);
+                            if mine && matches!(socket.end, End::Opening | End::Open) {
+                                socket.end = End::Reset;
+                                socket.polled.clear();
+                            }
+                        }
+                        self.control.handle_cut(self.now, lane, life);
+                    }
                     Output::Event(event) => self.events.push(event.kind),
                 }
             }

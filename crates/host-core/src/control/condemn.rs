@@ -8,7 +8,7 @@ use super::fence::{Ask, Fence, Hold};
 use super::life::{AdminEnd, Condemned, Ended, Owner, Phase};
 use super::source::Candidate;
 use super::waits::Why;
-use super::{Control, Job, JobFor};
+use super::{Control, Job, JobFor, Output};
 use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
 use crate::{EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, ToLane};
@@ -24,6 +24,9 @@ use interlock_wire::status::Status;
 /// A lane that has not confirmed a condemned life for so long is named, again and again: its reactor hangs. Nothing is
 /// released meanwhile.
 const LANE_ANSWER: Duration = Duration::from_millis(100);
+/// Once it was named, the sockets that it keeps are aborted from outside after this, and again as often until the kernel
+/// has confirmed it. Not sooner: a busy machine is no hung reactor, and late answers would be lost with the sockets.
+const LANE_CUT: Duration = Duration::from_secs(1);
 
 /// How long a life with these terms must be held.
 pub(super) fn hold_of(terms: &HoldTerms) -> Hold {
@@ -241,7 +244,7 @@ impl Control {
         if self.awaited_lanes(life_id).is_empty() {
             self.timers.stop(why);
         } else if self.timers.at(why).is_none() {
-            self.timers.set(why, now + LANE_ANSWER * 10);
+            self.timers.set(why, now + LANE_CUT);
         }
     }
 
@@ -430,9 +433,30 @@ impl Control {
         if lanes.is_empty() {
             return;
         }
-        self.timers.set(Why::LaneAnswer(life_id), now + LANE_ANSWER * 10);
+        self.timers.set(Why::LaneAnswer(life_id), now + LANE_CUT);
         self.emit(now, EventKind::LaneSilent { life: life_id, lanes });
+        self.cut_noisy(now, life_id);
         self.advance(now, life_id);
+    }
+
+    /// What a hung lane keeps in its sockets must not leave them after the hold has begun, and the hold must not wait for
+    /// a lane that never comes back: another thread aborts them. That makes the life quiet and no more: what is in doubt
+    /// is known to the lane alone, so nothing is released, and nothing given up, before it answers.
+    fn cut_noisy(&mut self, now: Instant, life_id: LifeId) {
+        let Some(condemned) = self.lives.get(&life_id).and_then(|life| life.condemned()) else { return };
+        if now < condemned.at + LANE_CUT {
+            return;
+        }
+        let noisy: Vec<LaneId> = condemned.noisy.iter().copied().collect();
+        self.outputs.extend(noisy.into_iter().map(|lane| Output::Cut(lane, life_id)));
+    }
+
+    /// [`Output::Cut`] is done: nothing that the lane has sent on the life, or will try to send, leaves this host from
+    /// `now` on. What it may still connect carries no command: it reads that the life is condemned before it could hear
+    /// an answer to its Connect.
+    pub fn handle_cut(&mut self, now: Instant, lane: LaneId, life: LifeId) {
+        self.handle_quiet(now, lane, life, now);
+        self.settle_down(now);
     }
 
     /// The admin socket of a condemned life has had its time. Asked again for as long as nobody says that it is gone:
@@ -440,7 +464,7 @@ impl Control {
     pub(super) fn handle_late_grace(&mut self, now: Instant, life_id: LifeId) {
         if let Some(admin) = self.lives.get(&life_id).and_then(|life| life.admin.as_ref()) {
             let conn = admin.conn;
-            self.timers.set(Why::LateGrace(life_id), now + LANE_ANSWER * 10);
+            self.timers.set(Why::LateGrace(life_id), now + LANE_CUT);
             self.conn(crate::ConnAction::Abort(conn));
         }
     }

@@ -81,7 +81,7 @@ impl Control {
         self.advance(now, life_id);
     }
 
-    fn handle_quiet(&mut self, now: Instant, lane: LaneId, life_id: LifeId, at: Instant) {
+    pub(super) fn handle_quiet(&mut self, now: Instant, lane: LaneId, life_id: LifeId, at: Instant) {
         let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
         if condemned.noisy.remove(&lane) {
             condemned.last_quiet = condemned.last_quiet.max(at);

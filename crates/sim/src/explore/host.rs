@@ -225,6 +225,15 @@ impl State {
                     Output::Job(id, Job::MarkClean(_) | Job::ForgetLife(_)) => {
                         self.control.get_mut().handle_job_done(self.now, id, JobResult::Done);
                     }
+                    Output::Cut(lane, life) => {
+                        let mine = |(id, link): (&LinkId, &Part<Link>)| {
+                            (id.0 == Owner::Lane(lane.0) && link.get().life == Some(life)).then_some(*id)
+                        };
+                        for id in self.links.iter().filter_map(mine).collect::<Vec<_>>() {
+                            self.host_gone(id, Some(Piece::Rst));
+                        }
+                        self.control.get_mut().handle_cut(self.now, lane, life);
+                    }
                     Output::Event(event) => self.host_event(&event.kind),
                 }
             }

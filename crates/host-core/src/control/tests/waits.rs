@@ -182,6 +182,63 @@ fn every_wait_has_a_deadline() {
     }
 }
 
+/// A lane that never says anything about a lost life again, and no source that could reset it.
+fn hung(change: impl Fn(&mut World)) -> World {
+    lost_with(|world| {
+        no_ccr(world);
+        world.lanes[1].keeps_condemned = true;
+        change(world);
+    })
+}
+
+#[test]
+fn the_sockets_of_a_lane_that_hangs_are_aborted_from_outside_and_the_hold_begins() {
+    let mut world = hung(|_| {});
+    let lost = world.now;
+    let life = world.control.controllers().find_map(|info| info.fencing.first().copied()).expect("it is being fenced");
+    world.advance(999 * MS);
+    assert!(world.cuts.is_empty(), "a busy machine is no hung reactor");
+    assert!(!world.saw(|e| matches!(e, EventKind::HoldUntil { .. })));
+    world.advance(200 * MS);
+    let (at, lane, of) = world.cuts[0];
+    assert_eq!((lane, of, world.cuts.len()), (LaneId(1), life, 1), "only the lane that is silent, and once");
+    assert!(at >= lost + 1_000 * MS);
+    let t0 = |e: &EventKind| matches!(e, EventKind::HoldUntil { t0, .. } if *t0 == at);
+    assert!(world.saw(t0), "t0 is the moment at which the kernel has confirmed it");
+    world.advance(60_000 * MS);
+    // The hold is long over. What is in doubt on that lane nobody else knows: nothing is released, nothing given up.
+    assert_eq!((world.settled(0, life), world.settled(1, life), world.cuts.len()), (None, None, 1));
+    assert!(world.control.receipts().next().is_none());
+    // It comes back: the proof is there, and nothing has to be waited for any more.
+    let entry = world.write(life, 1, 7);
+    world.say(1, ToControl::Condemned { life, ledger: vec![entry], settled: 0 });
+    world.say(1, ToControl::Quiet { life, at: world.now });
+    assert_eq!(world.settled(1, life), Some(Release::Retry));
+    assert_eq!((world.receipt().t0, world.receipt().in_doubt), (Some(at), 2));
+}
+
+#[test]
+fn a_socket_that_the_kernel_does_not_let_go_is_asked_for_again_and_begins_no_hold() {
+    let mut world = hung(|world| world.keep_cuts = true);
+    world.advance(10_000 * MS);
+    assert!((8..=11).contains(&world.cuts.len()), "once per second: {:?}", world.cuts);
+    assert!(!world.saw(|e| matches!(e, EventKind::HoldUntil { .. })));
+}
+
+#[test]
+fn a_lane_that_has_stopped_keeps_its_sockets_for_late_answers_before_they_are_aborted() {
+    let mut world = lost_with(|world| {
+        no_ccr(world);
+        world.lanes[1].keeps_quiet = true;
+    });
+    let (lost, grace) = (world.now, Timeouts::default().late_grace);
+    world.advance(grace);
+    assert!(world.cuts.is_empty());
+    world.advance(2_000 * MS);
+    assert!(world.cuts.iter().all(|(at, lane, _)| *lane == LaneId(1) && *at >= lost + grace), "{:?}", world.cuts);
+    assert!(world.saw(|e| matches!(e, EventKind::HoldUntil { .. })));
+}
+
 #[test]
 fn a_lane_that_keeps_a_fence_waiting_is_named_whatever_it_owes() {
     for (who, keep) in [

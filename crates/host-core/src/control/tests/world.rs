@@ -126,6 +126,10 @@ pub(super) struct World {
     /// CCR commands: the port they came through, and the life they name.
     pub(super) ccrs: Vec<(u16, ccr::Instance)>,
     pub(super) connects: Vec<Instant>,
+    /// Lanes whose sockets of a life were to be aborted from outside, and when.
+    pub(super) cuts: Vec<(Instant, LaneId, LifeId)>,
+    /// The kernel refuses it.
+    pub(super) keep_cuts: bool,
     pub(super) aborts: Vec<admin::Abort>,
     next_cntlid: u16,
 }
@@ -159,6 +163,8 @@ impl World {
             disowned: false,
             ccrs: Vec::new(),
             connects: Vec::new(),
+            cuts: Vec::new(),
+            keep_cuts: false,
             aborts: Vec::new(),
             next_cntlid: 1,
         }
@@ -274,6 +280,12 @@ impl World {
                 }
             }
             Output::Event(event) => self.events.push(event),
+            Output::Cut(lane, life) => {
+                self.cuts.push((self.now, lane, life));
+                if !self.keep_cuts {
+                    self.control.handle_cut(self.now, lane, life);
+                }
+            }
         }
     }
 
