@@ -1,6 +1,7 @@
 //! What is checked about the house itself, and against peers of other makes, as libraries that chores and tests share.
 
 pub mod audit;
+pub mod bench;
 pub mod house;
 pub mod interop;
 pub mod pcap;

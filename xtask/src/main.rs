@@ -2,10 +2,11 @@
 //!
 //! `cargo xtask house` prints where the house differs from its plan; `cargo xtask interop` tries the product against a
 //! real Linux kernel; `cargo xtask pcap` lets a stranger's dissector read golden conversations; `cargo xtask sim` hunts for
-//! mistakes of recovery in a simulated world; `cargo xtask tables` draws the tables in `docs/` anew.
+//! mistakes of recovery in a simulated world; `cargo xtask tables` draws the tables in `docs/` anew; `cargo xtask bench`
+//! measures the data plane.
 
 use anyhow::{Result, bail};
-use interlock_xtask::{house, interop, pcap, sim, tables};
+use interlock_xtask::{bench, house, interop, pcap, sim, tables};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ fn main() -> Result<ExitCode> {
             writeln!(out, "the crates are as ARCHITECTURE.md draws them")?;
             Ok(ExitCode::SUCCESS)
         }
+        "bench" => bench::main(args),
         "interop" => interop::main(args),
         "pcap" => pcap::main(args),
         "sim" => sim::main(args),
@@ -32,7 +34,7 @@ fn main() -> Result<ExitCode> {
         // Parts of `interop`, in processes of their own: not for people.
         "sigkill-child" => interop::sigkill_child(args),
         "wire-host" => interop::wire_host(args).map(|()| ExitCode::SUCCESS),
-        "" => bail!("which chore? `house`, `interop`, `pcap`, `sim` or `tables`"),
-        other => bail!("there is no chore `{other}`; there are: `house`, `interop`, `pcap`, `sim`, `tables`"),
+        "" => bail!("which chore? `bench`, `house`, `interop`, `pcap`, `sim` or `tables`"),
+        other => bail!("there is no chore `{other}`; there are: `bench`, `house`, `interop`, `pcap`, `sim`, `tables`"),
     }
 }

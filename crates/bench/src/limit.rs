@@ -6,10 +6,10 @@
 //! once, and each payload is copied into the buffer of its request. There are no tags to check, no paths to choose, no
 //! guard, no ledger and no time limits.
 
-use crate::Plan;
+use crate::case::Plan;
 use crate::round::{Round, Tally};
 use anyhow::{Result, anyhow};
-use interlock_host::Op;
+use interlock_base::Rng;
 use interlock_ring::{Buf, ConnectOptions, Cx, Event, Listener, Service, Sock};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
@@ -146,28 +146,20 @@ pub(crate) struct Server {
     inbox: Inbox<REQUEST>,
     outbox: Outbox<ANSWER>,
     payload: Buf,
-    reads: bool,
 }
 
 impl Server {
-    pub(crate) fn new(cx: &mut Cx<'_>, plan: Plan, bytes: usize, bound: &Sender<std::io::Result<SocketAddr>>) -> Self {
+    pub(crate) fn new(cx: &mut Cx<'_>, bytes: usize, bound: &Sender<std::io::Result<SocketAddr>>) -> Self {
         let listening = cx.listen(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = listening.as_ref().ok().map(|(listener, _)| *listener);
         // The receiver waits for exactly this.
         let _ = bound.send(listening.map(|(_, addr)| addr));
-        Self {
-            listener,
-            sock: None,
-            inbox: Inbox::new(),
-            outbox: Outbox::new(),
-            payload: Buf::zeroed(bytes),
-            reads: plan.op == Op::Read,
-        }
+        Self { listener, sock: None, inbox: Inbox::new(), outbox: Outbox::new(), payload: Buf::zeroed(bytes) }
     }
 
     fn receive(&mut self, cx: &mut Cx<'_>, sock: Sock) {
         let len = self.payload.as_slice().len();
-        let (inbox, outbox, reads) = (&mut self.inbox, &mut self.outbox, self.reads);
+        let (inbox, outbox) = (&mut self.inbox, &mut self.outbox);
         let ended = cx.with_staging(|cx, staging| {
             loop {
                 match cx.recv(sock, staging) {
@@ -179,6 +171,7 @@ impl Server {
                             len,
                             |_, _, _| {},
                             |head| {
+                                let reads = head[0] == 0;
                                 let answer = self::head(reads, slot_of(head));
                                 outbox.pieces.push_back((answer, reads.then_some(0)));
                             },
@@ -232,6 +225,7 @@ pub(crate) struct Client {
     inbox: Inbox<ANSWER>,
     outbox: Outbox<REQUEST>,
     bufs: Vec<Buf>,
+    dice: Rng,
     tally: Tally,
 }
 
@@ -253,13 +247,14 @@ impl Client {
             sock: None,
             inbox: Inbox::new(),
             outbox: Outbox::new(),
+            dice: Rng::new(plan.seed),
             bufs: (0..plan.depth).map(|_| Buf::zeroed(bytes)).collect(),
             tally: Tally::new(cx.now(), plan.depth),
         }
     }
 
     fn submit(&mut self, cx: &Cx<'_>, slot: u32) {
-        let writes = self.plan.op != Op::Read;
+        let writes = !self.plan.reads(&mut self.dice);
         self.tally.submitted(cx.now(), slot as usize);
         self.outbox.pieces.push_back((head(writes, slot), writes.then_some(slot as usize)));
     }

@@ -1,10 +1,10 @@
 //! One case of one round on the host, as a service on its reactor.
 
-use crate::Plan;
+use crate::case::Plan;
 use crate::round::{Round, Tally};
 use anyhow::{Result, anyhow, bail};
 use interlock_base::Rng;
-use interlock_host::{Buf, LocalNamespace, Namespace, Outcome};
+use interlock_host::{Buf, LocalNamespace, Namespace, Op, Outcome};
 use interlock_ring::{Cx, Event, Service};
 use std::sync::mpsc::Sender;
 
@@ -34,9 +34,10 @@ impl Load {
 
     fn submit(&mut self, cx: &Cx<'_>, slot: u64, buf: Option<Buf>) {
         let Some(door) = &self.door else { return };
+        let op = if self.plan.reads(&mut self.rng) { Op::Read } else { Op::Write { fua: false } };
         let slba = self.rng.below(self.positions) * u64::from(self.plan.blocks);
         self.tally.submitted(cx.now(), slot as usize);
-        door.submit(cx, self.plan.op, slba, self.plan.blocks, buf, slot);
+        door.submit(cx, op, slba, self.plan.blocks, buf, slot);
     }
 
     fn start(&mut self, cx: &mut Cx<'_>) {

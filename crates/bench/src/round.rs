@@ -5,11 +5,61 @@ use interlock_base::Instant;
 use std::time::Duration;
 
 /// What came out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Round {
     pub(crate) iops: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    /// Requests that ended.
+    pub(crate) done: u64,
+    /// What they cost, both sides together.
+    pub(crate) costs: Costs,
+}
+
+impl Round {
+    /// Connections that ran side by side, as one.
+    pub(crate) fn together(rounds: &[Self]) -> Self {
+        let worst = |figure: fn(&Self) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
+        Self {
+            iops: rounds.iter().map(|round| round.iops).sum(),
+            p50_us: worst(|round| round.p50_us),
+            p99_us: worst(|round| round.p99_us),
+            done: rounds.iter().map(|round| round.done).sum(),
+            costs: Costs::default(),
+        }
+    }
+
+    /// With what the two reactors and the process counted meanwhile.
+    pub(crate) fn with_costs(mut self, before: &Meters, after: &Meters) -> Self {
+        let each = |figure: fn(&Meters) -> u64| (figure(after) - figure(before)) as f64 / self.done.max(1) as f64;
+        self.costs = Costs {
+            calls: each(|meters| meters.calls),
+            allocations: each(|meters| meters.allocations),
+            copied: each(|meters| meters.copied),
+            cpu_us: each(|meters| meters.cpu_ns) / 1000.0,
+        };
+        self
+    }
+}
+
+/// Per request.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Costs {
+    /// System calls for data.
+    pub(crate) calls: f64,
+    pub(crate) allocations: f64,
+    /// Bytes of payload that user space copied.
+    pub(crate) copied: f64,
+    pub(crate) cpu_us: f64,
+}
+
+/// What was counted so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Meters {
+    pub(crate) calls: u64,
+    pub(crate) allocations: u64,
+    pub(crate) copied: u64,
+    pub(crate) cpu_ns: u64,
 }
 
 /// Counts while a round runs.
@@ -55,6 +105,13 @@ impl Tally {
 
     pub(crate) fn round(&self, now: Instant) -> Round {
         let us = |part| self.latencies.value_at_quantile(part) as f64 / 1000.0;
-        Round { iops: self.done as f64 / (now - self.began).as_secs_f64(), p50_us: us(0.5), p99_us: us(0.99) }
+        let seconds = (now - self.began).as_secs_f64();
+        Round {
+            iops: self.done as f64 / seconds,
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            done: self.done,
+            ..Round::default()
+        }
     }
 }

@@ -12,11 +12,13 @@
 //! 3. What was polled but not yet given is forgotten by [`Wires::stop_sending`]; the machine knows from `handle_given`
 //!    exactly how far the stream went.
 
+mod copied;
 mod machine;
 mod mailbox;
 mod outbox;
 mod wires;
 
+pub use copied::{copied, note_copied};
 pub use machine::Machine;
 pub use mailbox::{MAX_OFFERED, Mailbox, NotTaken};
 pub use wires::{Io, Wires};

@@ -206,6 +206,7 @@ fn receive<M: Machine>(
             if used < count {
                 // Blocked: the rest waits until the machine was answered, and nothing more is received meanwhile.
                 wire.stash.extend_from_slice(&staging[used..count]);
+                crate::note_copied(count - used);
                 return Io::Done;
             }
         }
@@ -230,6 +231,7 @@ fn offer<M: Machine>(cx: &Cx<'_>, machine: &mut M, memory: &mut BufTable, conn: 
                 .bytes_mut(place.to)
                 .expect("a driver's buffer has one writer: the queue that names it")
                 .copy_from_slice(from);
+            crate::note_copied(len);
             let digest = place.digest.map_or(0, |seed| crc32c::crc32c_append(seed, from));
             machine.handle_placed(cx.now(), conn, place.to.len, digest);
             at += len;

@@ -101,6 +101,8 @@ pub(crate) struct Core {
     pub(crate) staging: Vec<u8>,
     pub(crate) staging_len: usize,
     pub(crate) lingering: usize,
+    /// Sends and receives so far.
+    pub(crate) transfers: u64,
     spin: Duration,
     stopping: bool,
     done: Vec<Done>,
@@ -139,6 +141,7 @@ impl Core {
             staging: Vec::new(),
             staging_len,
             lingering: 0,
+            transfers: 0,
             spin,
             stopping: false,
             done: Vec::new(),

@@ -53,6 +53,13 @@ impl Cx<'_> {
         self.core.link.clone()
     }
 
+    /// System calls that this reactor has made for data so far: sends, receives and waits. Each costs about as much as the
+    /// work on a small request, so that this is what a benchmark counts.
+    #[must_use]
+    pub const fn system_calls(&self) -> u64 {
+        self.core.transfers + self.core.poller.calls()
+    }
+
     /// What other threads (and other services) wake this service with.
     #[must_use]
     pub fn waker(&self) -> Waker {
@@ -243,6 +250,7 @@ impl Cx<'_> {
         let (bytes, cut) = loop {
             let verdict = self.decide(&Call::Receive(room));
             let most = if let Verdict::AtMost(most) = verdict { most.clamp(1, room.max(1)).min(room) } else { room };
+            self.core.transfers += 1;
             let source = self.source(sock.0)?;
             let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
             let outcome = match verdict {
@@ -291,6 +299,7 @@ impl Cx<'_> {
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
             let verdict = self.decide(&Call::Send(asked));
+            self.core.transfers += 1;
             let source = self.source(sock.0)?;
             let Role::Stream(stream) = &mut source.role else { return Err(gone()) };
             const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;

@@ -78,7 +78,10 @@ impl Store {
 fn in_memory(memory: &Memory, shift: u8, buffers: &mut BufTable, kind: MediaKind) -> MediaResult {
     match kind {
         MediaKind::Read { slba, into } => match buffers.bytes_mut(into) {
-            Some(bytes) => memory.read(slba << shift, bytes),
+            Some(bytes) => {
+                memory.read(slba << shift, bytes);
+                interlock_carry::note_copied(bytes.len());
+            }
             None => return MediaResult::ReadFailed,
         },
         MediaKind::Compare { slba, with } => {
@@ -89,7 +92,10 @@ fn in_memory(memory: &Memory, shift: u8, buffers: &mut BufTable, kind: MediaKind
                 return MediaResult::Different;
             }
         }
-        MediaKind::Write { slba, from, .. } => memory.write(slba << shift, buffers.bytes(from)),
+        MediaKind::Write { slba, from, .. } => {
+            memory.write(slba << shift, buffers.bytes(from));
+            interlock_carry::note_copied(from.len as usize);
+        }
         MediaKind::Flush => {}
         MediaKind::Zero { range, .. } => memory.zero(range.slba << shift..(range.slba + range.blocks) << shift),
         MediaKind::Deallocate { ranges } => {

@@ -30,6 +30,7 @@ pub(crate) struct Epoll {
     watches: Slab<Watcher>,
     files: Files,
     events: Vec<Event>,
+    calls: u64,
     /// What was taken and not drained yet.
     stash: Vec<Done>,
 }
@@ -39,7 +40,7 @@ impl Epoll {
         let fd = epoll::create(CreateFlags::CLOEXEC)?;
         let files = Files::new()?;
         epoll::add(&fd, files.bell(), EventData::new_u64(FILES), flags(BELL_BITS))?;
-        Ok(Self { fd, watches: Slab::new(), files, events: Vec::with_capacity(EVENTS), stash: Vec::new() })
+        Ok(Self { fd, watches: Slab::new(), files, events: Vec::with_capacity(EVENTS), calls: 0, stash: Vec::new() })
     }
 
     pub(crate) fn watch(&mut self, fd: impl AsFd, watcher: Watcher) -> io::Result<Key> {
@@ -87,6 +88,7 @@ impl Epoll {
     fn look(&mut self, wait: Duration) -> io::Result<()> {
         let wait = Timespec::try_from(wait).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.events.clear();
+        self.calls += 1;
         match epoll::wait(&self.fd, spare_capacity(&mut self.events), Some(&wait)) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
@@ -107,6 +109,11 @@ impl Epoll {
     pub(crate) fn drain(&mut self, out: &mut Vec<Done>) {
         out.append(&mut self.stash);
         self.files.drain(out);
+    }
+
+    /// Looks so far.
+    pub(crate) const fn calls(&self) -> u64 {
+        self.calls
     }
 
     pub(crate) const fn files_in_flight(&self) -> usize {

@@ -176,6 +176,14 @@ impl Poller {
         }
     }
 
+    /// System calls made so far.
+    pub(crate) const fn calls(&self) -> u64 {
+        match self {
+            Self::Uring(ring) => ring.calls(),
+            Self::Epoll(epoll) => epoll.calls(),
+        }
+    }
+
     /// How many file operations have not reported their end.
     pub(crate) const fn files_in_flight(&self) -> usize {
         match self {

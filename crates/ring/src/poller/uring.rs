@@ -52,6 +52,7 @@ pub(crate) struct Uring {
     ring: IoUring,
     ops: Slab<Op>,
     files_in_flight: usize,
+    calls: u64,
     /// What did not fit into the submission queue, in order.
     backlog: VecDeque<squeue::Entry>,
     /// What was drained outside of [`Uring::drain`].
@@ -85,7 +86,7 @@ impl Uring {
             let why = "io_uring of this kernel is too old: Linux 5.13 or newer is needed (5.19 or newer is advised)";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
-        Ok(Self { ring, ops: Slab::new(), files_in_flight: 0, backlog: VecDeque::new(), stash: Vec::new() })
+        Ok(Self { ring, ops: Slab::new(), files_in_flight: 0, calls: 0, backlog: VecDeque::new(), stash: Vec::new() })
     }
 
     /// Reports every change of the descriptor's readiness until [`Uring::unwatch`], and its present one.
@@ -211,6 +212,7 @@ impl Uring {
     pub(crate) fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
         self.load();
         let wait = if self.stash.is_empty() && self.backlog.is_empty() { wait } else { None };
+        self.calls += 1;
         let result = match wait {
             None => self.ring.submit(),
             Some(time) => {
@@ -261,6 +263,11 @@ impl Uring {
                 _ => {}
             }
         }
+    }
+
+    /// Enters so far.
+    pub(crate) const fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// How many file operations the kernel still has.
