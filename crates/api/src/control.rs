@@ -3,7 +3,7 @@
 //! Requests refuse fields they do not know, because a misspelt timeout that is silently ignored is an outage later.
 //! Everything that has a default may be left out; defaults are those of Linux and nvme-cli.
 
-use crate::basics::Version;
+use crate::basics::{PathAddress, Version};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use utoipa::ToSchema;
@@ -333,6 +333,37 @@ pub struct Exports {
     pub format_version: Version<1>,
     /// They, by name.
     pub exports: Vec<ExportStatus>,
+}
+
+/// A discovery controller that is watched, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct DiscoveryStatus {
+    /// Where it is.
+    pub path: PathAddress,
+    /// Who wants it: `configuration`, `asked for`, or who refers to it.
+    pub origin: String,
+    /// `live`, or `connecting` while it is tried.
+    pub state: String,
+    /// For so long.
+    pub for_ms: u64,
+    /// Generation of its log; `null` if it was never read.
+    pub generation: Option<u64>,
+    /// Records of its log.
+    pub records: u64,
+    /// Why it is not live; `null` if it is.
+    pub last_error: Option<String>,
+    /// It is tried again after so long; `null` if it is live, or just being tried.
+    pub next_attempt_ms: Option<u64>,
+}
+
+/// All discovery controllers that are watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct DiscoveryControllers {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// They, by address.
+    pub controllers: Vec<DiscoveryStatus>,
 }
 
 /// A life that may still change a namespace.

@@ -28,8 +28,8 @@ mod status;
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{
-    ConnectRequest, Connected, Done, ExportKind, ExportOnLoss, ExportRequest, ExportStatus, Exports, FencePolicy,
-    Fenced, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
+    ConnectRequest, Connected, DiscoveryControllers, DiscoveryStatus, Done, ExportKind, ExportOnLoss, ExportRequest,
+    ExportStatus, Exports, FencePolicy, Fenced, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
 };
 pub use counters::{
     ControllerCounters, Counters, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters, PathCounters,

@@ -1,7 +1,7 @@
 //! The whole host at one moment: what is connected, what is waited for, and until when.
 
 use crate::basics::{AnaState, Hex64, PathAddress, Version};
-use crate::control::{ExportStatus, FencePolicy, IoPolicy, OnLoss};
+use crate::control::{DiscoveryStatus, ExportStatus, FencePolicy, IoPolicy, OnLoss};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -29,6 +29,8 @@ pub struct Status {
     pub namespaces: Vec<NamespaceStatus>,
     /// Exports.
     pub exports: Vec<ExportStatus>,
+    /// Discovery controllers that are watched.
+    pub discovery: Vec<DiscoveryStatus>,
     /// Lives that ended unfenced: what they may still write is guarded.
     pub tombstones: Vec<TombstoneStatus>,
     /// What has happened so far.

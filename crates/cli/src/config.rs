@@ -65,7 +65,7 @@ fn validate(files: &Files) -> anyhow::Result<ExitCode> {
         let connections = config.requests().len() + theirs.connections.len();
         print(&format!(
             "good: {connections} connection(s), {} discovery controller(s), {} export(s)",
-            theirs.discovery.len(),
+            config.discovery.len() + theirs.discovery.len(),
             config.exports.len()
         ))?;
     }
@@ -82,7 +82,7 @@ fn show(files: &Files) -> anyhow::Result<ExitCode> {
                 "format_version": 1,
                 "daemon": config.daemon,
                 "connections": connections,
-                "discovery": theirs.discovery,
+                "discovery": config.discovery().into_iter().chain(theirs.discovery).collect::<Vec<_>>(),
                 "exports": config.exports,
                 "problems": theirs.problems,
             });

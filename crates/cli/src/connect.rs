@@ -277,7 +277,7 @@ pub(crate) fn normal(connected: &Connected, request: &ConnectRequest) -> String 
 
 /// Disconnect controllers in order: what is in flight is answered first, what is not is fenced
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).args(["nqn", "device"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["nqn", "device", "discovery"])))]
 pub(crate) struct DisconnectArgs {
     /// Subsystem NQN: all its controllers
     #[arg(short = 'n', long, value_name = "NQN")]
@@ -285,6 +285,9 @@ pub(crate) struct DisconnectArgs {
     /// Controller or subsystem by name, as in nvme0 or nvme-subsys0; repeatable or separated by commas
     #[arg(short = 'd', long, value_name = "DEVICE", value_delimiter = ',')]
     device: Vec<String>,
+    /// Watch this discovery controller no more; what it named stays connected
+    #[arg(long, value_name = "ADDR:PORT", value_parser = discovery_address)]
+    discovery: Option<(String, u16)>,
     /// Also if clients use an export of it: what they have in flight is abandoned
     #[arg(long)]
     force: bool,
@@ -301,6 +304,13 @@ pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
     let client = args.ask.client();
     let force = if args.force { "?force=true" } else { "" };
     let mut ended = Vec::new();
+    if let Some((traddr, trsvcid)) = &args.discovery {
+        let path = format!("/v1/discovery?traddr={}&trsvcid={trsvcid}", escaped(traddr));
+        ended = one(&client, &path, args.idempotent)?;
+        if args.output.format == Format::Normal {
+            print(&format!("{traddr} port {trsvcid}: watched no more"))?;
+        }
+    }
     if let Some(nqn) = &args.nqn {
         ended = one(&client, &format!("/v1/subsystems/{}{force}", escaped(nqn)), args.idempotent)?;
         if args.output.format == Format::Normal {
@@ -321,6 +331,17 @@ pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
         print(&serde_json::to_string_pretty(&json!({ "format_version": 1, "devices": ended }))?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `192.0.2.9`, `192.0.2.9:8009`, `[::1]:8009`.
+fn discovery_address(text: &str) -> Result<(String, u16), String> {
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    match text.rsplit_once(':') {
+        Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
+            port.parse().map(|port| (bare(host), port)).map_err(|_| format!("`{port}` is no port"))
+        }
+        _ => Ok((bare(text), 8009)),
+    }
 }
 
 fn one(client: &Client, path: &str, idempotent: bool) -> anyhow::Result<Vec<String>> {

@@ -3,12 +3,12 @@
 //! What fails does not keep the rest from being tried, and whatever failed is named and makes the exit code 1: a service
 //! manager that sees success would never try again.
 
-use crate::ask::AskArgs;
+use crate::ask::{AskArgs, failed};
 use crate::connect::{SettingArgs, connect_one};
 use crate::failure::Failure;
 use crate::identity::Looker;
 use crate::output::{Format, OutputArgs, print, say};
-use interlock_api::{Client, ConnectRequest};
+use interlock_api::{Client, ConnectRequest, DiscoveryControllers};
 use interlock_daemon::{Config, Places, discovered, fabrics};
 use interlock_host::{HostSettings, Nqn};
 use serde_json::json;
@@ -37,6 +37,9 @@ pub(crate) struct ConnectAllArgs {
     /// Give a discovery controller up after so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     timeout: u64,
+    /// Stay connected to the discovery controller, also after restarts, and connect whatever it names later
+    #[arg(short = 'p', long, requires = "traddr", conflicts_with = "dry_run")]
+    persistent: bool,
     /// Say what would be connected, and connect nothing
     #[arg(long)]
     dry_run: bool,
@@ -59,8 +62,8 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     };
     let (mut wanted, ask, mut problems) = sources(args)?;
     let looker = Looker::new()?;
-    for controller in ask {
-        match discovered(&looker.reactor(), &controller, &who, Duration::from_millis(args.timeout)) {
+    for controller in &ask {
+        match discovered(&looker.reactor(), controller, &who, Duration::from_millis(args.timeout)) {
             Ok(found) => wanted.extend(found),
             Err(why) => problems.push(why),
         }
@@ -80,6 +83,9 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     if !args.dry_run {
         connect(&client, &wanted, &mut connected, &mut problems);
     }
+    for controller in ask.iter().filter(|_| args.persistent) {
+        client.send::<DiscoveryControllers>("POST", "/v1/discovery", controller).map_err(failed)?;
+    }
     report(args, &wanted, &connected, &problems)
 }
 
@@ -94,14 +100,16 @@ fn sources(args: &ConnectAllArgs) -> anyhow::Result<(Vec<ConnectRequest>, Vec<Co
     let files = fabrics::Wanted::read(&args.nvme_dir);
     let mut wanted = config.requests();
     wanted.extend(files.connections);
-    if wanted.is_empty() && files.discovery.is_empty() && files.problems.is_empty() {
+    let mut ask = config.discovery();
+    ask.extend(files.discovery);
+    if wanted.is_empty() && ask.is_empty() && files.problems.is_empty() {
         let text = "nothing is configured";
         return Err(Failure::new(text)
             .hint("give a discovery controller with -a")
             .hint("or write [[connect]] into the configuration")
             .into());
     }
-    Ok((wanted, files.discovery, files.problems))
+    Ok((wanted, ask, files.problems))
 }
 
 fn connect(

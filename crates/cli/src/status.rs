@@ -46,6 +46,19 @@ fn normal(status: &Status, all: bool) -> String {
             let _ = writeln!(text, "  {}  {}  {paths}", ns.name, bytes(ns.size_bytes));
         }
     }
+    if !status.discovery.is_empty() {
+        let _ = writeln!(text, "\ndiscovery controllers");
+    }
+    for one in &status.discovery {
+        let log = one.generation.map_or_else(String::new, |n| format!(", log {n} with {} records", one.records));
+        let _ = writeln!(text, "  {}  {} for {}{log} ({})", one.path, one.state, span(one.for_ms), one.origin);
+        if let Some(error) = &one.last_error {
+            let _ = writeln!(text, "         {error}");
+        }
+        if let Some(left) = one.next_attempt_ms {
+            let _ = writeln!(text, "         tried again in {}", span(left));
+        }
+    }
     if !status.exports.is_empty() {
         let _ = writeln!(text, "\nexports");
     }

@@ -12,12 +12,16 @@
 //! traddr = "192.0.2.1"
 //! subnqn = "nqn.2014-08.org.example:disk"
 //!
+//! [[discovery]]             # what it names is connected, now and whenever that changes
+//! traddr = "192.0.2.9"
+//!
 //! [[export]]
 //! subnqn = "nqn.2014-08.org.example:disk"
 //! nsid = 1
 //! name = "disk0"
 //! ```
 
+use crate::fabrics;
 use crate::refusal::meant;
 use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
 use interlock_observe::journal::Bounds;
@@ -40,6 +44,8 @@ pub struct Config {
     /// What to stay connected to.
     #[serde(rename = "connect")]
     pub connections: Vec<toml::Table>,
+    /// Discovery controllers to watch; what they name is connected. The keys of `[[connect]]`, but for `subnqn`.
+    pub discovery: Vec<toml::Table>,
     /// What to export.
     #[serde(rename = "export")]
     pub exports: Vec<ExportEntry>,
@@ -205,6 +211,12 @@ impl Config {
                 .and_then(|spec| spec.check(config.daemon.reactors).map_err(|why| why.to_string()))
                 .map_err(|why| bad(None, &format!("[[connect]] number {}: {why}", place + 1)))?;
         }
+        for (place, table) in config.discovery.iter().enumerate() {
+            config
+                .discovery_request(table)
+                .and_then(|request| crate::connect::spec(&request))
+                .map_err(|why| bad(None, &format!("[[discovery]] number {}: {why}", place + 1)))?;
+        }
         // The defaults alone must make sense too, or the mistake shows only when the first connection is added.
         let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", "nqn.2014-08.org.example:any")]
             .into_iter()
@@ -218,6 +230,22 @@ impl Config {
     #[must_use]
     pub fn requests(&self) -> Vec<ConnectRequest> {
         self.connections.iter().filter_map(|table| self.request(table).ok()).collect()
+    }
+
+    /// The discovery controllers, with the defaults for what they name.
+    #[must_use]
+    pub fn discovery(&self) -> Vec<ConnectRequest> {
+        self.discovery.iter().filter_map(|table| self.discovery_request(table).ok()).collect()
+    }
+
+    fn discovery_request(&self, table: &toml::Table) -> Result<ConnectRequest, String> {
+        let mut table = table.clone();
+        if table.contains_key("subnqn") {
+            return Err("`subnqn` is that of discovery: leave it out".into());
+        }
+        table.insert("subnqn".into(), fabrics::DISCOVERY_NQN.into());
+        table.entry("trsvcid").or_insert(i64::from(fabrics::DISCOVERY_PORT).into());
+        self.request(&table)
     }
 
     fn request(&self, table: &toml::Table) -> Result<ConnectRequest, String> {
@@ -257,12 +285,17 @@ mod tests {
             traddr = "192.0.2.1"
             subnqn = "nqn.2014-08.org.example:disk"
             keep_alive_tmo_s = 1
+            [[discovery]]
+            traddr = "192.0.2.9"
             [[export]]
             subnqn = "nqn.2014-08.org.example:disk"
             nsid = 1
             "#,
         )
         .expect("good");
+        let discovery = &config.discovery()[0];
+        assert_eq!((discovery.traddr.as_str(), discovery.trsvcid), ("192.0.2.9", 8009));
+        assert_eq!((discovery.ctrl_loss_tmo_s, discovery.keep_alive_tmo_s), (-1, 10), "for what it names");
         let mut want = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:disk");
         want.ctrl_loss_tmo_s = -1;
         want.keep_alive_tmo_s = 1;
@@ -300,6 +333,11 @@ subnqn = \"nqn.2014-08.org.nvmexpress.discovery\"
             (
                 "[[connect]]\ntraddr = \"a\"\nsubnqn = \"nqn.2014-08.org.example:d\"\nkeep_alive_tmo_s = 0\n",
                 "[[connect]] number 1: keep_alive_tmo 0",
+            ),
+            ("[[discovery]]\ntrsvcid = 1\n", "[[discovery]] number 1: missing field `traddr`"),
+            (
+                "[[discovery]]\ntraddr = \"a\"\nsubnqn = \"b\"\n",
+                "[[discovery]] number 1: `subnqn` is that of discovery",
             ),
             ("[defaults]\nfence = \"none\"\n", "[defaults]: unknown variant `none`"),
         ] {

@@ -23,8 +23,8 @@ pub struct Wanted {
     pub problems: Vec<String>,
 }
 
-const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
-const DISCOVERY_PORT: u16 = 8009;
+pub(crate) const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
+pub(crate) const DISCOVERY_PORT: u16 = 8009;
 
 impl Wanted {
     /// Everything in a directory such as `/etc/nvme`. Files that are not there say nothing.

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use interlock_api::{
-    ConnectRequest, Connected, Done, ExportRequest, ExportStatus, Exports, Fenced, Problem, ProblemKind, SetRequest,
-    Status,
+    ConnectRequest, Connected, DiscoveryControllers, Done, ExportRequest, ExportStatus, Exports, Fenced, Problem,
+    ProblemKind, SetRequest, Status,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/controllers/{device}/reset", post(reset))
         .route("/v1/controllers/{device}/reconnect", post(reconnect))
         .route("/v1/subsystems/{nqn}", delete(disconnect_subsystem))
+        .route("/v1/discovery", get(discovery).post(discover).delete(undiscover))
         .route("/v1/exports", get(exports).post(export))
         .route("/v1/exports/{name}", delete(unexport))
         .route("/v1/namespaces/{namespace}/fence", get(fence_wait))
@@ -100,6 +101,12 @@ pub(crate) async fn does<T: Send + 'static>(
 pub(crate) struct Force {
     #[serde(default)]
     force: bool,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Where {
+    traddr: String,
+    trsvcid: u16,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +184,34 @@ pub(crate) async fn reconnect(
     Path(device): Path<String>,
 ) -> Result<Json<Done>, Refusal> {
     does(service, move |service| service.reconnect(&Which::Device(device))).await
+}
+
+/// All discovery controllers that are watched.
+#[utoipa::path(get, path = "/v1/discovery", responses((status = 200, body = DiscoveryControllers)))]
+pub(crate) async fn discovery(State(service): State<Arc<Service>>) -> Result<Json<DiscoveryControllers>, Refusal> {
+    does(service, |service| Ok(service.discovery_list())).await
+}
+
+/// Watch a discovery controller, also after restarts: what its log names is connected with these settings, now and
+/// whenever it changes. `subnqn` is the discovery NQN.
+#[utoipa::path(post, path = "/v1/discovery", request_body = ConnectRequest,
+    responses((status = 200, body = DiscoveryControllers), (status = 400, body = Problem)))]
+pub(crate) async fn discover(
+    State(service): State<Arc<Service>>,
+    Checked(request): Checked<ConnectRequest>,
+) -> Result<Json<DiscoveryControllers>, Refusal> {
+    does(service, move |service| service.discover(&request)).await
+}
+
+/// Watch a discovery controller no more. What it named stays connected.
+#[utoipa::path(delete, path = "/v1/discovery",
+    params(("traddr" = String, Query), ("trsvcid" = u16, Query)),
+    responses((status = 200, body = Done), (status = 404, body = Problem)))]
+pub(crate) async fn undiscover(
+    State(service): State<Arc<Service>>,
+    Query(query): Query<Where>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.undiscover(&query.traddr, query.trsvcid)).await
 }
 
 /// All exports.

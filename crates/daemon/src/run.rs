@@ -6,7 +6,6 @@
 //! has nothing to fence.
 
 use crate::config::{Config, ConfigError, JournalSection};
-use crate::discovery::Asking;
 use crate::events::{self, Told};
 use crate::fabrics;
 use crate::http::router;
@@ -109,17 +108,17 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let stop_within = Duration::from_secs(config.daemon.stop_timeout_s.into());
     let hearing = hear(Arc::clone(&service), events).map_err(DaemonError::Start)?;
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
-    let asking = Arc::new(Asking::start(&service, pool.reactor(0), every).map_err(DaemonError::Start)?);
+    service.discovery.start(&service, pool.reactor(0), every).map_err(DaemonError::Start)?;
     if !options.no_restore {
-        restore(&service, &config, &options.places, &asking);
+        restore(&service, &config, &options.places);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build();
     let runtime = runtime.map_err(DaemonError::Start)?;
-    let served = runtime.block_on(serve(&service, listener, options, &asking)).map_err(DaemonError::Start);
+    let served = runtime.block_on(serve(&service, listener, options)).map_err(DaemonError::Start);
     tell_systemd(&[NotifyState::Stopping]);
     // Requests that still run are not waited for: each has its own deadline, and its client is gone.
     runtime.shutdown_background();
-    drop(asking);
+    service.discovery.end();
     let problems = service.exports.end(stop_within / 2);
     let ended = service.host.shutdown(stop_within / 2);
     let told = Arc::clone(&service.told);
@@ -166,16 +165,16 @@ fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -
 }
 
 /// Connects and exports what was wanted before, and what the configuration wants.
-fn restore(service: &Arc<Service>, config: &Config, places: &Places, asking: &Asking) {
+fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
     let theirs =
         if config.daemon.nvme_cli_files { fabrics::Wanted::read(&places.nvme) } else { fabrics::Wanted::default() };
     for problem in &theirs.problems {
         service.told.note(Level::Error, "not-understood", problem.clone());
     }
-    let (known, exports) = {
+    let (known, exports, discovery) = {
         let file = service.record();
         let wanted = file.record.controllers.iter().filter(|known| known.wanted).map(|known| known.request.clone());
-        (wanted.collect::<Vec<_>>(), file.record.exports.clone())
+        (wanted.collect::<Vec<_>>(), file.record.exports.clone(), file.record.discovery.clone())
     };
     for request in known.into_iter().chain(config.requests()).chain(theirs.connections) {
         if let Err(refusal) = service.restore(&request) {
@@ -198,7 +197,12 @@ fn restore(service: &Arc<Service>, config: &Config, places: &Places, asking: &As
             tracing::error!("export {name}: {}", refusal.0.error);
         }
     }
-    asking.set(theirs.discovery);
+    for controller in discovery {
+        service.discovery.want(controller, "asked for");
+    }
+    for controller in config.discovery().into_iter().chain(theirs.discovery) {
+        service.discovery.want(controller, "configuration");
+    }
 }
 
 /// A thread that tells what happens, and lets exports begin when their namespaces come.
@@ -248,7 +252,6 @@ async fn serve(
     service: &Arc<Service>,
     listener: std::os::unix::net::UnixListener,
     options: &Options,
-    asking: &Arc<Asking>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -271,7 +274,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => { tracing::info!("SIGTERM: ending in order"); break }
             _ = interrupt.recv() => { tracing::info!("SIGINT: ending in order"); break }
-            _ = hangup.recv() => reload(service, options.places.clone(), Arc::clone(asking)).await,
+            _ = hangup.recv() => reload(service, options.places.clone()).await,
             _ = tick.tick(), if watchdog.is_some() => {
                 // Alive means that the host's control answers, not that this thread does.
                 let service = Arc::clone(service);
@@ -288,11 +291,11 @@ async fn serve(
 }
 
 /// Reads the configuration anew: what is new in it begins, nothing ends.
-async fn reload(service: &Arc<Service>, places: Places, asking: Arc<Asking>) {
+async fn reload(service: &Arc<Service>, places: Places) {
     let service = Arc::clone(service);
     let reloaded = tokio::task::spawn_blocking(move || match Config::read(&places.config, false) {
         Ok(config) => {
-            restore(&service, &config, &places, &asking);
+            restore(&service, &config, &places);
             service.told.note(Level::Info, "reloaded", format!("{} read anew", places.config.display()));
         }
         Err(error) => service.told.note(Level::Error, "not-reloaded", format!("nothing was changed: {error}")),

@@ -6,12 +6,15 @@
 
 use crate::connect::{changes, remember, spec};
 use crate::counting::Counting;
+use crate::discovery::Discovery;
 use crate::events::Told;
 use crate::exports::ExportTable;
 use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
-use interlock_api::{ConnectRequest, Connected, Done, Fenced, ProblemKind, SetRequest, UnfencedLife, Version};
+use interlock_api::{
+    ConnectRequest, Connected, DiscoveryControllers, Done, Fenced, ProblemKind, SetRequest, UnfencedLife, Version,
+};
 use interlock_host::{
     ControllerStatus, CtrlId, EventKind, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced,
     UnfencedWhy,
@@ -35,6 +38,7 @@ pub(crate) struct Service {
     pub(crate) told: Arc<Told>,
     pub(crate) counting: Counting,
     pub(crate) exports: ExportTable,
+    pub(crate) discovery: Discovery,
     pub(crate) started_unix_ms: u64,
     record: Mutex<RecordFile>,
 }
@@ -53,6 +57,7 @@ impl Service {
             told: Arc::new(told),
             counting: Counting::default(),
             exports: ExportTable::new(reactors, run, group),
+            discovery: Discovery::new(),
             started_unix_ms: crate::events::unix_ms(),
             record: Mutex::new(record),
         }
@@ -273,6 +278,59 @@ impl Service {
         };
         let ids: Vec<CtrlId> = present.iter().filter(|ctrl| wanted(ctrl)).map(|ctrl| ctrl.id).collect();
         if ids.is_empty() { Err(no_such(text, status)) } else { Ok(ids) }
+    }
+
+    // --- Discovery controllers ---
+
+    /// Watches a discovery controller, also after restarts: what its log names is connected, now and whenever it changes.
+    pub(crate) fn discover(&self, request: &ConnectRequest) -> Result<DiscoveryControllers, Refusal> {
+        let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
+        // What its log names is connected with these settings: they are checked once, here.
+        let any = ConnectRequest { subnqn: "nqn.2014-08.org.example:any".into(), ..request.clone() };
+        let lanes = self.host.lanes().map_err(Refusal::from)?.len();
+        spec(&any)
+            .and_then(|spec| spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| why.to_string()))
+            .map_err(bad)?;
+        {
+            let mut file = self.record();
+            let record = &mut file.record.discovery;
+            record.retain(|old| (&old.traddr, old.trsvcid) != (&request.traddr, request.trsvcid));
+            record.push(ConnectRequest { first_attempt_decides: false, ..request.clone() });
+            file.save()?;
+        }
+        self.discovery.want(ConnectRequest { first_attempt_decides: false, ..request.clone() }, "asked for");
+        Ok(self.discovery_list())
+    }
+
+    /// Watches one no more. What it named stays connected.
+    pub(crate) fn undiscover(&self, traddr: &str, trsvcid: u16) -> Result<Done, Refusal> {
+        let recorded = {
+            let mut file = self.record();
+            let before = file.record.discovery.len();
+            file.record.discovery.retain(|old| (old.traddr.as_str(), old.trsvcid) != (traddr, trsvcid));
+            let gone = file.record.discovery.len() < before;
+            if gone {
+                file.save()?;
+            }
+            gone
+        };
+        if !self.discovery.unwant(traddr, trsvcid) && !recorded {
+            let known: Vec<String> = self.discovery.status().iter().map(|one| one.path.to_string()).collect();
+            let refusal = Refusal::new(
+                ProblemKind::NotFound,
+                format!("no discovery controller {traddr} port {trsvcid} is watched"),
+            );
+            return Err(if known.is_empty() {
+                refusal
+            } else {
+                refusal.hint(format!("there are: {}", known.join(", ")))
+            });
+        }
+        Ok(Done { format_version: Version, devices: vec![format!("{traddr}:{trsvcid}")] })
+    }
+
+    pub(crate) fn discovery_list(&self) -> DiscoveryControllers {
+        DiscoveryControllers { format_version: Version, controllers: self.discovery.status() }
     }
 
     // --- Fences ---

@@ -34,6 +34,7 @@ impl Service {
             controllers: controllers.iter().map(|ctrl| controller(ctrl, &status.waits, &numbers, &self.told)).collect(),
             namespaces: status.namespaces.iter().map(|ns| namespace(ns, numbers[&ns.subnqn])).collect(),
             exports: self.exports.status(&numbers),
+            discovery: self.discovery.status(),
             tombstones: tombstones(&status),
             totals: totals(&status),
             journal: self.told.journal(),

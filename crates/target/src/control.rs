@@ -65,7 +65,11 @@ impl ControlService {
                 self.drain(now);
                 answer();
             }
-            ControlMail::Open(port, bound) => self.open(port, Some(bound)),
+            ControlMail::Open(port, bound) => {
+                self.control.set_port_open(port, true);
+                self.drain(now);
+                self.open(port, Some(bound));
+            }
             ControlMail::Subscribe(listener) => self.listeners.push(listener),
         }
     }

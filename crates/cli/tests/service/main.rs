@@ -7,9 +7,12 @@
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;
 mod counters;
+mod discovery;
 mod disk;
 mod events;
 mod kills;
 mod nbd;
 mod scene;
+mod systemd;
+mod upgrade;
 mod verbs;

@@ -276,16 +276,17 @@ impl UblkDevice {
     pub fn leave(&self, within: Duration) -> Result<(), ExportError> {
         let until = Instant::now() + within;
         let left = || until.saturating_duration_since(Instant::now());
-        if self.control.features & sys::F_QUIESCE == 0 {
-            // Older kernels go on sending: a queue then keeps what comes, unanswered.
-            self.queues.iter().for_each(|queue| queue.leave());
-        } else {
-            let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
-            let quiesced = self.control.simple(sys::QUIESCE_DEV, self.id, millis, within + ANSWER_WITHIN);
-            quiesced.map_err(refused(self.id, "be left to a successor"))?;
+        self.queues.iter().for_each(|queue| queue.leave());
+        let busy = self.queues.iter().filter(|queue| !queue.wait_quiet(left())).count();
+        if self.control.features & sys::F_QUIESCE != 0 {
+            // Takes the waiting fetches back, so that the reactors can end; a queue that has none left has nothing to wait
+            // for. Older kernels do it when the process is gone.
+            let asked = u64::try_from(FETCHES_BACK_WITHIN.as_millis()).unwrap_or(1);
+            if self.control.simple(sys::QUIESCE_DEV, self.id, asked, FETCHES_BACK_WITHIN + ANSWER_WITHIN).is_ok() {
+                self.queues.iter().for_each(|queue| _ = queue.wait_over(FETCHES_BACK_WITHIN));
+            }
         }
-        let serving = self.queues.iter().filter(|queue| !queue.wait_over(left())).count();
-        if serving == 0 { Ok(()) } else { Err(ExportError::NotEnded { connections: serving, within }) }
+        if busy == 0 { Ok(()) } else { Err(ExportError::NotEnded { connections: busy, within }) }
     }
 
     /// Ends the device. [`Stop::Drain`] waits for its requests; [`Stop::Force`] fails them, and does not wait for whoever
@@ -326,6 +327,9 @@ fn if_unused(control: &Control, id: u32, path: &Path, within: Duration) -> Resul
         result => result.map_err(refused(id, "stop it")),
     }
 }
+
+/// Waiting fetches come back at once, if the kernel gives them back.
+const FETCHES_BACK_WITHIN: Duration = Duration::from_millis(250);
 
 /// A resize is a matter of milliseconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

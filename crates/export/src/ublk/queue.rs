@@ -24,6 +24,8 @@ enum Standing {
     Starting,
     /// Every tag has its fetch.
     Armed,
+    /// It begins nothing any more, and has answered everything that it had begun.
+    Quiet,
     /// It serves no more; why, if that was not asked for.
     Over(Option<String>),
 }
@@ -62,7 +64,7 @@ impl Shared {
         let (standing, _) =
             self.changed.wait_timeout_while(standing, within, starting).unwrap_or_else(PoisonError::into_inner);
         match &*standing {
-            Standing::Armed => Ok(()),
+            Standing::Armed | Standing::Quiet => Ok(()),
             Standing::Over(why) => Err(why.clone().unwrap_or_else(|| "it ended".into())),
             Standing::Starting => Err("its reactor does not answer".into()),
         }
@@ -83,7 +85,16 @@ impl Shared {
         self.wake();
     }
 
-    /// From now on no request is begun: what comes stays with the kernel, and the queue is over when the rest is answered.
+    /// Waits until everything that was begun is answered; false if it is not.
+    pub(super) fn wait_quiet(&self, within: Duration) -> bool {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = |standing: &mut Standing| matches!(standing, Standing::Starting | Standing::Armed);
+        let (_standing, waited) =
+            self.changed.wait_timeout_while(standing, within, busy).unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out()
+    }
+
+    /// From now on no request is begun: what comes stays unanswered, and is the kernel's again when the device is left.
     pub(super) fn leave(&self) {
         self.leave.store(true, Ordering::Release);
         self.wake();
@@ -136,6 +147,7 @@ pub(super) struct Queue {
     buffers: BufPool,
     io_max: u32,
     counters: Counters,
+    quiet: bool,
     last: Last,
 }
 
@@ -174,6 +186,7 @@ impl Plan {
             buffers: self.buffers,
             io_max: self.io_max,
             counters: Counters::default(),
+            quiet: false,
             last,
         };
         for tag in 0..self.depth {
@@ -336,8 +349,11 @@ impl Service for Queue {
         self.answer(cx);
         self.publish();
         cx.set_deadline(self.disk.as_ref().and_then(Disk::next_deadline));
-        let left = self.is_leaving() && self.disk.as_ref().is_none_or(|disk| disk.in_flight() == 0);
-        if left || self.tags.iter().all(|tag| matches!(tag, Tag::Over)) {
+        if !self.quiet && self.is_leaving() && self.disk.as_ref().is_none_or(|disk| disk.in_flight() == 0) {
+            self.quiet = true;
+            self.last.0.set(Standing::Quiet);
+        }
+        if self.tags.iter().all(|tag| matches!(tag, Tag::Over)) {
             cx.detach();
         }
     }

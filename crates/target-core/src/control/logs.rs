@@ -153,7 +153,9 @@ impl Control {
             if !subsystem.hosts.admits(&controller.host.nqn) {
                 continue;
             }
-            for port in self.config.ports.iter().filter(|port| port.offers.includes(id)) {
+            for port in
+                self.config.ports.iter().filter(|port| port.offers.includes(id) && !self.closed.contains(&port.id))
+            {
                 records.push(record(RecordKind::Nvm, &subsystem.nqn, port.id.0, reach(port.address)));
             }
         }

@@ -22,7 +22,7 @@ use crate::message::{ToControl, ToLane};
 use crate::namespace::{Namespace, Namespaces};
 use crate::status::{ControllerView, LifeView, PortView};
 use crate::{Event, Fault, LaneId, Life, LifeId, Loss, PortId, SubsystemId};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use controller::{Controller, Kind, Place, Stage};
@@ -99,6 +99,8 @@ pub struct Control {
     script: Script,
     /// Generation of the discovery log.
     genctr: u64,
+    /// Ports that are closed for now.
+    closed: BTreeSet<PortId>,
     next_controller: u32,
     next_life: u64,
     next_discovery_cntlid: u16,
@@ -139,6 +141,7 @@ impl Control {
             ended: EndedLives::default(),
             script: Script::default(),
             genctr: 1,
+            closed: BTreeSet::new(),
             next_controller: 1,
             next_life: 1,
             next_discovery_cntlid: 1,
@@ -269,6 +272,15 @@ impl Control {
         }
     }
 
+    /// A port is open or closed from now on: discovery names only those that are open. Hosts that watch are told.
+    pub fn set_port_open(&mut self, port: PortId, open: bool) {
+        let changed = if open { self.closed.remove(&port) } else { self.closed.insert(port) };
+        if changed {
+            self.genctr = self.genctr.wrapping_add(1);
+            self.raise_where(AsyncEvent::DISCOVERY_CHANGED, |controller| controller.kind == Kind::Discovery);
+        }
+    }
+
     /// Adds a namespace; its storage must be there already. Hosts are told.
     ///
     /// # Errors
@@ -319,8 +331,12 @@ impl Control {
             Fault::CcrStaleEntry => self.plant_stale_entries(),
             Fault::SlowDrain { ms } => self.script.slow_drain_ms = ms,
             Fault::RdyBeforeDrained => self.script.rdy_before_drained = true,
-            Fault::OpenPort { port } => self.out(ControlOutput::OpenPort(port)),
+            Fault::OpenPort { port } => {
+                self.set_port_open(port, true);
+                self.out(ControlOutput::OpenPort(port));
+            }
             Fault::ClosePort { port } => {
+                self.set_port_open(port, false);
                 self.out(ControlOutput::ClosePort(port));
                 self.out(ControlOutput::Event(Event::PortClosed { port }));
                 self.broadcast(&ToLane::Fault(fault));

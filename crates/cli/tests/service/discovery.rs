@@ -1,0 +1,73 @@
+//! A discovery controller that is watched: what it names is connected, now and whenever that changes.
+
+use crate::child::NQN;
+use crate::scene::{Scene, wait_for};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// How the first discovery controller stands.
+fn first(scene: &Scene) -> Value {
+    scene.status()["discovery"][0].clone()
+}
+
+fn wait_generation(scene: &Scene, more_than: u64) -> u64 {
+    wait_for("the log was read anew", || {
+        let one = first(scene);
+        one["generation"].as_u64().filter(|generation| one["state"] == "live" && *generation > more_than)
+    })
+}
+
+#[test]
+fn what_is_named_later_is_connected_and_what_is_named_no_more_stays() {
+    let mut scene = Scene::new("discovery", &[]);
+    // Nothing but events: no log is read again because time has passed.
+    std::fs::write(scene.dir.join("interlock.toml"), "[daemon]\ndiscovery_interval_s = 0\n").expect("a file");
+    scene.stop(Signal::TERM);
+    scene.start();
+    scene.tell(&["port", "close", "1"]);
+    let port = scene.target.discovery();
+    scene.does(&["connect-all", "-p", "-a", "127.0.0.1", "-s", &port, "-c", "1", "-l", "-1"]);
+    let status = scene.all_live(&["nvme0"]);
+    assert_eq!(status["controllers"].as_array().expect("a list").len(), 1, "the other port is closed");
+    let before = wait_generation(&scene, 0);
+    assert_eq!(first(&scene)["origin"], "asked for");
+    // A port that opens is connected, and nothing but the event tells of it.
+    scene.tell(&["port", "open", "1"]);
+    let status = scene.all_live(&["nvme0", "nvme1"]);
+    assert_eq!(status["controllers"][1]["path"]["trsvcid"], *scene.target.port(1));
+    assert_eq!(status["controllers"][1]["settings"]["ctrl_loss_tmo_s"], -1, "with the settings that were asked for");
+    let before = wait_generation(&scene, before);
+    // One that is named no more stays wanted.
+    scene.tell(&["port", "close", "0"]);
+    let before = wait_generation(&scene, before);
+    wait_for("it is tried", || (scene.status()["controllers"][0]["state"] == "connecting").then_some(()));
+    // What was disconnected by hand is not connected by a change elsewhere.
+    assert_eq!(scene.does(&["disconnect", "-d", "nvme1"]), "disconnected nvme1\n");
+    scene.tell(&["port", "open", "0"]);
+    wait_generation(&scene, before);
+    let status = scene.all_live(&["nvme0"]);
+    assert_eq!(status["controllers"].as_array().expect("a list").len(), 1, "{status}");
+
+    let (code, log) = scene.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains(&format!("discovery at 127.0.0.1 port {port}: log ")), "{log}");
+    scene.start();
+    wait_generation(&scene, 0);
+    // A controller that is lost changes nothing but its own line, and is tried again.
+    scene.tell(&["port", "close", "2"]);
+    let lost = wait_for("it is lost", || Some(first(&scene)).filter(|one| one["state"] == "connecting"));
+    assert!(lost["last_error"].is_string(), "{lost}");
+    scene.all_live(&["nvme0", "nvme1"]);
+    scene.tell(&["port", "open", "2"]);
+    wait_generation(&scene, 0);
+    let text = scene.does(&["status"]);
+    assert!(text.contains("discovery controllers\n  127.0.0.1:") && text.contains(" (asked for)"), "{text}");
+
+    let whom = format!("127.0.0.1:{port}");
+    scene.does(&["disconnect", "--discovery", &whom]);
+    assert_eq!(scene.status()["discovery"], serde_json::json!([]));
+    assert!(scene.fails(&["disconnect", "--discovery", &whom]).contains("no discovery controller 127.0.0.1 port "));
+    scene.does(&["disconnect", "--discovery", &whom, "--idempotent"]);
+    scene.all_live(&["nvme0", "nvme1"]);
+    assert!(scene.does(&["list-subsys"]).contains(NQN));
+}

@@ -1,0 +1,66 @@
+//! What a service manager hears and asks.
+
+use crate::child::interlock;
+use crate::scene::{PATIENCE, say};
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+#[test]
+fn the_service_manager_is_told_of_the_start_the_life_and_the_end() {
+    let dir = std::env::temp_dir().join(format!("il-{}-systemd", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let path = |name: &str| dir.join(name).display().to_string();
+    let socket = UnixDatagram::bind(dir.join("notify")).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let heard = || {
+        let mut bytes = [0; 1024];
+        let len = socket.recv(&mut bytes).expect("it says something");
+        String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned()
+    };
+    let mut child =
+        interlock(&["daemon", "--socket", &path("c.sock"), "--state-dir", &path("state"), "--nvme-dir", &path("nvme")])
+            .env("NOTIFY_SOCKET", dir.join("notify"))
+            .env("WATCHDOG_USEC", "200000")
+            .env("JOURNAL_STREAM", "1:1")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+    assert_eq!(heard(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(heard(), "WATCHDOG=1", "as long as the host answers");
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let last = std::iter::repeat_with(heard).find(|word| word != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    let mut log = String::new();
+    let mut stderr = child.stderr.take().expect("a pipe");
+    std::io::Read::read_to_string(&mut stderr, &mut log).expect("text");
+    assert!(child.wait().expect("it ends").success(), "{log}");
+    // The journal gets a priority for each line, and adds the time itself.
+    assert!(log.lines().all(|line| line.starts_with("<6>")), "{log}");
+    std::fs::remove_dir_all(dir).expect("our own");
+}
+
+#[test]
+fn the_unit_is_one_that_systemd_understands() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/interlock.service");
+    let text = std::fs::read_to_string(&unit).expect("the unit");
+    // The program that it starts is where this one lies; the check looks whether it can be started.
+    let dir = std::env::temp_dir().join(format!("il-{}-unit", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let copy = dir.join("interlock.service");
+    std::fs::write(&copy, text.replace("/usr/bin/interlock", env!("CARGO_BIN_EXE_interlock"))).expect("a file");
+    let checked = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output();
+    match checked {
+        Err(_) => say("SKIPPED: systemd-analyze is not installed"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let ours: Vec<&str> = said.lines().filter(|line| line.contains("interlock.service")).collect();
+            assert!(output.status.success() && ours.is_empty(), "{said}");
+        }
+    }
+    std::fs::remove_dir_all(dir).expect("our own");
+}
