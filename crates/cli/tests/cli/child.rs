@@ -101,11 +101,6 @@ impl Target {
         assert!(log.0.contains(text), "`{text}` is not in: {}", log.0);
     }
 
-    /// What it logged so far.
-    pub(crate) fn log(&self) -> String {
-        self.log.0.lock().expect("nobody panics with it").0.clone()
-    }
-
     fn whole_log(&self) -> String {
         let log = self.log.0.lock().expect("nobody panics with it");
         let patience = Duration::from_secs(60);
