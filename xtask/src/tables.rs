@@ -1,10 +1,11 @@
 //! The tables that the machines decide by, drawn.
 //!
 //! A picture that somebody drew by hand is right until the next change. So the tables and pictures in `docs/` are made
-//! from the functions that the product itself calls - `StateName::allows` and `classify` - by `cargo xtask tables`,
+//! from the functions that the product itself calls - `StateName::allows`, `classify` and `ViaStage::next` - by `cargo xtask tables`,
 //! and a test compares what is committed with what would be made.
 
 mod classification;
+mod sources;
 mod states;
 mod svg;
 
@@ -21,6 +22,7 @@ pub fn pages() -> Vec<(&'static str, String)> {
         ("docs/tables.md", markdown()),
         ("docs/controller-states.svg", states::picture()),
         ("docs/classification.svg", classification::picture()),
+        ("docs/fence-sources.svg", sources::picture()),
     ]
 }
 
@@ -52,6 +54,11 @@ fn markdown() -> String {
          command](classification.svg)\n\n",
     );
     text.push_str(&classification::markdown());
+    text.push_str(
+        "\n## A source of a fence\n\nWho is asked to reset a lost controller, and what is made of the answer.\n\n![A source \
+         of a fence](fence-sources.svg)\n\n",
+    );
+    text.push_str(&sources::markdown());
     text
 }
 

@@ -27,6 +27,7 @@ mod settings;
 mod source;
 mod state;
 mod verbs;
+mod via;
 mod waits;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use heads::HeadInfo;
 pub use predecessor::{NotUnfenced, Unfenced, UnfencedWhy};
 pub use settings::{Setting, SettingError};
 pub use state::{State, StateName};
+pub use via::{ViaEvent, ViaNext, ViaStage};
 pub use waits::Why;
 
 use crate::stall::HoldTerms;

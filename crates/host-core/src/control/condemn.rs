@@ -147,7 +147,7 @@ impl Control {
         // Whoever waited for it as a source asks another in this same transition.
         for id in self.condemned_lives() {
             if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
-                condemned.fence.handle_source_lost(life_id);
+                condemned.fence.handle_source_lost(now, life_id);
             }
         }
         self.advance_all(now);

@@ -5,21 +5,10 @@
 //! without Immediate Reset Successful is no proof, an entry that was in the log before is no proof, and what is not
 //! understood is no proof: then the next source is asked, until the one deadline.
 //!
-//! What is known of one Cross-Controller Reset command:
-//!
-//! ```text
-//! asked -- success, IRS=1 --------------------------------> proof
-//!   |----- success, IRS=0 --> pending -- entry: success --> proof
-//!   |                            +------ entry: other ----> spent (again if nobody else is left)
-//!   |----- 13Fh in progress -> elsewhere: read its log, ask again, ask others
-//!   |----- 140h log full ----> full: purge, ask once more, then out
-//!   |----- 141h limit -------> spent, may be asked again later
-//!   |----- any other status -> out for this fence
-//!   |----- no CQE in time ---> overdue: stays valid, the next source is asked
-//!   +----- source lost ------> out
-//! ```
+//! What is known of each source, and what follows from what it says, is the table in `via`, drawn in `docs/tables.md`.
 
 use super::source::{Candidate, choose, ends_of};
+use super::via::{ViaEvent, ViaNext, ViaStage};
 use crate::guards::{self as conditions, Guard};
 use crate::{CcrAttempt, CcrResult, Identity, LifeId, Method};
 use alloc::collections::BTreeMap;
@@ -88,7 +77,8 @@ impl Hold {
     }
 }
 
-/// What is known of one source in this fence.
+/// What is known of one source in this fence: its stage, and when something is to be done about it. What may follow what
+/// is the table of [`ViaStage::next`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Via {
     Asked { patience: Instant },
@@ -98,6 +88,20 @@ enum Via {
     Full { again: Instant },
     Spent { again: Instant },
     Out,
+}
+
+impl Via {
+    const fn stage(self) -> ViaStage {
+        match self {
+            Self::Asked { .. } => ViaStage::Asked,
+            Self::Overdue => ViaStage::Overdue,
+            Self::Pending { .. } => ViaStage::Pending,
+            Self::Elsewhere { .. } => ViaStage::Elsewhere,
+            Self::Full { .. } => ViaStage::Full,
+            Self::Spent { .. } => ViaStage::Spent,
+            Self::Out => ViaStage::Out,
+        }
+    }
 }
 
 /// The fence of one life.
@@ -161,6 +165,33 @@ impl Fence {
         self.hold.span().map_or(POLL_MAX, |hold| (hold / 50).clamp(POLL_MIN, POLL_MAX))
     }
 
+    /// Something happened to a source: the table says what follows. True if it is somewhere else now.
+    fn step(&mut self, now: Instant, source: LifeId, event: ViaEvent, patience: Duration) -> bool {
+        let stage = self.via.get(&source).map_or(ViaStage::Fresh, |via| via.stage());
+        let every = self.poll_every();
+        let to = match stage.next(event) {
+            ViaNext::Stays => return false,
+            ViaNext::Proof => {
+                let method = if event == ViaEvent::Immediate { Method::Immediate } else { Method::Log };
+                self.prove(now, method, Some(source));
+                return false;
+            }
+            ViaNext::To(ViaStage::Fresh) => {
+                self.via.remove(&source);
+                return true;
+            }
+            ViaNext::To(ViaStage::Asked) => Via::Asked { patience: now + patience },
+            ViaNext::To(ViaStage::Overdue) => Via::Overdue,
+            ViaNext::To(ViaStage::Pending) => Via::Pending { read_at: now + every },
+            ViaNext::To(ViaStage::Elsewhere) => Via::Elsewhere { again: now + AGAIN, read_at: now + every },
+            ViaNext::To(ViaStage::Full) => Via::Full { again: now },
+            ViaNext::To(ViaStage::Spent) => Via::Spent { again: now + AGAIN },
+            ViaNext::To(ViaStage::Out) => Via::Out,
+        };
+        self.via.insert(source, to);
+        true
+    }
+
     fn note(&mut self, source: LifeId, result: CcrResult) {
         if let Some(attempt) = self.attempts.iter_mut().rev().find(|attempt| attempt.source == source) {
             attempt.result = result;
@@ -209,9 +240,12 @@ impl Fence {
             return asks;
         }
         let every = self.poll_every();
+        let late = self.via.iter().filter(|(_, via)| matches!(via, Via::Asked { patience } if now >= *patience));
+        for source in late.map(|(source, _)| *source).collect::<Vec<_>>() {
+            self.step(now, source, ViaEvent::NoAnswer, Duration::ZERO);
+        }
         for (source, via) in &mut self.via {
             match via {
-                Via::Asked { patience } if now >= *patience => *via = Via::Overdue,
                 Via::Pending { read_at } | Via::Elsewhere { read_at, .. } if now >= *read_at => {
                     *read_at = now + every;
                     asks.push(Ask::ReadLog(*source));
@@ -226,7 +260,7 @@ impl Fence {
             && self.attempts.len() < MAX_ATTEMPTS
         {
             let patience = (next.latency_p99 * 4).max(PATIENCE_MIN);
-            self.via.insert(next.life, Via::Asked { patience: now + patience });
+            self.step(now, next.life, ViaEvent::Sent, patience);
             self.attempts.push(CcrAttempt { source: next.life, sent: now, result: CcrResult::Waiting });
             asks.push(Ask::Ccr(next.life));
         }
@@ -265,54 +299,58 @@ impl Fence {
 
     /// CCR through `source` was completed.
     pub(super) fn handle_ccr(&mut self, now: Instant, source: LifeId, status: Status, immediate: bool) -> Option<Ask> {
-        if status.is_success() {
-            if immediate {
-                self.note(source, CcrResult::Immediate);
-                self.prove(now, Method::Immediate, Some(source));
-                return None;
-            }
-            self.note(source, CcrResult::Accepted);
+        let event = if status.is_success() && immediate {
+            ViaEvent::Immediate
+        } else if status.is_success() {
+            ViaEvent::Begun
+        } else if status.is(Status::CCR_IN_PROGRESS) {
+            ViaEvent::InProgress
+        } else if status.is(Status::CCR_LOG_FULL) && !self.full_once.contains(&source) {
+            ViaEvent::LogFull
+        } else if status.is(Status::CCR_LIMIT_EXCEEDED) {
+            ViaEvent::Limit
+        } else {
+            ViaEvent::Refused
+        };
+        self.note(
+            source,
+            match event {
+                ViaEvent::Immediate => CcrResult::Immediate,
+                ViaEvent::Begun => CcrResult::Accepted,
+                _ => CcrResult::Refused(status),
+            },
+        );
+        if !self.step(now, source, event, Duration::ZERO) {
+            return None;
+        }
+        match event {
             // The event may have been sent before this answer: look at once.
-            self.via.insert(source, Via::Pending { read_at: now + self.poll_every() });
-            return Some(Ask::ReadLog(source));
+            ViaEvent::Begun | ViaEvent::InProgress => Some(Ask::ReadLog(source)),
+            ViaEvent::LogFull => {
+                self.full_once.push(source);
+                Some(Ask::Purge(source))
+            }
+            _ => None,
         }
-        self.note(source, CcrResult::Refused(status));
-        if status.is(Status::CCR_IN_PROGRESS) {
-            self.via.insert(source, Via::Elsewhere { again: now + AGAIN, read_at: now + self.poll_every() });
-            return Some(Ask::ReadLog(source));
-        }
-        if status.is(Status::CCR_LOG_FULL) && !self.full_once.contains(&source) {
-            self.full_once.push(source);
-            self.via.insert(source, Via::Full { again: now });
-            return Some(Ask::Purge(source));
-        }
-        let spent = status.is(Status::CCR_LIMIT_EXCEEDED);
-        self.via.insert(source, if spent { Via::Spent { again: now + AGAIN } } else { Via::Out });
-        None
     }
 
     /// CCR could not even be handed to `source`.
     pub(super) fn handle_not_sent(&mut self, now: Instant, source: LifeId) {
-        self.via.insert(source, Via::Spent { again: now + AGAIN });
+        self.step(now, source, ViaEvent::NotSent, Duration::ZERO);
         self.attempts.pop_if(|attempt| attempt.source == source && attempt.result == CcrResult::Waiting);
     }
 
     /// The log of `source` was read after it had answered a CCR. The caller has made sure that no entry of the same name
     /// was there when that was sent; if one came meanwhile, it stands beside that of the reset under way.
     pub(super) fn handle_log(&mut self, now: Instant, source: LifeId, entries: &[Entry]) {
-        if !matches!(
-            self.via.get(&source),
-            Some(Via::Asked { .. } | Via::Overdue | Via::Pending { .. } | Via::Elsewhere { .. })
-        ) {
+        let Some(stage) = self.via.get(&source).map(|via| via.stage()) else { return };
+        if stage.next(ViaEvent::EntryFailed) == ViaNext::Stays {
             return;
         }
         // "In progress" may be the doing of another source, whose log tells. Of what this one did not begin itself an
         // entry here says nothing: it may be of an earlier life.
         let began = self.attempts.iter().any(|asked| asked.source == source && asked.result == CcrResult::Accepted);
-        if matches!(self.via.get(&source), Some(Via::Elsewhere { .. }))
-            && !began
-            && conditions::enabled(Guard::OwnEntriesOnly)
-        {
+        if stage == ViaStage::Elsewhere && !began && conditions::enabled(Guard::OwnEntriesOnly) {
             return;
         }
         let name = (self.identity.cntlid, self.identity.ciu);
@@ -322,12 +360,12 @@ impl Fence {
                 EntryState::InProgress => {}
                 EntryState::Success => {
                     self.note(source, CcrResult::LogSuccess);
-                    self.prove(now, Method::Log, Some(source));
+                    self.step(now, source, ViaEvent::EntrySuccess, Duration::ZERO);
                 }
                 EntryState::Failed | EntryState::Reserved(_) => {
                     let code = if let EntryState::Reserved(code) = state { code } else { 2 };
                     self.note(source, CcrResult::LogFailed(code));
-                    self.via.insert(source, Via::Spent { again: now + AGAIN });
+                    self.step(now, source, ViaEvent::EntryFailed, Duration::ZERO);
                 }
             }
         }
@@ -335,13 +373,10 @@ impl Fence {
 
     /// `source` is no longer live: what was asked of it will not be answered (`healthy_paths_undisturbed` has nothing
     /// to say here; the next `poll` asks another).
-    pub(super) fn handle_source_lost(&mut self, source: LifeId) {
-        if let Some(via) = self.via.get_mut(&source) {
-            let unanswered = matches!(via, Via::Asked { .. } | Via::Overdue | Via::Pending { .. });
-            *via = Via::Out;
-            if unanswered {
-                self.note(source, CcrResult::SourceLost);
-            }
+    pub(super) fn handle_source_lost(&mut self, now: Instant, source: LifeId) {
+        let unanswered = matches!(self.via.get(&source), Some(Via::Asked { .. } | Via::Overdue | Via::Pending { .. }));
+        if self.step(now, source, ViaEvent::Lost, Duration::ZERO) && unanswered {
+            self.note(source, CcrResult::SourceLost);
         }
     }
 }

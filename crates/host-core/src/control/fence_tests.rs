@@ -196,7 +196,7 @@ fn a_silent_source_does_not_eat_the_deadline_and_may_still_prove() {
 fn a_lost_source_is_replaced_at_once_and_heard_no_more() {
     let mut fence = asked();
     fence.handle_ccr(at(1), S1, Status::SUCCESS, false);
-    fence.handle_source_lost(S1);
+    fence.handle_source_lost(at(3), S1);
     assert_eq!(fence.attempts()[0].result, CcrResult::SourceLost);
     assert_eq!(fence.poll(at(2), &[candidate(S2)]), [Ask::Ccr(S2)]);
     fence.handle_log(at(3), S1, &[entry(EntryState::Success)]);

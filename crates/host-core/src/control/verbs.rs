@@ -210,7 +210,7 @@ impl Control {
         // It is a source no longer.
         for id in self.condemned_lives() {
             if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
-                condemned.fence.handle_source_lost(life_id);
+                condemned.fence.handle_source_lost(now, life_id);
             }
         }
         self.heads.drop_life(life_id);

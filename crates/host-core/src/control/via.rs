@@ -1,0 +1,194 @@
+//! What is known of one source within one fence, and what follows from what it says: a table.
+//!
+//! A fence asks one source after the other, and each of them may answer late, refuse, begin a reset and fail at it, or
+//! vanish. What any of that means must not depend on who happens to be looking, so it is one function of the stage and
+//! of what happened, tested pair by pair and drawn in `docs/tables.md`. When things happen next is the fence's affair.
+
+use core::fmt;
+
+/// Where a source stands in a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ViaStage {
+    /// Never asked.
+    Fresh,
+    /// CCR was sent, its patience runs.
+    Asked,
+    /// No answer in time: others are asked, its answer stays valid.
+    Overdue,
+    /// It has begun a reset; its log will say how that ended.
+    Pending,
+    /// It says that a reset is in progress already.
+    Elsewhere,
+    /// Its log was full: purged, and asked once more.
+    Full,
+    /// It could not help now, and may be asked again later.
+    Spent,
+    /// Not asked again in this fence.
+    Out,
+}
+
+/// What may happen to a source in a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ViaEvent {
+    /// CCR is sent through it.
+    Sent,
+    /// It could not be sent after all.
+    NotSent,
+    /// It has not answered within its patience.
+    NoAnswer,
+    /// Success, with Immediate Reset Successful.
+    Immediate,
+    /// Success without it: the reset has begun.
+    Begun,
+    /// "Cross-Controller Reset in Progress".
+    InProgress,
+    /// "Cross-Controller Reset Log Page Full", for the first time.
+    LogFull,
+    /// "Cross-Controller Reset Limit Exceeded".
+    Limit,
+    /// Any other status, and a log that is full again.
+    Refused,
+    /// An entry of its log names the life as reset.
+    EntrySuccess,
+    /// An entry of its log says that the reset failed, or something that is not understood.
+    EntryFailed,
+    /// It is no longer live.
+    Lost,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ViaNext {
+    /// Nothing: it cannot mean this fence.
+    Stays,
+    /// It stands there now.
+    To(ViaStage),
+    /// The life is fenced.
+    Proof,
+}
+
+impl ViaStage {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Fresh, Self::Asked, Self::Overdue, Self::Pending, Self::Elsewhere, Self::Full, Self::Spent, Self::Out];
+
+    /// What follows from `event`.
+    #[must_use]
+    pub const fn next(self, event: ViaEvent) -> ViaNext {
+        use ViaStage::{Asked, Elsewhere, Fresh, Full, Out, Overdue, Pending, Spent};
+        match (self, event) {
+            // Before it was asked nothing it says can mean this fence, and of one that is out nothing is awaited.
+            (Out, _) => ViaNext::Stays,
+            (Fresh, ViaEvent::Sent) => ViaNext::To(Asked),
+            (Fresh, _) => ViaNext::Stays,
+            (Elsewhere | Full | Spent, ViaEvent::Sent) => ViaNext::To(Asked),
+            (Asked | Overdue | Pending, ViaEvent::Sent) => ViaNext::Stays,
+            (Asked, ViaEvent::NoAnswer) => ViaNext::To(Overdue),
+            (_, ViaEvent::NoAnswer) => ViaNext::Stays,
+            (Asked, ViaEvent::NotSent) => ViaNext::To(Spent),
+            (_, ViaEvent::NotSent) => ViaNext::Stays,
+            (_, ViaEvent::Immediate) => ViaNext::Proof,
+            (_, ViaEvent::Begun) => ViaNext::To(Pending),
+            (_, ViaEvent::InProgress) => ViaNext::To(Elsewhere),
+            (_, ViaEvent::LogFull) => ViaNext::To(Full),
+            (_, ViaEvent::Limit) => ViaNext::To(Spent),
+            (_, ViaEvent::Refused | ViaEvent::Lost) => ViaNext::To(Out),
+            // Where nothing is under way an entry is of an earlier attempt, and was looked at then.
+            (Asked | Overdue | Pending | Elsewhere, ViaEvent::EntrySuccess) => ViaNext::Proof,
+            (Asked | Overdue | Pending | Elsewhere, ViaEvent::EntryFailed) => ViaNext::To(Spent),
+            (Full | Spent, ViaEvent::EntrySuccess | ViaEvent::EntryFailed) => ViaNext::Stays,
+        }
+    }
+}
+
+impl ViaEvent {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Sent,
+        Self::NotSent,
+        Self::NoAnswer,
+        Self::Immediate,
+        Self::Begun,
+        Self::InProgress,
+        Self::LogFull,
+        Self::Limit,
+        Self::Refused,
+        Self::EntrySuccess,
+        Self::EntryFailed,
+        Self::Lost,
+    ];
+}
+
+impl fmt::Display for ViaStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fresh => "fresh",
+            Self::Asked => "asked",
+            Self::Overdue => "overdue",
+            Self::Pending => "pending",
+            Self::Elsewhere => "elsewhere",
+            Self::Full => "full",
+            Self::Spent => "spent",
+            Self::Out => "out",
+        })
+    }
+}
+
+impl fmt::Display for ViaEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sent => "CCR is sent",
+            Self::NotSent => "it could not be sent",
+            Self::NoAnswer => "no answer in time",
+            Self::Immediate => "success, immediate",
+            Self::Begun => "success, begun",
+            Self::InProgress => "in progress",
+            Self::LogFull => "log full, once",
+            Self::Limit => "limit exceeded",
+            Self::Refused => "any other status",
+            Self::EntrySuccess => "entry: success",
+            Self::EntryFailed => "entry: anything else",
+            Self::Lost => "it is lost",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_says_is_understood_pair_by_pair() {
+        use ViaStage::{Asked, Elsewhere, Full, Out, Overdue, Pending, Spent};
+        // Rows: stages. Columns: sent, not sent, no answer, immediate, begun, in progress, full, limit, refused,
+        // entry: success, entry: anything else, lost. `-` stays, `!` is the proof, a letter is the stage to go to.
+        let table = [
+            (ViaStage::Fresh, "a-----------"),
+            (Asked, "-so!pefsx!sx"),
+            (Overdue, "---!pefsx!sx"),
+            (Pending, "---!pefsx!sx"),
+            (Elsewhere, "a--!pefsx!sx"),
+            (Full, "a--!pefsx--x"),
+            (Spent, "a--!pefsx--x"),
+            (Out, "------------"),
+        ];
+        let read = |mark| match mark {
+            '-' => ViaNext::Stays,
+            '!' => ViaNext::Proof,
+            'a' => ViaNext::To(Asked),
+            'o' => ViaNext::To(Overdue),
+            'p' => ViaNext::To(Pending),
+            'e' => ViaNext::To(Elsewhere),
+            'f' => ViaNext::To(Full),
+            's' => ViaNext::To(Spent),
+            _ => ViaNext::To(Out),
+        };
+        assert_eq!(table.map(|(stage, _)| stage), ViaStage::ALL);
+        for (stage, row) in table {
+            assert_eq!(row.len(), ViaEvent::ALL.len());
+            for (event, mark) in ViaEvent::ALL.into_iter().zip(row.chars()) {
+                assert_eq!(stage.next(event), read(mark), "{stage}: {event}");
+            }
+        }
+    }
+}
