@@ -164,6 +164,7 @@ impl Control {
             Why::KeepAlive(life_id),
             Why::Probe(life_id),
             Why::Slow(life_id),
+            Why::Reread(life_id),
             Why::AnaTransition(life_id),
             Why::Drain(life_id),
             Why::Shutdown(life_id),

@@ -32,7 +32,7 @@ impl Control {
             }
             ToControl::AnaStale(life_id) => {
                 if let Some(life) = self.lives.get_mut(&life_id) {
-                    life.todo.ana = true;
+                    (life.todo.ana, life.todo.tell) = (true, true);
                     self.do_tasks(now, life_id);
                 }
             }

@@ -156,6 +156,15 @@ pub(super) struct Probing {
 pub(super) struct Todo {
     pub(super) rescan: bool,
     pub(super) ana: bool,
+    /// Lanes have put a path aside until they hear of it again, also if nothing has changed.
+    pub(super) tell: bool,
+}
+
+impl Todo {
+    /// Everything that either of them names.
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self { rescan: self.rescan | other.rescan, ana: self.ana | other.ana, tell: self.tell | other.tell }
+    }
 }
 
 /// Whether the CCR log is being read.
@@ -188,6 +197,10 @@ pub(super) struct Life {
     pub(super) log_read: LogRead,
     pub(super) task: Task,
     pub(super) todo: Todo,
+    /// The same after a while: it was tried, and could not be read.
+    pub(super) again: Todo,
+    /// How often in a row.
+    pub(super) unread: u32,
     pub(super) found: Vec<Found>,
     pub(super) ana: Option<ana::Log>,
     pub(super) ana_len: u32,
@@ -214,6 +227,8 @@ impl Life {
             log_read: LogRead::Idle,
             task: Task::Idle,
             todo: Todo::default(),
+            again: Todo::default(),
+            unread: 0,
             found: Vec::new(),
             ana: None,
             ana_len: 0,

@@ -3,7 +3,7 @@
 use super::Control;
 use super::admin::{Answer, Purpose, plain, reading};
 use super::heads::{self, Taken};
-use super::life::{LogRead, Phase, Probing, Task};
+use super::life::{LogRead, Phase, Probing, Task, Todo};
 use super::scan::Scan;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
@@ -11,12 +11,20 @@ use crate::{AnaState, EventKind, LifeId, Loss, Suspicion, Witness};
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use core::time::Duration;
 use interlock_base::Instant;
 use interlock_proto::host::Pulse;
 use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN};
 use interlock_wire::identify::IdentifyController;
 use interlock_wire::log::{ChangedNamespaces, LID_ANA, LID_CHANGED_NAMESPACES};
 use interlock_wire::{ana, ccr};
+
+/// Before what could not be read is read again: twice as long each time, up to the bound. As long as the controller is
+/// live it is tried: a namespace that nobody sees is worse than a question every minute.
+const REREAD: Duration = Duration::from_secs(1);
+const REREAD_MAX: Duration = Duration::from_secs(60);
+/// A path that answered with an ANA status although its log says that it is usable is tried again after this.
+const PATH_AGAIN: Duration = Duration::from_millis(100);
 
 const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_LEN as usize);
 
@@ -253,10 +261,15 @@ impl Control {
             life.task = Task::Changed;
             let get = GetLog::new(LID_CHANGED_NAMESPACES, ChangedNamespaces::LEN);
             self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
-        } else if core::mem::take(&mut life.todo.ana)
-            && life.facts.as_ref().is_some_and(|facts| facts.ana)
-            && life.ana_len >= 4
-        {
+        } else if core::mem::take(&mut life.todo.ana) {
+            if life.ana_len < 4 || !life.facts.as_ref().is_some_and(|facts| facts.ana) {
+                // It reports no ANA, and has answered with an ANA status all the same.
+                if core::mem::take(&mut life.todo.tell) {
+                    life.again.tell = true;
+                    self.timers.set_earliest(Why::Reread(life_id), now + PATH_AGAIN);
+                }
+                return;
+            }
             life.task = Task::Ana;
             let get = GetLog::new(LID_ANA, life.ana_len);
             self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
@@ -284,6 +297,9 @@ impl Control {
         if is_new {
             self.open_queues(life_id);
         } else {
+            if let Some(life) = self.lives.get_mut(&life_id) {
+                life.unread = 0;
+            }
             self.take_namespaces(now, life_id);
             self.publish_paths();
             self.do_tasks(now, life_id);
@@ -300,19 +316,22 @@ impl Control {
                 self.go_on_with_task(now, life_id);
             }
             Task::Scan(scan) => {
-                if let Err(why) = scan.handle_answer(answer.status(), &answer.data) {
-                    life.task = Task::Idle;
+                let Err(why) = scan.handle_answer(answer.status(), &answer.data) else {
+                    return self.go_on_with_task(now, life_id);
+                };
+                life.task = Task::Idle;
+                if life.is_live() {
+                    self.read_again(now, life_id, Todo { rescan: true, ..Todo::default() });
+                    self.do_tasks(now, life_id);
+                } else {
                     self.attempt_failed(now, life_id, why, false);
-                    return;
                 }
-                self.go_on_with_task(now, life_id);
             }
             Task::Ana => {
                 life.task = Task::Idle;
-                if answer.status().is_success()
-                    && let Ok(log) = ana::Log::parse(&answer.data)
-                {
-                    self.apply_ana(now, life_id, log);
+                match ana::Log::parse(&answer.data) {
+                    Ok(log) if answer.status().is_success() => self.apply_ana(now, life_id, log),
+                    _ => self.read_again(now, life_id, Todo { ana: true, ..Todo::default() }),
                 }
                 self.do_tasks(now, life_id);
             }
@@ -321,8 +340,14 @@ impl Control {
 
     fn apply_ana(&mut self, now: Instant, life_id: LifeId, log: ana::Log) {
         let changed = self.heads.apply_ana(life_id, &log);
-        if let Some(life) = self.lives.get_mut(&life_id) {
-            life.ana = Some(log);
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.ana = Some(log);
+        life.unread = 0;
+        let told = core::mem::take(&mut life.todo.tell);
+        if told && changed.is_empty() {
+            // It changed and changed back before it was read, or the controller contradicts itself: then not too often.
+            life.again.tell = true;
+            self.timers.set_earliest(Why::Reread(life_id), now + PATH_AGAIN);
         }
         self.watch_transition(now, life_id);
         if !changed.is_empty() {
@@ -331,6 +356,25 @@ impl Control {
             }
             self.publish_paths();
         }
+    }
+
+    /// Something of a live controller could not be read: once more, after a while.
+    fn read_again(&mut self, now: Instant, life_id: LifeId, what: Todo) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.again = life.again.with(what);
+        let delay = REREAD.saturating_mul(1 << life.unread.min(6)).min(REREAD_MAX);
+        life.unread = life.unread.saturating_add(1);
+        self.timers.set(Why::Reread(life_id), now + delay);
+    }
+
+    pub(super) fn handle_reread(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
+        let again = core::mem::take(&mut life.again);
+        life.todo = life.todo.with(Todo { tell: false, ..again });
+        if again.tell {
+            self.publish(true);
+        }
+        self.do_tasks(now, life_id);
     }
 
     /// A group may stay in the Change state for ANATT; Linux gives it twice that.
@@ -390,12 +434,17 @@ impl Control {
 
     /// Tells every lane the paths as they are now, if they differ from what was told.
     pub(super) fn publish_paths(&mut self) {
+        self.publish(false);
+    }
+
+    /// The same; `always` also if nothing differs, for lanes that have put a path aside until they hear of it again.
+    fn publish(&mut self, always: bool) {
         let (lives, controllers) = (&self.lives, &self.controllers);
         let table = self.heads.table(
             |life| lives.get(&life).is_some_and(|life| life.slow),
             |ctrl| controllers.get(&ctrl).is_some_and(|ctrl| ctrl.state.may_serve() && !ctrl.fast_failed),
         );
-        if table.heads == self.paths.heads && self.paths.epoch > 0 {
+        if !always && table.heads == self.paths.heads && self.paths.epoch > 0 {
             return;
         }
         self.paths = Arc::new(table);

@@ -30,6 +30,8 @@ pub enum Why {
     Probe(LifeId),
     /// The life is slow until it has been silent about it for so long.
     Slow(LifeId),
+    /// What could not be read of a live controller is read again, or a path that lanes have put aside is tried again.
+    Reread(LifeId),
     /// An ANA group must leave the Change state.
     AnaTransition(LifeId),
     /// The drain of an orderly end.
@@ -69,6 +71,7 @@ impl fmt::Display for Why {
             Self::KeepAlive(id) => write!(f, "{id}: keep alive"),
             Self::Probe(id) => write!(f, "{id}: a witness for an I/O timeout"),
             Self::Slow(id) => write!(f, "{id}: no longer slow"),
+            Self::Reread(id) => write!(f, "{id}: next attempt to read its namespaces and ANA states"),
             Self::AnaTransition(id) => write!(f, "{id}: end of the ANA Change state"),
             Self::Drain(id) => write!(f, "{id}: drain"),
             Self::Shutdown(id) => write!(f, "{id}: controller shutdown"),

@@ -155,6 +155,52 @@ fn a_change_of_ana_reaches_every_lane_whether_it_is_told_or_met() {
     assert_eq!(world.life(a), life, "no path is lost by it");
 }
 
+/// How many tables lane 0 was told.
+fn tables(world: &World) -> usize {
+    world.lanes[0].heard.iter().filter(|message| matches!(message, ToLane::Paths(_))).count()
+}
+
+#[test]
+fn a_path_that_was_put_aside_is_told_anew_although_nothing_has_changed() {
+    // With ANA: it changed, and changed back before it was read. Without: the controller has no business to say so.
+    for ana in [Some(ana::State::Optimized), None] {
+        let mut world = World::new(1, &[1]);
+        world.ports.get_mut(&1).expect("a port").ana = ana;
+        let ctrl = world.connect(World::spec(1));
+        let (life, before) = (world.life(ctrl), tables(&world));
+        for again in 1..4 {
+            world.say(0, ToControl::AnaStale(life));
+            assert_eq!(tables(&world), before + again - 1, "not at once: it may go on like this");
+            world.advance(100 * MS);
+            assert_eq!(tables(&world), before + again, "{ana:?}: the lane would wait for ever");
+        }
+        world.advance(10_000 * MS);
+        assert_eq!((tables(&world), world.life(ctrl)), (before + 3, life));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_live_controller_is_read_again() {
+    for event in [AsyncEvent::NAMESPACE_CHANGED, AsyncEvent::ANA_CHANGED] {
+        let (mut world, a, _) = with_ana();
+        let life = world.life(a);
+        let port = world.ports.get_mut(&1).expect("a port");
+        (port.unreadable, port.blocks, port.ana) = (true, 2_000, Some(ana::State::NonOptimized));
+        world.ports.get_mut(&2).expect("a port").blocks = 2_000;
+        let since = world.now;
+        world.tell(1, event);
+        world.advance(4_000 * MS);
+        assert_eq!(world.reads, [since, since + 1_000 * MS, since + 3_000 * MS], "twice as long each time");
+        assert!(world.control.waits().any(|wait| wait.why == Why::Reread(life)), "it can be listed");
+        world.ports.get_mut(&1).expect("a port").unreadable = false;
+        world.advance(3_000 * MS);
+        assert_eq!(state_of(&world, life), Some(AnaState::NonOptimized));
+        let grown = world.saw(|e| matches!(e, EventKind::NamespaceResized { .. }));
+        assert_eq!((grown, world.life(a)), (event == AsyncEvent::NAMESPACE_CHANGED, life));
+        assert!(!world.control.waits().any(|wait| wait.why == Why::Reread(life)));
+    }
+}
+
 #[test]
 fn a_group_that_stays_in_change_ends_the_life_after_twice_its_time() {
     let (mut world, a, _) = with_ana();

@@ -50,6 +50,8 @@ pub(super) struct Port {
     pub(super) blocks: u64,
     /// What its ANA log says of the one group; `None`: it reports no ANA.
     pub(super) ana: Option<ana::State>,
+    /// Its namespaces and its ANA log cannot be read.
+    pub(super) unreadable: bool,
     /// It is still ready after it was disabled.
     pub(super) stays_ready: bool,
     pub(super) ccr: Ccr,
@@ -70,6 +72,7 @@ impl Default for Port {
             tbkas: false,
             blocks: 1000,
             ana: None,
+            unreadable: false,
             stays_ready: false,
             ccr: Ccr::Immediate,
             stale: Vec::new(),
@@ -128,6 +131,8 @@ pub(super) struct World {
     pub(super) connects: Vec<Instant>,
     /// Lanes whose sockets of a life were to be aborted from outside, and when.
     pub(super) cuts: Vec<(Instant, LaneId, LifeId)>,
+    /// When somebody tried to read what cannot be read.
+    pub(super) reads: Vec<Instant>,
     /// The kernel refuses it.
     pub(super) keep_cuts: bool,
     pub(super) aborts: Vec<admin::Abort>,
@@ -164,6 +169,7 @@ impl World {
             ccrs: Vec::new(),
             connects: Vec::new(),
             cuts: Vec::new(),
+            reads: Vec::new(),
             keep_cuts: false,
             aborts: Vec::new(),
             next_cntlid: 1,
@@ -471,6 +477,10 @@ impl World {
             }
         } else {
             match admin::Command::from_sqe(sqe).expect("admin") {
+                admin::Command::Identify(admin::Identify::ActiveNamespaces { .. }) if port.unreadable => {
+                    self.reads.push(self.now);
+                    refuse(Status::INTERNAL_ERROR)
+                }
                 admin::Command::Identify(identify) => data(identify_data(port, conn.cntlid, identify)),
                 admin::Command::GetFeatures(_) => done(port.kato.unwrap_or(conn.kato)),
                 admin::Command::SetFeatures(set) => done(set.cdw11),
@@ -484,6 +494,10 @@ impl World {
                     return;
                 }
                 admin::Command::GetLog(get) if get.lid == LID_CHANGED_NAMESPACES => data(vec![0; get.len as usize]),
+                admin::Command::GetLog(get) if get.lid == LID_ANA && port.unreadable => {
+                    self.reads.push(self.now);
+                    refuse(Status::INTERNAL_ERROR)
+                }
                 admin::Command::GetLog(get) if get.lid == LID_ANA => {
                     let state = port.ana.expect("it reports ANA");
                     let group = ana::Group { id: 1, change_count: 1, state, nsids: vec![1] };
