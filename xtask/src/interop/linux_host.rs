@@ -40,13 +40,13 @@ pub(super) const CASES: &[Case<LinuxHost>] = &[
     },
     Case {
         name: "opcodes",
-        proves: "Compare tells equal from different; Verify and an unknown opcode are Invalid Opcode, nothing breaks",
+        proves: "Compare tells equal from different, Verify what can be read; unknown opcodes are refused, nothing breaks",
         from: Depth::Quick,
         steps: admin::opcodes,
     },
     Case {
         name: "io-plain",
-        proves: "fio with verified checksums on both namespaces, each iopolicy, without digests",
+        proves: "verified fio on both namespaces; each iopolicy uses the paths as it says; without digests",
         from: Depth::Quick,
         steps: io::plain,
     },

@@ -89,7 +89,9 @@ impl OurTarget {
     pub(super) fn restore(&mut self) -> Result<()> {
         self.ensure_serving()?;
         for (port, state) in [("0", "optimized"), ("1", "non-optimized")] {
-            self.ctl(&["ana", port, state])?;
+            for group in ["1", "2"] {
+                self.ctl(&["ana", port, state, "--group", group])?;
+            }
         }
         // Both are refused if there is nothing to put right.
         let _ = self.ctl(&["port", "open", "0"]);

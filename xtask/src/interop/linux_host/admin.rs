@@ -137,8 +137,16 @@ pub(super) fn opcodes(bench: &mut LinuxHost) -> Result<String> {
         different.status,
         different.text
     );
-    // Verify is not offered (ONCS), and 0x7e is nothing: a status, not a disconnect.
-    for opcode in [0x0c, 0x7e] {
+    guest.sh(&pass(0x0c, "")).context("Verify of blocks that can be read")?;
+    let beyond = guest.run(&pass(0x0c, &format!("--cdw10={}", NAMESPACE / 512 - 7)), limit)?;
+    ensure!(
+        beyond.status != 0 && beyond.text.to_lowercase().contains("lba out of range"),
+        "Verify beyond the end ended with {}: {}",
+        beyond.status,
+        beyond.text
+    );
+    // Write Uncorrectable is not offered (ONCS), and 0x7e is nothing: a status, not a disconnect.
+    for opcode in [0x04, 0x7e] {
         let refused = guest.run(&pass(opcode, ""), limit)?;
         ensure!(
             refused.status != 0 && refused.text.to_lowercase().contains("invalid") && refused.text.contains("pcode"),
@@ -149,5 +157,5 @@ pub(super) fn opcodes(bench: &mut LinuxHost) -> Result<String> {
     }
     guest.sh("live 2").context("after refused commands")?;
     ensure!(!bench.target_said()?.contains(" ended: "), "our target dropped a connection: {}", bench.target_said()?);
-    Ok("Compare equal and different; 0x0c and 0x7e refused".into())
+    Ok("Compare equal and different; Verify within and beyond; 0x04 and 0x7e refused".into())
 }

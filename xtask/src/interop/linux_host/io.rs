@@ -2,7 +2,7 @@
 
 use super::LinuxHost;
 use crate::interop::Skip;
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use std::time::Duration;
 
 /// fio in an emulated machine.
@@ -17,14 +17,34 @@ pub(super) fn digests(bench: &mut LinuxHost) -> Result<String> {
 }
 
 fn verify_all(bench: &LinuxHost, more: &str) -> Result<String> {
+    // A policy chooses among paths that are equally good.
+    for group in ["1", "2"] {
+        bench.target.ctl(&["ana", "1", "optimized", "--group", group])?;
+    }
     bench.connect_both(more)?;
+    for nsid in ["1", "2"] {
+        bench.guest.sh(&format!("within 30 ana {nsid} 'optimized optimized'"))?;
+    }
     let mib = bench.setup.times(2, 16);
     let mut runs = 0;
+    let mut shares = Vec::new();
     for policy in ["numa", "round-robin", "queue-depth"] {
         bench.policy(policy)?;
         for (device, sizes) in [("1", "512-96k"), ("2", "4k-256k")] {
+            let before = carried(bench, device)?;
             let options = format!("--rw=randwrite --bsrange={sizes} --size={mib}M --iodepth=16");
             bench.guest.sh_within(&format!("verify /dev/ns/{device} {options}"), LONG)?;
+            let after = carried(bench, device)?;
+            let both = [after[0] - before[0], after[1] - before[1]];
+            let (most, least) = (both[0].max(both[1]), both[0].min(both[1]));
+            ensure!(most > 0, "{policy}: no path of namespace {device} carried anything");
+            match policy {
+                "numa" => ensure!(least == 0, "numa: both paths of namespace {device} were used: {both:?}"),
+                _ => ensure!(least > 0, "{policy}: one path of namespace {device} carried everything: {both:?}"),
+            }
+            if device == "1" {
+                shares.push(format!("{policy} {}:{}", both[0], both[1]));
+            }
             runs += 1;
         }
     }
@@ -35,7 +55,14 @@ fn verify_all(bench: &LinuxHost, more: &str) -> Result<String> {
     bench.guest.sh_within(&format!("verify /dev/ns/1 {odd}"), LONG)?;
     let large = format!("--rw=write --bs=1M --size={}M --iodepth=4", 2 * mib);
     bench.guest.sh_within(&format!("verify /dev/ns/2 {large}"), LONG)?;
-    Ok(format!("{} runs, {mib} MiB each over 3 policies", runs + 3))
+    Ok(format!("{} runs, {mib} MiB each; requests per path: {}", runs + 3, shares.join(", ")))
+}
+
+/// Requests that each of the two paths of a namespace has carried, by the kernel's own count.
+fn carried(bench: &LinuxHost, nsid: &str) -> Result<[u64; 2]> {
+    let said = bench.guest.sh(&format!("path_requests {nsid}"))?;
+    let counts: Vec<u64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    <[u64; 2]>::try_from(counts).map_err(|counts| anyhow!("namespace {nsid} has not two paths: {counts:?}"))
 }
 
 pub(super) fn trim(bench: &mut LinuxHost) -> Result<String> {

@@ -1,6 +1,6 @@
 //! Data.
 
-use super::LinuxTarget;
+use super::{LinuxTarget, Ours};
 use crate::interop::load::{Load, Until};
 use anyhow::{Context, Result, ensure};
 use interlock_host::{Namespace, Outcome, Refused};
@@ -65,8 +65,42 @@ fn round_trip(namespace: &Namespace, slba: u64, blocks: u32, seed: u8) -> Result
     Ok(outcome)
 }
 
+/// Port 1 of the guest: MDTS 5, in pages of 4 KiB.
+const MDTS_BYTES: u32 = 128 << 10;
+
 pub(super) fn sizes(bench: &mut LinuxTarget) -> Result<String> {
-    let ours = bench.connect(|_| {})?;
+    let one = bench.connect_ports(0..1, |_| {})?;
+    let bounded = sizes_of(&one)?;
+    one.end()?;
+    // Port 2 states no limit.
+    let one = bench.connect_ports(1..2, |_| {})?;
+    let unbounded = sizes_of(&one)?;
+    one.end()?;
+    ensure!(unbounded.max == u32::MAX, "a port without MDTS is taken to allow {} bytes", unbounded.max);
+    if bounded.max == u32::MAX {
+        return Ok(format!("{} sizes; this kernel's nvmet knows no MDTS", unbounded.tried));
+    }
+    ensure!(bounded.max == MDTS_BYTES, "MDTS is {MDTS_BYTES} bytes, and the host says {}", bounded.max);
+    // With both, what is too large for one path takes the other.
+    let both = bench.connect(|_| {})?;
+    let namespace = both.host.namespace(super::NQN, 1)?;
+    let outcome = round_trip(&namespace, 0, MDTS_BYTES / namespace.shape().block_size + 1, 3)?;
+    ensure!(outcome == Outcome::Ok, "MDTS and one block, with another path that has no MDTS, ended with {outcome:?}");
+    both.end()?;
+    Ok(format!(
+        "{} bytes in a capsule; {} sizes up to MDTS ({} bytes) and none beyond, {} sizes up to 4 MiB without",
+        bounded.in_capsule, bounded.tried, bounded.max, unbounded.tried
+    ))
+}
+
+/// What was tried, and within which limits.
+struct Tried {
+    in_capsule: u32,
+    max: u32,
+    tried: usize,
+}
+
+fn sizes_of(ours: &Ours) -> Result<Tried> {
     let status = ours.host.status()?;
     let facts = status.controllers.iter().filter_map(|ctrl| ctrl.facts.as_ref());
     let (in_capsule, max) = facts
@@ -80,6 +114,7 @@ pub(super) fn sizes(bench: &mut LinuxTarget) -> Result<String> {
         let (edge, most) = (in_capsule / block, max.min(4 << 20) / block);
         let mut sizes = vec![1, 2, 3, 5, 7, 8, 9, 31, 33, 63, 65, 127, 129, 255, 257];
         sizes.extend([edge - 1, edge, edge + 1, most / 2 + 1, most - 1, most]);
+        sizes.retain(|blocks| *blocks <= most);
         for (seed, blocks) in (1..).zip(sizes) {
             let outcome = round_trip(&namespace, u64::from(seed), blocks, seed)?;
             ensure!(outcome == Outcome::Ok, "{blocks} blocks of {block} bytes ended with {outcome:?}");
@@ -93,9 +128,7 @@ pub(super) fn sizes(bench: &mut LinuxTarget) -> Result<String> {
             );
         }
     }
-    ours.end()?;
-    let limit = if max == u32::MAX { "no limit stated".to_owned() } else { format!("{max} bytes at most") };
-    Ok(format!("{tried} sizes, {in_capsule} bytes in a capsule, {limit}"))
+    Ok(Tried { in_capsule, max, tried })
 }
 
 pub(super) fn trim(bench: &mut LinuxTarget) -> Result<String> {
