@@ -46,6 +46,11 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
+    /// True if it belongs to the shutdown of the controller: nothing else may be sent to one that was told to shut down.
+    const fn is_shutdown(self) -> bool {
+        matches!(self, Self::Shutdown | Self::ShutdownPoll)
+    }
+
     /// True if it may be sent on a life that is condemned, while its controller is asked to disable itself.
     const fn is_disable(self) -> bool {
         matches!(self, Self::Disable | Self::DisablePoll)
@@ -155,7 +160,10 @@ impl Control {
         limit: Option<Duration>,
     ) -> bool {
         let AdminCommand { sqe, out, into } = command;
-        let may = |life: &&mut Life| life.may_send() || (purpose.is_disable() && life.is_disabling());
+        let may = |life: &&mut Life| match life.phase {
+            Phase::Closing { .. } => purpose.is_shutdown(),
+            _ => life.may_send() || (purpose.is_disable() && life.is_disabling()),
+        };
         let Some(life) = self.lives.get_mut(&life_id).filter(may) else { return false };
         let Some(admin) = &mut life.admin else { return false };
         let token = admin.next_token;

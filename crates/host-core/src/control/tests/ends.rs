@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_wire::admin::AsyncEvent;
 use interlock_wire::status::Status;
 
 #[test]
@@ -109,6 +110,25 @@ fn reset_fences_what_the_drain_left() {
     assert_eq!(world.receipt().method, Method::Immediate);
     assert!(!world.jobs.contains(&Job::MarkClean(life)));
     assert_eq!(world.state(a), StateName::Live);
+}
+
+#[test]
+fn a_controller_that_is_shut_down_gets_no_other_command() {
+    // A scan is under way, so far, when the last lane has drained; the ports look at what follows.
+    let mut scanning = 0;
+    for steps in 0..10 {
+        let (mut world, a, _) = World::two_paths(1);
+        world.lanes[0].keeps_drained = true;
+        let life = world.life(a);
+        world.send_event(1, AsyncEvent::NAMESPACE_CHANGED);
+        world.control.disconnect(world.now, a).expect("known");
+        scanning += (0..steps).filter(|_| world.step()).count();
+        world.control.handle_lane(world.now, LaneId(0), ToControl::Drained(life));
+        world.run();
+        world.advance(2_000 * MS);
+        assert_eq!(world.state(a), StateName::Dead, "after {steps} steps");
+    }
+    assert!(scanning > 10, "no scan was under way: nothing was shown");
 }
 
 #[test]

@@ -248,20 +248,21 @@ impl World {
     }
 
     pub(super) fn run(&mut self) {
-        loop {
-            let mut busy = false;
-            while let Some(output) = self.control.poll_output() {
-                busy = true;
-                self.handle(output);
-            }
-            let conns: Vec<_> = self.conns.keys().copied().collect();
-            for conn in conns {
-                busy |= self.pump(conn);
-            }
-            if !busy {
-                return;
-            }
+        while self.step() {}
+    }
+
+    /// Everybody once. False if nobody had anything to do.
+    pub(super) fn step(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(output) = self.control.poll_output() {
+            busy = true;
+            self.handle(output);
         }
+        let conns: Vec<_> = self.conns.keys().copied().collect();
+        for conn in conns {
+            busy |= self.pump(conn);
+        }
+        busy
     }
 
     fn handle(&mut self, output: Output) {
@@ -442,6 +443,12 @@ impl World {
         let done = |dw0: u32| (Status::SUCCESS, dw0, 0, Vec::new());
         let data = |bytes: Vec<u8>| (Status::SUCCESS, 0, 0, bytes);
         let refuse = |status: Status| (status, 0, 0, Vec::new());
+        let shut_down = conn.cc.shutdown() != interlock_wire::fabrics::Shutdown::None;
+        assert!(
+            !shut_down || sqe.is_fabrics(),
+            "a controller that was told to shut down gets opcode {:#x}",
+            sqe.opcode
+        );
         let (status, dw0, dw1, out) = if sqe.is_fabrics() {
             match Command::from_sqe(sqe).expect("fabrics") {
                 Command::Connect(Connect { sqsize, kato_ms, .. }) => {
@@ -564,12 +571,17 @@ impl World {
 
     /// The controllers on `port` tell of this.
     pub(super) fn tell(&mut self, port: u16, event: AsyncEvent) {
+        self.send_event(port, event);
+        self.run();
+    }
+
+    /// The same; the answers are on their way.
+    pub(super) fn send_event(&mut self, port: u16, event: AsyncEvent) {
         for conn in self.conns.values_mut().filter(|conn| conn.port == port) {
             if let Some(slot) = conn.aer.take() {
                 conn.queue.respond(slot, Status::SUCCESS, event.to_dw0(), 0, Source::None);
             }
         }
-        self.run();
     }
 
     // --- What was seen ---
