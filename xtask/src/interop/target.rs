@@ -2,13 +2,14 @@
 
 use super::wait;
 use anyhow::{Context, Result, bail, ensure};
+use interlock_base::Rng;
 use std::fmt::Write;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Bytes of each namespace.
 pub(super) const NAMESPACE: u64 = 64 << 20;
@@ -27,13 +28,22 @@ pub(super) struct OurTarget {
     child: Option<Child>,
 }
 
-/// Ports of 127.0.0.1 that are free now. Fixed from then on: a target that is started again must be found again.
+/// Ports of 127.0.0.1 that are free now. Fixed from then on: a target that is started again must be found again. They lie below
+/// those that the kernel gives away: while the target is down, the next connection of anybody would take them.
 pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let first: u16 = range.split_whitespace().next().context("ip_local_port_range")?.parse()?;
+    let least = 10_240.min(first / 2);
+    let mut rng =
+        Rng::new(u64::from(std::process::id()) << 32 ^ u64::from(SystemTime::UNIX_EPOCH.elapsed()?.subsec_nanos()));
     let mut listeners = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        *port = listener.local_addr()?.port();
+        let (found, listener) = (0..1000)
+            .map(|_| least + rng.below(u64::from(first - least)) as u16)
+            .find_map(|port| Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?)))
+            .context("no port below the kernel's own is free")?;
+        *port = found;
         listeners.push(listener);
     }
     Ok(ports)
