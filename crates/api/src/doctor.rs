@@ -172,4 +172,33 @@ pub struct DoctorReport {
     pub stalls: Vec<Stall>,
     /// The worst first.
     pub findings: Vec<Finding>,
+    /// What a running daemon says; `null` if none is there that has this subsystem connected. Then its settings were
+    /// judged.
+    pub live: Option<LiveFacts>,
+}
+
+/// What a running daemon says of a subsystem.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LiveFacts {
+    /// Its process.
+    pub pid: u32,
+    /// Its controllers of the subsystem.
+    pub controllers: Vec<LiveController>,
+    /// Lives that ended unfenced.
+    pub unfenced: Vec<String>,
+    /// Commands repeated without a fence since it began, over all subsystems: should stay 0.
+    pub unsafe_failovers: u64,
+}
+
+/// A controller of a running daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LiveController {
+    /// `nvme0`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathAddress,
+    /// In Linux' words.
+    pub state: String,
+    /// For so long.
+    pub for_ms: u64,
 }

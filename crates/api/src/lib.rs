@@ -36,8 +36,8 @@ pub use counters::{
     SetCounter, SubsystemCounters,
 };
 pub use doctor::{
-    AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, NamespaceFacts, PortFacts, Stage, Stall,
-    SubsystemFacts,
+    AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, LiveController, LiveFacts, NamespaceFacts,
+    PortFacts, Stage, Stall, SubsystemFacts,
 };
 pub use drill::{
     DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Reach, ScenarioResult, StaleBlock,

@@ -138,6 +138,12 @@ pub struct SettingsStatus {
     pub fence: FencePolicy,
     /// Who reconnects.
     pub on_loss: OnLoss,
+    /// The quiesce time assumed where the target states none.
+    pub assumed_cqt_ms: u64,
+    /// How long a box between host and target may hold data back; 0: there is none.
+    pub proxy_delay_ms: u64,
+    /// An orderly end of a controller counts as a fence.
+    pub disable_is_fence: bool,
 }
 
 /// Something that is waited for. Every wait has an end.

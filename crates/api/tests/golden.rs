@@ -261,6 +261,17 @@ fn doctor_report() {
             text: "writes are retried without a fence".into(),
             change: Some("set the fence policy to strict".into()),
         }],
+        live: Some(LiveFacts {
+            pid: 4711,
+            controllers: vec![LiveController {
+                name: "nvme0".into(),
+                path: PathAddress::tcp("192.0.2.1", 4420),
+                state: "live".into(),
+                for_ms: 1_500,
+            }],
+            unfenced: vec!["life3".into()],
+            unsafe_failovers: 0,
+        }),
     };
     keeps_its_shape("doctor.json", &report);
 }

@@ -1,14 +1,18 @@
 //! `interlock doctor`: what a failover through a subsystem would look like.
 
+mod live;
 mod text;
 
+use self::live::Live;
+use crate::ask::AskArgs;
 use crate::failure::Failure;
 use crate::identity::{Looker, PeerArgs, failed};
 use crate::output::{Format, OutputArgs, print, say};
-use interlock_api::Severity;
+use interlock_api::{DoctorReport, Severity, Status};
 use interlock_host::discovery::{subsystems, ways_to};
 use interlock_host::doctor::{Ways, examine};
 use interlock_host::{ControllerSpec, Found, HostSettings, Nqn, ProbeError, ProbeSpec, TargetProblem};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,8 +20,12 @@ use std::time::Duration;
 const DISCOVERY_PORT: u16 = 8009;
 
 /// Say what a failover through a subsystem would look like, and what to change
+///
+/// If the daemon is there and has the subsystem connected, its settings and what it knows are judged, and the report says
+/// so. Without -a everything that the daemon has connected is looked at.
 #[derive(clap::Args)]
 #[command(after_help = crate::log::ENVIRONMENT)]
+#[command(mut_arg("traddr", |arg| arg.required(false).default_value("").hide_default_value(true).requires("nqn")))]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     peer: PeerArgs,
@@ -26,14 +34,14 @@ pub(crate) struct DoctorArgs {
     trsvcid: u16,
     /// Subsystem NQN
     #[arg(short = 'n', long, value_name = "NQN")]
-    nqn: String,
-    /// Keep Alive Timeout to ask for, in seconds; 0: none
-    #[arg(short = 'k', long, value_name = "S", default_value_t = 5)]
-    keep_alive_tmo: u64,
-    /// Give a lost controller up after so many seconds; -1: never
-    #[arg(short = 'l', long, value_name = "S", default_value_t = 600, allow_hyphen_values = true)]
-    ctrl_loss_tmo: i64,
-    /// Fail I/O that is not in doubt after so many seconds without a path; default: off
+    nqn: Option<String>,
+    /// Keep Alive Timeout to ask for, in seconds; 0: none; default: that of the daemon, else 5
+    #[arg(short = 'k', long, value_name = "S")]
+    keep_alive_tmo: Option<u64>,
+    /// Give a lost controller up after so many seconds; -1: never; default: that of the daemon, else 600
+    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true)]
+    ctrl_loss_tmo: Option<i64>,
+    /// Fail I/O that is not in doubt after so many seconds without a path; default: that of the daemon, else off
     #[arg(long, value_name = "S")]
     fast_io_fail_tmo: Option<u64>,
     /// Ask for header digests
@@ -43,27 +51,108 @@ pub(crate) struct DoctorArgs {
     #[arg(short = 'G', long)]
     data_digest: bool,
     #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
-pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.peer.settings()?;
-    let spec = spec(args)?;
-    let looker = Looker::new()?;
-    let result = look(args, &looker, &spec, &settings);
-    looker.end()?;
-    result
+/// One port to look at.
+struct Case<'a> {
+    traddr: String,
+    trsvcid: u16,
+    nqn: Nqn,
+    live: Option<Live<'a>>,
 }
 
-/// The settings that are to be judged.
-fn spec(args: &DoctorArgs) -> anyhow::Result<ControllerSpec> {
-    let subnqn = Nqn::new(args.nqn.as_str()).map_err(|why| Failure::new(format!("-n: {why}")))?;
-    let mut spec = ControllerSpec::new(&args.peer.traddr, args.trsvcid, subnqn);
-    spec.kato = Duration::from_secs(args.keep_alive_tmo);
+pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    // With an address it is no matter whether it is there.
+    let daemon = args.ask.client().get::<Status>("/v1/status");
+    let status = daemon.as_ref().ok();
+    let cases = cases(args, &daemon)?;
+    let settings = match status.filter(|_| !args.peer.names_a_host() && cases.iter().any(|case| case.live.is_some())) {
+        // The target must see the host that is connected.
+        Some(status) => HostSettings {
+            hostnqn: Nqn::new(status.hostnqn.as_str()).map_err(Failure::new)?,
+            hostid: status.hostid.parse().map_err(|why| Failure::new(format!("{why}")))?,
+        },
+        None => args.peer.settings()?,
+    };
+    let looker = Looker::new()?;
+    let looked: anyhow::Result<Vec<_>> = cases.iter().map(|case| look(args, &looker, case, &settings)).collect();
+    looker.end()?;
+    let looked = looked?;
+    let one_asked = !args.peer.traddr.is_empty();
+    let text = match args.output.format {
+        Format::Normal => looked.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n\n"),
+        Format::Json if one_asked => interlock_api::to_pretty(&looked[0].0)?,
+        Format::Json => {
+            let reports: Vec<_> = looked.iter().map(|(report, _)| report).collect();
+            serde_json::to_string_pretty(&serde_json::json!({ "format_version": 1, "reports": reports }))?
+        }
+    };
+    print(&text)?;
+    let mut findings = looked.iter().flat_map(|(report, _)| &report.findings);
+    let unsafe_found = findings.any(|finding| finding.severity == Severity::Unsafe);
+    Ok(if unsafe_found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What is to be looked at: what was asked for, or everything that the daemon has connected.
+fn cases<'a>(
+    args: &DoctorArgs,
+    daemon: &'a Result<Status, interlock_api::ClientError>,
+) -> anyhow::Result<Vec<Case<'a>>> {
+    let nqn = |text: &str| Nqn::new(text).map_err(|why| Failure::new(format!("-n: {why}")));
+    if !args.peer.traddr.is_empty() {
+        let nqn = nqn(args.nqn.as_deref().unwrap_or_default())?;
+        let live = daemon.as_ref().ok().and_then(|status| Live::of(status, nqn.as_str()));
+        return Ok(vec![Case { traddr: args.peer.traddr.clone(), trsvcid: args.trsvcid, nqn, live }]);
+    }
+    let status = match daemon {
+        Ok(status) => status,
+        Err(interlock_api::ClientError::NotThere { socket, .. }) => {
+            let text = format!("nothing to look at: no -a was given, and nobody listens on {}", socket.display());
+            return Err(Failure::new(text)
+                .hint("give a port of a subsystem: -a ADDR -s PORT -n NQN")
+                .hint("or start the daemon, and everything that it has connected is looked at")
+                .into());
+        }
+        Err(error) => return Err(Failure::new(error).into()),
+    };
+    let mut cases = Vec::new();
+    for subsystem in &status.subsystems {
+        if args.nqn.as_ref().is_some_and(|asked| *asked != subsystem.nqn) {
+            continue;
+        }
+        let live = Live { status, subsystem };
+        if let Some((traddr, trsvcid)) = live.port() {
+            cases.push(Case { traddr, trsvcid, nqn: nqn(&subsystem.nqn)?, live: Some(live) });
+        }
+    }
+    if cases.is_empty() {
+        let failure = Failure::new(match &args.nqn {
+            Some(nqn) => format!("the daemon has not connected `{nqn}`"),
+            None => "the daemon has nothing connected".into(),
+        });
+        return Err(failure.hint("give a port of a subsystem: -a ADDR -s PORT -n NQN").into());
+    }
+    Ok(cases)
+}
+
+/// The settings that are to be judged: those of the daemon if it has the subsystem, but for what is asked for here.
+fn spec(args: &DoctorArgs, case: &Case<'_>) -> anyhow::Result<ControllerSpec> {
+    let mut spec = ControllerSpec::new(&case.traddr, case.trsvcid, case.nqn.clone());
+    if let Some(live) = &case.live {
+        live.apply(&mut spec);
+    }
+    spec.kato = args.keep_alive_tmo.map_or(spec.kato, Duration::from_secs);
     // It is a finding, not a mistake.
     spec.allow_no_kato = true;
-    spec.reconnect.ctrl_loss = u64::try_from(args.ctrl_loss_tmo).ok().map(Duration::from_secs);
-    spec.reconnect.fast_io_fail = args.fast_io_fail_tmo.map(Duration::from_secs);
+    if let Some(seconds) = args.ctrl_loss_tmo {
+        spec.reconnect.ctrl_loss = u64::try_from(seconds).ok().map(Duration::from_secs);
+    }
+    if let Some(seconds) = args.fast_io_fail_tmo {
+        spec.reconnect.fast_io_fail = Some(Duration::from_secs(seconds));
+    }
     spec.hdgst = args.hdr_digest;
     spec.ddgst = args.data_digest;
     spec.check(1).map_err(Failure::new)?;
@@ -73,9 +162,10 @@ fn spec(args: &DoctorArgs) -> anyhow::Result<ControllerSpec> {
 fn look(
     args: &DoctorArgs,
     looker: &Looker,
-    spec: &ControllerSpec,
+    case: &Case<'_>,
     settings: &HostSettings,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<(DoctorReport, String)> {
+    let mut spec = spec(args, case)?;
     let mut asked = ProbeSpec::subsystem(&spec.traddr, spec.trsvcid, spec.subnqn.clone(), settings.clone());
     asked.kato = spec.kato;
     asked.hdgst = spec.hdgst;
@@ -86,29 +176,46 @@ fn look(
     }
     let report = match looker.look(&asked, args.peer.within()) {
         Ok(report) => report,
-        Err(error) => return Err(explain(args, looker, settings, &error).into()),
+        Err(error) => return Err(explain(args, looker, case, settings, &error).into()),
     };
-    let ways = match discovery(args, looker, settings) {
+    let ways = match discovery(args, looker, case, settings) {
         Ok(ways) => Ways::Known(ways),
         Err(why) => Ways::NotKnown(why),
     };
-    let findings = examine(&report, spec, settings.hostnqn.as_str(), &ways);
-    print(&match args.output.format {
-        Format::Normal => text::normal(&findings, &report, &ways),
-        Format::Json => interlock_api::to_pretty(&findings)?,
-    })?;
-    let unsafe_found = findings.findings.iter().any(|finding| finding.severity == Severity::Unsafe);
-    Ok(if unsafe_found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if let Ways::Known(known) = &ways
+        && let Some(same) = same_port(&case.traddr, case.trsvcid, known)
+    {
+        // The log knows by its address what was asked for by name: it is one port.
+        spec.traddr = same;
+    }
+    let mut findings = examine(&report, &spec, settings.hostnqn.as_str(), &ways);
+    if let Some(live) = &case.live {
+        live.add(&mut findings, &ways);
+    }
+    let text = text::normal(&findings, &report, &ways);
+    Ok((findings, text))
+}
+
+/// The address under which a log names the port that was asked for by name.
+fn same_port(name: &str, port: u16, ways: &[(String, u16, u16)]) -> Option<String> {
+    let addresses: Vec<IpAddr> = (name, port).to_socket_addrs().ok()?.map(|addr| addr.ip()).collect();
+    let same = |way: &&(String, u16, u16)| way.1 == port && way.0.parse().is_ok_and(|ip| addresses.contains(&ip));
+    ways.iter().find(same).map(|(traddr, ..)| traddr.clone())
 }
 
 /// The ways that a discovery log of this address names: of the port itself, which may have one, or of the port that
 /// should.
-fn discovery(args: &DoctorArgs, looker: &Looker, settings: &HostSettings) -> Result<Vec<(String, u16, u16)>, String> {
+fn discovery(
+    args: &DoctorArgs,
+    looker: &Looker,
+    case: &Case<'_>,
+    settings: &HostSettings,
+) -> Result<Vec<(String, u16, u16)>, String> {
     let mut last = String::new();
-    for port in [args.trsvcid, DISCOVERY_PORT] {
-        let spec = args.peer.direct(ProbeSpec::discovery(&args.peer.traddr, port, settings.clone()));
+    for port in [case.trsvcid, DISCOVERY_PORT] {
+        let spec = args.peer.direct(ProbeSpec::discovery(&case.traddr, port, settings.clone()));
         match looker.look(&spec, args.peer.within()).map(|report| report.found) {
-            Ok(Found::Discovery(log)) => match ways_to(&log, &args.nqn) {
+            Ok(Found::Discovery(log)) => match ways_to(&log, case.nqn.as_str()) {
                 ways if ways.is_empty() => {
                     last = format!("the discovery log of port {port} does not name the subsystem")
                 }
@@ -122,11 +229,17 @@ fn discovery(args: &DoctorArgs, looker: &Looker, settings: &HostSettings) -> Res
 }
 
 /// Why the subsystem could not be looked at. A port that knows no such subsystem may know where it is.
-fn explain(args: &DoctorArgs, looker: &Looker, settings: &HostSettings, error: &ProbeError) -> Failure {
+fn explain(
+    args: &DoctorArgs,
+    looker: &Looker,
+    case: &Case<'_>,
+    settings: &HostSettings,
+    error: &ProbeError,
+) -> Failure {
     let ProbeError::Target { addr, why: TargetProblem::NoSuchSubsystem { subnqn } } = error else {
         return failed(error);
     };
-    let spec = args.peer.direct(ProbeSpec::discovery(&args.peer.traddr, args.trsvcid, settings.clone()));
+    let spec = args.peer.direct(ProbeSpec::discovery(&case.traddr, case.trsvcid, settings.clone()));
     let Ok(report) = looker.look(&spec, args.peer.within()) else { return failed(error) };
     let Found::Discovery(log) = &report.found else { return failed(error) };
     let ways: Vec<String> =

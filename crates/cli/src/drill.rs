@@ -9,7 +9,7 @@ use interlock_drill::{
     Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, SCENARIOS, Scenario, Side, drill,
     drill_foreign,
 };
-use interlock_host::Nqn;
+use interlock_host::{HostId, HostSettings, IdentityInUse, IdentityLock, Nqn};
 use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal};
@@ -68,6 +68,12 @@ pub(crate) struct DrillArgs {
     /// Overwrite the beginning of the namespace even if it holds data
     #[arg(long, requires = "targets")]
     destroy_data: bool,
+    /// Host NQN to connect as; default: a random one
+    #[arg(short = 'q', long, value_name = "NQN", requires = "targets")]
+    hostnqn: Option<Nqn>,
+    /// Host Identifier to connect as, a UUID; no other process may use it meanwhile; default: a random one
+    #[arg(short = 'I', long, value_name = "UUID", requires = "targets")]
+    hostid: Option<HostId>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -89,11 +95,11 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     }
     let plan = plan(args)?;
     let options = Options { seed: args.seed.unwrap_or_else(any_seed), digests: args.digests, spin: SPIN };
-    let foreign = foreign(args);
+    let foreign = foreign(args)?;
     let mut screen = Screen::new(args.output.verbose > 0);
     let report = match &foreign {
         None => Ok(drill(&plan, &options, &mut |step| screen.show(step))),
-        Some(foreign) => drill_foreign(&plan, foreign, &options, &mut |step| screen.show(step)),
+        Some((foreign, _)) => drill_foreign(&plan, foreign, &options, &mut |step| screen.show(step)),
     };
     screen.end()?;
     let report = report.map_err(not_begun)?;
@@ -104,11 +110,25 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code))
 }
 
-/// The target that is not ours, if one is named.
-fn foreign(args: &DrillArgs) -> Option<Foreign> {
-    let subnqn = args.nqn.clone()?;
+/// The target that is not ours, if one is named, and the identity under which it is written to, held as long as that.
+fn foreign(args: &DrillArgs) -> anyhow::Result<Option<(Foreign, IdentityLock)>> {
+    let Some(subnqn) = args.nqn.clone() else { return Ok(None) };
     let consent = if args.destroy_data { Consent::Destroy } else { Consent::Blank };
-    Some(Foreign { targets: args.targets.clone(), subnqn, nsid: args.nsid, consent })
+    let random = HostSettings::random()?;
+    let hostid = args.hostid.unwrap_or(random.hostid);
+    let hostnqn = args.hostnqn.clone().unwrap_or_else(|| Nqn::of_host(hostid));
+    let lock = IdentityLock::take(hostid).map_err(|error| {
+        let failure = Failure::new(&error);
+        match error {
+            IdentityInUse::By { .. } => {
+                failure.hint("end that one first, or leave out --hostid: then it is a random one")
+            }
+            _ => failure,
+        }
+    })?;
+    let named = args.hostnqn.is_some() || args.hostid.is_some();
+    let identity = named.then_some(HostSettings { hostnqn, hostid });
+    Ok(Some((Foreign { targets: args.targets.clone(), subnqn, nsid: args.nsid, consent, identity }, lock)))
 }
 
 fn not_begun(error: ForeignError) -> anyhow::Error {

@@ -47,6 +47,11 @@ pub(crate) struct PeerArgs {
 }
 
 impl PeerArgs {
+    /// True if the command line says who asks.
+    pub(crate) const fn names_a_host(&self) -> bool {
+        self.hostnqn.is_some() || self.hostid.is_some()
+    }
+
     /// Who asks.
     pub(crate) fn settings(&self) -> anyhow::Result<HostSettings> {
         let random = HostSettings::random().context("no random numbers for a host identity")?;

@@ -1,5 +1,6 @@
 //! Requests in words of the host, and back.
 
+use crate::view::millis;
 use interlock_api as api;
 use interlock_host::{ControllerSpec, FencePolicy, IoPolicy, Nqn, OnLoss, Setting};
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
             OnLoss::Reconnect => api::OnLoss::Reconnect,
             OnLoss::Notify => api::OnLoss::Notify,
         },
+        assumed_cqt_ms: millis(spec.timeouts.assumed_cqt),
+        proxy_delay_ms: millis(spec.timeouts.proxy_delay),
+        disable_is_fence: spec.disable_is_fence,
     }
 }
 

@@ -22,11 +22,11 @@ use interlock_observe::journal::{Journal, Owner};
 use sd_notify::NotifyState;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -70,6 +70,9 @@ pub enum DaemonError {
     /// Its host.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// Another process is this host now.
+    #[error("the daemon has ended: {0}")]
+    Disowned(String),
     /// Its threads.
     #[error("the daemon cannot start: {0}")]
     Start(io::Error),
@@ -122,6 +125,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let problems = service.exports.end(stop_within / 2);
     let ended = service.host.shutdown(stop_within / 2);
     let told = Arc::clone(&service.told);
+    let disowned = service.disowned.why();
     drop(service);
     let stopped = pool.shutdown(stop_within);
     // It ends with the host's last event.
@@ -130,6 +134,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     served?;
     for problem in problems {
         tracing::warn!("{problem}");
+    }
+    if let Some(why) = disowned {
+        return Err(DaemonError::Disowned(why));
     }
     match (ended, stopped) {
         (Ok(()), Ok(())) => {
@@ -217,25 +224,62 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
     }
     // It holds what tells, not what is told of: the host must be able to end.
     std::thread::Builder::new().name("interlock-events".into()).spawn(move || {
-        for event in events {
-            let changed = matches!(event.kind, EventKind::NamespaceAdded { .. } | EventKind::NamespaceResized { .. });
-            if changed {
-                service.name_heads();
-            }
-            service.counting.hear(&event.kind);
-            service.told.tell(&event);
-            if matches!(event.kind, EventKind::ControllerState { to: interlock_host::StateName::Dead, .. }) {
-                // The host may forget it: what it counted goes into the totals now. Later is as good if this fails.
-                let _ = service.counters(true);
-            }
-            if changed {
-                service.refresh_exports();
-            }
-            if matches!(event.kind, EventKind::ShutDown) {
+        let mut events = events;
+        while !hear_all(&service, events) {
+            // It was too slow, and was cut off: what it missed is looked up.
+            service.told.note(Level::Warn, "events-missed", "events of the host were missed".into());
+            events = service.host.subscribe();
+            if service.host.status().is_err() {
                 return;
             }
+            service.name_heads();
+            service.refresh_exports();
         }
     })
+}
+
+/// Hears until the host has ended; false: some were missed.
+fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> bool {
+    for event in events {
+        let changed = matches!(event.kind, EventKind::NamespaceAdded { .. } | EventKind::NamespaceResized { .. });
+        if changed {
+            service.name_heads();
+        }
+        service.counting.hear(&event.kind);
+        service.told.tell(&event);
+        if matches!(event.kind, EventKind::ControllerState { to: interlock_host::StateName::Dead, .. }) {
+            // The host may forget it: what it counted goes into the totals now. Later is as good if this fails.
+            let _ = service.counters(true);
+        }
+        if changed {
+            service.refresh_exports();
+        }
+        if let EventKind::Disowned { why } = &event.kind {
+            service.disowned.tell(why.clone());
+        }
+        if matches!(event.kind, EventKind::ShutDown) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Says that another process is this host now: this one has nothing left to do.
+#[derive(Default)]
+pub(crate) struct Disowned {
+    why: Mutex<Option<String>>,
+    told: Notify,
+}
+
+impl Disowned {
+    fn tell(&self, why: String) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.told.notify_one();
+    }
+
+    fn why(&self) -> Option<String> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Service {
@@ -274,6 +318,7 @@ async fn serve(
         tokio::select! {
             _ = terminate.recv() => { tracing::info!("SIGTERM: ending in order"); break }
             _ = interrupt.recv() => { tracing::info!("SIGINT: ending in order"); break }
+            () = service.disowned.told.notified() => { tracing::error!("this host is another process now: ending"); break }
             _ = hangup.recv() => reload(service, options.places.clone()).await,
             _ = tick.tick(), if watchdog.is_some() => {
                 // Alive means that the host's control answers, not that this thread does.

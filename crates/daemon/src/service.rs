@@ -12,6 +12,7 @@ use crate::exports::ExportTable;
 use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
+use crate::run::Disowned;
 use interlock_api::{
     ConnectRequest, Connected, DiscoveryControllers, Done, Fenced, ProblemKind, SetRequest, UnfencedLife, Version,
 };
@@ -39,6 +40,7 @@ pub(crate) struct Service {
     pub(crate) counting: Counting,
     pub(crate) exports: ExportTable,
     pub(crate) discovery: Discovery,
+    pub(crate) disowned: Disowned,
     pub(crate) started_unix_ms: u64,
     record: Mutex<RecordFile>,
 }
@@ -58,6 +60,7 @@ impl Service {
             counting: Counting::default(),
             exports: ExportTable::new(reactors, run, group),
             discovery: Discovery::new(),
+            disowned: Disowned::default(),
             started_unix_ms: crate::events::unix_ms(),
             record: Mutex::new(record),
         }

@@ -18,7 +18,7 @@ use crate::run::{Options, Plan, Progress};
 use ground::Found;
 use interlock_api::{DrillReport, ForeignTarget, PathAddress};
 use interlock_check::Verdict;
-use interlock_host::{HostError, Nqn};
+use interlock_host::{HostError, HostSettings, Nqn};
 use std::io;
 use std::net::SocketAddr;
 
@@ -33,6 +33,14 @@ pub struct Foreign {
     pub nsid: Option<u32>,
     /// What may become of the blocks that the load uses.
     pub consent: Consent,
+    /// Who connects; `None`: a new host each time. Whoever gives one has its [`interlock_host::IdentityLock`].
+    pub identity: Option<HostSettings>,
+}
+
+impl Foreign {
+    pub(crate) fn host(&self) -> io::Result<HostSettings> {
+        self.identity.clone().map_or_else(HostSettings::random, Ok)
+    }
 }
 
 /// What may become of the blocks that the load uses.

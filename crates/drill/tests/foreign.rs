@@ -34,7 +34,7 @@ impl Peer {
 
     fn foreign(&self, consent: Consent) -> Foreign {
         let subnqn = Nqn::new(DEFAULT_NQN).expect("the default NQN is one");
-        Foreign { targets: self.target.ports().to_vec(), subnqn, nsid: None, consent }
+        Foreign { targets: self.target.ports().to_vec(), subnqn, nsid: None, consent, identity: None }
     }
 
     /// Writes, and reads the same blocks, straight to the target.

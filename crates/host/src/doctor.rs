@@ -102,6 +102,7 @@ pub fn examine(report: &ProbeReport, spec: &ControllerSpec, hostnqn: &str, ways:
             .collect(),
         stalls,
         findings,
+        live: None,
     }
 }
 

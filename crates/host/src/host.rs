@@ -42,7 +42,7 @@ const REQUESTS_PER_LANE: u32 = 65_536;
 static NEXT_HOST: AtomicU64 = AtomicU64::new(1);
 
 /// Who this host is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostSettings {
     /// Host NQN.
     pub hostnqn: Nqn,

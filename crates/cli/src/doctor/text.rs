@@ -34,6 +34,19 @@ fn facts(lines: &mut Vec<String>, report: &DoctorReport, probe: &ProbeReport, wa
         ),
     );
     fact("Host", report.hostnqn.clone());
+    match &report.live {
+        Some(live) => {
+            let paths: Vec<String> =
+                live.controllers.iter().map(|ctrl| format!("{} {} {}", ctrl.name, ctrl.path, ctrl.state)).collect();
+            fact(
+                "Daemon",
+                format!("process {} has it connected, and its settings are judged: {}", live.pid, paths.join(", ")),
+            );
+        }
+        None => {
+            fact("Daemon", "does not run, or has not connected this: the settings of this command are judged".into())
+        }
+    }
     let ports: Vec<String> =
         report.ports.iter().map(|port| format!("{}{}", port.path, if port.asked { " (asked)" } else { "" })).collect();
     match ways {

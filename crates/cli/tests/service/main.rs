@@ -10,6 +10,7 @@ mod counters;
 mod discovery;
 mod disk;
 mod events;
+mod identity;
 mod kills;
 mod nbd;
 mod scene;

@@ -89,8 +89,13 @@ impl Daemon {
     }
 
     /// Ends it: its exit code, if it was not killed, and its whole log.
-    pub(crate) fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) fn stop(self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
+        self.wait()
+    }
+
+    /// Waits until it has ended: its exit code, if it was not killed, and its whole log.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("it ends");
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
@@ -164,6 +169,11 @@ impl Scene {
     /// Ends the daemon.
     pub(crate) fn stop(&mut self, signal: Signal) -> (Option<i32>, String) {
         self.daemon.take().expect("it runs").stop(signal)
+    }
+
+    /// Waits until the daemon has ended by itself.
+    pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
+        self.daemon.take().expect("it runs").wait()
     }
 
     /// A verb.

@@ -9,7 +9,7 @@ use crate::run::Options;
 use crate::stage::{CONNECT_WITHIN, END_WITHIN};
 use interlock_base::Rng;
 use interlock_check::{Deallocated, Initial, Weights};
-use interlock_host::{ControllerSpec, Host, HostError, HostSettings, Namespace, Outcome, Pool, PoolConfig, Shape};
+use interlock_host::{ControllerSpec, Host, HostError, Namespace, Outcome, Pool, PoolConfig, Shape};
 use std::time::{Duration, Instant};
 
 /// The load uses at most so many bytes, from the beginning.
@@ -42,7 +42,7 @@ pub(crate) struct Found {
 pub(super) fn look(foreign: &Foreign, options: &Options) -> Result<Found, ForeignError> {
     let config = PoolConfig { reactors: 1, spin: options.spin, name: "drill-look".into(), ..PoolConfig::default() };
     let pool = Pool::new(config)?;
-    let host = Host::start(pool.reactors(), HostSettings::random()?)?;
+    let host = Host::start(pool.reactors(), foreign.host()?)?;
     let found = look_with(&host, foreign, options);
     // What has been found does not change if the end takes too long; the reactor is ended in any case.
     let _ = host.shutdown(END_WITHIN);

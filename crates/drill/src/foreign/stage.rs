@@ -8,7 +8,7 @@ use crate::receipts::Paths;
 use crate::run::Options;
 use crate::scenario::Scenario;
 use crate::stage::{CONNECT_WITHIN, END_WITHIN, StageError, controller, namespace};
-use interlock_host::{ControllerSpec, Event, Host, HostSettings, LifeFacts, Namespace, Pool, PoolConfig, Stall, stall};
+use interlock_host::{ControllerSpec, Event, Host, LifeFacts, Namespace, Pool, PoolConfig, Stall, stall};
 use std::sync::mpsc::Receiver;
 
 /// All of it.
@@ -34,7 +34,7 @@ impl Stage {
         let proxy = Proxy::start(&foreign.targets, options.spin)?;
         let config = PoolConfig { reactors: 1, spin: options.spin, name: "drill-host".into(), ..PoolConfig::default() };
         let host_pool = Pool::new(config)?;
-        let host = Host::start(host_pool.reactors(), HostSettings::random()?)?;
+        let host = Host::start(host_pool.reactors(), foreign.host()?)?;
         let host_events = host.subscribe();
         let mut paths = Paths::new();
         let mut spec = None;

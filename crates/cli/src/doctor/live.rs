@@ -1,0 +1,128 @@
+//! What a running daemon says of the subsystem that is judged.
+
+use interlock_api::{
+    DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, OnLoss, Severity, Status, SubsystemStatus,
+};
+use interlock_host::doctor::Ways;
+use interlock_host::{ControllerSpec, FencePolicy as HostFence, OnLoss as HostOnLoss};
+use std::time::Duration;
+
+/// A subsystem that a running daemon has connected.
+#[derive(Clone, Copy)]
+pub(super) struct Live<'a> {
+    pub(super) status: &'a Status,
+    pub(super) subsystem: &'a SubsystemStatus,
+}
+
+impl<'a> Live<'a> {
+    /// If the daemon has it.
+    pub(super) fn of(status: &'a Status, nqn: &str) -> Option<Self> {
+        let subsystem = status.subsystems.iter().find(|subsystem| subsystem.nqn == nqn)?;
+        Some(Self { status, subsystem })
+    }
+
+    fn controllers(&self) -> impl Iterator<Item = &'a interlock_api::ControllerStatus> + use<'a> {
+        let name = &self.subsystem.name;
+        self.status.controllers.iter().filter(move |ctrl| ctrl.subsystem == *name)
+    }
+
+    /// A port to look at: one that is live, else any.
+    pub(super) fn port(&self) -> Option<(String, u16)> {
+        let best = self.controllers().min_by_key(|ctrl| ctrl.state != "live")?;
+        Some((best.path.traddr.clone(), best.path.trsvcid.parse().ok()?))
+    }
+
+    /// What is in force there, in place of the defaults.
+    pub(super) fn apply(&self, spec: &mut ControllerSpec) {
+        let Some(first) = self.controllers().next() else { return };
+        let settings = &first.settings;
+        let limit = |seconds: i64| u64::try_from(seconds).ok().map(Duration::from_secs);
+        spec.reconnect.delay = Duration::from_secs(settings.reconnect_delay_s);
+        spec.reconnect.ctrl_loss = limit(settings.ctrl_loss_tmo_s);
+        spec.reconnect.fast_io_fail = limit(settings.fast_io_fail_tmo_s);
+        spec.fence = match settings.fence {
+            FencePolicy::Strict => HostFence::Strict,
+            FencePolicy::Legacy => HostFence::Legacy,
+        };
+        spec.timeouts.assumed_cqt = Duration::from_millis(settings.assumed_cqt_ms);
+        spec.timeouts.proxy_delay = Duration::from_millis(settings.proxy_delay_ms);
+        spec.proxied = settings.proxy_delay_ms > 0;
+        spec.disable_is_fence = settings.disable_is_fence;
+        spec.on_loss = match settings.on_loss {
+            OnLoss::Reconnect => HostOnLoss::Reconnect,
+            OnLoss::Notify => HostOnLoss::Notify,
+        };
+        if let Some(facts) = self.controllers().find_map(|ctrl| ctrl.facts.as_ref()) {
+            spec.kato = Duration::from_millis(facts.kato_ms);
+        }
+    }
+
+    /// Adds what it knows to a report.
+    pub(super) fn add(&self, report: &mut DoctorReport, ways: &Ways) {
+        let unfenced: Vec<_> =
+            self.status.tombstones.iter().filter(|stone| stone.subnqn == self.subsystem.nqn).collect();
+        let mut findings = Vec::new();
+        for ctrl in self.controllers().filter(|ctrl| ctrl.state != "live") {
+            let why = ctrl.last_error.as_ref().map_or_else(|| ctrl.reason.clone(), Clone::clone);
+            findings.push(Finding {
+                severity: Severity::Slow,
+                code: "path-down".into(),
+                text: format!("{} ({}) is {}: {why}", ctrl.name, ctrl.path, ctrl.state),
+                change: Some(format!("see `interlock status`; `interlock reconnect {}` tries at once", ctrl.name)),
+            });
+        }
+        if let Ways::Known(ways) = ways {
+            for (traddr, trsvcid, _) in ways {
+                let mine = self.controllers().any(|ctrl| {
+                    let peer = ctrl.peer.as_ref().is_some_and(|peer| *peer == format!("{traddr}:{trsvcid}"));
+                    peer || (&ctrl.path.traddr, &ctrl.path.trsvcid) == (traddr, &trsvcid.to_string())
+                });
+                if !mine {
+                    findings.push(Finding {
+                        severity: Severity::Note,
+                        code: "way-not-used".into(),
+                        text: format!("the daemon does not use the way through {traddr} port {trsvcid}"),
+                        change: Some(format!("interlock connect -a {traddr} -s {trsvcid} -n {}", self.subsystem.nqn)),
+                    });
+                }
+            }
+        }
+        for stone in &unfenced {
+            let until = stone.left_ms.map_or_else(
+                || "until a fence succeeds".into(),
+                |left| format!("at most {} s more", left.div_ceil(1000)),
+            );
+            findings.push(Finding {
+                severity: Severity::Slow,
+                code: "life-not-fenced".into(),
+                text: format!("{} of {} is not fenced: {} wait {until}", stone.life, stone.controller, stone.guarded),
+                change: None,
+            });
+        }
+        let unsafe_failovers = self.status.totals.unsafe_failovers;
+        if unsafe_failovers > 0 {
+            findings.push(Finding {
+                severity: Severity::Unsafe,
+                code: "unsafe-failovers".into(),
+                text: format!("{unsafe_failovers} commands were repeated without a fence since the daemon began"),
+                change: Some("leave the fence policy at strict; check the data".into()),
+            });
+        }
+        report.findings.extend(findings);
+        report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        report.live = Some(LiveFacts {
+            pid: self.status.pid,
+            controllers: self
+                .controllers()
+                .map(|ctrl| LiveController {
+                    name: ctrl.name.clone(),
+                    path: ctrl.path.clone(),
+                    state: ctrl.state.clone(),
+                    for_ms: ctrl.for_ms,
+                })
+                .collect(),
+            unfenced: unfenced.iter().map(|stone| stone.life.clone()).collect(),
+            unsafe_failovers,
+        });
+    }
+}
