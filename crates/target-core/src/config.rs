@@ -186,6 +186,9 @@ pub struct Limits {
     pub buffered: u64,
     /// Payload bytes in buffers per connection: one host cannot take all of `buffered`. At least `max_transfer`.
     pub buffered_per_connection: u64,
+    /// Payload bytes in free buffers that a lane keeps and gives to the next command at once, instead of asking for one;
+    /// beyond that it gives them back. 0: it keeps none.
+    pub stock: u64,
     /// Grant header digests to hosts that ask.
     pub hdgst: bool,
     /// Grant data digests to hosts that ask.
@@ -211,6 +214,7 @@ impl Default for Limits {
             max_h2c_data: 256 * 1024,
             buffered: 256 * 1024 * 1024,
             buffered_per_connection: 32 * 1024 * 1024,
+            stock: 0,
             hdgst: true,
             ddgst: true,
             ciu_max: u8::MAX,

@@ -113,12 +113,16 @@ pub(crate) fn core_config(config: &Config, lanes: u16, namespaces: Vec<Namespace
         io_queues: config.io_queues,
         queue_depth: config.queue_size.max(32),
         max_transfer: config.max_transfer_kib * 1024,
+        stock: STOCK,
         hdgst: config.digests,
         ddgst: config.digests,
         ..Limits::default()
     };
     Ok(CoreConfig { subsystems: vec![subsystem], ports, lanes, limits })
 }
+
+/// Bytes in free buffers that a lane keeps for the next commands: a full queue of 256 requests of 4 KiB.
+const STOCK: u64 = 1 << 20;
 
 pub(crate) const fn ana_of(state: Ana) -> AnaState {
     match state {

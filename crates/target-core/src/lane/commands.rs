@@ -108,8 +108,7 @@ impl Lane {
                 };
                 let task = Task { nsid, work };
                 if task.work.data_blocks().is_some() || matches!(task.work, Work::Verify(_)) {
-                    self.set(conn, slot, Slot::Unbuffered(task, len));
-                    self.need(conn, slot);
+                    self.need(now, conn, slot, task, len);
                 } else {
                     self.set(conn, slot, Slot::Inside);
                     self.pass(now, conn, slot, task, None);

@@ -21,7 +21,7 @@ use crate::config::Limits;
 use crate::message::{Role, ToControl, ToLane};
 use crate::namespace::Namespaces;
 use crate::status::ConnView;
-use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId, Work};
+use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +31,7 @@ use core::time::Duration;
 use gate::{Job, LaneLife, Permit, Stalled, Tombstone};
 use interlock_base::{BufId, Deadline, Instant, Slab, Span, Timers};
 use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig};
-use interlock_proto::{SendList, Sink, Source, Taken};
+use interlock_proto::{SendList, Source, Taken};
 use interlock_wire::pdu::Fatal;
 use interlock_wire::status::Status;
 
@@ -141,6 +141,8 @@ pub struct Lane {
     next_order: u64,
     /// Bytes in buffers that were asked for and not given back.
     buffered: u64,
+    /// Buffers that nobody uses.
+    stock: buffers::Stock,
     /// Connections with commands that wait until `buffered` falls: each gets one buffer in its turn.
     thirsty: VecDeque<ConnId>,
     /// Connections without a complete Connect; the oldest first.
@@ -166,6 +168,7 @@ impl Lane {
             tombstones: BTreeMap::new(),
             next_order: 0,
             buffered: 0,
+            stock: buffers::Stock::default(),
             thirsty: VecDeque::new(),
             half_open: BTreeSet::new(),
             timers: Timers::new(),
@@ -194,6 +197,12 @@ impl Lane {
     #[must_use]
     pub const fn buffered(&self) -> u64 {
         self.buffered
+    }
+
+    /// Free buffers that it keeps for the next commands.
+    #[must_use]
+    pub const fn stocked(&self) -> usize {
+        self.stock.len()
     }
 
     /// Commands that stall inside, and media operations that are under way.
@@ -339,15 +348,11 @@ impl Lane {
     pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
         let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, Some(span)) };
         match known.take(slot) {
-            Slot::Unbuffered(task, _) if matches!(task.work, Work::Read(_) | Work::Verify(_)) => {
-                known.set(slot, Slot::Inside);
-                self.pass(now, conn, slot, task, Some(span));
-            }
             Slot::Unbuffered(task, _) => {
-                known.set(slot, Slot::Filling(task, span));
-                known.queue.receive(slot, Sink::Span(span));
-                self.drain(now, conn);
-                self.out(LaneOutput::ReadReady { conn });
+                if self.furnish(now, conn, slot, task, span) {
+                    self.drain(now, conn);
+                    self.out(LaneOutput::ReadReady { conn });
+                }
             }
             other => {
                 known.set(slot, other);

@@ -154,6 +154,50 @@ fn buffers_are_bounded_and_commands_wait_for_them() {
     assert_eq!(rig.buffers(), 0);
 }
 
+/// A queue that stops at each write until its driver has given a buffer is offered the same bytes again and again.
+#[test]
+fn buffers_of_earlier_commands_are_given_at_once() {
+    for (stock, again) in [(0, 16), (64 << 10, 0), (2048, 12)] {
+        let mut config = config();
+        config.limits.stock = stock;
+        let mut rig = Rig::new(config);
+        let a = Host::new(1).live(&mut rig, A);
+        for round in [0, 16] {
+            let before = rig.asked;
+            rig.slow_media = true;
+            for n in 0..8 {
+                rig.submit(a.io, write(round + n, 1).to_sqe(1), &[n as u8 + 1; 512], 0);
+                rig.submit(a.io, read(round + n, 1).to_sqe(1), &[], 512);
+            }
+            assert_eq!((rig.media.len(), rig.buffers()), (16, 16), "each its own");
+            rig.slow_media = false;
+            rig.run();
+            assert!((0..8).all(|n| rig.disk(round + n) == n as u8 + 1));
+            assert_eq!(rig.buffers(), 0);
+            assert_eq!(rig.asked - before, if round == 0 { 16 } else { again }, "a stock of {stock} bytes");
+        }
+    }
+}
+
+/// The bounds hold for what the stock gives, too: whoever has its share waits, although there is a buffer.
+#[test]
+fn the_stock_is_no_way_around_the_bounds() {
+    let mut config = config();
+    (config.limits.max_transfer, config.limits.buffered_per_connection) = (8192, 8192);
+    let mut rig = Rig::new(config);
+    let a = Host::new(1).live(&mut rig, A);
+    for _ in 0..2 {
+        rig.slow_media = true;
+        for n in 0..4 {
+            rig.submit(a.io, write(n * 8, 8).to_sqe(1), &[7; 4096], 0);
+        }
+        assert_eq!((rig.media.len(), rig.buffers()), (2, 2), "its share");
+        rig.slow_media = false;
+        rig.run();
+        assert_eq!(rig.buffers(), 0);
+    }
+}
+
 #[test]
 fn a_late_buffer_of_a_dead_connection_comes_back() {
     let mut rig = Rig::new(config());

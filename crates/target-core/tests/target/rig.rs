@@ -64,7 +64,13 @@ pub(crate) fn config() -> Config {
         }],
         ports: vec![port(A, 4420), port(B, 4421)],
         lanes: 2,
-        limits: Limits { queue_depth: 64, max_transfer: 65_536, buffered: 1 << 20, ..Limits::default() },
+        limits: Limits {
+            queue_depth: 64,
+            max_transfer: 65_536,
+            buffered: 1 << 20,
+            stock: 64 << 10,
+            ..Limits::default()
+        },
     }
 }
 
@@ -99,6 +105,8 @@ pub(crate) struct Rig {
     /// No `NeedBuffer` is answered while set.
     pub(crate) no_buffers: bool,
     wanting: Vec<(usize, ConnId, u16, u32)>,
+    /// Buffers that lanes have asked for.
+    pub(crate) asked: usize,
     pub(crate) disks: BTreeMap<u32, Vec<u8>>,
     /// Media operations wait while set.
     pub(crate) slow_media: bool,
@@ -127,6 +135,7 @@ impl Rig {
             next_buffer: 1,
             no_buffers: false,
             wanting: Vec::new(),
+            asked: 0,
             disks: BTreeMap::from([(1, vec![0; BLOCKS as usize * 512])]),
             slow_media: false,
             media_fails: None,
@@ -359,7 +368,10 @@ impl Rig {
     fn lane_output(&mut self, n: usize, output: LaneOutput) {
         match output {
             LaneOutput::ToControl(message) => self.to_control[n].push_back(message),
-            LaneOutput::NeedBuffer { conn, slot, len } => self.wanting.push((n, conn, slot, len)),
+            LaneOutput::NeedBuffer { conn, slot, len } => {
+                self.asked += 1;
+                self.wanting.push((n, conn, slot, len));
+            }
             LaneOutput::FreeBuffer(buf) => {
                 assert!(self.buffers.remove(&buf).is_some(), "{buf:?} is freed once");
             }
@@ -441,7 +453,7 @@ impl Rig {
 
     /// Buffers that somebody still uses.
     pub(crate) fn buffers(&self) -> usize {
-        self.buffers.len()
+        self.buffers.len() - self.lanes.iter().map(Lane::stocked).sum::<usize>()
     }
 
     pub(crate) fn disk(&self, slba: u64) -> u8 {
