@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bench;
 pub mod house;
+pub mod instructions;
 pub mod interop;
 pub mod pcap;
 pub mod sim;

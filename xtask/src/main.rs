@@ -3,10 +3,10 @@
 //! `cargo xtask house` prints where the house differs from its plan; `cargo xtask interop` tries the product against a
 //! real Linux kernel; `cargo xtask pcap` lets a stranger's dissector read golden conversations; `cargo xtask sim` hunts for
 //! mistakes of recovery in a simulated world; `cargo xtask tables` draws the tables in `docs/` anew; `cargo xtask bench`
-//! measures the data plane.
+//! measures the data plane, and `cargo xtask instructions` counts what the cores execute for a request.
 
 use anyhow::{Result, bail};
-use interlock_xtask::{bench, house, interop, pcap, sim, tables};
+use interlock_xtask::{bench, house, instructions, interop, pcap, sim, tables};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -27,6 +27,7 @@ fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         "bench" => bench::main(args),
+        "instructions" => instructions::main(args),
         "interop" => interop::main(args),
         "pcap" => pcap::main(args),
         "sim" => sim::main(args),
@@ -34,7 +35,9 @@ fn main() -> Result<ExitCode> {
         // Parts of `interop`, in processes of their own: not for people.
         "sigkill-child" => interop::sigkill_child(args),
         "wire-host" => interop::wire_host(args).map(|()| ExitCode::SUCCESS),
-        "" => bail!("which chore? `bench`, `house`, `interop`, `pcap`, `sim` or `tables`"),
-        other => bail!("there is no chore `{other}`; there are: `bench`, `house`, `interop`, `pcap`, `sim`, `tables`"),
+        "" => bail!("which chore? `bench`, `house`, `instructions`, `interop`, `pcap`, `sim` or `tables`"),
+        other => bail!(
+            "there is no chore `{other}`; there are: `bench`, `house`, `instructions`, `interop`, `pcap`, `sim`, `tables`"
+        ),
     }
 }

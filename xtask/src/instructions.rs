@@ -1,0 +1,229 @@
+//! Instructions that the cores need for a request.
+//!
+//! Times on a shared machine say little, and a slow leak of speed goes unnoticed. Instructions can be counted exactly: the
+//! two cores are joined through memory (`crates/fuzz/src/bin/instructions.rs`), and callgrind counts what is executed of
+//! their source files, the code of others that was inlined into their functions included. The counts are kept in a file;
+//! whoever makes them grow by more than [`TOLERANCE`] must change that file on purpose.
+
+use crate::house;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+/// Growth that is no news.
+const TOLERANCE: f64 = 0.05;
+
+/// What arithmetic with fractions adds.
+const ROUNDING: f64 = 1e-9;
+
+/// Where the counts are kept.
+const KEPT: &str = "crates/bench/instructions.json";
+
+/// Requests that are counted per operation.
+const REQUESTS: u64 = 3200;
+
+/// The crates whose code is counted.
+const CORES: [&str; 5] = ["base", "wire", "proto", "host-core", "target-core"];
+
+/// Instructions per request, by crate.
+type Counts = BTreeMap<String, f64>;
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    /// With which they were counted: another one counts differently.
+    rustc: String,
+    /// By operation: 4 KiB, 32 in flight.
+    operations: BTreeMap<String, Counts>,
+}
+
+/// `cargo xtask instructions [--write]`: compares with what is kept, or keeps what was counted.
+///
+/// # Errors
+/// They have grown, or cannot be counted.
+pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let args: Vec<String> = args.collect();
+    ensure!(
+        args.iter().all(|arg| arg == "--write"),
+        "`--write` keeps what was counted; there is nothing else to ask for"
+    );
+    let mut out = std::io::stdout().lock();
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        writeln!(out, "SKIPPED: valgrind is not installed, so nobody has counted the instructions of the cores")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = house::root().join(KEPT);
+    let now = count()?;
+    if !args.is_empty() {
+        std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&now)?))?;
+        writeln!(out, "{}kept in {KEPT}", table(&now, &now))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{KEPT} is missing; `--write` makes it"))?;
+    let kept: Kept = serde_json::from_str(&text).with_context(|| KEPT.to_owned())?;
+    write!(out, "{}", table(&kept, &now))?;
+    if kept.rustc != now.rustc {
+        writeln!(out, "kept with {}, counted with {}", kept.rustc, now.rustc)?;
+    }
+    let grown = grown(&kept, &now);
+    if grown.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (operation, growth) in grown {
+        writeln!(out, "a {operation} takes {:.1} % more instructions than {KEPT} says", growth * 100.0)?;
+    }
+    writeln!(
+        out,
+        "if that is meant, `cargo xtask instructions --write` keeps the new counts; say in the commit what they buy"
+    )?;
+    Ok(ExitCode::FAILURE)
+}
+
+fn table(kept: &Kept, now: &Kept) -> String {
+    let mut text = String::new();
+    for (operation, counts) in &now.operations {
+        let of = |kept: &Kept| kept.operations.get(operation).map_or(0.0, total);
+        text += &format!("{operation}: {:.0} instructions per request, {:.0} kept (", total(counts), of(kept));
+        let parts: Vec<String> = counts.iter().map(|(part, count)| format!("{part} {count:.0}")).collect();
+        text += &format!("{})\n", parts.join(", "));
+    }
+    text
+}
+
+fn total(counts: &Counts) -> f64 {
+    counts.values().sum()
+}
+
+/// Operations that take more than is tolerated, and by which part.
+fn grown(kept: &Kept, now: &Kept) -> Vec<(String, f64)> {
+    let growth = |(operation, counts): (&String, &Counts)| {
+        let before = kept.operations.get(operation).map_or(0.0, total);
+        (operation.clone(), if before > 0.0 { total(counts) / before - 1.0 } else { f64::INFINITY })
+    };
+    now.operations.iter().map(growth).filter(|(_, growth)| *growth > TOLERANCE + ROUNDING).collect()
+}
+
+fn count() -> Result<Kept> {
+    let cargo = |args: &[&str]| Command::new(env!("CARGO")).args(args).current_dir(house::root()).status();
+    let built = cargo(&["build", "--quiet", "--release", "--package", "interlock-fuzz", "--bin", "instructions"])
+        .context("cargo cannot be run")?;
+    ensure!(built.success(), "the program cannot be built");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| house::root().join("target"), Into::into);
+    let program = target.join("release/instructions");
+    let version = Command::new("rustc").arg("--version").current_dir(house::root()).output()?;
+    let mut kept = Kept { rustc: String::from_utf8(version.stdout)?.trim().to_owned(), ..Kept::default() };
+    for operation in ["read", "write"] {
+        kept.operations.insert(operation.to_owned(), run(&program, operation)?);
+    }
+    Ok(kept)
+}
+
+fn run(program: &Path, operation: &str) -> Result<Counts> {
+    let file = std::env::temp_dir().join(format!("interlock-instructions-{}-{operation}", std::process::id()));
+    let output = Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--toggle-collect=*instructions*steady*",
+            "--compress-strings=no",
+            "--compress-pos=no",
+        ])
+        .arg(format!("--callgrind-out-file={}", file.display()))
+        .arg(program)
+        .args([operation, &REQUESTS.to_string()])
+        .output()
+        .context("valgrind cannot be run")?;
+    ensure!(output.status.success(), "valgrind: {}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::remove_file(&file)?;
+    let counts = parse(&text);
+    ensure!(total(&counts) > 0.0, "callgrind counted nothing of the cores: has `steady` been inlined?");
+    Ok(counts.into_iter().map(|(part, count)| (part, (count / REQUESTS as f64).round())).collect())
+}
+
+/// Instructions by crate, out of what callgrind writes: each line of cost belongs to a source file and to a function; the
+/// line after `calls=` is the cost of somebody else.
+fn parse(text: &str) -> Counts {
+    let mut counts = Counts::new();
+    let (mut file, mut function) = (None, None);
+    let mut called = false;
+    for line in text.lines() {
+        if let Some((key, name)) = line.split_once('=') {
+            match key {
+                "fl" | "fi" | "fe" => file = core_of_file(name),
+                "fn" => function = core_of_function(name),
+                "calls" => called = true,
+                _ => {}
+            }
+            continue;
+        }
+        let Some((position, cost)) = line.split_once(' ') else { continue };
+        if !position.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        if std::mem::take(&mut called) {
+            continue;
+        }
+        if let (Some(core), Ok(cost)) = (file.or(function), cost.trim().parse::<f64>()) {
+            *counts.entry(core.to_owned()).or_default() += cost;
+        }
+    }
+    counts
+}
+
+fn core_of_file(name: &str) -> Option<&'static str> {
+    CORES.into_iter().find(|core| name.contains(&format!("crates/{core}/src/")))
+}
+
+/// Functions of a core, and what the compiler made of somebody's generic code for its types.
+fn core_of_function(name: &str) -> Option<&'static str> {
+    let crate_of = |core: &str| format!("interlock_{}::", core.replace('-', "_"));
+    let at = |core: &&str| name.find(&crate_of(core));
+    CORES.into_iter().filter(|core| at(core).is_some()).min_by_key(|core| at(core))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_go_to_the_source_file_or_else_to_the_function_and_never_to_a_caller() {
+        let text = "\
+events: Ir
+fl=/src/crates/proto/src/frame.rs
+fn=interlock_proto::frame::Frames::feed
+10 100
+fi=/rustc/library/alloc/src/vec/mod.rs
+11 20
+fe=/src/crates/proto/src/frame.rs
+cfn=memcpy
+calls=1 5
+12 4000
+13 1
+fl=/lib/string.c
+fn=memcpy
+5 4000
+fl=/src/crates/fuzz/src/rig/host.rs
+fn=interlock_fuzz::rig::host::HostRig::run
+7 50
+fi=/src/crates/host-core/src/lane.rs
+8 7
+totals: 4178
+";
+        let counts = parse(text);
+        assert_eq!(counts, [("host-core".to_owned(), 7.0), ("proto".to_owned(), 121.0)].into());
+    }
+
+    #[test]
+    fn more_than_five_percent_is_growth_and_less_is_not() {
+        let kept = |read: f64| Kept {
+            rustc: String::new(),
+            operations: [("read".to_owned(), [("proto".to_owned(), read)].into())].into(),
+        };
+        assert!(grown(&kept(100.0), &kept(105.0)).is_empty());
+        assert!(grown(&kept(100.0), &kept(90.0)).is_empty());
+        assert_eq!(grown(&kept(100.0), &kept(106.0)).len(), 1);
+        assert_eq!(grown(&Kept::default(), &kept(1.0)).len(), 1, "an operation that is not in the file");
+    }
+}
