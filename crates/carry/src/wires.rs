@@ -2,6 +2,7 @@
 
 use crate::Machine;
 use crate::outbox::{Outbox, SLICES};
+use interlock_base::Instant;
 use interlock_ring::{BufTable, Cx, Sock};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
@@ -118,7 +119,7 @@ impl<C: Copy + Ord> Wires<C> {
             return Io::Done;
         }
         if !wire.stash.is_empty() {
-            let used = offer(cx, machine, memory, conn, &wire.stash[wire.unstashed..]);
+            let used = offer(cx.now(), machine, memory, conn, &wire.stash[wire.unstashed..]);
             wire.unstashed += used;
             if wire.unstashed < wire.stash.len() {
                 return Io::Done;
@@ -197,12 +198,14 @@ fn receive<M: Machine>(
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Io::Ended(Some(error)),
         };
+        // One look at the clock for everything that came together: it was there by now.
+        let now = cx.now();
         if let Some((span, seed)) = direct {
             let len = u32::try_from(count).expect("no longer than the span");
             let digest = seed.map_or(0, |seed| crc32c::crc32c_append(seed, memory.bytes(span.slice(0, len))));
-            machine.handle_placed(cx.now(), conn, len, digest);
+            machine.handle_placed(now, conn, len, digest);
         } else {
-            let used = offer(cx, machine, memory, conn, &staging[..count]);
+            let used = offer(now, machine, memory, conn, &staging[..count]);
             if used < count {
                 // Blocked: the rest waits until the machine was answered, and nothing more is received meanwhile.
                 wire.stash.extend_from_slice(&staging[used..count]);
@@ -219,10 +222,10 @@ fn receive<M: Machine>(
 }
 
 /// Offers bytes to the machine and places payload where it says; returns how many were used.
-fn offer<M: Machine>(cx: &Cx<'_>, machine: &mut M, memory: &mut BufTable, conn: M::Conn, bytes: &[u8]) -> usize {
+fn offer<M: Machine>(now: Instant, machine: &mut M, memory: &mut BufTable, conn: M::Conn, bytes: &[u8]) -> usize {
     let mut at = 0;
     while at < bytes.len() {
-        let taken = machine.handle_bytes(cx.now(), conn, &bytes[at..]);
+        let taken = machine.handle_bytes(now, conn, &bytes[at..]);
         at += taken.used;
         if let Some(place) = taken.place {
             let len = place.to.len as usize;
@@ -233,7 +236,7 @@ fn offer<M: Machine>(cx: &Cx<'_>, machine: &mut M, memory: &mut BufTable, conn: 
                 .copy_from_slice(from);
             crate::note_copied(len);
             let digest = place.digest.map_or(0, |seed| crc32c::crc32c_append(seed, from));
-            machine.handle_placed(cx.now(), conn, place.to.len, digest);
+            machine.handle_placed(now, conn, place.to.len, digest);
             at += len;
         } else if taken.used == 0 || machine.is_blocked(conn) {
             break;
