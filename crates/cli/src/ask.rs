@@ -1,7 +1,7 @@
 //! How verbs reach the daemon, and what they say if it is not there or says no.
 
 use crate::failure::Failure;
-use interlock_api::{Client, ClientError, Status};
+use interlock_api::{Client, ClientError, Done, ProblemKind, Status};
 use interlock_daemon::Places;
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +16,35 @@ pub(crate) struct AskArgs {
     /// Control socket of the daemon; default: /run/interlock/control.sock
     #[arg(long, value_name = "PATH", env = "INTERLOCK_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+/// How an end is asked for.
+#[derive(clap::Args)]
+pub(crate) struct EndArgs {
+    /// Also if clients use it: what they have in flight is abandoned
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Succeed if there is no such thing
+    #[arg(long)]
+    idempotent: bool,
+}
+
+impl EndArgs {
+    /// Ends what a path names: the names of what was ended.
+    pub(crate) fn end(&self, client: &Client, path: &str) -> Result<Done, Failure> {
+        match client.call::<Done>("DELETE", &forced(path, self.force), None) {
+            Err(ClientError::Problem(problem)) if self.idempotent && problem.kind == ProblemKind::NotFound => {
+                Ok(Done::default())
+            }
+            other => other.map_err(failed),
+        }
+    }
+}
+
+/// A path that asks for force.
+pub(crate) fn forced(path: &str, force: bool) -> String {
+    let mark = if path.contains('?') { '&' } else { '?' };
+    if force { format!("{path}{mark}force=true") } else { path.to_owned() }
 }
 
 impl AskArgs {

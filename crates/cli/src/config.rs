@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::Subcommand;
-use interlock_daemon::{Config, ConfigError, Places, fabrics};
+use interlock_daemon::{Config, ConfigError, Exclusions, Places, fabrics};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,7 +51,9 @@ fn read(files: &Files) -> anyhow::Result<(Config, fabrics::Wanted)> {
             _ => failure,
         }
     })?;
-    Ok((config, fabrics::Wanted::read(&files.nvme_dir)))
+    let mut theirs = fabrics::Wanted::read(&files.nvme_dir);
+    theirs.problems.extend(Exclusions::read(&files.nvme_dir).problems);
+    Ok((config, theirs))
 }
 
 fn validate(files: &Files) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,6 @@
 //! `interlock connect`, `disconnect`, `disconnect-all`.
 
-use crate::ask::{AskArgs, failed};
+use crate::ask::{AskArgs, EndArgs, failed, forced};
 use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
@@ -288,12 +288,8 @@ pub(crate) struct DisconnectArgs {
     /// Watch this discovery controller no more; what it named stays connected
     #[arg(long, value_name = "ADDR:PORT", value_parser = discovery_address)]
     discovery: Option<(String, u16)>,
-    /// Also if clients use an export of it: what they have in flight is abandoned
-    #[arg(long)]
-    force: bool,
-    /// Succeed if it is not connected
-    #[arg(long)]
-    idempotent: bool,
+    #[command(flatten)]
+    end: EndArgs,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -302,24 +298,23 @@ pub(crate) struct DisconnectArgs {
 
 pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
     let client = args.ask.client();
-    let force = if args.force { "?force=true" } else { "" };
     let mut ended = Vec::new();
     if let Some((traddr, trsvcid)) = &args.discovery {
         let path = format!("/v1/discovery?traddr={}&trsvcid={trsvcid}", escaped(traddr));
-        ended = one(&client, &path, args.idempotent)?;
+        ended = args.end.end(&client, &path)?.devices;
         if args.output.format == Format::Normal {
             print(&format!("{traddr} port {trsvcid}: watched no more"))?;
         }
     }
     if let Some(nqn) = &args.nqn {
-        ended = one(&client, &format!("/v1/subsystems/{}{force}", escaped(nqn)), args.idempotent)?;
+        ended = args.end.end(&client, &format!("/v1/subsystems/{}", escaped(nqn)))?.devices;
         if args.output.format == Format::Normal {
             print(&format!("NQN:{nqn} disconnected {} controller(s)", ended.len()))?;
         }
     }
     for device in &args.device {
         let word = device.strip_prefix("/dev/").unwrap_or(device);
-        let done = one(&client, &format!("/v1/controllers/{}{force}", escaped(word)), args.idempotent)?;
+        let done = args.end.end(&client, &format!("/v1/controllers/{}", escaped(word)))?.devices;
         if args.output.format == Format::Normal {
             for device in &done {
                 print(&format!("disconnected {device}"))?;
@@ -344,14 +339,6 @@ fn discovery_address(text: &str) -> Result<(String, u16), String> {
     }
 }
 
-fn one(client: &Client, path: &str, idempotent: bool) -> anyhow::Result<Vec<String>> {
-    match client.call::<Done>("DELETE", path, None) {
-        Ok(done) => Ok(done.devices),
-        Err(ClientError::Problem(problem)) if idempotent && problem.kind == ProblemKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed(error).into()),
-    }
-}
-
 /// Disconnect everything that the daemon has connected
 #[derive(clap::Args)]
 pub(crate) struct DisconnectAllArgs {
@@ -370,14 +357,13 @@ pub(crate) struct DisconnectAllArgs {
 /// Tries everything, and fails if anything failed.
 pub(crate) fn disconnect_all(args: &DisconnectAllArgs) -> anyhow::Result<ExitCode> {
     let client = args.ask.client();
-    let force = if args.force { "?force=true" } else { "" };
     let status = args.ask.status()?;
     let (mut ended, mut problems) = (Vec::new(), Vec::new());
     for ctrl in &status.controllers {
         if args.exclude.iter().any(|name| [&ctrl.name, &ctrl.subsystem, &ctrl.subnqn].contains(&name)) {
             continue;
         }
-        match client.call::<Done>("DELETE", &format!("/v1/controllers/{}{force}", ctrl.name), None) {
+        match client.call::<Done>("DELETE", &forced(&format!("/v1/controllers/{}", ctrl.name), args.force), None) {
             Ok(done) => ended.extend(done.devices),
             Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NotFound => {}
             Err(ClientError::Problem(problem)) => problems.push(format!("{}: {}", ctrl.name, problem.error)),

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::identity::Looker;
 use crate::output::{Format, OutputArgs, print, say};
 use interlock_api::{Client, ConnectRequest, DiscoveryControllers};
-use interlock_daemon::{Config, Places, discovered, fabrics};
+use interlock_daemon::{Config, Exclusions, Places, discovered, fabrics};
 use interlock_host::{HostSettings, Nqn};
 use serde_json::json;
 use std::path::PathBuf;
@@ -69,6 +69,10 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
         }
     }
     looker.end()?;
+    // What belongs to somebody else is not connected by itself.
+    let excluded = Exclusions::read(&args.nvme_dir);
+    problems.extend(excluded.problems.iter().cloned());
+    wanted.retain(|found| !excluded.excludes(found, &who));
     // The same port may be named by several.
     let mut seen = Vec::<ConnectRequest>::new();
     for request in &mut wanted {

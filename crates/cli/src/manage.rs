@@ -1,6 +1,6 @@
 //! `interlock reset`, `reconnect`, `set`, `fence`, `export`, `unexport`, `events`.
 
-use crate::ask::{AskArgs, failed};
+use crate::ask::{AskArgs, EndArgs, failed};
 use crate::connect::{Fence, Loss, Policy, seconds_or_off};
 use crate::output::{Format, OutputArgs, print};
 use clap::ValueEnum;
@@ -265,12 +265,8 @@ pub(crate) struct UnexportArgs {
     /// Its name
     #[arg(value_name = "NAME")]
     name: String,
-    /// Also if clients are connected: what they have in flight is abandoned
-    #[arg(long)]
-    force: bool,
-    /// Succeed if there is no such export
-    #[arg(long)]
-    idempotent: bool,
+    #[command(flatten)]
+    end: EndArgs,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -278,13 +274,6 @@ pub(crate) struct UnexportArgs {
 }
 
 pub(crate) fn unexport(args: &UnexportArgs) -> anyhow::Result<ExitCode> {
-    let force = if args.force { "?force=true" } else { "" };
-    let done =
-        match args.ask.client().call::<Done>("DELETE", &format!("/v1/exports/{}{force}", escaped(&args.name)), None) {
-            Err(ClientError::Problem(problem)) if args.idempotent && problem.kind == ProblemKind::NotFound => {
-                Done::default()
-            }
-            other => other.map_err(failed)?,
-        };
+    let done = args.end.end(&args.ask.client(), &format!("/v1/exports/{}", escaped(&args.name)))?;
     told(&done, "unexported", &args.output)
 }

@@ -4,6 +4,7 @@
 //! connected, because a log without a subsystem - or no answer at all - does not say that the subsystem is gone. A
 //! controller that is lost is tried again without end.
 
+use crate::exclusions::Exclusions;
 use crate::service::Service;
 use crate::view::millis;
 use interlock_api::{self as api, ConnectRequest, Level};
@@ -12,6 +13,7 @@ use interlock_host::{DiscoveryLog, Found, HostSettings, ProbeSpec, Watch, Watche
 use interlock_ring::Reactor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -135,12 +137,19 @@ impl Discovery {
     }
 
     /// Begins; `every`: logs are read again after this even if nobody says that they changed; zero: never.
-    pub(crate) fn start(&self, service: &Arc<Service>, reactor: Reactor, every: Duration) -> io::Result<()> {
+    pub(crate) fn start(
+        &self,
+        service: &Arc<Service>,
+        reactor: Reactor,
+        every: Duration,
+        nvme: PathBuf,
+    ) -> io::Result<()> {
         let (news, heard) = mpsc::channel();
         let mut watcher = Watcher {
             service: Arc::downgrade(service),
             reactor,
             every,
+            nvme,
             who: service.host.settings().clone(),
             known: Arc::clone(&self.known),
             news: news.clone(),
@@ -221,6 +230,8 @@ struct Watcher {
     service: std::sync::Weak<Service>,
     reactor: Reactor,
     every: Duration,
+    /// Where exclusion lists lie.
+    nvme: PathBuf,
     who: HostSettings,
     known: Arc<Mutex<BTreeMap<Address, Known>>>,
     news: Sender<News>,
@@ -364,14 +375,17 @@ impl Watcher {
             self.note(Level::Info, "discovery-log", text);
         }
         let Some(service) = self.service.upgrade() else { return };
-        for request in new {
+        let excluded = Exclusions::read(&self.nvme);
+        for request in new.into_iter().filter(|found| !excluded.excludes(found, &self.who)) {
             if let Err(refusal) = service.restore(request) {
                 let text =
                     format!("{} on {} port {}: {}", request.subnqn, request.traddr, request.trsvcid, refusal.0.error);
                 service.told.note(Level::Error, "not-connected", text);
             }
         }
-        for referral in named.referrals {
+        let mut referrals = named.referrals;
+        referrals.retain(|found| !excluded.excludes(found, &self.who));
+        for referral in referrals {
             self.want(referral, format!("referral of {} port {}", address.0, address.1), Some(root.clone()));
         }
     }

@@ -5,6 +5,7 @@
 //! say of other transports is left to other programs; what cannot be understood is told with its place, and the rest is
 //! used.
 
+use crate::exclusions::drop_ins;
 use interlock_api::ConnectRequest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -32,12 +33,7 @@ impl Wanted {
     pub fn read(dir: &Path) -> Self {
         let mut wanted = Self::default();
         let mut conf = vec![dir.join("nvme-fabrics.conf")];
-        if let Ok(entries) = fs::read_dir(dir.join("nvme-fabrics.conf.d")) {
-            let mut more: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-            more.retain(|path| path.extension().is_some_and(|ext| ext == "conf"));
-            more.sort();
-            conf.extend(more);
-        }
+        conf.extend(drop_ins(&dir.join("nvme-fabrics.conf.d")));
         let texts: Vec<(String, String)> =
             conf.iter().filter_map(|file| Some((file.display().to_string(), wanted.text(file)?))).collect();
         wanted.fabrics(&texts);

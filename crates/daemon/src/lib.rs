@@ -14,6 +14,7 @@ mod connect;
 mod counting;
 mod discovery;
 mod events;
+mod exclusions;
 mod exports;
 pub mod fabrics;
 mod history;
@@ -33,6 +34,7 @@ mod watch;
 
 pub use config::{Config, ConfigError, DaemonSection, ExportEntry, JournalSection};
 pub use discovery::discovered;
+pub use exclusions::Exclusions;
 pub use openapi::openapi;
 pub use places::Places;
 pub use run::{DaemonError, Options, run};

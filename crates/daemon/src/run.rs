@@ -7,6 +7,7 @@
 
 use crate::config::{Config, ConfigError, JournalSection};
 use crate::events::{self, Told};
+use crate::exclusions::Exclusions;
 use crate::fabrics;
 use crate::http::router;
 use crate::identity::{self, IdentityError};
@@ -111,7 +112,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let stop_within = Duration::from_secs(config.daemon.stop_timeout_s.into());
     let hearing = hear(Arc::clone(&service), events).map_err(DaemonError::Start)?;
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
-    service.discovery.start(&service, pool.reactor(0), every).map_err(DaemonError::Start)?;
+    let discovery = &service.discovery;
+    discovery.start(&service, pool.reactor(0), every, options.places.nvme.clone()).map_err(DaemonError::Start)?;
     if !options.no_restore {
         restore(&service, &config, &options.places);
     }
@@ -175,7 +177,9 @@ fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -
 fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
     let theirs =
         if config.daemon.nvme_cli_files { fabrics::Wanted::read(&places.nvme) } else { fabrics::Wanted::default() };
-    for problem in &theirs.problems {
+    let excluded = Exclusions::read(&places.nvme);
+    let who = service.host.settings().clone();
+    for problem in theirs.problems.iter().chain(&excluded.problems) {
         service.told.note(Level::Error, "not-understood", problem.clone());
     }
     let (known, exports, discovery) = {
@@ -183,7 +187,11 @@ fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
         let wanted = file.record.controllers.iter().filter(|known| known.wanted).map(|known| known.request.clone());
         (wanted.collect::<Vec<_>>(), file.record.exports.clone(), file.record.discovery.clone())
     };
-    for request in known.into_iter().chain(config.requests()).chain(theirs.connections) {
+    for request in known
+        .into_iter()
+        .chain(config.requests())
+        .chain(theirs.connections.into_iter().filter(|found| !excluded.excludes(found, &who)))
+    {
         if let Err(refusal) = service.restore(&request) {
             tracing::error!("{} port {}: {}", request.traddr, request.trsvcid, refusal.0.error);
         }
@@ -207,7 +215,11 @@ fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
     for controller in discovery {
         service.discovery.want(controller, "asked for");
     }
-    for controller in config.discovery().into_iter().chain(theirs.discovery) {
+    for controller in config
+        .discovery()
+        .into_iter()
+        .chain(theirs.discovery.into_iter().filter(|found| !excluded.excludes(found, &who)))
+    {
         service.discovery.want(controller, "configuration");
     }
 }

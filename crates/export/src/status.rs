@@ -74,87 +74,60 @@ impl ExportSettings {
     }
 }
 
-/// What was done, and what is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Reads that ended well.
-    pub reads: u64,
-    /// Bytes they gave.
-    pub read_bytes: u64,
-    /// Writes that ended well.
-    pub writes: u64,
-    /// Bytes they took.
-    pub written_bytes: u64,
-    /// Flushes that ended well.
-    pub flushes: u64,
-    /// Trims that ended well.
-    pub trims: u64,
-    /// Write-zeroes commands that ended well.
-    pub zeroes: u64,
-    /// Commands answered with an error, refused ones included.
-    pub errors: u64,
-    /// Commands that were abandoned because their connection was gone.
-    pub abandoned: u64,
-    /// Commands without an answer at this moment.
-    pub in_flight: u64,
-    /// Of those, pieces that wait because no path takes them.
-    pub held: u64,
-    /// Since when the oldest of them waits.
-    pub held_since: Option<Instant>,
+/// Counters, and the same as an array of words: each is named once.
+macro_rules! counters {
+    ($($(#[$about:meta])* $name:ident,)*) => {
+        /// What was done, and what is under way.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+        pub struct Counters {
+            $($(#[$about])* pub $name: u64,)*
+            /// Since when the oldest of those that are held waits.
+            pub held_since: Option<Instant>,
+        }
+
+        const FIELDS: usize = [$(stringify!($name)),*].len() + 1;
+
+        impl Counters {
+            fn to_array(self) -> [u64; FIELDS] {
+                let since = |at: Instant| at.since(Instant::ZERO).as_nanos().try_into().unwrap_or(u64::MAX);
+                [$(self.$name,)* self.held_since.map_or(u64::MAX, since)]
+            }
+
+            fn from_array(fields: [u64; FIELDS]) -> Self {
+                let [$($name,)* since] = fields;
+                let held_since = (since != u64::MAX).then(|| Instant::ZERO + std::time::Duration::from_nanos(since));
+                Self { $($name,)* held_since }
+            }
+        }
+    };
 }
 
-const FIELDS: usize = 12;
+counters! {
+    /// Reads that ended well.
+    reads,
+    /// Bytes they gave.
+    read_bytes,
+    /// Writes that ended well.
+    writes,
+    /// Bytes they took.
+    written_bytes,
+    /// Flushes that ended well.
+    flushes,
+    /// Trims that ended well.
+    trims,
+    /// Write-zeroes commands that ended well.
+    zeroes,
+    /// Commands answered with an error, refused ones included.
+    errors,
+    /// Commands that were abandoned because their connection was gone.
+    abandoned,
+    /// Commands without an answer at this moment.
+    in_flight,
+    /// Of those, pieces that wait because no path takes them.
+    held,
+}
 
 impl Counters {
-    fn to_array(self) -> [u64; FIELDS] {
-        [
-            self.reads,
-            self.read_bytes,
-            self.writes,
-            self.written_bytes,
-            self.flushes,
-            self.trims,
-            self.zeroes,
-            self.errors,
-            self.abandoned,
-            self.in_flight,
-            self.held,
-            self.held_since.map_or(u64::MAX, |at| at.since(Instant::ZERO).as_nanos().try_into().unwrap_or(u64::MAX)),
-        ]
-    }
-
-    fn from_array(fields: [u64; FIELDS]) -> Self {
-        let [
-            reads,
-            read_bytes,
-            writes,
-            written_bytes,
-            flushes,
-            trims,
-            zeroes,
-            errors,
-            abandoned,
-            in_flight,
-            held,
-            since,
-        ] = fields;
-        let held_since = (since != u64::MAX).then(|| Instant::ZERO + std::time::Duration::from_nanos(since));
-        Self {
-            reads,
-            read_bytes,
-            writes,
-            written_bytes,
-            flushes,
-            trims,
-            zeroes,
-            errors,
-            abandoned,
-            in_flight,
-            held,
-            held_since,
-        }
-    }
-
     /// Adds what another one counted; of two waits the longer.
     pub(crate) fn add(&mut self, other: &Self) {
         let since = match (self.held_since, other.held_since) {

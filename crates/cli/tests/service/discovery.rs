@@ -63,6 +63,17 @@ fn what_is_named_later_is_connected_and_what_is_named_no_more_stays() {
     let text = scene.does(&["status"]);
     assert!(text.contains("discovery controllers\n  127.0.0.1:") && text.contains(" (asked for)"), "{text}");
 
+    // What belongs to somebody else is left alone, until it is asked for by name.
+    scene.does(&["disconnect", "-d", "nvme1"]);
+    let theirs = format!("transport=tcp;trsvcid={}\n", scene.target.port(1));
+    std::fs::write(scene.dir.join("nvme/exclusions.conf"), theirs).expect("a file");
+    let before = wait_generation(&scene, 0);
+    scene.tell(&["port", "close", "1"]);
+    let before = wait_generation(&scene, before);
+    scene.tell(&["port", "open", "1"]);
+    wait_generation(&scene, before);
+    assert_eq!(scene.all_live(&["nvme0"])["controllers"].as_array().expect("a list").len(), 1);
+    assert_eq!(scene.connect(1, &[]), "connecting to device: nvme1\n");
     let whom = format!("127.0.0.1:{port}");
     scene.does(&["disconnect", "--discovery", &whom]);
     assert_eq!(scene.status()["discovery"], serde_json::json!([]));
