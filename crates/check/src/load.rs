@@ -25,11 +25,13 @@ pub struct Weights {
     pub discard: u32,
     /// Flushes.
     pub flush: u32,
+    /// Compares.
+    pub compare: u32,
 }
 
 impl Default for Weights {
     fn default() -> Self {
-        Self { read: 35, write: 55, write_zeroes: 4, discard: 4, flush: 2 }
+        Self { read: 35, write: 55, write_zeroes: 4, discard: 4, flush: 2, compare: 0 }
     }
 }
 
@@ -41,6 +43,7 @@ impl Weights {
             (OpKind::WriteZeroes, self.write_zeroes),
             (OpKind::Discard, self.discard),
             (OpKind::Flush, self.flush),
+            (OpKind::Compare, self.compare),
         ];
         let mut at = rng.below(kinds.iter().map(|(_, weight)| u64::from(*weight)).sum());
         for (kind, weight) in kinds {
@@ -338,7 +341,7 @@ mod tests {
 
     #[test]
     fn nothing_fits_where_everything_is_in_flight() {
-        let weights = Weights { read: 0, write: 1, write_zeroes: 0, discard: 0, flush: 0 };
+        let weights = Weights { read: 0, write: 1, write_zeroes: 0, discard: 0, flush: 0, compare: 0 };
         let mut load = Load::new(LoadConfig { blocks: 1, weights, ..config(1) });
         let only = load.next_op().expect("nothing is in flight");
         assert_eq!((only.lba, only.nlb), (0, 1));
@@ -391,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_rewrite_waits_for_its_blocks_and_comes_first() {
-        let weights = Weights { read: 0, write: 1, write_zeroes: 0, discard: 0, flush: 0 };
+        let weights = Weights { read: 0, write: 1, write_zeroes: 0, discard: 0, flush: 0, compare: 0 };
         let mut load = Load::new(LoadConfig { weights, ..config(9) });
         let first = load.next_op().expect("room");
         load.rewrite_of(&first);

@@ -29,6 +29,8 @@ pub enum OpKind {
     Discard,
     /// Makes answered writes durable; has no range.
     Flush,
+    /// Compares blocks with what the application believes them to hold ([`Oracle::believed`](crate::Oracle::believed)).
+    Compare,
 }
 
 impl OpKind {
@@ -36,6 +38,12 @@ impl OpKind {
     #[must_use]
     pub const fn changes_media(self) -> bool {
         matches!(self, Self::Write | Self::WriteZeroes | Self::Discard)
+    }
+
+    /// True if its answer says what blocks hold.
+    #[must_use]
+    pub const fn observes(self) -> bool {
+        matches!(self, Self::Read | Self::Compare)
     }
 
     /// In words, for messages.
@@ -47,6 +55,7 @@ impl OpKind {
             Self::WriteZeroes => "write zeroes",
             Self::Discard => "discard",
             Self::Flush => "flush",
+            Self::Compare => "compare",
         }
     }
 }

@@ -169,7 +169,7 @@ impl Oracle {
         self.tick += 1;
         let record = Record { op, began: self.tick, phase: Phase::Waiting, seen: false };
         assert!(self.ops.insert(op.id, record).is_none(), "operation {} was submitted twice", op.id);
-        if op.kind == OpKind::Read {
+        if op.kind.observes() {
             let possible = op
                 .range()
                 .map(|lba| self.blocks.get(&lba).map_or_else(|| vec![Value::Initial], |block| block.live.clone()))
@@ -192,7 +192,8 @@ impl Oracle {
         }
     }
 
-    /// The application got the answer for `id`. For a read that succeeded call [`Oracle::read_answered`] instead.
+    /// The application got the answer for `id`. For a read that succeeded call [`Oracle::read_answered`] instead, for a
+    /// compare that found its blocks equal or different [`Oracle::compared`].
     pub fn answered(&mut self, id: OpId, outcome: Outcome, now: Instant) {
         self.tick += 1;
         let Some(op) = self.take_answer(id, now) else { return };
@@ -243,12 +244,7 @@ impl Oracle {
     /// # Panics
     /// If `contents` has not one entry per block of the read.
     pub fn read_answered(&mut self, id: OpId, contents: &[Content], now: Instant) {
-        self.tick += 1;
-        let Some(op) = self.take_answer(id, now) else { return };
-        assert_eq!(contents.len(), op.nlb as usize, "read {id} has {} blocks", op.nlb);
-        self.set_phase(id, Phase::Ended(self.tick));
-        self.reading.remove(id);
-        let Some(read) = self.reads.remove(&id) else { return };
+        let Some((op, read)) = self.take_read(id, contents.len(), now) else { return };
         for ((lba, possible), content) in op.range().zip(&read.possible).zip(contents) {
             let (lba, content) = (lba, *content);
             if possible.iter().any(|value| self.may_read(*value, lba, content)) {
@@ -262,6 +258,41 @@ impl Oracle {
                 self.report(violation, found, now);
             }
         }
+    }
+
+    /// The compare `id` was answered: its blocks were `expected`, one per block, or (`equal` is false) at least one of them
+    /// was something else. Each block was compared at some time of its own since the submission.
+    ///
+    /// # Panics
+    /// If `expected` has not one entry per block of the compare.
+    pub fn compared(&mut self, id: OpId, expected: &[Content], equal: bool, now: Instant) {
+        if equal {
+            return self.read_answered(id, expected, now);
+        }
+        let Some((op, read)) = self.take_read(id, expected.len(), now) else { return };
+        let may_differ = op
+            .range()
+            .zip(&read.possible)
+            .zip(expected)
+            .any(|((lba, possible), content)| possible.iter().any(|value| !self.must_read(*value, lba, *content)));
+        if !may_differ {
+            self.report(Violation::SeenDifferent { lba: op.lba, op: id }, Some(id), now);
+        }
+    }
+
+    /// What an application that is alone would expect in block `lba`: what was answered or seen last. `None` if it knows
+    /// nothing of it.
+    #[must_use]
+    pub fn believed(&self, lba: u64) -> Option<Content> {
+        let block = self.blocks.get(&lba);
+        let answered = block.and_then(|block| block.last_ok).and_then(|(began, id)| {
+            let op = self.ops.get(&id)?.op;
+            Some((began, self.reads_as(&op, lba)?))
+        });
+        let seen = block.and_then(|block| block.last_seen);
+        let initial = || (self.config.initial == Initial::Zero).then_some(Content::Zero);
+        let last = answered.into_iter().chain(seen).max_by_key(|(began, _)| *began).map(|(_, content)| content);
+        last.filter(|content| !matches!(content, Content::Torn { .. } | Content::Foreign)).or_else(initial)
     }
 
     /// What is wrong so far, each block and operation once; at most [`MAX_VIOLATIONS`].
@@ -305,6 +336,16 @@ impl Oracle {
                 None
             }
         }
+    }
+
+    /// Accepts the answer of a read or compare of so many blocks.
+    fn take_read(&mut self, id: OpId, blocks: usize, now: Instant) -> Option<(Op, Reading)> {
+        self.tick += 1;
+        let op = self.take_answer(id, now)?;
+        assert_eq!(blocks, op.nlb as usize, "{} {id} has {} blocks", op.kind.name(), op.nlb);
+        self.set_phase(id, Phase::Ended(self.tick));
+        self.reading.remove(id);
+        Some((op, self.reads.remove(&id)?))
     }
 
     fn set_phase(&mut self, id: OpId, phase: Phase) {
@@ -378,17 +419,31 @@ impl Oracle {
             },
             Value::Op(id) => {
                 let Some(record) = self.ops.get(&id) else { return false };
-                match record.op.kind {
-                    OpKind::Write => content == Content::Stamp(Stamp::of(self.config.run, &record.op, lba)),
-                    OpKind::WriteZeroes => content == Content::Zero,
-                    OpKind::Discard => match self.config.deallocated {
-                        Deallocated::Zeros => content == Content::Zero,
-                        Deallocated::Ones => content == Content::Ones,
-                        Deallocated::Unreported => matches!(content, Content::Zero | Content::Ones),
-                    },
-                    OpKind::Read | OpKind::Flush => false,
+                match self.reads_as(&record.op, lba) {
+                    Some(only) => content == only,
+                    // Of these only an unreported deallocation changes blocks.
+                    None => record.op.kind == OpKind::Discard && matches!(content, Content::Zero | Content::Ones),
                 }
             }
+        }
+    }
+
+    /// What block `lba` reads as after `op`, if there is only one answer.
+    fn reads_as(&self, op: &Op, lba: u64) -> Option<Content> {
+        match (op.kind, self.config.deallocated) {
+            (OpKind::Write, _) => Some(Content::Stamp(Stamp::of(self.config.run, op, lba))),
+            (OpKind::WriteZeroes, _) | (OpKind::Discard, Deallocated::Zeros) => Some(Content::Zero),
+            (OpKind::Discard, Deallocated::Ones) => Some(Content::Ones),
+            (OpKind::Discard, Deallocated::Unreported) => None,
+            (OpKind::Read | OpKind::Flush | OpKind::Compare, _) => None,
+        }
+    }
+
+    /// True if a block `lba` that holds `value` reads as `content` and as nothing else.
+    fn must_read(&self, value: Value, lba: u64, content: Content) -> bool {
+        match value {
+            Value::Initial => self.config.initial == Initial::Zero && content == Content::Zero,
+            Value::Op(id) => self.ops.get(&id).is_some_and(|record| self.reads_as(&record.op, lba) == Some(content)),
         }
     }
 

@@ -84,6 +84,20 @@ pub enum Content {
 }
 
 impl Content {
+    /// Fills `block` so that it decodes as this.
+    ///
+    /// # Panics
+    /// If this is torn or foreign, which says too little, and as [`Stamp::encode`].
+    pub fn encode(&self, block: &mut [u8]) {
+        check_size(block);
+        match self {
+            Self::Stamp(stamp) => stamp.encode(block),
+            Self::Zero => block.fill(0),
+            Self::Ones => block.fill(0xff),
+            Self::Torn { .. } | Self::Foreign => panic!("{self:?} cannot be written again"),
+        }
+    }
+
     /// Says what `block` is.
     ///
     /// # Panics

@@ -102,6 +102,13 @@ pub enum Violation {
         /// The operation.
         op: OpId,
     },
+    /// A compare found a difference although its blocks can have held nothing but what it was given.
+    SeenDifferent {
+        /// Its first block.
+        lba: u64,
+        /// The compare.
+        op: OpId,
+    },
     /// A request ended although nothing waited for it: it had ended before, or was never submitted.
     AnsweredTwice {
         /// The operation.
@@ -155,7 +162,8 @@ impl Violation {
             | Self::Misplaced { lba, .. }
             | Self::Foreign { lba, .. }
             | Self::Unwritten { lba, .. }
-            | Self::NotSent { lba, .. } => Some(lba),
+            | Self::NotSent { lba, .. }
+            | Self::SeenDifferent { lba, .. } => Some(lba),
             Self::AnsweredTwice { .. }
             | Self::ExecutedAfterAnswer { .. }
             | Self::ExecutedAfterReceipt { .. }
@@ -224,6 +232,12 @@ impl fmt::Display for Violation {
             }
             Self::NotSent { lba, op } => {
                 write!(f, "LBA {lba}: operation {op} had an effect but was reported as never sent")
+            }
+            Self::SeenDifferent { lba, op } => {
+                write!(
+                    f,
+                    "LBA {lba}: compare {op} found a difference, and nothing but what it was given can have been there"
+                )
             }
             Self::AnsweredTwice { op } => write!(f, "operation {op} was answered although nothing waited for it"),
             Self::ExecutedAfterAnswer { op, life, late_ns } => write!(

@@ -26,6 +26,8 @@ struct World {
     ended: Vec<Op>,
     oracle: Oracle,
     next: u64,
+    /// That found a difference, and that found none.
+    compares: [u32; 2],
 }
 
 fn content(op: &Op, lba: u64) -> Content {
@@ -45,6 +47,7 @@ impl World {
             ended: Vec::new(),
             oracle: Oracle::new(OracleConfig::new(RUN)),
             next: 1,
+            compares: [0; 2],
         }
     }
 
@@ -61,7 +64,8 @@ impl World {
         let nlb = 1 + self.rng.below((BLOCKS as u64 - lba).min(3)) as u32;
         match self.rng.below(10) {
             0..4 => {
-                let op = self.submit(OpKind::Read, lba, nlb);
+                let kind = if self.rng.percent(40) { OpKind::Compare } else { OpKind::Read };
+                let op = self.submit(kind, lba, nlb);
                 self.reads.push((op, vec![None; nlb as usize]));
             }
             kind => {
@@ -147,7 +151,13 @@ impl World {
         let (op, got) = self.reads.swap_remove(at);
         let contents: Vec<Content> =
             op.range().zip(got).map(|(lba, got)| got.unwrap_or(self.disk[lba as usize])).collect();
-        self.oracle.read_answered(op.id, &contents, NOW);
+        if op.kind == OpKind::Read {
+            return self.oracle.read_answered(op.id, &contents, NOW);
+        }
+        let expected: Vec<Content> = op.range().map(|lba| self.oracle.believed(lba).expect("a fresh disk")).collect();
+        let equal = contents == expected;
+        self.compares[usize::from(equal)] += 1;
+        self.oracle.compared(op.id, &expected, equal, NOW);
     }
 
     fn run(&mut self, steps: usize) {
@@ -177,6 +187,7 @@ impl World {
 
 #[test]
 fn a_legal_history_is_never_flagged() {
+    let mut compares = [0; 2];
     for seed in 0..2000 {
         let mut world = World::new(seed);
         world.run(150);
@@ -184,6 +195,29 @@ fn a_legal_history_is_never_flagged() {
         world.read_back();
         world.read_back();
         assert_eq!(world.oracle.violations(), [], "seed {seed}");
+        compares = [0, 1].map(|equal| compares[equal] + world.compares[equal]);
+    }
+    assert!(compares.into_iter().all(|count| count > 1000), "{compares:?} compares found a difference, and none");
+}
+
+#[test]
+fn a_compare_that_lies_is_flagged_as_soon_as_its_block_is_certain() {
+    for seed in 0..2000 {
+        let mut world = World::new(seed);
+        world.run(120);
+        world.drain();
+        world.read_back();
+        let lba = world.rng.below(BLOCKS as u64);
+        let (certain, other) = (world.disk[lba as usize], world.disk[(lba as usize + 1) % BLOCKS]);
+        assert_eq!(world.oracle.believed(lba), Some(certain), "seed {seed}: it was just read");
+        let op = world.submit(OpKind::Compare, lba, 1);
+        world.oracle.compared(op.id, &[certain], false, NOW);
+        assert_eq!(world.oracle.violations(), [Violation::SeenDifferent { lba, op: op.id }], "seed {seed}");
+        let op = world.submit(OpKind::Compare, lba, 1);
+        if other != certain {
+            world.oracle.compared(op.id, &[other], true, NOW);
+            assert_eq!(world.oracle.violations_total(), 2, "seed {seed}");
+        }
     }
 }
 

@@ -385,6 +385,7 @@ impl Driver {
             OpKind::WriteZeroes => (HostOp::WriteZeroes { deallocate: false }, None),
             OpKind::Discard => (HostOp::Discard, None),
             OpKind::Flush => (HostOp::Flush, None),
+            OpKind::Compare => unreachable!("the weights of a drill's load have no compares"),
         };
         let submitted = now();
         self.oracle.submitted(op, submitted);
