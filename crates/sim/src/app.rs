@@ -44,6 +44,8 @@ pub(crate) struct Asked {
     must_succeed: bool,
     /// The number of its change of the media, the last of several.
     change: u64,
+    /// Of a compare: what it was given, block by block.
+    expected: Vec<Content>,
     /// Of a flush: what must be safe when it is answered, block by block.
     promised: Vec<(u64, u64)>,
 }
@@ -80,6 +82,12 @@ pub(crate) struct App {
     lanes: usize,
 }
 
+/// What the application knows of one process.
+pub(crate) struct Known {
+    heads: Vec<Option<host::HeadId>>,
+    accepted: Vec<u64>,
+}
+
 fn global(volume: usize, op: OpId) -> u64 {
     (volume as u64) << 32 | op.0
 }
@@ -98,7 +106,7 @@ impl App {
                         hot: 8,
                         very_hot: 2 + rng.below(2),
                         max_blocks: 4,
-                        weights: Weights { read: 25, write: 60, write_zeroes: 6, discard: 6, flush: 4 },
+                        weights: Weights { read: 22, write: 60, write_zeroes: 6, discard: 6, flush: 4, compare: 3 },
                         overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
                         ..LoadConfig::default()
                     }),
@@ -130,6 +138,18 @@ impl App {
             abandon_percent: plan.abandon_percent,
             lanes: usize::from(plan.host_lanes),
         }
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        Known { heads: self.volumes.iter().map(|volume| volume.head).collect(), accepted: self.accepted.clone() }
+    }
+
+    /// A process goes on that the application had known before.
+    pub(crate) fn knows(&mut self, known: Known) {
+        for (volume, head) in self.volumes.iter_mut().zip(known.heads) {
+            volume.head = head;
+        }
+        self.accepted = known.accepted;
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -268,6 +288,7 @@ impl World {
             key: None,
             must_succeed,
             change: 0,
+            expected: Vec::new(),
             promised: Vec::new(),
         };
         self.app.asked.insert(id, asked);
@@ -293,12 +314,22 @@ impl World {
             return;
         };
         let bytes = what.nlb as usize * BLOCK;
+        let mut expected = Vec::new();
         let data = match what.kind {
             OpKind::Read => Some(vec![0xee; bytes]),
             OpKind::Write => {
                 let mut data = vec![0; bytes];
                 for (block, lba) in data.chunks_mut(BLOCK).zip(what.range()) {
                     Stamp::of(volume as u64 + 1, &what, lba).encode(block);
+                }
+                Some(data)
+            }
+            OpKind::Compare => {
+                let mut data = vec![0; bytes];
+                let oracle = &self.app.volumes[volume].oracle;
+                expected = what.range().map(|lba| oracle.believed(lba).unwrap_or(Content::Zero)).collect();
+                for (block, content) in data.chunks_mut(BLOCK).zip(&expected) {
+                    content.encode(block);
                 }
                 Some(data)
             }
@@ -313,6 +344,7 @@ impl World {
                 OpKind::WriteZeroes => host::Op::WriteZeroes { deallocate: op.0.is_multiple_of(2) },
                 OpKind::Discard => host::Op::Discard,
                 OpKind::Flush => host::Op::Flush,
+                OpKind::Compare => host::Op::Compare,
             },
             slba: what.lba,
             nlb: what.nlb,
@@ -331,6 +363,7 @@ impl World {
                     }
                     asked.key = Some(key);
                     asked.buf = buf;
+                    asked.expected = expected;
                 }
                 self.see(&Seen::Accepted { op, key, nsid: volume as u32 + 1 });
             }
@@ -384,7 +417,8 @@ impl World {
         let Some(asked) = self.app.asked.get_mut(&id) else { return };
         asked.ended = Some(now);
         asked.not_sent = matches!(outcome, host::Outcome::NotSent(_));
-        let Asked { op, volume, abandoned, key, must_succeed, .. } = asked.clone();
+        let asked = asked.clone();
+        let Asked { op, volume, abandoned, key, must_succeed, .. } = asked;
         self.app.open.remove(&id);
         self.stats.ios += 1;
         self.see(&Seen::Done { op: OpId(id), key, outcome });
@@ -402,6 +436,10 @@ impl World {
         match (ends, op.kind, data) {
             // It was given up, and a read has no effect.
             _ if abandoned && !op.kind.changes_media() => {}
+            (Outcome::Ok, OpKind::Compare, _) => oracle.compared(op.id, &asked.expected, true, now),
+            (Outcome::Failed, OpKind::Compare, _) if outcome.is_different() => {
+                oracle.compared(op.id, &asked.expected, false, now);
+            }
             (Outcome::Ok, OpKind::Read, Some(data)) => {
                 let contents: Vec<Content> = data.chunks(BLOCK).map(Content::decode).collect();
                 oracle.read_answered(op.id, &contents, now);

@@ -6,6 +6,7 @@
 //! the recorded lives before it lets any write go. A record that was not yet answered may or may not be there; when power
 //! fails, whatever was not synced is gone, and what was being written is torn and does not count.
 
+use crate::app::Known;
 use crate::checkers::Seen;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Owner, Piece, TargetState, Way};
@@ -53,6 +54,7 @@ struct First {
     lanes: Vec<HostLane>,
     by_host: BTreeMap<(Owner, ConnId), usize>,
     mail: Vec<(Box_, VecDeque<Mail>)>,
+    known: Known,
 }
 
 /// One process of the host, as far as it is not its machines.
@@ -187,6 +189,7 @@ impl World {
                 .filter(|(which, _)| hosts(which))
                 .map(|(which, mail)| (*which, mail.clone()))
                 .collect(),
+            known: self.app.known(),
         };
         self.process.die(false, &mut self.mail_rng);
         self.forget_process();
@@ -199,11 +202,12 @@ impl World {
         let Some(first) = self.process.first.take() else { return };
         let number = self.process.number + 1;
         self.crash(false, Duration::from_secs(3600), Duration::ZERO);
-        let First { number: mine, control, lanes, by_host, mail } = *first;
+        let First { number: mine, control, lanes, by_host, mail, known } = *first;
         self.process.zombie = true;
         self.process.down = false;
         self.process.number = mine;
         (self.control, self.lanes, self.by_host) = (control, lanes, by_host);
+        self.app.knows(known);
         for (which, letters) in mail {
             for letter in letters {
                 self.post(which, letter);

@@ -55,6 +55,7 @@ pub(crate) struct Media {
     changes: u64,
     skips_flush: bool,
     skips_fua: bool,
+    overlooks: bool,
     pub(crate) skipped: bool,
     working: BTreeMap<u64, Work>,
     last: u64,
@@ -79,6 +80,7 @@ impl Media {
                 .collect(),
             changes: 0,
             skips_flush: plan.mutation == Some(Mutation::Tampering(Tampering::FlushSkipped)),
+            overlooks: plan.mutation == Some(Mutation::Tampering(Tampering::DifferenceOverlooked)),
             skips_fua: plan.mutation == Some(Mutation::Tampering(Tampering::UnitAccessIgnored)),
             skipped: false,
             working: BTreeMap::new(),
@@ -146,7 +148,10 @@ impl Media {
             MediaKind::Compare { slba, with } => {
                 let range = *slba..*slba + (with.len as usize / BLOCK) as u64;
                 if memory.bytes(*with) != &disk.bytes[bytes(&range)] {
-                    return MediaResult::Different;
+                    if !self.overlooks {
+                        return MediaResult::Different;
+                    }
+                    self.skipped = true;
                 }
             }
             MediaKind::Write { .. } | MediaKind::Zero { .. } | MediaKind::Deallocate { .. } => {

@@ -5,6 +5,15 @@
 
 use std::fmt;
 
+/// Invariants that die when something comes too late or not at all.
+const LATE: [&str; 5] = [
+    "hold_ends_by_deadline",
+    "stall_within_budget",
+    "everything_ends_after_healing",
+    "every_wait_has_a_deadline",
+    "healed_paths_serve",
+];
+
 /// A change between two machines, or between a machine and the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tampering {
@@ -46,11 +55,13 @@ pub enum Tampering {
     DisabledBeforeDrained,
     /// A second process is not refused while the first hangs.
     LockMissing,
+    /// Devices answer every compare as if the blocks were equal.
+    DifferenceOverlooked,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -70,6 +81,7 @@ impl Tampering {
         Self::UnitAccessIgnored,
         Self::DisabledBeforeDrained,
         Self::LockMissing,
+        Self::DifferenceOverlooked,
     ];
 }
 
@@ -110,6 +122,17 @@ impl Mutation {
             #[cfg(feature = "mutations")]
             Self::Guard(_) => true,
         }
+    }
+
+    /// True if `invariant` is what this mutation breaks, and not only a consequence: that something is late, or does not
+    /// end, says little where safety was taken away. Where only time and ends are at stake, they count.
+    #[must_use]
+    pub fn is_proven_by(self, invariant: &str) -> bool {
+        #[cfg(feature = "mutations")]
+        if matches!(self, Self::Guard(interlock_host_core::guards::Guard::HardLimitEnds)) {
+            return true;
+        }
+        !LATE.contains(&invariant)
     }
 
     /// Switches it on for this process, if it is in the cores. Tampering belongs to a run and needs nothing.

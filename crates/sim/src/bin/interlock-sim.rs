@@ -1,6 +1,8 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
-use interlock_sim::{ATTEMPTS, Hunt, Mutation, Stats, Summary, Until, cover, hunt, minimise, run_many, run_seed};
+use interlock_sim::{
+    ATTEMPTS, Hunt, Mutation, Stats, Summary, Until, Violation, cover, hunt, minimise, run_many, run_seed,
+};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -107,7 +109,7 @@ fn run(args: &Args) -> io::Result<bool> {
         return Err(io::Error::other("this build does not know that mutation"));
     }
     if args.mutations {
-        return mutations(&mut out, args);
+        return mutations(&mut out, args, only);
     }
     if args.coverage {
         let coverage = cover(args.seed.unwrap_or(0), args.runs.unwrap_or(2000));
@@ -244,28 +246,46 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     writeln!(out, "  {} violations", summary.found.len())
 }
 
-fn mutations(out: &mut impl Write, args: &Args) -> io::Result<bool> {
+fn mutations(out: &mut impl Write, args: &Args, only: Option<Mutation>) -> io::Result<bool> {
     let most = args.runs.unwrap_or(10_000);
     let mut all_caught = true;
-    for mutation in Mutation::all() {
+    for mutation in Mutation::all().into_iter().filter(|mutation| only.is_none_or(|only| only == *mutation)) {
         let first = args.seed.unwrap_or(0);
-        let summary = run_many(first, Until::Runs(most), args.threads, Some(mutation), 1);
-        let found = summary.found.first().and_then(|outcome| outcome.violation.as_ref().map(|v| (outcome.seed, v)));
-        match found {
-            Some((seed, violation)) => writeln!(
-                out,
-                "{:<28} caught by {:<34} seed {seed:#x}, {} runs",
-                mutation.to_string(),
-                violation.invariant,
-                summary.runs
-            )?,
+        let counts = |violation: &Violation| mutation.is_proven_by(&violation.invariant);
+        let summary = hunt(Hunt {
+            first,
+            until: Until::Runs(most),
+            threads: args.threads,
+            mutation: Some(mutation),
+            most: 1,
+            counts: &counts,
+            tell: &|_| {},
+            stop: &AtomicBool::new(false),
+        });
+        let found = || summary.found.iter().filter_map(|outcome| Some((outcome.seed, outcome.violation.as_ref()?)));
+        let weak = found().find(|(_, violation)| !counts(violation));
+        let name = mutation.to_string();
+        match found().find(|(_, violation)| counts(violation)) {
+            Some((seed, violation)) => {
+                let by = &violation.invariant;
+                write!(out, "{name:<29} caught by {by:<34} seed {seed:#x}, {} runs", summary.runs)?;
+                match weak.filter(|(other, _)| *other < seed) {
+                    Some((other, weak)) => writeln!(out, " (before, only {}: seed {other:#x})", weak.invariant)?,
+                    None => writeln!(out)?,
+                }
+            }
+            None if weak.is_some() => {
+                all_caught = false;
+                let by = weak.map(|(_, violation)| violation.invariant.clone()).unwrap_or_default();
+                writeln!(out, "{name:<29} WEAK: only {by} in {} runs", summary.runs)?;
+            }
             None if mutation.is_counted() && summary.total.mutated == 0 => {
                 all_caught = false;
-                writeln!(out, "{:<28} INCONCLUSIVE: never reached in {} runs", mutation.to_string(), summary.runs)?;
+                writeln!(out, "{name:<29} INCONCLUSIVE: never reached in {} runs", summary.runs)?;
             }
             None => {
                 all_caught = false;
-                writeln!(out, "{:<28} SURVIVED {} runs", mutation.to_string(), summary.runs)?;
+                writeln!(out, "{name:<29} SURVIVED {} runs", summary.runs)?;
             }
         }
         out.flush()?;
