@@ -36,6 +36,14 @@ pub enum Fault {
         /// Where the commands come in.
         port: PortId,
     },
+    /// I/O commands received on the port are answered with this status and not executed; success ends it. A controller
+    /// that has lost its way to the media says `CONTROLLER_PATH_ERROR`, one that is sure says Do Not Retry.
+    FailIo {
+        /// Where the commands come in.
+        port: PortId,
+        /// What is answered.
+        status: Status,
+    },
     /// The port is dead without a word: nothing is read, nothing is written, nothing is closed, nothing accepted.
     Mute {
         /// Which port.
@@ -70,6 +78,9 @@ pub enum Fault {
     },
     /// No event is raised when a CCR finishes; only the log tells.
     CcrLoseEvent,
+    /// Once: every controller tells the event that it told last once more, whether or not its log was read meanwhile: an
+    /// event that arrives twice.
+    RepeatEvent,
     /// Once: the CCR log of every controller gets a completed entry with the CNTLID and CIU of every other life of the
     /// same host, as an earlier life with the same CIU would have left behind.
     CcrStaleEntry,

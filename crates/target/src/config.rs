@@ -289,6 +289,13 @@ pub enum FaultConfig {
         /// Its place in the list of ports, from 0.
         port: u16,
     },
+    /// I/O commands received on a port are answered with a status and not executed; 0 ends it.
+    FailIo {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+        /// Code type in bits 10:8, code in bits 7:0, Do Not Retry in bit 14: 0x360 is Controller Pathing Error.
+        status: u16,
+    },
     /// A port is dead without a word: nothing is read, written, closed or accepted.
     Mute {
         /// Its place in the list of ports, from 0.
@@ -316,6 +323,8 @@ pub enum FaultConfig {
     },
     /// No event is raised when a CCR finishes.
     CcrLoseEvent {},
+    /// Once: every controller tells its last event once more.
+    RepeatEvent {},
     /// Once: every CCR log gets a completed entry as an earlier life would have left behind.
     CcrStaleEntry {},
     /// A life that is reset goes on executing for so long.
@@ -338,6 +347,7 @@ impl FaultConfig {
             | Self::StopHolding { port }
             | Self::Delay { port, .. }
             | Self::Drop { port }
+            | Self::FailIo { port, .. }
             | Self::Mute { port }
             | Self::Unmute { port }
             | Self::ResetConnections { port } => Some(port),
@@ -346,6 +356,7 @@ impl FaultConfig {
             | Self::CcrLate { .. }
             | Self::CcrLoseEvent {}
             | Self::CcrStaleEntry {}
+            | Self::RepeatEvent {}
             | Self::SlowDrain { .. }
             | Self::RdyBeforeDrained {}
             | Self::Clear {} => None,

@@ -72,13 +72,15 @@ pub(super) struct Events {
     pending: Vec<AsyncEvent>,
     /// Told; masked until their log is read.
     masked: Vec<AsyncEvent>,
+    /// Told last.
+    last: Option<AsyncEvent>,
     /// Requests to answer, by slot of the admin queue.
     pub(super) requests: VecDeque<u16>,
 }
 
 impl Events {
     pub(super) const fn new(wanted: EventMask) -> Self {
-        Self { wanted, pending: Vec::new(), masked: Vec::new(), requests: VecDeque::new() }
+        Self { wanted, pending: Vec::new(), masked: Vec::new(), last: None, requests: VecDeque::new() }
     }
 
     /// Something happened. Events of one kind collapse until they are told.
@@ -101,7 +103,14 @@ impl Events {
         let slot = self.requests.pop_front()?;
         let event = self.pending.remove(at);
         self.masked.push(event);
+        self.last = Some(event);
         Some((slot, event))
+    }
+
+    /// What was told last, to be told again.
+    pub(super) fn repeat(&mut self) -> Option<(u16, AsyncEvent)> {
+        let event = self.last?;
+        Some((self.requests.pop_front()?, event))
     }
 }
 

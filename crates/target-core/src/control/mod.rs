@@ -329,6 +329,7 @@ impl Control {
             Fault::CcrLate { ms } => self.script.ccr_late_ms = ms,
             Fault::CcrLoseEvent => self.script.ccr_lose_event = true,
             Fault::CcrStaleEntry => self.plant_stale_entries(),
+            Fault::RepeatEvent => self.repeat_events(),
             Fault::SlowDrain { ms } => self.script.slow_drain_ms = ms,
             Fault::RdyBeforeDrained => self.script.rdy_before_drained = true,
             Fault::OpenPort { port } => {
@@ -350,6 +351,7 @@ impl Control {
             | Fault::Release
             | Fault::Delay { .. }
             | Fault::Drop { .. }
+            | Fault::FailIo { .. }
             | Fault::Mute { .. }
             | Fault::Unmute { .. }
             | Fault::ResetConnections { .. } => self.broadcast(&ToLane::Fault(fault)),
@@ -444,6 +446,18 @@ impl Control {
         if let Some(controller) = self.controllers.get_mut(&key) {
             controller.events.raise(event);
             self.tell(key);
+        }
+    }
+
+    /// As scripted: what was told last is told once more.
+    fn repeat_events(&mut self) {
+        let keys: Vec<ControllerKey> = self.controllers.keys().copied().collect();
+        for key in keys {
+            if let Some((slot, event)) =
+                self.controllers.get_mut(&key).and_then(|controller| controller.events.repeat())
+            {
+                self.answer(key, slot, Status::SUCCESS, event.to_dw0(), 0, Vec::new());
+            }
         }
     }
 

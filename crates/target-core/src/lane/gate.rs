@@ -125,6 +125,11 @@ impl Lane {
         if faults.drop {
             // The slot stays occupied, as it would if the command were lost: only the connection's end frees it.
             self.free(inside.owner.map(|(conn, _)| conn), inside.span);
+        } else if let Some(status) = faults.fail {
+            self.free(inside.owner.map(|(conn, _)| conn), inside.span);
+            if let Some((conn, slot)) = inside.owner {
+                self.answer(conn, slot, status, None);
+            }
         } else if faults.hold && inside.task.work.changes_media() {
             self.stall(inside, Until::Released);
         } else if faults.delay_ms > 0 {

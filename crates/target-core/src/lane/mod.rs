@@ -113,6 +113,8 @@ struct PortFaults {
     drop: bool,
     mute: bool,
     delay_ms: u32,
+    /// What commands are answered with.
+    fail: Option<Status>,
 }
 
 /// How a connection ends, for the socket.
@@ -550,6 +552,9 @@ impl Lane {
             Fault::Release => self.release(),
             Fault::Delay { port, ms } => self.faults.entry(port).or_default().delay_ms = ms,
             Fault::Drop { port } => self.faults.entry(port).or_default().drop = true,
+            Fault::FailIo { port, status } => {
+                self.faults.entry(port).or_default().fail = Some(status).filter(|status| !status.is_success());
+            }
             Fault::Mute { port } => self.faults.entry(port).or_default().mute = true,
             Fault::Unmute { port } => self.unmute(port),
             Fault::ResetConnections { port } | Fault::ClosePort { port } => {
@@ -573,6 +578,7 @@ impl Lane {
             | Fault::CcrLate { .. }
             | Fault::CcrLoseEvent
             | Fault::CcrStaleEntry
+            | Fault::RepeatEvent
             | Fault::SlowDrain { .. }
             | Fault::RdyBeforeDrained => {}
         }

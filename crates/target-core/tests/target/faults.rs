@@ -4,6 +4,7 @@ use crate::rig::*;
 use interlock_target_core::SubsystemId;
 use interlock_target_core::status::ConnStage;
 use interlock_target_core::{By, ControlOutput, Event, Fault, Loss, Namespace};
+use interlock_wire::admin::AsyncEvent;
 use interlock_wire::status::Status;
 
 const S: SubsystemId = SubsystemId(0);
@@ -41,6 +42,42 @@ fn clear_ends_everything_and_delivers_what_was_held() {
     assert!(!rig.lanes[LANE_B].is_port_muted(B));
     let b = Host::new(1).live(&mut rig, B);
     assert!(b.ccr_now(&mut rig, a.instance).1, "no slow drain any more");
+}
+
+#[test]
+fn commands_of_one_port_are_answered_as_scripted_and_not_executed() {
+    let mut rig = Rig::new(config());
+    let (a, b) = (Host::new(1).live(&mut rig, A), Host::new(1).live(&mut rig, B));
+    for status in [Status::CONTROLLER_PATH_ERROR, Status::INTERNAL_ERROR.with_dnr()] {
+        rig.script(Fault::FailIo { port: A, status });
+        let token = a.write(&mut rig, 3, 0x11);
+        assert_eq!(rig.answer(a.io, token).expect("it is answered").0.status(), status);
+        assert_eq!(rig.disk(3), 0);
+    }
+    let token = b.write(&mut rig, 3, 0x22);
+    assert_eq!(rig.answer(b.io, token).expect("it is answered").0.status(), Status::SUCCESS);
+    assert_eq!(rig.disk(3), 0x22);
+    rig.script(Fault::FailIo { port: A, status: Status::SUCCESS });
+    let token = a.write(&mut rig, 3, 0x33);
+    assert_eq!(rig.answer(a.io, token).expect("it is answered").0.status(), Status::SUCCESS);
+    assert_eq!(rig.disk(3), 0x33);
+}
+
+#[test]
+fn an_event_is_told_twice_as_scripted_while_its_log_is_not_read() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    let (first, second, third) = (a.aer(&mut rig), a.aer(&mut rig), a.aer(&mut rig));
+    rig.script(Fault::RepeatEvent);
+    assert!(rig.answer(a.admin, first).is_none(), "nothing was told yet");
+    rig.control.resize_namespace(S, 1, 17).unwrap();
+    rig.run();
+    let event = |rig: &mut Rig, token| rig.answer(a.admin, token).map(|(cqe, _)| AsyncEvent::from_dw0(cqe.dw0.get()));
+    assert_eq!(event(&mut rig, first), Some(AsyncEvent::NAMESPACE_CHANGED));
+    assert_eq!(event(&mut rig, second), None, "masked until its log is read");
+    rig.script(Fault::RepeatEvent);
+    assert_eq!(event(&mut rig, second), Some(AsyncEvent::NAMESPACE_CHANGED));
+    assert_eq!(event(&mut rig, third), None, "once");
 }
 
 #[test]
