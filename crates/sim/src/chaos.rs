@@ -49,6 +49,8 @@ pub(crate) enum Act {
         extra: Duration,
     },
     SlowMedia(bool),
+    /// Operations of the media fail now and then.
+    MediaErrors(bool),
     Ana {
         port: usize,
         group: u32,
@@ -299,15 +301,62 @@ impl Chaos {
         acts
     }
 
+    /// Commands are answered, and not with success: by a controller that lost its way to the media, is sure or is not. Some
+    /// of the answers come late, when their life is lost already.
+    fn answers(&mut self, plan: &Plan, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let statuses = [
+            Status::CONTROLLER_PATH_ERROR,
+            Status::INTERNAL_PATH_ERROR,
+            Status::INTERNAL_ERROR,
+            Status::INTERNAL_ERROR.with_dnr(),
+            Status::CONTROLLER_PATH_ERROR.with_dnr(),
+            Status::ANA_INACCESSIBLE,
+            Status::ANA_TRANSITION,
+        ];
+        let status = *pick(&mut self.rng, &statuses);
+        let span = self.ms(2, 60);
+        let mut acts = vec![
+            (Duration::ZERO, Act::Script(Fault::FailIo { port: id, status })),
+            (Duration::ZERO, Act::Burst(8)),
+            (self.ms(0, 4), Act::Burst(4)),
+            (span, Act::Script(Fault::FailIo { port: id, status: Status::SUCCESS })),
+        ];
+        if self.rng.percent(60) {
+            // The answers stay under way while the host loses the admin connection.
+            let late = self.ms(1, (plan.late_grace.as_millis() as u64).max(2));
+            acts.push((Duration::ZERO, Act::Silence { port, to_target: false, to_host: true }));
+            acts.push((span, Act::RstAdmin { port }));
+            acts.push((span + late, Act::Silence { port, to_target: false, to_host: false }));
+        }
+        acts
+    }
+
+    /// Media that fail now and then, before or after they have changed something; and events that arrive twice.
+    fn errors(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let mut acts = if self.rng.percent(40) { self.ghosts(port) } else { Vec::new() };
+        acts.push((Duration::ZERO, Act::MediaErrors(true)));
+        for _ in 0..4 {
+            let at = self.ms(0, 60);
+            acts.push((at, Act::Burst(4)));
+            let at = self.ms(0, 400);
+            acts.push((at, Act::Script(Fault::RepeatEvent)));
+        }
+        acts.push((self.ms(20, 300), Act::MediaErrors(false)));
+        acts
+    }
+
     fn episode(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
         let port = self.rng.below(plan.ports as u64) as usize;
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(26) {
+        match self.rng.below(28) {
             0..=3 => self.ghosts(port),
             19..=21 => self.deaths(plan, port),
             24 | 25 => self.drips(port),
+            26 => self.answers(plan, port),
+            27 => self.errors(port),
             23 => {
                 // The process hangs (stopped, or waiting for a disk), and somebody starts another.
                 let mut acts = self.ghosts(port);
@@ -425,6 +474,7 @@ impl Chaos {
                     (Duration::ZERO, Act::Burst(6)),
                     (self.ms(0, 20), Act::Ana { port, group, state }),
                     (self.ms(10, 20), Act::Burst(4)),
+                    (self.ms(10, 60), Act::Script(Fault::RepeatEvent)),
                     (self.ms(50, 900), Act::Ana { port, group, state: Ana::Optimized }),
                 ]
             }
@@ -441,9 +491,12 @@ impl Chaos {
                     (self.ms(1, 20), Act::Burst(4)),
                 ];
                 let at = self.ms(2, 30);
-                if self.rng.percent(50) {
+                let reset = self.rng.percent(60);
+                if reset {
                     acts.push((at, Act::Reset(port)));
-                } else {
+                }
+                if !reset || self.rng.percent(30) {
+                    let at = at + if reset { self.ms(0, 30) } else { Duration::ZERO };
                     acts.push((at, Act::Disconnect(port)));
                     if self.rng.percent(50) {
                         acts.push((at + plan.drain - self.ms(0, 20), Act::Mail { us: 300_000 }));
@@ -507,7 +560,8 @@ impl Chaos {
         let mut acts = Vec::new();
         for _ in 0..1 + self.rng.below(2) {
             let ms = *pick(&mut self.rng, &[1, 30, 200, hold_ms * 95 / 100, hold_ms * 105 / 100]) as u32;
-            let fault = match self.rng.below(6) {
+            let fault = match self.rng.below(7) {
+                6 => Fault::RepeatEvent,
                 0 => Fault::CcrRefuse(*pick(&mut self.rng, &statuses)),
                 1 => Fault::CcrLate { ms },
                 2 => Fault::CcrLoseEvent,
@@ -630,6 +684,7 @@ impl World {
                     Fault::HoldWrites { port }
                     | Fault::Delay { port, .. }
                     | Fault::Drop { port }
+                    | Fault::FailIo { port, .. }
                     | Fault::Mute { port }
                     | Fault::ResetConnections { port }
                     | Fault::ClosePort { port } => Some(usize::from(port.0)),
@@ -673,6 +728,10 @@ impl World {
             Act::SlowMedia(slow) => {
                 self.stats.faults += u64::from(slow);
                 self.media.slow = slow;
+            }
+            Act::MediaErrors(fail) => {
+                self.stats.faults += u64::from(fail);
+                self.media.fails = fail;
             }
             Act::Ana { port, group, state } => {
                 count(&mut self.stats);
@@ -888,6 +947,7 @@ impl World {
         self.restart();
         self.stalled.clear();
         self.media.slow = false;
+        self.media.fails = false;
         self.host_mail_us = self.plan.mail_us;
         self.target.script(Fault::Clear);
         for port in 0..self.plan.ports {

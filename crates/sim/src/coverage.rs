@@ -147,13 +147,17 @@ impl Coverage {
         if let EventKind::LifeBegan { life, .. } | EventKind::PredecessorFound { life, .. } = event {
             self.stages.remove(life);
         }
+        if let EventKind::PredecessorFound { life, .. } = event {
+            // What an earlier process left is held from the first moment on.
+            self.stages.insert(*life, Stage::Held);
+        }
         let Some((life, happening, next)) = step(event) else { return };
         if matches!(event, EventKind::Lost { .. }) {
             self.stages.insert(life, Stage::Sorting);
             return;
         }
-        // What an earlier process left is held from the first moment on.
-        let stage = self.stages.entry(life).or_insert(Stage::Held);
+        // One that never served is not told as lost, but its lanes are asked all the same.
+        let stage = self.stages.entry(life).or_insert(Stage::Sorting);
         if let Some(happening) = happening {
             *self.fences.entry((*stage, happening)).or_default() += 1;
         }

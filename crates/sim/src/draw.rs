@@ -53,6 +53,7 @@ pub(crate) struct Plan {
     pub(crate) queues_per_lane: u16,
     pub(crate) reconnect: Duration,
     pub(crate) fast_io_fail: Option<Duration>,
+    pub(crate) ctrl_loss: Option<Duration>,
     pub(crate) io_timeout: Duration,
     /// The target drains before it says that a controller is disabled, and the operator knows.
     pub(crate) disable_is_fence: bool,
@@ -119,6 +120,11 @@ impl Plan {
             queue_size: *pick(rng, &[4, 8, 32]),
             queues_per_lane: 1 + u16::from(rng.percent(20)),
             reconnect: Duration::from_millis(*pick(rng, &[20, 200, 1000])),
+            ctrl_loss: match rng.below(20) {
+                0 => Some(Duration::ZERO),
+                1 | 2 => Some(Duration::from_millis(3000 + rng.below(5000))),
+                _ => None,
+            },
             fast_io_fail: rng.percent(20).then(|| Duration::from_millis(500 + rng.below(3000))),
             io_timeout: Duration::from_millis(*pick(rng, &[500, 1500, 2000, 2500, 3000])),
             disable_is_fence: rng.percent(30),
@@ -154,7 +160,11 @@ impl Plan {
             ddgst: self.ddgst,
             disable_is_fence: self.disable_is_fence || self.is(Tampering::DisabledBeforeDrained),
             host_iface: (controller >= self.ports).then(|| format!("eth{}", controller / self.ports)),
-            reconnect: Reconnect { delay: self.reconnect, ctrl_loss: None, fast_io_fail: self.fast_io_fail },
+            reconnect: Reconnect {
+                delay: self.reconnect,
+                ctrl_loss: self.ctrl_loss,
+                fast_io_fail: self.fast_io_fail.map(|fast| fast.min(self.ctrl_loss.unwrap_or(fast))),
+            },
             timeouts: Timeouts {
                 io: self.io_timeout,
                 io_hard: self.io_timeout * 4,

@@ -16,9 +16,18 @@ use std::time::Duration;
 
 pub(crate) const BLOCK: usize = 512;
 
+/// An operation that fails: as what, and whether it has taken effect all the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) result: MediaResult,
+    pub(crate) applied: bool,
+}
+
 pub(crate) struct Work {
     pub(crate) op: MediaOp,
     data: Vec<u8>,
+    /// How it fails.
+    pub(crate) fails: Option<Failure>,
     /// Reported as done when it began (tampering).
     pub(crate) early: bool,
 }
@@ -64,6 +73,8 @@ pub(crate) struct Media {
     longest: Duration,
     /// Operations take as long as they may.
     pub(crate) slow: bool,
+    /// One operation in three fails.
+    pub(crate) fails: bool,
     pub(crate) lies: bool,
 }
 
@@ -89,6 +100,7 @@ impl Media {
             usual_us: plan.media_us,
             longest: plan.media,
             slow: false,
+            fails: false,
             lies: matches!(plan.mutation, Some(Mutation::Tampering(Tampering::MediaDoneTooEarly))),
         }
     }
@@ -96,12 +108,28 @@ impl Media {
     pub(crate) fn begin(&mut self, lane: usize, op: MediaOp, data: Vec<u8>, early: bool) -> (u64, Duration) {
         self.last += 1;
         let key = self.last << 8 | lane as u64;
-        self.working.insert(key, Work { op, data, early });
+        let fails = if self.fails && self.rng.percent(33) { self.failure(&op) } else { None };
+        self.working.insert(key, Work { op, data, fails, early });
         let longest = u64::try_from(self.longest.as_micros()).unwrap_or(u64::MAX);
         let us =
             if self.slow || self.rng.percent(3) { self.rng.below(longest) } else { 1 + self.rng.below(self.usual_us) };
         let us = if self.lies && self.rng.percent(10) { us + longest * 4 } else { us };
         (key, Duration::from_micros(us.max(1)))
+    }
+
+    fn failure(&mut self, op: &MediaOp) -> Option<Failure> {
+        Some(match op.kind {
+            MediaKind::Read { .. } | MediaKind::Compare { .. } => {
+                Failure { result: MediaResult::ReadFailed, applied: false }
+            }
+            MediaKind::Write { .. } | MediaKind::Zero { .. } if self.rng.percent(30) => {
+                Failure { result: MediaResult::NoSpace, applied: false }
+            }
+            MediaKind::Write { .. } | MediaKind::Zero { .. } | MediaKind::Deallocate { .. } => {
+                Failure { result: MediaResult::WriteFailed, applied: self.rng.percent(50) }
+            }
+            MediaKind::Flush => Failure { result: MediaResult::WriteFailed, applied: false },
+        })
     }
 
     pub(crate) fn take(&mut self, key: u64) -> Option<Work> {

@@ -128,7 +128,7 @@ impl Search {
 }
 
 /// Simpler settings, tried one after the other.
-const SIMPLER: [fn(&mut Plan); 17] = [
+const SIMPLER: [fn(&mut Plan); 18] = [
     |plan| plan.namespaces = 1,
     |plan| plan.host_lanes = 1,
     |plan| plan.target_lanes = 1,
@@ -145,6 +145,7 @@ const SIMPLER: [fn(&mut Plan); 17] = [
     |plan| plan.depth = 6,
     |plan| plan.kas = 1,
     |plan| plan.fast_io_fail = None,
+    |plan| plan.ctrl_loss = None,
     |plan| plan.ports = plan.ports.min(2),
 ];
 

@@ -30,6 +30,13 @@ impl World {
             Phase::Starting => (self.app.is_ready() || late).then_some(Phase::Faults),
             Phase::Faults => self.faults_are_over().then_some(Phase::Healing),
             Phase::Healing => {
+                if self.plan.ctrl_loss.is_some() && !self.is_whole() {
+                    // Somebody connects what was given up.
+                    for port in 0..self.plan.ports {
+                        self.connect(port);
+                    }
+                    self.drain_host();
+                }
                 let over = self.app.open.is_empty() && self.app.indeterminate.is_empty() && self.is_whole();
                 if late && !over {
                     return self.not_live();

@@ -255,6 +255,8 @@ fn words(act: &Act) -> (&'static str, String) {
             ("network", format!("{}: what goes to the target lingers for {} ms", path(port), extra.as_millis()))
         }
         Act::SlowMedia(true) => ("media", "everything takes as long as it may".to_owned()),
+        Act::MediaErrors(true) => ("media", "operations fail now and then".to_owned()),
+        Act::MediaErrors(false) => ("media", "nothing fails any more".to_owned()),
         Act::SlowMedia(false) => ("media", "everything is fast again".to_owned()),
         Act::Reset(port) => ("operator", format!("resets the controllers of {}", path(port))),
         Act::Disconnect(port) => ("operator", format!("disconnects {}", path(port))),
@@ -289,6 +291,10 @@ fn fault_words(fault: Fault) -> String {
         Fault::Delay { port, ms: 0 } => format!("commands through {} are fast again", through(port)),
         Fault::Delay { port, ms } => format!("commands through {} stall for {ms} ms", through(port)),
         Fault::Drop { port } => format!("commands through {} vanish", through(port)),
+        Fault::FailIo { port, status } if status.is_success() => {
+            format!("commands through {} succeed again", through(port))
+        }
+        Fault::FailIo { port, status } => format!("answers commands through {} with {status}", through(port)),
         Fault::Mute { port } => format!("says and hears nothing on {} any more", through(port)),
         Fault::Unmute { port } => format!("speaks on {} again", through(port)),
         Fault::ResetConnections { port } => format!("resets every connection of {}", through(port)),
@@ -297,6 +303,7 @@ fn fault_words(fault: Fault) -> String {
         Fault::CcrRefuse(status) => format!("refuses every reset: {status}"),
         Fault::CcrLate { ms } => format!("reports resets {ms} ms late"),
         Fault::CcrLoseEvent => "loses the events of resets".to_owned(),
+        Fault::RepeatEvent => "tells every controller's last event once more".to_owned(),
         Fault::CcrStaleEntry => "has an entry of an earlier life in every log of resets".to_owned(),
         Fault::SlowDrain { ms } => format!("goes on for {ms} ms after a reset was asked for"),
         Fault::RdyBeforeDrained => "says that it is disabled before it has drained".to_owned(),

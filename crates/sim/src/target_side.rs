@@ -1,6 +1,7 @@
 //! What the driver of the target does: sockets, buffers, media.
 
 use crate::checkers::Seen;
+use crate::media::Failure;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Piece, SEND_QUEUE, TargetState, Way};
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
@@ -345,6 +346,13 @@ impl World {
             .namespaces(work.op.namespace.subsystem)
             .and_then(|all| all.get(work.op.namespace.nsid))
             .map_or(0, |namespace| namespace.blocks);
+        if let Some(Failure { result, applied: false }) = work.fails {
+            note!(self, "media: {:?} fails, and nothing is changed", work.op.kind);
+            if !work.early {
+                self.finish_media(lane, work.op.id, result);
+            }
+            return self.drain_target();
+        }
         let life = self.app.life(work.op.life);
         let mut ops = Vec::new();
         for (range, kind, data) in work.changes() {
@@ -363,7 +371,8 @@ impl World {
             self.app.applied(op, self.media.changes());
         }
         if !work.early {
-            self.finish_media(lane, work.op.id, result);
+            let failed = work.fails.map(|failure| failure.result);
+            self.finish_media(lane, work.op.id, failed.unwrap_or(result));
         }
         self.drain_target();
     }

@@ -22,6 +22,8 @@ pub(super) struct Check {
     given_up: BTreeMap<LifeId, BTreeSet<GuardKey>>,
     sorted: BTreeMap<LifeId, BTreeSet<usize>>,
     ledgers: BTreeMap<LifeId, Vec<GuardKey>>,
+    /// Answered late, through this life.
+    late: BTreeMap<GuardKey, LifeId>,
 }
 
 impl Check {
@@ -63,7 +65,16 @@ impl Checker for Check {
                 self.tombstones.extend(keys.into_iter().map(|key| (key, *life)));
             }
             Seen::Host(EventKind::Fenced(receipt)) => self.tombstones.retain(|_, life| *life != receipt.life),
-            Seen::ControlTook(_, ToControl::Late { key, .. }) => self.forget(*key),
+            Seen::ControlTook(_, ToControl::Late { key, life, .. }) => {
+                self.late.insert(*key, *life);
+                self.forget(*key);
+            }
+            // It may be sent again, be in doubt on another life and be guarded anew: no business of this one.
+            Seen::ControlSaid(_, ToLane::Answered { key, .. }) => {
+                if let Some(ledger) = self.late.remove(key).and_then(|life| self.ledgers.get_mut(&life)) {
+                    ledger.retain(|other| other != key);
+                }
+            }
             Seen::ControlTook(_, ToControl::Resolved(keys)) => {
                 for key in keys {
                     self.forget(*key);
