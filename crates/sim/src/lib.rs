@@ -10,14 +10,17 @@
 //! - bytes arrive in order, after any delay, cut at any byte (torn reads); a kernel takes less than it was offered;
 //! - a direction falls silent and gives everything back when it heals (retransmission), or never to a socket that has
 //!   timed out (`TCP_USER_TIMEOUT`); both directions, or one (half open);
+//! - a silent path lets single segments through, so that a life at the target outlives its host's hope by keep-alive windows;
 //! - a reset at any byte, seen by the host, by the target, or by both;
 //! - bytes that a box on the way keeps ("in the network"): they arrive after their socket was aborted, up to a bound.
 //!
 //! In the target: commands that change media stall inside, lose their connection, and execute arbitrarily late - around
 //! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
-//! without a word, or closed; a target that dies and forgets every life; ANA flips; namespaces that grow and shrink. Cross-controller reset that is refused with
-//! each status, answered late, drained slowly, its event lost, its log stale; not offered at all; sources that die while
-//! they fence. Effective KATO larger than asked for, quiesce time stated or not.
+//! without a word, or closed; commands answered with path-related, ANA, transient and final errors, in time or when their
+//! life is lost already; media that fail before or after they have changed something; a target that dies and forgets every
+//! life; ANA flips; namespaces that grow and shrink; events that are told twice. Cross-controller reset that is refused with
+//! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
+//! die while they fence. Effective KATO larger than asked for, quiesce time stated or not.
 //!
 //! The process of the host: killed at any moment, with or without the power of its machine, and started again, also while
 //! it fences what the one before left. Its sockets are reset late, and until then its kernel goes on sending; a record
@@ -33,8 +36,12 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
-//! - Loss of a target's volatile cache with its controller: the host is told nothing of it (flush scope `subsystem`).
-//!   What a flush and Force Unit Access promise is checked at each answer, against what the device has made durable.
+//! - Loss of a target's volatile cache with its controller. A flush covers what *its* controller has answered; the host
+//!   knows the flush scope `subsystem` only, which says that the cache is shared by all controllers and survives any of them,
+//!   and a target that loses the cache of one controller breaks that declaration without a word (nothing on the wire tells).
+//!   No host with this scope could notice, so such a world would accuse the host of the target's lie. It belongs to the
+//!   scope `controller`, which is not built. What a flush and Force Unit Access promise under the scope that is built is
+//!   checked at each answer, against what the device has made durable.
 //!
 //! # What watches
 //! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at
