@@ -24,9 +24,12 @@ const ACTIONS: usize = 200;
 /// Connections of one input, closed ones included.
 const PEERS: usize = 24;
 
-/// Longer than any wait that a host can ask for: KATO has 32 bits of milliseconds, which are 50 days, and a target that lets
-/// traffic count (TBKAS) looks twice.
-const FOR_EVER: Duration = Duration::from_secs(120 * 24 * 60 * 60);
+/// The longest KATO whose end is waited for. It has 32 bits of milliseconds, and a host that asks for 50 days gets them, or for
+/// none at all: such a controller must not outlive the target, and may outlive the wait.
+const KATO_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Longer than any other wait; a target that lets traffic count (TBKAS) looks twice for Keep Alive.
+const FOR_EVER: Duration = Duration::from_secs(3 * 60 * 60);
 
 /// Bytes that wait for a target which does not read: a window of TCP.
 const WINDOW: usize = 64 << 10;
@@ -351,7 +354,8 @@ impl World {
         }
         self.seen = self.rig.events.len();
         // By Connect, or by Set Features later.
-        self.immortal |= self.rig.control.controller_views().any(|controller| controller.kato_ms == 0);
+        let mut katos = self.rig.control.controller_views().map(|controller| u128::from(controller.kato_ms));
+        self.immortal |= katos.any(|ms| ms == 0 || ms > KATO_MAX.as_millis());
         let open = self.peers.iter().filter(|peer| self.rig.is_open(peer.conn)).count();
         assert!(open <= tight().connections as usize * 2, "connections are bounded");
     }
