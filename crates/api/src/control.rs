@@ -21,6 +21,17 @@ pub enum IoPolicy {
     Numa,
 }
 
+/// What a Flush through one controller makes durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlushScope {
+    /// What any controller of the subsystem has answered: they share their write cache, or have none.
+    #[default]
+    Subsystem,
+    /// What the same controller has answered: each has a cache of its own. A flush goes to all of them.
+    Controller,
+}
+
 /// When a command of a lost path may be repeated on another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -108,6 +119,9 @@ pub struct ConnectRequest {
     /// fence. Many targets are not like that (Linux nvmet is not).
     #[serde(default)]
     pub disable_is_fence: bool,
+    /// Whether each controller has a write cache of its own. The same for every controller of a subsystem.
+    #[serde(default)]
+    pub flush_scope: FlushScope,
     /// False: the connection is tried until it succeeds. True: if the first attempt fails, nothing is left behind.
     #[serde(default = "yes")]
     pub first_attempt_decides: bool,
@@ -174,6 +188,7 @@ impl ConnectRequest {
             assumed_cqt_ms: assumed_cqt(),
             proxy_delay_ms: 0,
             disable_is_fence: false,
+            flush_scope: FlushScope::default(),
             first_attempt_decides: true,
         }
     }

@@ -162,6 +162,8 @@ pub enum What {
         /// How many lanes.
         lanes: u64,
     },
+    /// The path was lost with answered writes in a write cache of its own: the next flush fails once.
+    CacheLost,
     /// A Cross-Controller Reset was sent.
     CcrSent {
         /// Through this controller, `nvme1`.
@@ -363,6 +365,7 @@ impl What {
             Self::NoLongerSlow => "no_longer_slow",
             Self::Condemned { .. } => "condemned",
             Self::LaneSilent { .. } => "lane_silent",
+            Self::CacheLost => "cache_lost",
             Self::CcrSent { .. } => "ccr_sent",
             Self::CcrAnswered { .. } => "ccr_answered",
             Self::CcrStaleEntry { .. } => "ccr_stale_entry",

@@ -29,7 +29,8 @@ pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Versi
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{
     ConnectRequest, Connected, DiscoveryControllers, DiscoveryStatus, Done, ExportKind, ExportOnLoss, ExportRequest,
-    ExportStatus, Exports, FencePolicy, Fenced, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest, UnfencedLife,
+    ExportStatus, Exports, FencePolicy, Fenced, FlushScope, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest,
+    UnfencedLife,
 };
 pub use counters::{
     ControllerCounters, Counters, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters, PathCounters,

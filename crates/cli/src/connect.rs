@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
 use interlock_api::{
-    Client, ClientError, ConnectRequest, Connected, Done, FencePolicy, IoPolicy, OnLoss, ProblemKind, escaped,
+    Client, ClientError, ConnectRequest, Connected, Done, FencePolicy, FlushScope, IoPolicy, OnLoss, ProblemKind,
+    escaped,
 };
 use serde_json::json;
 use std::net::IpAddr;
@@ -25,6 +26,24 @@ impl From<Policy> for IoPolicy {
             Policy::RoundRobin => Self::RoundRobin,
             Policy::QueueDepth => Self::QueueDepth,
             Policy::Numa => Self::Numa,
+        }
+    }
+}
+
+/// Choices of `--flush-scope`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Flush {
+    /// The controllers share their write cache, or have none: a flush takes one path
+    Subsystem,
+    /// Each has a cache of its own: a flush goes to all, and fails once if one was lost with unflushed writes
+    Controller,
+}
+
+impl From<Flush> for FlushScope {
+    fn from(scope: Flush) -> Self {
+        match scope {
+            Flush::Subsystem => Self::Subsystem,
+            Flush::Controller => Self::Controller,
         }
     }
 }
@@ -116,6 +135,9 @@ pub(crate) struct SettingArgs {
     /// This target is known to finish or drop all commands before it says that it is disabled (most do not)
     #[arg(long)]
     disable_is_fence: bool,
+    /// What a flush through one path makes durable; default: subsystem
+    #[arg(long, value_name = "SCOPE", value_enum)]
+    flush_scope: Option<Flush>,
     /// Not built yet: gives an error
     #[arg(long, hide = true)]
     tls: bool,
@@ -163,6 +185,7 @@ impl SettingArgs {
         request.assumed_cqt_ms = self.assumed_cqt.unwrap_or(request.assumed_cqt_ms);
         request.proxy_delay_ms = self.proxy_delay.unwrap_or(request.proxy_delay_ms);
         request.disable_is_fence = self.disable_is_fence;
+        request.flush_scope = self.flush_scope.map_or(request.flush_scope, Into::into);
         Ok(request)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::view::millis;
 use interlock_api as api;
-use interlock_host::{ControllerSpec, FencePolicy, IoPolicy, Nqn, OnLoss, Setting};
+use interlock_host::{ControllerSpec, FencePolicy, FlushScope, IoPolicy, Nqn, OnLoss, Setting};
 use std::time::Duration;
 
 /// What was asked for, as the host takes it.
@@ -32,6 +32,10 @@ pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, Stri
     spec.timeouts.proxy_delay = Duration::from_millis(request.proxy_delay_ms.into());
     spec.proxied = request.proxy_delay_ms > 0;
     spec.disable_is_fence = request.disable_is_fence;
+    spec.flush_scope = match request.flush_scope {
+        api::FlushScope::Subsystem => FlushScope::Subsystem,
+        api::FlushScope::Controller => FlushScope::Controller,
+    };
     Ok(spec)
 }
 

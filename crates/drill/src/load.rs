@@ -427,6 +427,7 @@ impl Driver {
             }
             HostOutcome::Indeterminate { .. } => "outcome unknown, not settled".into(),
             HostOutcome::OutcomeUnknown => "outcome unknown, settled".into(),
+            HostOutcome::CacheLost { life } => format!("answered writes may be lost with the cache of {life}"),
             HostOutcome::Ok => "done".into(),
         };
         if self.failures.len() < FAILURES_KEPT {
@@ -445,7 +446,7 @@ const fn outcome(outcome: HostOutcome, fencing: Fencing) -> Outcome {
         // Hosts that do not fence report an I/O error, and every application takes that for an end.
         HostOutcome::Indeterminate { .. } if matches!(fencing, Fencing::Legacy) => Outcome::Failed,
         HostOutcome::Ok => Outcome::Ok,
-        HostOutcome::Failed(_) => Outcome::Failed,
+        HostOutcome::Failed(_) | HostOutcome::CacheLost { .. } => Outcome::Failed,
         HostOutcome::NotSent(_) => Outcome::NotSent,
         HostOutcome::Indeterminate { .. } => Outcome::Indeterminate,
         HostOutcome::OutcomeUnknown => Outcome::UnknownSettled,

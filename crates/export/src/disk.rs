@@ -65,6 +65,8 @@ pub(crate) enum Fault {
     Indeterminate,
     /// It may have taken effect and cannot any more.
     Unknown,
+    /// A flush: a controller was lost with answered writes in its cache.
+    CacheLost,
 }
 
 /// One finished request.
@@ -267,6 +269,7 @@ impl Disk {
             Outcome::NotSent(refused) => Some(Fault::Refused(refused)),
             Outcome::Indeterminate { .. } => Some(Fault::Indeterminate),
             Outcome::OutcomeUnknown => Some(Fault::Unknown),
+            Outcome::CacheLost { .. } => Some(Fault::CacheLost),
         };
         let Some(piece) = self.pieces.remove(key) else { return };
         let Some(job) = self.jobs.get_mut(piece.job) else { return };

@@ -34,6 +34,9 @@ pub(crate) fn told(fault: Fault) -> (Errno, String) {
         Fault::Indeterminate => {
             (Errno::Io, "the path was lost; the command may still take effect, until its fence".to_owned())
         }
+        Fault::CacheLost => {
+            (Errno::Io, "answered writes may be lost: a controller was lost with its write cache".to_owned())
+        }
         Fault::Unknown => (Errno::Io, "the path was lost; the command may have taken effect".to_owned()),
     }
 }
@@ -81,6 +84,7 @@ mod tests {
             (Fault::Refused(Refused::NoPath), Errno::Io),
             (Fault::Indeterminate, Errno::Io),
             (Fault::Unknown, Errno::Io),
+            (Fault::CacheLost, Errno::Io),
         ];
         for (fault, errno) in cases {
             assert_eq!(told(fault).0, errno, "{fault:?}");

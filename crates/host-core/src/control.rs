@@ -8,6 +8,7 @@
 
 mod admin;
 mod bring_up;
+mod caches;
 mod condemn;
 mod config;
 mod counters;
@@ -55,6 +56,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use caches::Caches;
 use core::net::SocketAddr;
 use core::time::Duration;
 use guards::Guards;
@@ -196,6 +198,7 @@ pub struct Control {
     jobs: BTreeMap<JobId, JobFor>,
     heads: Heads,
     guards: Guards,
+    caches: Caches,
     paths: Arc<PathTable>,
     timers: Timers<Why>,
     outputs: VecDeque<Output>,
@@ -236,6 +239,7 @@ impl Control {
             jobs: BTreeMap::new(),
             heads: Heads::default(),
             guards: Guards::new(config.lanes),
+            caches: Caches::default(),
             paths: Arc::new(PathTable::default()),
             timers: Timers::new(),
             outputs: VecDeque::new(),

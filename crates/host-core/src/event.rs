@@ -66,6 +66,13 @@ pub enum EventKind {
         /// How it was noticed.
         how: Loss,
     },
+    /// A life ended with answered writes in a cache of its own, which no flush had covered: the next flush says so.
+    CacheLost {
+        /// The namespace.
+        head: HeadId,
+        /// The life.
+        life: LifeId,
+    },
     /// Something looks wrong; no proof. The path is avoided meanwhile.
     Slow {
         /// Which.
@@ -336,6 +343,9 @@ impl fmt::Display for EventKind {
             Self::Condemned { ctrl, life, in_doubt, settled } => {
                 write!(f, "{ctrl}: {life} condemned, {in_doubt} commands in doubt")?;
                 if *settled > 0 { write!(f, ", {settled} go on at once") } else { Ok(()) }
+            }
+            Self::CacheLost { head, life } => {
+                write!(f, "{head}: {life} was lost with answered writes in its cache; the next flush fails")
             }
             Self::LaneSilent { life, lanes } => write!(f, "{life}: {} lanes have not answered", lanes.len()),
             Self::CcrSent { life, source, .. } => write!(f, "{life}: attempting CCR through {source}"),

@@ -8,6 +8,7 @@
 //! - `data`: requests become commands, commands become answers; the requeue list;
 //! - `heads`: which path is chosen;
 //! - `loss`: condemn, hold, settle, answer late, drain, abandon;
+//! - `flush`: a flush that has to go to several controllers;
 //! - `guard`: the ranges that nobody may touch, and who may go first.
 //!
 //! # How requests go
@@ -39,6 +40,7 @@ mod command;
 mod connect;
 mod counters;
 mod data;
+mod flush;
 mod guard;
 mod heads;
 mod latency;
@@ -57,7 +59,7 @@ pub use life::LifeStanding;
 use crate::{
     ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, LaneId, LifeId, Outcome, Refused, Request, ToControl, ToLane,
 };
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers, fingerprint};
@@ -169,6 +171,8 @@ pub struct Lane {
     lives: Slab<life::Life>,
     links: link::Links,
     guards: guard::Guards,
+    /// Flushes that go to several controllers, by order of acceptance.
+    plans: BTreeMap<u64, flush::Plan>,
     timers: Timers<LaneWhy>,
     counters: LaneCounters,
     outputs: VecDeque<LaneOutput>,
@@ -199,6 +203,7 @@ impl Lane {
             lives: Slab::new(),
             links: link::Links::default(),
             guards: guard::Guards::new(config.id),
+            plans: BTreeMap::new(),
             timers: Timers::new(),
             counters: LaneCounters::default(),
             outputs: VecDeque::new(),
@@ -241,6 +246,7 @@ impl Lane {
             ToLane::Condemn { life, policy } => self.condemn(now, life, policy),
             ToLane::Drain(life) => self.drain(now, life),
             ToLane::Guard { epoch, entries } => self.guard_table(now, epoch, entries),
+            ToLane::FlushPlan { seq, lives, lost } => self.flush_plan(now, seq, lives, lost),
             ToLane::Answered { key, cqe } => self.answered(now, key, &cqe),
             ToLane::Settle { life, release } => self.settle(now, life, release),
             ToLane::Shutdown => self.shut_down(now),

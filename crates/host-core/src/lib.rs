@@ -44,9 +44,9 @@ pub use lane::{
     Latencies, Latency, LifeStanding, LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
 };
 pub use msg::{
-    AnaState, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head, LedgerEntry, Path,
-    PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Waiting,
+    AnaState, CacheEntry, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head,
+    LedgerEntry, Path, PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Waiting,
 };
-pub use policy::{FencePolicy, IoPolicy, OnLoss, Reconnect, Timeouts};
+pub use policy::{FencePolicy, FlushScope, IoPolicy, OnLoss, Reconnect, Timeouts};
 pub use receipt::{CcrAttempt, CcrResult, FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};
 pub use request::{Op, Outcome, Refused, Request, Shape};

@@ -18,7 +18,7 @@
 //! lane -> Resolved(keys)             ctrl -> Guard      the range is free again
 //! ```
 
-use crate::{ConnId, CtrlId, FencePolicy, HeadId, IoPolicy, LifeId, Op, Shape};
+use crate::{ConnId, CtrlId, FencePolicy, FlushScope, HeadId, IoPolicy, LifeId, Op, Shape};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -53,6 +53,15 @@ pub enum ToLane {
         epoch: u64,
         /// All of them, over all lanes and lives.
         entries: Arc<Vec<GuardEntry>>,
+    },
+    /// Answers `Flush`: whom it has to ask.
+    FlushPlan {
+        /// The request, as in the question.
+        seq: u64,
+        /// Lives that may hold answered writes of the namespace in their caches, and its identifier there.
+        lives: Vec<(LifeId, u32)>,
+        /// Lives that were lost with some: the flush fails, and says so.
+        lost: Vec<LifeId>,
     },
     /// A held command was answered after all: this is its result. It will not be released.
     Answered {
@@ -133,6 +142,29 @@ pub enum ToControl {
     Abandoned(LedgerEntry),
     /// These guarded commands have ended (answered, or released and not to be retried): their ranges are free.
     Resolved(Vec<GuardKey>),
+    /// Which controllers does this flush have to go to? Answered by `FlushPlan`, once every life of the namespace that has
+    /// ended is judged. Asked only where each controller has a cache of its own.
+    Flush {
+        /// The request: its order of acceptance on this lane.
+        seq: u64,
+        /// The namespace.
+        head: HeadId,
+    },
+    /// A flush has ended with these losses, and its caller was there to hear it.
+    FlushTold {
+        /// The namespace.
+        head: HeadId,
+        /// Lost with something in their caches.
+        lives: Vec<LifeId>,
+    },
+    /// What this lane knows of the caches of a life that ends. Said before `Condemned` and `Drained`, where there is
+    /// anything to say.
+    Cached {
+        /// The life.
+        life: LifeId,
+        /// By namespace.
+        entries: Vec<CacheEntry>,
+    },
     /// A command was answered with an ANA status: the log of this life should be read again.
     AnaStale(LifeId),
     /// The first I/O that ended well on a life after it had become usable, for the timeline of a failover.
@@ -142,6 +174,17 @@ pub enum ToControl {
         /// The moment.
         at: Instant,
     },
+}
+
+/// What a lane knows of the cache of one life, for one namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheEntry {
+    /// The namespace.
+    pub head: HeadId,
+    /// When the last write was answered that no later flush of this lane covers.
+    pub wrote: Option<Instant>,
+    /// When its last flush was sent that ended well.
+    pub flushed: Option<Instant>,
 }
 
 /// Names one command in doubt: the lane that sent it and the order in which that lane accepted its request.
@@ -276,6 +319,8 @@ pub struct Head {
     pub shape: Shape,
     /// How to choose.
     pub policy: IoPolicy,
+    /// What a flush through one path covers.
+    pub flush: FlushScope,
     /// Its paths; the lane uses those whose queue of its own is up.
     pub paths: Vec<Path>,
     /// True while some path may come back: I/O without a usable path waits. False: it fails.

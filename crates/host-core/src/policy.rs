@@ -24,6 +24,18 @@ pub enum IoPolicy {
     Numa,
 }
 
+/// What a Flush through one controller makes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum FlushScope {
+    /// Everything that any controller of the subsystem has answered: they share their write cache, or have none. A flush
+    /// takes one path. So it is with every target seen so far, and what Linux assumes.
+    #[default]
+    Subsystem,
+    /// What was written through the same controller: each has a cache of its own. A flush goes to every controller that
+    /// may hold something, and fails once, by name, if one was lost with something in its cache.
+    Controller,
+}
+
 /// Who reconnects a lost controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum OnLoss {

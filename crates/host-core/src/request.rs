@@ -4,7 +4,7 @@
 //! another path. Overlapping concurrent requests have no order among themselves, and an unfinished write may take effect
 //! more than once until it completes; after it completed - or, if indeterminate, after its fence - never again.
 
-use crate::HeadId;
+use crate::{HeadId, LifeId};
 use base::{Instant, Span};
 use core::fmt;
 use core::ops::Range;
@@ -94,6 +94,12 @@ pub enum Outcome {
         /// When it cannot take effect any more at the latest.
         until: Option<Instant>,
     },
+    /// A flush, where each controller has a cache of its own: everything else is durable, but this life was lost with
+    /// answered writes of the namespace in its cache. Said once; which writes they were nobody can know.
+    CacheLost {
+        /// The life, the first of them if there are several.
+        life: LifeId,
+    },
     /// It may have taken effect; it cannot any more. The command must not be repeated blindly: look first.
     OutcomeUnknown,
 }
@@ -166,6 +172,9 @@ impl fmt::Display for Outcome {
             }
             Self::Indeterminate { until: None } => {
                 f.write_str("outcome unknown: it may still take effect, and nobody knows for how long")
+            }
+            Self::CacheLost { life } => {
+                write!(f, "answered writes may be lost: the controller of {life} was lost with its cache")
             }
             Self::OutcomeUnknown => f.write_str("outcome unknown: it may have taken effect, and cannot any more"),
         }

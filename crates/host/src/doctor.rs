@@ -27,7 +27,7 @@ pub enum Ways {
 
 /// Whether Flush takes the broadcast NSID. Base Specification, "Volatile Write Cache" (VWC bits 2:1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushScope {
+pub enum FlushNsid {
     /// Not said.
     NotSpecified,
     /// One namespace at a time.
@@ -38,11 +38,11 @@ pub enum FlushScope {
 
 /// Reads what the controller says about Flush.
 #[must_use]
-pub fn flush_scope(report: &ProbeReport) -> FlushScope {
+pub fn flush_nsid(report: &ProbeReport) -> FlushNsid {
     match report.facts.identify.vwc >> 1 & 3 {
-        2 => FlushScope::OneNamespace,
-        3 => FlushScope::All,
-        _ => FlushScope::NotSpecified,
+        2 => FlushNsid::OneNamespace,
+        3 => FlushNsid::All,
+        _ => FlushNsid::NotSpecified,
     }
 }
 

@@ -36,10 +36,10 @@ pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as Ta
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
     AnaState, CcrAttempt, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event, EventKind,
-    FenceCounters, FencePolicy, FencedBy, Guarded, HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy,
-    LaneCounters, LaneStatus, Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, Method, NoSuchController,
-    NotUnfenced, OnLoss, Op, Outcome, PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape,
-    SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
+    FenceCounters, FencePolicy, FencedBy, FlushScope, Guarded, HeadCounters, HeadId, HostCounters, Identity,
+    IoCounters, IoPolicy, LaneCounters, LaneStatus, Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, Method,
+    NoSuchController, NotUnfenced, OnLoss, Op, Outcome, PathCounters, Receipt, Reconnect, Refused, Setting,
+    SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;

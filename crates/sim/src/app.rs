@@ -427,7 +427,7 @@ impl World {
         }
         let ends = match outcome {
             host::Outcome::Ok => Outcome::Ok,
-            host::Outcome::Failed(_) => Outcome::Failed,
+            host::Outcome::Failed(_) | host::Outcome::CacheLost { .. } => Outcome::Failed,
             host::Outcome::NotSent(_) => Outcome::NotSent,
             host::Outcome::Indeterminate { .. } => Outcome::Indeterminate,
             host::Outcome::OutcomeUnknown => Outcome::UnknownSettled,

@@ -133,6 +133,9 @@ impl World {
                         Some(at) => format!("is told that it may still happen, until {at}"),
                         None => "is told that it may still happen".to_owned(),
                     },
+                    host::Outcome::CacheLost { life } => {
+                        format!("is told that answered writes may be lost with the cache of {life}")
+                    }
                     host::Outcome::OutcomeUnknown => {
                         "is told that it may have happened, and cannot any more".to_owned()
                     }

@@ -2,7 +2,7 @@
 
 use interlock_api::{DoctorReport, Failure, Finding, NamespaceFacts, Severity, Stall};
 use interlock_host::ProbeReport;
-use interlock_host::doctor::{FlushScope, Ways, flush_scope};
+use interlock_host::doctor::{FlushNsid, Ways, flush_nsid};
 
 pub(super) fn normal(report: &DoctorReport, probe: &ProbeReport, ways: &Ways) -> String {
     let mut lines = Vec::new();
@@ -87,10 +87,10 @@ fn facts(lines: &mut Vec<String>, report: &DoctorReport, probe: &ProbeReport, wa
         let served = if nsids.is_empty() { "no namespaces".into() } else { format!("namespaces {}", nsids.join(", ")) };
         fact("", format!("group {}: {state}, {served}", group.id));
     }
-    let scope = match flush_scope(probe) {
-        FlushScope::All => "Flush can name all namespaces at once",
-        FlushScope::OneNamespace => "Flush takes one namespace at a time",
-        FlushScope::NotSpecified => "the scope of Flush is not said",
+    let scope = match flush_nsid(probe) {
+        FlushNsid::All => "Flush can name all namespaces at once",
+        FlushNsid::OneNamespace => "Flush takes one namespace at a time",
+        FlushNsid::NotSpecified => "the scope of Flush is not said",
     };
     fact(
         "VWC",

@@ -163,6 +163,7 @@ fn words(outcome: Outcome) -> String {
         Outcome::Ok => "done".into(),
         Outcome::Failed(status) => format!("the controller says {status}"),
         Outcome::NotSent(why) => format!("not sent: {why:?}"),
+        Outcome::CacheLost { .. } => outcome.to_string(),
         Outcome::Indeterminate { .. } => "its path was lost, and it could not be repeated in time".into(),
         Outcome::OutcomeUnknown => "its path was lost, and it must not be repeated blindly".into(),
     }

@@ -141,6 +141,7 @@ impl Control {
             self.job(JobFor::Nobody, Job::MarkClean(life_id));
         }
         self.heads.drop_life(life_id);
+        self.caches.ends(life_id);
         if was_usable {
             self.emit(now, EventKind::Lost { ctrl: ctrl_id, life: life_id, how: loss });
         }
@@ -151,6 +152,13 @@ impl Control {
             }
         }
         self.advance_all(now);
+    }
+
+    /// Every lane has said what it knows of the cache of a life that has ended, or its controller has flushed it.
+    pub(super) fn judge_cache(&mut self, now: Instant, life_id: LifeId, flushed: bool) {
+        for head in self.caches.over(life_id, flushed) {
+            self.emit(now, EventKind::CacheLost { head, life: life_id });
+        }
     }
 
     pub(super) fn stop_timers_of(&mut self, life_id: LifeId) {

@@ -1,6 +1,6 @@
 //! What the operator says: who this host is, and what to stay connected to.
 
-use crate::{FencePolicy, Identity, IoPolicy, OnLoss, Reconnect, Timeouts};
+use crate::{FencePolicy, FlushScope, Identity, IoPolicy, OnLoss, Reconnect, Timeouts};
 use alloc::string::String;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -59,6 +59,8 @@ pub struct ControllerSpec {
     pub timeouts: Timeouts,
     /// Fence, or do what today's hosts do.
     pub fence: FencePolicy,
+    /// Whether each controller of the subsystem has a write cache of its own. The same for all of them.
+    pub flush_scope: FlushScope,
     /// How lanes choose among paths.
     pub iopolicy: IoPolicy,
     /// Accept a controller whose KATO is 0: then only CCR ends a doubt, time never does.
@@ -92,6 +94,7 @@ impl ControllerSpec {
             on_loss: OnLoss::default(),
             timeouts: Timeouts::default(),
             fence: FencePolicy::default(),
+            flush_scope: FlushScope::default(),
             iopolicy: IoPolicy::default(),
             allow_no_kato: false,
             proxied: false,
@@ -175,6 +178,9 @@ pub enum SpecError {
     /// A time without an end in sight.
     #[error("reconnect_delay, ctrl_loss_tmo and fast_io_fail_tmo are at most one year; switch a limit off instead")]
     TooLong,
+    /// A cache is shared by all controllers of a subsystem, or by none.
+    #[error("flush_scope must be the same for every controller of a subsystem: {0} has another")]
+    FlushScope(crate::CtrlId),
     /// The same port is configured already.
     #[error("already connected: {0} is this port of this subsystem")]
     Duplicate(crate::CtrlId),

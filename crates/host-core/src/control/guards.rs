@@ -84,6 +84,11 @@ impl Guards {
         self.entries.values().any(|guard| guard.life == life && guard.entry.head == head)
     }
 
+    /// The namespace of a guarded command.
+    pub(super) fn head_of(&self, key: GuardKey) -> Option<HeadId> {
+        self.entries.get(&key).map(|guard| guard.entry.head)
+    }
+
     /// These commands have ended: their ranges are free.
     pub(super) fn remove(&mut self, key: GuardKey) {
         self.dirty |= self.entries.remove(&key).is_some();

@@ -5,7 +5,7 @@
 //! long as the host runs: guards outlive the controllers they come from.
 
 use super::scan::Found;
-use crate::{AnaState, CtrlId, Head, HeadId, IoPolicy, LifeId, Path, PathTable, Shape};
+use crate::{AnaState, CtrlId, FlushScope, Head, HeadId, IoPolicy, LifeId, Path, PathTable, Shape};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -236,7 +236,7 @@ impl Heads {
                 .map(|(life, path)| Path { life: *life, nsid: head.identity.nsid, ana: path.ana, slow: is_slow(*life) })
                 .collect();
             let may_return = head.members.iter().any(|ctrl| may_serve(*ctrl));
-            (*id, Head { shape: head.shape, policy: head.policy, paths, may_return })
+            (*id, Head { shape: head.shape, policy: head.policy, flush: FlushScope::Subsystem, paths, may_return })
         });
         PathTable { epoch: self.epoch, heads: heads.collect() }
     }

@@ -3,7 +3,7 @@
 use super::Control;
 use super::life::{Ended, Phase};
 use crate::guards::{self as conditions, Guard};
-use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
+use crate::{DownReason, EventKind, FlushScope, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
 use alloc::vec::Vec;
 use interlock_base::Instant;
 use interlock_wire::sqe::Cqe;
@@ -36,6 +36,9 @@ impl Control {
                     self.do_tasks(now, life_id);
                 }
             }
+            ToControl::Flush { seq, head } => self.caches.asks(lane, seq, head),
+            ToControl::FlushTold { head, lives } => self.caches.told(head, &lives),
+            ToControl::Cached { life, entries } => self.caches.says(lane, life, entries),
             ToControl::FirstGood { life, at } => self.emit(at, EventKind::FirstGood { life }),
         }
         self.settle_down(now);
@@ -74,9 +77,13 @@ impl Control {
         let ctrl = life.ctrl;
         let Some(condemned) = life.condemned_mut() else { return };
         condemned.guard_epoch = epoch;
-        if condemned.is_sorted() && condemned.served {
+        let is_sorted = condemned.is_sorted();
+        if is_sorted && condemned.served {
             let (in_doubt, settled) = (condemned.in_doubt_ever, condemned.settled);
             self.emit(now, EventKind::Condemned { ctrl, life: life_id, in_doubt, settled });
+        }
+        if is_sorted {
+            self.judge_cache(now, life_id, false);
         }
         self.advance(now, life_id);
     }
@@ -109,6 +116,14 @@ impl Control {
         }
         self.emit(now, EventKind::Late { life: life_id, counted: taken });
         if taken {
+            // Answered by a controller that is lost: if it has a cache of its own, that is where the write is.
+            if cqe.status().is_success()
+                && let Some(head) = self.guards.head_of(key)
+                && self.paths.heads.get(&head).is_some_and(|head| head.flush == FlushScope::Controller)
+            {
+                self.caches.lose(head, life_id);
+                self.emit(now, EventKind::CacheLost { head, life: life_id });
+            }
             self.tell_lane(lane, ToLane::Answered { key, cqe });
             self.guards.remove(key);
             self.publish_guards();

@@ -7,7 +7,7 @@ use super::life::{LogRead, Phase, Probing, Task, Todo};
 use super::scan::Scan;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
-use crate::{AnaState, EventKind, LifeId, Loss, Suspicion, Witness};
+use crate::{AnaState, EventKind, FlushScope, LifeId, Loss, StateName, Suspicion, Witness};
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -440,10 +440,21 @@ impl Control {
     /// The same; `always` also if nothing differs, for lanes that have put a path aside until they hear of it again.
     fn publish(&mut self, always: bool) {
         let (lives, controllers) = (&self.lives, &self.controllers);
-        let table = self.heads.table(
+        let mut table = self.heads.table(
             |life| lives.get(&life).is_some_and(|life| life.slow),
             |ctrl| controllers.get(&ctrl).is_some_and(|ctrl| ctrl.state.may_serve() && !ctrl.fast_failed),
         );
+        let own = |nqn: &interlock_wire::nqn::Nqn| {
+            let mut of = controllers.values().filter(|ctrl| ctrl.spec.subnqn == *nqn);
+            of.any(|ctrl| ctrl.state.name() != StateName::Dead && ctrl.spec.flush_scope == FlushScope::Controller)
+        };
+        for info in self.heads.iter().filter(|info| own(info.subnqn)) {
+            let Some(head) = table.heads.get_mut(&info.id) else { continue };
+            head.flush = FlushScope::Controller;
+            for path in head.paths.iter().filter(|path| path.ana.is_usable()) {
+                self.caches.serves(info.id, path.life, path.nsid);
+            }
+        }
         if !always && table.heads == self.paths.heads && self.paths.epoch > 0 {
             return;
         }

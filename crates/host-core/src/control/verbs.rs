@@ -48,6 +48,14 @@ impl Control {
         if let Some((id, _)) = self.controllers.iter().find(|(_, ctrl)| same(ctrl)) {
             return Err(SpecError::Duplicate(*id));
         }
+        let other_scope = |ctrl: &Controller| {
+            ctrl.state.name() != StateName::Dead
+                && ctrl.spec.subnqn == spec.subnqn
+                && ctrl.spec.flush_scope != spec.flush_scope
+        };
+        if let Some((id, _)) = self.controllers.iter().find(|(_, ctrl)| other_scope(ctrl)) {
+            return Err(SpecError::FlushScope(*id));
+        }
         let counters = match self.controllers.get(&id) {
             None => ControllerCounters::default(),
             Some(old) if old.state.name() == StateName::Dead => old.counters.clone(),
@@ -214,6 +222,7 @@ impl Control {
             }
         }
         self.heads.drop_life(life_id);
+        self.caches.ends(life_id);
         self.publish_paths();
         self.tell_lanes(&ToLane::Drain(life_id));
         self.advance_all(now);
@@ -254,9 +263,14 @@ impl Control {
 
     pub(super) fn handle_shutdown_polled(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
         let csts = Csts(answer.cqe.dw0.get());
-        if answer.status().is_success() && csts.shutdown() == ShutdownStatus::Occurring {
+        let shutdown = csts.shutdown();
+        if answer.status().is_success() && shutdown == ShutdownStatus::Occurring {
             self.timers.set(Why::Poll(life_id), now + SHUTDOWN_POLL);
         } else {
+            if answer.status().is_success() && shutdown == ShutdownStatus::Complete {
+                // Base Specification, "Shutdown": nothing is left in its cache.
+                self.judge_cache(now, life_id, true);
+            }
             self.close_finished(now, life_id);
         }
     }
@@ -266,6 +280,7 @@ impl Control {
         let Some(life) = self.lives.get(&life_id) else { return };
         let Phase::Closing { .. } = life.phase else { return };
         let ctrl_id = life.ctrl;
+        self.judge_cache(now, life_id, false);
         self.job(JobFor::Nobody, Job::MarkClean(life_id));
         self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.guards.remove_life(life_id);
@@ -343,6 +358,9 @@ impl Control {
 
     /// After every input: what follows from the sum of it.
     pub(super) fn settle_down(&mut self, now: Instant) {
+        while let Some((lane, plan)) = self.caches.poll() {
+            self.tell_lane(lane, plan);
+        }
         if self.mode == Mode::ShuttingDown
             && self.controllers.values().all(|ctrl| ctrl.state.name() == StateName::Dead)
             && self.lives.iter().all(|(id, life)| life.tombstone(*id).is_some())

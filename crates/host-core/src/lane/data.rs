@@ -81,6 +81,12 @@ impl Lane {
             }
             return self.wait(index, Reason::Guard);
         }
+        if request.op == crate::Op::Flush
+            && self.heads.flushes_each(head)
+            && matches!(choice, Choice::Path(_) | Choice::Full)
+        {
+            return self.flush_each(now, index);
+        }
         match choice {
             Choice::Path(chosen) => self.send(now, index, &chosen),
             Choice::Full => self.wait(index, Reason::Slot),
@@ -99,7 +105,7 @@ impl Lane {
         self.guards.blocks(request.head, request.range(), key)
     }
 
-    fn wait(&mut self, index: u32, reason: Reason) {
+    pub(super) fn wait(&mut self, index: u32, reason: Reason) {
         let Some(tracked) = self.requests.get_mut(index) else { return };
         tracked.state = State::Waiting(reason);
         let (seq, head) = (tracked.seq, tracked.head);
@@ -111,7 +117,7 @@ impl Lane {
     }
 
     /// The request is tried again at the end of this call, in order of acceptance.
-    fn again(&mut self, index: u32, bias: Bias) {
+    pub(super) fn again(&mut self, index: u32, bias: Bias) {
         if let Some(tracked) = self.requests.get_mut(index) {
             tracked.bias = bias;
         }
@@ -119,7 +125,7 @@ impl Lane {
         self.wake.turns = true;
     }
 
-    fn send(&mut self, now: Instant, index: u32, chosen: &Chosen) {
+    pub(super) fn send(&mut self, now: Instant, index: u32, chosen: &Chosen) {
         let serial = self.requests.next_command(index);
         let Some(tracked) = self.requests.get_mut(index) else { return };
         let Some(life) = self.lives.get_mut(chosen.life) else { return };
@@ -186,6 +192,9 @@ impl Lane {
             if life.standing != LifeStanding::Active {
                 disposition = decide(Case { standing: Standing::Condemned, ..case });
             }
+            if status.is_success() && self.heads.flushes_each(head) {
+                life.caches.answered(now, request.head, request.op, sent, self.requests.last_command());
+            }
             if status.is_success() && !life.first_good {
                 life.first_good = true;
                 let first = ToControl::FirstGood { life: life.id, at: now };
@@ -205,7 +214,10 @@ impl Lane {
             self.heads.count_command(sent.path, &request, sent.since, now);
         }
         self.wake.slots = true;
-        self.dispose(now, index, disposition, sent.path, Some(sent.life));
+        let moves = disposition == Disposition::RetryElsewhere && status.is_ana();
+        if !(moves && self.flush_refused(now, index, status, sent.path)) {
+            self.dispose(now, index, disposition, sent.path, Some(sent.life));
+        }
         if drained {
             self.drained(sent.life);
         }
@@ -213,6 +225,9 @@ impl Lane {
 
     /// Does what the choke point decided about a command that was on `path` of `life`.
     pub(super) fn dispose(&mut self, now: Instant, index: u32, disposition: Disposition, path: u32, life: Option<Key>) {
+        if disposition == Disposition::Complete && self.flush_goes_on(index) {
+            return;
+        }
         let Some(tracked) = self.requests.get_mut(index) else { return };
         let avoid = life.map_or(Bias::None, Bias::Avoid);
         match disposition {
@@ -323,6 +338,9 @@ impl Lane {
             !self.requests.waiting.contains_key(&tracked.seq),
             "completes_exactly_once: {tracked:?} still waits"
         );
+        if !self.plans.is_empty() {
+            self.plans.remove(&tracked.seq);
+        }
         self.counters.done += 1;
         self.heads.head_counter(tracked.head).io.ended(now);
         self.outputs.push_back(LaneOutput::Done { token: tracked.token, outcome });
@@ -335,7 +353,7 @@ impl Lane {
             if wake.paths {
                 self.retry_backlogs(now);
             }
-            if wake.paths || wake.guards || wake.turns {
+            if wake.paths || wake.guards || wake.turns || (wake.slots && !self.plans.is_empty()) {
                 self.retry_waiting(now, wake);
                 self.watch_delays();
             }
@@ -363,6 +381,8 @@ impl Lane {
             State::Waiting(Reason::Turn) => true,
             State::Waiting(Reason::Guard) => wake.guards || wake.paths,
             State::Waiting(Reason::Path) => wake.paths,
+            State::Waiting(Reason::Pinned) => wake.slots || wake.paths,
+            State::Waiting(Reason::Plan) => shutting_down,
             _ => false,
         };
         let indices = self.requests.waiting.iter().map(|(seq, index)| (*seq, *index));

@@ -9,7 +9,7 @@ use super::life::Life;
 use super::requests::Bias;
 use super::{HeadCounters, PathCounters};
 use crate::guards::{self as conditions, Guard};
-use crate::{AnaState, ConnId, CtrlId, HeadId, IoPolicy, LifeId, PathTable, Refused, Request, Shape};
+use crate::{AnaState, ConnId, CtrlId, FlushScope, HeadId, IoPolicy, LifeId, PathTable, Refused, Request, Shape};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -49,6 +49,7 @@ pub(super) struct HeadSlot {
 struct HeadView {
     shape: Shape,
     policy: IoPolicy,
+    flush: FlushScope,
     may_return: bool,
     /// Those whose life has ever had a queue on this lane.
     paths: Vec<PathView>,
@@ -73,8 +74,8 @@ pub(super) struct Chosen {
     pub(super) nsid: u32,
     /// Slot of its counters.
     pub(super) counters: u32,
-    /// Position among the paths of its namespace.
-    position: usize,
+    /// Position among the paths of its namespace, if it was chosen among them.
+    position: Option<usize>,
 }
 
 /// What path choice found.
@@ -114,8 +115,8 @@ impl Heads {
                 paths.push(PathView { life, nsid, ana, slow, counters, stale: false });
             }
             let index = self.slot_or_new(*id, rng);
-            let (shape, policy, may_return) = (head.shape, head.policy, head.may_return);
-            self.slots[index as usize].view = Some(HeadView { shape, policy, may_return, paths });
+            let (shape, policy, flush, may_return) = (head.shape, head.policy, head.flush, head.may_return);
+            self.slots[index as usize].view = Some(HeadView { shape, policy, flush, may_return, paths });
         }
     }
 
@@ -230,7 +231,7 @@ impl Heads {
             let cost = if view.policy == IoPolicy::QueueDepth { life.in_flight } else { 0 };
             if chosen.as_ref().is_none_or(|(least, _)| cost < *least) {
                 let (life, nsid, counters) = (path.life, path.nsid, path.counters);
-                chosen = Some((cost, Chosen { life, conn, nsid, counters, position }));
+                chosen = Some((cost, Chosen { life, conn, nsid, counters, position: Some(position) }));
             }
             if cost == 0 {
                 break;
@@ -241,7 +242,19 @@ impl Heads {
 
     /// The path was taken: round robin goes on behind it.
     pub(super) fn took(&mut self, slot: u32, chosen: &Chosen) {
-        self.slots[slot as usize].cursor = chosen.position + 1;
+        if let Some(position) = chosen.position {
+            self.slots[slot as usize].cursor = position + 1;
+        }
+    }
+
+    /// True if a flush has to go to every controller that has answered a write.
+    pub(super) fn flushes_each(&self, slot: u32) -> bool {
+        self.slots[slot as usize].view.as_ref().is_some_and(|view| view.flush == FlushScope::Controller)
+    }
+
+    /// A path that was not chosen: the one that it must be.
+    pub(super) fn pinned(&mut self, head: HeadId, ctrl: CtrlId, life: Key, conn: ConnId, nsid: u32) -> Chosen {
+        Chosen { life, conn, nsid, counters: self.counters_of(head, ctrl), position: None }
     }
 
     /// The path of `life` answered with an ANA status: not chosen again before the next table.

@@ -31,6 +31,8 @@ pub(super) struct Life {
     pub(super) max_transfer: u32,
     /// How long a retry waits that the controller asks for, by CRD - 1: never longer than a command may take at all.
     pub(super) retry_delays: [Duration; 3],
+    /// What it may hold in a cache of its own; empty where controllers share theirs.
+    pub(super) caches: super::flush::Caches,
     pub(super) first_good: bool,
     /// `AnaStale` was said and no new table came since.
     pub(super) ana_asked: bool,
@@ -57,6 +59,7 @@ impl Life {
             held: 0,
             max_transfer: spec.max_transfer,
             retry_delays: spec.retry_delays.map(|delay| delay.min(spec.io_timeout)),
+            caches: super::flush::Caches::default(),
             first_good: false,
             ana_asked: false,
             quiet_said: false,

@@ -44,6 +44,7 @@ impl Lane {
             for conn in conns {
                 self.detach_unheld(conn);
             }
+            self.say_cached(key);
             self.say(ToControl::Condemned { life, ledger, settled });
         } else {
             let ledger = self.held_ledger(life);
@@ -327,6 +328,7 @@ impl Lane {
             };
             self.outputs.push_back(LaneOutput::Conn(action));
         }
+        self.say_cached(key);
         self.forget(key);
         self.say(ToControl::Drained(id));
     }
@@ -391,8 +393,9 @@ impl Lane {
         for (_, tracked) in self.requests.iter() {
             match tracked.state {
                 State::Waiting(Reason::Guard) => status.guarded += 1,
-                State::Waiting(Reason::Path | Reason::Turn) => status.requeued += 1,
+                State::Waiting(Reason::Path | Reason::Turn | Reason::Plan) => status.requeued += 1,
                 State::Waiting(Reason::Delay { .. }) => status.delayed += 1,
+                State::Waiting(Reason::Pinned) => status.backlogged += 1,
                 State::Waiting(Reason::Slot) => {}
                 State::Sent(_) => status.in_flight += 1,
                 State::Held(_) | State::Ending { .. } => status.held += 1,

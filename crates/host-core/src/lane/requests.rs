@@ -63,6 +63,10 @@ pub(super) enum Reason {
     },
     /// A free slot on a queue.
     Slot,
+    /// The same, on a queue of one life and no other.
+    Pinned,
+    /// What control says about whom it has to ask.
+    Plan,
 }
 
 /// A command on a queue.
@@ -161,6 +165,11 @@ impl Requests {
     pub(super) const fn next_command(&mut self, index: u32) -> u64 {
         self.last_serial += 1;
         self.last_serial << INDEX_BITS | index as u64
+    }
+
+    /// The newest token of a command.
+    pub(super) const fn last_command(&self) -> u64 {
+        self.last_serial << INDEX_BITS | (MAX_REQUESTS - 1) as u64
     }
 
     /// The request that `command` carries, unless it was taken from it.

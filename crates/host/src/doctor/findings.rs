@@ -3,7 +3,7 @@
 //! One function per question; each returns nothing if all is well. Codes are stable: programs match on them.
 
 use super::stalls::text;
-use super::{FlushScope, Ways, flush_scope};
+use super::{FlushNsid, Ways, flush_nsid};
 use interlock_api::{Finding, Severity};
 use interlock_host_core::probe::{ProbeReport, SubsystemFound};
 use interlock_host_core::stall::{HoldTerms, worst_stall};
@@ -226,11 +226,12 @@ fn cache(case: &Case<'_>) -> Option<Finding> {
     if !case.facts.vwc {
         return None;
     }
-    let scope = match flush_scope(case.report) {
-        FlushScope::All => "Flush can name all namespaces at once",
-        FlushScope::OneNamespace => "Flush takes one namespace at a time",
-        FlushScope::NotSpecified => "whether Flush can name all namespaces is not said",
+    let scope = match flush_nsid(case.report) {
+        FlushNsid::All => "Flush can name all namespaces at once",
+        FlushNsid::OneNamespace => "Flush takes one namespace at a time",
+        FlushNsid::NotSpecified => "whether Flush can name all namespaces is not said",
     };
     let text = format!("writes are answered from a volatile cache: only Flush or FUA makes them durable; {scope}");
-    finding(Severity::Note, "volatile-cache", text, "")
+    let change = "if its controllers do not share that cache (ask its maker), connect with --flush-scope controller";
+    finding(Severity::Note, "volatile-cache", text, change)
 }

@@ -144,6 +144,7 @@ impl Teller {
             K::Condemned { in_doubt, settled, .. } => {
                 What::Condemned { in_doubt: *in_doubt as u64, settled: *settled as u64 }
             }
+            K::CacheLost { .. } => What::CacheLost,
             K::LaneSilent { lanes, .. } => What::LaneSilent { lanes: lanes.len() as u64 },
             K::CcrSent { source, .. } => What::CcrSent { source: source.to_string() },
             K::CcrAnswered { source, status, immediate, .. } => answered(source.to_string(), *status, *immediate),
@@ -290,6 +291,7 @@ fn level(kind: &EventKind) -> Level {
     use EventKind as K;
     match kind {
         K::LaneSilent { .. }
+        | K::CacheLost { .. }
         | K::FastIoFail { .. }
         | K::GivenUp { .. }
         | K::PathRefused { .. }
@@ -354,6 +356,7 @@ fn concerns(kind: &EventKind) -> (Option<CtrlId>, Option<LifeId>) {
         | K::GivenUp { ctrl, .. }
         | K::PathRefused { ctrl, .. } => (Some(*ctrl), None),
         K::LaneSilent { life, .. }
+        | K::CacheLost { life, .. }
         | K::CcrSent { life, .. }
         | K::CcrAnswered { life, .. }
         | K::StaleEntry { life, .. }
@@ -380,6 +383,7 @@ fn head(kind: &EventKind) -> Option<HeadId> {
         K::NamespaceAdded { head, .. }
         | K::NamespaceRemoved { head }
         | K::NamespaceResized { head, .. }
+        | K::CacheLost { head, .. }
         | K::AnaChanged { head, .. } => Some(*head),
         _ => None,
     }

@@ -99,6 +99,8 @@ pub(super) struct FakeLane {
     /// Said in answer to `Condemn`.
     pub(super) ledger: Vec<LedgerEntry>,
     pub(super) settled: usize,
+    /// Said before that, and before `Drained`.
+    pub(super) cached: Vec<CacheEntry>,
     pub(super) keeps_guard_seen: bool,
     pub(super) keeps_condemned: bool,
     pub(super) keeps_quiet: bool,
@@ -361,6 +363,9 @@ impl World {
             ToLane::OpenQueue(_) if fake.keeps_opening => {}
             ToLane::OpenQueue(spec) => say.push(ToControl::QueueUp { life: spec.life, qid: spec.qid }),
             ToLane::Condemn { life, .. } if !fake.keeps_condemned => {
+                if !fake.cached.is_empty() {
+                    say.push(ToControl::Cached { life, entries: fake.cached.clone() });
+                }
                 let ledger = fake.ledger.iter().filter(|entry| entry.life == life).cloned().collect();
                 say.push(ToControl::Condemned { life, ledger, settled: fake.settled });
                 if !fake.keeps_quiet {
@@ -368,7 +373,12 @@ impl World {
                 }
             }
             ToLane::Guard { epoch, .. } if !fake.keeps_guard_seen => say.push(ToControl::GuardSeen(epoch)),
-            ToLane::Drain(life) if !fake.keeps_drained => say.push(ToControl::Drained(life)),
+            ToLane::Drain(life) if !fake.keeps_drained => {
+                if !fake.cached.is_empty() {
+                    say.push(ToControl::Cached { life, entries: fake.cached.clone() });
+                }
+                say.push(ToControl::Drained(life));
+            }
             _ => {}
         }
         for message in say {

@@ -5,14 +5,15 @@
 //! what a ghost is. The targets speak through the real target role of `interlock_proto`.
 
 mod data;
+mod flush;
 mod loss;
 mod random;
 mod table;
 
 use crate::{
-    AnaState, ConnAction, ConnEvent, ConnId, CtrlId, Dial, DownReason, FencePolicy, GuardEntry, Head, HeadId, IoPolicy,
-    Lane, LaneConfig, LaneId, LaneOutput, LifeId, Op, Outcome, Path, PathTable, QueueSpec, Refused, Request, Shape,
-    ToControl, ToLane,
+    AnaState, ConnAction, ConnEvent, ConnId, CtrlId, Dial, DownReason, FencePolicy, FlushScope, GuardEntry, Head,
+    HeadId, IoPolicy, Lane, LaneConfig, LaneId, LaneOutput, LifeId, Op, Outcome, Path, PathTable, QueueSpec, Refused,
+    Request, Shape, ToControl, ToLane,
 };
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
@@ -156,7 +157,10 @@ impl Rig {
         let shape = Shape { block_size: BLOCK, blocks: 1000, metadata: 0, read_only: false };
         let paths =
             lives.iter().map(|(life, ana, slow)| Path { life: *life, nsid: 1, ana: *ana, slow: *slow }).collect();
-        PathTable { epoch: 1, heads: BTreeMap::from([(HEAD, Head { shape, policy, paths, may_return })]) }
+        PathTable {
+            epoch: 1,
+            heads: BTreeMap::from([(HEAD, Head { shape, policy, flush: FlushScope::Subsystem, paths, may_return })]),
+        }
     }
 
     fn paths(&mut self, lives: &[LifeId]) {

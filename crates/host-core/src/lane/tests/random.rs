@@ -150,6 +150,9 @@ impl World {
                 self.say_guard();
             }
             ToControl::QueueUp { .. }
+            | ToControl::Flush { .. }
+            | ToControl::FlushTold { .. }
+            | ToControl::Cached { .. }
             | ToControl::Drained(_)
             | ToControl::AnaStale(_)
             | ToControl::FirstGood { .. } => {}

@@ -1,0 +1,204 @@
+//! Which controllers may hold answered writes in a cache of their own, and which were lost with some.
+//!
+//! Kept only for namespaces whose controllers do not share their cache (`FlushScope::Controller`). Every life that was
+//! ever told to the lanes as a usable path of a namespace may hold writes of it, whichever lane they came from; so control
+//! says whom a flush has to ask. A life that ends is judged by what all lanes say of it: until then no flush of its
+//! namespaces is answered, and if it ended with something unflushed, every flush fails until one of them was told so.
+
+use crate::{CacheEntry, HeadId, LaneId, LifeId, ToLane};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+/// Lost lives that are named to a flush; of more than these it is known that there are some.
+const MAX_NAMED: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Use {
+    /// Under this namespace identifier.
+    Serves { nsid: u32 },
+    /// It is lost or ends in order, and is not judged yet.
+    Ends,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Caches {
+    used: BTreeMap<(HeadId, LifeId), Use>,
+    said: BTreeMap<LifeId, Vec<(LaneId, CacheEntry)>>,
+    lost: BTreeMap<HeadId, BTreeSet<LifeId>>,
+    asked: VecDeque<(LaneId, u64, HeadId)>,
+}
+
+impl Caches {
+    /// Lanes may write to the namespace through this life from now on.
+    pub(super) fn serves(&mut self, head: HeadId, life: LifeId, nsid: u32) {
+        self.used.entry((head, life)).or_insert(Use::Serves { nsid });
+    }
+
+    /// It is condemned, or drained.
+    pub(super) fn ends(&mut self, life: LifeId) {
+        for (_, of) in self.used.iter_mut().filter(|((_, of), _)| *of == life) {
+            *of = Use::Ends;
+        }
+    }
+
+    /// What a lane knows of a life that ends; it comes before the lane says that it has stopped.
+    pub(super) fn says(&mut self, lane: LaneId, life: LifeId, entries: Vec<CacheEntry>) {
+        if self.used.keys().any(|(_, of)| *of == life) {
+            self.said.entry(life).or_default().extend(entries.into_iter().map(|entry| (lane, entry)));
+        }
+    }
+
+    /// Every lane has stopped: judges the life. `flushed` if it has said itself, by the end of an orderly shutdown, that
+    /// nothing is left. Answers with the namespaces of which something was lost.
+    pub(super) fn over(&mut self, life: LifeId, flushed: bool) -> Vec<HeadId> {
+        let said = self.said.remove(&life).unwrap_or_default();
+        let heads: Vec<HeadId> = self.used.keys().filter(|(_, of)| *of == life).map(|(head, _)| *head).collect();
+        self.used.retain(|(_, of), _| *of != life);
+        let dirty = |head: &HeadId| {
+            let of_head = || said.iter().filter(|(_, entry)| entry.head == *head);
+            of_head().any(|(lane, entry)| {
+                // A lane knows by itself which of its own flushes cover a write; of another lane's it is the clock that
+                // says whether it was sent after the write was answered.
+                let covered =
+                    |wrote| of_head().any(|(other, entry)| other != lane && entry.flushed.is_some_and(|at| at > wrote));
+                entry.wrote.is_some_and(|wrote| !covered(wrote))
+            })
+        };
+        let lost: Vec<HeadId> = heads.into_iter().filter(|head| !flushed && dirty(head)).collect();
+        for head in &lost {
+            self.lose(*head, life);
+        }
+        lost
+    }
+
+    /// Something of the namespace was lost with this life.
+    pub(super) fn lose(&mut self, head: HeadId, life: LifeId) {
+        let lives = self.lost.entry(head).or_default();
+        if lives.len() < MAX_NAMED {
+            lives.insert(life);
+        }
+    }
+
+    /// A flush wants to know whom to ask.
+    pub(super) fn asks(&mut self, lane: LaneId, seq: u64, head: HeadId) {
+        self.asked.push_back((lane, seq, head));
+    }
+
+    /// A flush was ended with these losses, and somebody has heard it.
+    pub(super) fn told(&mut self, head: HeadId, lives: &[LifeId]) {
+        if let Some(lost) = self.lost.get_mut(&head) {
+            lost.retain(|life| !lives.contains(life));
+            if lost.is_empty() {
+                self.lost.remove(&head);
+            }
+        }
+    }
+
+    /// The answer to the next question that can be answered. Call until `None` after every other call.
+    pub(super) fn poll(&mut self) -> Option<(LaneId, ToLane)> {
+        let of = |used: &BTreeMap<(HeadId, LifeId), Use>, head: HeadId| {
+            let of_head = used.range((head, LifeId(0))..=(head, LifeId(u64::MAX)));
+            of_head.map(|((_, life), of)| (*life, *of)).collect::<Vec<_>>()
+        };
+        let ready = |(_, _, head): &(LaneId, u64, HeadId)| of(&self.used, *head).iter().all(|(_, of)| *of != Use::Ends);
+        let at = self.asked.iter().position(ready)?;
+        let (lane, seq, head) = self.asked.remove(at)?;
+        let serving = of(&self.used, head).into_iter();
+        let lives = serving.filter_map(|(life, of)| match of {
+            Use::Serves { nsid } => Some((life, nsid)),
+            Use::Ends => None,
+        });
+        let lost = self.lost.get(&head).map(|lost| lost.iter().copied().collect()).unwrap_or_default();
+        Some((lane, ToLane::FlushPlan { seq, lives: lives.collect(), lost }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use interlock_base::Instant;
+
+    const HEAD: HeadId = HeadId(3);
+    const A: LifeId = LifeId(1);
+    const B: LifeId = LifeId(2);
+    const LANES: [LaneId; 2] = [LaneId(0), LaneId(1)];
+
+    fn caches() -> Caches {
+        let mut caches = Caches::default();
+        caches.serves(HEAD, A, 1);
+        caches.serves(HEAD, B, 1);
+        caches.serves(HeadId(4), B, 2);
+        caches
+    }
+
+    fn entry(wrote: Option<u64>, flushed: Option<u64>) -> CacheEntry {
+        CacheEntry { head: HEAD, wrote: wrote.map(Instant::from_millis), flushed: flushed.map(Instant::from_millis) }
+    }
+
+    /// Whom to ask, and what was lost.
+    type Plan = (Vec<(LifeId, u32)>, Vec<LifeId>);
+
+    fn plan(caches: &mut Caches) -> Option<Plan> {
+        caches.poll().map(|(lane, plan)| {
+            let ToLane::FlushPlan { seq, lives, lost } = plan else { panic!("{plan:?}") };
+            assert_eq!((lane, seq), (LANES[1], 7));
+            (lives, lost)
+        })
+    }
+
+    #[test]
+    fn a_life_is_judged_by_what_all_lanes_say() {
+        let none = entry(None, None);
+        for (zero, one, lost, why) in [
+            (none, none, false, "nothing was written"),
+            (entry(Some(5), None), none, true, "written on one lane"),
+            (none, entry(Some(5), None), true, "on the other"),
+            (entry(Some(5), None), entry(None, Some(6)), false, "flushed by the other lane after that"),
+            (entry(Some(5), None), entry(None, Some(5)), true, "sent in the same instant: who knows"),
+            (entry(Some(5), None), entry(None, Some(4)), true, "flushed before that"),
+            (entry(Some(5), Some(6)), none, true, "a lane's own flush has taken the write off, if it covers it"),
+            (entry(Some(5), None), entry(Some(7), Some(6)), true, "written again after the flush"),
+        ] {
+            let mut caches = caches();
+            caches.ends(A);
+            for (lane, entry) in LANES.into_iter().zip([zero, one]) {
+                caches.says(lane, A, vec![entry]);
+            }
+            let mut orderly = caches.clone();
+            assert_eq!(caches.over(A, false), if lost { vec![HEAD] } else { Vec::new() }, "{why}");
+            assert_eq!(orderly.over(A, true), [], "{why}: but its controller has flushed it");
+        }
+    }
+
+    #[test]
+    fn a_flush_asks_every_life_that_serves_and_waits_for_those_that_end() {
+        let mut caches = caches();
+        caches.asks(LANES[1], 7, HEAD);
+        assert_eq!(plan(&mut caches), Some((vec![(A, 1), (B, 1)], Vec::new())));
+        assert_eq!(plan(&mut caches), None, "answered once");
+        caches.ends(A);
+        caches.asks(LANES[1], 7, HEAD);
+        assert_eq!(plan(&mut caches), None, "nobody knows yet what was lost with it");
+        caches.asks(LANES[1], 7, HeadId(4));
+        assert_eq!(plan(&mut caches), Some((vec![(B, 2)], Vec::new())), "others do not wait for it");
+        caches.over(A, false);
+        assert_eq!(plan(&mut caches), Some((vec![(B, 1)], Vec::new())));
+    }
+
+    #[test]
+    fn a_loss_is_told_to_every_flush_until_one_has_ended_with_it() {
+        let mut caches = caches();
+        caches.ends(A);
+        caches.says(LANES[0], A, vec![entry(Some(5), None)]);
+        caches.over(A, false);
+        for _ in 0..2 {
+            caches.asks(LANES[1], 7, HEAD);
+            assert_eq!(plan(&mut caches), Some((vec![(B, 1)], vec![A])));
+        }
+        caches.told(HEAD, &[A]);
+        caches.asks(LANES[1], 7, HEAD);
+        assert_eq!(plan(&mut caches), Some((vec![(B, 1)], Vec::new())));
+    }
+}
