@@ -225,7 +225,8 @@ impl Control {
             if let Some(at) = deadline {
                 self.timers.set(Why::Hold(life_id), at);
             }
-            if condemned.policy == FencePolicy::Strict {
+            // Of a life that never served nobody was told that it is lost, and nobody is told its end.
+            if condemned.policy == FencePolicy::Strict && condemned.served {
                 self.emit(now, EventKind::HoldUntil { life: life_id, t0, deadline, assumed });
             }
         }
