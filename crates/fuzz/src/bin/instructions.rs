@@ -1,7 +1,8 @@
 //! What the cores do for a request, with no kernel, clock or thread around them: to be counted by `cargo xtask instructions`.
 //!
-//! `instructions read|write COUNT` joins the two rigs, warms them up, and then does so many requests of 4 KiB, 32 in flight,
-//! inside [`steady`], which is where the counting begins and ends.
+//! `instructions read|write COUNT [STOCK]` joins the two rigs, warms them up, and then does so many requests of 4 KiB, 32 in
+//! flight, inside [`steady`], which is where the counting begins and ends. STOCK is what a lane of the target keeps in free
+//! buffers, in bytes; as in the shipped target if it is not given.
 
 use interlock_fuzz::rig::host::HostRig;
 use interlock_fuzz::rig::joint::Joint;
@@ -20,13 +21,14 @@ const NLB: u32 = 4096 / BLOCK;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    let (op, count) = match &args[1..] {
-        [op, count] if op == "read" => (Op::Read, count.parse()),
-        [op, count] if op == "write" => (Op::Write { fua: false }, count.parse()),
+    let op = match args.get(1).map(String::as_str) {
+        Some("read") => Op::Read,
+        Some("write") => Op::Write { fua: false },
         _ => return ExitCode::FAILURE,
     };
-    let Ok(count) = count else { return ExitCode::FAILURE };
-    let mut joint = Joint::new(HostRig::new(9), TargetRig::new(config(Limits { stock: 1 << 20, ..Limits::default() })));
+    let Some(Ok(count)) = args.get(2).map(|count| count.parse()) else { return ExitCode::FAILURE };
+    let Ok(stock) = args.get(3).map_or(Ok(1 << 20), |stock| stock.parse()) else { return ExitCode::FAILURE };
+    let mut joint = Joint::new(HostRig::new(9), TargetRig::new(config(Limits { stock, ..Limits::default() })));
     joint.connect(4420, |_| {});
     joint.until(Duration::from_secs(5), "the namespace is known", |joint| joint.host.head().is_some());
     batches(&mut joint, op, 4 * DEPTH);
