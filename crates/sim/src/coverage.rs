@@ -65,6 +65,8 @@ const FENCE: &[(Stage, Happening)] = &[
     (S::Sorting, H::LaneSilent),
     (S::Sorting, H::StaleEntry),
     (S::Sorting, H::NothingInDoubt),
+    // A lane that hung, of a life for which a source was asked and has refused.
+    (S::Held, H::Sorted),
     (S::Held, H::Asked),
     (S::Held, H::Refused),
     (S::Held, H::Immediate),

@@ -37,11 +37,11 @@
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
 //! - Loss of a target's volatile cache with its controller. A flush covers what *its* controller has answered; the host
-//!   knows the flush scope `subsystem` only, which says that the cache is shared by all controllers and survives any of them,
-//!   and a target that loses the cache of one controller breaks that declaration without a word (nothing on the wire tells).
-//!   No host with this scope could notice, so such a world would accuse the host of the target's lie. It belongs to the
-//!   scope `controller`, which is not built. What a flush and Force Unit Access promise under the scope that is built is
-//!   checked at each answer, against what the device has made durable.
+//!   of these worlds is told the flush scope `subsystem`: the cache is shared by all controllers and survives any of them.
+//!   A target that loses the cache of one controller breaks that declaration without a word (nothing on the wire tells), so
+//!   such a world would accuse the host of the target's lie. The fault belongs to worlds with the scope `controller`, which
+//!   the simulator does not have yet. What a flush and Force Unit Access promise under the scope `subsystem` is checked at
+//!   each answer, against what the device has made durable.
 //!
 //! # What watches
 //! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at
