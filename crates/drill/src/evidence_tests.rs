@@ -137,7 +137,16 @@ fn record(story: Story) -> Record {
                     how: Loss::AdminConnection(DownReason::Lost("connection reset by peer".into())),
                 },
             ),
-            host(102, EventKind::Condemned { ctrl: CTRL, life: HOST_LIFE, in_doubt: WRITES as usize, settled: 0 }),
+            host(
+                102,
+                EventKind::Condemned {
+                    ctrl: CTRL,
+                    life: HOST_LIFE,
+                    in_doubt: WRITES as usize,
+                    settled: 0,
+                    oldest: None,
+                },
+            ),
             host(story.fenced, EventKind::Fenced(Box::new(receipt(identity, story.method, story.fenced)))),
         ],
         target: vec![target(10, TargetEvent::Enabled { life: target_life() })],

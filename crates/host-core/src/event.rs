@@ -99,6 +99,8 @@ pub enum EventKind {
         in_doubt: usize,
         /// Commands that went on at once.
         settled: usize,
+        /// How long the oldest of those in doubt had waited when the loss was noticed. `None`: nothing is in doubt.
+        oldest: Option<Duration>,
     },
     /// A lane has not confirmed a condemned life in time. The fence goes on waiting: safety does not depend on it.
     LaneSilent {
@@ -340,7 +342,7 @@ impl fmt::Display for EventKind {
                 write!(f, "{ctrl}: I/O unanswered since {since}: slow, avoided, not reset")
             }
             Self::NoLongerSlow { ctrl, .. } => write!(f, "{ctrl}: no longer slow"),
-            Self::Condemned { ctrl, life, in_doubt, settled } => {
+            Self::Condemned { ctrl, life, in_doubt, settled, .. } => {
                 write!(f, "{ctrl}: {life} condemned, {in_doubt} commands in doubt")?;
                 if *settled > 0 { write!(f, ", {settled} go on at once") } else { Ok(()) }
             }

@@ -235,6 +235,8 @@ pub struct LedgerEntry {
     pub op: Op,
     /// The blocks.
     pub range: Range<u64>,
+    /// When it was sent.
+    pub since: Instant,
     /// True if nobody waits for it any more.
     pub abandoned: bool,
 }

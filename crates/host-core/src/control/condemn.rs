@@ -114,6 +114,7 @@ impl Control {
                 admin,
                 in_doubt: BTreeSet::new(),
                 in_doubt_ever: 0,
+                oldest: None,
                 answered_late: 0,
                 settled: 0,
                 guard_epoch: 0,

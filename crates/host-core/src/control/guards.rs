@@ -150,6 +150,7 @@ mod tests {
 
     fn ledger(seq: u64, life: u64) -> LedgerEntry {
         LedgerEntry {
+            since: interlock_base::Instant::ZERO,
             key: GuardKey { seq, lane: 0 },
             life: LifeId(life),
             head: HeadId(0),

@@ -62,6 +62,7 @@ impl Control {
         }
         for entry in ledger {
             condemned.in_doubt.insert(entry.key);
+            condemned.oldest = Some(condemned.oldest.map_or(entry.since, |oldest| oldest.min(entry.since)));
         }
         condemned.in_doubt_ever += ledger.len();
         condemned.settled += settled;
@@ -80,7 +81,8 @@ impl Control {
         let is_sorted = condemned.is_sorted();
         if is_sorted && condemned.served {
             let (in_doubt, settled) = (condemned.in_doubt_ever, condemned.settled);
-            self.emit(now, EventKind::Condemned { ctrl, life: life_id, in_doubt, settled });
+            let oldest = condemned.oldest.map(|oldest| condemned.at.since(oldest));
+            self.emit(now, EventKind::Condemned { ctrl, life: life_id, in_doubt, settled, oldest });
         }
         if is_sorted {
             self.judge_cache(now, life_id, false);

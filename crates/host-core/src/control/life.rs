@@ -113,6 +113,8 @@ pub(super) struct Condemned {
     pub(super) admin: AdminEnd,
     pub(super) in_doubt: BTreeSet<GuardKey>,
     pub(super) in_doubt_ever: usize,
+    /// When the oldest of them was sent.
+    pub(super) oldest: Option<Instant>,
     pub(super) answered_late: usize,
     /// Commands that went on at once.
     pub(super) settled: usize,

@@ -95,6 +95,7 @@ impl Control {
                 admin: AdminEnd::Leaving,
                 in_doubt: BTreeSet::new(),
                 in_doubt_ever: 0,
+                oldest: None,
                 answered_late: 0,
                 settled: 0,
                 guard_epoch: 0,

@@ -286,7 +286,7 @@ impl Lane {
         let Some(tracked) = self.requests.get_mut(index) else { return };
         let State::Sent(sent) = tracked.state else { return };
         let Some(life) = self.lives.get_mut(sent.life) else { return };
-        tracked.state = State::Held(Held { command: sent.command, life: life.id, path });
+        tracked.state = State::Held(Held { command: sent.command, life: life.id, path, since: sent.since });
         life.held += 1;
         self.counters.held += 1;
         let key = self.guards.key(tracked.seq);

@@ -166,12 +166,18 @@ impl Lane {
 
     fn ledger_entry(&self, index: u32, life: LifeId) -> Option<LedgerEntry> {
         let tracked = self.requests.get(index)?;
+        let since = match tracked.state {
+            State::Sent(sent) => sent.since,
+            State::Held(held) => held.since,
+            State::Waiting(_) | State::Ending { .. } => return None,
+        };
         Some(LedgerEntry {
             key: self.guards.key(tracked.seq),
             life,
             head: tracked.request.head,
             op: tracked.request.op,
             range: tracked.request.range(),
+            since,
             abandoned: tracked.abandoned,
         })
     }

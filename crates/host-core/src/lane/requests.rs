@@ -86,6 +86,7 @@ pub(super) struct Held {
     pub(super) command: u64,
     pub(super) life: LifeId,
     pub(super) path: u32,
+    pub(super) since: Instant,
 }
 
 /// What earlier commands of a request may have done, for the case that no later one is answered.

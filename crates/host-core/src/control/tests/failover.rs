@@ -559,6 +559,21 @@ fn a_receipt_says_how_many_commands_went_on_at_once() {
 }
 
 #[test]
+fn it_is_told_how_long_the_oldest_command_in_doubt_had_waited() {
+    let (mut world, a, _) = World::two_paths(2);
+    world.advance(500 * MS);
+    let life = world.life(a);
+    let now = world.now;
+    let sent = |seq, at: u64| LedgerEntry {
+        since: interlock_base::Instant::from_nanos(now.as_nanos() - at * 1_000_000),
+        ..world.write(life, 0, seq)
+    };
+    let ledger = vec![sent(1, 7), sent(2, 30), sent(3, 8)];
+    world.lose(life, ledger);
+    assert!(world.saw(|e| matches!(e, EventKind::Condemned { oldest: Some(age), .. } if *age == 30 * MS)));
+}
+
+#[test]
 fn nothing_held_goes_on_before_this_process_is_known_to_be_the_host_still() {
     let (mut world, a, _) = World::two_paths(2);
     let life = world.life(a);

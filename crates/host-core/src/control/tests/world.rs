@@ -214,6 +214,7 @@ impl World {
     /// A write in doubt on `life`, as the lane would list it.
     pub(super) fn write(&self, life: LifeId, lane: u16, seq: u64) -> LedgerEntry {
         LedgerEntry {
+            since: Instant::ZERO,
             key: GuardKey { seq, lane },
             life,
             head: self.control.heads().next().expect("a head").id,

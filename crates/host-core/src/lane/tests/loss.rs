@@ -134,6 +134,26 @@ fn quiet_follows_the_empty_send_queue_or_the_abort() {
 }
 
 #[test]
+fn the_ledger_says_when_each_command_was_sent() {
+    let mut rig = on_a();
+    let first = rig.now;
+    rig.write(0, 1);
+    rig.run();
+    rig.elapse(Duration::from_millis(20));
+    let second = rig.now;
+    rig.write(10, 1);
+    rig.run();
+    rig.elapse(Duration::from_millis(5));
+    rig.condemn(A);
+    let times: Vec<_> = ledger(&rig.hear(), A).iter().map(|entry| entry.since).collect();
+    assert_eq!(times, [first, second]);
+    // Asked again, it says the same of what it holds.
+    rig.condemn(A);
+    let times: Vec<_> = ledger(&rig.hear(), A).iter().map(|entry| entry.since).collect();
+    assert_eq!(times, [first, second]);
+}
+
+#[test]
 fn a_life_without_queues_is_answered_all_the_same() {
     let mut rig = Rig::new();
     rig.condemn(A);
