@@ -1,6 +1,7 @@
 //! The result of a drill.
 
 use crate::basics::{PathAddress, Version};
+use crate::event::Event;
 use crate::receipt::{DetectedHow, Method, Receipt};
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +115,53 @@ pub struct ScenarioResult {
     /// How far the verdict reaches; absent if the target was our own, which can be made to do everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
+    /// How it went; absent if it was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
+}
+
+/// What was done through one path until a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Point {
+    /// When, on the clock of the events.
+    pub at_ns: u64,
+    /// Operations answered well so far.
+    pub ios: u64,
+    /// Bytes moved by them.
+    pub bytes: u64,
+}
+
+/// One path over time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PathLine {
+    /// Its controller, `nvme0`.
+    pub controller: String,
+    /// Where it is reached.
+    pub path: PathAddress,
+    /// In order of time.
+    pub points: Vec<Point>,
+}
+
+/// Something that the drill did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// When, on the clock of the events.
+    pub at_ns: u64,
+    /// In words.
+    pub text: String,
+}
+
+/// A scenario as it went: enough to draw it, and to tell its story.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Recording {
+    /// When the path broke, on the clock of the events.
+    pub broken_ns: u64,
+    /// What the host told, from before its first connection.
+    pub events: Vec<Event>,
+    /// What went through each path.
+    pub lines: Vec<PathLine>,
+    /// What the drill did.
+    pub marks: Vec<Mark>,
 }
 
 /// How far a verdict about a foreign target reaches: faults came from the network only.

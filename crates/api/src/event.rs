@@ -86,6 +86,8 @@ pub struct Predicted {
     pub hold_ms: Option<u64>,
     /// True if the hold rests on an assumption about the target.
     pub assumed: bool,
+    /// An attempt to reconnect takes at most so long.
+    pub reconnect_ms: u64,
     /// From the loss noticed until I/O that is not in doubt fails for want of a path; `null` if it waits.
     pub settled_fails_ms: Option<u64>,
 }
@@ -156,6 +158,8 @@ pub enum What {
         in_doubt: u64,
         /// Commands that moved on at once.
         settled: u64,
+        /// When the loss was noticed, the oldest of those in doubt had waited so long; `null` if there is none.
+        oldest_ms: Option<u64>,
     },
     /// A lane has not confirmed a condemned life in time; its reactor hangs.
     LaneSilent {

@@ -24,6 +24,7 @@ mod drill;
 mod event;
 mod receipt;
 mod status;
+mod story;
 
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
@@ -41,8 +42,8 @@ pub use doctor::{
     PortFacts, Stage, Stall, SubsystemFacts,
 };
 pub use drill::{
-    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Reach, ScenarioResult, StaleBlock,
-    StallTimes, Verdict, WriteRef,
+    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point, Reach, Recording,
+    ScenarioResult, StaleBlock, StallTimes, Verdict, WriteRef,
 };
 pub use event::{CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, What};
 pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};
@@ -50,6 +51,7 @@ pub use status::{
     ControllerFacts, ControllerStatus, JournalStatus, NamespaceStatus, PathStatus, SettingsStatus, Status,
     SubsystemStatus, TombstoneStatus, Totals, WaitStatus,
 };
+pub use story::{Failover, Failovers, Felt, Safety, Story, StoryStage, StoryState, Way};
 
 /// `data` as indented JSON, without a final newline.
 ///

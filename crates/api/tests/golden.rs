@@ -154,6 +154,7 @@ fn scenario() -> ScenarioResult {
         notes: vec!["path A was reset".into()],
         receipts: vec![receipt()],
         reach: None,
+        recording: None,
     }
 }
 
@@ -283,6 +284,7 @@ fn predicted() -> Predicted {
         stop_ms: 250,
         hold_ms: Some(20_300),
         assumed: true,
+        reconnect_ms: 60_000,
         settled_fails_ms: Some(600_000),
     }
 }
@@ -309,7 +311,7 @@ fn kinds() -> Vec<What> {
         What::Lost { how: DetectedHow::KeepAlive, reason: "no answer to Keep Alive".into() },
         What::Slow { oldest_ms: 31_000 },
         What::NoLongerSlow,
-        What::Condemned { in_doubt: 16, settled: 5 },
+        What::Condemned { in_doubt: 16, settled: 5, oldest_ms: Some(31) },
         What::LaneSilent { lanes: 1 },
         What::CcrSent { source: source.clone() },
         What::CcrStaleEntry { source: source.clone() },

@@ -14,6 +14,7 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -74,6 +75,9 @@ pub(crate) struct DrillArgs {
     /// Host Identifier to connect as, a UUID; no other process may use it meanwhile; default: a random one
     #[arg(short = 'I', long, value_name = "UUID", requires = "targets")]
     hostid: Option<HostId>,
+    /// Draw every failover on one page, which needs nothing else to be looked at
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -94,7 +98,12 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plan = plan(args)?;
-    let options = Options { seed: args.seed.unwrap_or_else(any_seed), digests: args.digests, spin: SPIN };
+    let options = Options {
+        seed: args.seed.unwrap_or_else(any_seed),
+        digests: args.digests,
+        spin: SPIN,
+        record: args.report.is_some(),
+    };
     let foreign = foreign(args)?;
     let mut screen = Screen::new(args.output.verbose > 0);
     let report = match &foreign {
@@ -103,6 +112,10 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     };
     screen.end()?;
     let report = report.map_err(not_begun)?;
+    if let Some(file) = &args.report {
+        std::fs::write(file, interlock_drill::page(&report))
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
+    }
     print(&match args.output.format {
         Format::Normal => normal(&plan, &report),
         Format::Json => interlock_api::to_pretty(&report)?,
@@ -382,7 +395,8 @@ fn verdict(result: &ScenarioResult) -> String {
     }
 }
 
-const fn how(how: DetectedHow) -> &'static str {
+/// How a loss was noticed, in short.
+pub(crate) const fn how(how: DetectedHow) -> &'static str {
     match how {
         DetectedHow::ConnectionReset => "reset",
         DetectedHow::ConnectionClosed => "closed",
@@ -508,6 +522,7 @@ mod tests {
             notes: Vec::new(),
             receipts: Vec::new(),
             reach: None,
+            recording: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod discover;
 mod doctor;
 mod drill;
 mod events;
+mod explain;
 mod failure;
 mod identity;
 mod io;
@@ -59,6 +60,8 @@ enum Command {
     Export(manage::ExportArgs),
     Unexport(manage::UnexportArgs),
     Events(events::EventsArgs),
+    History(explain::HistoryArgs),
+    Explain(explain::ExplainArgs),
     Io(io::IoArgs),
     Config(config::ConfigArgs),
     Drill(drill::DrillArgs),
@@ -99,6 +102,8 @@ fn main() -> ExitCode {
         Command::Export(args) => manage::export(args),
         Command::Unexport(args) => manage::unexport(args),
         Command::Events(args) => events::run(args),
+        Command::History(args) => explain::history(args),
+        Command::Explain(args) => explain::explain(args),
         Command::Io(args) => io::run(args),
         Command::Config(args) => config::run(args),
         Command::Drill(args) => drill::run(args),

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 pub(crate) const KEPT: usize = 1_024;
 /// Events that are read from the journal at once.
 const PAGE: usize = 512;
+/// Events that one story is made of at most: an outage of a thousand paths has about as many.
+const STORY: usize = 20_000;
 /// The journal is behind by milliseconds; after this its disk does not answer.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -204,6 +206,15 @@ impl Told {
         let is_it = |event: &&Arc<Event>| event.seq < before && event.what.name() == kind;
         let found: Vec<Event> = memory.iter().filter(is_it).map(|event| (**event).clone()).collect();
         Ok(found[found.len().saturating_sub(most)..].to_vec())
+    }
+
+    /// What there is to say about the failover that began with this event: what was connected before, and what came after
+    /// it, in order.
+    pub(crate) fn about(&self, id: u64) -> Result<Vec<Event>, JournalError> {
+        if self.journal.is_some() {
+            return self.read(|reader| reader.about(id, STORY));
+        }
+        Ok(self.in_memory(0).0.iter().map(|event| (**event).clone()).collect())
     }
 
     /// Reads the journal, with everything in it that was told so far.

@@ -6,11 +6,12 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use interlock_api::{Event, KeptReceipt, Problem, ProblemKind, Receipts, Version, What};
+use interlock_api::{Event, Failover, Failovers, KeptReceipt, Problem, ProblemKind, Receipts, Story, Version, What};
 use interlock_observe::journal::JournalError;
+use interlock_observe::story::story;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 const LINES: usize = 64;
 /// Receipts of one answer, unless less is asked for.
 const RECEIPTS: usize = 1_000;
+/// Failovers of one answer, unless more is asked for: each is put together from its events.
+const FAILOVERS: usize = 20;
+/// The most failovers that may be asked for at once.
+const FAILOVERS_MOST: usize = 500;
 /// The most that may be asked for at once.
 const MOST: usize = 10_000;
 
@@ -111,6 +116,66 @@ pub(crate) async fn receipts(
         Ok(Receipts { format_version: Version, receipts: receipts.collect() })
     })
     .await
+}
+
+/// The failovers that are kept, the oldest first.
+#[utoipa::path(get, path = "/v1/failovers",
+    params(("after" = Option<u64>, Query, description = "only those that began after this number"),
+        ("last" = Option<u64>, Query, description = "the last so many; default: 20, at most 500")),
+    responses((status = 200, body = Failovers), (status = 500, body = Problem)))]
+pub(crate) async fn failovers(
+    State(service): State<Arc<Service>>,
+    Query(which): Query<Which>,
+) -> Result<Json<Failovers>, Refusal> {
+    let most = which.last.unwrap_or(FAILOVERS).min(FAILOVERS_MOST);
+    does(service, move |service| {
+        let began = beginnings(&service.told, which.after.unwrap_or(0), most)?;
+        let mut failovers = Vec::new();
+        for id in began {
+            failovers.extend(tell(&service.told, id)?.map(Failover::from));
+        }
+        Ok(Failovers { format_version: Version, failovers })
+    })
+    .await
+}
+
+/// The story of one failover, by the number of the event with which it began; or of the `last` one.
+#[utoipa::path(get, path = "/v1/failovers/{id}", params(("id" = String, Path, description = "a number, or `last`")),
+    responses((status = 200, body = Story), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn failover(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<String>,
+) -> Result<Json<Story>, Refusal> {
+    does(service, move |service| {
+        let number = match id.as_str() {
+            "last" => beginnings(&service.told, 0, 1)?
+                .pop()
+                .ok_or_else(|| Refusal::new(ProblemKind::NotFound, "no controller has been lost in what is kept"))?,
+            other => other.parse().map_err(|_| {
+                let text = format!("`{other}` is no failover: give its number, or `last`");
+                Refusal::new(ProblemKind::BadRequest, text)
+            })?,
+        };
+        tell(&service.told, number)?.ok_or_else(|| {
+            let text = format!("no failover began with event {number}");
+            Refusal::new(ProblemKind::NotFound, text).hint("`interlock history` lists those that are kept")
+        })
+    })
+    .await
+}
+
+/// The numbers of the last failovers, in order.
+fn beginnings(told: &Told, after: u64, most: usize) -> Result<Vec<u64>, Refusal> {
+    let mut began = Vec::new();
+    for kind in ["lost", "predecessor_found"] {
+        began.extend(told.of_kind(kind, after, u64::MAX, most)?.iter().map(|event| event.seq));
+    }
+    began.sort_unstable();
+    Ok(began.split_off(began.len().saturating_sub(most)))
+}
+
+fn tell(told: &Told, id: u64) -> Result<Option<Story>, Refusal> {
+    Ok(story(&told.about(id)?, id))
 }
 
 impl std::convert::From<JournalError> for Refusal {

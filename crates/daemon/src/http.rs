@@ -42,6 +42,8 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/lives/{life}/accept-risk", post(accept_risk))
         .route("/v1/events", get(history::events))
         .route("/v1/receipts", get(history::receipts))
+        .route("/v1/failovers", get(history::failovers))
+        .route("/v1/failovers/{id}", get(history::failover))
         .merge(crate::watch::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)

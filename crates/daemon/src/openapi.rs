@@ -29,6 +29,8 @@ use utoipa::OpenApi;
         crate::history::receipts,
         crate::watch::counters,
         crate::watch::set_counter,
+        crate::history::failovers,
+        crate::history::failover,
     )
 )]
 struct Document;

@@ -7,13 +7,15 @@ use crate::evidence::{Fencing, Record};
 use crate::foreign::NetLog;
 use crate::load::{Driver, Feed, Ground, TURN};
 use crate::receipts::Paths;
+use crate::recording::Recorder;
 use crate::report::Outcome;
 use crate::run::{COOL_DOWN, Options, Plan, Progress, SHORTLY, Side};
 use crate::scenario::Break;
 use crate::stage::StageError;
+use interlock_api::Mark;
 use interlock_base::Instant;
 use interlock_check::ReadBack;
-use interlock_host::{Event, EventKind, Namespace};
+use interlock_host::{ControllerSpec, Event, EventKind, Host, Namespace};
 use interlock_ring::now;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(crate) type Trouble = String;
 
 /// What a course is run on: a host, and something that can be made to misbehave.
 pub(crate) trait Scene {
+    /// The host that fails over, and what it was told about each path.
+    fn host(&self) -> (&Host, &ControllerSpec);
     /// What the load writes on.
     fn namespace(&self) -> &Namespace;
     /// What the host says.
@@ -44,6 +48,8 @@ pub(crate) struct Course<'a, S> {
     pub(crate) driver: Driver,
     pub(crate) record: Record,
     pub(crate) notes: Vec<String>,
+    /// What the drill did, and when.
+    marks: Vec<Mark>,
     pub(crate) watch: &'a mut dyn FnMut(Progress<'_>),
     broken: bool,
     started: Instant,
@@ -76,7 +82,7 @@ pub(crate) fn play<S: Scene>(
         Ok(stage) => stage,
         Err(error) => {
             let troubles = vec![error.to_string()];
-            return Outcome { record: None, paths: Paths::new(), felt: None, troubles, notes: vec![] };
+            return Outcome { record: None, paths: Paths::new(), felt: None, troubles, notes: vec![], recording: None };
         }
     };
     let record = Record {
@@ -89,8 +95,10 @@ pub(crate) fn play<S: Scene>(
         violations: Vec::new(),
         read_back: ReadBack::Absent,
     };
+    let recorder = options.record.then(|| Recorder::start(stage.host().0.clone()));
     let driver = Driver::new(stage.namespace().clone(), ground(&stage), plan.fencing, options.seed);
-    let mut course = Course { plan, stage, driver, record, notes: Vec::new(), watch, broken: false, started };
+    let mut course =
+        Course { plan, stage, driver, record, notes: Vec::new(), marks: Vec::new(), watch, broken: false, started };
     let mut troubles: Vec<Trouble> = course.play(phases).err().into_iter().collect();
     course.drain();
     course.record.suspects = course.driver.suspects().copied().collect();
@@ -100,12 +108,13 @@ pub(crate) fn play<S: Scene>(
     }
     course.record.violations = course.driver.violations().to_vec();
     (phases.last)(&mut course);
-    let Course { stage, driver, record, broken, notes, .. } = course;
+    let Course { stage, driver, record, broken, notes, marks, .. } = course;
+    let recording = recorder.map(|recorder| recorder.end(&record, stage.host().1, stage.paths(), marks));
     let felt = Some(driver.felt());
     let paths = stage.paths().clone();
     drop(driver);
     troubles.extend(stage.strike());
-    Outcome { record: broken.then_some(record), paths, felt, troubles, notes }
+    Outcome { record: broken.then_some(record), paths, felt, troubles, notes, recording }
 }
 
 impl<S: Scene> Course<'_, S> {
@@ -241,6 +250,9 @@ impl<S: Scene> Course<'_, S> {
     }
 
     pub(crate) fn happened(&mut self, at: Instant, side: Side, text: String) {
+        if side == Side::Drill {
+            self.marks.push(Mark { at_ns: at.as_nanos(), text: text.clone() });
+        }
         (self.watch)(Progress::Happened { after: at - self.started, side, text });
     }
 }

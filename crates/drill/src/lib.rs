@@ -21,8 +21,10 @@ mod course;
 mod evidence;
 mod foreign;
 mod load;
+mod page;
 mod proxy;
 mod receipts;
+mod recording;
 mod report;
 mod run;
 mod scenario;
@@ -31,6 +33,7 @@ mod words;
 
 pub use evidence::Fencing;
 pub use foreign::{Consent, Foreign, ForeignError, drill_foreign};
+pub use page::page;
 #[doc(hidden)]
 pub use proxy::fuzz_frames;
 pub use run::{Options, Plan, Progress, Side, drill};

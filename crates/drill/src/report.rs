@@ -5,8 +5,8 @@ use crate::load::Felt;
 use crate::receipts::{self, Paths, method, whole_millis};
 use crate::scenario::Scenario;
 use interlock_api::{
-    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, ScenarioResult, StaleBlock, StallTimes,
-    Verdict as ApiVerdict, Version, WriteRef,
+    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Recording, ScenarioResult, StaleBlock,
+    StallTimes, Verdict as ApiVerdict, Version, WriteRef,
 };
 use interlock_check::{Content, Verdict, Violation, Written, exit_code};
 use interlock_host::Method;
@@ -24,11 +24,13 @@ pub(crate) struct Outcome {
     pub(crate) troubles: Vec<String>,
     /// What else a reader should know.
     pub(crate) notes: Vec<String>,
+    /// How it went, if that was asked for.
+    pub(crate) recording: Option<Recording>,
 }
 
 /// The result of one scenario, and the verdict that counts for the exit code.
 pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) -> (ScenarioResult, Verdict) {
-    let Outcome { record, paths, felt, troubles, mut notes } = outcome;
+    let Outcome { record, paths, felt, troubles, mut notes, recording } = outcome;
     let mut result = ScenarioResult {
         name: scenario.name.into(),
         verdict: ApiVerdict::Inconclusive,
@@ -45,6 +47,7 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         notes: Vec::new(),
         receipts: Vec::new(),
         reach: None,
+        recording,
     };
     if let Some(felt) = felt {
         let ms = |span: std::time::Duration| span.as_micros() as f64 / 1e3;
@@ -170,7 +173,7 @@ mod tests {
     use interlock_check::{OpId, OpKind, Stamp};
 
     fn broken_off(troubles: Vec<String>) -> Outcome {
-        Outcome { record: None, paths: Paths::new(), felt: None, troubles, notes: Vec::new() }
+        Outcome { record: None, paths: Paths::new(), felt: None, troubles, notes: Vec::new(), recording: None }
     }
 
     #[test]

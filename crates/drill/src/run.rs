@@ -15,7 +15,7 @@ use crate::words;
 use interlock_api::{DrillReport, ScenarioResult};
 use interlock_base::Instant;
 use interlock_check::Verdict;
-use interlock_host::{Event, Namespace, stall};
+use interlock_host::{ControllerSpec, Event, Host, Namespace, stall};
 use interlock_ring::now;
 use interlock_target::{Fault, PortId, TargetEvent};
 use std::sync::mpsc::Receiver;
@@ -55,11 +55,13 @@ pub struct Options {
     pub digests: bool,
     /// How long reactors look for news before they sleep.
     pub spin: Duration,
+    /// Record how each scenario goes, to draw it.
+    pub record: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 1, digests: false, spin: Duration::ZERO }
+        Self { seed: 1, digests: false, spin: Duration::ZERO, record: false }
     }
 }
 
@@ -142,6 +144,10 @@ fn play(plan: Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> O
 }
 
 impl Scene for Stage {
+    fn host(&self) -> (&Host, &ControllerSpec) {
+        (&self.host, &self.spec)
+    }
+
     fn namespace(&self) -> &Namespace {
         &self.namespace
     }

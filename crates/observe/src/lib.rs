@@ -16,6 +16,7 @@ mod model;
 mod natural;
 mod rates;
 mod source;
+pub mod story;
 pub mod sysfs;
 
 pub use model::{

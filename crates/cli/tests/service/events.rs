@@ -116,3 +116,42 @@ fn without_a_journal_the_daemon_says_so() {
     assert!(numbers(&events)[0] > 1_000_000, "numbers beyond all that a journal has given");
     assert!(names(&events).contains(&"connected"));
 }
+
+#[test]
+fn a_failover_is_listed_and_explained_also_after_a_restart_and_from_a_file() {
+    let mut scene = Scene::new("explain", &[]);
+    assert_eq!(scene.does(&["history"]), "no controller has been lost in what is kept\n");
+    assert!(scene.fails(&["explain"]).contains("no controller has been lost"));
+    scene.connect(0, &["--keep-alive-tmo", "1", "--reconnect-delay", "1"]);
+    scene.connect(1, &[]);
+    scene.tell(&["port", "close", "0"]);
+    let ask = |scene: &Scene| -> Option<Value> {
+        let all: Value = serde_json::from_str(&scene.does(&["history", "-o", "json"])).expect("JSON");
+        all["failovers"].as_array().expect("a list").last().cloned()
+    };
+    let lost = wait_for("the loss", || ask(&scene).filter(|last| last["safety"] == "not-needed"));
+    assert_eq!((&lost["lost"]["controller"], &lost["in_doubt"]), (&"nvme0".into(), &0.into()));
+    assert_eq!(lost["state"], "ongoing", "it is not back yet");
+    let page = scene.does(&["explain", "--last"]);
+    assert!(page.contains("SAFE: nothing was in doubt") && page.contains("not over yet"), "{page}");
+    assert!(page.contains("went to    nvme1 (127.0.0.1:"), "{page}");
+
+    scene.tell(&["port", "open", "0"]);
+    wait_for("it is back", || ask(&scene).filter(|last| last["state"] == "over"));
+    scene.stop(Signal::TERM);
+    scene.start();
+    let id = lost["id"].as_u64().expect("a number").to_string();
+    let story: Value = serde_json::from_str(&scene.does(&["explain", &id, "-o", "json"])).expect("JSON");
+    assert_eq!((&story["state"], &story["safety"]), (&"over".into(), &"not-needed".into()), "kept over a restart");
+    assert_eq!(story["felt"]["within"], true, "{story}");
+    assert!(scene.fails(&["explain", "1"]).contains("no failover began with event 1\nhint: `interlock history`"));
+
+    let file = scene.dir.join("events.jsonl");
+    std::fs::write(&file, scene.does(&["events", "--since", "0", "-o", "json"])).expect("a file");
+    let file = file.display().to_string();
+    let again: Value =
+        serde_json::from_str(&scene.does(&["explain", "--events", &file, &id, "-o", "json"])).expect("JSON");
+    assert_eq!(again, story, "the same story without a daemon");
+    std::fs::write(&file, "{}\n").expect("a file");
+    assert!(scene.fails(&["explain", "--events", &file]).contains("line 1 is no event"));
+}

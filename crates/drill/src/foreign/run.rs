@@ -14,7 +14,7 @@ use crate::run::{Options, PACE, Plan, Progress, SHORTLY, Side, WARM_UP};
 use crate::scenario::Break;
 use interlock_base::Instant;
 use interlock_check::MIN_IN_DOUBT;
-use interlock_host::{Event, Namespace};
+use interlock_host::{ControllerSpec, Event, Host, Namespace};
 use interlock_ring::now;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -58,6 +58,10 @@ pub(super) fn play(
 }
 
 impl Scene for Stage {
+    fn host(&self) -> (&Host, &ControllerSpec) {
+        (&self.host, &self.spec)
+    }
+
     fn namespace(&self) -> &Namespace {
         &self.namespace
     }

@@ -19,7 +19,8 @@ pub(super) struct Stage {
     pub(super) namespace: Namespace,
     /// Where each controller really is.
     pub(super) paths: Paths,
-    spec: ControllerSpec,
+    /// What the host was told about each path.
+    pub(super) spec: ControllerSpec,
     host_pool: Pool,
 }
 

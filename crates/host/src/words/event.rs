@@ -141,9 +141,11 @@ impl Teller {
             K::Lost { how, .. } => What::Lost { how: detected(how), reason: how.to_string() },
             K::Slow { since: at, .. } => What::Slow { oldest_ms: since(*at) },
             K::NoLongerSlow { .. } => What::NoLongerSlow,
-            K::Condemned { in_doubt, settled, .. } => {
-                What::Condemned { in_doubt: *in_doubt as u64, settled: *settled as u64 }
-            }
+            K::Condemned { in_doubt, settled, oldest, .. } => What::Condemned {
+                in_doubt: *in_doubt as u64,
+                settled: *settled as u64,
+                oldest_ms: oldest.map(whole_millis),
+            },
             K::CacheLost { .. } => What::CacheLost,
             K::LaneSilent { lanes, .. } => What::LaneSilent { lanes: lanes.len() as u64 },
             K::CcrSent { source, .. } => What::CcrSent { source: source.to_string() },
@@ -238,7 +240,14 @@ fn address(spec: &ControllerSpec) -> api::PathAddress {
 /// What `doctor` says beforehand. Of a controller that nobody named nothing is known but what it says itself.
 fn predicted(spec: Option<&ControllerSpec>, facts: &LifeFacts) -> api::Predicted {
     let Some(spec) = spec else {
-        return api::Predicted { detect_ms: None, stop_ms: 0, hold_ms: None, assumed: false, settled_fails_ms: None };
+        return api::Predicted {
+            detect_ms: None,
+            stop_ms: 0,
+            hold_ms: None,
+            assumed: false,
+            reconnect_ms: 0,
+            settled_fails_ms: None,
+        };
     };
     let worst = worst_stall(spec, facts);
     api::Predicted {
@@ -246,6 +255,7 @@ fn predicted(spec: Option<&ControllerSpec>, facts: &LifeFacts) -> api::Predicted
         stop_ms: whole_millis(worst.stop),
         hold_ms: worst.hold.map(whole_millis),
         assumed: worst.assumed,
+        reconnect_ms: whole_millis(spec.timeouts.connect_total),
         settled_fails_ms: worst.settled_fails_after.map(whole_millis),
     }
 }

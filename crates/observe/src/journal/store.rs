@@ -477,6 +477,23 @@ impl Reader {
         self.select(sql, params![kind, signed(after), signed(before), limit(most)]).map(reversed)
     }
 
+    /// What one failover's story is made of: of its process, what was connected and lost before the event `id`; from there
+    /// on what concerns its controller, and what was connected and lost besides. At most `most` of either, in order.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn about(&self, id: u64, most: usize) -> Result<Vec<Event>, JournalError> {
+        let began = self.of_kind("started", 0, id, 1)?.first().map_or(0, |event| event.seq);
+        let before = "SELECT json FROM events WHERE seq >= ?1 AND seq < ?2
+             AND event IN ('started', 'connected', 'lost', 'given_up') ORDER BY seq DESC LIMIT ?3";
+        let mut events = self.select(before, params![signed(began), signed(id), limit(most)]).map(reversed)?;
+        let after =
+            "SELECT json FROM events WHERE seq >= ?1 AND (event IN ('started', 'shut_down', 'connected', 'lost')
+             OR controller = (SELECT controller FROM events WHERE seq = ?1)) ORDER BY seq LIMIT ?2";
+        events.extend(self.select(after, params![signed(id), limit(most)])?);
+        Ok(events)
+    }
+
     fn select(&self, sql: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Event>, JournalError> {
         let failed = |error: rusqlite::Error| JournalError::database(&self.file, &error.into());
         let mut statement = self.db.prepare_cached(sql).map_err(failed)?;
