@@ -26,6 +26,7 @@ use crate::refusal::meant;
 use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
 use interlock_observe::journal::Bounds;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ pub struct Config {
     pub journal: JournalSection,
     /// Settings that a connection has if it does not say otherwise; the keys of `[[connect]]` but for the address.
     pub defaults: toml::Table,
+    /// What to run when something happens.
+    #[serde(rename = "hook")]
+    pub hooks: Vec<HookEntry>,
     /// What to stay connected to.
     #[serde(rename = "connect")]
     pub connections: Vec<toml::Table>,
@@ -106,6 +110,53 @@ impl JournalSection {
     pub fn bounds(self) -> Option<Bounds> {
         let age = Duration::from_secs(u64::from(self.max_age_days) * 24 * 3600);
         self.enabled.then(|| Bounds { age, bytes: u64::from(self.max_size_mib) << 20 })
+    }
+}
+
+/// A program to run when something happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookEntry {
+    /// Its name, in events and the log.
+    pub name: String,
+    /// Fields of an event, as JSON names them, and the values that they must have; `*` ends a beginning.
+    #[serde(rename = "match")]
+    pub matches: BTreeMap<String, String>,
+    /// The program, by its whole path, and its arguments; `$field` is replaced by that field of the event.
+    pub run: Vec<String>,
+    /// It is ended after so many seconds, 1 to 3600.
+    #[serde(default = "hook_timeout")]
+    pub timeout_s: u16,
+    /// It runs so often in a minute at most, 1 to 600.
+    #[serde(default = "hook_per_minute")]
+    pub per_minute: u16,
+}
+
+const fn hook_timeout() -> u16 {
+    30
+}
+
+const fn hook_per_minute() -> u16 {
+    12
+}
+
+impl HookEntry {
+    /// Why it cannot be.
+    fn fault(&self) -> Option<&'static str> {
+        let program = self.run.first().map_or("", String::as_str);
+        if self.name.is_empty() {
+            Some("it has no name")
+        } else if self.matches.is_empty() {
+            Some("`match` is empty: it would run for everything")
+        } else if !Path::new(program).is_absolute() {
+            Some("`run` must begin with the whole path of a program: there is no shell")
+        } else if !(1..=3600).contains(&self.timeout_s) {
+            Some("timeout_s must be 1 to 3600")
+        } else if !(1..=600).contains(&self.per_minute) {
+            Some("per_minute must be 1 to 600")
+        } else {
+            None
+        }
     }
 }
 
@@ -203,6 +254,17 @@ impl Config {
         }
         if !(1..=65_536).contains(&config.journal.max_size_mib) {
             return Err(bad(None, "[journal] max_size_mib must be 1 to 65536"));
+        }
+        for (place, hook) in config.hooks.iter().enumerate() {
+            if let Some(why) = hook.fault() {
+                return Err(bad(None, &format!("[[hook]] number {}: {why}", place + 1)));
+            }
+            if config.hooks[..place].iter().any(|other| other.name == hook.name) {
+                return Err(bad(
+                    None,
+                    &format!("[[hook]] number {}: another one is called `{}`", place + 1, hook.name),
+                ));
+            }
         }
         for (place, table) in config.connections.iter().enumerate() {
             let request =
@@ -320,6 +382,11 @@ mod tests {
         assert_eq!(hint, "did you mean `trsvcid`?");
         for (text, want) in [
             ("[daemon]\nreactors = 0\n", "[daemon] reactors must be 1 to 64"),
+            (
+                "[[hook]]\nname = \"r\"\nmatch = { event = \"lost\" }\nrun = [\"interlock\", \"reconnect\"]\n",
+                "[[hook]] number 1: `run` must begin with the whole path",
+            ),
+            ("[[hook]]\nname = \"r\"\nmatch = {}\nrun = [\"/bin/true\"]\n", "[[hook]] number 1: `match` is empty"),
             ("[journal]\nmax_age_days = 0\n", "[journal] max_age_days must be 1 to 3650"),
             ("[journal]\nmax_size_mib = 65537\n", "[journal] max_size_mib must be 1 to 65536"),
             ("[[connect]]\ntraddr = \"a\"\n", "[[connect]] number 1: missing field `subnqn`"),

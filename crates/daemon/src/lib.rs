@@ -12,12 +12,14 @@
 mod config;
 mod connect;
 mod counting;
+mod devd;
 mod discovery;
 mod events;
 mod exclusions;
 mod exports;
 pub mod fabrics;
 mod history;
+mod hooks;
 mod http;
 pub mod identity;
 mod limit;
@@ -32,7 +34,7 @@ mod socket;
 mod view;
 mod watch;
 
-pub use config::{Config, ConfigError, DaemonSection, ExportEntry, JournalSection};
+pub use config::{Config, ConfigError, DaemonSection, ExportEntry, HookEntry, JournalSection};
 pub use discovery::discovered;
 pub use exclusions::Exclusions;
 pub use openapi::openapi;

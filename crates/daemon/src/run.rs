@@ -6,9 +6,11 @@
 //! has nothing to fence.
 
 use crate::config::{Config, ConfigError, JournalSection};
+use crate::devd;
 use crate::events::{self, Told};
 use crate::exclusions::Exclusions;
 use crate::fabrics;
+use crate::hooks;
 use crate::http::router;
 use crate::identity::{self, IdentityError};
 use crate::places::Places;
@@ -22,6 +24,7 @@ use interlock_host::{
 use interlock_observe::journal::{Journal, Owner};
 use sd_notify::NotifyState;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,6 +99,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let store = FileStore::open(&dir, &settings)?;
     let record = RecordFile::open(&dir, &settings)?;
     let (listener, _bound) = socket::listen(&options.places.socket, group)?;
+    let (devd_listener, _devd_bound) = socket::listen(&options.places.run().join(devd::SOCKET), group)?;
     let pool = Pool::new(PoolConfig {
         reactors: config.daemon.reactors.into(),
         spin: Duration::from_micros(config.daemon.spin_us.into()),
@@ -109,6 +113,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let reactors = pool.reactors().to_vec();
     let told = begin_to_tell(&dir, host.settings(), config.journal);
     let service = Arc::new(Service::new(host, told, reactors, record, options.places.run().to_owned(), group));
+    service.hooks.set(config.hooks.clone());
+    let begun = service.told.last();
     let stop_within = Duration::from_secs(config.daemon.stop_timeout_s.into());
     let hearing = hear(Arc::clone(&service), events).map_err(DaemonError::Start)?;
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
@@ -119,7 +125,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build();
     let runtime = runtime.map_err(DaemonError::Start)?;
-    let served = runtime.block_on(serve(&service, listener, options)).map_err(DaemonError::Start);
+    let served =
+        runtime.block_on(serve(&service, (listener, devd_listener), begun, options)).map_err(DaemonError::Start);
     tell_systemd(&[NotifyState::Stopping]);
     // Requests that still run are not waited for: each has its own deadline, and its client is gone.
     runtime.shutdown_background();
@@ -306,13 +313,18 @@ impl Service {
 /// Serves the control socket until a signal asks for the end.
 async fn serve(
     service: &Arc<Service>,
-    listener: std::os::unix::net::UnixListener,
+    (listener, devd_listener): (UnixListener, UnixListener),
+    begun: u64,
     options: &Options,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
+    let devd_listener = tokio::net::UnixListener::from_std(devd_listener)?;
+    let listeners = tokio::spawn(devd::serve(Arc::clone(&service.told), devd_listener));
+    let (hooks, socket) = (Arc::clone(&service.hooks), options.places.socket.clone());
+    let hooks = tokio::spawn(hooks::serve(Arc::clone(&service.told), hooks, socket, begun));
     let (stop, stopped) = oneshot::channel::<()>();
     let app = router(Arc::clone(service));
     let server = tokio::spawn(async move {
@@ -344,6 +356,8 @@ async fn serve(
     // Whoever is in the middle of an answer gets it; streams are cut.
     let _ = stop.send(());
     server.abort();
+    listeners.abort();
+    hooks.abort();
     Ok(())
 }
 
@@ -352,6 +366,7 @@ async fn reload(service: &Arc<Service>, places: Places) {
     let service = Arc::clone(service);
     let reloaded = tokio::task::spawn_blocking(move || match Config::read(&places.config, false) {
         Ok(config) => {
+            service.hooks.set(config.hooks.clone());
             restore(&service, &config, &places);
             service.told.note(Level::Info, "reloaded", format!("{} read anew", places.config.display()));
         }

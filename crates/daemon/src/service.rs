@@ -9,6 +9,7 @@ use crate::counting::Counting;
 use crate::discovery::Discovery;
 use crate::events::Told;
 use crate::exports::ExportTable;
+use crate::hooks::Hooks;
 use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
@@ -37,6 +38,7 @@ pub(crate) const FENCE_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Service {
     pub(crate) host: Host,
     pub(crate) told: Arc<Told>,
+    pub(crate) hooks: Arc<Hooks>,
     pub(crate) counting: Counting,
     pub(crate) exports: ExportTable,
     pub(crate) discovery: Discovery,
@@ -57,6 +59,7 @@ impl Service {
         Self {
             host,
             told: Arc::new(told),
+            hooks: Arc::default(),
             counting: Counting::default(),
             exports: ExportTable::new(reactors, run, group),
             discovery: Discovery::new(),

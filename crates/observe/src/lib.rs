@@ -11,6 +11,7 @@
 
 pub mod changes;
 pub mod daemon;
+pub mod devd;
 pub mod journal;
 mod model;
 mod natural;

@@ -10,6 +10,7 @@ mod counters;
 mod discovery;
 mod disk;
 mod events;
+mod hooks;
 mod identity;
 mod kills;
 mod nbd;
