@@ -161,10 +161,10 @@ pub struct HostCounters {
     /// Requests whose caller gave up.
     pub abandoned: u64,
     /// How long lives took from detection to proof, by method.
-    pub fence_durations: BTreeMap<Method, Histogram>,
+    pub fence_durations: BTreeMap<Method, Durations>,
     /// How long the stages of failovers took: `fence` (from detection to proof), `release` (from proof until commands
     /// went on), `reconnect` (from loss until the controller was back).
-    pub failover_durations: BTreeMap<String, Histogram>,
+    pub failover_durations: BTreeMap<String, Durations>,
 }
 
 /// I/O that was answered well.
@@ -196,6 +196,15 @@ pub struct IoCounters {
     pub write_times: Histogram,
     /// How long flushes took.
     pub flush_times: Histogram,
+}
+
+/// How long something took, each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Durations {
+    /// Altogether.
+    pub sum_us: u64,
+    /// How they spread.
+    pub times: Histogram,
 }
 
 /// Times by bucket: pairs of the first microsecond that is too long for a bucket (`null`: none is) and how many fell into

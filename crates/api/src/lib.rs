@@ -34,8 +34,8 @@ pub use control::{
     UnfencedLife,
 };
 pub use counters::{
-    ControllerCounters, Counters, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters, PathCounters,
-    SetCounter, SubsystemCounters,
+    ControllerCounters, Counters, Durations, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters,
+    PathCounters, SetCounter, SubsystemCounters,
 };
 pub use doctor::{
     AnaFacts, AnaGroup, CcrFacts, DoctorReport, Failure, Finding, KatoFacts, LiveController, LiveFacts, NamespaceFacts,

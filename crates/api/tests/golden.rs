@@ -130,7 +130,7 @@ fn counters() {
         )]),
         host: HostCounters {
             fences,
-            fence_durations: BTreeMap::from([(Method::Immediate, times)]),
+            fence_durations: BTreeMap::from([(Method::Immediate, Durations { sum_us: 280, times })]),
             ..HostCounters::default()
         },
     };

@@ -34,6 +34,9 @@ pub(crate) struct DaemonArgs {
     /// Host Identifier, a UUID; default: /etc/nvme/hostid
     #[arg(short = 'I', long, value_name = "UUID")]
     hostid: Option<String>,
+    /// Serve http://ADDRESS/metrics as well; a port alone is on loopback
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
+    metrics: Option<String>,
     /// Do not connect what was connected before
     #[arg(long)]
     no_restore: bool,
@@ -53,6 +56,7 @@ pub(crate) fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         hostnqn: args.hostnqn.clone(),
         hostid: args.hostid.clone(),
         group: args.group.clone(),
+        metrics: args.metrics.clone(),
         no_restore: args.no_restore,
     };
     match interlock_daemon::run(&options) {

@@ -19,6 +19,7 @@ mod io;
 mod list;
 mod log;
 mod manage;
+mod metrics;
 mod output;
 mod pages;
 mod source;
@@ -69,6 +70,7 @@ enum Command {
     Discover(discover::DiscoverArgs),
     Doctor(doctor::DoctorArgs),
     Top(top::TopArgs),
+    Metrics(metrics::MetricsArgs),
     Completion(pages::CompletionArgs),
     Man(pages::ManArgs),
 }
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         Command::Discover(args) => discover::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Top(args) => top::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Completion(args) => pages::completion::<Cli>(args),
         Command::Man(args) => pages::man::<Cli>(args),
     };

@@ -28,7 +28,7 @@ enum Whose {
 
 impl SourceArgs {
     /// The source. Nothing is asked yet, but for whether somebody listens.
-    pub(crate) fn source(&self) -> Box<dyn Source> {
+    pub(crate) fn source(&self) -> Box<dyn Source + Send> {
         let client = self.ask.client();
         let daemon = match self.source {
             Whose::Daemon => true,

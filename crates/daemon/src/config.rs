@@ -71,6 +71,8 @@ pub struct DaemonSection {
     pub nvme_cli_files: bool,
     /// Ask the discovery controllers of the configuration again after so many seconds; 0: never.
     pub discovery_interval_s: u32,
+    /// Serve metrics here as well, `ADDRESS:PORT`; a port alone is on loopback. Default: on the control socket only.
+    pub metrics: Option<String>,
 }
 
 impl Default for DaemonSection {
@@ -82,6 +84,7 @@ impl Default for DaemonSection {
             stop_timeout_s: 30,
             nvme_cli_files: true,
             discovery_interval_s: 60,
+            metrics: None,
         }
     }
 }

@@ -29,8 +29,27 @@ struct Inner {
     /// By NQN, over controllers.
     totals: BTreeMap<String, api::SubsystemCounters>,
     baselines: BTreeMap<(String, &'static str), u64>,
-    fence_durations: BTreeMap<api::Method, Latency>,
-    failover_durations: BTreeMap<&'static str, Latency>,
+    fence_durations: BTreeMap<api::Method, Durations>,
+    failover_durations: BTreeMap<&'static str, Durations>,
+}
+
+/// How long something took, each time.
+#[derive(Debug, Default)]
+struct Durations {
+    sum: Duration,
+    times: Latency,
+}
+
+impl Durations {
+    fn count(&mut self, span: Duration) {
+        self.sum += span;
+        self.times.count(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn told(&self) -> api::Durations {
+        let sum_us = u64::try_from(self.sum.as_micros()).unwrap_or(u64::MAX);
+        api::Durations { sum_us, times: histogram(&self.times) }
+    }
 }
 
 impl Counting {
@@ -40,18 +59,17 @@ impl Counting {
 
     /// Something happened whose time is worth keeping.
     pub(crate) fn hear(&self, kind: &EventKind) {
-        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         match kind {
             EventKind::Fenced(receipt) => {
                 let mut inner = self.inner();
-                let fence = nanos(receipt.fenced - receipt.detected);
+                let fence = receipt.fenced - receipt.detected;
                 inner.fence_durations.entry(words::method(receipt.method)).or_default().count(fence);
                 inner.failover_durations.entry("fence").or_default().count(fence);
-                let release = nanos(receipt.released - receipt.fenced);
+                let release = receipt.released - receipt.fenced;
                 inner.failover_durations.entry("release").or_default().count(release);
             }
             EventKind::Reconnected { after, .. } => {
-                self.inner().failover_durations.entry("reconnect").or_default().count(nanos(*after));
+                self.inner().failover_durations.entry("reconnect").or_default().count(*after);
             }
             _ => {}
         }
@@ -235,11 +253,11 @@ impl Inner {
                 late_completions: data.lanes.late_completions,
                 stray_completions: data.lanes.stray_completions,
                 abandoned: data.lanes.abandoned,
-                fence_durations: self.fence_durations.iter().map(|(how, times)| (*how, histogram(times))).collect(),
+                fence_durations: self.fence_durations.iter().map(|(how, times)| (*how, times.told())).collect(),
                 failover_durations: self
                     .failover_durations
                     .iter()
-                    .map(|(stage, times)| ((*stage).to_owned(), histogram(times)))
+                    .map(|(stage, times)| ((*stage).to_owned(), times.told()))
                     .collect(),
             },
         }

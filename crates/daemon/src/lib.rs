@@ -23,6 +23,7 @@ mod hooks;
 mod http;
 pub mod identity;
 mod limit;
+pub mod metrics;
 mod names;
 mod openapi;
 mod places;

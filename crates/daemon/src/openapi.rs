@@ -31,6 +31,7 @@ use utoipa::OpenApi;
         crate::watch::set_counter,
         crate::history::failovers,
         crate::history::failover,
+        crate::metrics::page,
     )
 )]
 struct Document;

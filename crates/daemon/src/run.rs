@@ -23,7 +23,9 @@ use interlock_host::{
 };
 use interlock_observe::journal::{Journal, Owner};
 use sd_notify::NotifyState;
+use std::future::IntoFuture;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
@@ -45,6 +47,8 @@ pub struct Options {
     pub hostid: Option<String>,
     /// Group of the sockets; overrides the configuration.
     pub group: Option<String>,
+    /// Serve metrics on this port as well; overrides the configuration.
+    pub metrics: Option<String>,
     /// Do not connect what was connected before, nor what the configuration wants.
     pub no_restore: bool,
 }
@@ -77,6 +81,9 @@ pub enum DaemonError {
     /// Another process is this host now.
     #[error("the daemon has ended: {0}")]
     Disowned(String),
+    /// Its port for metrics.
+    #[error("metrics cannot be served: {0}")]
+    Metrics(String),
     /// Its threads.
     #[error("the daemon cannot start: {0}")]
     Start(io::Error),
@@ -100,6 +107,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let record = RecordFile::open(&dir, &settings)?;
     let (listener, _bound) = socket::listen(&options.places.socket, group)?;
     let (devd_listener, _devd_bound) = socket::listen(&options.places.run().join(devd::SOCKET), group)?;
+    let metrics = options.metrics.as_ref().or(config.daemon.metrics.as_ref());
+    let metrics = metrics.map(|text| metrics_port(text)).transpose().map_err(DaemonError::Metrics)?;
     let pool = Pool::new(PoolConfig {
         reactors: config.daemon.reactors.into(),
         spin: Duration::from_micros(config.daemon.spin_us.into()),
@@ -125,8 +134,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build();
     let runtime = runtime.map_err(DaemonError::Start)?;
-    let served =
-        runtime.block_on(serve(&service, (listener, devd_listener), begun, options)).map_err(DaemonError::Start);
+    let sockets = Sockets { control: listener, devd: devd_listener, metrics };
+    let served = runtime.block_on(serve(&service, sockets, begun, options)).map_err(DaemonError::Start);
     tell_systemd(&[NotifyState::Stopping]);
     // Requests that still run are not waited for: each has its own deadline, and its client is gone.
     runtime.shutdown_background();
@@ -310,10 +319,23 @@ impl Service {
     }
 }
 
+fn metrics_port(text: &str) -> Result<TcpListener, String> {
+    let address = crate::metrics::listen_address(text)?;
+    let bound = TcpListener::bind(address).and_then(|port| port.set_nonblocking(true).map(|()| port));
+    bound.map_err(|error| format!("{address}: {error}"))
+}
+
+/// What is listened on.
+struct Sockets {
+    control: UnixListener,
+    devd: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
 /// Serves the control socket until a signal asks for the end.
 async fn serve(
     service: &Arc<Service>,
-    (listener, devd_listener): (UnixListener, UnixListener),
+    Sockets { control: listener, devd: devd_listener, metrics }: Sockets,
     begun: u64,
     options: &Options,
 ) -> io::Result<()> {
@@ -334,6 +356,12 @@ async fn serve(
         });
         ended.await
     });
+    if let Some(port) = metrics {
+        tracing::info!("metrics at http://{}/metrics", port.local_addr()?);
+        let port = tokio::net::TcpListener::from_std(port)?;
+        // It ends with the runtime: a scrape that is cut is scraped again.
+        tokio::spawn(axum::serve(port, crate::metrics::router(Arc::clone(service))).into_future());
+    }
     tracing::info!("listening on {}", options.places.socket.display());
     tell_systemd(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);

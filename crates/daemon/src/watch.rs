@@ -1,4 +1,4 @@
-//! The part of the control interface that is watched: counters.
+//! The part of the control interface that is watched: counters and metrics.
 
 use crate::http::{Checked, does};
 use crate::refusal::Refusal;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Its routes.
 pub(crate) fn routes() -> Router<Arc<Service>> {
-    Router::new().route("/v1/counters", get(counters).patch(set_counter))
+    Router::new().route("/v1/counters", get(counters).patch(set_counter)).route("/metrics", get(crate::metrics::page))
 }
 
 #[derive(Deserialize)]

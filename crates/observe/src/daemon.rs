@@ -54,6 +54,12 @@ impl Source for Daemon {
         Ok(snapshot(&status, &counters))
     }
 
+    fn scrape(&mut self) -> Result<Snapshot, SourceError> {
+        let status: Status = self.client.get("/v1/status")?;
+        let counters: Counters = self.client.get("/v1/counters?monotonic=true")?;
+        Ok(snapshot(&status, &counters))
+    }
+
     fn happened(&mut self) -> Option<Vec<Happened>> {
         Some(self.listener.take())
     }

@@ -13,6 +13,7 @@ pub mod changes;
 pub mod daemon;
 pub mod devd;
 pub mod journal;
+pub mod metrics;
 mod model;
 mod natural;
 mod rates;

@@ -16,6 +16,14 @@ pub trait Source {
     /// If the source itself cannot be read. A device that went away in between is no error: it is left out.
     fn sample(&mut self) -> Result<Snapshot, SourceError>;
 
+    /// As [`Source::sample`], with counters as if nobody had ever set them, where the source can tell.
+    ///
+    /// # Errors
+    /// As [`Source::sample`].
+    fn scrape(&mut self) -> Result<Snapshot, SourceError> {
+        self.sample()
+    }
+
     /// What happened since this was last asked, oldest first. A source that cannot tell says `None`: then the differences
     /// of its snapshots must do.
     fn happened(&mut self) -> Option<Vec<Happened>> {

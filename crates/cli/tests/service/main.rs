@@ -13,6 +13,7 @@ mod events;
 mod hooks;
 mod identity;
 mod kills;
+mod metrics;
 mod nbd;
 mod scene;
 mod systemd;

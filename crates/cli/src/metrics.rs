@@ -1,0 +1,42 @@
+//! `interlock metrics`: what Prometheus scrapes, without a daemon.
+
+use crate::failure::Failure;
+use crate::output;
+use crate::source::SourceArgs;
+use anyhow::Result;
+use interlock_daemon::metrics;
+use std::process::ExitCode;
+
+/// Print or serve metrics in the OpenMetrics format
+///
+/// Of the daemon's controllers if the daemon is there, and else of those that the kernel drives. The daemon serves its own
+/// at /metrics of its control socket, and on a port with `interlock daemon --metrics`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  interlock metrics                              print them once
+  interlock metrics --source sys --listen 9899   an exporter for the kernel's controllers, on loopback
+  interlock metrics --listen 0.0.0.0:9899        for everybody who can reach this machine")]
+pub(crate) struct MetricsArgs {
+    /// Serve http://ADDRESS/metrics until SIGTERM; a port alone is on loopback
+    #[arg(long, value_name = "[ADDRESS:]PORT")]
+    listen: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub(crate) fn run(args: &MetricsArgs) -> Result<ExitCode> {
+    let source = args.source.source();
+    let Some(listen) = &args.listen else {
+        output::print(&metrics::once(source).map_err(Failure::new)?)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let address = metrics::listen_address(listen).map_err(Failure::new)?;
+    let mut printed = Ok(());
+    let served = metrics::export(source, address, |address| {
+        printed = output::print(&format!("http://{address}/metrics"));
+    });
+    printed?;
+    served.map_err(|error| Failure::new(format!("cannot serve on {address}: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,129 @@
+//! `/metrics`: on the control socket, on a port if one is wanted, and as an exporter of its own beside any Linux host.
+//!
+//! Whoever may connect to the port may read it, so it is on loopback unless an address is given.
+
+use crate::http::does;
+use crate::refusal::Refusal;
+use crate::service::Service;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use interlock_observe::metrics::{self, Monotonic};
+use interlock_observe::{Snapshot, Source};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The address in `text`: `ADDRESS:PORT`, `:PORT` or `PORT`. Without an address it is that of loopback.
+///
+/// # Errors
+/// If it is none, in a sentence.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| format!("`{text}` is no address: use `127.0.0.1:9899`, `[::1]:9899` or `9899`"))
+}
+
+impl Service {
+    /// The whole host as the model has it: as operators see it, or with counters that never fall.
+    pub(crate) fn snapshot(&self, monotonic: bool) -> Result<Snapshot, Refusal> {
+        Ok(interlock_observe::daemon::snapshot(&self.status()?, &self.counters(monotonic)?))
+    }
+}
+
+/// Everything, for Prometheus, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+pub(crate) async fn page(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
+    let text = does(service, |service| {
+        let snapshot = service.snapshot(true)?;
+        metrics::text(Arc::new(snapshot)).map_err(|why| Refusal::new(interlock_api::ProblemKind::Internal, why))
+    });
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text.await?.0).into_response())
+}
+
+/// What a metrics port offers of the daemon: nothing else.
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    Router::new().route("/metrics", get(page)).route("/", get(front)).with_state(service)
+}
+
+async fn front() -> &'static str {
+    "Interlock: the metrics are at /metrics\n"
+}
+
+/// A source that is scraped without a daemon.
+struct Exported {
+    source: Box<dyn Source + Send>,
+    monotonic: Monotonic,
+}
+
+impl Exported {
+    fn text(&mut self) -> Result<String, String> {
+        let mut snapshot = self.source.scrape().map_err(|error| error.to_string())?;
+        self.monotonic.smooth(&mut snapshot);
+        metrics::text(Arc::new(snapshot)).map_err(|error| error.to_string())
+    }
+}
+
+/// One page of a source.
+///
+/// # Errors
+/// If the source cannot be read.
+pub fn once(source: Box<dyn Source + Send>) -> Result<String, String> {
+    Exported { source, monotonic: Monotonic::default() }.text()
+}
+
+/// Serves the metrics of a source until SIGTERM or SIGINT. `ready` is told where.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub fn export(source: Box<dyn Source + Send>, address: SocketAddr, ready: impl FnOnce(SocketAddr)) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    ready(listener.local_addr()?);
+    let exported = Arc::new(Mutex::new(Exported { source, monotonic: Monotonic::default() }));
+    let app = Router::new().route("/metrics", get(exported_page)).route("/", get(front)).with_state(exported);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    runtime.block_on(async move {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::select! {
+            served = async { axum::serve(listener, app).await } => served,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    })
+}
+
+async fn exported_page(State(exported): State<Arc<Mutex<Exported>>>) -> Response {
+    let text = tokio::task::spawn_blocking(move || exported.lock().unwrap_or_else(PoisonError::into_inner).text());
+    match text.await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "a mistake in the program\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_on_loopback_unless_told_otherwise() {
+        for (text, address) in [
+            ("9899", "127.0.0.1:9899"),
+            (":9899", "127.0.0.1:9899"),
+            ("0.0.0.0:1", "0.0.0.0:1"),
+            ("[::]:9899", "[::]:9899"),
+        ] {
+            assert_eq!(listen_address(text).map(|address| address.to_string()), Ok(address.to_owned()));
+        }
+        for wrong in ["", "nine", "99999", "localhost:9899", "1.2.3.4"] {
+            assert!(listen_address(wrong).is_err(), "{wrong}");
+        }
+    }
+}
