@@ -34,6 +34,9 @@ pub(crate) struct DaemonArgs {
     /// Host Identifier, a UUID; default: /etc/nvme/hostid
     #[arg(short = 'I', long, value_name = "UUID")]
     hostid: Option<String>,
+    /// Mount the file tree here: the controllers as /sys would show them, also for `nvme --set-options test-sysfs-dir=DIR`
+    #[arg(long, value_name = "DIR")]
+    sysfs: Option<PathBuf>,
     /// Serve http://ADDRESS/metrics as well; a port alone is on loopback
     #[arg(long, value_name = "[ADDRESS:]PORT")]
     metrics: Option<String>,
@@ -56,6 +59,7 @@ pub(crate) fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         hostnqn: args.hostnqn.clone(),
         hostid: args.hostid.clone(),
         group: args.group.clone(),
+        sysfs: args.sysfs.clone().map(absolute).transpose()?,
         metrics: args.metrics.clone(),
         no_restore: args.no_restore,
     };

@@ -73,6 +73,8 @@ pub struct DaemonSection {
     pub discovery_interval_s: u32,
     /// Serve metrics here as well, `ADDRESS:PORT`; a port alone is on loopback. Default: on the control socket only.
     pub metrics: Option<String>,
+    /// Mount the file tree here; default: nowhere.
+    pub sysfs: Option<PathBuf>,
 }
 
 impl Default for DaemonSection {
@@ -85,6 +87,7 @@ impl Default for DaemonSection {
             nvme_cli_files: true,
             discovery_interval_s: 60,
             metrics: None,
+            sysfs: None,
         }
     }
 }

@@ -32,6 +32,7 @@ mod refusal;
 mod run;
 mod service;
 mod socket;
+mod tree;
 mod view;
 mod watch;
 

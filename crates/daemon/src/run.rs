@@ -17,17 +17,19 @@ use crate::places::Places;
 use crate::record::{RecordError, RecordFile, WantedExport};
 use crate::service::Service;
 use crate::socket::{self, SocketError};
+use crate::tree::OfService;
 use interlock_api::{Level, What};
 use interlock_host::{
     EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
 };
 use interlock_observe::journal::{Journal, Owner};
+use interlock_observe::tree::{Mount, MountError};
 use sd_notify::NotifyState;
 use std::future::IntoFuture;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +49,8 @@ pub struct Options {
     pub hostid: Option<String>,
     /// Group of the sockets; overrides the configuration.
     pub group: Option<String>,
+    /// Mount the file tree here; overrides the configuration.
+    pub sysfs: Option<PathBuf>,
     /// Serve metrics on this port as well; overrides the configuration.
     pub metrics: Option<String>,
     /// Do not connect what was connected before, nor what the configuration wants.
@@ -81,6 +85,9 @@ pub enum DaemonError {
     /// Another process is this host now.
     #[error("the daemon has ended: {0}")]
     Disowned(String),
+    /// Its file tree.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// Its port for metrics.
     #[error("metrics cannot be served: {0}")]
     Metrics(String),
@@ -132,11 +139,17 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     if !options.no_restore {
         restore(&service, &config, &options.places);
     }
+    let dir = options.sysfs.as_ref().or(config.daemon.sysfs.as_ref());
+    let tree = dir.map(|dir| Mount::on(dir, Arc::new(OfService(Arc::clone(&service))))).transpose()?;
+    if let Some(tree) = &tree {
+        tracing::info!("file tree at {}", tree.dir().display());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build();
     let runtime = runtime.map_err(DaemonError::Start)?;
     let sockets = Sockets { control: listener, devd: devd_listener, metrics };
     let served = runtime.block_on(serve(&service, sockets, begun, options)).map_err(DaemonError::Start);
     tell_systemd(&[NotifyState::Stopping]);
+    drop(tree);
     // Requests that still run are not waited for: each has its own deadline, and its client is gone.
     runtime.shutdown_background();
     service.discovery.end();

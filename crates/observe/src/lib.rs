@@ -20,6 +20,7 @@ mod rates;
 mod source;
 pub mod story;
 pub mod sysfs;
+pub mod tree;
 
 pub use model::{
     Controller, ControllerCounters, Head, HeadCounters, HostFacts, Io, Path, PathCounters, Recovery, Snapshot,

@@ -17,5 +17,6 @@ mod metrics;
 mod nbd;
 mod scene;
 mod systemd;
+mod tree;
 mod upgrade;
 mod verbs;
