@@ -5,7 +5,7 @@ use crate::filter::Filter;
 use crate::history::History;
 use crate::tables;
 use crate::timeline::Timeline;
-use interlock_observe::{Counter, Snapshot, changes};
+use interlock_observe::{Counter, Happened, Snapshot, changes};
 use std::time::Duration;
 
 /// A key, as far as this program cares.
@@ -115,6 +115,8 @@ pub struct App {
     orders: [Order; 4],
     selected: [Option<String>; 4],
     sampled: bool,
+    /// The source tells what happens: differences of samples would say it twice.
+    told: bool,
 }
 
 /// A sentence for the bottom line.
@@ -149,6 +151,7 @@ impl App {
             orders: [Order::default(); 4],
             selected: [const { None }; 4],
             sampled: false,
+            told: false,
         }
     }
 
@@ -160,7 +163,7 @@ impl App {
 
     /// Takes in what the source saw.
     pub fn handle_sample(&mut self, snapshot: Snapshot) {
-        if self.sampled {
+        if self.sampled && !self.told {
             self.timeline.add(snapshot.at, changes::between(&self.snapshot, &snapshot));
         }
         self.sampled = true;
@@ -174,6 +177,21 @@ impl App {
         {
             self.notice = Some(Notice { text: format!("{name} is gone"), bad: true });
             self.view = View::Overview;
+        }
+    }
+
+    /// What the source told, oldest first; `unix_ms` is now.
+    pub fn handle_happened(&mut self, events: Vec<Happened>, unix_ms: u64) {
+        self.told = true;
+        let now = self.snapshot.at;
+        for Happened { unix_ms: then, controller, weight, text } in events {
+            let of = |name: &str| self.snapshot.subsystems.iter().find(|one| one.controller(name).is_some());
+            let subsystem = controller.as_deref().and_then(of).map_or_else(String::new, |one| one.name.clone());
+            let device = controller.unwrap_or_default();
+            // Most lines begin with their device, which has a column here.
+            let what = text.strip_prefix(&format!("{device}: ")).map_or_else(|| text.clone(), str::to_owned);
+            let at = now.saturating_sub(Duration::from_millis(unix_ms.saturating_sub(then)));
+            self.timeline.add(at, vec![changes::Change { subsystem, device, what, weight }]);
         }
     }
 

@@ -7,7 +7,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How the monitor starts.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,14 @@ fn attend(
 
 fn sample(app: &mut App, source: &mut dyn Source) {
     match source.sample() {
-        Ok(snapshot) => app.handle_sample(snapshot),
+        Ok(snapshot) => {
+            let events = source.happened();
+            app.handle_sample(snapshot);
+            if let Some(events) = events {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                app.handle_happened(events, u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+            }
+        }
         Err(error) => app.handle_failure(error.to_string()),
     }
 }

@@ -138,11 +138,11 @@ fn what_linux_has_is_there_or_has_its_reason() {
         let mode = u32::from_str_radix(fields.next().expect("a mode"), 8).expect("octal");
         let content = fields.next().unwrap_or_default();
         let there = tree.node(path.trim_end_matches('/'));
-        if let Some((part, _)) = NOT_OURS.iter().find(|(word, _)| path.split('/').any(|part| is_called(part, word))) {
-            if there.is_none() {
-                used.insert(*part);
-                continue;
-            }
+        if let Some((part, _)) = NOT_OURS.iter().find(|(word, _)| path.split('/').any(|part| is_called(part, word)))
+            && there.is_none()
+        {
+            used.insert(*part);
+            continue;
         }
         match there.unwrap_or_else(|| panic!("{path} is not there, and nothing says why")) {
             Node::Directory => assert!(path.ends_with('/'), "{path} is a directory here"),

@@ -167,3 +167,31 @@ fn a_subsystem_that_goes_away_while_it_is_looked_at() {
     assert_eq!(app.notice.as_ref().map(|notice| notice.text.as_str()), Some("nvme-subsys0 is gone"));
     assert!(app.selected_row().is_none());
 }
+
+#[test]
+fn what_a_source_tells_stands_in_the_timeline_and_is_not_said_twice() {
+    use interlock_observe::changes::Weight;
+    use interlock_observe::{Controller, Happened, Subsystem};
+    let at = |second: u64, state: &str| Snapshot {
+        at: Duration::from_secs(second),
+        subsystems: vec![Subsystem {
+            name: "nvme-subsys0".into(),
+            controllers: vec![Controller { name: "nvme0".into(), state: state.into(), ..Controller::default() }],
+            ..Subsystem::default()
+        }],
+        ..Snapshot::default()
+    };
+    let mut app = App::new("a test".into(), Duration::from_secs(1));
+    app.handle_sample(at(100, "live"));
+    let event = Happened {
+        unix_ms: 998_000,
+        controller: Some("nvme0".into()),
+        weight: Weight::Warning,
+        text: "nvme0: connection lost".into(),
+    };
+    app.handle_happened(vec![event], 1_000_000);
+    app.handle_sample(at(101, "connecting"));
+    let told: Vec<_> =
+        app.timeline.of(Some("nvme-subsys0")).map(|e| (e.at.as_secs(), e.device.as_str(), e.what.as_str())).collect();
+    assert_eq!(told, [(98, "nvme0", "connection lost")]);
+}
