@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) hdgst: bool,
     pub(crate) ddgst: bool,
     pub(crate) in_capsule: u32,
+    /// Bytes of buffers that a lane of the target keeps for the next commands.
+    pub(crate) stock: u64,
     pub(crate) queue_size: u16,
     pub(crate) queues_per_lane: u16,
     pub(crate) reconnect: Duration,
@@ -117,6 +119,8 @@ impl Plan {
             hdgst: rng.percent(25),
             ddgst: rng.percent(25),
             in_capsule: *pick(rng, &[0, 512, 8192]),
+            // From a stream of its own: what else a seed decides stays as it was.
+            stock: *pick(&mut Rng::new(seed ^ 0x51a1_5eed_0000_0002), &[0, 64 << 10]),
             queue_size: *pick(rng, &[4, 8, 32]),
             queues_per_lane: 1 + u16::from(rng.percent(20)),
             reconnect: Duration::from_millis(*pick(rng, &[20, 200, 1000])),

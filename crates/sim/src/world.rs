@@ -619,6 +619,7 @@ fn target_config(plan: &Plan) -> target::Config {
             hdgst: plan.hdgst,
             ddgst: plan.ddgst,
             ciu_max: plan.ciu_max,
+            stock: plan.stock,
             ..target::config::Limits::default()
         },
     }
