@@ -835,7 +835,12 @@ impl World {
 
     pub(crate) fn silence(&mut self, port: usize, to_target: bool, to_host: bool) {
         let silent = to_target || to_host;
+        // What its peer had said meanwhile comes through: the silence that must be noticed begins again.
+        let heard = self.net.paths[port].silent_to_host && !to_host;
         for ctrl in self.controllers_of(port) {
+            if heard {
+                self.see(&Seen::Silent { ctrl, silent: false });
+            }
             self.see(&Seen::Silent { ctrl, silent });
         }
         self.net.paths[port].silent_to_target = to_target;
