@@ -225,7 +225,7 @@ impl Lane {
 
     /// Does what the choke point decided about a command that was on `path` of `life`.
     pub(super) fn dispose(&mut self, now: Instant, index: u32, disposition: Disposition, path: u32, life: Option<Key>) {
-        if disposition == Disposition::Complete && self.flush_goes_on(index) {
+        if disposition == Disposition::Complete && !self.plans.is_empty() && self.flush_goes_on(index) {
             return;
         }
         let Some(tracked) = self.requests.get_mut(index) else { return };
