@@ -5,9 +5,11 @@
 //! tried to reconnect, it is back.
 
 use crate::{Controller, Head, Path, Snapshot, Subsystem};
+use serde::Serialize;
 
 /// How much a change matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Weight {
     /// Good news, or none.
     Info,

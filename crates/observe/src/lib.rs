@@ -6,16 +6,20 @@
 //! [`sysfs::Sysfs`] that for those that the Linux kernel drives: it needs no daemon and no privilege but the right to read
 //! `/sys`.
 //!
+//! [`health`] says what of it is not well, in words.
+//!
 //! Two snapshots give [`Rates`] (as `nvme top` computes them) and [`changes`](changes::between): what happened between
 //! them, in words, for a timeline.
 
 pub mod changes;
 pub mod daemon;
 pub mod devd;
+pub mod health;
 pub mod journal;
 pub mod metrics;
 mod model;
 mod natural;
+mod percentiles;
 mod rates;
 mod source;
 pub mod story;
@@ -27,5 +31,6 @@ pub use model::{
     Subsystem, Times,
 };
 pub use natural::natural_order;
+pub use percentiles::{Latency, Percentiles};
 pub use rates::{Direction, Rates};
 pub use source::{Counter, CounterName, Happened, Source, SourceError};

@@ -5,6 +5,7 @@ use crate::filter::Filter;
 use crate::history::History;
 use crate::tables;
 use crate::timeline::Timeline;
+use interlock_observe::health::{self, Finding};
 use interlock_observe::{Counter, Happened, Snapshot, changes};
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ pub(crate) enum Over {
     Nothing,
     Help,
     Timeline { top: usize },
+    Health { top: usize },
     Filter,
     Confirm { device: String, counters: Vec<Counter> },
 }
@@ -220,7 +222,7 @@ impl App {
                 self.over = Over::Nothing;
                 if key == Key::Char('q') { Effect::Quit } else { Effect::None }
             }
-            Over::Timeline { top } => {
+            Over::Timeline { top } | Over::Health { top } => {
                 match key {
                     Key::Up => *top = top.saturating_sub(1),
                     Key::Down => *top += 1,
@@ -230,9 +232,12 @@ impl App {
                     Key::Char('q') => return Effect::Quit,
                     _ => self.over = Over::Nothing,
                 }
-                let last = self.timeline.of(self.subsystem_name()).count().saturating_sub(1);
-                if let Over::Timeline { top } = &mut self.over {
-                    *top = (*top).min(last);
+                let lines = match self.over {
+                    Over::Health { .. } => self.findings().len(),
+                    _ => self.timeline.of(self.subsystem_name()).count(),
+                };
+                if let Over::Timeline { top } | Over::Health { top } = &mut self.over {
+                    *top = (*top).min(lines.saturating_sub(1));
                 }
                 Effect::None
             }
@@ -292,6 +297,7 @@ impl App {
             Key::Char('/') => self.over = Over::Filter,
             Key::Char('h' | '?') => self.over = Over::Help,
             Key::Char('t') => self.over = Over::Timeline { top: 0 },
+            Key::Char('w') => self.over = Over::Health { top: 0 },
             Key::Char('r') => self.ask_reset(),
             Key::Char('p' | ' ') => {
                 self.paused = !self.paused;
@@ -365,6 +371,17 @@ impl App {
         match &self.view {
             View::Overview => None,
             View::Subsystem { name, .. } => Some(name),
+        }
+    }
+
+    /// What is not well with the subsystem that is open, or with any.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        match self.subsystem_name() {
+            None => health::of_all(&self.snapshot),
+            Some(name) => {
+                let subsystem = self.snapshot.subsystem(name);
+                subsystem.map(|one| health::of(one, self.snapshot.host.as_deref())).unwrap_or_default()
+            }
         }
     }
 

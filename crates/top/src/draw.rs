@@ -33,11 +33,12 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
         View::Overview => 1,
         View::Subsystem { .. } => 3,
     };
+    let past = past::height(app);
     let rows = u16::try_from(table.rows.len()).unwrap_or(u16::MAX).saturating_add(3).max(5);
     let [head_area, table_area, past_area, recent_area, foot_area] = Layout::vertical([
         Constraint::Length(head),
-        Constraint::Max(rows.min(area.height.saturating_sub(head + 1 + 5 + 4)).max(5)),
-        Constraint::Length(5),
+        Constraint::Max(rows.min(area.height.saturating_sub(head + 1 + past + 4)).max(5)),
+        Constraint::Length(past),
         Constraint::Min(3),
         Constraint::Length(1),
     ])
@@ -78,6 +79,10 @@ fn draw_head(app: &App, frame: &mut Frame<'_>, area: Rect) {
     }
     if lost + degraded == 0 && !app.snapshot.subsystems.is_empty() {
         title.push(Span::styled("  all ok", style(Tone::Good)));
+    }
+    let findings = app.findings().len();
+    if findings > 0 {
+        title.push(Span::raw(format!("  w: {findings} {}", if findings == 1 { "finding" } else { "findings" })));
     }
     let pace = if app.paused { "paused".to_owned() } else { format!("every {} s", app.delay.as_secs()) };
     let [left, right] =
@@ -125,9 +130,9 @@ fn draw_foot(app: &App, frame: &mut Frame<'_>, area: Rect) {
     } else if let Some(notice) = &app.notice {
         Line::styled(notice.text.clone(), style(if notice.bad { Tone::Bad } else { Tone::Good }))
     } else {
-        let open = if app.view == View::Overview { "Enter open" } else { "Tab table  Esc back" };
+        let open = if app.view == View::Overview { "Enter open" } else { "Tab turn  Esc back" };
         let filter = if app.filter.is_empty() { String::new() } else { format!("  [{}]", app.filter.text()) };
-        let keys = format!("{open}  / filter  s sort  t timeline  r reset  h help  q quit{filter}");
+        let keys = format!("{open}  / filter  s sort  t past  w health  r reset  h help  q quit{filter}");
         Line::styled(keys, style(Tone::Faint))
     };
     frame.render_widget(line, area);

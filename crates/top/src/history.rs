@@ -1,6 +1,6 @@
-//! The recent past of every device: what the sparklines show and what rates are computed from.
+//! The recent past of every device: what the sparklines show and what rates and percentiles are computed from.
 
-use interlock_observe::{Io, Rates, Snapshot};
+use interlock_observe::{Io, Latency, Percentiles, Rates, Snapshot, Times};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -13,13 +13,27 @@ pub(crate) struct History {
     at: Option<Duration>,
     interval: Duration,
     devices: BTreeMap<String, Device>,
+    /// The source keeps histograms.
+    spread: bool,
+}
+
+/// What a device did between two samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Moment {
+    pub(crate) rates: Rates,
+    /// Of reads and writes; `None` if none ended.
+    pub(crate) spread: Option<Percentiles>,
 }
 
 #[derive(Debug, Default)]
 struct Device {
     io: Option<Io>,
-    rates: VecDeque<Rates>,
+    times: Option<Box<Times>>,
+    past: VecDeque<Moment>,
 }
+
+/// What a part of something did: its rates, and how long each took, for those above it.
+type Part = (Rates, Option<Times>);
 
 impl History {
     /// Takes in a sample. Devices that are gone are forgotten.
@@ -29,64 +43,80 @@ impl History {
         let mut before = std::mem::take(&mut self.devices);
         for subsystem in &snapshot.subsystems {
             let mut heads = Vec::new();
-            let mut by_controller: BTreeMap<&str, Vec<Rates>> = BTreeMap::new();
+            let mut by_controller: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
             for head in &subsystem.namespaces {
                 for path in &head.paths {
                     // Without multipath the namespace is its own path: one device, counted once.
-                    let rates = self.device(&mut before, &path.name, path.io);
-                    by_controller.entry(&path.controller).or_default().push(rates);
+                    let part = self.device(&mut before, &path.name, path.io, path.times.as_deref());
+                    by_controller.entry(&path.controller).or_default().push(part);
                 }
-                let rates = if self.devices.contains_key(&head.name) {
-                    self.latest(&head.name)
+                heads.push(if self.devices.contains_key(&head.name) {
+                    (self.latest(&head.name).rates, None)
                 } else {
-                    self.device(&mut before, &head.name, head.io)
-                };
-                heads.push(rates);
+                    self.device(&mut before, &head.name, head.io, head.times.as_deref())
+                });
             }
             for controller in &subsystem.controllers {
-                let rates = by_controller.remove(controller.name.as_str()).unwrap_or_default();
-                self.sum(&mut before, &controller.name, rates);
+                let parts = by_controller.remove(controller.name.as_str()).unwrap_or_default();
+                self.sum(&mut before, &controller.name, parts);
             }
             self.sum(&mut before, &subsystem.name, heads);
         }
     }
 
-    fn device(&mut self, before: &mut BTreeMap<String, Device>, name: &str, io: Option<Io>) -> Rates {
+    fn device(
+        &mut self,
+        before: &mut BTreeMap<String, Device>,
+        name: &str,
+        io: Option<Io>,
+        times: Option<&Times>,
+    ) -> Part {
         let mut device = before.remove(name).unwrap_or_default();
         let rates = io.map(|io| Rates::between(device.io.as_ref(), &io, self.interval)).unwrap_or_default();
+        self.spread |= times.is_some();
+        let took = times.zip(device.times.as_deref()).map(|(now, before)| now.since(before));
         device.io = io;
-        self.keep(name, device, rates);
-        rates
+        device.times = times.cloned().map(Box::new);
+        self.keep(name, device, rates, took.as_ref());
+        (rates, took)
     }
 
-    fn sum(&mut self, before: &mut BTreeMap<String, Device>, name: &str, parts: Vec<Rates>) {
+    fn sum(&mut self, before: &mut BTreeMap<String, Device>, name: &str, parts: Vec<Part>) {
         let device = before.remove(name).unwrap_or_default();
-        self.keep(name, device, Rates::together(parts));
+        let mut took = Times::default();
+        parts.iter().filter_map(|(_, took)| took.as_ref()).for_each(|part| took.add(part));
+        self.keep(name, device, Rates::together(parts.iter().map(|(rates, _)| *rates)), Some(&took));
     }
 
-    fn keep(&mut self, name: &str, mut device: Device, rates: Rates) {
-        if device.rates.len() == KEPT {
-            device.rates.pop_front();
+    fn keep(&mut self, name: &str, mut device: Device, rates: Rates, took: Option<&Times>) {
+        if device.past.len() == KEPT {
+            device.past.pop_front();
         }
-        device.rates.push_back(rates);
+        device.past.push_back(Moment { rates, spread: took.and_then(|took| Latency::of(took).all) });
         self.devices.insert(name.to_owned(), device);
     }
 
-    /// The latest rates of a device; nothing is zero.
-    pub(crate) fn latest(&self, name: &str) -> Rates {
-        self.devices.get(name).and_then(|device| device.rates.back()).copied().unwrap_or_default()
+    /// True if the source tells how times spread, and not only their sums.
+    pub(crate) const fn knows_spread(&self) -> bool {
+        self.spread
+    }
+
+    /// What a device did lately; nothing is zero.
+    pub(crate) fn latest(&self, name: &str) -> Moment {
+        self.devices.get(name).and_then(|device| device.past.back()).copied().unwrap_or_default()
     }
 
     /// All that is kept of a device, oldest first.
-    pub(crate) fn past(&self, name: &str) -> impl ExactSizeIterator<Item = &Rates> {
-        static NOTHING: VecDeque<Rates> = VecDeque::new();
-        self.devices.get(name).map_or(&NOTHING, |device| &device.rates).iter()
+    pub(crate) fn past(&self, name: &str) -> impl ExactSizeIterator<Item = &Moment> + DoubleEndedIterator {
+        static NOTHING: VecDeque<Moment> = VecDeque::new();
+        self.devices.get(name).map_or(&NOTHING, |device| &device.past).iter()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use interlock_api::Histogram;
     use interlock_observe::{Controller, Head, Path, Subsystem};
 
     fn snapshot(at_s: u64, reads: u64) -> Snapshot {
@@ -121,8 +151,35 @@ mod tests {
         history.add(&snapshot(1, 0));
         history.add(&snapshot(3, 100));
         for (name, iops) in [("nvme0c0n1", 50.0), ("nvme0", 50.0), ("nvme0n1", 100.0), ("nvme-subsys0", 100.0)] {
-            assert!((history.latest(name).iops() - iops).abs() < 1e-9, "{name}");
+            assert!((history.latest(name).rates.iops() - iops).abs() < 1e-9, "{name}");
         }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_interval_also_of_what_devices_make_up() {
+        let with = |at_s, times: &[(u64, u64)]| {
+            let mut snapshot = snapshot(at_s, at_s);
+            let read = Histogram(times.iter().map(|&(below, count)| (Some(below), count)).collect());
+            let times = Some(Box::new(Times { read, ..Times::default() }));
+            let head = &mut snapshot.subsystems[0].namespaces[0];
+            head.times.clone_from(&times);
+            head.paths[1].times.clone_from(&times);
+            snapshot
+        };
+        let mut history = History::default();
+        history.add(&snapshot(0, 0));
+        assert!(!history.knows_spread(), "sums alone");
+        history.add(&with(1, &[(8000, 500)]));
+        assert!(history.knows_spread());
+        assert_eq!(history.latest("nvme0n1").spread, None, "what was before the first look says nothing of now");
+        history.add(&with(2, &[(1000, 90), (8000, 510)]));
+        let seen = Some(Percentiles { p50_ms: 1.0, p99_ms: 8.0 });
+        for name in ["nvme0c1n1", "nvme1", "nvme0n1", "nvme-subsys0"] {
+            assert_eq!(history.latest(name).spread, seen, "{name}");
+        }
+        assert_eq!(history.latest("nvme0c0n1").spread, None);
+        history.add(&with(3, &[(1000, 90), (8000, 510)]));
+        assert_eq!(history.latest("nvme0n1").spread, None, "nothing ended");
     }
 
     #[test]

@@ -15,6 +15,11 @@ pub(crate) fn millis(value: f64) -> String {
     if value >= 1000.0 { format!("{}s", digits(value / 1000.0)) } else { digits(value) }
 }
 
+/// A number of things: `0`, `17`, `1.23k`.
+pub(crate) fn count(value: f64) -> String {
+    if value < 1000.0 { format!("{value:.0}") } else { rate(value) }
+}
+
 /// A share: `0`, `12`, `100`.
 pub(crate) fn percent(value: f64) -> String {
     format!("{value:.0}")

@@ -1,9 +1,13 @@
 //! One look, for scripts: what there is, what it does, as JSON or CSV.
 
+use interlock_api::SubsystemCounters;
+use interlock_observe::health::{self, Finding};
 use interlock_observe::{
-    Controller, ControllerCounters, HeadCounters, PathCounters, Rates, Snapshot, Source, SourceError,
+    Controller, ControllerCounters, HeadCounters, Io, Latency, PathCounters, Percentiles, Rates, Snapshot, Source,
+    SourceError, Times,
 };
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Version of the JSON. A new field does not change it.
@@ -37,6 +41,10 @@ pub struct SubsystemReport {
     pub iopolicy: Option<String>,
     /// Its controllers.
     pub controllers: Vec<Controller>,
+    /// Sums over everything that it has or had; `null` where nobody keeps them.
+    pub totals: Option<SubsystemCounters>,
+    /// What is not well, worst first.
+    pub findings: Vec<Finding>,
     /// Its namespaces.
     pub namespaces: Vec<NamespaceReport>,
 }
@@ -54,6 +62,8 @@ pub struct NamespaceReport {
     pub counters: HeadCounters,
     /// What it does.
     pub rates: Rates,
+    /// How long it takes; `null` where nothing ended, or only sums are known.
+    pub latency: Latency,
     /// Its paths.
     pub paths: Vec<PathReport>,
 }
@@ -71,6 +81,8 @@ pub struct PathReport {
     pub counters: PathCounters,
     /// What it does.
     pub rates: Rates,
+    /// How long it takes; `null` where nothing ended, or only sums are known.
+    pub latency: Latency,
 }
 
 /// Looks twice, `interval` apart.
@@ -89,15 +101,18 @@ pub fn look(source: &mut dyn Source, interval: Duration) -> Result<Report, Sourc
 #[must_use]
 pub fn report(source: String, before: &Snapshot, now: &Snapshot) -> Report {
     let interval = now.at.saturating_sub(before.at);
-    let old = |name: &str| {
-        let heads = before.subsystems.iter().flat_map(|subsystem| &subsystem.namespaces);
-        heads.clone().find(|head| head.name == name).map_or_else(
-            || heads.flat_map(|head| &head.paths).find(|path| path.name == name).and_then(|path| path.io),
-            |head| head.io,
-        )
+    let mut old: BTreeMap<&str, (Option<Io>, Option<&Times>)> = BTreeMap::new();
+    for head in before.subsystems.iter().flat_map(|subsystem| &subsystem.namespaces) {
+        old.extend(head.paths.iter().map(|path| (path.name.as_str(), (path.io, path.times.as_deref()))));
+        old.insert(&head.name, (head.io, head.times.as_deref()));
+    }
+    let rates = |name: &str, io: Option<Io>| {
+        let old = old.get(name).and_then(|(io, _)| io.as_ref());
+        io.map(|io| Rates::between(old, &io, interval)).unwrap_or_default()
     };
-    let rates = |name: &str, io: Option<interlock_observe::Io>| {
-        io.map(|io| Rates::between(old(name).as_ref(), &io, interval)).unwrap_or_default()
+    let latency = |name: &str, times: Option<&Times>| {
+        let old = old.get(name).and_then(|(_, times)| *times);
+        times.zip(old).map(|(now, old)| Latency::of(&now.since(old))).unwrap_or_default()
     };
     let subsystems = now.subsystems.iter().map(|subsystem| SubsystemReport {
         name: subsystem.name.clone(),
@@ -106,6 +121,8 @@ pub fn report(source: String, before: &Snapshot, now: &Snapshot) -> Report {
         serial: subsystem.serial.clone(),
         iopolicy: subsystem.iopolicy.clone(),
         controllers: subsystem.controllers.clone(),
+        totals: subsystem.totals.as_deref().cloned(),
+        findings: health::of(subsystem, now.host.as_deref()),
         namespaces: subsystem
             .namespaces
             .iter()
@@ -115,6 +132,7 @@ pub fn report(source: String, before: &Snapshot, now: &Snapshot) -> Report {
                 size_bytes: head.size_bytes,
                 counters: head.counters,
                 rates: rates(&head.name, head.io),
+                latency: latency(&head.name, head.times.as_deref()),
                 paths: head
                     .paths
                     .iter()
@@ -124,6 +142,7 @@ pub fn report(source: String, before: &Snapshot, now: &Snapshot) -> Report {
                         ana_state: path.ana_state.clone(),
                         counters: path.counters,
                         rates: rates(&path.name, path.io),
+                        latency: latency(&path.name, path.times.as_deref()),
                     })
                     .collect(),
             })
@@ -152,7 +171,7 @@ impl Report {
         let mut text = String::from(
             "subsystem,nqn,iopolicy,controller,transport,address,state,resets,reconnects,controller_errors,namespace,\
              nsid,requeued,failed,path,ana_state,failovers,retries,errors,read_iops,write_iops,read_bytes_per_s,\
-             write_bytes_per_s,read_latency_ms,write_latency_ms,in_flight,busy_percent\n",
+             write_bytes_per_s,read_latency_ms,write_latency_ms,in_flight,busy_percent,p50_ms,p99_ms\n",
         );
         for subsystem in &self.subsystems {
             for head in &subsystem.namespaces {
@@ -200,6 +219,9 @@ fn fields(subsystem: &SubsystemReport, head: &NamespaceReport, path: &PathReport
     );
     fields.push(path.rates.in_flight.to_string());
     fields.push(format!("{:.2}", path.rates.busy_percent));
+    let part =
+        |value: fn(Percentiles) -> f64| path.latency.all.map(|all| format!("{:.3}", value(all))).unwrap_or_default();
+    fields.extend([part(|all| all.p50_ms), part(|all| all.p99_ms)]);
     fields
 }
 

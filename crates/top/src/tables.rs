@@ -1,9 +1,9 @@
 //! The tables: which columns a subsystem, a path, a controller and a namespace have.
 
 use crate::columns::{Cell, Column, Row, Table, Tone};
-use crate::history::History;
+use crate::history::{History, Moment};
 use crate::numbers;
-use interlock_observe::{Controller, Counter, CounterName, Head, Path, Rates, Snapshot, Subsystem};
+use interlock_observe::{Controller, Counter, CounterName, Head, Path, Snapshot, Subsystem};
 
 /// How a subsystem is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,29 +53,68 @@ fn ana_cell(path: &Path) -> Cell {
     })
 }
 
-const RATES: [Column; 8] = [
-    Column::number("r/s", 6, 0),
-    Column::number("w/s", 6, 0),
-    Column::number("rB/s", 6, 1),
-    Column::number("wB/s", 6, 1),
-    Column::number("r ms", 6, 2),
-    Column::number("w ms", 6, 2),
-    Column::number("Infl", 5, 3),
-    Column::number("Util%", 5, 4),
-];
+/// Columns of what a device does. Percentiles say more than means; where the source has them, means leave earlier.
+fn rate_columns(history: &History) -> Vec<Column> {
+    let spread = history.knows_spread();
+    let mean = if spread { 4 } else { 2 };
+    let mut columns = vec![
+        Column::number("r/s", 6, 0),
+        Column::number("w/s", 6, 0),
+        Column::number("rB/s", 6, 2),
+        Column::number("wB/s", 6, 2),
+        Column::number("r ms", 6, mean),
+        Column::number("w ms", 6, mean),
+    ];
+    if spread {
+        columns.extend([Column::number("p50 ms", 6, 2), Column::number("p99 ms", 6, 1)]);
+    }
+    columns.extend([Column::number("Infl", 5, 3), Column::number("Util%", 5, 5)]);
+    columns
+}
 
-fn rates(rates: &Rates) -> [Cell; 8] {
+fn rates(history: &History, device: &str) -> Vec<Cell> {
+    let Moment { rates, spread } = history.latest(device);
     let (read, write) = (rates.read, rates.write);
-    [
+    let mut cells = vec![
         Cell::number(read.iops, numbers::rate(read.iops)),
         Cell::number(write.iops, numbers::rate(write.iops)),
         Cell::number(read.bytes_per_s, numbers::bytes(read.bytes_per_s)),
         Cell::number(write.bytes_per_s, numbers::bytes(write.bytes_per_s)),
         Cell::number(read.latency_ms, numbers::millis(read.latency_ms)),
         Cell::number(write.latency_ms, numbers::millis(write.latency_ms)),
+    ];
+    if history.knows_spread() {
+        let cell = |ms: f64| Cell::number(ms, numbers::millis(ms));
+        let spread = spread.unwrap_or_default();
+        cells.extend([cell(spread.p50_ms), cell(spread.p99_ms)]);
+    }
+    cells.extend([
         Cell::number(rates.in_flight as f64, rates.in_flight.to_string()),
         Cell::number(rates.busy_percent, numbers::percent(rates.busy_percent)),
-    ]
+    ]);
+    cells
+}
+
+/// Characters of a small curve in a table.
+const LATELY: u16 = 8;
+
+/// The latest IOPS of a device as a small curve; `most` is as high as it gets.
+fn lately(history: &History, device: &str, most: f64) -> Cell {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let past = history.past(device);
+    let skip = past.len().saturating_sub(usize::from(LATELY));
+    let bar = |moment: &Moment| {
+        let share = if most > 0.0 { moment.rates.iops() / most } else { 0.0 };
+        BARS[((share * 8.0).ceil() as usize).clamp(1, BARS.len()) - 1]
+    };
+    let text: String = past.skip(skip).map(bar).collect();
+    Cell::number(history.latest(device).rates.iops(), format!("{text:>width$}", width = usize::from(LATELY)))
+}
+
+/// The highest IOPS that [`lately`] shows of any of these.
+fn highest<'a>(history: &History, devices: impl Iterator<Item = &'a str>) -> f64 {
+    let past = |device| history.past(device).rev().take(usize::from(LATELY)).map(|moment| moment.rates.iops());
+    devices.flat_map(past).fold(0.0, f64::max)
 }
 
 fn counters(device: &str, names: &[CounterName], values: &[Option<u64>]) -> Vec<Counter> {
@@ -101,7 +140,7 @@ pub(crate) fn subsystems(snapshot: &Snapshot, history: &History) -> Table {
         Column::number("Paths", 5, 0),
         Column::number("NS", 3, 2),
     ];
-    columns.extend(RATES);
+    columns.extend(rate_columns(history));
     columns.extend([
         Column::number("Failov", 6, 1),
         Column::number("Reconn", 6, 2),
@@ -136,7 +175,7 @@ fn subsystem_row(subsystem: &Subsystem, history: &History) -> Row {
         of(usable, all),
         Cell::number(subsystem.namespaces.len() as f64, subsystem.namespaces.len().to_string()).toned(Tone::Plain),
     ];
-    cells.extend(rates(&history.latest(&subsystem.name)));
+    cells.extend(rates(history, &subsystem.name));
     cells.extend([
         Cell::trouble(failovers, Tone::Warning),
         Cell::trouble(reconnects, Tone::Warning),
@@ -176,17 +215,19 @@ pub(crate) fn paths(subsystem: &Subsystem, history: &History) -> Table {
         Column::text("Path", 10, 0),
         Column::text("Ctrl", 6, 0),
         Column::text("State", 10, 0),
-        Column::text("ANA", 15, 0),
+        Column::text("ANA", 13, 0),
     ];
-    columns.extend(RATES);
+    columns.extend(rate_columns(history));
     columns.extend([
+        Column::text("Lately", LATELY, 1),
         Column::number("Failov", 6, 0),
-        Column::number("Retry", 5, 2),
-        Column::number("Errors", 6, 1),
+        Column::number("Retry", 5, 3),
+        Column::number("Errors", 6, 2),
         Column::number("NSID", 4, 5),
         Column::number("Qdepth", 6, 6),
         Column::text("Nodes", 6, 6),
     ]);
+    let most = highest(history, subsystem.paths().map(|path| path.name.as_str()));
     let mut rows = Vec::new();
     for head in &subsystem.namespaces {
         for path in &head.paths {
@@ -197,7 +238,8 @@ pub(crate) fn paths(subsystem: &Subsystem, history: &History) -> Table {
                 Cell::text(state).toned(state_tone(state)),
                 ana_cell(path),
             ];
-            cells.extend(rates(&history.latest(&path.name)));
+            cells.extend(rates(history, &path.name));
+            cells.push(lately(history, &path.name, most));
             cells.extend([
                 Cell::trouble(path.counters.multipath_failover_count, Tone::Warning),
                 Cell::trouble(path.counters.command_retries_count, Tone::Warning),
@@ -220,7 +262,12 @@ pub(crate) fn controllers(subsystem: &Subsystem, history: &History) -> Table {
         Column::text("Trtype", 6, 2),
         Column::text("Address", 23, 0),
     ];
-    columns.extend(RATES.map(|column| Column { spare: column.spare + if column.spare > 0 { 2 } else { 0 }, ..column }));
+    let of_rates = rate_columns(history);
+    columns.extend(
+        of_rates
+            .into_iter()
+            .map(|column| Column { spare: column.spare + if column.spare > 0 { 2 } else { 0 }, ..column }),
+    );
     columns.extend([
         Column::number("Resets", 6, 0),
         Column::number("Reconn", 6, 0),
@@ -237,7 +284,7 @@ pub(crate) fn controllers(subsystem: &Subsystem, history: &History) -> Table {
             Cell::text(controller.transport.clone()),
             Cell::text(short_address(&controller.address)),
         ];
-        cells.extend(rates(&history.latest(&controller.name)));
+        cells.extend(rates(history, &controller.name));
         let fact = |value: Option<u64>| Cell::trouble(value, Tone::Plain);
         cells.extend([
             Cell::trouble(controller.counters.reset_count, Tone::Warning),
@@ -274,7 +321,7 @@ pub(crate) fn namespaces(subsystem: &Subsystem, history: &History) -> Table {
         Column::number("Paths", 5, 0),
         Column::number("Size", 6, 2),
     ];
-    columns.extend(RATES);
+    columns.extend(rate_columns(history));
     columns.extend([Column::number("Requeued", 8, 0), Column::number("Failed", 6, 0)]);
     let row = |head: &Head| {
         let mut cells = vec![
@@ -286,7 +333,7 @@ pub(crate) fn namespaces(subsystem: &Subsystem, history: &History) -> Table {
                 |bytes| Cell::number(bytes as f64, numbers::bytes(bytes as f64)),
             ),
         ];
-        cells.extend(rates(&history.latest(&head.name)));
+        cells.extend(rates(history, &head.name));
         cells.extend([
             Cell::trouble(head.counters.io_requeue_no_usable_path_count, Tone::Warning),
             Cell::trouble(head.counters.io_fail_no_available_path_count, Tone::Bad),

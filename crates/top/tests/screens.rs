@@ -1,7 +1,9 @@
 //! The screens, as text, and the words for scripts. Review a change with `cargo insta review`.
 
+use interlock_api::{Histogram, Method, SubsystemCounters, TombstoneStatus};
 use interlock_observe::{
-    Controller, ControllerCounters, Head, HeadCounters, Io, Path, PathCounters, Snapshot, Subsystem,
+    Controller, ControllerCounters, Head, HeadCounters, HostFacts, Io, Path, PathCounters, Recovery, Snapshot,
+    Subsystem, Times,
 };
 use interlock_top::{App, Effect, Key, draw, once};
 use ratatui::Terminal;
@@ -67,7 +69,18 @@ fn snapshot(second: u64) -> Snapshot {
     };
     let state = if lost { "connecting" } else { "live" };
     let first_io = io(second.min(20), 7);
-    let second_io = if lost { io(second, 10) } else { io(second, 3) };
+    let mut second_io = io(second, 3);
+    if let (true, Some(own)) = (lost, &mut second_io) {
+        // It carries what the other one would have.
+        let (then, now) = (io(20, 7).unwrap_or_default(), io(second, 7).unwrap_or_default());
+        own.reads += now.reads - then.reads;
+        own.read_bytes += now.read_bytes - then.read_bytes;
+        own.read_us += now.read_us - then.read_us;
+        own.writes += now.writes - then.writes;
+        own.write_bytes += now.write_bytes - then.write_bytes;
+        own.write_us += now.write_us - then.write_us;
+        own.in_flight = 3;
+    }
     Snapshot {
         at: Duration::from_secs(second),
         subsystems: vec![
@@ -126,6 +139,72 @@ fn press(app: &mut App, keys: &[Key]) {
     for &key in keys {
         assert_eq!(app.handle_key(key), Effect::None);
     }
+}
+
+/// As the daemon tells it: with histograms, with fences, with what is left of a life.
+fn told(second: u64) -> Snapshot {
+    let mut snapshot = snapshot(second);
+    let subsystem = &mut snapshot.subsystems[0];
+    let mut totals = SubsystemCounters::default();
+    totals.fences.attempts = u64::from(second >= 20);
+    totals.fences.by_method = [(Method::Assumed, totals.fences.attempts)].into();
+    subsystem.totals = Some(Box::new(totals));
+    for controller in &mut subsystem.controllers {
+        let lost = controller.state != "live";
+        controller.recovery = Some(Box::new(Recovery {
+            for_ms: 1000 * second.saturating_sub(20),
+            last_error: lost.then(|| "connection refused".into()),
+            fencing: if lost { vec!["life0".into()] } else { Vec::new() },
+            ..Recovery::default()
+        }));
+    }
+    for head in snapshot.subsystems.iter_mut().flat_map(|subsystem| &mut subsystem.namespaces) {
+        let times = |io: Option<Io>| {
+            let io = io.unwrap_or_default();
+            // Writes are slower, and one in twenty is late.
+            Some(Box::new(Times {
+                read: Histogram(vec![(Some(512), io.reads)]),
+                write: Histogram(vec![(Some(1536), io.writes - io.writes / 20), (Some(8192), io.writes / 20)]),
+                ..Times::default()
+            }))
+        };
+        head.times = times(head.io);
+        head.paths.iter_mut().for_each(|path| path.times = times(path.io));
+    }
+    let tombstone = TombstoneStatus {
+        controller: "nvme0".into(),
+        life: "life0".into(),
+        subnqn: "nqn.2014-08.org.example:array-1".into(),
+        guarded: "16 blocks of NSID 1".into(),
+        left_ms: Some(7500),
+    };
+    let tombstones = if second >= 20 { vec![tombstone] } else { Vec::new() };
+    snapshot.host = Some(Box::new(HostFacts { tombstones, ..HostFacts::default() }));
+    snapshot
+}
+
+#[test]
+fn what_a_daemon_tells() {
+    let mut app = App::new("the daemon's controllers".into(), Duration::from_secs(1));
+    for second in 0..24 {
+        app.handle_sample(told(second));
+    }
+    insta::assert_snapshot!("told_overview_80x24", screen(&app, 80, 24));
+    insta::assert_snapshot!("told_overview_160x30", screen(&app, 160, 30));
+    press(&mut app, &[Key::Char('w')]);
+    insta::assert_snapshot!("told_health_80x24", screen(&app, 80, 24));
+    press(&mut app, &[Key::Down, Key::Down]);
+    assert!(!screen(&app, 80, 24).contains("critical"), "it moves");
+    press(&mut app, &[Key::Esc, Key::Enter]);
+    insta::assert_snapshot!("told_paths_80x24", screen(&app, 80, 24));
+    insta::assert_snapshot!("told_paths_160x30", screen(&app, 160, 30));
+    press(&mut app, &[Key::Tab]);
+    insta::assert_snapshot!("told_controllers_120x24", screen(&app, 120, 24));
+    press(&mut app, &[Key::Tab]);
+    insta::assert_snapshot!("told_namespaces_80x24", screen(&app, 80, 24));
+    press(&mut app, &[Key::Esc, Key::Down, Key::Enter, Key::Char('w')]);
+    insta::assert_snapshot!("told_health_of_one_100x24", screen(&app, 100, 24));
+    insta::assert_snapshot!("told_csv", once::report("told".into(), &told(18), &told(20)).to_csv());
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The recent past of the selected device: four sparklines.
+//! The recent past of the selected device, as sparklines.
 
 use super::{style, title_style};
 use crate::app::App;
 use crate::columns::Tone;
+use crate::history::Moment;
 use crate::numbers;
-use interlock_observe::Rates;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style};
@@ -12,14 +12,25 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Sparkline};
 
 /// A line: its name, its value, how the value is written.
-type Curve = (&'static str, fn(&Rates) -> f64, fn(f64) -> String);
+type Curve = (&'static str, fn(&Moment) -> f64, fn(f64) -> String);
 
-const CURVES: [Curve; 4] = [
-    ("IOPS", Rates::iops, numbers::rate),
-    ("bytes/s", Rates::bytes_per_s, numbers::bytes),
-    ("latency", |rates| rates.read.latency_ms.max(rates.write.latency_ms), numbers::millis),
-    ("in flight", |rates| rates.in_flight as f64, numbers::rate),
-];
+const IOPS: Curve = ("IOPS", |moment| moment.rates.iops(), numbers::rate);
+const BYTES: Curve = ("bytes/s", |moment| moment.rates.bytes_per_s(), numbers::bytes);
+const MEAN: Curve =
+    ("mean ms", |moment| moment.rates.read.latency_ms.max(moment.rates.write.latency_ms), numbers::millis);
+const P50: Curve = ("p50 ms", |moment| moment.spread.map_or(0.0, |spread| spread.p50_ms), numbers::millis);
+const P99: Curve = ("p99 ms", |moment| moment.spread.map_or(0.0, |spread| spread.p99_ms), numbers::millis);
+const IN_FLIGHT: Curve = ("in flight", |moment| moment.rates.in_flight as f64, numbers::count);
+
+/// Percentiles where the source has them, else the mean.
+const fn curves(app: &App) -> &'static [Curve] {
+    if app.history.knows_spread() { &[IOPS, BYTES, P50, P99, IN_FLIGHT] } else { &[IOPS, BYTES, MEAN, IN_FLIGHT] }
+}
+
+/// Lines that this takes.
+pub(super) fn height(app: &App) -> u16 {
+    if app.history.knows_spread() { 6 } else { 5 }
+}
 
 /// Width of the name and of the two numbers beside a line.
 const NAME: u16 = 10;
@@ -31,8 +42,8 @@ pub(super) fn draw(app: &App, device: Option<&str>, frame: &mut Frame<'_>, area:
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let Some(device) = device else { return };
-    let lines = Layout::vertical([Constraint::Length(1); CURVES.len()]).split(inner);
-    for ((title, value, text), line) in CURVES.iter().zip(lines.iter()) {
+    let lines = Layout::vertical(curves(app).iter().map(|_| Constraint::Length(1))).split(inner);
+    for ((title, value, text), line) in curves(app).iter().zip(lines.iter()) {
         let [left, middle, right] =
             Layout::horizontal([Constraint::Length(NAME), Constraint::Min(1), Constraint::Length(NUMBERS)])
                 .areas(*line);
