@@ -54,6 +54,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Try now to reconnect a lost controller; one that was given up begins anew
     Reconnect(manage::DeviceArgs),
+    /// Look at the namespaces of a controller now, as if it had said that they changed
+    #[command(alias = "rescan")]
+    NsRescan(manage::DeviceArgs),
     /// End the life of a controller in order and begin a new one
     Reset(manage::DeviceArgs),
     Set(manage::SetArgs),
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::ShowTopology(args) => list::show_topology(args),
         Command::Status(args) => status::run(args),
         Command::Reconnect(args) => manage::reconnect(args),
+        Command::NsRescan(args) => manage::rescan(args),
         Command::Reset(args) => manage::reset(args),
         Command::Set(args) => manage::set(args),
         Command::Fence(args) => manage::fence(args),

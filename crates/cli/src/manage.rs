@@ -1,4 +1,4 @@
-//! `interlock reset`, `reconnect`, `set`, `fence`, `export`, `unexport`, `events`.
+//! `interlock reset`, `ns-rescan`, `reconnect`, `set`, `fence`, `export`, `unexport`, `events`.
 
 use crate::ask::{AskArgs, EndArgs, failed};
 use crate::connect::{Fence, Loss, Policy, seconds_or_off};
@@ -30,6 +30,11 @@ pub(crate) struct DeviceArgs {
 /// End the life of a controller in order and begin a new one.
 pub(crate) fn reset(args: &DeviceArgs) -> anyhow::Result<ExitCode> {
     to_each(args, "reset")
+}
+
+/// Look at the namespaces of a controller now.
+pub(crate) fn rescan(args: &DeviceArgs) -> anyhow::Result<ExitCode> {
+    to_each(args, "rescan")
 }
 
 /// Try now to reconnect a lost controller.

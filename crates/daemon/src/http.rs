@@ -33,6 +33,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/controllers/{device}", delete(disconnect))
         .route("/v1/controllers/{device}", patch(set))
         .route("/v1/controllers/{device}/reset", post(reset))
+        .route("/v1/controllers/{device}/rescan", post(rescan))
         .route("/v1/controllers/{device}/reconnect", post(reconnect))
         .route("/v1/subsystems/{nqn}", delete(disconnect_subsystem))
         .route("/v1/discovery", get(discovery).post(discover).delete(undiscover))
@@ -176,6 +177,17 @@ pub(crate) async fn reset(
     Path(device): Path<String>,
 ) -> Result<Json<Done>, Refusal> {
     does(service, move |service| service.reset(&Which::Device(device))).await
+}
+
+/// Look at the namespaces of a controller now, as if it had said that they changed; one that is not live is looked at when it
+/// is.
+#[utoipa::path(post, path = "/v1/controllers/{device}/rescan", params(("device" = String, Path)),
+    responses((status = 200, body = Done), (status = 404, body = Problem)))]
+pub(crate) async fn rescan(
+    State(service): State<Arc<Service>>,
+    Path(device): Path<String>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.rescan(&Which::Device(device))).await
 }
 
 /// Try now to reconnect a lost controller; one that was given up begins anew.

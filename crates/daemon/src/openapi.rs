@@ -16,6 +16,7 @@ use utoipa::OpenApi;
         crate::http::disconnect_subsystem,
         crate::http::set,
         crate::http::reset,
+        crate::http::rescan,
         crate::http::reconnect,
         crate::http::discovery,
         crate::http::discover,

@@ -216,6 +216,11 @@ impl Service {
         self.to_each(which, |id| self.host.reset(id))
     }
 
+    /// Looks at the namespaces of controllers now.
+    pub(crate) fn rescan(&self, which: &Which) -> Result<Done, Refusal> {
+        self.to_each(which, |id| self.host.rescan(id))
+    }
+
     /// Tries now what would be tried later; a controller that was given up begins anew.
     pub(crate) fn reconnect(&self, which: &Which) -> Result<Done, Refusal> {
         let status = self.host.status()?;

@@ -41,6 +41,7 @@ impl Operator for OfService {
                 };
                 set(device, SetRequest { iopolicy: Some(iopolicy), ..SetRequest::default() })
             }
+            Order::Rescan(device) => service.rescan(&Which::Device(device)).map(drop),
             Order::Reset(device) => service.reset(&Which::Device(device)).map(drop),
             // As `interlock disconnect`: the last way to something in use is refused.
             Order::Delete(device) => service.disconnect(&Which::Device(device), false).map(drop),

@@ -389,6 +389,15 @@ impl Host {
         Ok(self.ask(move |control, now| control.reset(now, ctrl))??)
     }
 
+    /// Looks at the namespaces of a controller now, as if it had said that they changed. One that is not live is looked at
+    /// when it is.
+    ///
+    /// # Errors
+    /// If there is no such controller.
+    pub fn rescan(&self, ctrl: CtrlId) -> Result<(), HostError> {
+        Ok(self.ask(move |control, now| control.rescan(now, ctrl))??)
+    }
+
     /// Changes a setting of a controller.
     ///
     /// # Errors

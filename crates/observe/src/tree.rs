@@ -29,6 +29,8 @@ pub enum Order {
     IoPolicy(String, String),
     /// End the life of a controller in order, and begin a new one.
     Reset(String),
+    /// Look at the namespaces of a controller now.
+    Rescan(String),
     /// Disconnect a controller.
     Delete(String),
 }

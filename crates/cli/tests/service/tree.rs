@@ -55,6 +55,7 @@ fn a_tree_is_read_written_and_taken_away() {
     assert_eq!(write(&policy, "best\n"), Err(EINVAL));
     assert_eq!(write(&ctrl.join("diag/reset_count"), "many\n"), Err(EINVAL));
     assert!(write(&ctrl.join("state"), "dead\n").is_err(), "it is for reading only");
+    write(&ctrl.join("rescan_controller"), "1\n").expect("it may be looked at again");
     // A reset is counted, and set back.
     write(&ctrl.join("reset_controller"), "1\n").expect("it may be reset");
     wait_for("it is counted", || (read(&ctrl.join("diag/reset_count")) == "1\n").then_some(()));

@@ -49,6 +49,8 @@ fn verbs_do_what_nvme_cli_users_expect() {
     let fenced = scene.does(&["fence", "--wait", "nvme0n1"]);
     assert!(fenced.starts_with("nvme0n1: every lost life is fenced; still connected, and able to write: "), "{fenced}");
     assert!(scene.fails(&["fence", "--accept-risk", "life99"]).contains("life99 is not waiting for a fence"));
+    assert_eq!(scene.does(&["ns-rescan", "/dev/nvme1"]), "rescan nvme1\n", "as nvme-cli is told");
+    assert!(scene.fails(&["ns-rescan", "nvme9"]).contains("`nvme9` is not connected"));
     assert!(scene.fails(&["reset", "nvme9"]).contains("`nvme9` is not connected\nhint: connected are: nvme0, nvme1"));
     assert!(scene.fails(&["export", "nvme7n1"]).contains("there is no namespace `nvme7n1`\nhint: there are: nvme0n1"));
     assert!(scene.fails(&["reset", "sda"]).contains("is no device name"));

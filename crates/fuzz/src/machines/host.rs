@@ -154,7 +154,7 @@ impl World {
     fn verb(&mut self, input: &mut Input<'_>) {
         let ctrl = self.ctrls[input.below(self.ctrls.len())];
         let host = &mut self.joint.host;
-        match input.below(6) {
+        match input.below(7) {
             0 => drop(host.control.reset(host.now, ctrl)),
             1 => drop(host.control.reconnect(host.now, ctrl)),
             2 => {
@@ -170,6 +170,7 @@ impl World {
                     self.joint.shut.clear();
                 }
             }
+            5 => drop(host.control.rescan(host.now, ctrl)),
             _ => drop(host.control.disconnect(host.now, ctrl)),
         }
     }

@@ -5,7 +5,7 @@
 
 use super::admin::{Answer, Purpose, plain};
 use super::counters::ControllerCounters;
-use super::life::{Ending, Phase};
+use super::life::{Ending, Life, Phase};
 use super::waits::Why;
 use super::{Control, Controller, ControllerSpec, Job, JobFor, Mode, NoSuchController, SpecError, State, StateName};
 use crate::{CtrlId, DownReason, EventKind, LaneId, LifeId, Loss, Release, ToLane};
@@ -113,6 +113,24 @@ impl Control {
                     self.drain(now, life, Ending::Reset);
                 }
             }
+        }
+        self.settle_down(now);
+        Ok(())
+    }
+
+    /// Looks at the namespaces of a controller as if it had said that they changed; what cannot be read is tried again. A
+    /// controller that is not live is looked at when it is.
+    ///
+    /// # Errors
+    /// There is no such controller, or it is gone.
+    pub fn rescan(&mut self, now: Instant, ctrl_id: CtrlId) -> Result<(), NoSuchController> {
+        self.known(ctrl_id)?;
+        let life = self.controllers.get(&ctrl_id).and_then(|ctrl| ctrl.state.life());
+        if let Some(life_id) = life.filter(|id| self.lives.get(id).is_some_and(Life::is_live)) {
+            if let Some(life) = self.lives.get_mut(&life_id) {
+                life.todo.rescan = true;
+            }
+            self.do_tasks(now, life_id);
         }
         self.settle_down(now);
         Ok(())

@@ -151,6 +151,7 @@ static CONTROLLER: &[Attribute] = &[
         |d, text| Some(Order::ReconnectDelay(d.controller?.name.clone(), u32::try_from(number(text)?).ok()?)),
     ),
     setting("reconnect_events", reconnects, set_reconnects),
+    trigger("rescan_controller", |d, _| Some(Order::Rescan(d.controller?.name.clone()))),
     trigger("reset_controller", |d, _| Some(Order::Reset(d.controller?.name.clone()))),
     setting("reset_events", resets, set_resets),
     fact("serial", |d| Some(padded(&d.subsystem.serial, 20))),

@@ -117,7 +117,6 @@ const NOT_OURS: &[(&str, &str)] = &[
     ("io_timeout", "not a setting of ours"),
     ("dhchap*", "in-band authentication is not built"),
     ("quirks", "devices are taken as they are"),
-    ("rescan_controller", "namespaces are looked at when the controller says that they changed"),
     ("sqsize", "not known to the model"),
 ];
 
@@ -235,6 +234,7 @@ fn what_is_written_becomes_an_order_or_is_invalid() {
         ("ctrl_loss_tmo", "-1\n", Order::CtrlLossTmo("nvme1".into(), -1)),
         ("fast_io_fail_tmo", "5\n", Order::FastIoFailTmo("nvme1".into(), 5)),
         ("reset_controller", "1\n", Order::Reset("nvme1".into())),
+        ("rescan_controller", "1\n", Order::Rescan("nvme1".into())),
         ("delete_controller", "1\n", Order::Delete("nvme1".into())),
     ] {
         assert_eq!(tree.write(&format!("{ctrl}/{file}"), text), Some(Ok(order)), "{file}");

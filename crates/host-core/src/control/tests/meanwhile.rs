@@ -61,6 +61,30 @@ fn a_reset_during_a_fence_ends_the_new_life_and_hurries_nothing() {
 }
 
 #[test]
+fn a_rescan_finds_what_nobody_told_and_leaves_what_is_not_live_alone() {
+    let (mut world, a, b) = World::two_paths(1);
+    let blocks = |world: &World| world.control.heads().map(|head| head.shape.blocks).collect::<Vec<_>>();
+    let before = blocks(&world);
+    for port in [1, 2] {
+        world.ports.get_mut(&port).expect("a port").blocks = 2_000;
+    }
+    world.advance(1_000 * MS);
+    assert_eq!(blocks(&world), before, "a controller that says nothing is not asked");
+    world.control.rescan(world.now, a).expect("known");
+    world.run();
+    assert_eq!(blocks(&world), [2_000]);
+    world.ports.get_mut(&2).expect("a port").open = false;
+    let life = world.life(b);
+    world.lose(life, Vec::new());
+    world.control.rescan(world.now, b).expect("known, and looked at when it is back");
+    world.run();
+    assert_ne!(world.state(b), StateName::Live);
+    world.control.disconnect(world.now, b).expect("known");
+    world.advance(60_000 * MS);
+    assert!(world.control.rescan(world.now, b).is_err(), "it is gone");
+}
+
+#[test]
 fn what_is_read_from_a_controller_ends_with_its_life() {
     let (mut world, a, _) = World::two_paths(1);
     let life = world.life(a);
