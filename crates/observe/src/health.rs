@@ -86,8 +86,9 @@ fn of_controller(controller: &Controller, note: &mut impl FnMut(Weight, &str, St
         let weight = if controller.state == "dead" { Weight::Critical } else { Weight::Warning };
         let mut what = controller.state.clone();
         if let Some(recovery) = recovery {
-            what.push_str(&format!(" for {}", time(recovery.for_ms)));
-            if let Some(why) = &recovery.last_error {
+            // Since the last attempt is not since the loss: how long would mislead.
+            let why = recovery.last_error.as_ref().unwrap_or(&recovery.reason);
+            if !why.is_empty() {
                 what.push_str(&format!(": {why}"));
             }
         }
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(
             said(&subsystem),
             [
-                "nvme0: connecting for 4 s: connection refused",
+                "nvme0: connecting: connection refused",
                 "nvme0: life0 not fenced yet: commands in doubt are held",
                 "nvme0n1: one usable path of 2 is left, nvme0c1n1",
             ]

@@ -69,7 +69,7 @@ fn title_style() -> Style {
 }
 
 fn draw_head(app: &App, frame: &mut Frame<'_>, area: Rect) {
-    let mut title = vec![Span::styled("interlock top", title_style()), Span::raw(format!("  {}", app.source))];
+    let mut title = vec![Span::styled("interlock top", title_style())];
     let lost = app.snapshot.subsystems.iter().filter(|one| Health::of(one) == Health::Lost).count();
     let degraded = app.snapshot.subsystems.iter().filter(|one| Health::of(one) == Health::Degraded).count();
     for (count, word, tone) in [(lost, "lost", Tone::Bad), (degraded, "degraded", Tone::Warning)] {
@@ -80,11 +80,14 @@ fn draw_head(app: &App, frame: &mut Frame<'_>, area: Rect) {
     if lost + degraded == 0 && !app.snapshot.subsystems.is_empty() {
         title.push(Span::styled("  all ok", style(Tone::Good)));
     }
-    let findings = app.findings().len();
-    if findings > 0 {
-        title.push(Span::raw(format!("  w: {findings} {}", if findings == 1 { "finding" } else { "findings" })));
+    match app.findings().len() {
+        0 => {}
+        1 => title.push(Span::raw("  w: 1 finding")),
+        findings => title.push(Span::raw(format!("  w: {findings} findings"))),
     }
-    let pace = if app.paused { "paused".to_owned() } else { format!("every {} s", app.delay.as_secs()) };
+    // Last, because it may be long and is the least news.
+    title.push(Span::styled(format!("  {}", app.source), style(Tone::Faint)));
+    let pace = if app.paused { "  paused".to_owned() } else { format!("  every {} s", app.delay.as_secs()) };
     let [left, right] =
         Layout::horizontal([Constraint::Min(0), Constraint::Length(u16::try_from(pace.len()).unwrap_or_default())])
             .areas(Rect { height: 1, ..area });

@@ -3,6 +3,7 @@
 //! Nothing waits for time to pass: a daemon says in its log when it listens, and what is to become true is asked for
 //! until it is, or until a deadline far beyond what a busy machine needs.
 
+mod agree;
 #[path = "../cli/child.rs"]
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -247,6 +247,11 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         self.daemon = None;
+        // A test that failed did not end its daemon in order, and a killed daemon leaves its file tree mounted.
+        let tree = self.dir.join("tree");
+        if std::fs::metadata(&tree).is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
+            let _ = Command::new("umount").arg("--lazy").arg(&tree).status();
+        }
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.dir);
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A scene whose daemon mounts its tree; `None`, said aloud, where FUSE cannot be used.
-fn with_tree(name: &str) -> Option<(Scene, PathBuf)> {
+pub(crate) fn with_tree(name: &str) -> Option<(Scene, PathBuf)> {
     let usable = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok();
     if !usable || !rustix::process::geteuid().is_root() {
         say("SKIPPED: /dev/fuse cannot be used here");
@@ -84,7 +84,7 @@ fn a_tree_is_read_written_and_taken_away() {
 
 /// nvme-cli 3: the one that `NVME_CLI` names, that of the lab's packages, or the installed one; `None`, said aloud, where
 /// there is none.
-fn nvme_cli(dir: &Path) -> Option<PathBuf> {
+pub(crate) fn nvme_cli(dir: &Path) -> Option<PathBuf> {
     let named = std::env::var_os("NVME_CLI").map(PathBuf::from);
     let found = named.into_iter().chain(unpacked(dir)).chain(["nvme".into()]);
     let right = |program: &PathBuf| {
