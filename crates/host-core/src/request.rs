@@ -84,9 +84,10 @@ impl Request {
 pub enum Outcome {
     /// Done.
     Ok,
-    /// The controller answered with an error that no other path can mend.
+    /// A controller answered with an error that no other path can mend, or that no other path was there to mend. A change
+    /// may have been made in part; nothing more of it can take effect.
     Failed(Status),
-    /// Not one byte of it was given to any path, or nothing of it can take effect any more: safe to do elsewhere.
+    /// Nothing of it took effect, and nothing can any more: safe to do elsewhere.
     NotSent(Refused),
     /// It may have taken effect and may still do so until the moment given (`None`: until the life is fenced). Its range
     /// stays guarded meanwhile.

@@ -213,6 +213,11 @@ impl Lane {
         if status.is_success() || status.is(Status::COMPARE_FAILURE) {
             self.heads.count_command(sent.path, &request, sent.since, now);
         }
+        if !status.is_success()
+            && let Some(tracked) = self.requests.get_mut(index)
+        {
+            tracked.note_error(status);
+        }
         self.wake.slots = true;
         let moves = disposition == Disposition::RetryElsewhere && status.is_ana();
         if !(moves && self.flush_refused(now, index, status, sent.path)) {
@@ -293,11 +298,13 @@ impl Lane {
         self.guards.start(key, tracked.request.head, tracked.request.range());
     }
 
-    /// Ends a request of which nothing is on any queue.
+    /// Ends a request of which nothing is on any queue. `NotSent` says that nothing of it took effect: what an earlier command
+    /// may have done is not covered up.
     pub(super) fn end_unsent(&mut self, now: Instant, index: u32, why: Refused) {
         let Some(tracked) = self.requests.get(index) else { return };
         let outcome = match tracked.doubt {
             Doubt::None => Outcome::NotSent(why),
+            Doubt::Answered(status) => Outcome::Failed(status),
             Doubt::Fenced => Outcome::OutcomeUnknown,
             Doubt::Unfenced => Outcome::Indeterminate { until: None },
         };

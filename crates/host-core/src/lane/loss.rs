@@ -284,8 +284,11 @@ impl Lane {
         }
         let found = self.requests.select(|tracked| tracked.seq == key.seq);
         let Some(index) = found.first().copied() else { return };
-        let Some(tracked) = self.requests.get(index) else { return };
+        let Some(tracked) = self.requests.get_mut(index) else { return };
         let State::Held(held) = tracked.state else { return };
+        if !cqe.status().is_success() {
+            tracked.note_error(cqe.status());
+        }
         let provenance = Provenance::Answered(cqe.status());
         let disposition = decide(case_of(tracked, provenance, Standing::Condemned, FencePolicy::Strict));
         let life = self.life(held.life);

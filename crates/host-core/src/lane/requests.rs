@@ -7,6 +7,7 @@ use crate::{LifeId, Request};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key};
+use interlock_wire::status::Status;
 
 use crate::ConnId;
 
@@ -94,10 +95,23 @@ pub(super) struct Held {
 pub(super) enum Doubt {
     /// Nothing.
     None,
+    /// The last of them was answered with this error: what it did before it failed its controller alone knows.
+    Answered(Status),
     /// They may have taken effect and cannot any more.
     Fenced,
     /// They may have taken effect and may still do so (legacy).
     Unfenced,
+}
+
+impl Tracked {
+    /// A command of it was answered with `status`, and another one may follow it. An error of the media may come after a
+    /// part of the change; an ANA status says that the command was not processed at all.
+    pub(super) const fn note_error(&mut self, status: Status) {
+        let may_have_changed = self.request.op.changes_media() && !status.is_ana();
+        if may_have_changed && matches!(self.doubt, Doubt::None | Doubt::Answered(_)) {
+            self.doubt = Doubt::Answered(status);
+        }
+    }
 }
 
 /// Which path a request would rather take.

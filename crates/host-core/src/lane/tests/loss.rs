@@ -468,6 +468,44 @@ fn released_without_any_path_left_is_unknown_not_unsent() {
     assert!(rig.heard(&ToControl::Resolved(vec![key(1)])));
 }
 
+/// An error may come after a part of the change: whoever hears "not sent" would believe that the blocks are as they were.
+#[test]
+fn an_error_without_any_path_left_is_told_and_not_covered_up() {
+    let none = || ToLane::Paths(Arc::new(Rig::table(&[], IoPolicy::RoundRobin, false)));
+    let failed = Outcome::Failed(Status::INTERNAL_ERROR);
+    let cases = [
+        (Op::Write { fua: false }, Status::INTERNAL_ERROR, failed),
+        (Op::Discard, Status::INTERNAL_ERROR, failed),
+        (Op::Read, Status::INTERNAL_ERROR, Outcome::NotSent(Refused::NoPath)),
+        (Op::Write { fua: false }, Status::ANA_INACCESSIBLE, Outcome::NotSent(Refused::NoPath)),
+    ];
+    for (op, status, end) in cases {
+        // In time: its path is lost before it can be sent there again.
+        let mut rig = on_a();
+        let token = rig.submit(op, 0, 1);
+        rig.run();
+        rig.answer_with(A, status.with_crd(1));
+        rig.condemn(A);
+        rig.tell(none());
+        let told = match end {
+            Outcome::Failed(status) => Outcome::Failed(status.with_crd(1)),
+            other => other,
+        };
+        assert_eq!(rig.done.get(&token), Some(&told), "{op:?}, {status}, in time");
+        if !op.changes_media() {
+            continue;
+        }
+        // Late: its life was condemned before.
+        let mut rig = on_a();
+        let token = rig.submit(op, 0, 1);
+        rig.run();
+        rig.condemn(A);
+        rig.tell(ToLane::Answered { key: key(1), cqe: Cqe::new(0, 0, status) });
+        rig.tell(none());
+        assert_eq!(rig.done.get(&token), Some(&end), "{op:?}, {status}, late");
+    }
+}
+
 #[test]
 fn giving_up_waits_for_the_guard_and_leaves_it() {
     let mut rig = on_a();
