@@ -10,7 +10,7 @@ use crate::service::Service;
 use interlock_api as api;
 use interlock_host::{AnaState, ControllerStatus, CtrlId, DataCounters, EventKind, HeadId, HostStatus, Latency, words};
 use interlock_observe::CounterName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -192,6 +192,8 @@ impl Inner {
             let total = self.totals.get(nqn).cloned().unwrap_or_default();
             subsystems.insert(names::subsystem(*number), api::SubsystemCounters { nqn: nqn.clone(), ..total });
         }
+        let there: BTreeSet<(CtrlId, &str)> = shown.iter().map(|ctrl| (ctrl.id, ctrl.subnqn.as_str())).collect();
+        let standing: BTreeSet<HeadId> = status.namespaces.iter().map(|namespace| namespace.head).collect();
         let mut paths = BTreeMap::new();
         for ((head, ctrl), (path, times)) in &data.paths {
             let Some((subnqn, number, nsid)) = named(head) else { continue };
@@ -200,7 +202,7 @@ impl Inner {
                 total.command_error_count += path.errors;
                 total.multipath_failover_count += path.failovers;
             }
-            if !shown.iter().any(|other| other.id == *ctrl && other.subnqn == *subnqn) {
+            if !there.contains(&(*ctrl, subnqn.as_str())) {
                 continue;
             }
             paths.insert(
@@ -224,7 +226,7 @@ impl Inner {
                 total.io_requeue_no_usable_path_count += head.requeue_no_usable_path;
                 total.io_fail_no_available_path_count += head.fail_no_available_path;
             }
-            if status.namespaces.iter().any(|namespace| namespace.head == *id) {
+            if standing.contains(id) {
                 heads.insert(
                     names::head(number, nsid),
                     api::HeadCounters {

@@ -8,7 +8,7 @@ use crate::service::Service;
 use interlock_api as api;
 use interlock_host::{AnaState, ControllerStatus, HostStatus, NamespaceIds, NamespaceStatus, StateName, WaitStatus};
 use interlock_ring::now;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// Whole milliseconds, rounded up: what is left must not look over before it is.
@@ -23,6 +23,7 @@ impl Service {
         let numbers = self.numbers(&status);
         let controllers = self.shown(&status);
         let settings = self.host.settings();
+        let waits = by_owner(&status.waits);
         Ok(api::Status {
             format_version: api::Version,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -31,7 +32,7 @@ impl Service {
             hostnqn: settings.hostnqn.to_string(),
             hostid: settings.hostid.to_string(),
             subsystems: subsystems(&controllers, &numbers),
-            controllers: controllers.iter().map(|ctrl| controller(ctrl, &status.waits, &numbers, &self.told)).collect(),
+            controllers: controllers.iter().map(|ctrl| controller(ctrl, &waits, &numbers, &self.told)).collect(),
             namespaces: status.namespaces.iter().map(|ns| namespace(ns, numbers[&ns.subnqn])).collect(),
             exports: self.exports.status(&numbers),
             discovery: self.discovery.status(),
@@ -91,9 +92,20 @@ fn subsystems(controllers: &[&ControllerStatus], numbers: &BTreeMap<String, u32>
     found.into_values().collect()
 }
 
+/// Waits, by the controller or the life that each is of.
+fn by_owner(waits: &[WaitStatus]) -> HashMap<&str, Vec<&WaitStatus>> {
+    let mut all: HashMap<&str, Vec<&WaitStatus>> = HashMap::new();
+    for wait in waits {
+        if let Some((owner, _)) = wait.why.split_once(':') {
+            all.entry(owner).or_default().push(wait);
+        }
+    }
+    all
+}
+
 fn controller(
     ctrl: &ControllerStatus,
-    waits: &[WaitStatus],
+    waits: &HashMap<&str, Vec<&WaitStatus>>,
     numbers: &BTreeMap<String, u32>,
     told: &Told,
 ) -> api::ControllerStatus {
@@ -101,8 +113,9 @@ fn controller(
     // Waits are named by the controller or by one of its lives.
     let mut owners: Vec<String> = ctrl.fencing.iter().chain(&ctrl.life).map(ToString::to_string).collect();
     owners.push(ctrl.id.to_string());
-    let mine =
-        |wait: &&WaitStatus| wait.why.split_once(':').is_some_and(|(owner, _)| owners.iter().any(|mine| mine == owner));
+    let mut mine: Vec<&WaitStatus> =
+        owners.iter().filter_map(|owner| waits.get(owner.as_str())).flatten().copied().collect();
+    mine.sort_by_key(|wait| wait.at);
     api::ControllerStatus {
         name: ctrl.id.to_string(),
         subsystem: names::subsystem(numbers[&ctrl.subnqn]),
@@ -115,9 +128,8 @@ fn controller(
         for_ms: since.as_ref().map_or(0, |since| millis(now().since(since.at))),
         reason: since.map_or_else(String::new, |since| since.why),
         slow: ctrl.slow,
-        waits: waits
+        waits: mine
             .iter()
-            .filter(mine)
             .map(|wait| api::WaitStatus { reason: wait.why.clone(), left_ms: millis(wait.at.since(now())) })
             .collect(),
         fencing: ctrl.fencing.iter().map(ToString::to_string).collect(),

@@ -12,10 +12,11 @@ use crate::{
     Snapshot, Source, SourceError, Subsystem, Times,
 };
 use interlock_api::{
-    AnaState, Client, ControllerStatus, Counters, Done, IoCounters, IoPolicy, Level, NamespaceStatus, SetCounter,
-    Status, SubsystemStatus,
+    AnaState, Client, ControllerStatus, Counters, Done, IoCounters, IoPolicy, Level, NamespaceStatus, PathStatus,
+    SetCounter, Status, SubsystemStatus,
 };
 use listen::Listener;
+use std::collections::HashMap;
 use std::path;
 use std::time::Duration;
 
@@ -84,7 +85,8 @@ const fn weight(level: Level) -> Weight {
 /// What the daemon says, as the model has it. The two need not be of exactly the same moment.
 #[must_use]
 pub fn snapshot(status: &Status, counters: &Counters) -> Snapshot {
-    let mut subsystems: Vec<Subsystem> = status.subsystems.iter().map(|one| subsystem(one, status, counters)).collect();
+    let told = Told::of(status, counters);
+    let mut subsystems: Vec<Subsystem> = status.subsystems.iter().map(|one| subsystem(one, &told)).collect();
     subsystems.sort_by(|a, b| natural_order(&a.name, &b.name));
     Snapshot {
         at: Duration::from_micros(counters.at_us),
@@ -101,20 +103,43 @@ pub fn snapshot(status: &Status, counters: &Counters) -> Snapshot {
     }
 }
 
-fn subsystem(one: &SubsystemStatus, status: &Status, counters: &Counters) -> Subsystem {
-    let mut controllers: Vec<Controller> = status
-        .controllers
-        .iter()
-        .filter(|ctrl| ctrl.subsystem == one.name)
-        .map(|ctrl| controller(ctrl, status, counters))
-        .collect();
+/// What was told, by what it belongs to: a thousand controllers are not looked through a thousand times.
+struct Told<'a> {
+    status: &'a Status,
+    counters: &'a Counters,
+    /// By subsystem.
+    controllers: HashMap<&'a str, Vec<&'a ControllerStatus>>,
+    /// By subsystem.
+    namespaces: HashMap<&'a str, Vec<&'a NamespaceStatus>>,
+    /// By namespace, with their names.
+    paths: HashMap<&'a str, Vec<(&'a str, &'a interlock_api::PathCounters)>>,
+}
+
+impl<'a> Told<'a> {
+    fn of(status: &'a Status, counters: &'a Counters) -> Self {
+        let mut told =
+            Self { status, counters, controllers: HashMap::new(), namespaces: HashMap::new(), paths: HashMap::new() };
+        for ctrl in &status.controllers {
+            told.controllers.entry(&ctrl.subsystem).or_default().push(ctrl);
+        }
+        for namespace in &status.namespaces {
+            told.namespaces.entry(&namespace.subsystem).or_default().push(namespace);
+        }
+        for (name, path) in &counters.paths {
+            told.paths.entry(&path.namespace).or_default().push((name, path));
+        }
+        told
+    }
+}
+
+fn subsystem(one: &SubsystemStatus, told: &Told<'_>) -> Subsystem {
+    let Told { status, counters, .. } = told;
+    let of = |ctrl: &&ControllerStatus| controller(ctrl, status, counters);
+    let mut controllers: Vec<Controller> =
+        told.controllers.get(one.name.as_str()).into_iter().flatten().map(of).collect();
     controllers.sort_by(|a, b| natural_order(&a.name, &b.name));
-    let mut namespaces: Vec<Head> = status
-        .namespaces
-        .iter()
-        .filter(|namespace| namespace.subsystem == one.name)
-        .map(|namespace| head(namespace, counters))
-        .collect();
+    let of = |namespace: &&NamespaceStatus| head(namespace, told);
+    let mut namespaces: Vec<Head> = told.namespaces.get(one.name.as_str()).into_iter().flatten().map(of).collect();
     namespaces.sort_by(|a, b| natural_order(&a.name, &b.name));
     Subsystem {
         name: one.name.clone(),
@@ -185,17 +210,20 @@ fn controller(ctrl: &ControllerStatus, status: &Status, counters: &Counters) -> 
     }
 }
 
-fn head(namespace: &NamespaceStatus, counters: &Counters) -> Head {
+fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
+    let counters = told.counters;
     let counted = counters.heads.get(&namespace.name);
+    let current: HashMap<&str, &PathStatus> = namespace.paths.iter().map(|path| (path.name.as_str(), path)).collect();
     // A path whose controller is away has no entry in the status, but it is still a path that counts.
-    let mut paths: Vec<Path> = counters
+    let mut paths: Vec<Path> = told
         .paths
-        .iter()
-        .filter(|(_, path)| path.namespace == namespace.name)
+        .get(namespace.name.as_str())
+        .into_iter()
+        .flatten()
         .map(|(name, path)| {
-            let now = namespace.paths.iter().find(|other| other.name == *name).map(|other| other.ana_state);
+            let now = current.get(name).map(|other| other.ana_state);
             Path {
-                name: name.clone(),
+                name: (*name).to_owned(),
                 controller: path.controller.clone(),
                 ana_state: now.or(path.ana_state).map(|state| ana(state).to_owned()),
                 ana_group: None,

@@ -3,6 +3,7 @@
 //! Everything a source may not know is an [`Option`]: a controller that reconnects has no source address, a kernel
 //! without multipath has no failovers, and zero would be a lie about both.
 
+use crate::natural_order;
 use interlock_api::{
     ControllerCounters as Counted, Hex64, Histogram, HostCounters, SubsystemCounters, TombstoneStatus, WaitStatus,
 };
@@ -284,7 +285,10 @@ impl Subsystem {
     /// The controller of this name.
     #[must_use]
     pub fn controller(&self, name: &str) -> Option<&Controller> {
-        self.controllers.iter().find(|controller| controller.name == name)
+        // They are in order; one that is not found there may still be where somebody put it.
+        let at = self.controllers.binary_search_by(|controller| natural_order(&controller.name, name));
+        let found = at.ok().map(|at| &self.controllers[at]);
+        found.or_else(|| self.controllers.iter().find(|controller| controller.name == name))
     }
 
     /// Live controllers.
