@@ -174,6 +174,9 @@ pub struct IoCounters {
     pub reads: u64,
     /// Writes, write zeroes and discards.
     pub writes: u64,
+    /// Compares, with equal blocks or with different ones.
+    #[serde(default)]
+    pub compares: u64,
     /// Flushes.
     pub flushes: u64,
     /// Bytes read.

@@ -115,6 +115,9 @@ pub struct ControllerFacts {
     pub ccrl: u8,
     /// I/O queue pairs.
     pub io_queues: u16,
+    /// Entries of an I/O submission queue, less one.
+    #[serde(default)]
+    pub sqsize: u16,
     /// Model number.
     pub model: String,
     /// Serial number.
@@ -191,6 +194,9 @@ pub struct PathStatus {
     pub controller: String,
     /// Its ANA state.
     pub ana_state: AnaState,
+    /// Its ANA group; `null` if it is in none.
+    #[serde(default)]
+    pub ana_group: Option<u32>,
 }
 
 /// A life that ended unfenced.

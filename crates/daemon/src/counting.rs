@@ -323,6 +323,7 @@ fn io(io: &interlock_host::IoCounters, times: &interlock_host::Latencies) -> api
     api::IoCounters {
         reads: io.reads,
         writes: io.writes,
+        compares: io.compares,
         flushes: io.flushes,
         read_bytes: io.read_bytes,
         written_bytes: io.written_bytes,

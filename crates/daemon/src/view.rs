@@ -143,6 +143,7 @@ fn controller(
             cqt_ms: facts.cqt.map(millis),
             ccrl: facts.ccrl,
             io_queues: facts.io_queues,
+            sqsize: ctrl.spec.queue_size.saturating_sub(1).min(facts.sqsize_max),
             model: facts.model.clone(),
             serial: facts.serial.clone(),
             firmware: facts.firmware.clone(),
@@ -172,6 +173,7 @@ fn namespace(ns: &NamespaceStatus, number: u32) -> api::NamespaceStatus {
                 name: names::path(number, path.ctrl, ns.nsid),
                 controller: path.ctrl.to_string(),
                 ana_state: ana(path.ana),
+                ana_group: Some(path.ana_group).filter(|group| *group != 0),
             })
             .collect(),
     }

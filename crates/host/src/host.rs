@@ -223,6 +223,8 @@ pub struct PathStatus {
     pub life: LifeId,
     /// Its ANA state.
     pub ana: AnaState,
+    /// Its ANA group; 0: it is in none.
+    pub ana_group: u32,
 }
 
 /// One wait of control or a lane, for people.
@@ -634,7 +636,11 @@ fn namespaces(control: &Control) -> Vec<NamespaceStatus> {
             nsid: head.nsid,
             shape: head.shape,
             ids: *head.ids,
-            paths: head.paths.into_iter().map(|(ctrl, life, ana)| PathStatus { ctrl, life, ana }).collect(),
+            paths: head
+                .paths
+                .into_iter()
+                .map(|(ctrl, life, ana, ana_group)| PathStatus { ctrl, life, ana, ana_group })
+                .collect(),
         })
         .collect()
 }

@@ -187,6 +187,7 @@ fn controller(ctrl: &ControllerStatus, status: &Status, counters: &Counters) -> 
         ctrl_loss_tmo_s: limit(ctrl.settings.ctrl_loss_tmo_s),
         fast_io_fail_tmo_s: limit(ctrl.settings.fast_io_fail_tmo_s),
         queues: facts.map(|facts| u32::from(facts.io_queues) + 1),
+        sqsize: facts.map(|facts| facts.sqsize),
         numa_node: None,
         counters: ControllerCounters {
             command_error_count: Some(counted.command_error_count),
@@ -221,12 +222,12 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
         .into_iter()
         .flatten()
         .map(|(name, path)| {
-            let now = current.get(name).map(|other| other.ana_state);
+            let now = current.get(name);
             Path {
                 name: (*name).to_owned(),
                 controller: path.controller.clone(),
-                ana_state: now.or(path.ana_state).map(|state| ana(state).to_owned()),
-                ana_group: None,
+                ana_state: now.map(|now| now.ana_state).or(path.ana_state).map(|state| ana(state).to_owned()),
+                ana_group: now.and_then(|now| now.ana_group),
                 queue_depth: u32::try_from(path.io.in_flight).ok(),
                 numa_nodes: None,
                 io: Some(io(&path.io)),
@@ -245,6 +246,7 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
             name: path.name.clone(),
             controller: path.controller.clone(),
             ana_state: Some(ana(path.ana_state).to_owned()),
+            ana_group: path.ana_group,
             ..Path::default()
         });
     }

@@ -93,6 +93,8 @@ pub struct Controller {
     pub fast_io_fail_tmo_s: Option<u32>,
     /// Queue pairs, with the admin queue.
     pub queues: Option<u32>,
+    /// Entries of an I/O submission queue, less one.
+    pub sqsize: Option<u16>,
     /// NUMA node; `None` if it belongs to none.
     pub numa_node: Option<u32>,
     /// What went wrong so far.

@@ -92,6 +92,7 @@ impl Sysfs {
             ctrl_loss_tmo_s: device.number("ctrl_loss_tmo"),
             fast_io_fail_tmo_s: device.number("fast_io_fail_tmo"),
             queues: device.number("queue_count"),
+            sqsize: device.number("sqsize"),
             numa_node: device.number("numa_node"),
             counters: ControllerCounters {
                 command_error_count: device.number("diag/command_error_count"),

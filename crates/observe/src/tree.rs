@@ -243,7 +243,9 @@ impl Tree {
     #[must_use]
     pub fn read(&self, path: &str) -> Option<String> {
         let (device, attribute) = self.attribute(path)?;
-        (attribute.mode & 0o444 != 0).then(|| (attribute.show)(&device).map(|text| text + "\n"))?
+        // An empty list is an empty file, as the kernel prints it.
+        let line = |text: String| if text.is_empty() { text } else { text + "\n" };
+        (attribute.mode & 0o444 != 0).then(|| (attribute.show)(&device).map(line))?
     }
 
     /// What writing `text` into an attribute asks for; `None` if there is none that can be written.

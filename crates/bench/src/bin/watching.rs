@@ -158,7 +158,8 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
             for ctrl in &members {
                 let path = format!("nvme{number}c{ctrl}n{nsid}");
                 let (controller, ana_state) = (format!("nvme{ctrl}"), AnaState::Optimized);
-                paths.push(PathStatus { name: path.clone(), controller: controller.clone(), ana_state });
+                let (name, group) = (path.clone(), Some(1));
+                paths.push(PathStatus { name, controller: controller.clone(), ana_state, ana_group: group });
                 let (namespace, ana_state) = (head.clone(), Some(ana_state));
                 let counted =
                     PathCounters { namespace, controller, ana_state, io: io(second), ..PathCounters::default() };

@@ -55,8 +55,8 @@ pub struct HeadInfo<'a> {
     pub ids: &'a NamespaceIds,
     /// What it looks like.
     pub shape: Shape,
-    /// Controller, life and ANA state of every path.
-    pub paths: Vec<(CtrlId, LifeId, AnaState)>,
+    /// Controller, life, ANA state and ANA group of every path.
+    pub paths: Vec<(CtrlId, LifeId, AnaState, u32)>,
 }
 
 /// What taking a namespace of a life as a path meant.
@@ -86,7 +86,7 @@ impl Heads {
             nsid: head.identity.nsid,
             ids: &head.identity.ids,
             shape: head.shape,
-            paths: head.paths.iter().map(|(life, path)| (path.ctrl, *life, path.ana)).collect(),
+            paths: head.paths.iter().map(|(life, path)| (path.ctrl, *life, path.ana, path.ana_group)).collect(),
         })
     }
 

@@ -155,6 +155,7 @@ static CONTROLLER: &[Attribute] = &[
     trigger("reset_controller", |d, _| Some(Order::Reset(d.controller?.name.clone()))),
     setting("reset_events", resets, set_resets),
     fact("serial", |d| Some(padded(&d.subsystem.serial, 20))),
+    fact("sqsize", |d| Some(d.controller?.sqsize?.to_string())),
     fact("state", |d| Some(d.controller?.state.clone())),
     fact("subsysnqn", |d| Some(d.subsystem.nqn.clone())),
     fact("transport", |d| Some(d.controller?.transport.clone())),
