@@ -218,6 +218,26 @@ fn the_sockets_of_a_lane_that_hangs_are_aborted_from_outside_and_the_hold_begins
 }
 
 #[test]
+fn no_hold_is_told_of_a_life_that_never_served() {
+    let mut world = World::new(2, &[1]);
+    no_ccr(&mut world);
+    (world.lanes[1].keeps_opening, world.lanes[1].keeps_condemned) = (true, true);
+    let ctrl = world.connect(World::spec(1));
+    let life = world.life(ctrl);
+    world.advance(Timeouts::default().connect_total + 3_000 * MS);
+    assert_eq!(world.cuts.first().map(|(_, lane, of)| (*lane, *of)), Some((LaneId(1), life)), "nothing leaves any more");
+    let told = |e: &EventKind| match e {
+        EventKind::Lost { life: of, .. } | EventKind::HoldUntil { life: of, .. } => *of == life,
+        _ => false,
+    };
+    assert!(!world.saw(told), "nobody was told that it is there");
+    // Nor of its end, when the lane comes back.
+    world.say(1, ToControl::Condemned { life, ledger: Vec::new(), settled: 0 });
+    world.say(1, ToControl::Quiet { life, at: world.now });
+    assert!(!world.saw(|e| matches!(e, EventKind::NothingInDoubt { life: of, .. } if *of == life)));
+}
+
+#[test]
 fn a_socket_that_the_kernel_does_not_let_go_is_asked_for_again_and_begins_no_hold() {
     let mut world = hung(|world| world.keep_cuts = true);
     world.advance(10_000 * MS);
