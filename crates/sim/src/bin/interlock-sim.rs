@@ -17,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
        cargo xtask sim --mutations [--runs N]
        cargo xtask sim --explore [--help]
        cargo xtask sim --coverage [--runs N]
+       cargo xtask sim --help
 
   --runs N      so many seeds (default 2000; with --mutations: at most so many per mutation, default 10000)
   --seconds S   as many seeds as fit into so many seconds
@@ -50,7 +51,8 @@ fn number(text: &str) -> Result<u64, String> {
     parsed.map_err(|_| format!("`{text}` is no number"))
 }
 
-fn parse() -> Result<Args, String> {
+/// What is asked for; `None`: how to ask.
+fn parse() -> Result<Option<Args>, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut args = Args {
         runs: None,
@@ -76,17 +78,22 @@ fn parse() -> Result<Args, String> {
             "--trace" => args.trace = true,
             "--mutations" => args.mutations = true,
             "--mutation" => args.only = Some(value()?),
+            "--help" | "-h" => return Ok(None),
             other => return Err(format!("`{other}` is not known\n\n{USAGE}")),
         }
     }
-    Ok(args)
+    Ok(Some(args))
 }
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("--explore") {
         return interlock_sim::explore_main(std::env::args().skip(2));
     }
-    let outcome = parse().and_then(|args| run(&args).map_err(|error| error.to_string()));
+    let done = |args: Option<Args>| match args {
+        Some(args) => run(&args),
+        None => write!(io::stdout(), "{USAGE}").map(|()| true),
+    };
+    let outcome = parse().and_then(|args| done(args).map_err(|error| error.to_string()));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -27,7 +27,7 @@ struct Args {
     list: bool,
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let mut args = Args {
         worlds: Vec::new(),
         limits: Limits { time: Duration::from_secs(20 * 60), states: 100_000_000, unreduced: false },
@@ -53,14 +53,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--unreduced" => args.limits.unreduced = true,
             "--mutations" => args.mutations = true,
             "--list" => args.list = true,
-            "--help" => return Err(USAGE.to_owned()),
+            "--help" | "-h" => return Ok(None),
             other => return Err(format!("`{other}` is not known\n\n{USAGE}")),
         }
     }
     if args.worlds.is_empty() {
         args.worlds = SmallWorld::all().into_iter().filter(|world| !world.large).collect();
     }
-    Ok(args)
+    Ok(Some(args))
 }
 
 /// Only guards of the cores: tampering is between machines of the seeded world.
@@ -83,7 +83,11 @@ fn guard(name: &str) -> Result<Mutation, String> {
 /// The arguments are those after `--explore`.
 #[must_use]
 pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
-    let outcome = parse(words).and_then(|args| run(&args).map_err(|error| error.to_string()));
+    let done = |args: Option<Args>| match args {
+        Some(args) => run(&args),
+        None => write!(io::stdout(), "{USAGE}").map(|()| true),
+    };
+    let outcome = parse(words).and_then(|args| done(args).map_err(|error| error.to_string()));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
