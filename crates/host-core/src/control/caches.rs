@@ -9,8 +9,9 @@ use crate::{CacheEntry, HeadId, LaneId, LifeId, ToLane};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-/// Lost lives that are named to a flush; of more than these it is known that there are some.
-const MAX_NAMED: usize = 8;
+/// Lost lives that are kept by name until a flush was told. Of more than these the newest are: a flush that is told of one
+/// comes after the loss of every older one.
+const MAX_NAMED: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Use {
@@ -67,17 +68,13 @@ impl Caches {
         };
         let lost: Vec<HeadId> = heads.into_iter().filter(|head| !flushed && dirty(head)).collect();
         for head in &lost {
-            self.lose(*head, life);
+            let lives = self.lost.entry(*head).or_default();
+            lives.insert(life);
+            if lives.len() > MAX_NAMED {
+                lives.pop_first();
+            }
         }
         lost
-    }
-
-    /// Something of the namespace was lost with this life.
-    pub(super) fn lose(&mut self, head: HeadId, life: LifeId) {
-        let lives = self.lost.entry(head).or_default();
-        if lives.len() < MAX_NAMED {
-            lives.insert(life);
-        }
     }
 
     /// A flush wants to know whom to ask.
@@ -185,6 +182,31 @@ mod tests {
         assert_eq!(plan(&mut caches), Some((vec![(B, 2)], Vec::new())), "others do not wait for it");
         caches.over(A, false);
         assert_eq!(plan(&mut caches), Some((vec![(B, 1)], Vec::new())));
+    }
+
+    #[test]
+    fn a_loss_beside_many_others_fails_a_flush_of_its_own() {
+        let mut caches = Caches::default();
+        let lose = |caches: &mut Caches, life: LifeId| {
+            caches.serves(HEAD, life, 1);
+            caches.ends(life);
+            caches.says(LANES[0], life, vec![entry(Some(5), None)]);
+            assert_eq!(caches.over(life, false), [HEAD]);
+        };
+        let lost = |caches: &mut Caches| {
+            caches.asks(LANES[1], 7, HEAD);
+            plan(caches).expect("answered").1
+        };
+        let many = MAX_NAMED as u64;
+        (1..=many).for_each(|life| lose(&mut caches, LifeId(life)));
+        let told = lost(&mut caches);
+        assert_eq!(told.len(), MAX_NAMED);
+        // While that flush was under way there was no room for another name.
+        lose(&mut caches, LifeId(many + 1));
+        caches.told(HEAD, &told);
+        assert_eq!(lost(&mut caches), [LifeId(many + 1)]);
+        (1..=many * 3).for_each(|life| lose(&mut caches, LifeId(1000 + life)));
+        assert_eq!(lost(&mut caches).len(), MAX_NAMED, "bounded");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What lanes say.
 
 use super::Control;
-use super::life::{Ended, Phase};
+use super::life::{Condemned, Ended, Phase};
 use crate::guards::{self as conditions, Guard};
 use crate::{DownReason, EventKind, FlushScope, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
 use alloc::vec::Vec;
@@ -102,9 +102,14 @@ impl Control {
     /// (`late_completion_decided_once`).
     fn handle_late(&mut self, now: Instant, lane: LaneId, life_id: LifeId, key: crate::GuardKey, cqe: Cqe) {
         let ctrl_id = self.lives.get(&life_id).map(|life| life.ctrl);
+        // A lost controller with a cache of its own has it there, and nowhere else: the answer is worth nothing to a flush,
+        // which may have been told of this loss before the answer is heard. So it stays in doubt, and is written elsewhere.
+        let own = |head: &crate::Head| head.flush == FlushScope::Controller;
+        let cached = cqe.status().is_success()
+            && self.guards.head_of(key).and_then(|head| self.paths.heads.get(&head)).is_some_and(own);
         let condemned = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut());
         let taken = condemned.is_some_and(|condemned| {
-            let held = condemned.ended != Ended::Indeterminate && condemned.in_doubt.remove(&key);
+            let held = condemned.ended != Ended::Indeterminate && !cached && condemned.in_doubt.remove(&key);
             condemned.answered_late += usize::from(held);
             held
         }) || !conditions::enabled(Guard::LateOnce);
@@ -118,14 +123,6 @@ impl Control {
         }
         self.emit(now, EventKind::Late { life: life_id, counted: taken });
         if taken {
-            // Answered by a controller that is lost: if it has a cache of its own, that is where the write is.
-            if cqe.status().is_success()
-                && let Some(head) = self.guards.head_of(key)
-                && self.paths.heads.get(&head).is_some_and(|head| head.flush == FlushScope::Controller)
-            {
-                self.caches.lose(head, life_id);
-                self.emit(now, EventKind::CacheLost { head, life: life_id });
-            }
             self.tell_lane(lane, ToLane::Answered { key, cqe });
             self.guards.remove(key);
             self.publish_guards();
@@ -133,7 +130,8 @@ impl Control {
         } else {
             // It came late for a life whose end left a tombstone: the command is over, whatever was told its caller.
             let tombstone = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut());
-            if tombstone.is_some_and(|condemned| condemned.in_doubt.remove(&key)) {
+            let over = |condemned: &mut Condemned| condemned.ended == Ended::Indeterminate || !cached;
+            if tombstone.is_some_and(|condemned| over(condemned) && condemned.in_doubt.remove(&key)) {
                 self.guards.remove(key);
                 self.publish_guards();
                 self.advance(now, life_id);

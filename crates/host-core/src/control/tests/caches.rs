@@ -4,6 +4,7 @@ use super::world::*;
 use crate::*;
 use alloc::vec;
 use alloc::vec::Vec;
+use interlock_wire::status::Status;
 
 fn spec(port: u16) -> ControllerSpec {
     ControllerSpec { flush_scope: FlushScope::Controller, ..World::spec(port) }
@@ -78,19 +79,38 @@ fn an_orderly_shutdown_leaves_nothing_in_a_cache() {
 
 #[test]
 fn a_late_answer_of_a_lost_controller_is_in_its_cache_and_nowhere_else() {
-    let (mut world, a, b, head) = own_caches();
-    let (life, other) = (world.life(a), world.life(b));
-    for port in world.ports.values_mut() {
-        port.ccr = Ccr::Pending;
+    let own = FlushScope::Controller;
+    for (scope, op, status, taken) in [
+        (own, Op::Write { fua: false }, Status::SUCCESS, false),
+        (own, Op::WriteZeroes { deallocate: false }, Status::SUCCESS, false),
+        (own, Op::Discard, Status::SUCCESS, false),
+        (own, Op::Write { fua: false }, Status::LBA_OUT_OF_RANGE, true),
+        (FlushScope::Subsystem, Op::Write { fua: false }, Status::SUCCESS, true),
+    ] {
+        let mut world = World::new(2, &[1, 2]);
+        let a = world.connect(ControllerSpec { flush_scope: scope, ..World::spec(1) });
+        world.connect(ControllerSpec { flush_scope: scope, ..World::spec(2) });
+        world.advance(1_500 * MS);
+        for port in world.ports.values_mut() {
+            port.ccr = Ccr::Pending;
+        }
+        let life = world.life(a);
+        let (entry, other) = (LedgerEntry { op, ..world.write(life, 0, 1) }, world.write(life, 0, 9));
+        let key = entry.key;
+        world.lose(life, vec![entry, other]);
+        let cqe = good().with_status(status);
+        world.say(0, ToControl::Late { life, key, cqe });
+        let answered = world.lanes[0].heard.contains(&ToLane::Answered { key, cqe });
+        assert_eq!(answered, taken, "{scope:?} {op:?} {status}");
+        // What was not taken goes on being held, and goes elsewhere once the life is fenced.
+        let guarded = |message: &ToLane| match message {
+            ToLane::Guard { entries, .. } => Some(entries.iter().any(|entry| entry.key == key)),
+            _ => None,
+        };
+        assert_eq!(world.lanes[1].heard.iter().rev().find_map(guarded), Some(!taken), "{scope:?} {op:?} {status}");
+        world.advance(60_000 * MS);
+        assert_eq!(world.settled(0, life), Some(Release::Retry));
     }
-    let entry = world.write(life, 0, 1);
-    let key = entry.key;
-    world.lose(life, vec![entry]);
-    world.say(0, ToControl::Late { life, key, cqe: good() });
-    world.say(0, ToControl::Flush { seq: 2, head });
-    let (lives, lost) = plans(&world, 0).pop().expect("answered");
-    assert!(lives.contains(&other) && !lives.contains(&life));
-    assert_eq!(lost, [life]);
 }
 
 #[test]

@@ -225,7 +225,11 @@ fn no_hold_is_told_of_a_life_that_never_served() {
     let ctrl = world.connect(World::spec(1));
     let life = world.life(ctrl);
     world.advance(Timeouts::default().connect_total + 3_000 * MS);
-    assert_eq!(world.cuts.first().map(|(_, lane, of)| (*lane, *of)), Some((LaneId(1), life)), "nothing leaves any more");
+    assert_eq!(
+        world.cuts.first().map(|(_, lane, of)| (*lane, *of)),
+        Some((LaneId(1), life)),
+        "nothing leaves any more"
+    );
     let told = |e: &EventKind| match e {
         EventKind::Lost { life: of, .. } | EventKind::HoldUntil { life: of, .. } => *of == life,
         _ => false,
