@@ -67,11 +67,17 @@ pub enum Guard {
     PredecessorGuardsAll,
     /// The hold begins when nothing can leave the host any more, not when the life was lost.
     HoldFromQuiet,
+    /// Where each controller has a cache of its own, a flush goes to all of them.
+    FlushEachCache,
+    /// What was lost in the cache of a controller fails a flush.
+    CacheLossTold,
+    /// Whom a flush asks is said once every life that has ended is judged.
+    FlushWaitsVerdict,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
@@ -102,6 +108,9 @@ impl Guard {
         Self::SecondWitness,
         Self::PredecessorGuardsAll,
         Self::HoldFromQuiet,
+        Self::FlushEachCache,
+        Self::CacheLossTold,
+        Self::FlushWaitsVerdict,
     ];
 }
 

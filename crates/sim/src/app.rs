@@ -25,6 +25,10 @@ struct Volume {
     head: Option<host::HeadId>,
     /// Block by block, which change was answered last.
     answered: BTreeMap<u64, u64>,
+    /// Changes that were answered, all of them.
+    done: BTreeSet<u64>,
+    /// Of these, what was lost with the cache of a controller, as a flush was told.
+    told: BTreeSet<u64>,
 }
 
 /// One request.
@@ -44,6 +48,8 @@ pub(crate) struct Asked {
     must_succeed: bool,
     /// The number of its change of the media, the last of several.
     change: u64,
+    /// Which change is its own is not certain: others asked for the same zeroes.
+    vague: bool,
     /// Of a compare: what it was given, block by block.
     expected: Vec<Content>,
     /// Of a flush: what must be safe when it is answered, block by block.
@@ -113,6 +119,8 @@ impl App {
                     oracle: Oracle::new(OracleConfig::new(run)),
                     head: None,
                     answered: BTreeMap::new(),
+                    done: BTreeSet::new(),
+                    told: BTreeSet::new(),
                 }
             })
             .collect();
@@ -195,9 +203,36 @@ impl App {
     }
 
     /// Its change took effect, as the one of this number.
-    pub(crate) fn applied(&mut self, op: OpId, change: u64) {
+    pub(crate) fn applied(&mut self, op: OpId, change: u64, own_caches: bool) {
+        let Some(asked) = self.asked.get(&op.0) else { return };
+        let (volume, kind, range) = (asked.volume, asked.op.kind, asked.op.range());
+        if own_caches && kind != OpKind::Write {
+            let mut same: Vec<&mut Asked> = self
+                .asked
+                .values_mut()
+                .filter(|asked| asked.key.is_some() && asked.over.is_none())
+                .filter(|asked| asked.volume == volume && asked.op.kind == kind && asked.op.range() == range)
+                .collect();
+            if same.len() > 1 {
+                same.iter_mut().for_each(|asked| asked.vague = true);
+            }
+        }
         if let Some(asked) = self.asked.get_mut(&op.0).filter(|asked| asked.ended.is_none()) {
             asked.change = change;
+        }
+    }
+
+    /// A flush was told that what these lives had in their caches is lost: no later one promises it.
+    pub(crate) fn cache_loss_told(
+        &mut self,
+        head: host::HeadId,
+        lives: &[host::LifeId],
+        holder: impl Fn(u64) -> Option<target::Life>,
+    ) {
+        let lost: Vec<target::Life> = lives.iter().filter_map(|life| self.named.get(life).copied()).collect();
+        for volume in self.volumes.iter_mut().filter(|volume| volume.head == Some(head)) {
+            let with_them = |change: &&u64| holder(**change).is_some_and(|life| lost.contains(&life));
+            volume.told.extend(volume.done.iter().filter(with_them));
         }
     }
 
@@ -288,6 +323,7 @@ impl World {
             key: None,
             must_succeed,
             change: 0,
+            vague: false,
             expected: Vec::new(),
             promised: Vec::new(),
         };
@@ -422,6 +458,9 @@ impl World {
         self.app.open.remove(&id);
         self.stats.ios += 1;
         self.see(&Seen::Done { op: OpId(id), key, outcome });
+        if matches!(outcome, host::Outcome::CacheLost { .. }) && !self.plan.own_caches {
+            self.violate("flush_covers_answered_writes", format!("#{id:x}: {outcome:?}, of a cache that all share"));
+        }
         if must_succeed && outcome != host::Outcome::Ok {
             self.violate("healed_paths_serve", format!("#{id:x}, read after everything was healed: {outcome:?}"));
         }
@@ -472,12 +511,18 @@ impl World {
     /// A request ended well: what that says about others and about later flushes.
     fn promise(&mut self, id: u64) {
         let Some(asked) = self.app.asked.get(&id) else { return };
-        let (volume, op, change) = (asked.volume, asked.op, asked.change);
+        let (volume, op, change, vague) = (asked.volume, asked.op, asked.change, asked.vague);
         let durable = self.media.durable(volume as u32 + 1);
         let mut owed = asked.promised.clone();
         if op.kind.changes_media() {
-            let answered = &mut self.app.volumes[volume].answered;
+            let Volume { answered, done, .. } = &mut self.app.volumes[volume];
+            done.insert(change);
             for lba in op.range() {
+                if vague && self.plan.own_caches {
+                    // Whatever is safe of this block is so by a change that has no certain name.
+                    answered.remove(&lba);
+                    continue;
+                }
                 let last = answered.entry(lba).or_default();
                 *last = change.max(*last);
             }
@@ -485,7 +530,11 @@ impl World {
                 owed.extend(op.range().map(|lba| (lba, change)));
             }
         }
-        let lost = owed.into_iter().find(|(lba, change)| durable.get(*lba as usize).is_none_or(|safe| safe < change));
+        let told = &self.app.volumes[volume].told;
+        let lost = owed
+            .into_iter()
+            .filter(|(_, change)| !told.contains(change))
+            .find(|(lba, change)| durable.get(*lba as usize).is_none_or(|safe| safe < change));
         if let Some((lba, change)) = lost {
             let text = format!(
                 "#{id:x} ({}) was answered, and change {change} of LBA {lba}, answered before, would not survive",

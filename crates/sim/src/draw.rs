@@ -6,7 +6,7 @@ use crate::minimise::Cut;
 use crate::mutation::{Mutation, Tampering};
 use interlock_base::Rng;
 use interlock_host_core::stall::{HoldTerms, MARGIN};
-use interlock_host_core::{ControllerSpec, FencePolicy, Reconnect, Timeouts};
+use interlock_host_core::{ControllerSpec, FencePolicy, FlushScope, Reconnect, Timeouts};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) in_capsule: u32,
     /// Bytes of buffers that a lane of the target keeps for the next commands.
     pub(crate) stock: u64,
+    /// Each controller has a write cache of its own, which is lost with its life; and the host is told so.
+    pub(crate) own_caches: bool,
     pub(crate) queue_size: u16,
     pub(crate) queues_per_lane: u16,
     pub(crate) reconnect: Duration,
@@ -121,6 +123,7 @@ impl Plan {
             in_capsule: *pick(rng, &[0, 512, 8192]),
             // From a stream of its own: what else a seed decides stays as it was.
             stock: *pick(&mut Rng::new(seed ^ 0x51a1_5eed_0000_0002), &[0, 64 << 10]),
+            own_caches: Rng::new(seed ^ 0x51a1_5eed_0000_0008).below(8) == 0,
             queue_size: *pick(rng, &[4, 8, 32]),
             queues_per_lane: 1 + u16::from(rng.percent(20)),
             reconnect: Duration::from_millis(*pick(rng, &[20, 200, 1000])),
@@ -163,6 +166,7 @@ impl Plan {
             hdgst: self.hdgst,
             ddgst: self.ddgst,
             disable_is_fence: self.disable_is_fence || self.is(Tampering::DisabledBeforeDrained),
+            flush_scope: if self.own_caches { FlushScope::Controller } else { FlushScope::Subsystem },
             host_iface: (controller >= self.ports).then(|| format!("eth{}", controller / self.ports)),
             reconnect: Reconnect {
                 delay: self.reconnect,

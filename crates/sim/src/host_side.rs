@@ -123,6 +123,9 @@ impl World {
                 if let ToControl::Condemned { ledger, .. } = &message {
                     self.ledger(ledger);
                 }
+                if let ToControl::FlushTold { head, lives } = &message {
+                    self.app.cache_loss_told(*head, lives, |change| self.media.holder(change));
+                }
                 for message in self.tamper_up(lane, message) {
                     self.post(Box_::FromHostLane(lane), Mail::HostUp(message));
                 }
@@ -349,7 +352,11 @@ impl World {
         for segment in &list.segments {
             let SendSegment::Header { start, len } = *segment else { continue };
             let bytes = &list.headers[start as usize..][..len as usize];
-            let Some(nsid) = nsid_of_command(bytes) else { continue };
+            let Some((opcode, nsid)) = command(bytes) else { continue };
+            // Nobody else can flush this controller's own cache: it is asked whatever its ANA state, and says no itself.
+            if opcode == FLUSH && self.plan.own_caches {
+                continue;
+            }
             self.see(&Seen::Sent { lane: usize::from(lane), life, nsid, queued_since });
         }
     }
@@ -598,11 +605,16 @@ impl World {
     }
 }
 
-/// Of a Command Capsule of an I/O command: the namespace. Several PDUs may stand behind each other; the first counts.
-fn nsid_of_command(header: &[u8]) -> Option<u32> {
+/// Opcode of Flush.
+const FLUSH: u8 = 0;
+
+/// Of a Command Capsule of an I/O command: opcode and namespace. Several PDUs may stand behind each other; the first
+/// counts.
+fn command(header: &[u8]) -> Option<(u8, u32)> {
     const CAPSULE_COMMAND: u8 = 4;
     const FABRICS: u8 = 0x7f;
     let (kind, opcode) = (*header.first()?, *header.get(8)?);
     let nsid = header.get(12..16)?;
-    (kind == CAPSULE_COMMAND && opcode != FABRICS).then(|| u32::from_le_bytes([nsid[0], nsid[1], nsid[2], nsid[3]]))
+    (kind == CAPSULE_COMMAND && opcode != FABRICS)
+        .then(|| (opcode, u32::from_le_bytes([nsid[0], nsid[1], nsid[2], nsid[3]])))
 }

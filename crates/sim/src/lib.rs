@@ -22,6 +22,12 @@
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
 //! die while they fence. Effective KATO larger than asked for, quiesce time stated or not.
 //!
+//! In one world of eight each controller has a write cache of its own, which ends with its life or with the target, and the
+//! host is told so (flush scope `controller`). The loss is booked, not carried out: blocks go on reading as they did, and what
+//! a flush and Force Unit Access promise is checked at each answer against what is durable - written back by a flush through
+//! the same controller that began after the write was answered, or by an orderly shutdown. What a flush was told to be lost, by
+//! the name of a life, no later one owes.
+//!
 //! The process of the host: killed at any moment, with or without the power of its machine, and started again, also while
 //! it fences what the one before left. Its sockets are reset late, and until then its kernel goes on sending; a record
 //! that was being written may be there or not, and one that was not synced goes with the power.
@@ -36,12 +42,10 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
-//! - Loss of a target's volatile cache with its controller. A flush covers what *its* controller has answered; the host
-//!   of these worlds is told the flush scope `subsystem`: the cache is shared by all controllers and survives any of them.
-//!   A target that loses the cache of one controller breaks that declaration without a word (nothing on the wire tells), so
-//!   such a world would accuse the host of the target's lie. The fault belongs to worlds with the scope `controller`, which
-//!   the simulator does not have yet. What a flush and Force Unit Access promise under the scope `subsystem` is checked at
-//!   each answer, against what the device has made durable.
+//! - Loss of a cache that was said to be shared. In seven worlds of eight the host has the flush scope `subsystem`: the cache
+//!   survives any controller. A target that loses it all the same lies, and nothing on the wire tells.
+//! - What an earlier process of the host had answered through caches that died with their controllers: its successor knows
+//!   nothing of it, and its flushes promise what it has answered itself.
 //!
 //! # What watches
 //! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at

@@ -9,7 +9,7 @@ use crate::outbox::Memory;
 use crate::world::SPARE_BLOCKS;
 use interlock_base::Rng;
 use interlock_check::OpKind;
-use interlock_target_core::{MediaKind, MediaOp, MediaResult};
+use interlock_target_core::{Life, MediaKind, MediaOp, MediaResult};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) struct Failure {
 pub(crate) struct Work {
     pub(crate) op: MediaOp,
     data: Vec<u8>,
+    /// How many changes had been applied when it began.
+    since: u64,
     /// How it fails.
     pub(crate) fails: Option<Failure>,
     /// Reported as done when it began (tampering).
@@ -57,11 +59,25 @@ struct Disk {
     changed: Vec<u64>,
     /// Per block: which change of all is safe.
     durable: Vec<u64>,
+    /// What lies in the caches of single controllers: block and change, in order.
+    cached: BTreeMap<Life, Vec<(u64, u64)>>,
+}
+
+impl Disk {
+    /// What the cache of this life holds of the changes up to this one becomes durable.
+    fn write_back(&mut self, life: Life, until: u64) {
+        for (lba, change) in self.cached.get_mut(&life).into_iter().flat_map(|of| of.extract_if(.., |c| c.1 <= until)) {
+            let safe = &mut self.durable[lba as usize];
+            *safe = change.max(*safe);
+        }
+    }
 }
 
 pub(crate) struct Media {
     disks: Vec<Disk>,
     changes: u64,
+    /// Where each controller has a cache of its own: in whose each change was put. `None`: they share one.
+    holders: Option<BTreeMap<u64, Life>>,
     skips_flush: bool,
     skips_fua: bool,
     overlooks: bool,
@@ -87,9 +103,11 @@ impl Media {
                     bytes: vec![0; bytes],
                     changed: vec![0; bytes / BLOCK],
                     durable: vec![0; bytes / BLOCK],
+                    cached: BTreeMap::new(),
                 })
                 .collect(),
             changes: 0,
+            holders: plan.own_caches.then(BTreeMap::new),
             skips_flush: plan.mutation == Some(Mutation::Tampering(Tampering::FlushSkipped)),
             overlooks: plan.mutation == Some(Mutation::Tampering(Tampering::DifferenceOverlooked)),
             skips_fua: plan.mutation == Some(Mutation::Tampering(Tampering::UnitAccessIgnored)),
@@ -109,7 +127,7 @@ impl Media {
         self.last += 1;
         let key = self.last << 8 | lane as u64;
         let fails = if self.fails && self.rng.percent(33) { self.failure(&op) } else { None };
-        self.working.insert(key, Work { op, data, fails, early });
+        self.working.insert(key, Work { op, data, since: self.changes, fails, early });
         let longest = u64::try_from(self.longest.as_micros()).unwrap_or(u64::MAX);
         let us =
             if self.slow || self.rng.percent(3) { self.rng.below(longest) } else { 1 + self.rng.below(self.usual_us) };
@@ -141,9 +159,27 @@ impl Media {
         self.working.values().filter(|work| work.op.life == life && !work.changes().is_empty()).count()
     }
 
-    /// The target is switched off.
+    /// The target is switched off: what lay in the cache of a single controller is lost.
     pub(crate) fn stop(&mut self) {
         self.working.clear();
+        for disk in &mut self.disks {
+            disk.cached.clear();
+        }
+    }
+
+    /// A life is over, with its cache: written back by an orderly shutdown, or lost.
+    pub(crate) fn life_over(&mut self, life: Life, orderly: bool) {
+        for disk in &mut self.disks {
+            if orderly {
+                disk.write_back(life, u64::MAX);
+            }
+            disk.cached.remove(&life);
+        }
+    }
+
+    /// In whose own cache a change was put.
+    pub(crate) fn holder(&self, change: u64) -> Option<Life> {
+        self.holders.as_ref()?.get(&change).copied()
     }
 
     /// Which change of all is safe in each block.
@@ -160,7 +196,7 @@ impl Media {
         self.working.is_empty()
     }
 
-    pub(crate) fn apply(&mut self, work: &Work, blocks: u64, memory: &mut Memory) -> MediaResult {
+    pub(crate) fn apply(&mut self, work: &Work, life: Life, blocks: u64, memory: &mut Memory) -> MediaResult {
         let Some(disk) = self.disks.get_mut(work.op.namespace.nsid as usize - 1) else { return MediaResult::Gone };
         let bytes = |range: &Range<u64>| range.start as usize * BLOCK..range.end as usize * BLOCK;
         let inside = |range: &Range<u64>| range.end <= blocks;
@@ -194,6 +230,9 @@ impl Media {
                         self.skipped = true;
                     } else if forced {
                         disk.durable[blocks].fill(self.changes);
+                    } else if let Some(holders) = &mut self.holders {
+                        holders.insert(self.changes, life);
+                        disk.cached.entry(life).or_default().extend(range.clone().map(|lba| (lba, self.changes)));
                     }
                     let place = &mut disk.bytes[bytes(&range)];
                     if kind == OpKind::Write {
@@ -204,6 +243,8 @@ impl Media {
                 }
             }
             MediaKind::Flush if self.skips_flush => self.skipped = true,
+            // It promises what was answered before it was sent, and that is all it does.
+            MediaKind::Flush if self.holders.is_some() => disk.write_back(life, work.since),
             MediaKind::Flush => disk.durable.copy_from_slice(&disk.changed),
         }
         MediaResult::Done

@@ -128,7 +128,7 @@ impl Search {
 }
 
 /// Simpler settings, tried one after the other.
-const SIMPLER: [fn(&mut Plan); 18] = [
+const SIMPLER: [fn(&mut Plan); 19] = [
     |plan| plan.namespaces = 1,
     |plan| plan.host_lanes = 1,
     |plan| plan.target_lanes = 1,
@@ -138,6 +138,7 @@ const SIMPLER: [fn(&mut Plan); 18] = [
     |plan| plan.hdgst = false,
     |plan| plan.ddgst = false,
     |plan| plan.ana = false,
+    |plan| plan.own_caches = false,
     |plan| plan.in_capsule = 8192,
     |plan| plan.delay_us = (20, 0),
     |plan| plan.mail_us = 1,
@@ -195,8 +196,9 @@ fn describe(plan: &Plan) -> String {
     };
     let cqt =
         plan.cqt.map_or_else(|| format!("no CQT ({} assumed)", ms(plan.assumed_cqt)), |c| format!("CQT {}", ms(c)));
+    let caches = if plan.own_caches { "; each controller has a cache of its own" } else { "" };
     format!(
-        "the world: {}, {}, {}; KATO {}, {cqt}, {reset}; without it a life is held {}",
+        "the world: {}, {}, {}; KATO {}, {cqt}, {reset}; without it a life is held {}{caches}",
         count(plan.ports, "port"),
         count(usize::from(plan.host_lanes), "lane"),
         count(plan.namespaces, "namespace"),

@@ -9,6 +9,7 @@ use crc32c::crc32c_append;
 use interlock_base::Span;
 use interlock_check::OpKind;
 use interlock_proto::{SendList, Taken};
+use interlock_target_core::status::{ControllerStage, ControllerView};
 use interlock_target_core::{
     ConnId, ControlOutput, Event, LaneOutput, MediaId, MediaKind, MediaOp, MediaResult, PortId, ToLane,
 };
@@ -185,6 +186,12 @@ impl World {
         note!(self, "target: {event:?}");
         match event {
             Event::Enabled { life } => self.life_enabled(*life),
+            Event::Fenced { life, .. } => {
+                let shut_down =
+                    |view: &ControllerView| view.cntlid == life.cntlid && view.stage == ControllerStage::ShutDown;
+                let orderly = self.target.controller_views().any(|view| shut_down(&view));
+                self.media.life_over(*life, orderly);
+            }
             Event::GhostArmed(_) => self.stats.ghosts_armed += 1,
             Event::GhostRefused { .. } => self.stats.ghosts_refused += 1,
             Event::GhostExecuted(_) => self.stats.ghosts_executed += 1,
@@ -365,10 +372,10 @@ impl World {
             ops.push(op);
         }
         let memory = &mut self.target_lanes[lane].memory;
-        let result = self.media.apply(&work, blocks, memory);
+        let result = self.media.apply(&work, life, blocks, memory);
         self.stats.mutated |= u64::from(self.media.skipped);
         for op in ops.into_iter().flatten() {
-            self.app.applied(op, self.media.changes());
+            self.app.applied(op, self.media.changes(), self.plan.own_caches);
         }
         if !work.early {
             let failed = work.fails.map(|failure| failure.result);

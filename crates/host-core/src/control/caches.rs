@@ -5,6 +5,7 @@
 //! says whom a flush has to ask. A life that ends is judged by what all lanes say of it: until then no flush of its
 //! namespaces is answered, and if it ended with something unflushed, every flush fails until one of them was told so.
 
+use crate::guards::{self as conditions, Guard};
 use crate::{CacheEntry, HeadId, LaneId, LifeId, ToLane};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -67,6 +68,9 @@ impl Caches {
             })
         };
         let lost: Vec<HeadId> = heads.into_iter().filter(|head| !flushed && dirty(head)).collect();
+        if !lost.is_empty() && !conditions::enabled(Guard::CacheLossTold) {
+            return Vec::new();
+        }
         for head in &lost {
             let lives = self.lost.entry(*head).or_default();
             lives.insert(life);
@@ -98,7 +102,11 @@ impl Caches {
             let of_head = used.range((head, LifeId(0))..=(head, LifeId(u64::MAX)));
             of_head.map(|((_, life), of)| (*life, *of)).collect::<Vec<_>>()
         };
-        let ready = |(_, _, head): &(LaneId, u64, HeadId)| of(&self.used, *head).iter().all(|(_, of)| *of != Use::Ends);
+        let ready = |(_, _, head): &(LaneId, u64, HeadId)| {
+            of(&self.used, *head)
+                .iter()
+                .all(|(_, of)| *of != Use::Ends || !conditions::enabled(Guard::FlushWaitsVerdict))
+        };
         let at = self.asked.iter().position(ready)?;
         let (lane, seq, head) = self.asked.remove(at)?;
         let serving = of(&self.used, head).into_iter();

@@ -83,6 +83,7 @@ impl Lane {
         }
         if request.op == crate::Op::Flush
             && self.heads.flushes_each(head)
+            && conditions::enabled(Guard::FlushEachCache)
             && matches!(choice, Choice::Path(_) | Choice::Full)
         {
             return self.flush_each(now, index);

@@ -81,6 +81,10 @@ impl World {
         self.app.in_doubt = BTreeMap::new();
         for volume in &mut self.app.volumes {
             volume.head = None;
+            // A process promises nothing of what another had answered through caches that may have died with it.
+            if self.plan.own_caches {
+                volume.answered.clear();
+            }
         }
         // Nothing recorded: nothing can have been sent.
         self.app.life_over(LifeId(0), now);
