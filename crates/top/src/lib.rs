@@ -13,6 +13,7 @@ mod columns;
 mod draw;
 mod filter;
 mod history;
+mod keyboard;
 mod numbers;
 pub mod once;
 mod tables;

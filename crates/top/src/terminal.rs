@@ -2,6 +2,7 @@
 
 use crate::app::{App, Effect, Key};
 use crate::draw;
+use crate::keyboard::{Keyboard, Waited};
 use interlock_observe::{Counter, Source};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io::{self, IsTerminal};
@@ -19,7 +20,7 @@ pub struct Options {
 /// A wait for keys is cut into pieces of this length, so that a signal is noticed.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Runs until the reader quits or the program is told to end.
+/// Runs until the reader quits, the terminal is taken away, or the program is told to end.
 ///
 /// # Errors
 /// If standard output is no terminal, or the terminal fails.
@@ -31,22 +32,36 @@ pub fn run(source: &mut dyn Source, options: Options) -> io::Result<()> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
+    let keyboard = Keyboard::find()?;
     // Also puts the terminal back if the program panics.
     let mut terminal = ratatui::try_init()?;
-    let result = attend(&mut terminal, source, options, &ended);
+    let result = attend(&mut terminal, &keyboard, source, options, &ended);
+    if matches!(result, Ok(Ended::TerminalGone)) {
+        return Ok(());
+    }
     ratatui::try_restore()?;
-    result
+    result.map(|_| ())
+}
+
+/// Why the monitor ends.
+enum Ended {
+    Asked,
+    /// There is nothing to put back.
+    TerminalGone,
 }
 
 fn attend(
     terminal: &mut ratatui::DefaultTerminal,
+    keyboard: &Keyboard,
     source: &mut dyn Source,
     options: Options,
     ended: &AtomicBool,
-) -> io::Result<()> {
+) -> io::Result<Ended> {
     let mut app = App::new(source.describe(), options.delay);
     let mut next = Instant::now();
     let mut stale = true;
+    // One read may bring several keys, of which the terminal itself knows nothing any more.
+    let mut more = false;
     while !ended.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= next
@@ -62,14 +77,18 @@ fn attend(
         }
         let wait = next.saturating_duration_since(Instant::now()).min(PATIENCE);
         let wait = if app.delay().is_none() { PATIENCE } else { wait };
-        if !event::poll(wait)? {
+        if keyboard.wait(if more { Duration::ZERO } else { wait })? == Waited::Gone {
+            return Ok(Ended::TerminalGone);
+        }
+        more = event::poll(Duration::ZERO)?;
+        if !more {
             continue;
         }
         stale = true;
         let Some(key) = key(&event::read()?) else { continue };
         match app.handle_key(key) {
             Effect::None => {}
-            Effect::Quit => return Ok(()),
+            Effect::Quit => return Ok(Ended::Asked),
             Effect::Sample => next = Instant::now(),
             Effect::Reset(counters) => {
                 reset(&mut app, source, &counters);
@@ -77,7 +96,7 @@ fn attend(
             }
         }
     }
-    Ok(())
+    Ok(Ended::Asked)
 }
 
 fn sample(app: &mut App, source: &mut dyn Source) {
