@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(gap(None, 9), "");
         assert_eq!(gap(Some(8), 9), "");
         assert_eq!(gap(Some(4), 9), "        -- 4 numbers are missing: not kept --\n");
-        assert_eq!(time(1_795_742_335_007), "2026-11-27T00:38:55.007Z");
+        assert_eq!(time(1_795_742_335_007), "2026-11-27T01:18:55.007Z");
         assert_eq!(time(u64::MAX), "-");
     }
 }
