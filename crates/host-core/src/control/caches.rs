@@ -25,6 +25,9 @@ enum Use {
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Caches {
+    /// Namespaces whose controllers were ever said to have a cache each. It holds for as long as this host runs, also when the
+    /// last of those controllers is gone: what it had answered, or answers late, is still in its cache alone.
+    own: BTreeSet<HeadId>,
     used: BTreeMap<(HeadId, LifeId), Use>,
     said: BTreeMap<LifeId, Vec<(LaneId, CacheEntry)>>,
     lost: BTreeMap<HeadId, BTreeSet<LifeId>>,
@@ -34,7 +37,13 @@ pub(super) struct Caches {
 impl Caches {
     /// Lanes may write to the namespace through this life from now on.
     pub(super) fn serves(&mut self, head: HeadId, life: LifeId, nsid: u32) {
+        self.own.insert(head);
         self.used.entry((head, life)).or_insert(Use::Serves { nsid });
+    }
+
+    /// Whether each controller of this namespace has a cache of its own.
+    pub(super) fn is_own(&self, head: HeadId) -> bool {
+        self.own.contains(&head)
     }
 
     /// It is condemned, or drained.

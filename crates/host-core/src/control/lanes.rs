@@ -3,7 +3,7 @@
 use super::Control;
 use super::life::{Condemned, Ended, Phase};
 use crate::guards::{self as conditions, Guard};
-use crate::{DownReason, EventKind, FlushScope, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
+use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
 use alloc::vec::Vec;
 use interlock_base::Instant;
 use interlock_wire::sqe::Cqe;
@@ -104,9 +104,7 @@ impl Control {
         let ctrl_id = self.lives.get(&life_id).map(|life| life.ctrl);
         // A lost controller with a cache of its own has it there, and nowhere else: the answer is worth nothing to a flush,
         // which may have been told of this loss before the answer is heard. So it stays in doubt, and is written elsewhere.
-        let own = |head: &crate::Head| head.flush == FlushScope::Controller;
-        let cached = cqe.status().is_success()
-            && self.guards.head_of(key).and_then(|head| self.paths.heads.get(&head)).is_some_and(own);
+        let cached = cqe.status().is_success() && self.guards.head_of(key).is_some_and(|head| self.caches.is_own(head));
         let condemned = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut());
         let taken = condemned.is_some_and(|condemned| {
             let held = condemned.ended != Ended::Indeterminate && !cached && condemned.in_doubt.remove(&key);

@@ -448,7 +448,10 @@ impl Control {
             let mut of = controllers.values().filter(|ctrl| ctrl.spec.subnqn == *nqn);
             of.any(|ctrl| ctrl.state.name() != StateName::Dead && ctrl.spec.flush_scope == FlushScope::Controller)
         };
-        for info in self.heads.iter().filter(|info| own(info.subnqn)) {
+        for info in self.heads.iter() {
+            if !own(info.subnqn) && !self.caches.is_own(info.id) {
+                continue;
+            }
             let Some(head) = table.heads.get_mut(&info.id) else { continue };
             head.flush = FlushScope::Controller;
             for path in head.paths.iter().filter(|path| path.ana.is_usable()) {

@@ -4,6 +4,7 @@ use super::world::*;
 use crate::*;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 use interlock_wire::status::Status;
 
 fn spec(port: u16) -> ControllerSpec {
@@ -111,6 +112,23 @@ fn a_late_answer_of_a_lost_controller_is_in_its_cache_and_nowhere_else() {
         world.advance(60_000 * MS);
         assert_eq!(world.settled(0, life), Some(Release::Retry));
     }
+}
+
+/// What a cache holds does not change because nobody is left who could say whose it is.
+#[test]
+fn caches_are_known_when_the_last_of_their_controllers_is_gone() {
+    let mut world = World::new(2, &[1]);
+    let reconnect = Reconnect { ctrl_loss: Some(Duration::ZERO), ..Reconnect::default() };
+    let a = world.connect(ControllerSpec { reconnect, ..spec(1) });
+    world.advance(1_500 * MS);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    let key = entry.key;
+    world.lose(life, vec![entry]);
+    assert!(world.control.controllers().all(|ctrl| ctrl.state.name() == StateName::Dead), "nobody is left");
+    let cqe = good();
+    world.say(0, ToControl::Late { life, key, cqe });
+    assert!(!world.lanes[0].heard.contains(&ToLane::Answered { key, cqe }), "it is in a lost cache, and nowhere else");
 }
 
 #[test]
