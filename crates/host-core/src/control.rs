@@ -262,6 +262,12 @@ impl Control {
         &self.config
     }
 
+    /// The life whose admin queue a connection is; `None` once it is forgotten.
+    #[must_use]
+    pub fn life_of(&self, conn: ConnId) -> Option<LifeId> {
+        self.conns.get(&conn).copied()
+    }
+
     /// Every configured controller, and those that are gone and kept for their counters.
     pub fn controllers(&self) -> impl Iterator<Item = ControllerInfo<'_>> {
         self.controllers.iter().map(|(id, ctrl)| {

@@ -6,6 +6,7 @@ use self::orphans::Orphans;
 use crate::checkers::Seen;
 use crate::draw::Plan;
 use crate::media::BLOCK;
+use crate::net::Owner;
 use crate::world::{Ev, Phase, World, note};
 use interlock_base::{Instant, Rng, Span};
 use interlock_check::{
@@ -76,7 +77,9 @@ pub(crate) struct App {
     /// What dead processes left.
     orphans: Vec<Orphans>,
     /// The target's lives by Controller ID, the newest last.
-    lives: BTreeMap<u16, Vec<target::Life>>,
+    lives: BTreeMap<u16, Vec<Begun>>,
+    /// Through which port a Controller ID was given out last.
+    created: BTreeMap<u16, target::PortId>,
     by_id: BTreeMap<target::LifeId, target::Life>,
     /// What the host's lives are at the target.
     named: BTreeMap<host::LifeId, target::Life>,
@@ -86,6 +89,15 @@ pub(crate) struct App {
     depth: usize,
     abandon_percent: u64,
     lanes: usize,
+}
+
+/// A life as the target began it.
+struct Begun {
+    life: target::Life,
+    /// `None` if nobody said through which port its controller was made.
+    port: Option<target::PortId>,
+    /// How often the target had been switched off before.
+    start: u32,
 }
 
 /// What the application knows of one process.
@@ -137,6 +149,7 @@ impl App {
             white: WhiteBox::new(),
             orphans: Vec::new(),
             lives: BTreeMap::new(),
+            created: BTreeMap::new(),
             by_id: BTreeMap::new(),
             named: BTreeMap::new(),
             rng,
@@ -612,21 +625,37 @@ impl World {
         self.app.white.receipt(white(known), method, executable as u32, self.now);
     }
 
+    /// The target gave out a Controller ID.
+    pub(crate) fn controller_created(&mut self, cntlid: u16, port: target::PortId) {
+        self.app.created.insert(cntlid, port);
+    }
+
     /// The target began a life.
     pub(crate) fn life_enabled(&mut self, life: target::Life) {
         self.app.by_id.insert(life.id, life);
-        self.app.lives.entry(life.cntlid).or_default().push(life);
+        let port = self.app.created.get(&life.cntlid).copied();
+        let begun = Begun { life, port, start: self.target_start };
+        self.app.lives.entry(life.cntlid).or_default().push(begun);
     }
 
     /// The host records a life: from here on it is known which of the target's it is.
     pub(crate) fn life_named(&mut self, record: &host::LifeRecord) {
         let host::Identity { cntlid, cirn, .. } = record.identity;
-        // A target without cross-controller reset tells no more than the Controller ID.
-        let known = self
-            .app
-            .lives
-            .get(&cntlid)
-            .and_then(|lives| lives.iter().rev().find(|life| cirn == 0 || life.cirn == cirn).copied());
+        // A target without cross-controller reset tells no more than the Controller ID, and one that was switched off since,
+        // or another port of it, may have given that out again: the life is one of the port, and of the start of the target,
+        // that the admin queue was connected to.
+        let admin = self.links.iter().rev().find(|link| {
+            let ours = link.process == self.process.number && link.owner == Owner::Control;
+            ours && self.control.life_of(link.conn) == Some(record.life)
+        });
+        let Some(admin) = admin else { return };
+        let (port, start) = (target::PortId(admin.port as u16), admin.target_start);
+        let mine = |begun: &&Begun| match cirn {
+            0 => begun.port == Some(port) && begun.start == start,
+            cirn => begun.life.cirn == cirn,
+        };
+        let lives = self.app.lives.get(&cntlid).map_or(&[][..], Vec::as_slice);
+        let known = lives.iter().rev().find(mine).map(|begun| begun.life);
         if let Some(known) = known {
             self.app.named.insert(record.life, known);
         }

@@ -242,6 +242,7 @@ impl World {
             }
         }
         self.by_target.clear();
+        self.target_start += 1;
         self.mail.retain(|which| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_)));
         let of_host = |machine: &Machine| matches!(machine, Machine::HostControl | Machine::HostLane(_));
         self.stalled.retain(of_host);

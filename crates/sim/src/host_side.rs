@@ -226,6 +226,7 @@ impl World {
             lane: self.net.paths[port].lane,
             host: HostState::Opening,
             target: TargetState::Backlog,
+            target_start: self.target_start,
             to_target: Pipe::default(),
             to_host: Pipe::default(),
             host_out: Outbox::default(),

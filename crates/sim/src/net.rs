@@ -86,6 +86,8 @@ pub(crate) struct Link {
     pub(crate) lane: usize,
     pub(crate) host: HostState,
     pub(crate) target: TargetState,
+    /// How often the target had been switched off before it accepted it.
+    pub(crate) target_start: u32,
     pub(crate) to_target: Pipe,
     pub(crate) to_host: Pipe,
     pub(crate) host_out: crate::outbox::Outbox,

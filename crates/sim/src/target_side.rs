@@ -27,6 +27,7 @@ impl World {
         let conn = ConnId(target_lane.next_conn);
         target_lane.next_conn += 1;
         self.links[link].target = TargetState::Open(conn);
+        self.links[link].target_start = self.target_start;
         self.by_target.insert((lane, conn), link);
         target_lane.lane.handle_accepted(self.now, conn, PortId(port as u16), address(port));
         self.drain_target();
@@ -185,6 +186,7 @@ impl World {
     fn target_event(&mut self, event: &Event) {
         note!(self, "target: {event:?}");
         match event {
+            Event::ControllerCreated { cntlid, port, .. } => self.controller_created(*cntlid, *port),
             Event::Enabled { life } => self.life_enabled(*life),
             Event::Fenced { life, .. } => {
                 let shut_down =

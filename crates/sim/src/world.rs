@@ -174,6 +174,8 @@ pub(crate) struct World {
     pub(crate) host_flush: VecDeque<usize>,
     pub(crate) target: target::Control,
     pub(crate) target_lanes: Vec<TargetLane>,
+    /// How often the target was switched off.
+    pub(crate) target_start: u32,
     pub(crate) links: Vec<Link>,
     pub(crate) by_host: BTreeMap<(Owner, host::ConnId), usize>,
     pub(crate) by_target: BTreeMap<(usize, target::ConnId), usize>,
@@ -246,6 +248,7 @@ impl World {
             host_flush: VecDeque::new(),
             target,
             target_lanes,
+            target_start: 0,
             links: Vec::new(),
             by_host: BTreeMap::new(),
             by_target: BTreeMap::new(),
