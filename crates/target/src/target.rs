@@ -23,6 +23,13 @@ use std::time::Duration;
 /// An answer from a reactor is a matter of microseconds; after this it is stuck or gone.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a process that was killed may hold an address: io_uring lets go of its sockets a moment after the process is gone,
+/// and whoever supervises a target starts the next one at once.
+const PREDECESSOR_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two attempts to listen.
+const LISTEN_AGAIN: Duration = Duration::from_millis(20);
+
 /// The one subsystem of a target.
 pub(crate) const SUBSYSTEM: SubsystemId = SubsystemId(0);
 
@@ -214,12 +221,7 @@ impl Target {
         let mut places = BTreeMap::new();
         for (index, port) in core.ports.iter().enumerate() {
             let lane = index % self.lanes.len();
-            let (bound, answer) = mpsc::channel();
-            self.lanes[lane].send(LaneMail::Listen { port: port.id, addr: port.address, bound });
-            let addr = answer
-                .recv_timeout(ANSWER_WITHIN)
-                .map_err(|_| TargetError::Gone)?
-                .map_err(|source| TargetError::Listen { addr: port.address, source })?;
+            let addr = self.listen(lane, port.id, port.address)?;
             control.set_port_address(port.id, addr);
             places.insert(port.id, (lane, addr));
             if index < config.ports.len() {
@@ -235,6 +237,18 @@ impl Target {
             }
         }
         Ok(places)
+    }
+
+    /// Listens on a port for the first time.
+    fn listen(&self, lane: usize, port: PortId, addr: SocketAddr) -> Result<SocketAddr, TargetError> {
+        once_free(PREDECESSOR_WITHIN, || {
+            let (bound, answer) = mpsc::channel();
+            self.lanes[lane].send(LaneMail::Listen { port, addr, bound });
+            answer
+                .recv_timeout(ANSWER_WITHIN)
+                .map_err(|_| TargetError::Gone)?
+                .map_err(|source| TargetError::Listen { addr, source })
+        })
     }
 
     /// Where each port listens, in the order of the configuration: `PortId(n)` is the n-th.
@@ -370,5 +384,54 @@ impl Target {
             })
         })));
         receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| TargetError::Gone)
+    }
+}
+
+/// Listens as soon as nobody else does, or says why that was not so within the time given.
+fn once_free<T>(within: Duration, mut listen: impl FnMut() -> Result<T, TargetError>) -> Result<T, TargetError> {
+    let deadline = std::time::Instant::now() + within;
+    loop {
+        match listen() {
+            Err(TargetError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline =>
+            {
+                std::thread::park_timeout(LISTEN_AGAIN);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(kind: io::ErrorKind) -> TargetError {
+        TargetError::Listen { addr: ([127, 0, 0, 1], 4420).into(), source: kind.into() }
+    }
+
+    #[test]
+    fn an_address_that_a_dying_process_holds_is_waited_for() {
+        let mut attempts = 0;
+        let outcome = once_free(PREDECESSOR_WITHIN, || {
+            attempts += 1;
+            if attempts < 3 { Err(refused(io::ErrorKind::AddrInUse)) } else { Ok(attempts) }
+        });
+        assert_eq!(outcome.unwrap(), 3);
+    }
+
+    #[test]
+    fn what_no_wait_can_help_is_said_at_once_and_the_wait_ends() {
+        for (within, kind) in
+            [(PREDECESSOR_WITHIN, io::ErrorKind::PermissionDenied), (Duration::ZERO, io::ErrorKind::AddrInUse)]
+        {
+            let mut attempts = 0;
+            let outcome: Result<(), _> = once_free(within, || {
+                attempts += 1;
+                Err(refused(kind))
+            });
+            assert!(matches!(outcome, Err(TargetError::Listen { source, .. }) if source.kind() == kind));
+            assert_eq!(attempts, 1, "{kind}");
+        }
     }
 }

@@ -220,7 +220,7 @@ pub(super) fn killed(bench: &mut Wire) -> Result<String> {
         let cut = monotonic();
         // Long enough that all that may be in flight is, and shorter than what it takes to notice.
         wait::pass(KATO / 4);
-        let killed = host.kill()?;
+        let killed = host.kill(&world.net)?;
         if heal_first {
             world.net.heal()?;
         }
@@ -255,7 +255,7 @@ pub(super) fn killed_long_wire(bench: &mut Wire) -> Result<String> {
     let slow = world.net.delay(200)?;
     let host = world.host(Duration::from_secs(5), &["--io-timeout", "20000"])?;
     wait::pass(CALM * 2);
-    let killed = host.kill()?;
+    let killed = host.kill(&world.net)?;
     wait::pass(Duration::from_secs(1));
     world.net.no_delay(slow)?;
     let (mut host, receipt) = succeed(&mut world, &[], killed)?;

@@ -189,6 +189,15 @@ impl Net {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Connections over TCP that some process in a place, or a ring that outlives one, still has.
+    pub(super) fn connections(&self, place: Place) -> Result<usize> {
+        /// `TCP_TIME_WAIT` and `TCP_LISTEN`: nobody's any more, and nobody's yet.
+        const NONE: [&str; 2] = ["06", "0A"];
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.anchor(place).child.id()))?;
+        let states = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(3));
+        Ok(states.filter(|state| !NONE.contains(state)).count())
+    }
+
     /// These faults, and no others, from now on; in one transaction.
     pub(super) fn hurt(&self, faults: &[Fault]) -> Result<()> {
         let rules = faults.iter().flat_map(|fault| fault.rules());

@@ -220,11 +220,13 @@ impl OurHost {
         Ok(())
     }
 
-    /// SIGKILL. Gives the time at which nothing of the process was left.
-    pub(super) fn kill(mut self) -> Result<u64> {
+    /// SIGKILL. Gives the time at which nothing of the process was left: its sockets are let go by its ring, which ends a moment
+    /// after it, and which a successor waits for, too.
+    pub(super) fn kill(mut self, net: &Net) -> Result<u64> {
         self.child.kill()?;
         self.child.wait()?;
-        Ok(monotonic())
+        let none = || Ok((net.connections(Place::Host)? == 0).then(monotonic));
+        wait::for_some("the end of the killed host's sockets", SHORTLY, none)
     }
 }
 
