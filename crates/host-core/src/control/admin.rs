@@ -12,7 +12,8 @@ use core::time::Duration;
 use interlock_base::{Instant, Span};
 use interlock_proto::host::{AdminCommand, Event as QueueEvent, Queue, QueueConfig};
 use interlock_proto::{DataError, SendList, Sink, Source as Payload, Taken};
-use interlock_wire::sqe::{Cqe, Sqe};
+use interlock_wire::admin;
+use interlock_wire::sqe::{Cqe, LateEffect, Sqe};
 use interlock_wire::status::Status;
 
 /// SQSIZE of the admin queue (0's based), as Linux asks for it.
@@ -160,6 +161,8 @@ impl Control {
         limit: Option<Duration>,
     ) -> bool {
         let AdminCommand { sqe, out, into } = command;
+        // Nobody guards what an admin command that was lost may still do: none may do anything.
+        debug_assert_eq!(admin::late_effect(&sqe), LateEffect::None, "{sqe:?}");
         let may = |life: &&mut Life| match life.phase {
             Phase::Closing { .. } => purpose.is_shutdown(),
             _ => life.may_send() || (purpose.is_disable() && life.is_disabling()),

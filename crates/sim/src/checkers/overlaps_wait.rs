@@ -83,6 +83,14 @@ impl Checker for Check {
             Seen::ControlTook(_, ToControl::Condemned { life, ledger, .. }) => {
                 self.ledgers.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
             }
+            // A late answer releases this one alone, and at once: if it goes elsewhere now, the end of its old life is none of
+            // its matters.
+            Seen::ControlSaid(_, ToLane::Answered { key, .. }) => {
+                for ledger in self.ledgers.values_mut() {
+                    ledger.retain(|held| held != key);
+                }
+                self.released.insert(*key, now);
+            }
             Seen::ControlSaid(0, ToLane::Settle { life, release: Release::Retry }) => {
                 for key in self.ledgers.remove(life).unwrap_or_default() {
                     self.released.insert(key, now);

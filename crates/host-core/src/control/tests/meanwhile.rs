@@ -2,15 +2,17 @@
 
 use super::world::*;
 use crate::*;
+use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
-use interlock_wire::admin::AsyncEvent;
-use interlock_wire::ana;
+use interlock_wire::admin::{self, AsyncEvent};
 use interlock_wire::nqn::Nqn;
+use interlock_wire::sqe::{LateEffect, OPCODE_FABRICS};
 use interlock_wire::status::Status;
+use interlock_wire::{ana, ccr};
 
 /// Path A lost with a write in doubt, and nobody who could reset it.
 fn fencing() -> (World, CtrlId, LifeId) {
@@ -264,4 +266,30 @@ fn a_namespace_that_grows_on_one_path_before_the_other_stays_one() {
         assert_eq!(world.paths(), [world.life(a), world.life(b)]);
     }
     assert_eq!(world.events.iter().filter(|e| matches!(e.kind, EventKind::NamespaceResized { .. })).count(), 1);
+}
+
+#[test]
+fn no_admin_command_of_the_host_can_do_anything_late() {
+    let (mut world, _, life) = fencing();
+    // A whole life and its end: a hold by time, events, Keep Alive, an orderly shutdown.
+    world.tell(2, AsyncEvent::NAMESPACE_CHANGED);
+    world.advance(20_000 * MS);
+    assert_eq!(world.settled(0, life), Some(Release::Retry));
+    world.control.shutdown(world.now);
+    world.run();
+    let seen: BTreeSet<u8> = world.asked.iter().map(|sqe| sqe.opcode).collect();
+    let all = [
+        OPCODE_FABRICS,
+        ccr::OPCODE,
+        admin::OPCODE_GET_LOG,
+        admin::OPCODE_IDENTIFY,
+        admin::OPCODE_SET_FEATURES,
+        admin::OPCODE_GET_FEATURES,
+        admin::OPCODE_ASYNC_EVENT,
+        admin::OPCODE_KEEP_ALIVE,
+    ];
+    assert_eq!(seen, BTreeSet::from(all), "the commands of a life that loses its sibling");
+    for sqe in &world.asked {
+        assert_eq!(admin::late_effect(sqe), LateEffect::None, "{sqe:?}");
+    }
 }

@@ -130,6 +130,8 @@ pub(super) struct World {
     pub(super) disowned: bool,
     /// CCR commands: the port they came through, and the life they name.
     pub(super) ccrs: Vec<(u16, ccr::Instance)>,
+    /// Every admin command that a controller was given.
+    pub(super) asked: Vec<Sqe>,
     pub(super) connects: Vec<Instant>,
     /// Lanes whose sockets of a life were to be aborted from outside, and when.
     pub(super) cuts: Vec<(Instant, LaneId, LifeId)>,
@@ -169,6 +171,7 @@ impl World {
             keep_owner: false,
             disowned: false,
             ccrs: Vec::new(),
+            asked: Vec::new(),
             connects: Vec::new(),
             cuts: Vec::new(),
             reads: Vec::new(),
@@ -454,6 +457,7 @@ impl World {
         let done = |dw0: u32| (Status::SUCCESS, dw0, 0, Vec::new());
         let data = |bytes: Vec<u8>| (Status::SUCCESS, 0, 0, bytes);
         let refuse = |status: Status| (status, 0, 0, Vec::new());
+        self.asked.push(*sqe);
         let shut_down = conn.cc.shutdown() != interlock_wire::fabrics::Shutdown::None;
         assert!(
             !shut_down || sqe.is_fabrics(),
