@@ -4,7 +4,7 @@
 //! services, then gives every service that heard something one [`crate::Service::turn`], then submits and waits in one
 //! system call. A service that panics is taken out with everything that it owns; the others go on.
 
-use crate::inbox::{Command, Inbox};
+use crate::inbox::{Command, Inbox, Letters};
 use crate::poller::{Done, Poller, Watcher};
 use crate::pool::{Panicked, Reactor};
 use crate::socket;
@@ -96,6 +96,9 @@ pub(crate) struct Core {
     pub(crate) pending: VecDeque<(Key, Event)>,
     /// Services to be given a turn.
     touched: Vec<Key>,
+    /// Room for the next list that is worked through, so that none is allocated anew in each turn.
+    pub(crate) spare: Vec<Key>,
+    letters: Letters,
     pub(crate) leaving: Vec<Key>,
     pub(crate) spawned: Vec<(u64, LocalFactory)>,
     pub(crate) staging: Vec<u8>,
@@ -136,6 +139,8 @@ impl Core {
             ready: Vec::new(),
             pending: VecDeque::new(),
             touched: Vec::new(),
+            spare: Vec::new(),
+            letters: Letters::default(),
             leaving: Vec::new(),
             spawned: Vec::new(),
             staging: Vec::new(),
@@ -174,12 +179,14 @@ impl Core {
                 self.tell(service, event);
             }
             self.dispatch_ready();
-            for service in std::mem::take(&mut self.touched) {
+            let mut touched = std::mem::replace(&mut self.touched, std::mem::take(&mut self.spare));
+            for service in touched.drain(..) {
                 if let Some(entry) = self.services.get_mut(service) {
                     entry.touched = false;
                     self.invoke(service, |service, cx| service.turn(cx));
                 }
             }
+            self.spare = touched;
             for service in std::mem::take(&mut self.leaving) {
                 self.detach(service);
             }
@@ -194,7 +201,8 @@ impl Core {
         for service in ids {
             self.detach(service);
         }
-        let mut letters = self.inbox().close();
+        let mut letters = std::mem::take(&mut self.letters);
+        self.inbox().close(&mut letters);
         for command in letters.commands.drain(..) {
             if let Command::Attach { id, .. } = command {
                 self.link.shared.forget(id);
@@ -261,8 +269,9 @@ impl Core {
         if self.inbox().is_empty() {
             return;
         }
-        let letters = self.inbox().take();
-        for command in letters.commands {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.inbox().take(&mut letters);
+        for command in letters.commands.drain(..) {
             match command {
                 Command::Attach { id, factory } => self.attach(id, factory),
                 Command::Detach { id, done } => {
@@ -277,13 +286,14 @@ impl Core {
                 Command::Stop => self.stopping = true,
             }
         }
-        for service in letters.mail {
+        for service in letters.mail.drain(..) {
             if let Some(entry) = self.services.get(service) {
                 // Cleared first: mail that comes during the event is announced again.
                 entry.mail.swap(false, Ordering::AcqRel);
                 self.tell(service, Event::Mail);
             }
         }
+        self.letters = letters;
     }
 
     fn expire(&mut self) {

@@ -37,7 +37,8 @@ const DEAD: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
 
 impl Core {
     pub(crate) fn dispatch_ready(&mut self) {
-        for key in std::mem::take(&mut self.ready) {
+        let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
+        for key in ready.drain(..) {
             let Some(source) = self.sources.get_mut(key) else { continue };
             let bits = std::mem::take(&mut source.bits);
             match source.role {
@@ -47,6 +48,7 @@ impl Core {
                 Role::Lingering => self.discard(key),
             }
         }
+        self.spare = ready;
     }
 
     fn dispatch_connecting(&mut self, key: Key, bits: u32) {

@@ -112,18 +112,18 @@ impl Inbox {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Takes everything.
-    pub(crate) fn take(&self) -> Letters {
+    /// Takes everything, for lists that are empty and whose room the next letters get.
+    pub(crate) fn take(&self, into: &mut Letters) {
         let mut letters = self.lock();
         self.count.store(0, Ordering::SeqCst);
-        let closed = letters.closed;
-        std::mem::replace(&mut *letters, Letters { closed, ..Letters::default() })
+        std::mem::swap(&mut letters.mail, &mut into.mail);
+        std::mem::swap(&mut letters.commands, &mut into.commands);
     }
 
     /// Takes everything and accepts nothing more.
-    pub(crate) fn close(&self) -> Letters {
+    pub(crate) fn close(&self, into: &mut Letters) {
         self.lock().closed = true;
-        self.take()
+        self.take(into);
     }
 }
 
@@ -178,7 +178,12 @@ mod tests {
         a.wake();
         assert_eq!(rung(&inbox), 0, "awake");
         assert!(!inbox.fall_asleep(), "mail lies here");
-        assert_eq!(inbox.take().mail.len(), 1);
+        let take = || {
+            let mut letters = Letters::default();
+            inbox.take(&mut letters);
+            letters.mail
+        };
+        assert_eq!(take().len(), 1);
         assert!(inbox.fall_asleep());
         a.wake();
         assert_eq!(rung(&inbox), 0, "the flag of `a` was not cleared: its event is still to come");
@@ -187,8 +192,10 @@ mod tests {
         a.wake();
         b.wake();
         assert_eq!(rung(&inbox), 1);
-        assert_eq!(inbox.take().mail, [a.service, b.service]);
-        assert!(inbox.close().commands.is_empty());
+        assert_eq!(take(), [a.service, b.service]);
+        let mut last = Letters::default();
+        inbox.close(&mut last);
+        assert!(last.commands.is_empty());
         assert!(!inbox.send(Command::Stop), "closed");
     }
 }
