@@ -87,10 +87,6 @@ impl<K: Copy + Eq, V> Few<K, V> {
         self.0.retain(|(key, _)| keep(key));
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.0.clear();
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.0.iter().map(|(key, value)| (key, value))
     }

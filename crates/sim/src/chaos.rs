@@ -770,7 +770,7 @@ impl World {
                 self.disturb(None);
                 count(&mut self.stats);
                 self.see(&Seen::Delays(span));
-                self.stalled.insert(machine, self.now + span);
+                self.stall(machine, self.now + span);
             }
             Act::Mail { us } => {
                 self.disturb(None);
@@ -791,9 +791,9 @@ impl World {
                 self.disturb(None);
                 count(&mut self.stats);
                 self.see(&Seen::Delays(span));
-                self.stalled.insert(Machine::HostControl, self.now + span);
+                self.stall(Machine::HostControl, self.now + span);
                 for lane in 0..self.lanes.len() {
-                    self.stalled.insert(Machine::HostLane(lane), self.now + span);
+                    self.stall(Machine::HostLane(lane), self.now + span);
                 }
             }
             Act::Second => self.second_process(),
@@ -950,7 +950,7 @@ impl World {
         note!(self, "chaos: everything is healed");
         self.chaos.left = 0;
         self.restart();
-        self.stalled.clear();
+        self.resume_those(|_| true);
         self.media.slow = false;
         self.media.fails = false;
         self.host_mail_us = self.plan.mail_us;

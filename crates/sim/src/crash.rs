@@ -156,7 +156,7 @@ impl World {
         }
         self.mail.retain(|which| matches!(which, Box_::ToTargetLane(_) | Box_::FromTargetLane(_)));
         let of_target = |machine: &Machine| matches!(machine, Machine::TargetControl | Machine::TargetLane(_));
-        self.stalled.retain(of_target);
+        self.resume_those(|machine| !of_target(machine));
         self.armed.retain(of_target);
         (self.control, self.lanes) = machines_of_host(&self.plan, &mut self.mail_rng);
         self.host_mail_us = self.plan.mail_us;
@@ -245,7 +245,7 @@ impl World {
         self.target_start += 1;
         self.mail.retain(|which| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_)));
         let of_host = |machine: &Machine| matches!(machine, Machine::HostControl | Machine::HostLane(_));
-        self.stalled.retain(of_host);
+        self.resume_those(|machine| !of_host(machine));
         self.armed.retain(of_host);
         self.media.stop();
         self.chaos.fake_next_answer = false;

@@ -68,6 +68,7 @@ mod net;
 mod outbox;
 mod phases;
 mod run;
+mod stall;
 mod story;
 mod target_side;
 mod world;

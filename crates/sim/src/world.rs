@@ -14,6 +14,7 @@ use crate::media::Media;
 use crate::mutation::{Mutation, Tampering};
 use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
+use crate::stall::Stall;
 use crate::story::Lines;
 use interlock_base::{Instant, Rng};
 use interlock_check::OpId;
@@ -54,6 +55,8 @@ pub(crate) enum Mail {
 #[derive(Clone, Debug)]
 pub(crate) enum Ev {
     Wake(Machine),
+    /// The time of its stall is over.
+    Resume(Machine),
     Mail(Box_),
     Dial(usize),
     Up(usize),
@@ -160,7 +163,7 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     agenda: Agenda,
     pub(crate) armed: Few<Machine, Instant>,
-    pub(crate) stalled: Few<Machine, Instant>,
+    pub(crate) stalled: Few<Machine, Stall>,
     pub(crate) mail: Few<Box_, VecDeque<Mail>>,
     mail_at: Few<Box_, Instant>,
     pub(crate) mail_rng: Rng,
@@ -347,7 +350,8 @@ impl World {
     }
 
     /// Who handles an event, if it can be late.
-    fn machine(&self, event: &Ev) -> Option<Machine> {
+    /// Whose event it is, if it is not the kernel's or the world's.
+    pub(crate) fn machine(&self, event: &Ev) -> Option<Machine> {
         Some(match event {
             Ev::Wake(machine) => *machine,
             Ev::Mail(Box_::ToHostLane(lane)) | Ev::Submit(lane, _) | Ev::Abandon(lane, _) => Machine::HostLane(*lane),
@@ -378,6 +382,7 @@ impl World {
             | Ev::Restart
             | Ev::Look(..)
             | Ev::Media(..)
+            | Ev::Resume(_)
             | Ev::Tick
             | Ev::Chaos(_)
             | Ev::Phase => return None,
@@ -392,19 +397,9 @@ impl World {
     }
 
     fn handle(&mut self, event: Ev) {
-        if let Some(machine) = self.machine(&event)
-            && let Some(until) = self.stalled.get(&machine).copied()
-        {
-            if until > self.now {
-                if let Ev::Deliver(link, way) = event {
-                    self.pipe(link, way).armed = Some(until);
-                }
-                self.at(until, event);
-                return;
-            }
-            self.stalled.remove(&machine);
-        }
+        let Some(event) = self.hold_back(event) else { return };
         match event {
+            Ev::Resume(machine) => self.resume(machine),
             Ev::Wake(machine) => self.wake(machine),
             Ev::Mail(which) => self.carry(which),
             Ev::Dial(link) => self.dial(link),
