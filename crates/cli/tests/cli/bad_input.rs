@@ -158,3 +158,11 @@ fn a_port_that_is_taken() {
     let said = fail(&["target", "--port", &taken, "--namespace", "mem:1M"]);
     told(&said, &format!("cannot listen on {taken}: Address already in use"));
 }
+
+#[test]
+fn a_version_of_the_output_that_there_is_not() {
+    let nothing = ["config", "validate", "/dev/null", "--nvme-dir", "/nonexistent", "-o", "json"];
+    let as_version = |version| [&nothing[..], &["--output-format-version", version]].concat();
+    assert!(crate::child::succeed(&as_version("1")).contains("\"format_version\": 1"));
+    assert!(fail(&as_version("2")).contains("--output-format-version"));
+}

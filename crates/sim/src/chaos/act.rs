@@ -1,0 +1,82 @@
+//! Everything that a run does to its world, one act at a time.
+
+use crate::world::Machine;
+use interlock_target_core::Fault;
+use interlock_wire::ana::State as Ana;
+use std::time::Duration;
+
+/// One thing that goes wrong, or stops going wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// The next episode begins.
+    Episode,
+    Script(Fault),
+    /// A reset packet: at the host, at the target, or both.
+    Rst {
+        port: usize,
+        host: bool,
+        target: bool,
+    },
+    /// A reset packet at the host, on admin connections only.
+    RstAdmin {
+        port: usize,
+    },
+    /// Nothing arrives any more, or does again.
+    Silence {
+        port: usize,
+        to_target: bool,
+        to_host: bool,
+    },
+    /// Of each connection that is silent towards the target, the next segment comes through all the same.
+    Drip {
+        port: usize,
+    },
+    /// A box on the way keeps what goes to the target for so long.
+    Limbo {
+        port: usize,
+        extra: Duration,
+    },
+    SlowMedia(bool),
+    /// Operations of the media fail now and then.
+    MediaErrors(bool),
+    Ana {
+        port: usize,
+        group: u32,
+        state: Ana,
+    },
+    Resize {
+        nsid: u32,
+        blocks: u64,
+    },
+    Reset(usize),
+    Disconnect(usize),
+    Connect(usize),
+    Stall {
+        machine: Machine,
+        span: Duration,
+    },
+    Mail {
+        us: u64,
+    },
+    Burst(u64),
+    /// The process of the host dies (`power`: with its machine), and is started again.
+    Crash {
+        power: bool,
+        again: Duration,
+        /// The kernel resets its sockets within this.
+        linger: Duration,
+    },
+    /// The target dies (`silent`: nobody is told), and is switched on again; its ports listen after a while.
+    TargetOff {
+        silent: bool,
+    },
+    TargetOn,
+    /// The whole process of the host stands still for so long.
+    Hang(Duration),
+    /// Somebody starts a second process.
+    Second,
+    /// The first goes on.
+    Wake,
+    /// Whoever is asked to reset a life dies soon after.
+    KillSources(bool),
+}
