@@ -162,8 +162,9 @@ pub struct HostCounters {
     pub abandoned: u64,
     /// How long lives took from detection to proof, by method.
     pub fence_durations: BTreeMap<Method, Durations>,
-    /// How long the stages of failovers took: `fence` (from detection to proof), `release` (from proof until commands
-    /// went on), `reconnect` (from loss until the controller was back).
+    /// How long the stages of failovers took: `detect` (from when the oldest command in doubt was sent until the loss was
+    /// noticed), `fence` (from detection to proof), `release` (from proof until commands went on), `reconnect` (from loss
+    /// until the controller was back).
     pub failover_durations: BTreeMap<String, Durations>,
 }
 

@@ -68,6 +68,10 @@ impl Counting {
                 let release = receipt.released - receipt.fenced;
                 inner.failover_durations.entry("release").or_default().count(release);
             }
+            // What the application had already waited when the loss was noticed.
+            EventKind::Condemned { oldest: Some(oldest), .. } => {
+                self.inner().failover_durations.entry("detect").or_default().count(*oldest);
+            }
             EventKind::Reconnected { after, .. } => {
                 self.inner().failover_durations.entry("reconnect").or_default().count(*after);
             }
@@ -341,4 +345,23 @@ fn io(io: &interlock_host::IoCounters, times: &interlock_host::Latencies) -> api
 fn histogram(times: &Latency) -> api::Histogram {
     let filled = times.buckets().iter().enumerate().filter(|(_, count)| **count > 0);
     api::Histogram(filled.map(|(bucket, count)| (Latency::below_us(bucket), *count)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use interlock_host::LifeId;
+
+    #[test]
+    fn what_was_waited_before_a_loss_was_noticed_is_a_stage() {
+        let counting = Counting::default();
+        let condemned =
+            |oldest| EventKind::Condemned { ctrl: CtrlId(0), life: LifeId(1), in_doubt: 1, settled: 0, oldest };
+        counting.hear(&condemned(Some(Duration::from_millis(700))));
+        counting.hear(&condemned(None));
+        let inner = counting.inner();
+        let detect = inner.failover_durations["detect"].told();
+        assert_eq!(detect.sum_us, 700_000);
+        assert_eq!(detect.times.0.iter().map(|(_, count)| count).sum::<u64>(), 1, "nothing in doubt: nobody waited");
+    }
 }

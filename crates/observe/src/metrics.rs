@@ -316,7 +316,7 @@ fn fences(page: &mut Page<'_>, host: &HostCounters) -> fmt::Result {
     )?;
     page.histograms(
         "failover_duration",
-        "Stages of failovers: fence from detection to proof, release from proof until commands went on, reconnect from loss",
+        "Stages of failovers: detect from the oldest command in doubt to the loss, fence from there to the proof, release from the proof until commands went on, reconnect from loss",
         host.failover_durations.iter().map(|(stage, all)| (vec![("stage", &**stage)], spread(all))),
     )
 }
