@@ -36,7 +36,7 @@ pub(crate) struct ExportTable {
 
 #[derive(Default)]
 struct Inner {
-    servers: BTreeMap<PathBuf, NbdServer>,
+    servers: BTreeMap<PathBuf, Arc<NbdServer>>,
     wanted: BTreeMap<String, Wanted>,
 }
 
@@ -123,8 +123,8 @@ impl ExportTable {
         Ok(())
     }
 
-    /// Wants an export.
-    fn add(&self, entry: WantedExport) -> Result<(), Refusal> {
+    /// Wants an export that stands like this. One that waits is begun by whoever comes first.
+    fn add(&self, entry: WantedExport, standing: Standing) -> Result<(), Refusal> {
         let mut inner = self.inner();
         if let Some(old) = inner.wanted.get(&entry.name) {
             let same = old.entry.is_same(&entry);
@@ -138,7 +138,7 @@ impl ExportTable {
         if entry.kind == ExportKind::Nbd {
             inner.server(&entry.socket, &self.reactors, self.group).map_err(|error| refused(&error))?;
         }
-        inner.wanted.insert(entry.name.clone(), Wanted { entry, standing: Standing::Waiting });
+        inner.wanted.insert(entry.name.clone(), Wanted { entry, standing });
         Ok(())
     }
 
@@ -194,10 +194,16 @@ impl ExportTable {
                 return Err(Refusal::new(ProblemKind::InUse, text));
             }
             Standing::Nbd => {
-                if let Some(server) = inner.servers.get(&inner.wanted[name].entry.socket) {
+                let socket = wanted.entry.socket.clone();
+                let server = inner.servers.get(&socket).cloned();
+                // Clients may take their time: nobody else waits for them.
+                drop(inner);
+                if let Some(server) = server {
                     server.remove(name, how, DRAIN_WITHIN).map_err(|error| refused(&error))?;
                 }
-                if let Some(wanted) = inner.wanted.get_mut(name) {
+                if let Some(wanted) = self.inner().wanted.get_mut(name)
+                    && matches!(wanted.standing, Standing::Nbd)
+                {
                     wanted.standing = Standing::Waiting;
                 }
             }
@@ -236,6 +242,7 @@ impl ExportTable {
         if !inner.wanted.values().any(|other| other.entry.socket == entry.socket)
             && let Some(server) = inner.servers.remove(&entry.socket)
         {
+            drop(inner);
             server.stop(Stop::Force, DRAIN_WITHIN).map_err(|error| refused(&error))?;
         }
         Ok(())
@@ -330,12 +337,15 @@ impl Inner {
         let mode = if group.is_some() { 0o660 } else { 0o600 };
         let settings = NbdSettings { mode, group, ..NbdSettings::new(socket) };
         let server = NbdServer::start(reactors, settings)?;
-        self.servers.insert(socket.to_owned(), server);
+        self.servers.insert(socket.to_owned(), Arc::new(server));
         Ok(())
     }
 
     fn serve(&mut self, name: &str, namespace: Namespace) -> Result<(), ExportError> {
         let Some(wanted) = self.wanted.get_mut(name) else { return Ok(()) };
+        if matches!(wanted.standing, Standing::Nbd) {
+            return Ok(());
+        }
         let Some(server) = self.servers.get(&wanted.entry.socket) else { return Err(ExportError::NoReactor) };
         server.add(wanted.entry.settings(namespace))?;
         wanted.standing = Standing::Nbd;
@@ -382,12 +392,21 @@ impl Service {
         };
         let entry = self.whole(entry)?;
         let name = entry.name.clone();
-        self.exports.add(entry.clone())?;
+        // A device is ours to start, whoever hears of its namespace meanwhile: the answer waits for it.
+        let starting = Starting::default();
+        let standing = match entry.kind {
+            ExportKind::Nbd => Standing::Waiting,
+            ExportKind::Ublk => Standing::Starting(starting.clone()),
+        };
+        self.exports.add(entry.clone(), standing)?;
         // Written down before it begins: a device that was made is found again, whenever this process dies.
-        self.remember_export(&name, Some(entry.clone()))?;
+        if let Err(refusal) = self.remember_export(&name, Some(entry.clone())) {
+            self.exports.inner().wanted.remove(&name);
+            return Err(refusal);
+        }
         let begun = match entry.kind {
             ExportKind::Nbd => self.exports.inner().serve(&name, namespace).map_err(|error| refused(&error)),
-            ExportKind::Ublk => self.begin_device(&name),
+            ExportKind::Ublk => self.make_device(&entry, &starting),
         };
         if let Err(refusal) = begun {
             // The first error is the one to tell.
@@ -455,7 +474,7 @@ impl Service {
                 self.remember_export(&entry.name, Some(entry.clone()))?;
             }
         }
-        match self.exports.add(entry) {
+        match self.exports.add(entry, Standing::Waiting) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
             Err(other) => Err(other),
             Ok(()) => {

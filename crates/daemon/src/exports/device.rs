@@ -109,11 +109,17 @@ pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
 }
 
 impl Service {
-    /// Starts the device of this export, or takes it over, and waits until it serves. Somebody else may be doing that
-    /// already, or its namespace may not be there: then nothing happens.
-    pub(super) fn begin_device(&self, name: &str) -> Result<(), Refusal> {
+    /// Starts the device of this export, unless somebody does that already.
+    fn begin_device(&self, name: &str) -> Result<(), Refusal> {
         let Some((entry, starting)) = self.exports.claim(name) else { return Ok(()) };
-        let standing = match self.start_device(&entry, &starting) {
+        self.make_device(&entry, &starting)
+    }
+
+    /// Starts a device that is the caller's to start, or takes it over, and waits until it serves. If its namespace is not
+    /// there, it waits for that without the caller.
+    pub(super) fn make_device(&self, entry: &WantedExport, starting: &Starting) -> Result<(), Refusal> {
+        let name = &entry.name;
+        let standing = match self.start_device(entry, starting) {
             Ok(Some(device)) => {
                 let how = if device.device.is_recovered() { "taken over" } else { "made" };
                 tracing::info!("export {name}: {} {how}", device.device.path().display());
@@ -122,7 +128,7 @@ impl Service {
             Ok(None) => Standing::Waiting,
             Err(refusal) => Standing::Failed(refusal),
         };
-        self.exports.settle(name, &starting, standing)
+        self.exports.settle(name, starting, standing)
     }
 
     fn start_device(&self, entry: &WantedExport, starting: &Starting) -> Result<Option<Device>, Refusal> {
