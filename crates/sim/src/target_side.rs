@@ -58,7 +58,8 @@ impl World {
                         self.net.paths[port].disturbed = true;
                         let at = self.now + later;
                         let pipe = &mut self.links[link].to_target;
-                        pipe.segments.push_back(crate::net::Segment {
+                        // In front: what its peer sent after the reset belongs to no connection any more.
+                        pipe.segments.push_front(crate::net::Segment {
                             at,
                             given: self.now,
                             piece: Piece::Rst,
