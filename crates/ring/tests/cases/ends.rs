@@ -219,6 +219,7 @@ fn the_last_bytes_are_read_before_the_news_of_the_death() {
                 let mut bytes = [0; 64];
                 loop {
                     match cx.recv(sock, &mut bytes) {
+                        Ok(0) => break say.send("the end".into()).unwrap(),
                         Ok(count) => say.send(String::from_utf8_lossy(&bytes[..count]).into()).unwrap(),
                         Err(error) => break say.send(format!("{:?}", error.kind())).unwrap(),
                     }
@@ -242,7 +243,8 @@ fn the_last_bytes_are_read_before_the_news_of_the_death() {
         heard += &next(&said);
         heard += ";";
     }
-    let heard = heard.replace("WouldBlock;", "");
+    // On a busy machine the news comes in two pieces; whoever reads once more after the reset hears of an end.
+    let heard = heard.replace("WouldBlock;", "").replace("the end;", "");
     assert_eq!(heard, "last words;ConnectionReset;hangup Some(ConnectionReset);");
     finish(pool);
 }
