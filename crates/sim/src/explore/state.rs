@@ -323,12 +323,9 @@ impl State {
     /// Everything that can happen now.
     pub(super) fn actions(&self) -> Vec<Action> {
         let mut actions = self.urgent();
+        actions.extend(self.may_be_asked().map(Action::Submit));
         for (index, write) in self.scene.writes.iter().enumerate() {
             let asked = &self.judge.get().writes[index];
-            let earlier = write.after.is_none_or(|of| self.judge.get().writes[of].ended.is_some());
-            if asked.key.is_none() && earlier {
-                actions.push(Action::Submit(index));
-            }
             if write.may_be_abandoned && asked.key.is_some() && asked.ended.is_none() && !asked.abandoned {
                 actions.push(Action::Abandon(index));
             }
@@ -506,6 +503,15 @@ impl State {
         self.machines().filter_map(|machine| self.deadline(machine)).min().filter(|at| *at > self.now)
     }
 
+    /// Writes that the application has not asked for yet, and may.
+    fn may_be_asked(&self) -> impl Iterator<Item = usize> {
+        let writes = &self.judge.get().writes;
+        let open = |of: usize| writes[of].key.is_none() && writes[of].ended.is_none();
+        let ready = move |of: &Option<usize>| of.is_none_or(|of| writes[of].ended.is_some());
+        let all = self.scene.writes.iter().enumerate();
+        all.filter(move |(index, write)| open(*index) && ready(&write.after)).map(|(index, _)| index)
+    }
+
     /// True if time may go on to `at`: nothing that is under way has to arrive before.
     fn may_pass(&self, at: Instant) -> bool {
         let mail = self.to_lane.iter().filter_map(|mail| mail.get().front().map(|(due, _)| *due));
@@ -520,7 +526,9 @@ impl State {
             [there, here, (waits && link.host != End::Gone).then_some(self.now)].into_iter().flatten()
         });
         let due = self.due_machines().into_iter().map(|_| self.now);
-        mail.chain(back).chain(jobs).chain(media).chain(links).chain(due).all(|due| due >= at)
+        // An application that never asks is none: what it asks for last has half the time to end in.
+        let unasked = self.may_be_asked().map(|_| self.began + self.horizon() / 2);
+        mail.chain(back).chain(jobs).chain(media).chain(links).chain(due).chain(unasked).all(|due| due >= at)
     }
 
     /// True once every write has ended and every life that was lost is over: nothing is waited for.
