@@ -1,12 +1,13 @@
 //! What is shown: keys and samples in, effects out. No terminal, no clock, no source.
 
-use crate::columns::{Row, Table};
+use crate::columns::Table;
 use crate::filter::Filter;
 use crate::history::History;
 use crate::tables;
 use crate::timeline::Timeline;
 use interlock_observe::health::{self, Finding};
-use interlock_observe::{Counter, Happened, Snapshot, changes};
+use interlock_observe::{Counter, Happened, Snapshot, Subsystem, changes};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A key, as far as this program cares.
@@ -313,20 +314,26 @@ impl App {
     }
 
     fn ask_reset(&mut self) {
-        match self.selected_row() {
-            Some(row) if !row.counters.is_empty() => {
-                self.over = Over::Confirm { device: row.device, counters: row.counters };
-            }
-            Some(row) => {
-                self.notice = Some(Notice { text: format!("{} has no counter to reset", row.device), bad: true });
-            }
-            None => {}
+        let table = self.table();
+        let Some(row) = self.selected_index(&table) else { return };
+        let (device, counters) = (table.name(row).to_owned(), table.counters(row));
+        drop(table);
+        if counters.is_empty() {
+            self.notice = Some(Notice { text: format!("{device} has no counter to reset"), bad: true });
+        } else {
+            self.over = Over::Confirm { device, counters };
         }
     }
 
     fn open(&mut self) {
-        if let (View::Overview, Some(row)) = (&self.view, self.selected_row()) {
-            self.view = View::Subsystem { name: row.device, tab: Tab::Paths };
+        if self.view != View::Overview {
+            return;
+        }
+        let table = self.table();
+        let name = self.selected_index(&table).map(|row| table.name(row).to_owned());
+        drop(table);
+        if let Some(name) = name {
+            self.view = View::Subsystem { name, tab: Tab::Paths };
             // What was selected in another subsystem is not here.
             self.selected[1..].fill(None);
         }
@@ -348,9 +355,11 @@ impl App {
 
     fn move_by(&mut self, rows: isize) {
         let table = self.table();
-        let Some(last) = table.rows.len().checked_sub(1) else { return };
+        let Some(last) = table.rows().checked_sub(1) else { return };
         let to = self.selected_index(&table).unwrap_or_default().saturating_add_signed(rows).min(last);
-        self.selected[self.place()] = Some(table.rows[to].device.clone());
+        let name = table.name(to).to_owned();
+        drop(table);
+        self.selected[self.place()] = Some(name);
     }
 
     /// Which of the four tables is shown.
@@ -386,13 +395,13 @@ impl App {
     }
 
     /// The table that is shown: filtered and sorted.
-    pub(crate) fn table(&self) -> Table {
+    pub(crate) fn table(&self) -> Table<'_> {
+        static GONE: LazyLock<Subsystem> = LazyLock::new(Subsystem::default);
         let history = &self.history;
         let mut table = match &self.view {
             View::Overview => tables::subsystems(&self.snapshot, history),
             View::Subsystem { name, tab } => {
-                let gone = interlock_observe::Subsystem::default();
-                let subsystem = self.snapshot.subsystem(name).unwrap_or(&gone);
+                let subsystem = self.snapshot.subsystem(name).unwrap_or(&GONE);
                 match tab {
                     Tab::Paths => tables::paths(subsystem, history),
                     Tab::Controllers => tables::controllers(subsystem, history),
@@ -400,22 +409,16 @@ impl App {
                 }
             }
         };
-        table.rows.retain(|row| self.filter.admits(row.cells.iter().map(|cell| cell.text.as_str())));
+        table.keep(&self.filter);
         let Order { column, reverse } = self.order();
         table.sort(column, reverse);
         table
     }
 
     /// The row of `table` that is selected: the one last chosen, or else the first.
-    pub(crate) fn selected_index(&self, table: &Table) -> Option<usize> {
+    pub(crate) fn selected_index(&self, table: &Table<'_>) -> Option<usize> {
         let chosen = self.selected[self.place()].as_deref();
-        let at = chosen.and_then(|name| table.rows.iter().position(|row| row.device == name));
-        at.or_else(|| (!table.rows.is_empty()).then_some(0))
-    }
-
-    fn selected_row(&self) -> Option<Row> {
-        let mut table = self.table();
-        self.selected_index(&table).map(|at| table.rows.swap_remove(at))
+        chosen.and_then(|name| table.find(name)).or_else(|| (table.rows() > 0).then_some(0))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A table before it is drawn: columns that know how much they matter, cells that know how to sort.
 
+use crate::filter::Filter;
 use interlock_observe::{Counter, natural_order};
 use std::cmp::Ordering;
 
@@ -81,72 +82,152 @@ impl Cell {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Row {
-    /// Name of the device: keeps the selection on it, and names its past.
-    pub(crate) device: String,
-    pub(crate) cells: Vec<Cell>,
-    /// What a reset of this row sets to zero.
-    pub(crate) counters: Vec<Counter>,
+/// What the rows of a table are made of. A cell is made when it is asked for: of ten thousand paths a screen shows forty.
+pub(crate) trait Devices {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// What stands in the first column: keeps the selection on the device, and names its past.
+    fn name(&self, device: usize) -> &str;
+
+    /// What the device has in a column.
+    fn cell(&self, device: usize, column: usize) -> Cell;
+
+    /// What a reset of the device sets to zero.
+    fn counters(&self, device: usize) -> Vec<Counter>;
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Table {
+/// Columns, and devices in the order in which they are shown.
+pub(crate) struct Table<'a> {
     pub(crate) title: &'static str,
     pub(crate) columns: Vec<Column>,
-    pub(crate) rows: Vec<Row>,
+    devices: Box<dyn Devices + 'a>,
+    /// By row, which device it shows.
+    shown: Vec<usize>,
 }
 
-impl Table {
-    /// Sorts by a column; equals stay in the order of their names.
-    pub(crate) fn sort(&mut self, column: usize, reverse: bool) {
-        self.rows.sort_by(|a, b| {
-            let order = a.cells[column].compare(&b.cells[column]);
-            let order = if reverse { order.reverse() } else { order };
-            order.then_with(|| natural_order(&a.device, &b.device))
+impl<'a> Table<'a> {
+    /// All devices, as they come.
+    pub(crate) fn new(title: &'static str, columns: Vec<Column>, devices: impl Devices + 'a) -> Self {
+        let shown = (0..devices.count()).collect();
+        Self { title, columns, devices: Box::new(devices), shown }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// The name of the device in a row.
+    pub(crate) fn name(&self, row: usize) -> &str {
+        self.devices.name(self.shown[row])
+    }
+
+    /// The row of the device of this name.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        (0..self.rows()).find(|&row| self.name(row) == name)
+    }
+
+    /// What stands in a row and a column.
+    pub(crate) fn cell(&self, row: usize, column: usize) -> Cell {
+        self.devices.cell(self.shown[row], column)
+    }
+
+    /// What a reset of a row sets to zero.
+    pub(crate) fn counters(&self, row: usize) -> Vec<Counter> {
+        self.devices.counters(self.shown[row])
+    }
+
+    /// Leaves the rows that `filter` admits. One without words looks at none.
+    pub(crate) fn keep(&mut self, filter: &Filter) {
+        if filter.is_empty() {
+            return;
+        }
+        let (devices, columns) = (&self.devices, self.columns.len());
+        self.shown.retain(|&device| {
+            let cells: Vec<Cell> = (0..columns).map(|column| devices.cell(device, column)).collect();
+            filter.admits(cells.iter().map(|cell| cell.text.as_str()))
         });
     }
 
-    /// The columns that fit into `width`, by their place in the row.
-    pub(crate) fn fitting(&self, width: u16) -> Vec<usize> {
-        let mut shown: Vec<usize> = (0..self.columns.len()).collect();
-        loop {
-            let needed: u16 = shown.iter().map(|&i| self.columns[i].width + 1).sum();
-            let leaves = shown
-                .iter()
-                .enumerate()
-                .filter(|(_, column)| self.columns[**column].spare > 0)
-                .max_by_key(|(place, column)| (self.columns[**column].spare, *place))
-                .map(|(place, _)| place);
-            match leaves {
-                Some(place) if needed > width + 1 => {
-                    shown.remove(place);
-                }
-                _ => return shown,
+    /// Sorts by a column; equals stay in the order of their names. Of the first column, which has the names, no cell is made;
+    /// of another, one a row.
+    pub(crate) fn sort(&mut self, column: usize, reverse: bool) {
+        let devices = &self.devices;
+        let names = |a: usize, b: usize| natural_order(devices.name(a), devices.name(b));
+        let turned = |order: Ordering| if reverse { order.reverse() } else { order };
+        if column == 0 {
+            self.shown.sort_by(|&a, &b| turned(names(a, b)));
+            return;
+        }
+        let mut keys: Vec<(Cell, usize)> =
+            self.shown.iter().map(|&device| (devices.cell(device, column), device)).collect();
+        keys.sort_by(|(a, first), (b, second)| turned(a.compare(b)).then_with(|| names(*first, *second)));
+        self.shown = keys.into_iter().map(|(_, device)| device).collect();
+    }
+}
+
+/// Which of `columns` fit into `width`, by their place.
+pub(crate) fn fitting(columns: &[Column], width: u16) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    loop {
+        let needed: u16 = shown.iter().map(|&i| columns[i].width + 1).sum();
+        let leaves = shown
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| columns[**column].spare > 0)
+            .max_by_key(|(place, column)| (columns[**column].spare, *place))
+            .map(|(place, _)| place);
+        match leaves {
+            Some(place) if needed > width + 1 => {
+                shown.remove(place);
             }
+            _ => return shown,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::cell;
+    use std::rc::Rc;
 
-    fn table() -> Table {
-        let row = |name: &str, number: f64| Row {
-            device: name.into(),
-            cells: vec![Cell::text(name), Cell::number(number, number.to_string())],
-            counters: Vec::new(),
-        };
-        Table {
-            title: "",
-            columns: vec![Column::text("Name", 10, 0), Column::number("Number", 6, 1)],
-            rows: vec![row("nvme10", 5.0), row("nvme2", 7.0), row("nvme1", 5.0)],
+    /// Devices of a name and a number that count how many cells were made of them.
+    pub(crate) struct Counted {
+        pub(crate) all: Vec<(String, f64)>,
+        pub(crate) made: Rc<cell::Cell<usize>>,
+    }
+
+    impl Devices for Counted {
+        fn count(&self) -> usize {
+            self.all.len()
+        }
+
+        fn name(&self, device: usize) -> &str {
+            &self.all[device].0
+        }
+
+        fn cell(&self, device: usize, column: usize) -> Cell {
+            self.made.set(self.made.get() + 1);
+            let (name, number) = &self.all[device];
+            if column == 0 { Cell::text(name.clone()) } else { Cell::number(*number, number.to_string()) }
+        }
+
+        fn counters(&self, _: usize) -> Vec<Counter> {
+            Vec::new()
         }
     }
 
-    fn names(table: &Table) -> Vec<&str> {
-        table.rows.iter().map(|row| row.device.as_str()).collect()
+    pub(crate) const COLUMNS: [Column; 2] = [Column::text("Name", 10, 0), Column::number("Number", 6, 1)];
+
+    fn table() -> Table<'static> {
+        let all = [("nvme10", 5.0), ("nvme2", 7.0), ("nvme1", 5.0)].map(|(name, number)| (name.to_owned(), number));
+        Table::new("", COLUMNS.to_vec(), Counted { all: all.to_vec(), made: Rc::default() })
+    }
+
+    fn names<'a>(table: &'a Table<'_>) -> Vec<&'a str> {
+        (0..table.rows()).map(|row| table.name(row)).collect()
     }
 
     #[test]
@@ -154,6 +235,9 @@ mod tests {
         let mut table = table();
         table.sort(0, false);
         assert_eq!(names(&table), ["nvme1", "nvme2", "nvme10"]);
+        assert_eq!((table.find("nvme2"), table.find("nvme3")), (Some(1), None));
+        table.sort(0, true);
+        assert_eq!(names(&table), ["nvme10", "nvme2", "nvme1"]);
         table.sort(1, false);
         assert_eq!(names(&table), ["nvme2", "nvme1", "nvme10"]);
         table.sort(1, true);
@@ -161,10 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_looks_at_every_cell_and_none_at_nothing() {
+        let mut table = table();
+        let mut filter = Filter::default();
+        table.keep(&filter);
+        assert_eq!(table.rows(), 3);
+        filter.push('7');
+        table.keep(&filter);
+        assert_eq!(names(&table), ["nvme2"], "its number has the word");
+    }
+
+    #[test]
     fn what_can_be_spared_leaves_first_and_what_cannot_stays() {
-        let table = table();
-        assert_eq!(table.fitting(17), [0, 1]);
-        assert_eq!(table.fitting(16), [0]);
-        assert_eq!(table.fitting(3), [0], "cut, but there");
+        assert_eq!(fitting(&COLUMNS, 17), [0, 1]);
+        assert_eq!(fitting(&COLUMNS, 16), [0]);
+        assert_eq!(fitting(&COLUMNS, 3), [0], "cut, but there");
     }
 }

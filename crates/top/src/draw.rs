@@ -34,7 +34,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
         View::Subsystem { .. } => 3,
     };
     let past = past::height(app);
-    let rows = u16::try_from(table.rows.len()).unwrap_or(u16::MAX).saturating_add(3).max(5);
+    let rows = u16::try_from(table.rows()).unwrap_or(u16::MAX).saturating_add(3).max(5);
     let [head_area, table_area, past_area, recent_area, foot_area] = Layout::vertical([
         Constraint::Length(head),
         Constraint::Max(rows.min(area.height.saturating_sub(head + 1 + past + 4)).max(5)),
@@ -46,7 +46,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
     draw_head(app, frame, head_area);
     let selected = app.selected_index(&table);
     rows::draw(app, &table, selected, frame, table_area);
-    let device = selected.map(|at| table.rows[at].device.as_str());
+    let device = selected.map(|row| table.name(row));
     past::draw(app, device, frame, past_area);
     recent::draw(app, frame, recent_area);
     draw_foot(app, frame, foot_area);
@@ -100,10 +100,16 @@ fn draw_head(app: &App, frame: &mut Frame<'_>, area: Rect) {
 
 fn draw_subsystem(app: &App, name: &str, tab: Tab, frame: &mut Frame<'_>, area: Rect) {
     let Some(subsystem) = app.snapshot.subsystem(name) else { return };
-    let mut first = vec![Span::styled(name.to_owned(), title_style()), Span::raw("  ")];
+    let mut first = Line::from(vec![Span::styled(name.to_owned(), title_style()), Span::raw("  ")]);
+    let mut wide = first.width();
     for controller in &subsystem.controllers {
-        first.push(Span::raw(format!("{} ", controller.name)));
-        first.push(Span::styled(format!("{}  ", controller.state), style(state_tone(&controller.state))));
+        if wide >= usize::from(area.width) {
+            break;
+        }
+        let name = Span::raw(format!("{} ", controller.name));
+        let state = Span::styled(format!("{}  ", controller.state), style(state_tone(&controller.state)));
+        wide += name.width() + state.width();
+        first.extend([name, state]);
     }
     let mut second: Vec<Span<'_>> = Tab::ALL
         .iter()
@@ -116,7 +122,7 @@ fn draw_subsystem(app: &App, name: &str, tab: Tab, frame: &mut Frame<'_>, area: 
         .collect();
     let policy = subsystem.iopolicy.as_deref().unwrap_or("no multipath");
     second.push(Span::styled(format!(" {policy}  {}  {}", subsystem.nqn, subsystem.model), style(Tone::Faint)));
-    frame.render_widget(Paragraph::new(vec![Line::from(first), Line::from(second)]), area);
+    frame.render_widget(Paragraph::new(vec![first, Line::from(second)]), area);
 }
 
 const fn tab_name(tab: Tab) -> &'static str {

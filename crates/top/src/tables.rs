@@ -1,9 +1,10 @@
 //! The tables: which columns a subsystem, a path, a controller and a namespace have.
 
-use crate::columns::{Cell, Column, Row, Table, Tone};
+use crate::columns::{Cell, Column, Devices, Table, Tone};
 use crate::history::{History, Moment};
 use crate::numbers;
 use interlock_observe::{Controller, Counter, CounterName, Head, Path, Snapshot, Subsystem};
+use std::cell::OnceCell;
 
 /// How a subsystem is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,46 +54,100 @@ fn ana_cell(path: &Path) -> Cell {
     })
 }
 
-/// Columns of what a device does. Percentiles say more than means; where the source has them, means leave earlier.
-fn rate_columns(history: &History) -> Vec<Column> {
-    let spread = history.knows_spread();
-    let mean = if spread { 4 } else { 2 };
-    let mut columns = vec![
-        Column::number("r/s", 6, 0),
-        Column::number("w/s", 6, 0),
-        Column::number("rB/s", 6, 2),
-        Column::number("wB/s", 6, 2),
-        Column::number("r ms", 6, mean),
-        Column::number("w ms", 6, mean),
-    ];
-    if spread {
-        columns.extend([Column::number("p50 ms", 6, 2), Column::number("p99 ms", 6, 1)]);
-    }
-    columns.extend([Column::number("Infl", 5, 3), Column::number("Util%", 5, 5)]);
-    columns
+/// How a column makes its cell of a device.
+type Make<'a, T> = Box<dyn Fn(&T) -> Cell + 'a>;
+
+/// A column of what a device does: title, width, how soon it can be spared, and its cell.
+type Rate = (&'static str, u16, u8, fn(&Moment) -> Cell);
+
+/// Devices of one kind: what a column has of them stands beside its title.
+struct Of<'a, T> {
+    all: Vec<T>,
+    name: fn(&T) -> &'a str,
+    counters: fn(&T) -> Vec<Counter>,
+    makes: Vec<Make<'a, T>>,
 }
 
-fn rates(history: &History, device: &str) -> Vec<Cell> {
-    let Moment { rates, spread } = history.latest(device);
-    let (read, write) = (rates.read, rates.write);
-    let mut cells = vec![
-        Cell::number(read.iops, numbers::rate(read.iops)),
-        Cell::number(write.iops, numbers::rate(write.iops)),
-        Cell::number(read.bytes_per_s, numbers::bytes(read.bytes_per_s)),
-        Cell::number(write.bytes_per_s, numbers::bytes(write.bytes_per_s)),
-        Cell::number(read.latency_ms, numbers::millis(read.latency_ms)),
-        Cell::number(write.latency_ms, numbers::millis(write.latency_ms)),
-    ];
-    if history.knows_spread() {
-        let cell = |ms: f64| Cell::number(ms, numbers::millis(ms));
-        let spread = spread.unwrap_or_default();
-        cells.extend([cell(spread.p50_ms), cell(spread.p99_ms)]);
+impl<T> Devices for Of<'_, T> {
+    fn count(&self) -> usize {
+        self.all.len()
     }
-    cells.extend([
-        Cell::number(rates.in_flight as f64, rates.in_flight.to_string()),
-        Cell::number(rates.busy_percent, numbers::percent(rates.busy_percent)),
-    ]);
-    cells
+
+    fn name(&self, device: usize) -> &str {
+        (self.name)(&self.all[device])
+    }
+
+    fn cell(&self, device: usize, column: usize) -> Cell {
+        self.makes[column](&self.all[device])
+    }
+
+    fn counters(&self, device: usize) -> Vec<Counter> {
+        (self.counters)(&self.all[device])
+    }
+}
+
+/// A table that gets its columns one after the other.
+struct Draft<'a, T> {
+    columns: Vec<Column>,
+    devices: Of<'a, T>,
+}
+
+impl<'a, T: 'a> Draft<'a, T> {
+    /// The first column has the names.
+    fn new(first: Column, all: Vec<T>, name: fn(&T) -> &'a str, counters: fn(&T) -> Vec<Counter>) -> Self {
+        let draft = Self { columns: Vec::new(), devices: Of { all, name, counters, makes: Vec::new() } };
+        draft.with(first, move |device| Cell::text(name(device)))
+    }
+
+    fn with(mut self, column: Column, make: impl Fn(&T) -> Cell + 'a) -> Self {
+        self.columns.push(column);
+        self.devices.makes.push(Box::new(make));
+        self
+    }
+
+    /// Columns of what a device does. Percentiles say more than means; where the source has them, means leave earlier.
+    /// Columns that can be spared leave `later` places later.
+    fn with_rates(mut self, history: &'a History, later: u8) -> Self {
+        let spread = history.knows_spread();
+        let mean = if spread { 4 } else { 2 };
+        let columns: [Rate; 10] = [
+            ("r/s", 6, 0, |now| Cell::number(now.rates.read.iops, numbers::rate(now.rates.read.iops))),
+            ("w/s", 6, 0, |now| Cell::number(now.rates.write.iops, numbers::rate(now.rates.write.iops))),
+            ("rB/s", 6, 2, |now| bytes(now.rates.read.bytes_per_s)),
+            ("wB/s", 6, 2, |now| bytes(now.rates.write.bytes_per_s)),
+            ("r ms", 6, mean, |now| millis(now.rates.read.latency_ms)),
+            ("w ms", 6, mean, |now| millis(now.rates.write.latency_ms)),
+            ("p50 ms", 6, 2, |now| millis(now.spread.unwrap_or_default().p50_ms)),
+            ("p99 ms", 6, 1, |now| millis(now.spread.unwrap_or_default().p99_ms)),
+            ("Infl", 5, 3, |now| Cell::number(now.rates.in_flight as f64, now.rates.in_flight.to_string())),
+            ("Util%", 5, 5, |now| Cell::number(now.rates.busy_percent, numbers::percent(now.rates.busy_percent))),
+        ];
+        let name = self.devices.name;
+        for (title, width, spare, make) in columns {
+            if spread || !matches!(title, "p50 ms" | "p99 ms") {
+                let spare = spare + if spare > 0 { later } else { 0 };
+                let column = Column::number(title, width, spare);
+                self = self.with(column, move |device| make(&history.latest(name(device))));
+            }
+        }
+        self
+    }
+
+    fn done(self, title: &'static str) -> Table<'a> {
+        Table::new(title, self.columns, self.devices)
+    }
+}
+
+fn bytes(value: f64) -> Cell {
+    Cell::number(value, numbers::bytes(value))
+}
+
+fn millis(value: f64) -> Cell {
+    Cell::number(value, numbers::millis(value))
+}
+
+fn count(value: usize) -> Cell {
+    Cell::number(value as f64, value.to_string())
 }
 
 /// Characters of a small curve in a table.
@@ -132,62 +187,53 @@ fn sum(values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
 }
 
 /// All subsystems.
-pub(crate) fn subsystems(snapshot: &Snapshot, history: &History) -> Table {
-    let mut columns = vec![
-        Column::text("Subsystem", 13, 0),
-        Column::text("Health", 8, 0),
-        Column::number("Ctrls", 5, 0),
-        Column::number("Paths", 5, 0),
-        Column::number("NS", 3, 2),
-    ];
-    columns.extend(rate_columns(history));
-    columns.extend([
-        Column::number("Failov", 6, 1),
-        Column::number("Reconn", 6, 2),
-        Column::text("Policy", 11, 5),
-        Column::text("NQN", 48, 6),
-    ]);
-    let rows = snapshot.subsystems.iter().map(|subsystem| subsystem_row(subsystem, history)).collect();
-    Table { title: "Subsystems", columns, rows }
+pub(crate) fn subsystems<'a>(snapshot: &'a Snapshot, history: &'a History) -> Table<'a> {
+    let all: Vec<&Subsystem> = snapshot.subsystems.iter().collect();
+    Draft::new(Column::text("Subsystem", 13, 0), all, |one| &one.name, |one| of_subsystem(one))
+        .with(Column::text("Health", 8, 0), |one| Health::of(one).cell())
+        .with(Column::number("Ctrls", 5, 0), |one| part_of(one.live(), one.controllers.len()))
+        .with(Column::number("Paths", 5, 0), |one| part_of(usable(one), one.paths().count()))
+        .with(Column::number("NS", 3, 2), |one| count(one.namespaces.len()).toned(Tone::Plain))
+        .with_rates(history, 0)
+        .with(Column::number("Failov", 6, 1), |one| {
+            let failovers = one.paths().map(|path| path.counters.multipath_failover_count);
+            Cell::trouble(sum(failovers), Tone::Warning)
+        })
+        .with(Column::number("Reconn", 6, 2), |one| {
+            let reconnects = one.controllers.iter().map(|controller| controller.counters.reconnect_count);
+            Cell::trouble(sum(reconnects), Tone::Warning)
+        })
+        .with(Column::text("Policy", 11, 5), |one| Cell::text(one.iopolicy.as_deref().unwrap_or("-")))
+        .with(Column::text("NQN", 48, 6), |one| Cell::text(&*one.nqn))
+        .done("Subsystems")
 }
 
-fn subsystem_row(subsystem: &Subsystem, history: &History) -> Row {
-    let usable = subsystem
+/// Paths that take I/O now.
+fn usable(subsystem: &Subsystem) -> usize {
+    subsystem
         .paths()
         .filter(|path| subsystem.controller(&path.controller).is_some_and(Controller::is_live))
         .filter(|path| path.ana_state.as_deref().is_none_or(|state| state.ends_with("optimized")))
-        .count();
-    let (all, live) = (subsystem.paths().count(), subsystem.live());
-    let of = |part: usize, all: usize| {
-        let tone = match part {
-            part if part == all => Tone::Plain,
-            0 => Tone::Bad,
-            _ => Tone::Warning,
-        };
-        Cell::number((all - part) as f64, format!("{part}/{all}")).toned(tone)
+        .count()
+}
+
+/// `part` of `all` are well.
+fn part_of(part: usize, all: usize) -> Cell {
+    let tone = match part {
+        part if part == all => Tone::Plain,
+        0 => Tone::Bad,
+        _ => Tone::Warning,
     };
-    let failovers = sum(subsystem.paths().map(|path| path.counters.multipath_failover_count));
-    let reconnects = sum(subsystem.controllers.iter().map(|controller| controller.counters.reconnect_count));
-    let mut cells = vec![
-        Cell::text(subsystem.name.clone()),
-        Health::of(subsystem).cell(),
-        of(live, subsystem.controllers.len()),
-        of(usable, all),
-        Cell::number(subsystem.namespaces.len() as f64, subsystem.namespaces.len().to_string()).toned(Tone::Plain),
-    ];
-    cells.extend(rates(history, &subsystem.name));
-    cells.extend([
-        Cell::trouble(failovers, Tone::Warning),
-        Cell::trouble(reconnects, Tone::Warning),
-        Cell::text(subsystem.iopolicy.clone().unwrap_or_else(|| "-".to_owned())),
-        Cell::text(subsystem.nqn.clone()),
-    ]);
+    Cell::number((all - part) as f64, format!("{part}/{all}")).toned(tone)
+}
+
+fn of_subsystem(subsystem: &Subsystem) -> Vec<Counter> {
     let mut counters: Vec<Counter> = subsystem.controllers.iter().flat_map(of_controller).collect();
     for head in &subsystem.namespaces {
         counters.extend(of_head(head));
         counters.extend(head.paths.iter().flat_map(of_path));
     }
-    Row { device: subsystem.name.clone(), cells, counters }
+    counters
 }
 
 fn of_controller(controller: &Controller) -> Vec<Counter> {
@@ -210,94 +256,53 @@ fn of_head(head: &Head) -> Vec<Counter> {
 }
 
 /// The paths of a subsystem.
-pub(crate) fn paths(subsystem: &Subsystem, history: &History) -> Table {
-    let mut columns = vec![
-        Column::text("Path", 10, 0),
-        Column::text("Ctrl", 6, 0),
-        Column::text("State", 10, 0),
-        Column::text("ANA", 13, 0),
-    ];
-    columns.extend(rate_columns(history));
-    columns.extend([
-        Column::text("Lately", LATELY, 1),
-        Column::number("Failov", 6, 0),
-        Column::number("Retry", 5, 3),
-        Column::number("Errors", 6, 2),
-        Column::number("NSID", 4, 5),
-        Column::number("Qdepth", 6, 6),
-        Column::text("Nodes", 6, 6),
-    ]);
-    let most = highest(history, subsystem.paths().map(|path| path.name.as_str()));
-    let mut rows = Vec::new();
-    for head in &subsystem.namespaces {
-        for path in &head.paths {
+pub(crate) fn paths<'a>(subsystem: &'a Subsystem, history: &'a History) -> Table<'a> {
+    let all: Vec<(&Head, &Path)> =
+        subsystem.namespaces.iter().flat_map(|head| head.paths.iter().map(move |path| (head, path))).collect();
+    // Found when the first curve is drawn: it takes a look at every path.
+    let most = OnceCell::new();
+    let most = move || *most.get_or_init(|| highest(history, subsystem.paths().map(|path| path.name.as_str())));
+    Draft::new(Column::text("Path", 10, 0), all, |(_, path)| &path.name, |(_, path)| of_path(path))
+        .with(Column::text("Ctrl", 6, 0), |(_, path)| Cell::text(&*path.controller))
+        .with(Column::text("State", 10, 0), |(_, path)| {
             let state = subsystem.controller(&path.controller).map_or("-", |controller| controller.state.as_str());
-            let mut cells = vec![
-                Cell::text(path.name.clone()),
-                Cell::text(path.controller.clone()),
-                Cell::text(state).toned(state_tone(state)),
-                ana_cell(path),
-            ];
-            cells.extend(rates(history, &path.name));
-            cells.push(lately(history, &path.name, most));
-            cells.extend([
-                Cell::trouble(path.counters.multipath_failover_count, Tone::Warning),
-                Cell::trouble(path.counters.command_retries_count, Tone::Warning),
-                Cell::trouble(path.counters.command_error_count, Tone::Bad),
-                Cell::number(f64::from(head.nsid), head.nsid.to_string()),
-                Cell::trouble(path.queue_depth.map(u64::from), Tone::Plain),
-                Cell::text(path.numa_nodes.clone().filter(|nodes| !nodes.is_empty()).unwrap_or_else(|| "-".into())),
-            ]);
-            rows.push(Row { device: path.name.clone(), cells, counters: of_path(path) });
-        }
-    }
-    Table { title: "Paths", columns, rows }
+            Cell::text(state).toned(state_tone(state))
+        })
+        .with(Column::text("ANA", 13, 0), |(_, path)| ana_cell(path))
+        .with_rates(history, 0)
+        .with(Column::text("Lately", LATELY, 1), move |(_, path)| lately(history, &path.name, most()))
+        .with(Column::number("Failov", 6, 0), |(_, path)| {
+            Cell::trouble(path.counters.multipath_failover_count, Tone::Warning)
+        })
+        .with(Column::number("Retry", 5, 3), |(_, path)| {
+            Cell::trouble(path.counters.command_retries_count, Tone::Warning)
+        })
+        .with(Column::number("Errors", 6, 2), |(_, path)| Cell::trouble(path.counters.command_error_count, Tone::Bad))
+        .with(Column::number("NSID", 4, 5), |(head, _)| Cell::number(f64::from(head.nsid), head.nsid.to_string()))
+        .with(Column::number("Qdepth", 6, 6), |(_, path)| Cell::trouble(path.queue_depth.map(u64::from), Tone::Plain))
+        .with(Column::text("Nodes", 6, 6), |(_, path)| {
+            Cell::text(path.numa_nodes.as_deref().filter(|nodes| !nodes.is_empty()).unwrap_or("-"))
+        })
+        .done("Paths")
 }
 
 /// The controllers of a subsystem.
-pub(crate) fn controllers(subsystem: &Subsystem, history: &History) -> Table {
-    let mut columns = vec![
-        Column::text("Ctrl", 6, 0),
-        Column::text("State", 10, 0),
-        Column::text("Trtype", 6, 2),
-        Column::text("Address", 23, 0),
-    ];
-    let of_rates = rate_columns(history);
-    columns.extend(
-        of_rates
-            .into_iter()
-            .map(|column| Column { spare: column.spare + if column.spare > 0 { 2 } else { 0 }, ..column }),
-    );
-    columns.extend([
-        Column::number("Resets", 6, 0),
-        Column::number("Reconn", 6, 0),
-        Column::number("Errors", 6, 0),
-        Column::number("CNTLID", 6, 5),
-        Column::number("KATO s", 6, 6),
-        Column::number("Queues", 6, 6),
-        Column::number("Node", 4, 7),
-    ]);
-    let row = |controller: &Controller| {
-        let mut cells = vec![
-            Cell::text(controller.name.clone()),
-            Cell::text(controller.state.clone()).toned(state_tone(&controller.state)),
-            Cell::text(controller.transport.clone()),
-            Cell::text(short_address(&controller.address)),
-        ];
-        cells.extend(rates(history, &controller.name));
-        let fact = |value: Option<u64>| Cell::trouble(value, Tone::Plain);
-        cells.extend([
-            Cell::trouble(controller.counters.reset_count, Tone::Warning),
-            Cell::trouble(controller.counters.reconnect_count, Tone::Warning),
-            Cell::trouble(controller.counters.command_error_count, Tone::Bad),
-            fact(controller.cntlid.map(u64::from)),
-            fact(controller.kato_s.map(u64::from)),
-            fact(controller.queues.map(u64::from)),
-            fact(controller.numa_node.map(u64::from)).toned(Tone::Plain),
-        ]);
-        Row { device: controller.name.clone(), cells, counters: of_controller(controller) }
-    };
-    Table { title: "Controllers", columns, rows: subsystem.controllers.iter().map(row).collect() }
+pub(crate) fn controllers<'a>(subsystem: &'a Subsystem, history: &'a History) -> Table<'a> {
+    let all: Vec<&Controller> = subsystem.controllers.iter().collect();
+    let fact = |value: Option<u64>| Cell::trouble(value, Tone::Plain);
+    Draft::new(Column::text("Ctrl", 6, 0), all, |one| &one.name, |one| of_controller(one))
+        .with(Column::text("State", 10, 0), |one| Cell::text(&*one.state).toned(state_tone(&one.state)))
+        .with(Column::text("Trtype", 6, 2), |one| Cell::text(&*one.transport))
+        .with(Column::text("Address", 23, 0), |one| Cell::text(short_address(&one.address)))
+        .with_rates(history, 2)
+        .with(Column::number("Resets", 6, 0), |one| Cell::trouble(one.counters.reset_count, Tone::Warning))
+        .with(Column::number("Reconn", 6, 0), |one| Cell::trouble(one.counters.reconnect_count, Tone::Warning))
+        .with(Column::number("Errors", 6, 0), |one| Cell::trouble(one.counters.command_error_count, Tone::Bad))
+        .with(Column::number("CNTLID", 6, 5), move |one| fact(one.cntlid.map(u64::from)))
+        .with(Column::number("KATO s", 6, 6), move |one| fact(one.kato_s.map(u64::from)))
+        .with(Column::number("Queues", 6, 6), move |one| fact(one.queues.map(u64::from)))
+        .with(Column::number("Node", 4, 7), move |one| fact(one.numa_node.map(u64::from)).toned(Tone::Plain))
+        .done("Controllers")
 }
 
 /// `traddr=A,trsvcid=P,...` as `A:P`; anything else as it is.
@@ -314,33 +319,22 @@ fn short_address(address: &str) -> String {
 }
 
 /// The namespaces of a subsystem.
-pub(crate) fn namespaces(subsystem: &Subsystem, history: &History) -> Table {
-    let mut columns = vec![
-        Column::text("Namespace", 10, 0),
-        Column::number("NSID", 4, 0),
-        Column::number("Paths", 5, 0),
-        Column::number("Size", 6, 2),
-    ];
-    columns.extend(rate_columns(history));
-    columns.extend([Column::number("Requeued", 8, 0), Column::number("Failed", 6, 0)]);
-    let row = |head: &Head| {
-        let mut cells = vec![
-            Cell::text(head.name.clone()),
-            Cell::number(f64::from(head.nsid), head.nsid.to_string()),
-            Cell::number(head.paths.len() as f64, head.paths.len().to_string()),
-            head.size_bytes.map_or_else(
-                || Cell::text("-").toned(Tone::Faint),
-                |bytes| Cell::number(bytes as f64, numbers::bytes(bytes as f64)),
-            ),
-        ];
-        cells.extend(rates(history, &head.name));
-        cells.extend([
-            Cell::trouble(head.counters.io_requeue_no_usable_path_count, Tone::Warning),
-            Cell::trouble(head.counters.io_fail_no_available_path_count, Tone::Bad),
-        ]);
-        Row { device: head.name.clone(), cells, counters: of_head(head) }
-    };
-    Table { title: "Namespaces", columns, rows: subsystem.namespaces.iter().map(row).collect() }
+pub(crate) fn namespaces<'a>(subsystem: &'a Subsystem, history: &'a History) -> Table<'a> {
+    let all: Vec<&Head> = subsystem.namespaces.iter().collect();
+    Draft::new(Column::text("Namespace", 10, 0), all, |head| &head.name, |head| of_head(head))
+        .with(Column::number("NSID", 4, 0), |head| Cell::number(f64::from(head.nsid), head.nsid.to_string()))
+        .with(Column::number("Paths", 5, 0), |head| count(head.paths.len()))
+        .with(Column::number("Size", 6, 2), |head| {
+            head.size_bytes.map_or_else(|| Cell::text("-").toned(Tone::Faint), |size| bytes(size as f64))
+        })
+        .with_rates(history, 0)
+        .with(Column::number("Requeued", 8, 0), |head| {
+            Cell::trouble(head.counters.io_requeue_no_usable_path_count, Tone::Warning)
+        })
+        .with(Column::number("Failed", 6, 0), |head| {
+            Cell::trouble(head.counters.io_fail_no_available_path_count, Tone::Bad)
+        })
+        .done("Namespaces")
 }
 
 #[cfg(test)]
@@ -375,12 +369,18 @@ mod tests {
             controllers(&subsystem, &history),
             namespaces(&subsystem, &history),
         ] {
-            assert_eq!(table.rows.len(), 1, "{}", table.title);
-            for column in &table.columns {
+            assert_eq!(table.rows(), 1, "{}", table.title);
+            assert_eq!(
+                table.cell(0, 0).text,
+                table.name(0),
+                "{}: a table sorts by names without its cells",
+                table.title
+            );
+            for (at, column) in table.columns.iter().enumerate() {
+                let _ = table.cell(0, at);
                 assert!(column.title.len() <= usize::from(column.width), "{}: {}", table.title, column.title);
             }
-            assert!(table.rows.iter().all(|row| row.cells.len() == table.columns.len()), "{}", table.title);
-            assert!(table.rows[0].counters.is_empty(), "a counter that is not there cannot be reset");
+            assert!(table.counters(0).is_empty(), "a counter that is not there cannot be reset");
         }
     }
 }
