@@ -38,10 +38,7 @@ impl Service {
 #[utoipa::path(get, path = "/metrics",
     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(crate) async fn page(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
-    let text = does(service, |service| {
-        let snapshot = service.snapshot(true)?;
-        metrics::text(Arc::new(snapshot)).map_err(|why| Refusal::new(interlock_api::ProblemKind::Internal, why))
-    });
+    let text = does(service, |service| Ok(metrics::text(&service.snapshot(true)?)));
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text.await?.0).into_response())
 }
 
@@ -64,7 +61,7 @@ impl Exported {
     fn text(&mut self) -> Result<String, String> {
         let mut snapshot = self.source.scrape().map_err(|error| error.to_string())?;
         self.monotonic.smooth(&mut snapshot);
-        metrics::text(Arc::new(snapshot)).map_err(|error| error.to_string())
+        Ok(metrics::text(&snapshot))
     }
 }
 

@@ -17,7 +17,6 @@ use ratatui::backend::TestBackend;
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Controllers of a subsystem, and namespaces of it.
@@ -77,7 +76,7 @@ fn figures(controllers: usize, wide: usize, namespaces: usize) -> (usize, Vec<(&
     let walk = mean(3, || attributes.iter().filter_map(|path| tree.read(path)).count());
     // Whoever takes a sample has made it: that is counted above, and to copy it is nobody's work.
     let mut samples = vec![later.clone(); 11];
-    let page = || metrics::text(Arc::new(daemon::snapshot(&status, &counters))).map_or(0, |text| text.len());
+    let page = || metrics::text(&daemon::snapshot(&status, &counters)).len();
     let figures = vec![
         ("/metrics, from what the host told", mean(10, page), SCRAPE),
         ("  of this the model", mean(10, || daemon::snapshot(&status, &counters)), SCRAPE),

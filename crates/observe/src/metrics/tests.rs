@@ -29,7 +29,7 @@ fn snapshot(failovers: u64) -> Snapshot {
 
 #[test]
 fn a_page_says_what_a_snapshot_does() {
-    let page = text(Arc::new(snapshot(5))).expect("a string takes everything");
+    let page = text(&snapshot(5));
     let labels = "subsystem=\"nvme-subsys0\",namespace=\"nvme0n1\",controller=\"nvme0\",path=\"nvme0c0n1\"";
     for line in [
         "# TYPE interlock_path_failovers counter".to_owned(),
@@ -55,7 +55,7 @@ fn a_page_says_what_a_snapshot_does() {
 #[test]
 fn fences_are_there_from_the_start() {
     let host = Some(Box::new(HostFacts::default()));
-    let page = text(Arc::new(Snapshot { host, ..Snapshot::default() })).expect("a string takes everything");
+    let page = text(&Snapshot { host, ..Snapshot::default() });
     assert!(page.contains("interlock_fences_total{method=\"immediate\",result=\"proven\"} 0\n"), "{page}");
     assert!(page.contains("interlock_fences_total{method=\"legacy\",result=\"unsafe\"} 0\n"), "{page}");
     assert!(page.contains("interlock_unsafe_failovers_total 0\n"), "{page}");
