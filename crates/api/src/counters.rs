@@ -250,25 +250,38 @@ impl Histogram {
     /// What was counted since `before`. A bucket that went backwards counts as nothing.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
-        let earlier: BTreeMap<Option<u64>, u64> = before.0.iter().copied().collect();
-        let left = self
-            .0
-            .iter()
-            .map(|(below, count)| (*below, count.saturating_sub(earlier.get(below).copied().unwrap_or_default())));
-        Self(left.filter(|(_, count)| *count > 0).collect())
+        // Both are in order: one walk.
+        let mut earlier = before.0.iter().peekable();
+        let mut left = Vec::with_capacity(self.0.len());
+        for &(below, count) in &self.0 {
+            while earlier.next_if(|(other, _)| rank(*other) < rank(below)).is_some() {}
+            let already = earlier.next_if(|(other, _)| *other == below).map_or(0, |(_, count)| *count);
+            if count > already {
+                left.push((below, count - already));
+            }
+        }
+        Self(left)
     }
 
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, other: &Self) {
-        // An open end comes last.
-        let order = |below: Option<u64>| below.unwrap_or(u64::MAX);
-        for (below, count) in &other.0 {
-            match self.0.binary_search_by_key(&order(*below), |(mine, _)| order(*mine)) {
-                Ok(at) => self.0[at].1 += count,
-                Err(at) => self.0.insert(at, (*below, *count)),
+        // Both are in order: one walk.
+        let mut at = 0;
+        for &(below, count) in &other.0 {
+            while self.0.get(at).is_some_and(|(mine, _)| rank(*mine) < rank(below)) {
+                at += 1;
+            }
+            match self.0.get_mut(at) {
+                Some((mine, sum)) if *mine == below => *sum += count,
+                _ => self.0.insert(at, (below, count)),
             }
         }
     }
+}
+
+/// Where a bucket stands: an open end comes last.
+fn rank(below: Option<u64>) -> u64 {
+    below.unwrap_or(u64::MAX)
 }
 
 impl FenceCounters {
@@ -311,6 +324,10 @@ mod tests {
         assert_eq!(all, Histogram(vec![(Some(2), 1), (Some(4), 1), (Some(8), 3), (None, 1)]));
         assert_eq!(all.since(&before), Histogram(vec![(Some(4), 1), (Some(8), 1), (None, 1)]));
         assert_eq!(before.since(&all), Histogram::default());
+        assert_eq!(all.since(&Histogram(vec![(Some(1), 1), (Some(5), 1), (None, 1)])), Histogram(all.0[..3].to_vec()));
+        let mut none = Histogram::default();
+        none.add(&all);
+        assert_eq!(none, all);
         assert_eq!((all.count(), all.below(4), all.below(7)), (6, 2, 2));
         assert_eq!([0.0, 0.3, 0.5, 0.99].map(|part| all.percentile(part)), [Some(2), Some(4), Some(8), Some(8)]);
         assert_eq!(Histogram::default().percentile(0.5), None);

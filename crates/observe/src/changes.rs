@@ -4,6 +4,7 @@
 //! counters, and their differences tell most of a failover: a controller left `live`, requests moved off its paths, it
 //! tried to reconnect, it is back.
 
+use crate::model::named_near;
 use crate::{Controller, Head, Path, Snapshot, Subsystem};
 use serde::Serialize;
 
@@ -36,16 +37,24 @@ pub struct Change {
 #[must_use]
 pub fn between(before: &Snapshot, now: &Snapshot) -> Vec<Change> {
     let mut found = Vec::new();
-    for subsystem in &now.subsystems {
-        match before.subsystem(&subsystem.name) {
+    let name: fn(&Subsystem) -> &String = |subsystem| &subsystem.name;
+    let (old, new) = (&before.subsystems, &now.subsystems);
+    for (at, subsystem) in new.iter().enumerate() {
+        match named_near(old, at, name, &subsystem.name) {
             Some(old) => in_subsystem(old, subsystem, &mut found),
             None => note(&mut found, subsystem, &subsystem.name, "appeared".to_owned(), Weight::Info),
         }
     }
-    for gone in before.subsystems.iter().filter(|old| now.subsystem(&old.name).is_none()) {
+    for gone in gone(old, new, name) {
         note(&mut found, gone, &gone.name, "is gone".to_owned(), Weight::Warning);
     }
     found
+}
+
+/// Those of `old` that are not in `now`.
+fn gone<'a, T>(old: &'a [T], now: &'a [T], name: fn(&T) -> &String) -> impl Iterator<Item = &'a T> {
+    let left = move |(at, one): &(usize, &T)| named_near(now, *at, name, name(one)).is_none();
+    old.iter().enumerate().filter(left).map(|(_, one)| one)
 }
 
 fn note(found: &mut Vec<Change>, subsystem: &Subsystem, device: &str, what: String, weight: Weight) {
@@ -53,22 +62,24 @@ fn note(found: &mut Vec<Change>, subsystem: &Subsystem, device: &str, what: Stri
 }
 
 fn in_subsystem(old: &Subsystem, now: &Subsystem, found: &mut Vec<Change>) {
-    for controller in &now.controllers {
-        match old.controller(&controller.name) {
+    let name: fn(&Controller) -> &String = |controller| &controller.name;
+    for (at, controller) in now.controllers.iter().enumerate() {
+        match named_near(&old.controllers, at, name, &controller.name) {
             Some(before) => in_controller(now, before, controller, found),
             None => note(found, now, &controller.name, format!("appeared, {}", controller.state), Weight::Info),
         }
     }
-    for gone in old.controllers.iter().filter(|old| now.controller(&old.name).is_none()) {
+    for gone in gone(&old.controllers, &now.controllers, name) {
         note(found, now, &gone.name, "was removed".to_owned(), Weight::Warning);
     }
-    for head in &now.namespaces {
-        match old.namespaces.iter().find(|before| before.name == head.name) {
+    let name: fn(&Head) -> &String = |head| &head.name;
+    for (at, head) in now.namespaces.iter().enumerate() {
+        match named_near(&old.namespaces, at, name, &head.name) {
             Some(before) => in_head(now, before, head, found),
             None => note(found, now, &head.name, format!("namespace {} appeared", head.nsid), Weight::Info),
         }
     }
-    for gone in old.namespaces.iter().filter(|old| now.namespaces.iter().all(|head| head.name != old.name)) {
+    for gone in gone(&old.namespaces, &now.namespaces, name) {
         note(found, now, &gone.name, format!("namespace {} was removed", gone.nsid), Weight::Warning);
     }
     if old.live() > 0 && now.live() == 0 && !now.controllers.is_empty() {
@@ -96,14 +107,15 @@ fn in_controller(subsystem: &Subsystem, old: &Controller, now: &Controller, foun
 }
 
 fn in_head(subsystem: &Subsystem, old: &Head, now: &Head, found: &mut Vec<Change>) {
-    for path in &now.paths {
-        if let Some(before) = old.paths.iter().find(|before| before.name == path.name) {
+    let name: fn(&Path) -> &String = |path| &path.name;
+    for (at, path) in now.paths.iter().enumerate() {
+        if let Some(before) = named_near(&old.paths, at, name, &path.name) {
             in_path(subsystem, before, path, found);
         } else {
             note(found, subsystem, &path.name, format!("path through {} appeared", path.controller), Weight::Info);
         }
     }
-    for gone in old.paths.iter().filter(|old| now.paths.iter().all(|path| path.name != old.name)) {
+    for gone in gone(&old.paths, &now.paths, name) {
         note(found, subsystem, &gone.name, format!("path through {} is gone", gone.controller), Weight::Warning);
     }
     let (before, after) = (&old.counters, &now.counters);

@@ -270,12 +270,32 @@ impl Times {
         }
     }
 
+    /// Reads and writes as one.
+    #[must_use]
+    pub fn reads_and_writes(&self) -> Histogram {
+        let mut all = self.read.clone();
+        all.add(&self.write);
+        all
+    }
+
     /// Adds those of another device.
     pub fn add(&mut self, other: &Self) {
         self.read.add(&other.read);
         self.write.add(&other.write);
         self.flush.add(&other.flush);
     }
+}
+
+/// The one of this name. Sources give everything in order; what is not found where it should be may still be where somebody
+/// put it.
+fn named<'a, T>(all: &'a [T], of: fn(&T) -> &String, name: &str) -> Option<&'a T> {
+    let found = all.binary_search_by(|one| natural_order(of(one), name)).ok();
+    found.map(|at| &all[at]).or_else(|| all.iter().find(|one| of(one) == name))
+}
+
+/// [`named`], for those who know where it was: two samples are nearly always of the same devices.
+pub(crate) fn named_near<'a, T>(all: &'a [T], near: usize, of: fn(&T) -> &String, name: &str) -> Option<&'a T> {
+    all.get(near).filter(|one| of(one) == name).or_else(|| named(all, of, name))
 }
 
 impl Subsystem {
@@ -287,10 +307,7 @@ impl Subsystem {
     /// The controller of this name.
     #[must_use]
     pub fn controller(&self, name: &str) -> Option<&Controller> {
-        // They are in order; one that is not found there may still be where somebody put it.
-        let at = self.controllers.binary_search_by(|controller| natural_order(&controller.name, name));
-        let found = at.ok().map(|at| &self.controllers[at]);
-        found.or_else(|| self.controllers.iter().find(|controller| controller.name == name))
+        named(&self.controllers, |controller| &controller.name, name)
     }
 
     /// Live controllers.
@@ -304,6 +321,6 @@ impl Snapshot {
     /// The subsystem of this name.
     #[must_use]
     pub fn subsystem(&self, name: &str) -> Option<&Subsystem> {
-        self.subsystems.iter().find(|subsystem| subsystem.name == name)
+        named(&self.subsystems, |subsystem| &subsystem.name, name)
     }
 }

@@ -35,13 +35,15 @@ pub fn natural_order(a: &str, b: &str) -> Ordering {
 
 /// The longest front of `text` that is all digits or all something else.
 fn piece(text: &str) -> (&str, &str) {
-    let digits = text.starts_with(|c: char| c.is_ascii_digit());
-    let end = text.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(text.len());
+    // Byte by byte: a digit is one byte, and no part of another character.
+    let digits = text.as_bytes()[0].is_ascii_digit();
+    let end = text.bytes().position(|byte| byte.is_ascii_digit() != digits).unwrap_or(text.len());
     text.split_at(end)
 }
 
+/// The number that a piece is. Nobody's name has one of 39 digits.
 fn number(piece: &str) -> Option<u128> {
-    piece.parse().ok()
+    piece.as_bytes()[0].is_ascii_digit().then(|| piece.parse().ok())?
 }
 
 #[cfg(test)]

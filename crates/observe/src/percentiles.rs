@@ -37,9 +37,7 @@ impl Latency {
     /// Of what was counted in `times`.
     #[must_use]
     pub fn of(times: &Times) -> Self {
-        let mut all = times.read.clone();
-        all.add(&times.write);
-        let [all, read, write] = [&all, &times.read, &times.write].map(Percentiles::of);
+        let [all, read, write] = [&times.reads_and_writes(), &times.read, &times.write].map(Percentiles::of);
         Self { all, read, write }
     }
 }

@@ -1,7 +1,8 @@
 //! The recent past of every device: what the sparklines show and what rates and percentiles are computed from.
 
-use interlock_observe::{Io, Latency, Percentiles, Rates, Snapshot, Times};
-use std::collections::{BTreeMap, VecDeque};
+use interlock_api::Histogram;
+use interlock_observe::{Io, Percentiles, Rates, Snapshot, Times};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 /// Samples kept of a device: two minutes at one a second.
@@ -12,7 +13,7 @@ pub(crate) const KEPT: usize = 120;
 pub(crate) struct History {
     at: Option<Duration>,
     interval: Duration,
-    devices: BTreeMap<String, Device>,
+    devices: HashMap<String, Device>,
     /// The source keeps histograms.
     spread: bool,
 }
@@ -28,22 +29,24 @@ pub(crate) struct Moment {
 #[derive(Debug, Default)]
 struct Device {
     io: Option<Io>,
-    times: Option<Box<Times>>,
+    /// How long reads and writes took, since the device appeared.
+    times: Option<Histogram>,
     past: VecDeque<Moment>,
 }
 
-/// What a part of something did: its rates, and how long each took, for those above it.
-type Part = (Rates, Option<Times>);
+/// What a part of something did: its rates, and how long reads and writes took, for those above it.
+type Part = (Rates, Option<Histogram>);
 
 impl History {
     /// Takes in a sample. Devices that are gone are forgotten.
     pub(crate) fn add(&mut self, snapshot: &Snapshot) {
         self.interval = self.at.map_or(Duration::ZERO, |at| snapshot.at.saturating_sub(at));
         self.at = Some(snapshot.at);
-        let mut before = std::mem::take(&mut self.devices);
+        let room = self.devices.len();
+        let mut before = std::mem::replace(&mut self.devices, HashMap::with_capacity(room));
         for subsystem in &snapshot.subsystems {
             let mut heads = Vec::new();
-            let mut by_controller: BTreeMap<&str, Vec<Part>> = BTreeMap::new();
+            let mut by_controller: HashMap<&str, Vec<Part>> = HashMap::new();
             for head in &subsystem.namespaces {
                 for path in &head.paths {
                     // Without multipath the namespace is its own path: one device, counted once.
@@ -66,34 +69,38 @@ impl History {
 
     fn device(
         &mut self,
-        before: &mut BTreeMap<String, Device>,
+        before: &mut HashMap<String, Device>,
         name: &str,
         io: Option<Io>,
         times: Option<&Times>,
     ) -> Part {
-        let mut device = before.remove(name).unwrap_or_default();
+        let (name, mut device) = known(before, name);
         let rates = io.map(|io| Rates::between(device.io.as_ref(), &io, self.interval)).unwrap_or_default();
         self.spread |= times.is_some();
-        let took = times.zip(device.times.as_deref()).map(|(now, before)| now.since(before));
+        let times = times.map(Times::reads_and_writes);
+        let took = times.as_ref().zip(device.times.as_ref()).map(|(now, before)| now.since(before));
         device.io = io;
-        device.times = times.cloned().map(Box::new);
+        device.times = times;
         self.keep(name, device, rates, took.as_ref());
         (rates, took)
     }
 
-    fn sum(&mut self, before: &mut BTreeMap<String, Device>, name: &str, parts: Vec<Part>) {
-        let device = before.remove(name).unwrap_or_default();
-        let mut took = Times::default();
-        parts.iter().filter_map(|(_, took)| took.as_ref()).for_each(|part| took.add(part));
-        self.keep(name, device, Rates::together(parts.iter().map(|(rates, _)| *rates)), Some(&took));
+    fn sum(&mut self, before: &mut HashMap<String, Device>, name: &str, parts: Vec<Part>) {
+        let (name, device) = known(before, name);
+        let rates = Rates::together(parts.iter().map(|(rates, _)| *rates));
+        let took = parts.into_iter().filter_map(|(_, took)| took).reduce(|mut all, part| {
+            all.add(&part);
+            all
+        });
+        self.keep(name, device, rates, took.as_ref());
     }
 
-    fn keep(&mut self, name: &str, mut device: Device, rates: Rates, took: Option<&Times>) {
+    fn keep(&mut self, name: String, mut device: Device, rates: Rates, took: Option<&Histogram>) {
         if device.past.len() == KEPT {
             device.past.pop_front();
         }
-        device.past.push_back(Moment { rates, spread: took.and_then(|took| Latency::of(took).all) });
-        self.devices.insert(name.to_owned(), device);
+        device.past.push_back(Moment { rates, spread: took.and_then(Percentiles::of) });
+        self.devices.insert(name, device);
     }
 
     /// True if the source tells how times spread, and not only their sums.
@@ -113,10 +120,14 @@ impl History {
     }
 }
 
+/// What was known of a device, under its name.
+fn known(before: &mut HashMap<String, Device>, name: &str) -> (String, Device) {
+    before.remove_entry(name).unwrap_or_else(|| (name.to_owned(), Device::default()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use interlock_api::Histogram;
     use interlock_observe::{Controller, Head, Path, Subsystem};
 
     fn snapshot(at_s: u64, reads: u64) -> Snapshot {
