@@ -288,6 +288,7 @@ const fn io(io: &IoCounters) -> Io {
         writes: io.writes,
         write_bytes: io.written_bytes,
         write_us: io.write_us,
+        compares: Some(io.compares),
         flushes: io.flushes,
         flush_us: io.flush_us,
         in_flight: io.in_flight,
@@ -297,4 +298,15 @@ const fn io(io: &IoCounters) -> Io {
 
 fn times(io: &IoCounters) -> Times {
     Times { read: io.read_times.clone(), write: io.write_times.clone(), flush: io.flush_times.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compares_are_neither_reads_nor_writes() {
+        let told = io(&IoCounters { reads: 1, writes: 2, compares: 3, ..IoCounters::default() });
+        assert_eq!((told.reads, told.writes, told.compares), (1, 2, Some(3)));
+    }
 }

@@ -161,6 +161,11 @@ fn paths(page: &mut Page, snapshot: &Snapshot) {
         "Requests that ended with an error",
         all.each(|path| path.counters.command_error_count),
     );
+    page.counters(
+        "path_compares",
+        "Compares answered over a path, with equal blocks or with different ones",
+        all.each(|path| path.io?.compares),
+    );
     page.gauges("path_inflight", "Commands under way", all.each(|path| Some(path.io?.in_flight)));
     let states = all.0.iter().filter_map(|(labels, path)| Some((labels, path.ana_state.as_deref()?)));
     page.states("path_ana_state", "The ANA state of a path: 1 for the one it is in", &ANA_STATES, states);
@@ -200,6 +205,11 @@ fn namespaces(page: &mut Page, snapshot: &Snapshot) {
         "namespace_failed_ios",
         "Requests failed because no path was left",
         all.each(|head| head.counters.io_fail_no_available_path_count),
+    );
+    page.counters(
+        "namespace_compares",
+        "Compares answered, with equal blocks or with different ones",
+        all.each(|head| head.io?.compares),
     );
     page.gauges_in_bytes("namespace_size", "Capacity of a namespace", all.each(|head| head.size_bytes));
     page.gauges("namespace_inflight", "Requests under way", all.each(|head| Some(head.io?.in_flight)));

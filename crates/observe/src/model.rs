@@ -238,6 +238,9 @@ pub struct Io {
     pub write_bytes: u64,
     /// Time of all writes, added up, in microseconds.
     pub write_us: u64,
+    /// Compares completed, with equal blocks or with different ones; `None` where nobody counts them apart, as in the
+    /// kernel.
+    pub compares: Option<u64>,
     /// Flushes completed.
     pub flushes: u64,
     /// Time of all flushes, added up, in microseconds.

@@ -115,6 +115,7 @@ mod tests {
         write_us: 9_000,
         in_flight: 3,
         busy_us: 1_000_000,
+        compares: None,
         flushes: 0,
         flush_us: 0,
     };

@@ -70,6 +70,7 @@ impl Monotonic {
             writes,
             write_bytes,
             write_us,
+            compares,
             flushes,
             flush_us,
             in_flight: _,
@@ -81,6 +82,9 @@ impl Monotonic {
         let all = [reads, read_bytes, read_us, writes, write_bytes, write_us, flushes, flush_us, busy_us];
         for (number, counter) in (16..).zip(all) {
             *counter = self.see(device, number, *counter);
+        }
+        if let Some(compares) = compares {
+            *compares = self.see(device, 32, *compares);
         }
     }
 

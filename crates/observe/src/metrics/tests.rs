@@ -53,6 +53,33 @@ fn a_page_says_what_a_snapshot_does() {
 }
 
 #[test]
+fn compares_are_told_where_they_are_counted_and_never_fall() {
+    let mut monotonic = Monotonic::default();
+    let mut page_of = |compares| {
+        let mut now = snapshot(0);
+        let head = &mut now.subsystems[0].namespaces[0];
+        head.io = Some(Io { compares, ..Io::default() });
+        head.paths[0].io = Some(Io { compares: compares.map(|count| count + 100), ..Io::default() });
+        monotonic.smooth(&mut now);
+        text(&now)
+    };
+    let unknown = page_of(None);
+    assert!(!unknown.contains("compares"), "what is not counted is not said to be zero\n{unknown}");
+    for (shown, of_head, of_path) in [(0, 0, 100), (5, 5, 105), (2, 7, 207)] {
+        let page = page_of(Some(shown));
+        for line in [
+            "# TYPE interlock_path_compares counter".to_owned(),
+            format!("interlock_namespace_compares_total{{subsystem=\"nvme-subsys0\",namespace=\"nvme0n1\"}} {of_head}"),
+            format!(
+                "interlock_path_compares_total{{subsystem=\"nvme-subsys0\",namespace=\"nvme0n1\",controller=\"nvme0\",path=\"nvme0c0n1\"}} {of_path}"
+            ),
+        ] {
+            assert!(page.lines().any(|other| other == line), "{line}\n{page}");
+        }
+    }
+}
+
+#[test]
 fn fences_are_there_from_the_start() {
     let host = Some(Box::new(HostFacts::default()));
     let page = text(&Snapshot { host, ..Snapshot::default() });

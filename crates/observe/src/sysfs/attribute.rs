@@ -74,6 +74,8 @@ fn stat(text: &str) -> Option<Io> {
         writes,
         write_bytes: write_sectors.saturating_mul(512),
         write_us: write_ms.saturating_mul(1000),
+        // Its block layer has no such request.
+        compares: None,
         flushes: fields.get(15).copied().unwrap_or_default(),
         flush_us: fields.get(16).copied().unwrap_or_default().saturating_mul(1000),
         in_flight,
