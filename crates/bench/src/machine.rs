@@ -10,6 +10,7 @@ use interlock_host::{ControllerSpec, Host, HostSettings, Namespace, Nqn};
 use interlock_ring::{Cx, Event, Pool, PoolConfig, Reactor, Service};
 use interlock_target::Target;
 use interlock_target::config::{Config, DEFAULT_NQN};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::mpsc;
@@ -37,17 +38,8 @@ impl Pair {
             Pool::new(config).context("no reactor")
         };
         let pair = Self { host: pool("host")?, target: pool("target")? };
-        // Whatever this process was confined to.
-        let mine = sched_getaffinity(None)?;
-        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| mine.is_set(*cpu)).take(2).collect();
-        if let [first, second] = cpus[..] {
-            for (reactor, cpu) in [(pair.host.reactor(0), first), (pair.target.reactor(0), second)] {
-                on(&reactor, move |_| {
-                    let mut cpus = CpuSet::new();
-                    cpus.set(cpu);
-                    sched_setaffinity(None, &cpus)
-                })??;
-            }
+        for (place, pool) in [&pair.host, &pair.target].into_iter().enumerate() {
+            pin(&pool.reactor(0), place)?;
         }
         Ok(pair)
     }
@@ -95,6 +87,24 @@ impl Pair {
         };
         Ok(Round::together(&answers.into_iter().map(ended).collect::<Result<Vec<_>>>()?))
     }
+}
+
+/// Keeps a reactor on the core of this place among those that this process may use; if there is only one, on none.
+pub(crate) fn pin(reactor: &Reactor, place: usize) -> Result<()> {
+    let mine = sched_getaffinity(None)?;
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| mine.is_set(*cpu)).take(2).collect();
+    if let [_, _] = cpus[..] {
+        let mut only = CpuSet::new();
+        only.set(cpus[place]);
+        on(reactor, move |_| sched_setaffinity(None, &only))??;
+    }
+    Ok(())
+}
+
+/// Allows this process as many open files as its hard limit does.
+pub(crate) fn many_files() -> Result<()> {
+    let has = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: has.maximum, maximum: has.maximum })?)
 }
 
 /// Runs `work` on a reactor.

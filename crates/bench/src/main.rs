@@ -7,6 +7,7 @@
 //! with its quartiles. `docs/performance.md` has the figures and what was tried.
 
 mod case;
+mod failover;
 mod limit;
 mod load;
 mod machine;
@@ -14,6 +15,7 @@ mod nbd;
 mod plot;
 mod report;
 mod round;
+mod scale;
 
 use anyhow::{Context, Result, ensure};
 use case::{BAR, Case, Door, LOWER_BAR};
@@ -40,6 +42,12 @@ fn allocations() -> u64 {
     (stats.allocations + stats.reallocations) as u64
 }
 
+/// Bytes that are allocated now.
+fn heap() -> u64 {
+    let stats = ALLOCATOR.stats();
+    (stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)) as u64
+}
+
 /// Measure the data plane against a program that moves the same bytes and does nothing else
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
@@ -62,6 +70,21 @@ struct Args {
     /// How long a reactor spins before it sleeps, in microseconds, in the cases that spin
     #[arg(long, default_value_t = 30)]
     spin: u64,
+    /// Kill paths instead, and measure what the application feels; words then choose among the kinds of loss
+    #[arg(long, conflicts_with_all = ["bars", "list", "svg"])]
+    failover: bool,
+    /// Measure what 500 subsystems of two paths cost, and lose all first paths at once
+    #[arg(long, conflicts_with_all = ["bars", "list", "svg", "failover"])]
+    scale: bool,
+    /// Subsystems of two paths
+    #[arg(long, requires = "scale", default_value_t = 500)]
+    subsystems: usize,
+    /// Serve so many subsystems to another process of this program
+    #[arg(long, hide = true)]
+    serve_targets: Option<usize>,
+    /// Kills of each kind of loss (1,000 signalled, 50 silent)
+    #[arg(long, requires = "failover")]
+    kills: Option<usize>,
     /// Write JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -73,6 +96,15 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.rounds > 0 && args.millis > 0, "nothing to measure");
+    if let Some(subsystems) = args.serve_targets {
+        return scale::serve(subsystems);
+    }
+    if args.failover {
+        return failover(&args);
+    }
+    if args.scale {
+        return many(&args);
+    }
     let wanted = |case: &Case| {
         let name = format!("{} QD {} ", case.name, case.depth);
         (case.bar || !args.bars) && args.words.iter().all(|word| name.contains(word.as_str()))
@@ -95,6 +127,38 @@ fn main() -> Result<()> {
         writeln!(out)?;
     } else {
         write!(out, "{}", report.table()?)?;
+    }
+    Ok(())
+}
+
+fn failover(args: &Args) -> Result<()> {
+    let rows = failover::measure(&Pair::new(Duration::from_micros(args.spin))?, args.kills, &args.words)?;
+    ensure!(!rows.is_empty(), "no kind of loss has all of these words in its name");
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let report =
+            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": report::machine(), "failover": rows });
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", failover::text(&rows))?;
+    }
+    let empty = rows.iter().find(|row| row.kills < row.inconclusive);
+    ensure!(empty.is_none(), "inconclusive: most kills left nothing in doubt");
+    Ok(())
+}
+
+fn many(args: &Args) -> Result<()> {
+    ensure!(args.subsystems > 0, "nothing to measure");
+    let scale = scale::measure(args.subsystems)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let report =
+            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": report::machine(), "scale": scale });
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", scale.text()?)?;
     }
     Ok(())
 }
