@@ -20,6 +20,7 @@ mod heads;
 mod lanes;
 mod life;
 mod live;
+mod lives;
 mod predecessor;
 mod reconnect;
 mod release;
@@ -63,7 +64,7 @@ use guards::Guards;
 use heads::Heads;
 use interlock_base::{Deadline, Instant, Rng, Timers, fingerprint};
 use interlock_wire::nqn::{HostId, Nqn};
-use life::Life;
+use lives::Lives;
 
 /// Receipts kept; older ones live on in whatever recorded the events.
 pub const MAX_RECEIPTS: usize = 1024;
@@ -193,7 +194,7 @@ pub struct Control {
     mode: Mode,
     rng: Rng,
     controllers: BTreeMap<CtrlId, Controller>,
-    lives: BTreeMap<LifeId, Life>,
+    lives: Lives,
     conns: BTreeMap<ConnId, LifeId>,
     jobs: BTreeMap<JobId, JobFor>,
     heads: Heads,
@@ -234,7 +235,7 @@ impl Control {
             mode: Mode::Running,
             rng: Rng::new(config.seed),
             controllers: BTreeMap::new(),
-            lives: BTreeMap::new(),
+            lives: Lives::default(),
             conns: BTreeMap::new(),
             jobs: BTreeMap::new(),
             heads: Heads::default(),
@@ -281,9 +282,9 @@ impl Control {
                 slow: life.is_some_and(|life| life.slow),
                 fencing: self
                     .lives
-                    .iter()
+                    .of(&ctrl.spec.subnqn)
                     .filter(|(_, l)| l.ctrl == *id && l.is_condemned())
-                    .map(|(id, _)| *id)
+                    .map(|(id, _)| id)
                     .collect(),
                 last_error: ctrl.last_error.as_deref(),
                 counters: &ctrl.counters,

@@ -118,6 +118,9 @@ fn subject(host: &Host, pool: &Pool, scene: &Scene, place: usize) -> Result<Subj
 
 /// The namespace is found a moment after the first controller is live.
 pub(crate) fn namespace(host: &Host, nqn: &str) -> Result<Namespace> {
+    if let Ok(namespace) = host.namespace(nqn, 1) {
+        return Ok(namespace);
+    }
     let events = host.subscribe();
     let deadline = now() + WITHIN;
     loop {

@@ -43,10 +43,10 @@ impl Control {
         }
         let max = reconnect::max_attempts(&ctrl.spec.reconnect);
         let (host, port) = (ctrl.spec.traddr.clone(), ctrl.spec.trsvcid);
-        let total = ctrl.spec.timeouts.connect_total;
+        let (total, subnqn) = (ctrl.spec.timeouts.connect_total, ctrl.spec.subnqn.clone());
         self.timers.stop(Why::Reconnect(ctrl_id));
         self.timers.set(Why::ConnectTotal(life_id), now + total);
-        self.lives.insert(life_id, Life::new(now, ctrl_id, attempt));
+        self.lives.insert(life_id, Life::new(now, ctrl_id, subnqn, attempt));
         self.emit(now, EventKind::ReconnectAttempt { ctrl: ctrl_id, attempt, max });
         match host.parse::<IpAddr>() {
             Ok(ip) => self.dial(now, life_id, SocketAddr::new(ip, port)),
@@ -312,7 +312,7 @@ impl Control {
         self.take_namespaces(now, life_id);
         self.publish_paths();
         self.do_tasks(now, life_id);
-        self.advance_all(now);
+        self.advance_kin(now, life_id);
     }
 
     /// An attempt did not become a life.

@@ -5,7 +5,7 @@
 
 use super::admin::{Answer, Purpose, plain};
 use super::fence::{Ask, Fence, Hold};
-use super::life::{AdminEnd, Condemned, Ended, Owner, Phase};
+use super::life::{AdminEnd, Condemned, Ended, Life, Owner, Phase};
 use super::source::Candidate;
 use super::waits::Why;
 use super::{Control, Job, JobFor, Output};
@@ -80,7 +80,7 @@ impl Control {
         let hold = terms.as_ref().map_or(Hold::Unbounded, hold_of);
         let nameless = ccr::Instance { cntlid: 0, ciu: 0, cirn: 0 };
         let identity = life.facts.as_ref().map_or(nameless, |facts| facts.identity);
-        let (policy, grace, subnqn) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace, ctrl.spec.subnqn.clone());
+        let (policy, grace) = (ctrl.spec.fence, ctrl.spec.timeouts.late_grace);
         let last_chance = ctrl.spec.timeouts.connect_total;
         let declared = ctrl.spec.disable_is_fence && policy == FencePolicy::Strict;
         if was_usable {
@@ -101,7 +101,6 @@ impl Control {
         let lanes: BTreeSet<LaneId> = (0..self.config.lanes).map(LaneId).collect();
         if let Some(life) = self.lives.get_mut(&life_id) {
             life.phase = Phase::Condemned(Box::new(Condemned {
-                subnqn,
                 served: was_usable,
                 loss: loss.clone(),
                 at: now,
@@ -147,12 +146,12 @@ impl Control {
             self.emit(now, EventKind::Lost { ctrl: ctrl_id, life: life_id, how: loss });
         }
         // Whoever waited for it as a source asks another in this same transition.
-        for id in self.condemned_lives() {
+        for id in self.lives.kin(life_id, Life::is_condemned) {
             if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
                 condemned.fence.handle_source_lost(now, life_id);
             }
         }
-        self.advance_all(now);
+        self.advance_kin(now, life_id);
     }
 
     /// Every lane has said what it knows of the cache of a life that has ended, or its controller has flushed it.
@@ -190,14 +189,13 @@ impl Control {
         }
     }
 
-    /// Every fence, after something that may concern any of them.
-    pub(super) fn advance_all(&mut self, now: Instant) {
+    /// Every fence of the subsystem of this life, after something that may concern any of them.
+    pub(super) fn advance_kin(&mut self, now: Instant, life_id: LifeId) {
         // Those with most commands held come first where sources are scarce.
-        let mut lives: Vec<_> = self
-            .lives
-            .iter()
-            .filter_map(|(id, life)| life.condemned().map(|c| (core::cmp::Reverse(c.in_doubt.len()), *id)))
-            .collect();
+        let Some(subnqn) = self.lives.get(&life_id).map(|life| &life.subnqn) else { return };
+        let kin = self.lives.of(subnqn);
+        let mut lives: Vec<_> =
+            kin.filter_map(|(id, life)| life.condemned().map(|c| (core::cmp::Reverse(c.in_doubt.len()), id))).collect();
         lives.sort_unstable();
         for (_, life) in lives {
             self.advance(now, life);
@@ -304,21 +302,18 @@ impl Control {
     fn candidates(&mut self, now: Instant, life_id: LifeId) -> Vec<Candidate> {
         let Some(life) = self.lives.get(&life_id) else { return Vec::new() };
         let (Some(condemned), Some(name)) = (life.condemned(), life.name()) else { return Vec::new() };
-        let (addr, at, subnqn) = (life.addr, condemned.at, condemned.subnqn.clone());
+        let (addr, at) = (life.addr, condemned.at);
         let mine = self.controllers.get(&life.ctrl).map(|ctrl| (ctrl.spec.host_traddr, ctrl.spec.host_iface.clone()));
         let mut candidates = Vec::new();
         let mut unpurged = Vec::new();
         let mut stale = Vec::new();
-        for (id, other) in self.lives.iter().filter(|(id, other)| **id != life_id && other.is_live()) {
+        for (id, other) in self.lives.of(&life.subnqn).filter(|(id, other)| *id != life_id && other.is_live()) {
             let (Some(ctrl), Some(facts)) = (self.controllers.get(&other.ctrl), &other.facts) else { continue };
-            if ctrl.spec.subnqn != subnqn {
-                continue;
-            }
             if other.source.is_blocked_by_stale(name) {
-                stale.push((*id, other.ctrl));
+                stale.push((id, other.ctrl));
             }
             if other.source.needs_purge() {
-                unpurged.push(*id);
+                unpurged.push(id);
             }
             if !other.source.may_serve(name, life_id) {
                 continue;
@@ -326,7 +321,7 @@ impl Control {
             let theirs = (ctrl.spec.host_traddr, ctrl.spec.host_iface.clone());
             let same_local = theirs != (None, None) && mine.as_ref() == Some(&theirs);
             candidates.push(Candidate {
-                life: *id,
+                life: id,
                 cntlid: facts.identity.cntlid,
                 shares_fate: same_local || other.addr == addr,
                 failures: other.source.failures,
@@ -425,7 +420,7 @@ impl Control {
             self.purge_source(now, source_id);
         }
         // A slot of the source may have become free for another life.
-        self.advance_all(now);
+        self.advance_kin(now, source_id);
     }
 
     pub(super) fn handle_lane_overdue(&mut self, now: Instant, life_id: LifeId) {

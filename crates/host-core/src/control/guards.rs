@@ -132,6 +132,11 @@ impl Guards {
         }
     }
 
+    /// The newest epoch that every lane holds, it or a later one.
+    pub(super) fn seen_by_all(&self) -> u64 {
+        self.seen.iter().copied().min().unwrap_or(self.epoch)
+    }
+
     /// Lanes that do not hold this epoch, nor a later one.
     pub(super) fn unseen(&self, epoch: u64) -> impl Iterator<Item = LaneId> + '_ {
         (0..).zip(&self.seen).filter(move |(_, seen)| **seen < epoch).map(|(lane, _)| LaneId(lane))
@@ -139,7 +144,7 @@ impl Guards {
 
     /// True if every lane holds this epoch or a later one.
     pub(super) fn is_seen(&self, epoch: u64) -> bool {
-        self.seen.iter().all(|seen| *seen >= epoch)
+        self.seen_by_all() >= epoch
     }
 }
 

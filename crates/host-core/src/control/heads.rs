@@ -90,6 +90,11 @@ impl Heads {
         })
     }
 
+    /// Whose namespace it is.
+    pub(super) fn subsystem(&self, id: HeadId) -> Option<&Nqn> {
+        self.heads.get(&id).map(|head| &head.identity.subnqn)
+    }
+
     /// Takes a namespace that was found on a life as a path, or says why not.
     pub(super) fn take(
         &mut self,

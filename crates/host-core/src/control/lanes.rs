@@ -1,7 +1,7 @@
 //! What lanes say.
 
 use super::Control;
-use super::life::{Condemned, Ended, Phase};
+use super::life::{Condemned, Ended, Life, Phase};
 use crate::guards::{self as conditions, Guard};
 use crate::{DownReason, EventKind, LaneId, LedgerEntry, LifeId, Loss, ToControl, ToLane};
 use alloc::vec::Vec;
@@ -19,8 +19,15 @@ impl Control {
             ToControl::Quiet { life, at } => self.handle_quiet(now, lane, life, at),
             ToControl::Drained(life) => self.handle_drained(now, lane, life),
             ToControl::GuardSeen(epoch) => {
+                let before = self.guards.seen_by_all();
                 self.guards.handle_seen(lane, epoch);
-                self.advance_all(now);
+                let seen = before + 1..=self.guards.seen_by_all();
+                // Those that waited for this epoch; to the others it says nothing.
+                let waited = |life: &Life| life.condemned().is_some_and(|c| seen.contains(&c.guard_epoch));
+                let lives: Vec<_> = self.lives.iter().filter(|(_, life)| waited(life)).map(|(id, _)| *id).collect();
+                for life in lives {
+                    self.advance(now, life);
+                }
             }
             ToControl::Late { life, key, cqe } => self.handle_late(now, lane, life, key, cqe),
             ToControl::Abandoned(entry) => self.handle_abandoned(&entry),

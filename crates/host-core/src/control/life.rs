@@ -96,7 +96,6 @@ pub(super) enum Owner {
 /// The fence of a life, and what it waits for.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Condemned {
-    pub(super) subnqn: Nqn,
     /// True if it was ever usable: then its end is told and counted.
     pub(super) served: bool,
     pub(super) loss: Loss,
@@ -182,6 +181,7 @@ pub(super) enum LogRead {
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Life {
     pub(super) ctrl: CtrlId,
+    pub(super) subnqn: Nqn,
     pub(super) attempt: u32,
     pub(super) begun: Instant,
     pub(super) phase: Phase,
@@ -211,9 +211,10 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(now: Instant, ctrl: CtrlId, attempt: u32) -> Self {
+    pub(super) fn new(now: Instant, ctrl: CtrlId, subnqn: Nqn, attempt: u32) -> Self {
         Self {
             ctrl,
+            subnqn,
             attempt,
             begun: now,
             phase: Phase::Resolving,
@@ -288,7 +289,7 @@ impl Life {
         Some(Tombstone {
             ctrl: self.ctrl,
             life: id,
-            subnqn: condemned.subnqn.clone(),
+            subnqn: self.subnqn.clone(),
             identity: condemned.fence.identity(),
             guarded: condemned.guarded(),
             until: condemned.fence.deadline(),

@@ -3,7 +3,7 @@
 use super::Control;
 use super::admin::{Answer, Purpose, plain, reading};
 use super::heads::{self, Taken};
-use super::life::{LogRead, Phase, Probing, Task, Todo};
+use super::life::{Life, LogRead, Phase, Probing, Task, Todo};
 use super::scan::Scan;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
@@ -17,6 +17,7 @@ use interlock_proto::host::Pulse;
 use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN};
 use interlock_wire::identify::IdentifyController;
 use interlock_wire::log::{ChangedNamespaces, LID_ANA, LID_CHANGED_NAMESPACES};
+use interlock_wire::nqn::Nqn;
 use interlock_wire::{ana, ccr};
 
 /// Before what could not be read is read again: twice as long each time, up to the bound. As long as the controller is
@@ -227,11 +228,11 @@ impl Control {
             (true, Ok(entries)) => entries,
             _ => {
                 source.source.handle_log_failed();
-                self.advance_all(now);
+                self.advance_kin(now, source_id);
                 return;
             }
         };
-        for id in self.condemned_lives() {
+        for id in self.lives.kin(source_id, Life::is_condemned) {
             let Some(name) = self.lives.get(&id).and_then(|life| life.name()) else { continue };
             let open = self.lives.get(&source_id).is_some_and(|source| source.source.is_open_for(name, id));
             if open && let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
@@ -244,7 +245,7 @@ impl Control {
         } else if self.lives.get(&source_id).is_some_and(|source| source.source.needs_purge()) {
             self.purge_source(now, source_id);
         }
-        self.advance_all(now);
+        self.advance_kin(now, source_id);
     }
 
     // --- Namespaces and ANA ---
@@ -444,18 +445,18 @@ impl Control {
             |life| lives.get(&life).is_some_and(|life| life.slow),
             |ctrl| controllers.get(&ctrl).is_some_and(|ctrl| ctrl.state.may_serve() && !ctrl.fast_failed),
         );
-        let own = |nqn: &interlock_wire::nqn::Nqn| {
-            let mut of = controllers.values().filter(|ctrl| ctrl.spec.subnqn == *nqn);
-            of.any(|ctrl| ctrl.state.name() != StateName::Dead && ctrl.spec.flush_scope == FlushScope::Controller)
-        };
-        for info in self.heads.iter() {
-            if !own(info.subnqn) && !self.caches.is_own(info.id) {
+        let own: BTreeSet<&Nqn> = controllers
+            .values()
+            .filter(|ctrl| ctrl.spec.flush_scope == FlushScope::Controller && ctrl.state.name() != StateName::Dead)
+            .map(|ctrl| &ctrl.spec.subnqn)
+            .collect();
+        for (id, head) in &mut table.heads {
+            if !self.caches.is_own(*id) && !self.heads.subsystem(*id).is_some_and(|nqn| own.contains(nqn)) {
                 continue;
             }
-            let Some(head) = table.heads.get_mut(&info.id) else { continue };
             head.flush = FlushScope::Controller;
             for path in head.paths.iter().filter(|path| path.ana.is_usable()) {
-                self.caches.serves(info.id, path.life, path.nsid);
+                self.caches.serves(*id, path.life, path.nsid);
             }
         }
         if !always && table.heads == self.paths.heads && self.paths.epoch > 0 {

@@ -79,10 +79,9 @@ impl Control {
             );
             self.next_life = self.next_life.max(record.life.0.saturating_add(1));
             self.next_ctrl = self.next_ctrl.max(record.ctrl.0.saturating_add(1));
-            let mut life = Life::new(now, record.ctrl, 0);
+            let mut life = Life::new(now, record.ctrl, record.subnqn.clone(), 0);
             life.addr = Some(record.addr);
             life.phase = Phase::Condemned(Box::new(Condemned {
-                subnqn: record.subnqn.clone(),
                 served: true,
                 loss: Loss::Predecessor,
                 at: now,
@@ -153,22 +152,18 @@ impl Control {
     pub fn unfenced(&self, subnqn: &Nqn, nsid: u32) -> Vec<Unfenced> {
         let heads = self.heads.named(subnqn, nsid);
         let mut found = Vec::new();
-        for (id, life) in &self.lives {
+        for (id, life) in self.lives.of(subnqn) {
             let why = match life.condemned() {
-                Some(condemned) if condemned.subnqn != *subnqn => None,
                 Some(condemned) if condemned.loss == Loss::Predecessor => {
                     Some(UnfencedWhy::Predecessor { until: condemned.fence.deadline() })
                 }
                 Some(condemned) => {
-                    let concerned = !condemned.is_sorted() || heads.iter().any(|head| self.guards.concerns(*id, *head));
+                    let concerned = !condemned.is_sorted() || heads.iter().any(|head| self.guards.concerns(id, *head));
                     concerned.then_some(UnfencedWhy::Lost { until: condemned.fence.deadline() })
                 }
-                None => {
-                    let of = self.controllers.get(&life.ctrl).map(|ctrl| &ctrl.spec.subnqn);
-                    (of == Some(subnqn)).then_some(UnfencedWhy::Alive)
-                }
+                None => Some(UnfencedWhy::Alive),
             };
-            found.extend(why.map(|why| Unfenced { ctrl: life.ctrl, life: *id, why }));
+            found.extend(why.map(|why| Unfenced { ctrl: life.ctrl, life: id, why }));
         }
         found
     }
@@ -181,9 +176,9 @@ impl Control {
         }
         let lives: Vec<_> = self
             .lives
-            .iter()
-            .filter(|(_, life)| life.condemned().is_some_and(|c| c.loss == Loss::Predecessor && c.subnqn == *subnqn))
-            .map(|(id, _)| *id)
+            .of(subnqn)
+            .filter(|(_, life)| life.condemned().is_some_and(|c| c.loss == Loss::Predecessor))
+            .map(|(id, _)| id)
             .collect();
         for life in lives {
             let unbounded = self

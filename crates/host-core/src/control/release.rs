@@ -5,7 +5,7 @@
 //! is known to be the host still.
 
 use super::fence::{Hold, Proof};
-use super::life::{Ended, Owner};
+use super::life::{Ended, Life, Owner};
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
 use crate::guards::{self as conditions, Guard};
@@ -162,7 +162,7 @@ impl Control {
             number: self.next_receipt,
             ctrl: life.ctrl,
             life: life_id,
-            subnqn: condemned.subnqn.clone(),
+            subnqn: life.subnqn.clone(),
             identity: condemned.fence.identity(),
             addr: life.addr,
             terms: condemned.terms,
@@ -206,8 +206,8 @@ impl Control {
         let ctrl_id = self.lives.get(&life_id).map(|life| life.ctrl);
         self.job(JobFor::Nobody, Job::ForgetLife(life_id));
         self.drop_admin(life_id, false);
+        let sources = self.lives.kin(life_id, Life::is_live);
         self.forget_life(life_id);
-        let sources: Vec<_> = self.lives.iter().filter(|(_, life)| life.is_live()).map(|(id, _)| *id).collect();
         for id in sources {
             if let Some(source) = self.lives.get_mut(&id) {
                 source.source.handle_fence_over(life_id);
@@ -224,7 +224,7 @@ impl Control {
     /// Forgets a life and everything that was waited for on its account.
     pub(super) fn forget_life(&mut self, life_id: LifeId) {
         self.stop_timers_of(life_id);
-        self.lives.remove(&life_id);
+        self.lives.remove(life_id);
         self.heads.drop_life(life_id);
     }
 

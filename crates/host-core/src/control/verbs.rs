@@ -234,7 +234,7 @@ impl Control {
         life.phase = Phase::Draining { why, waiting: (0..self.config.lanes).map(LaneId).collect() };
         self.timers.set(Why::Drain(life_id), now + limit);
         // It is a source no longer.
-        for id in self.condemned_lives() {
+        for id in self.lives.kin(life_id, Life::is_condemned) {
             if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
                 condemned.fence.handle_source_lost(now, life_id);
             }
@@ -243,7 +243,7 @@ impl Control {
         self.caches.ends(life_id);
         self.publish_paths();
         self.tell_lanes(&ToLane::Drain(life_id));
-        self.advance_all(now);
+        self.advance_kin(now, life_id);
     }
 
     pub(super) fn handle_drained(&mut self, now: Instant, lane: LaneId, life_id: LifeId) {

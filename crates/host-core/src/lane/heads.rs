@@ -10,7 +10,7 @@ use super::requests::Bias;
 use super::{HeadCounters, PathCounters};
 use crate::guards::{self as conditions, Guard};
 use crate::{AnaState, ConnId, CtrlId, FlushScope, HeadId, IoPolicy, LifeId, PathTable, Refused, Request, Shape};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key, Rng, Slab};
@@ -30,6 +30,8 @@ pub(super) struct Heads {
     path_latencies: Vec<Latencies>,
     /// One per path counter: when the latest submitted command was submitted that this path has answered.
     answered: Vec<Instant>,
+    /// Slots of path counters.
+    by_path: BTreeMap<(HeadId, CtrlId), u32>,
     /// Slots whose backlog is not empty.
     pub(super) backlogged: VecDeque<u32>,
 }
@@ -106,10 +108,12 @@ impl Heads {
             slot.view = None;
         }
         let table = Arc::clone(&self.table);
+        let lives: BTreeMap<LifeId, (Key, CtrlId)> =
+            lives.iter().map(|(key, life)| (life.id, (key, life.ctrl))).collect();
         for (id, head) in &table.heads {
             let mut paths = Vec::with_capacity(head.paths.len());
             for path in &head.paths {
-                let Some((life, ctrl)) = find(lives, path.life) else { continue };
+                let Some(&(life, ctrl)) = lives.get(&path.life) else { continue };
                 let counters = self.counters_of(*id, ctrl);
                 let (nsid, ana, slow) = (path.nsid, path.ana, path.slow);
                 paths.push(PathView { life, nsid, ana, slow, counters, stale: false });
@@ -136,14 +140,12 @@ impl Heads {
     }
 
     fn counters_of(&mut self, head: HeadId, ctrl: CtrlId) -> u32 {
-        let found = self.path_counters.iter().position(|path| path.head == head && path.ctrl == ctrl);
-        let at = found.unwrap_or_else(|| {
+        *self.by_path.entry((head, ctrl)).or_insert_with(|| {
             self.path_counters.push(PathCounters::new(head, ctrl));
             self.path_latencies.push(Latencies::default());
             self.answered.push(Instant::ZERO);
-            self.path_counters.len() - 1
-        });
-        u32::try_from(at).expect("paths are fewer than 2^32")
+            u32::try_from(self.path_counters.len() - 1).expect("paths are fewer than 2^32")
+        })
     }
 
     pub(super) fn find(&self, id: HeadId) -> Option<u32> {
@@ -338,8 +340,4 @@ impl PathView {
         let tier = u8::from(disliked) << 2 | u8::from(self.slow) << 1 | u8::from(worse_ana);
         Some((tier, bytes <= life.max_transfer))
     }
-}
-
-fn find(lives: &Slab<Life>, id: LifeId) -> Option<(Key, CtrlId)> {
-    lives.iter().find(|(_, life)| life.id == id).map(|(key, life)| (key, life.ctrl))
 }
