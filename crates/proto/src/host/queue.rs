@@ -40,7 +40,9 @@ pub struct Queue {
     rx: Frames,
     /// The data PDU under way.
     current: Option<Current>,
+    /// As many as commands were ever outstanding at once: most queues of a host with a thousand controllers are idle.
     slots: Vec<Slot>,
+    /// Of those, the ones without a command.
     free: Vec<u16>,
     /// Command identifiers: this many low bits are the slot, the rest its generation.
     index_bits: u32,
@@ -143,12 +145,12 @@ impl Queue {
             sending: Sending::Open,
             rx: Frames::new(Direction::ToHost, Agreed::NOTHING),
             current: None,
-            slots: (0..depth).map(|_| Slot { generation: 0, command: None }).collect(),
-            free: (0..depth).rev().collect(),
+            slots: Vec::new(),
+            free: Vec::new(),
             // One more value than slots, so that FFFFh, which means "no command" in the error log, never comes up.
             index_bits: u16::BITS - depth.leading_zeros(),
-            ready: VecDeque::with_capacity(usize::from(depth) * 2),
-            events: VecDeque::with_capacity(usize::from(depth) + 1),
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
             deferred: Vec::new(),
             polled: 0,
             given: 0,
@@ -172,7 +174,7 @@ impl Queue {
                 && !matches!(&out, Source::Bytes(bytes) if bytes.len() > MAX_CONTROL_DATA as usize),
             "control data is bounded by MAX_CONTROL_DATA"
         );
-        let index = self.free.pop().ok_or(Full)?;
+        let index = self.free.pop().or_else(|| self.new_slot()).ok_or(Full)?;
         let slot = &mut self.slots[usize::from(index)];
         let cid = index | slot.generation << self.index_bits;
         let fits = if sqe.is_fabrics() { ADMIN_IN_CAPSULE_MAX } else { 0 }.max(self.config.in_capsule);
@@ -195,6 +197,13 @@ impl Queue {
             self.ready.push_back(cid);
         }
         Ok(cid)
+    }
+
+    /// One more slot, if the depth allows it.
+    fn new_slot(&mut self) -> Option<u16> {
+        let index = u16::try_from(self.slots.len()).ok().filter(|index| *index < self.config.depth)?;
+        self.slots.push(Slot { generation: 0, command: None });
+        Some(index)
     }
 
     /// Appends what is ready to be sent, up to about [`MAX_POLL_BYTES`](crate::MAX_POLL_BYTES); call again once that
@@ -380,7 +389,7 @@ impl Queue {
     /// Commands that can be submitted before [`Full`].
     #[must_use]
     pub fn room(&self) -> usize {
-        self.free.len()
+        usize::from(self.config.depth) - self.in_flight()
     }
 
     fn request(&self) -> IcReq {
