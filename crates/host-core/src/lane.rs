@@ -349,25 +349,25 @@ impl Lane {
 
     /// Counters of every namespace the lane ever saw.
     #[must_use]
-    pub fn head_counters(&self) -> &[HeadCounters] {
+    pub fn head_counters(&self) -> Vec<HeadCounters> {
         self.heads.head_counters()
     }
 
     /// Counters of every path the lane ever saw; they outlive the path.
     #[must_use]
-    pub fn path_counters(&self) -> &[PathCounters] {
+    pub fn path_counters(&self) -> Vec<PathCounters> {
         self.heads.path_counters()
     }
 
     /// How long requests took, one for each of [`Lane::head_counters`].
     #[must_use]
-    pub fn head_latencies(&self) -> &[Latencies] {
+    pub fn head_latencies(&self) -> Vec<Latencies> {
         self.heads.head_latencies()
     }
 
     /// How long commands took, one for each of [`Lane::path_counters`].
     #[must_use]
-    pub fn path_latencies(&self) -> &[Latencies] {
+    pub fn path_latencies(&self) -> Vec<Latencies> {
         self.heads.path_latencies()
     }
 

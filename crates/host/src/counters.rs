@@ -27,15 +27,13 @@ impl DataCounters {
             io.busy_nanos = io.busy_nanos_at(now);
             io.busy_since = now;
         };
-        let heads = lane.head_counters().iter().zip(lane.head_latencies()).map(|(head, times)| {
-            let mut head = *head;
+        let heads = lane.head_counters().into_iter().zip(lane.head_latencies()).map(|(mut head, times)| {
             present(&mut head.io);
-            (head.head, (head, times.clone()))
+            (head.head, (head, times))
         });
-        let paths = lane.path_counters().iter().zip(lane.path_latencies()).map(|(path, times)| {
-            let mut path = *path;
+        let paths = lane.path_counters().into_iter().zip(lane.path_latencies()).map(|(mut path, times)| {
             present(&mut path.io);
-            ((path.head, path.ctrl), (path, times.clone()))
+            ((path.head, path.ctrl), (path, times))
         });
         Self { at: now, lanes: *lane.counters(), heads: heads.collect(), paths: paths.collect() }
     }

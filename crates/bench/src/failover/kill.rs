@@ -45,7 +45,8 @@ pub(crate) fn kill(pool: &Pool, ground: &Ground, subject: &Subject, scene: &Scen
     ground.let_pass(QUIET);
     let load = Load::begin(pool, &subject.namespace, scene.traffic, seed)?;
     match scene.traffic {
-        Traffic::Running(_) => ground.let_pass(QUIET),
+        // Not in step with the device.
+        Traffic::Running(_) => ground.let_pass(QUIET + Duration::from_micros(seed * 377 % 2000)),
         Traffic::Held(_) => {
             load.settled(WITHIN)?;
             // What comes later on this port is not to be held.

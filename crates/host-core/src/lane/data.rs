@@ -183,7 +183,7 @@ impl Lane {
 
     fn answered_in_time(&mut self, now: Instant, index: u32, sent: Sent, status: Status) {
         let Some(tracked) = self.requests.get(index) else { return };
-        let (request, head) = (tracked.request, tracked.head);
+        let (request, head, since) = (tracked.request, tracked.head, tracked.since);
         let case = case_of(tracked, Provenance::Answered(status), Standing::Live, FencePolicy::Strict);
         let mut drained = false;
         let mut disposition = decide(case);
@@ -211,6 +211,16 @@ impl Lane {
         }
         self.heads.answered(sent.path, sent.since);
         self.heads.path_counter(sent.path).io.ended(now);
+        self.wake.slots = true;
+        if disposition == Disposition::Complete && since == sent.since && self.plans.is_empty() {
+            // The command was all of its request: both took the same time, and one count says so of both.
+            self.heads.count_whole(sent.path, &request, since, now);
+            self.finish(now, index, Outcome::Ok);
+            if drained {
+                self.drained(sent.life);
+            }
+            return;
+        }
         if status.is_success() || status.is(Status::COMPARE_FAILURE) {
             self.heads.count_command(sent.path, &request, sent.since, now);
         }
@@ -219,7 +229,6 @@ impl Lane {
         {
             tracked.note_error(status);
         }
-        self.wake.slots = true;
         let moves = disposition == Disposition::RetryElsewhere && status.is_ana();
         if !(moves && self.flush_refused(now, index, status, sent.path)) {
             self.dispose(now, index, disposition, sent.path, Some(sent.life));

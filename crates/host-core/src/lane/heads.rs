@@ -3,7 +3,7 @@
 //! The table names lives; here each path points at the life's slot, so that a choice touches no map. Namespaces and
 //! counters once seen keep their slots: counters outlive what they counted.
 
-use super::counters::nanos;
+use super::counters::{IoCounters, nanos};
 use super::latency::Latencies;
 use super::life::Life;
 use super::requests::Bias;
@@ -28,6 +28,9 @@ pub(super) struct Heads {
     head_latencies: Vec<Latencies>,
     /// One per path counter.
     path_latencies: Vec<Latencies>,
+    /// One per path counter: commands that were the whole of their request, accepted and sent in the same moment. They are
+    /// counted here alone, and are of the path and of its namespace alike: nearly all requests are such.
+    whole: Vec<(IoCounters, Latencies)>,
     /// One per path counter: when the latest submitted command was submitted that this path has answered.
     answered: Vec<Instant>,
     /// Slots of path counters.
@@ -143,6 +146,7 @@ impl Heads {
         *self.by_path.entry((head, ctrl)).or_insert_with(|| {
             self.path_counters.push(PathCounters::new(head, ctrl));
             self.path_latencies.push(Latencies::default());
+            self.whole.push((IoCounters::new(), Latencies::default()));
             self.answered.push(Instant::ZERO);
             u32::try_from(self.path_counters.len() - 1).expect("paths are fewer than 2^32")
         })
@@ -281,28 +285,57 @@ impl Heads {
         others.filter(|(other, _)| other.head == own.head && other.ctrl != own.ctrl).any(|(_, at)| *at > since)
     }
 
-    pub(super) fn head_counters(&self) -> &[HeadCounters] {
-        &self.head_counters
+    pub(super) fn head_counters(&self) -> Vec<HeadCounters> {
+        let mut all = self.head_counters.clone();
+        for (slot, (io, _)) in self.wholes() {
+            all[slot].io.add(io);
+        }
+        all
     }
 
     pub(super) fn head_counter(&mut self, slot: u32) -> &mut HeadCounters {
         &mut self.head_counters[slot as usize]
     }
 
-    pub(super) fn path_counters(&self) -> &[PathCounters] {
-        &self.path_counters
+    pub(super) fn path_counters(&self) -> Vec<PathCounters> {
+        let mut all = self.path_counters.clone();
+        for (path, (io, _)) in all.iter_mut().zip(&self.whole) {
+            path.io.add(io);
+        }
+        all
     }
 
     pub(super) fn path_counter(&mut self, path: u32) -> &mut PathCounters {
         &mut self.path_counters[path as usize]
     }
 
-    pub(super) fn head_latencies(&self) -> &[Latencies] {
-        &self.head_latencies
+    pub(super) fn head_latencies(&self) -> Vec<Latencies> {
+        let mut all = self.head_latencies.clone();
+        for (slot, (_, times)) in self.wholes() {
+            all[slot].add(times);
+        }
+        all
     }
 
-    pub(super) fn path_latencies(&self) -> &[Latencies] {
-        &self.path_latencies
+    pub(super) fn path_latencies(&self) -> Vec<Latencies> {
+        let mut all = self.path_latencies.clone();
+        for (path, (_, times)) in all.iter_mut().zip(&self.whole) {
+            path.add(times);
+        }
+        all
+    }
+
+    /// What was counted once for a path and its namespace, with the slot of the namespace.
+    fn wholes(&self) -> impl Iterator<Item = (usize, &(IoCounters, Latencies))> {
+        let paths = self.path_counters.iter().zip(&self.whole);
+        paths.filter_map(|(path, whole)| Some((self.find(path.head)? as usize, whole)))
+    }
+
+    /// A command that began at `since`, as its request did, and that ended it was answered well on the path.
+    pub(super) fn count_whole(&mut self, path: u32, request: &Request, since: Instant, now: Instant) {
+        let (io, times) = &mut self.whole[path as usize];
+        let bytes = u64::from(request.data.map_or(0, |span| span.len));
+        io.good(times, request.op, bytes, nanos(since, now));
     }
 
     /// A command that began at `since` was answered well on the path.

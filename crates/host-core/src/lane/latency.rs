@@ -2,15 +2,14 @@
 //!
 //! Counting one costs a division by a constant, a leading-zero count and an increment in memory that only its lane writes.
 
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 use core::hash::{Hash, Hasher};
 
 /// A histogram of times. Buckets are four to an octave, so a percentile read from it is at most a quarter too high;
 /// from 1 us to [`Latency::LAST_US`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
-    buckets: Vec<u64>,
+    buckets: Box<[u64; Self::BUCKETS]>,
 }
 
 impl Latency {
@@ -48,12 +47,12 @@ impl Latency {
     /// Counts, by bucket.
     #[must_use]
     pub fn buckets(&self) -> &[u64] {
-        &self.buckets
+        self.buckets.as_slice()
     }
 
     /// Adds what another lane counted.
     pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets.iter()) {
             *mine += theirs;
         }
     }
@@ -61,7 +60,7 @@ impl Latency {
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { buckets: vec![0; Self::BUCKETS] }
+        Self { buckets: Box::new([0; Self::BUCKETS]) }
     }
 }
 
