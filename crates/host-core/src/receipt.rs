@@ -249,6 +249,13 @@ impl Receipt {
     pub fn held(&self) -> Duration {
         if self.method == Method::Legacy { Duration::ZERO } else { self.released - self.detected }
     }
+
+    /// The same in milliseconds, to the nearest. Counters add up this number and receipts state it: whoever adds up receipts
+    /// gets what the counters say.
+    #[must_use]
+    pub fn held_ms(&self) -> u64 {
+        u64::try_from((self.held() + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// What a life that ended unfenced keeps from being written.

@@ -39,7 +39,7 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
         detected: api::Detected { how: detected(&receipt.loss), at_ms: millis(receipt.detected) },
         in_doubt: receipt.in_doubt as u64,
         settled: receipt.settled as u64,
-        held_ms: whole_millis(receipt.held()),
+        held_ms: receipt.held_ms(),
         t0_ms: receipt.t0.map(millis),
         deadline_ms: receipt.deadline.map(millis),
         fenced_ms: millis(receipt.fenced),

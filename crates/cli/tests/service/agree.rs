@@ -24,6 +24,13 @@ struct Told {
     failovers: u64,
 }
 
+/// What those know who know of fences: all but the kernel's tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fenced {
+    in_doubt: u64,
+    held_ms: u64,
+}
+
 /// By the files.
 fn files(root: &Path) -> Told {
     let ctrl = root.join("sys/class/nvme/nvme0");
@@ -39,7 +46,7 @@ fn files(root: &Path) -> Told {
 }
 
 /// By `interlock top --once`.
-fn top(scene: &Scene) -> Told {
+fn top(scene: &Scene) -> (Told, Fenced) {
     let all: Value = serde_json::from_str(&scene.does(&["top", "--once", "-o", "json"])).expect("JSON");
     let subsystem = &all["subsystems"][0];
     let counters = &subsystem["controllers"][0]["counters"];
@@ -57,40 +64,49 @@ fn top(scene: &Scene) -> Told {
         failovers: total("multipath_failover_count"),
     };
     assert_eq!(told, sums, "one controller was lost: its counts are the subsystem's");
-    told
+    let fences = &totals["fences"];
+    (told, Fenced { in_doubt: number(&fences["in_doubt"]), held_ms: number(&fences["hold_time_total_ms"]) })
 }
 
 /// By `/metrics`.
-fn metrics(scene: &Scene) -> Told {
+fn metrics(scene: &Scene) -> (Told, Fenced) {
     let mut stream = UnixStream::connect(scene.dir.join("c.sock")).expect("the daemon listens");
     write!(stream, "GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n").expect("asked");
     let mut page = String::new();
     stream.read_to_string(&mut page).expect("an answer");
-    let value = |name: &str, label: &str| {
-        let line = page.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+    let text = |name: &str, label: &str| {
+        let named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let line = page.lines().filter(named).find(|line| line.contains(label));
         let line = line.unwrap_or_else(|| panic!("no {name} of {label} in {page}"));
-        line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok()).expect("a number")
+        line.rsplit_once(' ').map(|(_, value)| value.to_owned()).expect("a value")
     };
+    let value = |name: &str, label: &str| text(name, label).parse().expect("a number");
     assert_eq!(value("interlock_fences_total", "method=\"immediate\""), 1, "the failover was fenced, once");
-    Told {
+    let held: f64 = text("interlock_hold_seconds_total", "").parse().expect("seconds");
+    let fenced =
+        Fenced { in_doubt: value("interlock_commands_in_doubt_total", ""), held_ms: (held * 1000.0).round() as u64 };
+    let told = Told {
         resets: value("interlock_controller_resets_total", "controller=\"nvme0\""),
         reconnects: value("interlock_controller_reconnects_total", "controller=\"nvme0\""),
         failovers: value("interlock_path_failovers_total", "path=\"nvme0c0n1\""),
-    }
+    };
+    (told, fenced)
 }
 
 /// By `explain`: one story, what was in doubt moved to the other path, so often it tried to come back.
-fn explain(scene: &Scene) -> Told {
+fn explain(scene: &Scene) -> (Told, Fenced) {
     let history: Value = serde_json::from_str(&scene.does(&["history", "-o", "json"])).expect("JSON");
     let stories = history["failovers"].as_array().expect("a list").len() as u64;
     let story: Value = serde_json::from_str(&scene.does(&["explain", "--last", "-o", "json"])).expect("JSON");
     assert_eq!((&story["lost"]["controller"], &story["safety"]), (&"nvme0".into(), &"proven".into()), "{story}");
     let number = |name: &str| story[name].as_u64().unwrap_or_else(|| panic!("no {name} in {story}"));
-    Told {
+    let held_ms = story["receipt"]["held_ms"].as_u64().expect("it was fenced");
+    let told = Told {
         resets: stories,
         reconnects: number("reconnect_attempts"),
         failovers: number("in_doubt") + number("settled") - number("answered_late"),
-    }
+    };
+    (told, Fenced { in_doubt: number("in_doubt"), held_ms })
 }
 
 /// By a frame of `nvme top` that shows a subsystem; `None` if it is not whole.
@@ -184,11 +200,13 @@ fn all_who_tell_of_a_failover_tell_the_same_numbers() {
     };
     wait_for("the story is over", over);
     let told =
-        wait_for("the files are as fresh as the rest", || Some(files(&root)).filter(|told| *told == top(&scene)));
+        wait_for("the files are as fresh as the rest", || Some(files(&root)).filter(|told| *told == top(&scene).0));
+    let fenced = top(&scene).1;
     assert_eq!((told.resets, told.failovers), (1, HELD), "one loss, and everything on it moved");
     assert!(told.reconnects >= 2, "{told:?}");
-    assert_eq!(metrics(&scene), told, "/metrics");
-    assert_eq!(explain(&scene), told, "explain");
+    assert_eq!(fenced.in_doubt, HELD, "what was held is what was in doubt");
+    assert_eq!(metrics(&scene), (told, fenced), "/metrics");
+    assert_eq!(explain(&scene), (told, fenced), "explain");
     if let Some(seen) = nvme_top(&scene, &root, told) {
         assert_eq!(seen, told, "nvme top");
     }

@@ -181,7 +181,7 @@ impl Control {
             attempts: condemned.fence.attempts().to_vec(),
         };
         self.next_receipt += 1;
-        let held_ms = u64::try_from(receipt.held().as_millis()).unwrap_or(u64::MAX);
+        let held_ms = receipt.held_ms();
         let in_doubt = receipt.in_doubt as u64;
         let fences = self.controllers.get_mut(&receipt.ctrl).map(|ctrl| &mut ctrl.counters.fences);
         for fences in fences.into_iter().chain([&mut self.counters.fences]) {
