@@ -34,7 +34,8 @@ pub(crate) struct DaemonArgs {
     /// Host Identifier, a UUID; default: /etc/nvme/hostid
     #[arg(short = 'I', long, value_name = "UUID")]
     hostid: Option<String>,
-    /// Mount the file tree here: the controllers as /sys would show them, also for `nvme --set-options test-sysfs-dir=DIR`
+    /// Mount the file tree here: the controllers as /sys would show them, also for `nvme --set-options test-sysfs-dir=DIR`;
+    /// a mount that a killed daemon left is taken away first
     #[arg(long, value_name = "DIR")]
     sysfs: Option<PathBuf>,
     /// Serve http://ADDRESS/metrics as well; a port alone is on loopback

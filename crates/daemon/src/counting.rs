@@ -83,13 +83,17 @@ impl Counting {
 impl Service {
     /// Everything that is counted: as operators see it, or as it never goes backwards.
     pub(crate) fn counters(&self, monotonic: bool) -> Result<api::Counters, Refusal> {
-        let status = self.host.status()?;
+        self.counters_of(&self.host.status()?, monotonic)
+    }
+
+    /// The same, with what the host has told of the controllers.
+    pub(crate) fn counters_of(&self, status: &HostStatus, monotonic: bool) -> Result<api::Counters, Refusal> {
         let data = self.host.data_counters()?;
-        let numbers = self.numbers(&status);
-        let shown = self.shown(&status);
+        let numbers = self.numbers(status);
+        let shown = self.shown(status);
         let mut inner = self.counting.inner();
-        inner.learn(&status);
-        let mut counters = inner.counters(&status, &shown, &data, &numbers);
+        inner.learn(status);
+        let mut counters = inner.counters(status, &shown, &data, &numbers);
         counters.since_unix_ms = self.started_unix_ms;
         if !monotonic {
             for ((device, attribute), base) in &inner.baselines {

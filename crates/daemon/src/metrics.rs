@@ -28,9 +28,12 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl Service {
-    /// The whole host as the model has it: as operators see it, or with counters that never fall.
+    /// The whole host as the model has it: as operators see it, or with counters that never fall. Control is asked once: to
+    /// tell of a thousand controllers takes the reactor that carries I/O milliseconds.
     pub(crate) fn snapshot(&self, monotonic: bool) -> Result<Snapshot, Refusal> {
-        Ok(interlock_observe::daemon::snapshot(&self.status()?, &self.counters(monotonic)?))
+        let status = self.host.status()?;
+        let counters = self.counters_of(&status, monotonic)?;
+        Ok(interlock_observe::daemon::snapshot(&self.status_of(&status), &counters))
     }
 }
 

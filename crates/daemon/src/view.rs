@@ -19,12 +19,16 @@ pub(crate) fn millis(time: Duration) -> u64 {
 impl Service {
     /// Everything that `status`, `list` and the others print.
     pub(crate) fn status(&self) -> Result<api::Status, Refusal> {
-        let status = self.host.status()?;
-        let numbers = self.numbers(&status);
-        let controllers = self.shown(&status);
+        Ok(self.status_of(&self.host.status()?))
+    }
+
+    /// The same, of what the host has told.
+    pub(crate) fn status_of(&self, status: &HostStatus) -> api::Status {
+        let numbers = self.numbers(status);
+        let controllers = self.shown(status);
         let settings = self.host.settings();
         let waits = by_owner(&status.waits);
-        Ok(api::Status {
+        api::Status {
             format_version: api::Version,
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -36,10 +40,10 @@ impl Service {
             namespaces: status.namespaces.iter().map(|ns| namespace(ns, numbers[&ns.subnqn])).collect(),
             exports: self.exports.status(&numbers),
             discovery: self.discovery.status(),
-            tombstones: tombstones(&status),
-            totals: totals(&status),
+            tombstones: tombstones(status),
+            totals: totals(status),
             journal: self.told.journal(),
-        })
+        }
     }
 
     /// Controllers that are shown: given up is shown, disconnected is not.

@@ -1,7 +1,9 @@
 //! A [`Tree`] as a mounted file system.
 //!
 //! A walk over thousands of files must not ask the host thousands of times: the tree is made anew when it is older than
-//! [`FRESH`], and after every write, so that whoever writes reads what he wrote.
+//! [`FRESH`] (or than a hundred times what it took to ask, if that is longer), and after every write, so that whoever writes reads what he wrote. Nor need the kernel ask for every directory
+//! on the way to every file: it may keep names and attributes for as long as the tree that they are of is fresh. What a file
+//! holds it never keeps.
 
 use super::{Node, Order, Tree};
 use crate::Snapshot;
@@ -10,6 +12,7 @@ use fuser::{
     INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen,
     ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
+use rustix::fs::statfs;
 use rustix::mount::{UnmountFlags, unmount};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -22,6 +25,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A tree is used for so long.
 const FRESH: Duration = Duration::from_millis(100);
+/// And for so many times what it took to ask for it, if that is longer: whoever reads takes no more than a hundredth of the
+/// time of those who tell and carry I/O.
+const SPARING: u32 = 100;
+/// But never for longer than this.
+const STALE: Duration = Duration::from_secs(1);
 /// As an attribute of sysfs says, whatever it holds.
 const PAGE: u64 = 4096;
 
@@ -73,12 +81,11 @@ impl Mount {
     /// If the directory cannot be used, or there is no FUSE.
     pub fn on(dir: &Path, operator: Arc<dyn Operator>) -> Result<Self, MountError> {
         let failed = |error| MountError::Directory { dir: dir.to_owned(), error };
-        if let Err(error) = fs::metadata(dir) {
-            match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-                Some(rustix::io::Errno::NOTCONN) => detach(dir).map_err(failed)?,
-                _ if error.kind() == io::ErrorKind::NotFound => {}
-                _ => return Err(failed(error)),
-            }
+        // Whoever serves it must answer this: the kernel may still know the attributes that a dead process gave it.
+        match statfs(dir) {
+            Err(rustix::io::Errno::NOTCONN) => detach(dir).map_err(failed)?,
+            Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(failed(error.into())),
         }
         fs::create_dir_all(dir).map_err(failed)?;
         let mut config = Config::default();
@@ -125,6 +132,7 @@ fn detach(dir: &Path) -> io::Result<()> {
 
 struct Files {
     operator: Arc<dyn Operator>,
+    /// Until when the tree is fresh, and the tree.
     tree: Mutex<(Option<Instant>, Arc<Tree>)>,
     inodes: Mutex<Inodes>,
     began: SystemTime,
@@ -163,13 +171,21 @@ impl Files {
     }
 
     fn tree(&self) -> Arc<Tree> {
+        self.kept_tree().0
+    }
+
+    /// The tree, and for how long it is fresh: so long may the kernel keep what is named in it.
+    fn kept_tree(&self) -> (Arc<Tree>, Duration) {
         let mut held = lock(&self.tree);
-        if held.0.is_none_or(|at| at.elapsed() > FRESH)
+        let now = Instant::now();
+        if held.0.is_none_or(|until| until < now)
             && let Some(snapshot) = self.operator.snapshot()
         {
-            *held = (Some(Instant::now()), Arc::new(Tree::of(snapshot)));
+            // It is as old as the question.
+            *held = (Some(now + fresh(now.elapsed())), Arc::new(Tree::of(snapshot)));
         }
-        Arc::clone(&held.1)
+        let left = held.0.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        (Arc::clone(&held.1), left)
     }
 
     fn path(&self, ino: INodeNo) -> Option<Arc<str>> {
@@ -216,24 +232,32 @@ impl Files {
     }
 }
 
-const NOT_KEPT: Duration = Duration::ZERO;
+/// For how long a tree is used that took so long to ask for.
+fn fresh(took: Duration) -> Duration {
+    (took * SPARING).clamp(FRESH, STALE)
+}
 
 impl Filesystem for Files {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.path(parent).zip(name.to_str()).and_then(|(parent, name)| {
             let path = if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
-            let node = self.tree().node(&path)?;
-            Some(self.attr(&path, &node))
+            let (tree, kept) = self.kept_tree();
+            let node = tree.node(&path)?;
+            Some((self.attr(&path, &node), kept))
         });
         match found {
-            Some(attr) => reply.entry(&NOT_KEPT, &attr, Generation(0)),
+            Some((attr, kept)) => reply.entry(&kept, &attr, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.path(ino).and_then(|path| Some(self.attr(&path, &self.tree().node(&path)?))) {
-            Some(attr) => reply.attr(&NOT_KEPT, &attr),
+        let found = self.path(ino).and_then(|path| {
+            let (tree, kept) = self.kept_tree();
+            Some((self.attr(&path, &tree.node(&path)?), kept))
+        });
+        match found {
+            Some((attr, kept)) => reply.attr(&kept, &attr),
             None => reply.error(Errno::ENOENT),
         }
     }
@@ -333,5 +357,17 @@ impl Filesystem for Files {
             }
         }
         reply.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_took_long_to_ask_for_is_kept_for_longer_but_not_for_long() {
+        for (took_us, fresh_ms) in [(0, 100), (1_000, 100), (3_000, 300), (50_000, 1000)] {
+            assert_eq!(fresh(Duration::from_micros(took_us)), Duration::from_millis(fresh_ms));
+        }
     }
 }
