@@ -88,7 +88,8 @@ impl Case {
 /// What to run in one round of one case.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    reads: u64,
+    /// Of a hundred requests, so many read.
+    pub(crate) reads: u64,
     pub(crate) depth: u32,
     pub(crate) blocks: u32,
     pub(crate) duration: Duration,

@@ -16,6 +16,7 @@ mod plot;
 mod report;
 mod round;
 mod scale;
+mod spread;
 
 use anyhow::{Context, Result, ensure};
 use case::{BAR, Case, Door, LOWER_BAR};
@@ -200,7 +201,7 @@ fn measure(args: &Args, cases: &[Case]) -> Result<Report> {
         millis: args.millis,
         spin_us: args.spin,
         backend: spinning.host.backend().0.to_string(),
-        machine: report::machine(),
+        machine: spread::machine(),
         bar: BAR,
         lower_bar: LOWER_BAR,
         cases: cases.iter().zip(&rounds).map(|(case, (host, limit))| Row::new(case, host, limit)).collect(),

@@ -9,11 +9,15 @@ use interlock_host::Namespace;
 use interlock_ring::{Pool, now};
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// No answer takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an export of this program is called.
+const DISK: &str = "disk";
 
 const OPTS_MAGIC: u64 = 0x4948_4156_454f_5054;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
@@ -31,28 +35,13 @@ impl Export {
     pub(crate) fn new(pool: &Pool, namespace: &Namespace) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let server = NbdServer::start(pool.reactors(), NbdSettings::new(dir.path().join("nbd")))?;
-        server.add(ExportSettings::new("disk", namespace.clone()))?;
+        server.add(ExportSettings::new(DISK, namespace.clone()))?;
         Ok(Self { server, dir })
     }
 
     /// One round over a connection of its own.
     pub(crate) fn round(&self, plan: Plan, bytes: u32) -> Result<Round> {
-        let mut stream = UnixStream::connect(self.dir.path().join("nbd"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let size = negotiate(&mut stream).context("the export does not agree")?;
-        let mut client = Client {
-            replies: BufReader::with_capacity(256 << 10, stream.try_clone()?),
-            requests: stream,
-            plan,
-            dice: Rng::new(plan.seed),
-            positions: size / u64::from(bytes),
-            bytes,
-            reading: vec![false; plan.depth as usize],
-            payload: vec![0; bytes as usize],
-            tally: Tally::new(now(), plan.depth),
-        };
-        client.run()
+        round(&self.dir.path().join("nbd"), DISK, plan, bytes)
     }
 
     pub(crate) fn end(self) -> Result<()> {
@@ -60,15 +49,35 @@ impl Export {
     }
 }
 
+/// One round with the export of this name behind `socket`, over a connection of its own.
+pub(crate) fn round(socket: &Path, export: &str, plan: Plan, bytes: u32) -> Result<Round> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let size = negotiate(&mut stream, export).context("the export does not agree")?;
+    let mut client = Client {
+        replies: BufReader::with_capacity(256 << 10, stream.try_clone()?),
+        requests: stream,
+        plan,
+        dice: Rng::new(plan.seed),
+        positions: size / u64::from(bytes),
+        bytes,
+        reading: vec![false; plan.depth as usize],
+        payload: vec![0; bytes as usize],
+        tally: Tally::new(now(), plan.depth),
+    };
+    client.run()
+}
+
 /// The oldest way, which every server knows; gives the size.
-fn negotiate(stream: &mut UnixStream) -> Result<u64> {
+fn negotiate(stream: &mut UnixStream, export: &str) -> Result<u64> {
     let mut greeting = [0; 18];
     stream.read_exact(&mut greeting)?;
     let mut hello = FIXED_NO_ZEROES.to_be_bytes().to_vec();
     hello.extend(OPTS_MAGIC.to_be_bytes());
     hello.extend(EXPORT_NAME.to_be_bytes());
-    hello.extend(4_u32.to_be_bytes());
-    hello.extend(b"disk");
+    hello.extend(u32::try_from(export.len())?.to_be_bytes());
+    hello.extend(export.as_bytes());
     stream.write_all(&hello)?;
     let mut answer = [0; 10];
     stream.read_exact(&mut answer)?;

@@ -2,31 +2,11 @@
 
 use crate::case::{BAR, Case, LOWER_BAR};
 use crate::round::Round;
+use crate::spread::Spread;
 use anyhow::Result;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 use std::fmt::Write;
-
-/// Median and quartiles over the rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) lower: f64,
-    pub(crate) median: f64,
-    pub(crate) upper: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(values: &[f64]) -> Self {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let at = |part: f64| {
-            // The nearest rank.
-            let rank = (part * (sorted.len().saturating_sub(1)) as f64).round();
-            sorted.get(rank as usize).copied().unwrap_or(f64::NAN)
-        };
-        Self { lower: at(0.25), median: at(0.5), upper: at(0.75) }
-    }
-}
 
 /// One case, per request where that is meant.
 #[derive(Debug, Serialize)]
@@ -42,6 +22,7 @@ pub(crate) struct Row {
     pub(crate) iops: Spread,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     pub(crate) system_calls: f64,
     pub(crate) allocations: f64,
     pub(crate) copied_bytes: f64,
@@ -75,6 +56,7 @@ impl Row {
             iops: spread(host, |round| round.iops),
             p50_us: median(host, |round| round.p50_us),
             p99_us: median(host, |round| round.p99_us),
+            p999_us: median(host, |round| round.p999_us),
             system_calls: median(host, |round| round.costs.calls),
             allocations: median(host, |round| round.costs.allocations),
             copied_bytes: median(host, |round| round.costs.copied),
@@ -172,25 +154,9 @@ impl Report {
     }
 }
 
-/// The processor and the kernel, for whoever compares figures.
-pub(crate) fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let uname = rustix::system::uname();
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    format!("{cores} cores of {model}, Linux {}", uname.release().to_string_lossy())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quartiles_are_of_the_sorted_values() {
-        let spread = Spread::of(&[5.0, 1.0, 4.0, 2.0, 3.0]);
-        assert_eq!(spread, Spread { lower: 2.0, median: 3.0, upper: 4.0 });
-    }
 
     /// The ratio is of neighbours: a machine that was slow for one round was slow for both.
     #[test]

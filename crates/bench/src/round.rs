@@ -10,6 +10,7 @@ pub(crate) struct Round {
     pub(crate) iops: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     /// Requests that ended.
     pub(crate) done: u64,
     /// What they cost, both sides together.
@@ -24,6 +25,7 @@ impl Round {
             iops: rounds.iter().map(|round| round.iops).sum(),
             p50_us: worst(|round| round.p50_us),
             p99_us: worst(|round| round.p99_us),
+            p999_us: worst(|round| round.p999_us),
             done: rounds.iter().map(|round| round.done).sum(),
             costs: Costs::default(),
         }
@@ -110,6 +112,7 @@ impl Tally {
             iops: self.done as f64 / seconds,
             p50_us: us(0.5),
             p99_us: us(0.99),
+            p999_us: us(0.999),
             done: self.done,
             ..Round::default()
         }

@@ -2,7 +2,7 @@
 
 use super::Row;
 use super::kill::Fall;
-use crate::report::Spread;
+use crate::spread::Spread;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 use std::time::Duration;
