@@ -8,6 +8,7 @@ mod agree;
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;
 mod counters;
+mod dashboard;
 mod discovery;
 mod disk;
 mod events;
