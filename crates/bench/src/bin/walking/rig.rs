@@ -114,7 +114,13 @@ impl Rig {
         ensure!(controllers > 0, "without a controller there is nothing to load");
         let pool = Pool::new(PoolConfig { reactors: 1, name: "target".into(), ..PoolConfig::default() })?;
         let port = "[[port]]\nlisten = \"127.0.0.1:0\"\n".repeat(controllers.into());
-        let config = Config::from_toml(&format!("{port}[[namespace]]\nbacking = \"mem:64M\"\n"))?;
+        // Two hosts, of which each may have all ports, with an admin and an I/O connection each.
+        let (each, all) = (controllers, controllers.saturating_mul(2));
+        let limits = format!(
+            "[limits]\ncontrollers_per_host = {each}\ncontrollers = {all}\nconnections = {}\n",
+            (u32::from(all) * 2).max(1024)
+        );
+        let config = Config::from_toml(&format!("{port}[[namespace]]\nbacking = \"mem:64M\"\n{limits}"))?;
         let target = Target::start(pool.reactors(), &config)?;
         let (loaded, idle) = (Daemon::on(&target)?, Daemon::on(&target)?);
         let socket = loaded.dir.path().join("nbd.sock");
