@@ -138,7 +138,7 @@ fn failover(args: &Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let report =
-            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": report::machine(), "failover": rows });
+            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": spread::machine(), "failover": rows });
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
@@ -155,7 +155,7 @@ fn many(args: &Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let report =
-            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": report::machine(), "scale": scale });
+            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": spread::machine(), "scale": scale });
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
