@@ -11,10 +11,7 @@ use std::io::{self, ErrorKind, IoSlice};
 /// 16 KiB costs about as much as the extra system call that it saves.
 const DIRECT_MIN: u32 = 16 * 1024;
 
-/// Receives per call of [`Wires::readable`]: one busy connection must not starve the others of its reactor.
-const RECEIVES_PER_TURN: usize = 16;
-
-/// Sends per call of [`Wires::flush`], for the same reason.
+/// Sends per call of [`Wires::flush`]: one busy connection must not starve the others of its reactor.
 const SENDS_PER_TURN: usize = 16;
 
 /// How a connection stands after carrying for it.
@@ -173,6 +170,8 @@ fn want_write(wire: &mut Wire, cx: &mut Cx<'_>, wants: bool) {
     }
 }
 
+/// Receives once. If more may be there the socket has another turn: what this makes the machine say is sent before, so that
+/// the peer has something to do meanwhile, and one busy connection does not starve the others of its reactor.
 fn receive<M: Machine>(
     cx: &mut Cx<'_>,
     machine: &mut M,
@@ -181,43 +180,43 @@ fn receive<M: Machine>(
     wire: &mut Wire,
     staging: &mut [u8],
 ) -> Io {
-    for _ in 0..RECEIVES_PER_TURN {
-        let direct = machine.direct(conn, DIRECT_MIN);
-        let received = match direct {
-            Some((span, _)) => {
-                let place = memory.bytes_mut(span).expect("a driver's buffer has one writer: the queue that names it");
-                cx.recv(wire.sock, place)
-            }
-            None => cx.recv(wire.sock, staging),
-        };
-        let room = direct.map_or(staging.len(), |(span, _)| span.len as usize);
-        let count = match received {
-            Ok(0) => return Io::Ended(None),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Io::Done,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Io::Ended(Some(error)),
-        };
-        // One look at the clock for everything that came together: it was there by now.
-        let now = cx.now();
-        if let Some((span, seed)) = direct {
-            let len = u32::try_from(count).expect("no longer than the span");
-            let digest = seed.map_or(0, |seed| crc32c::crc32c_append(seed, memory.bytes(span.slice(0, len))));
-            machine.handle_placed(now, conn, len, digest);
-        } else {
-            let used = offer(now, machine, memory, conn, &staging[..count]);
-            if used < count {
-                // Blocked: the rest waits until the machine was answered, and nothing more is received meanwhile.
-                wire.stash.extend_from_slice(&staging[used..count]);
-                crate::note_copied(count - used);
-                return Io::Done;
-            }
+    let direct = machine.direct(conn, DIRECT_MIN);
+    let received = match direct {
+        Some((span, _)) => {
+            let place = memory.bytes_mut(span).expect("a driver's buffer has one writer: the queue that names it");
+            cx.recv(wire.sock, place)
         }
-        if count < room {
+        None => cx.recv(wire.sock, staging),
+    };
+    let room = direct.map_or(staging.len(), |(span, _)| span.len as usize);
+    let count = match received {
+        Ok(0) => return Io::Ended(None),
+        Ok(count) => count,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Io::Done,
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            cx.again(wire.sock);
+            return Io::Done;
+        }
+        Err(error) => return Io::Ended(Some(error)),
+    };
+    // One look at the clock for everything that came together: it was there by now.
+    let now = cx.now();
+    if let Some((span, seed)) = direct {
+        let len = u32::try_from(count).expect("no longer than the span");
+        let digest = seed.map_or(0, |seed| crc32c::crc32c_append(seed, memory.bytes(span.slice(0, len))));
+        machine.handle_placed(now, conn, len, digest);
+    } else {
+        let used = offer(now, machine, memory, conn, &staging[..count]);
+        if used < count {
+            // Blocked: the rest waits until the machine was answered, and nothing more is received meanwhile.
+            wire.stash.extend_from_slice(&staging[used..count]);
+            crate::note_copied(count - used);
             return Io::Done;
         }
     }
-    cx.again(wire.sock);
+    if count == room {
+        cx.again(wire.sock);
+    }
     Io::Done
 }
 
