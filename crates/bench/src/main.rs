@@ -168,22 +168,19 @@ fn measure(args: &Args, cases: &[Case]) -> Result<Report> {
     let spinning = Pair::new(Duration::from_micros(args.spin))?;
     let sleeping = Pair::new(Duration::ZERO)?;
     let pair_of = |case: &Case| if case.scene.spin { &spinning } else { &sleeping };
-    let mut scenes: Vec<Connected> = Vec::new();
-    for case in cases {
-        if !scenes.iter().any(|known| known.scene == case.scene) {
-            scenes.push(Connected::new(pair_of(case), case.scene)?);
-        }
-    }
-    let scene_of = |case: &Case| scenes.iter().find(|known| known.scene == case.scene).expect("made above");
+    // A connection for each case: what the kernel learned of large transfers it keeps for a socket's life, and the limit
+    // program has a socket for each round.
+    let scenes: Vec<Connected> =
+        cases.iter().map(|case| Connected::new(pair_of(case), case.scene)).collect::<Result<_>>()?;
     let mut exports = Vec::new();
-    for case in cases {
-        let export = (case.door == Door::Nbd).then(|| Export::new(&pair_of(case).host, &scene_of(case).namespace));
+    for (case, scene) in cases.iter().zip(&scenes) {
+        let export = (case.door == Door::Nbd).then(|| Export::new(&pair_of(case).host, &scene.namespace));
         exports.push(export.transpose()?);
     }
     let mut rounds: Vec<(Vec<Round>, Vec<Round>)> = cases.iter().map(|_| Default::default()).collect();
     for seed in 0..args.rounds as u64 {
-        for ((case, export), (host, limit)) in cases.iter().zip(&exports).zip(&mut rounds) {
-            let (pair, scene) = (pair_of(case), scene_of(case));
+        for (((case, scene), export), (host, limit)) in cases.iter().zip(&scenes).zip(&exports).zip(&mut rounds) {
+            let pair = pair_of(case);
             let plan = case.plan(Duration::from_millis(args.millis), seed);
             let bytes = scene.namespace.shape().block_size * case.blocks;
             host.push(pair.metered(|| match export {
