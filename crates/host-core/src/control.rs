@@ -271,7 +271,11 @@ impl Control {
 
     /// Every configured controller, and those that are gone and kept for their counters.
     pub fn controllers(&self) -> impl Iterator<Item = ControllerInfo<'_>> {
-        self.controllers.iter().map(|(id, ctrl)| {
+        let mut fencing: BTreeMap<CtrlId, Vec<LifeId>> = BTreeMap::new();
+        for (id, life) in self.lives.iter().filter(|(_, life)| life.is_condemned()) {
+            fencing.entry(life.ctrl).or_default().push(*id);
+        }
+        self.controllers.iter().map(move |(id, ctrl)| {
             let life = ctrl.state.life().and_then(|life| self.lives.get(&life));
             ControllerInfo {
                 id: *id,
@@ -280,12 +284,7 @@ impl Control {
                 facts: life.and_then(|life| life.facts.as_ref()),
                 addr: life.and_then(|life| life.addr),
                 slow: life.is_some_and(|life| life.slow),
-                fencing: self
-                    .lives
-                    .of(&ctrl.spec.subnqn)
-                    .filter(|(_, l)| l.ctrl == *id && l.is_condemned())
-                    .map(|(id, _)| id)
-                    .collect(),
+                fencing: fencing.remove(id).unwrap_or_default(),
                 last_error: ctrl.last_error.as_deref(),
                 counters: &ctrl.counters,
             }
