@@ -1,9 +1,9 @@
 //! A [`Tree`] as a mounted file system.
 //!
 //! A walk over thousands of files must not ask the host thousands of times: the tree is made anew when it is older than
-//! [`FRESH`] (or than a hundred times what it took to ask, if that is longer), and after every write, so that whoever writes reads what he wrote. Nor need the kernel ask for every directory
-//! on the way to every file: it may keep names and attributes for as long as the tree that they are of is fresh. What a file
-//! holds it never keeps.
+//! [`FRESH`] (or than a hundred times what it took to ask, if that is longer), and after every write, so that whoever writes
+//! reads what he wrote. Nor need the kernel ask for every directory on the way to every file: it may keep names and attributes
+//! for as long as the tree that they are of is fresh. What a file holds it never keeps.
 
 use super::{Node, Order, Tree};
 use crate::Snapshot;
