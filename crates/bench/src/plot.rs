@@ -6,7 +6,7 @@ use plotters::prelude::*;
 
 const WIDTH: u32 = 900;
 const ROW: u32 = 22;
-const BELOW: u32 = 70;
+const BELOW: u32 = 90;
 const NAMES: u32 = 260;
 
 /// As SVG.
@@ -24,7 +24,8 @@ fn draw(report: &Report, text: &mut String) -> Result<(), Box<dyn std::error::Er
     let height = f64::from(rows);
     let mut chart = ChartBuilder::on(&area)
         .margin(10)
-        .x_label_area_size(BELOW - 20)
+        .margin_bottom(30)
+        .x_label_area_size(BELOW - 50)
         .y_label_area_size(NAMES)
         .build_cartesian_2d(0.0..most, height..0.0)?;
     let name = |y: &f64| {
@@ -35,8 +36,12 @@ fn draw(report: &Report, text: &mut String) -> Result<(), Box<dyn std::error::Er
         .configure_mesh()
         .disable_y_mesh()
         .y_labels(0)
-        .x_desc(format!("ratio to the limit program. {}", report.method()))
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.15))
+        .x_desc("ratio to the limit program, with quartiles")
         .draw()?;
+    let small = ("sans-serif", 11).into_font().color(&BLACK.mix(0.6));
+    area.draw(&Text::new(report.method(), (10, (rows * ROW + BELOW) as i32 - 22), small))?;
     for (at, row) in report.cases.iter().enumerate() {
         let y = at as f64 + 0.5;
         let colour = match row.bar_met {
