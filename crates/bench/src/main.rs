@@ -25,6 +25,7 @@ use machine::{Connected, Pair};
 use nbd::Export;
 use report::{Report, Row};
 use round::Round;
+use serde::Serialize;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
 use std::io::Write;
@@ -135,16 +136,8 @@ fn main() -> Result<()> {
 fn failover(args: &Args) -> Result<()> {
     let rows = failover::measure(&Pair::new(Duration::from_micros(args.spin))?, args.kills, &args.words)?;
     ensure!(!rows.is_empty(), "no kind of loss has all of these words in its name");
-    let mut out = std::io::stdout().lock();
-    if args.json {
-        let report =
-            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": spread::machine(), "failover": rows });
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        write!(out, "{}", failover::text(&rows))?;
-    }
-    let empty = rows.iter().find(|row| row.kills < row.inconclusive);
+    say(args, "failover", &rows, &failover::text(&rows))?;
+    let empty = rows.iter().find(|row| row.kills <= row.inconclusive);
     ensure!(empty.is_none(), "inconclusive: most kills left nothing in doubt");
     Ok(())
 }
@@ -152,14 +145,18 @@ fn failover(args: &Args) -> Result<()> {
 fn many(args: &Args) -> Result<()> {
     ensure!(args.subsystems > 0, "nothing to measure");
     let scale = scale::measure(args.subsystems)?;
+    say(args, "scale", &scale, &scale.text()?)
+}
+
+/// Writes what was measured: as JSON under its name, or as text.
+fn say(args: &Args, name: &str, data: &impl Serialize, text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
-        let report =
-            serde_json::json!({ "format_version": FORMAT_VERSION, "machine": spread::machine(), "scale": scale });
+        let report = serde_json::json!({ "format_version": FORMAT_VERSION, "machine": spread::machine(), name: data });
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", scale.text()?)?;
+        write!(out, "{text}")?;
     }
     Ok(())
 }

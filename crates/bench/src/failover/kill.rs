@@ -86,27 +86,25 @@ pub(crate) fn kill(pool: &Pool, ground: &Ground, subject: &Subject, scene: &Scen
 /// Waits for the receipt and for the path's next life.
 fn fenced(ground: &Ground, subject: &Subject, scene: &Scene, killed: Instant) -> Result<Option<(Receipt, Instant)>> {
     let deadline = killed + WITHIN;
-    let (mut receipt, mut settled, mut back) = (None, false, None);
-    while (receipt.is_none() && !settled) || back.is_none() {
+    // How the lost life ended: with a receipt, or with nothing in doubt.
+    let (mut end, mut back): (Option<Option<Receipt>>, _) = (None, None);
+    while end.is_none() || back.is_none() {
         let Some(event) = ground.event(deadline) else { bail!("not fenced and back within {WITHIN:?}") };
         match event.kind {
-            EventKind::Fenced(fenced) if fenced.ctrl == subject.victim => {
-                receipt = Some(*fenced);
-                if scene.death == Death::Silent {
-                    subject.target.script(Fault::Unmute { port: PORT });
-                }
+            EventKind::Fenced(receipt) if receipt.ctrl == subject.victim => end = Some(Some(*receipt)),
+            EventKind::NothingInDoubt { ctrl, .. } if ctrl == subject.victim => end = Some(None),
+            EventKind::LifeBegan { ctrl, .. } if ctrl == subject.victim => {
+                back = Some(event.at);
+                continue;
             }
-            EventKind::NothingInDoubt { ctrl, .. } if ctrl == subject.victim => {
-                settled = true;
-                if scene.death == Death::Silent {
-                    subject.target.script(Fault::Unmute { port: PORT });
-                }
-            }
-            EventKind::LifeBegan { ctrl, .. } if ctrl == subject.victim => back = Some(event.at),
-            _ => {}
+            _ => continue,
+        }
+        // The lost life is over: its port may come back.
+        if scene.death == Death::Silent {
+            subject.target.script(Fault::Unmute { port: PORT });
         }
     }
-    Ok(receipt.zip(back))
+    Ok(end.flatten().zip(back))
 }
 
 /// Lets the target try what it held, and counts what was stopped. One that was executed is what must never be.

@@ -61,15 +61,6 @@ impl Lives {
     }
 }
 
-impl<'a> IntoIterator for &'a Lives {
-    type Item = (&'a LifeId, &'a Life);
-    type IntoIter = btree_map::Iter<'a, LifeId, Life>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,9 @@ use tempfile::TempDir;
 /// How long anything but a stretch may take.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// Between two looks at a process that ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The daemon's reactors are called so, and a number.
 const REACTOR: &str = "interlock-0";
 /// Below the directory of a daemon.
@@ -102,9 +105,15 @@ impl Daemon {
 
     fn end(&mut self) -> Result<()> {
         kill_process(self.pid()?, Signal::TERM)?;
-        let status = self.process.wait()?;
-        ensure!(status.success(), "the daemon ended with {status}");
-        Ok(())
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                ensure!(status.success(), "the daemon ended with {status}");
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the daemon does not end within {WITHIN:?}");
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
     }
 }
 
