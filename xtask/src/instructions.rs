@@ -3,21 +3,38 @@
 //! Times on a shared machine say little, and a slow leak of speed goes unnoticed. Instructions can be counted exactly: the
 //! two cores are joined through memory (`crates/fuzz/src/bin/instructions.rs`), and callgrind counts what is executed of
 //! their source files, the code of others that was inlined into their functions included. The counts are kept in a file;
-//! whoever makes them grow by more than [`TOLERANCE`] must change that file on purpose.
+//! a change that makes them grow by more than [`Build::tolerance`] must change that file on purpose.
 //!
-//! What is counted is the build that the tests use: it is there already, and its counts do not depend on what the optimiser
-//! happens to inline. They say that the cores do more than before, not how long it takes; that is what `bench` is for.
+//! Two builds are counted. The build that the tests use is there already, and its counts do not depend on what the optimiser
+//! happens to inline. The optimized build (`--optimized`) is what a user runs. Both say that the cores do more than before,
+//! not how long it takes; that is what `bench` is for.
 
 use crate::house;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// Growth that is no news.
-const TOLERANCE: f64 = 0.05;
+/// A build whose instructions are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    /// The build of the tests.
+    Plain,
+    /// The release build.
+    Optimized,
+}
+
+impl Build {
+    /// Growth that is no news.
+    const fn tolerance(self) -> f64 {
+        match self {
+            Self::Plain => 0.05,
+            Self::Optimized => 0.02,
+        }
+    }
+}
 
 /// What arithmetic with fractions adds.
 const ROUNDING: f64 = 1e-9;
@@ -40,37 +57,56 @@ struct Kept {
     rustc: String,
     /// By operation: 4 KiB, 32 in flight.
     operations: BTreeMap<String, Counts>,
+    /// The same of the optimized build.
+    #[serde(default)]
+    optimized: BTreeMap<String, Counts>,
 }
 
-/// `cargo xtask instructions [--write]`: compares with what is kept, or keeps what was counted.
+impl Kept {
+    const fn of(&self, build: Build) -> &BTreeMap<String, Counts> {
+        match build {
+            Build::Plain => &self.operations,
+            Build::Optimized => &self.optimized,
+        }
+    }
+}
+
+/// `cargo xtask instructions [--optimized] [--write]`: compares with what is kept, or keeps what was counted.
 ///
 /// # Errors
 /// They have grown, or cannot be counted.
 pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
-    let args: Vec<String> = args.collect();
-    ensure!(
-        args.iter().all(|arg| arg == "--write"),
-        "`--write` keeps what was counted; there is nothing else to ask for"
-    );
+    let (mut write, mut build) = (false, Build::Plain);
+    for arg in args {
+        match arg.as_str() {
+            "--write" => write = true,
+            "--optimized" => build = Build::Optimized,
+            _ => bail!("unknown option {arg:?}; the options are --optimized and --write"),
+        }
+    }
     let mut out = std::io::stdout().lock();
     if Command::new("valgrind").arg("--version").output().is_err() {
         writeln!(out, "SKIPPED: valgrind is not installed, so nobody has counted the instructions of the cores")?;
         return Ok(ExitCode::SUCCESS);
     }
     let path = house::root().join(KEPT);
-    let now = count()?;
-    if !args.is_empty() {
-        std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&now)?))?;
-        writeln!(out, "{}kept in {KEPT}", table(&now, &now))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {KEPT}"))?;
+    let kept: Kept = serde_json::from_str(&text).with_context(|| KEPT.to_owned())?;
+    let now = count(build)?;
+    if write {
+        let kept = match build {
+            Build::Plain => Kept { optimized: kept.optimized, ..now },
+            Build::Optimized => Kept { operations: kept.operations, ..now },
+        };
+        std::fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&kept)?))?;
+        writeln!(out, "{}kept in {KEPT}", table(kept.of(build), kept.of(build)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{KEPT} is missing; `--write` makes it"))?;
-    let kept: Kept = serde_json::from_str(&text).with_context(|| KEPT.to_owned())?;
-    write!(out, "{}", table(&kept, &now))?;
+    write!(out, "{}", table(kept.of(build), now.of(build)))?;
     if kept.rustc != now.rustc {
         writeln!(out, "kept with {}, counted with {}", kept.rustc, now.rustc)?;
     }
-    let grown = grown(&kept, &now);
+    let grown = grown(kept.of(build), now.of(build), build.tolerance());
     if grown.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -79,16 +115,18 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     }
     writeln!(
         out,
-        "if that is meant, `cargo xtask instructions --write` keeps the new counts; say in the commit what they buy"
+        "if that is meant, the same command with `--write` keeps the new counts; say in the commit what they buy"
     )?;
     Ok(ExitCode::FAILURE)
 }
 
-fn table(kept: &Kept, now: &Kept) -> String {
+type Operations = BTreeMap<String, Counts>;
+
+fn table(kept: &Operations, now: &Operations) -> String {
     let mut text = String::new();
-    for (operation, counts) in &now.operations {
-        let of = |kept: &Kept| kept.operations.get(operation).map_or(0.0, total);
-        text += &format!("{operation}: {:.0} instructions per request, {:.0} kept (", total(counts), of(kept));
+    for (operation, counts) in now {
+        let kept = kept.get(operation).map_or(0.0, total);
+        text += &format!("{operation}: {:.0} instructions per request, {kept:.0} kept (", total(counts));
         let parts: Vec<String> = counts.iter().map(|(part, count)| format!("{part} {count:.0}")).collect();
         text += &format!("{})\n", parts.join(", "));
     }
@@ -100,25 +138,40 @@ fn total(counts: &Counts) -> f64 {
 }
 
 /// Operations that take more than is tolerated, and by which part.
-fn grown(kept: &Kept, now: &Kept) -> Vec<(String, f64)> {
+fn grown(kept: &Operations, now: &Operations, tolerance: f64) -> Vec<(String, f64)> {
     let growth = |(operation, counts): (&String, &Counts)| {
-        let before = kept.operations.get(operation).map_or(0.0, total);
+        let before = kept.get(operation).map_or(0.0, total);
         (operation.clone(), if before > 0.0 { total(counts) / before - 1.0 } else { f64::INFINITY })
     };
-    now.operations.iter().map(growth).filter(|(_, growth)| *growth > TOLERANCE + ROUNDING).collect()
+    now.iter().map(growth).filter(|(_, growth)| *growth > tolerance + ROUNDING).collect()
 }
 
-fn count() -> Result<Kept> {
-    let cargo = |args: &[&str]| Command::new(env!("CARGO")).args(args).current_dir(house::root()).status();
-    let built = cargo(&["build", "--quiet", "--package", "interlock-fuzz", "--bin", "instructions"])
+fn count(build: Build) -> Result<Kept> {
+    let mut arguments = vec!["build", "--quiet", "--package", "interlock-fuzz", "--bin", "instructions"];
+    let folder = match build {
+        Build::Plain => "debug",
+        Build::Optimized => {
+            arguments.push("--release");
+            "release"
+        }
+    };
+    let built = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(house::root())
+        .status()
         .context("cargo cannot be run")?;
     ensure!(built.success(), "the program cannot be built");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| house::root().join("target"), Into::into);
-    let program = target.join("debug/instructions");
+    let program = target.join(folder).join("instructions");
     let version = Command::new("rustc").arg("--version").current_dir(house::root()).output()?;
     let mut kept = Kept { rustc: String::from_utf8(version.stdout)?.trim().to_owned(), ..Kept::default() };
     for operation in ["read", "write"] {
-        kept.operations.insert(operation.to_owned(), run(&program, operation)?);
+        let counts = run(&program, operation)?;
+        match build {
+            Build::Plain => &mut kept.operations,
+            Build::Optimized => &mut kept.optimized,
+        }
+        .insert(operation.to_owned(), counts);
     }
     Ok(kept)
 }
@@ -219,14 +272,12 @@ totals: 4178
     }
 
     #[test]
-    fn more_than_five_percent_is_growth_and_less_is_not() {
-        let kept = |read: f64| Kept {
-            rustc: String::new(),
-            operations: [("read".to_owned(), [("proto".to_owned(), read)].into())].into(),
-        };
-        assert!(grown(&kept(100.0), &kept(105.0)).is_empty());
-        assert!(grown(&kept(100.0), &kept(90.0)).is_empty());
-        assert_eq!(grown(&kept(100.0), &kept(106.0)).len(), 1);
-        assert_eq!(grown(&Kept::default(), &kept(1.0)).len(), 1, "an operation that is not in the file");
+    fn growth_beyond_the_tolerance_is_named_and_less_is_not() {
+        let kept = |read: f64| Operations::from([("read".to_owned(), [("proto".to_owned(), read)].into())]);
+        assert!(grown(&kept(100.0), &kept(105.0), 0.05).is_empty());
+        assert!(grown(&kept(100.0), &kept(90.0), 0.05).is_empty());
+        assert_eq!(grown(&kept(100.0), &kept(106.0), 0.05).len(), 1);
+        assert_eq!(grown(&kept(100.0), &kept(103.0), 0.02).len(), 1);
+        assert_eq!(grown(&Operations::new(), &kept(1.0), 0.05).len(), 1, "an operation that is not in the file");
     }
 }
