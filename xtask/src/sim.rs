@@ -16,7 +16,8 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
         .current_dir(house::root())
         .status()
         .context("cargo cannot be run")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // Its status says more than yes and no; one that was ended by a signal has none.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Who enables a feature of `host-core` or `sim` that lets guards be switched off, but for the simulator's own feature,

@@ -3,8 +3,11 @@
 //! The oracle sees what an application sees: submissions, answers and what reads returned. Its model, per block:
 //!
 //! - A media-changing operation may take effect any number of times between its submission and its end. Its end is its
-//!   answer, or, if it was abandoned or its outcome is indeterminate, the moment its life is settled. Blocks of one
-//!   operation take effect independently (multi-block writes are torn freely), a single block is atomic.
+//!   answer, or, if it was given up (abandoned, or its outcome is indeterminate), the moment its life is settled. Blocks
+//!   of one operation take effect independently (multi-block writes are torn freely), a single block is atomic.
+//! - When a change is answered `Ok` that was submitted after the giving-up of an operation which it overlaps, the
+//!   given-up one is over, whatever is known of its life: whoever goes on relies on that answer
+//!   (`given_up_is_over_when_a_later_change_is_answered`). An answer that comes for it later says how it ended, not when.
 //! - An operation answered `Ok` took effect at least once in between; one that failed may have; one that was not sent
 //!   never did.
 //! - Operations that overlap in time have no order.
@@ -58,13 +61,16 @@ pub struct OracleConfig {
     pub initial: Initial,
     /// What discarded blocks read as.
     pub deallocated: Deallocated,
+    /// The answer to a later change that overlaps it ends what was given up. Always right for a host that keeps its
+    /// promise; without it an abandoned operation stays possible until its life is settled.
+    pub later_answer_ends: bool,
 }
 
 impl OracleConfig {
     /// A fresh namespace whose deallocated blocks read as zeroes.
     #[must_use]
     pub const fn new(run: u64) -> Self {
-        Self { run, initial: Initial::Zero, deallocated: Deallocated::Zeros }
+        Self { run, initial: Initial::Zero, deallocated: Deallocated::Zeros, later_answer_ends: true }
     }
 }
 
@@ -81,10 +87,18 @@ enum Value {
 enum Phase {
     /// The application waits for its answer.
     Waiting,
-    /// The application gave it up; an answer may still come.
-    Abandoned,
-    /// The application was told that nobody knows.
-    Indeterminate,
+    /// The application gave it up then; an answer may still come.
+    Abandoned(Tick),
+    /// The application was told then that nobody knows.
+    Indeterminate(Tick),
+    /// It was given up, and a change that was submitted later was answered.
+    Overtaken {
+        /// When it was answered: this one can take effect no more.
+        at: Tick,
+        by: OpId,
+        /// Nothing more will be said of this one.
+        told: bool,
+    },
     /// It can take effect no more.
     Ended(Tick),
     /// It never had an effect.
@@ -202,26 +216,54 @@ impl Oracle {
             self.set_phase(id, Phase::Ended(self.tick));
             return;
         }
-        match outcome {
-            Outcome::Ok => self.end(op, true),
-            Outcome::Failed | Outcome::UnknownSettled => self.end(op, false),
-            Outcome::Indeterminate => self.set_phase(id, Phase::Indeterminate),
-            Outcome::NotSent => {
+        let overtaken = match self.ops.get(&id).map(|record| record.phase) {
+            Some(Phase::Overtaken { at, by, .. }) => Some(Phase::Overtaken { at, by, told: true }),
+            _ => None,
+        };
+        match (outcome, overtaken) {
+            (Outcome::NotSent, _) => {
                 self.set_phase(id, Phase::NotSent);
                 self.never_happened(op);
                 if self.ops.get(&id).is_some_and(|record| record.seen) {
                     self.report(Violation::NotSent { lba: op.lba, op: id }, Some(id), now);
                 }
             }
+            (_, Some(overtaken)) => self.set_phase(id, overtaken),
+            (Outcome::Ok, None) => {
+                self.overtake(op);
+                self.end(op, true);
+            }
+            (Outcome::Failed | Outcome::UnknownSettled, None) => self.end(op, false),
+            (Outcome::Indeterminate, None) => self.set_phase(id, Phase::Indeterminate(self.tick)),
         }
     }
 
-    /// The application gave `id` up without an answer: it stays possible until [`Oracle::life_settled`].
+    /// What was over by the answer to the change `id`: operations that it overlaps and that had been given up before it was
+    /// submitted. To be asked after each [`Oracle::answered`] with [`Outcome::Ok`], once.
+    #[must_use]
+    pub fn overtaken_by(&self, id: OpId) -> BTreeSet<OpId> {
+        let by_it = |other: &OpId| {
+            self.ops.get(other).is_some_and(|record| matches!(record.phase, Phase::Overtaken { by, .. } if by == id))
+        };
+        self.op(id).into_iter().flat_map(|op| self.in_blocks_of(op)).filter(by_it).collect()
+    }
+
+    /// Operations whose values the blocks of `op` may hold.
+    fn in_blocks_of(&self, op: Op) -> impl Iterator<Item = OpId> + '_ {
+        let blocks = op.range().filter_map(|lba| self.blocks.get(&lba));
+        blocks.flat_map(|block| &block.live).filter_map(|value| match value {
+            Value::Op(id) => Some(*id),
+            Value::Initial => None,
+        })
+    }
+
+    /// The application has given `id` up without an answer: it stays possible until [`Oracle::life_settled`], or until a
+    /// change that is submitted from now on is answered. Report it once the host has been told.
     pub fn abandoned(&mut self, id: OpId, _now: Instant) {
         self.tick += 1;
         let Some(record) = self.ops.get_mut(&id).filter(|record| record.phase == Phase::Waiting) else { return };
         if record.op.kind.changes_media() {
-            record.phase = Phase::Abandoned;
+            record.phase = Phase::Abandoned(self.tick);
         } else {
             record.phase = Phase::Ended(self.tick);
             self.forget_read(id);
@@ -233,7 +275,7 @@ impl Oracle {
     pub fn life_settled(&mut self, id: OpId, _now: Instant) {
         self.tick += 1;
         if let Some(record) = self.ops.get(&id).copied()
-            && matches!(record.phase, Phase::Abandoned | Phase::Indeterminate)
+            && matches!(record.phase, Phase::Abandoned(_) | Phase::Indeterminate(_))
         {
             self.end(record.op, false);
         }
@@ -317,7 +359,7 @@ impl Oracle {
     pub fn unfinished(&self) -> impl Iterator<Item = Op> + '_ {
         self.ops
             .values()
-            .filter(|record| matches!(record.phase, Phase::Waiting | Phase::Abandoned | Phase::Indeterminate))
+            .filter(|record| matches!(record.phase, Phase::Waiting | Phase::Abandoned(_) | Phase::Indeterminate(_)))
             .map(|record| record.op)
     }
 
@@ -330,7 +372,11 @@ impl Oracle {
     /// Accepts an answer once.
     fn take_answer(&mut self, id: OpId, now: Instant) -> Option<Op> {
         match self.ops.get(&id) {
-            Some(record) if matches!(record.phase, Phase::Waiting | Phase::Abandoned) => Some(record.op),
+            Some(Record {
+                op,
+                phase: Phase::Waiting | Phase::Abandoned(_) | Phase::Overtaken { told: false, .. },
+                ..
+            }) => Some(*op),
             _ => {
                 self.report(Violation::AnsweredTwice { op: id }, Some(id), now);
                 None
@@ -370,6 +416,27 @@ impl Oracle {
     /// When `value` ended, for good; `None` if it may still take effect.
     fn ended(&self, value: Value) -> Option<Tick> {
         ended(&self.ops, value)
+    }
+
+    /// `op` is answered: what it overlaps and was given up before it was submitted takes effect no more.
+    fn overtake(&mut self, op: Op) {
+        let Some(began) = self.ops.get(&op.id).map(|record| record.began).filter(|_| self.config.later_answer_ends)
+        else {
+            return;
+        };
+        let over: BTreeSet<OpId> = self.in_blocks_of(op).collect();
+        for id in over {
+            let Some(record) = self.ops.get(&id).copied() else { continue };
+            let (given_up, told) = match record.phase {
+                Phase::Abandoned(given_up) => (given_up, false),
+                Phase::Indeterminate(given_up) => (given_up, true),
+                _ => continue,
+            };
+            if given_up < began {
+                self.end(record.op, false);
+                self.set_phase(id, Phase::Overtaken { at: self.tick, by: op.id, told });
+            }
+        }
     }
 
     /// `op` takes effect no more; if it took effect for certain, whatever ended before it began is gone.
@@ -530,8 +597,12 @@ impl Oracle {
                 (_, Some((_, seen))) => Violation::FlippedBack { lba, found: content, seen },
                 _ => Violation::Unwritten { lba, found },
             },
+            Phase::Overtaken { by, .. } => match self.written(by) {
+                Some(later) => Violation::GivenUpCameBack { lba, found, later },
+                None => Violation::Unwritten { lba, found },
+            },
             // Unfinished operations are always possible.
-            Phase::Waiting | Phase::Abandoned | Phase::Indeterminate => Violation::Unwritten { lba, found },
+            Phase::Waiting | Phase::Abandoned(_) | Phase::Indeterminate(_) => Violation::Unwritten { lba, found },
         }
     }
 
@@ -556,8 +627,8 @@ fn ended(ops: &BTreeMap<OpId, Record>, value: Value) -> Option<Tick> {
     match value {
         Value::Initial => Some(0),
         Value::Op(id) => match ops.get(&id)?.phase {
-            Phase::Ended(tick) => Some(tick),
-            Phase::Waiting | Phase::Abandoned | Phase::Indeterminate | Phase::NotSent => None,
+            Phase::Ended(tick) | Phase::Overtaken { at: tick, .. } => Some(tick),
+            Phase::Waiting | Phase::Abandoned(_) | Phase::Indeterminate(_) | Phase::NotSent => None,
         },
     }
 }

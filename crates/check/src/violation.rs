@@ -43,6 +43,15 @@ pub enum Violation {
         /// What was answered after `found` had ended, and is gone.
         overwrote: Written,
     },
+    /// A block reads as a write that had been given up, although a change that was submitted after that was answered.
+    GivenUpCameBack {
+        /// The block.
+        lba: u64,
+        /// What is there.
+        found: Stamp,
+        /// The first change submitted after the giving-up that was answered.
+        later: Written,
+    },
     /// An answered change is gone: the block reads as zeroes (or ones) that no unfinished operation can have put there.
     Lost {
         /// The block.
@@ -123,6 +132,17 @@ pub enum Violation {
         /// How much later, in nanoseconds.
         late_ns: u64,
     },
+    /// The target executed an operation that had been given up, after the answer to a change submitted since.
+    ExecutedAfterLaterAnswer {
+        /// The operation.
+        op: OpId,
+        /// The life whose command was executed.
+        life: Life,
+        /// The later change.
+        later: OpId,
+        /// How much later than that answer, in nanoseconds.
+        late_ns: u64,
+    },
     /// The target executed a command of a life after that life was said to be fenced.
     ExecutedAfterReceipt {
         /// The operation.
@@ -151,11 +171,23 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// The invariant that is broken, by its name in the design.
+    #[must_use]
+    pub const fn invariant(&self) -> &'static str {
+        match self {
+            Self::GivenUpCameBack { .. } | Self::ExecutedAfterLaterAnswer { .. } => {
+                "given_up_is_over_when_a_later_change_is_answered"
+            }
+            _ => "no_stale_write_after_failover",
+        }
+    }
+
     /// The block it is about, if it is about one.
     #[must_use]
     pub const fn lba(&self) -> Option<u64> {
         match *self {
             Self::Stale { lba, .. }
+            | Self::GivenUpCameBack { lba, .. }
             | Self::Lost { lba, .. }
             | Self::FlippedBack { lba, .. }
             | Self::Torn { lba, .. }
@@ -166,6 +198,7 @@ impl Violation {
             | Self::SeenDifferent { lba, .. } => Some(lba),
             Self::AnsweredTwice { .. }
             | Self::ExecutedAfterAnswer { .. }
+            | Self::ExecutedAfterLaterAnswer { .. }
             | Self::ExecutedAfterReceipt { .. }
             | Self::ExecutableAtReceipt { .. }
             | Self::GhostsExecuted { .. } => None,
@@ -194,6 +227,11 @@ impl fmt::Display for Violation {
             Self::Stale { lba, found, overwrote } => write!(
                 f,
                 "LBA {lba}: {overwrote}, answered, was overwritten by the older {}",
+                Words(Content::Stamp(*found))
+            ),
+            Self::GivenUpCameBack { lba, found, later } => write!(
+                f,
+                "LBA {lba}: holds {}, which was given up before {later}, answered, was submitted",
                 Words(Content::Stamp(*found))
             ),
             Self::Lost { lba, found, lost, suspect } => {
@@ -243,6 +281,13 @@ impl fmt::Display for Violation {
             Self::ExecutedAfterAnswer { op, life, late_ns } => write!(
                 f,
                 "operation {op} was executed for {life} {}.{:06} ms after it had been answered",
+                late_ns / 1_000_000,
+                late_ns % 1_000_000
+            ),
+            Self::ExecutedAfterLaterAnswer { op, life, later, late_ns } => write!(
+                f,
+                "operation {op}, given up, was executed for {life} {}.{:06} ms after the answer to {later}, which was \
+                 submitted since",
                 late_ns / 1_000_000,
                 late_ns % 1_000_000
             ),

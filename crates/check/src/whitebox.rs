@@ -81,7 +81,8 @@ struct Execution {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WhiteBox {
     executions: Vec<Execution>,
-    ended: BTreeMap<OpId, Instant>,
+    /// When each was over, and by the answer to which later one, if it had been given up.
+    ended: BTreeMap<OpId, (Instant, Option<OpId>)>,
     receipts: BTreeMap<Life, (Method, Instant)>,
     executable: Vec<Violation>,
 }
@@ -102,7 +103,13 @@ impl WhiteBox {
     /// indeterminate ends: those stay possible until their fence, which [`WhiteBox::receipt`] reports. The first
     /// call counts.
     pub fn answered(&mut self, op: OpId, at: Instant) {
-        self.ended.entry(op).or_insert(at);
+        self.ended.entry(op).or_insert((at, None));
+    }
+
+    /// `op` had been given up, and at `at` the application was answered `later`, which overlaps it and was submitted
+    /// since ([`Oracle::overtaken_by`](crate::Oracle::overtaken_by)). The first end of an operation counts.
+    pub fn overtaken(&mut self, op: OpId, later: OpId, at: Instant) {
+        self.ended.entry(op).or_insert((at, Some(later)));
     }
 
     /// The host declared `life` fenced at `at`. `executable` is how many of its commands the target, its sockets or
@@ -126,8 +133,12 @@ impl WhiteBox {
                 let late_ns = at.as_nanos() - fenced.as_nanos();
                 return Some(Violation::ExecutedAfterReceipt { op, life, method: *method, late_ns });
             }
-            let ended = self.ended.get(&op).filter(|ended| at > **ended)?;
-            Some(Violation::ExecutedAfterAnswer { op, life, late_ns: at.as_nanos() - ended.as_nanos() })
+            let (ended, later) = self.ended.get(&op).filter(|(ended, _)| at > *ended)?;
+            let late_ns = at.as_nanos() - ended.as_nanos();
+            Some(match *later {
+                Some(later) => Violation::ExecutedAfterLaterAnswer { op, life, later, late_ns },
+                None => Violation::ExecutedAfterAnswer { op, life, late_ns },
+            })
         });
         self.executable.iter().copied().chain(late)
     }
@@ -167,6 +178,19 @@ mod tests {
         let mut box_ = WhiteBox::new();
         box_.executed(OP, A, ms(7));
         box_.answered(OP, ms(3));
+        assert!(box_.violations().eq([expected]));
+    }
+
+    #[test]
+    fn an_execution_after_the_answer_to_a_later_change_is_found_and_names_it() {
+        let mut box_ = WhiteBox::new();
+        box_.executed(OP, A, ms(3));
+        box_.overtaken(OP, OpId(9), ms(3));
+        // That it ended later, as far as anybody said, changes nothing.
+        box_.answered(OP, ms(8));
+        assert_eq!(box_.violations().count(), 0);
+        box_.executed(OP, A, ms(7));
+        let expected = Violation::ExecutedAfterLaterAnswer { op: OP, life: A, later: OpId(9), late_ns: 4_000_000 };
         assert!(box_.violations().eq([expected]));
     }
 

@@ -235,9 +235,14 @@ fn a_read_may_return_what_was_there_when_it_began() {
     History::new().submit(2, OpKind::Read).write(3).returns(2, data(3)).legal();
 }
 
+/// Judges a host that does not promise that a later answer ends what was given up.
+fn loose() -> History {
+    History::with(OracleConfig { later_answer_ends: false, ..OracleConfig::new(RUN) })
+}
+
 #[test]
 fn an_indeterminate_write_stays_possible_until_its_life_is_settled() {
-    let open = || History::new().submit(1, OpKind::Write).answer(1, Outcome::Indeterminate).write(2);
+    let open = || loose().submit(1, OpKind::Write).answer(1, Outcome::Indeterminate).write(2);
     let stale = |by| Violation::Stale { lba: 5, found: stamp(1, 5), overwrote: wrote(by, OpKind::Write) };
     open().read(3, data(2)).read(4, data(1)).legal();
     open().settle(1).read(3, data(1)).legal();
@@ -249,15 +254,69 @@ fn an_indeterminate_write_stays_possible_until_its_life_is_settled() {
     open().settle(1).write(3).read(4, data(1)).violates(stale(3));
     // Not merely until it is overwritten.
     open().write(3).write(4).read(5, data(1)).legal();
+    // Nothing else makes it over where the host promises more.
+    let promised = History::new().submit(1, OpKind::Write).answer(1, Outcome::Indeterminate);
+    promised.read(2, Content::Zero).read(3, data(1)).legal();
 }
 
 #[test]
 fn an_abandoned_write_stays_possible_until_its_life_is_settled() {
-    History::new().submit(1, OpKind::Write).abandon(1).write(2).read(3, data(1)).legal();
+    let abandoned = || loose().submit(1, OpKind::Write).abandon(1);
+    abandoned().write(2).read(3, data(2)).read(4, data(1)).legal();
+    abandoned().write(2).write(3).read(4, data(1)).legal();
     let expected = Violation::Stale { lba: 5, found: stamp(1, 5), overwrote: wrote(2, OpKind::Write) };
-    History::new().submit(1, OpKind::Write).abandon(1).settle(1).write(2).read(3, data(1)).violates(expected);
+    abandoned().settle(1).write(2).read(3, data(1)).violates(expected);
     // Settling means nothing while the application still waits.
     History::new().submit(1, OpKind::Write).settle(1).write(2).read(3, data(1)).answer(1, Outcome::Ok).legal();
+}
+
+#[test]
+fn what_was_given_up_is_over_when_a_later_change_is_answered() {
+    let came_back = || Violation::GivenUpCameBack { lba: 5, found: stamp(1, 5), later: wrote(2, OpKind::Write) };
+    let abandoned = || History::new().submit(1, OpKind::Write).abandon(1);
+    let indeterminate = || History::new().submit(1, OpKind::Write).answer(1, Outcome::Indeterminate);
+    for given_up in [abandoned, indeterminate] {
+        // Until the answer either may be there: the later one may even be overwritten before it is answered.
+        given_up().submit(2, OpKind::Write).read(3, data(2)).read(4, data(1)).legal();
+        given_up().write(2).read(3, data(1)).legal();
+    }
+    // Another answered change of the block, and it is gone for good.
+    abandoned().write(2).write(3).read(4, data(1)).violates(came_back());
+    indeterminate().write(2).write(3).read(4, data(1)).violates(came_back());
+    // A read that saw the later one shows it as well.
+    abandoned().write(2).read(3, data(2)).read(4, data(1)).violates(came_back());
+    assert_eq!(came_back().invariant(), "given_up_is_over_when_a_later_change_is_answered");
+}
+
+#[test]
+fn a_change_that_was_submitted_before_the_giving_up_or_failed_ends_nothing() {
+    let both = || History::new().submit(1, OpKind::Write).submit(2, OpKind::Write).abandon(1);
+    both().answer(2, Outcome::Ok).write(3).read(4, data(3)).legal();
+    both().answer(2, Outcome::Ok).read(3, data(2)).read(4, data(1)).legal();
+    let failed = History::new().submit(1, OpKind::Write).abandon(1).submit(2, OpKind::Write);
+    failed.answer(2, Outcome::Failed).read(3, data(2)).read(4, data(1)).legal();
+    // Nor does one of other blocks.
+    let mut elsewhere = History::new().submit(1, OpKind::Write).abandon(1);
+    elsewhere.0.submitted(op(2, OpKind::Write, 6, 1), NOW);
+    elsewhere.answer(2, Outcome::Ok).read(3, Content::Zero).read(4, data(1)).legal();
+}
+
+#[test]
+fn an_answer_for_what_was_overtaken_is_taken_once_and_moves_nothing() {
+    let overtaken = History::new().submit(1, OpKind::Write).abandon(1).write(2);
+    assert!(overtaken.0.overtaken_by(OpId(2)).into_iter().eq([OpId(1)]));
+    assert_eq!(overtaken.0.unfinished().count(), 0);
+    let overtaken = overtaken.write(3).answer(1, Outcome::Ok).settle(1).legal();
+    let again = History(overtaken.0.clone());
+    again.answer(1, Outcome::Ok).violates(Violation::AnsweredTwice { op: OpId(1) });
+    let came_back = Violation::GivenUpCameBack { lba: 5, found: stamp(1, 5), later: wrote(2, OpKind::Write) };
+    overtaken.read(4, data(1)).violates(came_back);
+    // An indeterminate one had its answer.
+    let told = History::new().submit(1, OpKind::Write).answer(1, Outcome::Indeterminate).write(2);
+    told.answer(1, Outcome::Ok).violates(Violation::AnsweredTwice { op: OpId(1) });
+    // That it was never sent is news all the same.
+    let not_sent = History::new().submit(1, OpKind::Write).abandon(1).write(2).answer(1, Outcome::NotSent);
+    not_sent.read(3, data(1)).violates(Violation::NotSent { lba: 5, op: OpId(1) });
 }
 
 #[test]
@@ -374,7 +433,7 @@ fn multi_block_writes_are_torn_freely_and_judged_block_by_block() {
 
 #[test]
 fn unfinished_operations_can_be_listed() {
-    let history = History::new()
+    let history = loose()
         .submit(1, OpKind::Write)
         .submit(2, OpKind::Write)
         .answer(2, Outcome::Indeterminate)

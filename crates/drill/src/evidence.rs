@@ -290,7 +290,11 @@ impl Record {
                 Some((at, Outcome::Ok | Outcome::Failed | Outcome::NotSent | Outcome::UnknownSettled)) => {
                     white.answered(suspect.op.id, at);
                 }
-                Some((_, Outcome::Indeterminate)) | None => {}
+                Some((_, Outcome::Indeterminate)) | None => {
+                    if let Some((later, at)) = suspect.overtaken {
+                        white.overtaken(suspect.op.id, later, at);
+                    }
+                }
             }
         }
         for ghost in held {

@@ -32,7 +32,7 @@ fn ghost(slba: u64) -> Ghost {
 
 fn suspect(slba: u64, answered: u64) -> Suspect {
     let op = Op { id: OpId(slba), kind: OpKind::Write, lba: slba, nlb: 2, generation: 1 };
-    Suspect { op, submitted: ms(90), answered: Some((ms(answered), Outcome::Ok)) }
+    Suspect { op, submitted: ms(90), answered: Some((ms(answered), Outcome::Ok)), overtaken: None }
 }
 
 fn facts(identity: Identity) -> LifeFacts {

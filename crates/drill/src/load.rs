@@ -67,6 +67,8 @@ pub(crate) struct Suspect {
     pub(crate) submitted: Instant,
     /// When and how the application was answered.
     pub(crate) answered: Option<(Instant, Outcome)>,
+    /// After it was given up: the first change submitted since that was answered, and when.
+    pub(crate) overtaken: Option<(OpId, Instant)>,
 }
 
 /// An operation that ended other than well.
@@ -148,7 +150,7 @@ impl Driver {
             namespace,
             queue: Completions::new(),
             load: Load::new(config),
-            oracle: Oracle::new(OracleConfig { run: seed, initial: before, deallocated }),
+            oracle: Oracle::new(OracleConfig { initial: before, deallocated, ..OracleConfig::new(seed) }),
             run: seed,
             fencing,
             feed: Feed::Off,
@@ -180,7 +182,7 @@ impl Driver {
         for flying in self.flying.values_mut().filter(|flying| flying.op.kind.changes_media()) {
             if flying.submitted <= at && !flying.suspect {
                 flying.suspect = true;
-                let suspect = Suspect { op: flying.op, submitted: flying.submitted, answered: None };
+                let suspect = Suspect { op: flying.op, submitted: flying.submitted, answered: None, overtaken: None };
                 self.suspects.insert(flying.op.id, suspect);
             }
         }
@@ -306,6 +308,13 @@ impl Driver {
         match (flying.op.kind, outcome, &answer.buf) {
             (OpKind::Read, Outcome::Ok, Some(buf)) => self.oracle.read_answered(id, &self.contents(buf), at),
             _ => self.oracle.answered(id, outcome, at),
+        }
+        if flying.op.kind.changes_media() && outcome == Outcome::Ok {
+            for over in self.oracle.overtaken_by(id) {
+                if let Some(suspect) = self.suspects.get_mut(&over) {
+                    suspect.overtaken = Some((id, at));
+                }
+            }
         }
         self.measure(&flying, at);
         if outcome != Outcome::Ok {

@@ -152,7 +152,7 @@ fn stale(violation: &Violation) -> Option<StaleBlock> {
     let text = violation.to_string();
     let written = |by: Written| WriteRef { op: by.op.0, generation: by.generation };
     match *violation {
-        Violation::Stale { lba, found, overwrote } => {
+        Violation::Stale { lba, found, overwrote } | Violation::GivenUpCameBack { lba, found, later: overwrote } => {
             let found = Some(WriteRef { op: found.op.0, generation: found.generation });
             Some(StaleBlock { lba, found, overwritten: written(overwrote), text })
         }

@@ -6,6 +6,7 @@ use self::orphans::Orphans;
 use crate::checkers::Seen;
 use crate::draw::Plan;
 use crate::media::BLOCK;
+use crate::mix::Kind;
 use crate::net::Owner;
 use crate::world::{Ev, Phase, World, note};
 use interlock_base::{Instant, Rng, Span};
@@ -128,7 +129,10 @@ impl App {
                         overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
                         ..LoadConfig::default()
                     }),
-                    oracle: Oracle::new(OracleConfig::new(run)),
+                    oracle: Oracle::new(OracleConfig {
+                        later_answer_ends: plan.kinds.contains(Kind::LaterAnswerEnds),
+                        ..OracleConfig::new(run)
+                    }),
                     head: None,
                     answered: BTreeMap::new(),
                     done: BTreeSet::new(),
@@ -257,10 +261,27 @@ impl App {
         self.white.answered(OpId(id), now);
     }
 
+    /// It had been given up, and a change that was asked for later is answered.
+    fn overtaken(&mut self, id: u64, later: u64, now: Instant) {
+        if let Some(asked) = self.asked.get_mut(&id) {
+            asked.over.get_or_insert(now);
+        }
+        self.white.overtaken(OpId(id), OpId(later), now);
+    }
+
     pub(crate) fn white_box_executed(&mut self, op: Option<OpId>, life: target::Life, now: Instant) {
         if let Some(op) = op {
             self.white.executed(op, white(life), now);
         }
+    }
+
+    /// True while a change that was sent may still take effect although its path, its caller or its process is gone.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let may_happen =
+            |id: &u64| self.asked.get(id).is_some_and(|asked| asked.op.kind.changes_media() && asked.over.is_none());
+        self.in_doubt.keys().filter_map(|key| self.by_key.get(key)).any(may_happen)
+            || self.indeterminate.values().any(may_happen)
+            || self.orphans.iter().any(|orphans| orphans.ops().iter().any(may_happen))
     }
 
     fn unfinished(&self) -> usize {
@@ -437,6 +458,7 @@ impl World {
         self.app.volumes[volume].load.finished(id);
         self.lanes[lane].lane.abandon(self.now, op.0);
         if changes {
+            self.met(Kind::GivenUp);
             self.see(&Seen::Abandoned { op, key, nsid: volume as u32 + 1, range });
         }
         self.drain_host();
@@ -498,6 +520,8 @@ impl World {
             }
             _ => oracle.answered(op.id, ends, now),
         }
+        let overtaken =
+            if ends == Outcome::Ok && op.kind.changes_media() { oracle.overtaken_by(op.id) } else { BTreeSet::new() };
         if !abandoned {
             load.finished(op.id);
         }
@@ -508,6 +532,9 @@ impl World {
             self.settle_indeterminate();
         } else {
             self.app.over(id, now);
+        }
+        for other in overtaken {
+            self.app.overtaken(global(volume, other), id, now);
         }
         if ends == Outcome::Ok {
             self.promise(id);
@@ -561,19 +588,20 @@ impl World {
     }
 
     fn judge_black_box(&mut self) {
-        let found: Vec<String> =
-            self.app.volumes.iter().flat_map(|volume| volume.oracle.violations()).map(ToString::to_string).collect();
-        for text in found {
-            self.violate("no_stale_write_after_failover", text);
+        let found = self.app.volumes.iter().flat_map(|volume| volume.oracle.violations());
+        let found: Vec<_> = found.map(|violation| (violation.invariant(), violation.to_string())).collect();
+        for (invariant, text) in found {
+            self.violate(invariant, text);
         }
     }
 
     /// At the end of a run: what the target's own log says.
     pub(crate) fn judge(&mut self) {
         self.judge_black_box();
-        let found: Vec<String> = self.app.white.violations().map(|violation| violation.to_string()).collect();
-        for text in found {
-            self.violate("no_stale_write_after_failover", text);
+        let found = self.app.white.violations();
+        let found: Vec<_> = found.map(|violation| (violation.invariant(), violation.to_string())).collect();
+        for (invariant, text) in found {
+            self.violate(invariant, text);
         }
         if let Some(id) = self.app.open.first() {
             self.violate("completes_exactly_once", format!("#{id:x} never ended"));

@@ -11,6 +11,7 @@ pub(crate) use self::act::Act;
 
 use crate::checkers::Seen;
 use crate::draw::{Plan, pick};
+use crate::mix::Kind;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Owner, Piece, Way};
 use crate::world::{Ev, Machine, Phase, Stats, World, note};
@@ -149,6 +150,9 @@ impl World {
         self.struck.push(key);
         self.tell_act(&act);
         note!(self, "chaos: {act:?}");
+        if let Some(kind) = act.kind() {
+            self.met(kind);
+        }
         self.act_of_chaos(act);
         self.drain_target();
         self.drain_host();
@@ -394,6 +398,7 @@ impl World {
                 if let Some(port) = port
                     && self.chaos.rng.percent(60)
                 {
+                    self.met(Kind::SourceDies);
                     let soon = Duration::from_micros(self.chaos.rng.below(4000));
                     for (after, act) in self.chaos.death(port) {
                         self.plan_act(self.now + soon + after, act);

@@ -3,6 +3,7 @@
 //! All options are drawn first and can be printed first, so that a failure says in which world it happened.
 
 use crate::minimise::Cut;
+use crate::mix::Kinds;
 use crate::mutation::{Mutation, Tampering};
 use interlock_base::Rng;
 use interlock_host_core::stall::{HoldTerms, MARGIN};
@@ -73,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) episodes: u32,
     /// The kernel knows `TCP_USER_TIMEOUT`.
     pub(crate) user_timeout: bool,
+    /// What it may meet.
+    pub(crate) kinds: Kinds,
     pub(crate) mutation: Option<Mutation>,
     /// What was taken away again, to see what is needed.
     pub(crate) cut: Arc<Cut>,
@@ -145,6 +148,7 @@ impl Plan {
             abandon_percent: *pick(rng, &[0, 2, 6]),
             episodes: 3 + rng.below(3) as u32,
             user_timeout: rng.percent(50),
+            kinds: Kinds::installed(),
             mutation,
             cut: Arc::default(),
         }

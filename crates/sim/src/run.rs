@@ -1,6 +1,7 @@
 //! Runs, one per seed, on as many threads as are given.
 
 use crate::draw::Plan;
+use crate::mix::Mix;
 use crate::mutation::Mutation;
 use crate::world::{Stats, Violation, World};
 use interlock_base::Instant;
@@ -95,6 +96,8 @@ pub struct Summary {
     pub runs: u64,
     /// Sums over all runs.
     pub total: Stats,
+    /// Which kinds of faults they met.
+    pub mix: Mix,
     /// Runs with at least one receipt.
     pub runs_with_fence: u64,
     /// Runs in which a ghost tried to execute after its life was fenced.
@@ -134,6 +137,7 @@ impl Summary {
         total.virtual_ms += stats.virtual_ms;
         total.events += stats.events;
         total.mutated += stats.mutated;
+        self.mix.add(stats.met);
         self.runs_with_fence += u64::from(stats.fences > 0);
         self.runs_with_ghost += u64::from(stats.ghosts_refused > 0);
         if outcome.violation.is_some() {

@@ -11,6 +11,7 @@ use crate::coverage::Coverage;
 use crate::crash::Process;
 use crate::draw::{Plan, Reset};
 use crate::media::Media;
+use crate::mix::{Kind, Met};
 use crate::mutation::{Mutation, Tampering};
 use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
@@ -127,6 +128,8 @@ pub struct Stats {
     pub virtual_ms: u64,
     /// Events handled.
     pub events: u64,
+    /// Which kinds of faults it met.
+    pub met: Met,
     /// True in how many runs the mutation had an effect; 1 or 0 for one run.
     pub mutated: u64,
 }
@@ -343,6 +346,15 @@ impl World {
         }
         let found = self.checkers.see(self.now, seen);
         self.violations.extend(found);
+    }
+
+    /// A fault of this kind occurs, or goes on.
+    pub(crate) fn met(&mut self, kind: Kind) {
+        let met = &mut self.stats.met;
+        met.ever.insert(kind);
+        if !met.in_doubt.contains(kind) && self.app.is_in_doubt() {
+            self.stats.met.in_doubt.insert(kind);
+        }
     }
 
     pub(crate) const fn tampers(&self, with: Tampering) -> bool {

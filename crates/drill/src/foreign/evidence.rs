@@ -108,7 +108,11 @@ impl NetLog {
                 Some((at, Outcome::Ok | Outcome::Failed | Outcome::NotSent | Outcome::UnknownSettled)) => {
                     white.answered(suspect.op.id, at);
                 }
-                Some((_, Outcome::Indeterminate)) | None => {}
+                Some((_, Outcome::Indeterminate)) | None => {
+                    if let Some((later, at)) = suspect.overtaken {
+                        white.overtaken(suspect.op.id, later, at);
+                    }
+                }
             }
         }
         let lost = record.condemned().find_map(|(life, ..)| record.identity(life));

@@ -17,6 +17,12 @@ pub(super) struct Orphans {
     ops: Vec<u64>,
 }
 
+impl Orphans {
+    pub(super) fn ops(&self) -> &[u64] {
+        &self.ops
+    }
+}
+
 impl App {
     fn settle(&mut self, over: Vec<Orphans>, now: interlock_base::Instant) {
         for id in over.into_iter().flat_map(|orphans| orphans.ops) {

@@ -1,7 +1,8 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
 use interlock_sim::{
-    ATTEMPTS, Hunt, Mutation, Stats, Summary, Until, Violation, cover, hunt, minimise, run_many, run_seed,
+    ATTEMPTS, ENOUGH_RUNS, Hunt, Kind, Kinds, Mutation, Stats, Summary, Until, Violation, cover, hunt, minimise,
+    run_many, run_seed,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -26,10 +27,29 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
                 that goes wrong)
   --trace       print everything that happens in the one seed
   --threads N   default: one per core
+  --with KIND   let worlds draw this kind of fault, too; --without KIND: leave it out (--kinds: which there are)
   --coverage    say which transitions of the tables the runs (default 2000) never met
   --mutation X  break the machines in this one way, as the list that --mutations prints names it
   --mutations   break the machines on purpose, one way after the other, and say which invariant notices
 ";
+
+const EXITS: &str = "
+exit status: 0 nothing is wrong; 1 something is; 2 not understood; 3 inconclusive: some kind of fault was too rare
+";
+
+/// What the runs amount to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Wrong,
+    Inconclusive,
+}
+
+impl From<bool> for Verdict {
+    fn from(good: bool) -> Self {
+        if good { Self::Good } else { Self::Wrong }
+    }
+}
 
 struct Args {
     runs: Option<u64>,
@@ -41,6 +61,8 @@ struct Args {
     coverage: bool,
     mutations: bool,
     only: Option<String>,
+    kinds: Kinds,
+    list_kinds: bool,
 }
 
 fn number(text: &str) -> Result<u64, String> {
@@ -49,6 +71,11 @@ fn number(text: &str) -> Result<u64, String> {
         None => text.parse(),
     };
     parsed.map_err(|_| format!("`{text}` is no number"))
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.to_string() == text);
+    found.ok_or_else(|| format!("`{text}` is no kind of fault; `--kinds` names them"))
 }
 
 /// What is asked for; `None`: how to ask.
@@ -64,6 +91,8 @@ fn parse() -> Result<Option<Args>, String> {
         coverage: false,
         mutations: false,
         only: None,
+        kinds: Kinds::usual(),
+        list_kinds: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -78,6 +107,9 @@ fn parse() -> Result<Option<Args>, String> {
             "--trace" => args.trace = true,
             "--mutations" => args.mutations = true,
             "--mutation" => args.only = Some(value()?),
+            "--with" => args.kinds.insert(kind(&value()?)?),
+            "--without" => args.kinds.remove(kind(&value()?)?),
+            "--kinds" => args.list_kinds = true,
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("`{other}` is not known\n\n{USAGE}")),
         }
@@ -91,12 +123,13 @@ fn main() -> ExitCode {
     }
     let done = |args: Option<Args>| match args {
         Some(args) => run(&args),
-        None => write!(io::stdout(), "{USAGE}").map(|()| true),
+        None => write!(io::stdout(), "{USAGE}{EXITS}").map(|()| Verdict::Good),
     };
     let outcome = parse().and_then(|args| done(args).map_err(|error| error.to_string()));
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::FAILURE,
+        Ok(Verdict::Inconclusive) => ExitCode::from(3),
         Err(text) => {
             // There is nowhere left to say it if this fails.
             let _ = writeln!(io::stderr(), "error: {text}");
@@ -105,8 +138,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> io::Result<bool> {
+fn run(args: &Args) -> io::Result<Verdict> {
     let mut out = io::stdout().lock();
+    if args.list_kinds {
+        for kind in Kind::ALL {
+            let left_out = kind.waits_for().map(|why| format!(" (left out unless asked for: {why})"));
+            writeln!(out, "{kind}{}", left_out.unwrap_or_default())?;
+        }
+        return Ok(Verdict::Good);
+    }
+    args.kinds.install();
     let only = args.only.as_ref().and_then(|name| {
         Mutation::all()
             .into_iter()
@@ -116,18 +157,18 @@ fn run(args: &Args) -> io::Result<bool> {
         return Err(io::Error::other("this build does not know that mutation"));
     }
     if args.mutations {
-        return mutations(&mut out, args, only);
+        return mutations(&mut out, args, only).map(Verdict::from);
     }
     if args.coverage {
         let coverage = cover(args.seed.unwrap_or(0), args.runs.unwrap_or(2000));
         write!(out, "{coverage}")?;
-        return Ok(coverage.unexpected().next().is_none());
+        return Ok(coverage.unexpected().next().is_none().into());
     }
     if args.story {
-        return story(&mut out, args, only);
+        return story(&mut out, args, only).map(Verdict::from);
     }
     if let (Some(seed), None, None) = (args.seed, args.runs, args.seconds) {
-        return one(&mut out, seed, only, args.trace);
+        return one(&mut out, seed, only, args.trace).map(Verdict::from);
     }
     let until = match (args.runs, args.seconds) {
         (_, Some(seconds)) => Until::Time(Duration::from_secs(seconds)),
@@ -159,16 +200,34 @@ fn run(args: &Args) -> io::Result<bool> {
         writeln!(out, "stopped; go on with: cargo xtask sim --seed {}", summary.done_below)?;
     }
     if let Some(outcome) = summary.found.first() {
-        tell(&mut out, outcome.seed, only)?;
+        tell(&mut out, outcome.seed, only, args.kinds)?;
     }
     for outcome in &summary.found {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
             let broken = only.map_or_else(String::new, |mutation| format!(" --mutation \"{mutation}\""));
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken} --trace", outcome.seed)?;
+            let with = with(args.kinds);
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken}{with} --trace", outcome.seed)?;
         }
     }
-    Ok(summary.found.is_empty())
+    Ok(verdict(&summary))
+}
+
+/// What must be said besides a seed to meet the same world.
+fn with(kinds: Kinds) -> String {
+    let more = kinds.iter().filter(|kind| kind.waits_for().is_some()).map(|kind| format!(" --with {kind}"));
+    let less = Kinds::usual().iter().filter(|kind| !kinds.contains(*kind)).map(|kind| format!(" --without {kind}"));
+    more.chain(less).collect()
+}
+
+fn verdict(summary: &Summary) -> Verdict {
+    if !summary.found.is_empty() {
+        return Verdict::Wrong;
+    }
+    match summary.mix.rare() {
+        Some(rare) if !rare.is_empty() => Verdict::Inconclusive,
+        _ => Verdict::Good,
+    }
 }
 
 /// Set when somebody asks the program to end: what it has begun is finished and reported.
@@ -191,17 +250,17 @@ fn story(out: &mut impl Write, args: &Args, mutation: Option<Mutation>) -> io::R
         writeln!(out, "nothing goes wrong in {} runs from seed {first:#x} on", summary.runs)?;
         return Ok(true);
     };
-    tell(out, outcome.seed, mutation)?;
+    tell(out, outcome.seed, mutation, args.kinds)?;
     Ok(false)
 }
 
-fn tell(out: &mut impl Write, seed: u64, mutation: Option<Mutation>) -> io::Result<()> {
+fn tell(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, kinds: Kinds) -> io::Result<()> {
     match minimise(seed, mutation, ATTEMPTS) {
         Some(story) => writeln!(out, "{story}")?,
         None => writeln!(out, "seed {seed:#x} goes wrong only in company")?,
     }
-    let with = mutation.map(|mutation| format!(" --mutation '{mutation}'")).unwrap_or_default();
-    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{with} --story")
+    let broken = mutation.map(|mutation| format!(" --mutation '{mutation}'")).unwrap_or_default();
+    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{broken}{} --story", with(kinds))
 }
 
 fn one(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, trace: bool) -> io::Result<bool> {
@@ -250,6 +309,16 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(out, "  {:.1} % of runs with a fence", summary.runs_with_fence as f64 * 100.0 / runs_f)?;
     writeln!(out, "  {:.1} % of runs with a ghost that tried", summary.runs_with_ghost as f64 * 100.0 / runs_f)?;
+    write!(out, "{}", summary.mix)?;
+    match summary.mix.rare() {
+        None => writeln!(out, "  too few runs to judge the mix: that takes {ENOUGH_RUNS}")?,
+        Some(rare) if rare.is_empty() => {}
+        Some(rare) => {
+            let names: Vec<_> = rare.iter().map(ToString::to_string).collect();
+            let names = names.join(", ");
+            writeln!(out, "  INCONCLUSIVE: with a write in doubt, less than one run in a hundred met {names}")?;
+        }
+    }
     writeln!(out, "  {} violations", summary.found.len())
 }
 

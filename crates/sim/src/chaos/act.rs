@@ -1,5 +1,6 @@
 //! Everything that a run does to its world, one act at a time.
 
+use crate::mix::Kind;
 use crate::world::Machine;
 use interlock_target_core::Fault;
 use interlock_wire::ana::State as Ana;
@@ -79,4 +80,54 @@ pub(crate) enum Act {
     Wake,
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
+}
+
+impl Act {
+    /// What kind of fault it is; `None` if it is none, or the end of one.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        Some(match self {
+            Self::Script(fault) => return of_script(fault),
+            Self::Rst { .. } | Self::RstAdmin { .. } => Kind::PathReset,
+            Self::Silence { to_target, to_host, .. } if *to_target || *to_host => Kind::PathSilent,
+            Self::Limbo { extra, .. } if !extra.is_zero() => Kind::BytesLinger,
+            Self::SlowMedia(true) => Kind::MediaSlow,
+            Self::MediaErrors(true) => Kind::MediaFail,
+            Self::Ana { .. } => Kind::AnaChanges,
+            Self::Resize { .. } => Kind::Resized,
+            Self::Reset(_) | Self::Disconnect(_) | Self::Connect(_) => Kind::OperatorActs,
+            Self::Stall { .. } => Kind::LaneHangs,
+            Self::Mail { .. } => Kind::MailSlow,
+            Self::Crash { .. } => Kind::HostDies,
+            Self::TargetOff { .. } => Kind::TargetDies,
+            Self::Hang(_) => Kind::HostStops,
+            Self::Episode
+            | Self::Silence { .. }
+            | Self::Drip { .. }
+            | Self::Limbo { .. }
+            | Self::SlowMedia(false)
+            | Self::MediaErrors(false)
+            | Self::Burst(_)
+            | Self::TargetOn
+            | Self::Second
+            | Self::Wake
+            | Self::KillSources(_) => return None,
+        })
+    }
+}
+
+fn of_script(fault: &Fault) -> Option<Kind> {
+    Some(match fault {
+        Fault::HoldWrites { .. } | Fault::Delay { .. } => Kind::CommandsStall,
+        Fault::Drop { .. } => Kind::CommandsVanish,
+        Fault::FailIo { status, .. } if !status.is_success() => Kind::CommandsFail,
+        Fault::Mute { .. } | Fault::ClosePort { .. } => Kind::PathSilent,
+        Fault::ResetConnections { .. } => Kind::PathReset,
+        Fault::CcrRefuse(_)
+        | Fault::CcrLate { .. }
+        | Fault::CcrLoseEvent
+        | Fault::CcrStaleEntry
+        | Fault::SlowDrain { .. }
+        | Fault::RepeatEvent => Kind::ResetFails,
+        _ => return None,
+    })
 }

@@ -1,0 +1,234 @@
+//! What worlds are made of: every kind of fault and circumstance that a seed may draw, by name.
+//!
+//! A hunt that never met a fault shows nothing of it, and a fault at a moment at which no write is in doubt shows little.
+//! So every run notes which kinds occurred, and which of them while a write was in doubt; the report prints both, and a hunt
+//! in which one of them is rare is inconclusive ([`Mix::rare`]).
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One kind of fault or circumstance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A connection is reset, on either side or by the target.
+    PathReset,
+    /// A path swallows everything, in one direction or both; or a port is mute, or closed.
+    PathSilent,
+    /// Bytes linger in the network.
+    BytesLinger,
+    /// Commands that change media stall inside the target.
+    CommandsStall,
+    /// Commands vanish inside the target.
+    CommandsVanish,
+    /// Commands are answered with an error.
+    CommandsFail,
+    /// Cross-controller reset is refused, late, stale, or its event is lost or repeated.
+    ResetFails,
+    /// A controller dies that was asked to reset another.
+    SourceDies,
+    /// Media operations take as long as they may.
+    MediaSlow,
+    /// Media operations fail, before or after they have changed something.
+    MediaFail,
+    /// The ANA state of a group changes.
+    AnaChanges,
+    /// A namespace grows or shrinks.
+    Resized,
+    /// The operator resets, disconnects or connects a controller.
+    OperatorActs,
+    /// A lane of the host, or its control, takes nothing in for a while.
+    LaneHangs,
+    /// Messages between the machines of the host are slow.
+    MailSlow,
+    /// The target is switched off and on.
+    TargetDies,
+    /// The whole process of the host stands still and goes on.
+    HostStops,
+    /// The process of the host dies, and another follows.
+    HostDies,
+    /// A caller gives a change up that has not ended.
+    GivenUp,
+    /// No fault, but a rule: the answer to a later change ends what was given up.
+    LaterAnswerEnds,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::PathReset,
+        Self::PathSilent,
+        Self::BytesLinger,
+        Self::CommandsStall,
+        Self::CommandsVanish,
+        Self::CommandsFail,
+        Self::ResetFails,
+        Self::SourceDies,
+        Self::MediaSlow,
+        Self::MediaFail,
+        Self::AnaChanges,
+        Self::Resized,
+        Self::OperatorActs,
+        Self::LaneHangs,
+        Self::MailSlow,
+        Self::TargetDies,
+        Self::HostStops,
+        Self::HostDies,
+        Self::GivenUp,
+        Self::LaterAnswerEnds,
+    ];
+
+    /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
+    #[must_use]
+    pub const fn waits_for(self) -> Option<&'static str> {
+        match self {
+            Self::LaterAnswerEnds => Some("abandoned requests pass no barrier between lanes"),
+            _ => None,
+        }
+    }
+
+    /// True for what a report counts; false for a rule by which worlds are judged.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        !matches!(self, Self::LaterAnswerEnds)
+    }
+
+    const fn bit(self) -> u64 {
+        1 << self as u64
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A set of kinds.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(u64);
+
+impl Kinds {
+    /// Those that no core has to be mended for.
+    #[must_use]
+    pub fn usual() -> Self {
+        let mut kinds = Self::default();
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.waits_for().is_none()) {
+            kinds.insert(kind);
+        }
+        kinds
+    }
+
+    /// True if `kind` is one of them.
+    #[must_use]
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & kind.bit() != 0
+    }
+
+    /// Adds one.
+    pub const fn insert(&mut self, kind: Kind) {
+        self.0 |= kind.bit();
+    }
+
+    /// Takes one away.
+    pub const fn remove(&mut self, kind: Kind) {
+        self.0 &= !kind.bit();
+    }
+
+    /// All of them, in order.
+    pub fn iter(self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+
+    /// What the runs of this process may draw from now on.
+    pub fn install(self) {
+        // The highest bit says that somebody chose.
+        CHOSEN.store(self.0 | CHOICE, Ordering::Relaxed);
+    }
+
+    /// What the runs of this process may draw: what was installed, or else the usual ones.
+    #[must_use]
+    pub fn installed() -> Self {
+        match CHOSEN.load(Ordering::Relaxed) {
+            0 => Self::usual(),
+            chosen => Self(chosen & !CHOICE),
+        }
+    }
+}
+
+const CHOICE: u64 = 1 << 63;
+static CHOSEN: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(Kind::ALL.len() < 63, "a set of kinds is one word");
+
+impl fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// Which kinds one run met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    /// At any time.
+    pub ever: Kinds,
+    /// While a write was in doubt.
+    pub in_doubt: Kinds,
+}
+
+/// A kind that occurs in fewer runs with a write in doubt than one in so many is rare.
+const RARE: u64 = 100;
+/// So many runs show the mix: a kind that one run in a hundred meets is then missed by chance once in some thousand hunts.
+pub const ENOUGH_RUNS: u64 = 5_000;
+
+/// In how many runs each kind occurred.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    runs: u64,
+    ever: [u64; Kind::ALL.len()],
+    in_doubt: [u64; Kind::ALL.len()],
+    drawn: Kinds,
+}
+
+impl Default for Mix {
+    fn default() -> Self {
+        let none = [0; Kind::ALL.len()];
+        Self { runs: 0, ever: none, in_doubt: none, drawn: Kinds::installed() }
+    }
+}
+
+impl Mix {
+    /// One run more.
+    pub(crate) fn add(&mut self, met: Met) {
+        self.runs += 1;
+        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+            self.ever[at] += u64::from(met.ever.contains(kind));
+            self.in_doubt[at] += u64::from(met.in_doubt.contains(kind));
+        }
+    }
+
+    /// What the runs could draw and too few of them met while a write was in doubt; `None` if the runs were too few to say.
+    #[must_use]
+    pub fn rare(&self) -> Option<Vec<Kind>> {
+        (self.runs >= ENOUGH_RUNS).then(|| {
+            let counted = Kind::ALL.into_iter().zip(self.in_doubt).filter(|(kind, _)| kind.is_counted());
+            let drawn = counted.filter(|(kind, _)| self.drawn.contains(*kind));
+            drawn.filter(|(_, runs)| runs * RARE < self.runs).map(|(kind, _)| kind).collect()
+        })
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = |runs: u64| runs as f64 * 100.0 / self.runs.max(1) as f64;
+        writeln!(f, "  runs that met it, and that met it while a write was in doubt:")?;
+        for ((kind, ever), in_doubt) in Kind::ALL.into_iter().zip(self.ever).zip(self.in_doubt) {
+            if !kind.is_counted() {
+                continue;
+            }
+            match kind.waits_for().filter(|_| !self.drawn.contains(kind)) {
+                Some(why) => writeln!(f, "  {:>17} {kind}: left out ({why})", "")?,
+                None => writeln!(f, "  {:>7.1} % {:>7.1} % {kind}", share(ever), share(in_doubt))?,
+            }
+        }
+        Ok(())
+    }
+}
