@@ -85,7 +85,7 @@ fn receipt(identity: Identity, method: HostMethod, fenced: u64) -> Receipt {
         released: ms(fenced + 1),
         deadline: None,
         assumed_cqt: (method == HostMethod::Assumed).then_some(Duration::from_secs(1)),
-        attempts: Vec::new(),
+        attempts: interlock_host::CcrAttempts::default(),
     }
 }
 

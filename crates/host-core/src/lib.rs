@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+mod attempts;
 mod control;
 #[doc(hidden)]
 pub mod coverage;
@@ -31,6 +32,7 @@ mod receipt;
 mod request;
 pub mod stall;
 
+pub use attempts::{CcrAttempt, CcrAttempts, CcrResult};
 pub use control::{
     Control, ControllerCounters, ControllerInfo, ControllerSpec, FenceCounters, HeadInfo, HostConfig, HostCounters,
     Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MAX_RECONNECT, MIN_KATO,
@@ -48,5 +50,5 @@ pub use msg::{
     LedgerEntry, Path, PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Waiting,
 };
 pub use policy::{FencePolicy, FlushScope, IoPolicy, OnLoss, Reconnect, Timeouts};
-pub use receipt::{CcrAttempt, CcrResult, FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};
+pub use receipt::{FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};
 pub use request::{Op, Outcome, Refused, Request, Shape};

@@ -4,15 +4,13 @@
 //! gave it, what was in doubt and how long it was held, so that a person can check the arithmetic afterwards.
 
 use crate::stall::HoldTerms;
-use crate::{CtrlId, LaneId, LifeId};
+use crate::{CcrAttempts, CtrlId, LaneId, LifeId};
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::Nqn;
-use interlock_wire::status::Status;
 
 use crate::DownReason;
 
@@ -154,36 +152,6 @@ impl fmt::Display for DownReason {
     }
 }
 
-/// One Cross-Controller Reset command sent for a life, and what became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CcrAttempt {
-    /// The source: the life through which it was sent.
-    pub source: LifeId,
-    /// When.
-    pub sent: Instant,
-    /// What is known of it.
-    pub result: CcrResult,
-}
-
-/// What became of one Cross-Controller Reset command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CcrResult {
-    /// No completion yet.
-    Waiting,
-    /// Success with Immediate Reset Successful.
-    Immediate,
-    /// Success without it: the log page will say.
-    Accepted,
-    /// The log page said success.
-    LogSuccess,
-    /// The log page said anything else.
-    LogFailed(u8),
-    /// Refused with this status.
-    Refused(Status),
-    /// The source was lost meanwhile.
-    SourceLost,
-}
-
 /// Who reset the lost controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FencedBy {
@@ -239,8 +207,8 @@ pub struct Receipt {
     pub deadline: Option<Instant>,
     /// The quiesce time that was assumed because the target states none.
     pub assumed_cqt: Option<Duration>,
-    /// Every CCR sent, in order.
-    pub attempts: Vec<CcrAttempt>,
+    /// The CCR commands sent for it.
+    pub attempts: CcrAttempts,
 }
 
 impl Receipt {

@@ -19,6 +19,14 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
     if receipt.answered_late > 0 {
         notes.push(format!("{} commands in doubt were answered late, before the fence", receipt.answered_late));
     }
+    let attempts = &receipt.attempts;
+    if attempts.left_out() > 0 {
+        notes.push(format!(
+            "{} Cross-Controller Reset commands were sent, the last one at {} ms",
+            attempts.sent(),
+            attempts.iter().last().map_or(0, |last| millis(last.sent))
+        ));
+    }
     match receipt.method {
         Method::Legacy => notes.push("not fenced: policy `legacy` retries at once".into()),
         Method::AcceptedRisk => notes.push("not fenced: somebody accepted the risk".into()),
@@ -186,7 +194,7 @@ mod tests {
             released: ms(141),
             deadline: Some(ms(10_201)),
             assumed_cqt: None,
-            attempts: Vec::new(),
+            attempts: interlock_host_core::CcrAttempts::default(),
         });
         assert_eq!((done.controller.as_str(), done.life), ("nvme0", life(identity)));
         assert_eq!((done.path, done.method), (api::PathAddress::tcp("192.0.2.1", 4420), api::Method::Log));

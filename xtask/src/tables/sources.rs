@@ -11,10 +11,9 @@ const fn meaning(stage: ViaStage) -> &'static str {
         ViaStage::Asked => "CCR was sent, its patience runs",
         ViaStage::Overdue => "no answer in time; others are asked too",
         ViaStage::Pending => "it resets; its log will say how it ended",
-        ViaStage::Elsewhere => "somebody else resets, it says",
-        ViaStage::Full => "its log was full: purged, asked once more",
-        ViaStage::Spent => "asked again later, if nobody else is left",
-        ViaStage::Out => "not asked again in this fence",
+        ViaStage::Elsewhere => "a reset goes on; others are asked too",
+        ViaStage::Full => "its log was full: purged, asked again",
+        ViaStage::Spent => "asked again, after a pause of up to 1 s",
     }
 }
 
@@ -25,7 +24,6 @@ fn cell(stage: ViaStage, event: ViaEvent) -> (String, &'static str, &'static str
         ViaNext::Proof => ("fenced".into(), "#dafbe1", "#1a7f37"),
         ViaNext::To(to) => {
             let (fill, stroke) = match to {
-                ViaStage::Out => ("#eaeef2", "#57606a"),
                 ViaStage::Asked | ViaStage::Pending => ("#ddf4ff", "#0969da"),
                 _ => ("#fff1c2", "#bf8700"),
             };
@@ -104,7 +102,7 @@ pub(super) fn markdown() -> String {
     text.push_str(
         "\nRows are where a source stands in one fence, columns what happens to it. *fenced*: the proof, which ends the \
          fence. Empty: it\ncannot mean this fence. An entry of a source that has begun no reset itself is not looked at. \
-         All the while the hold runs; the\nfirst proof wins.\n",
+         All the while the hold runs; the\nfirst proof wins. Without a hold (KATO 0) the asking goes on until the life is fenced.\n",
     );
     text
 }

@@ -148,6 +148,7 @@ impl Control {
         // Whoever waited for it as a source asks another in this same transition.
         for id in self.lives.kin(life_id, Life::is_condemned) {
             if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
+                condemned.stale_told.remove(&life_id);
                 condemned.fence.handle_source_lost(now, life_id);
             }
         }
@@ -394,13 +395,7 @@ impl Control {
         let Some(source) = self.lives.get_mut(&source_id) else { return };
         let pending = (status.is_success() && !immediate) || in_progress;
         let transient = in_progress || status.is(Status::CCR_LIMIT_EXCEEDED) || status.is(Status::CCR_LOG_FULL);
-        source.source.handle_answered(
-            name,
-            life_id,
-            pending,
-            status.is(Status::INVALID_OPCODE),
-            !status.is_success() && !transient,
-        );
+        source.source.handle_answered(name, life_id, pending, !status.is_success() && !transient);
         if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
             *ctrl.counters.ccr_by_status.entry(status.code()).or_default() += 1;
         }

@@ -3,14 +3,15 @@
 //! It is told who could be a source, what they answered, what their logs say and when nothing of the life can leave the
 //! host any more; it says whom to ask, whose log to read and when the life is over. The first proof wins. A success
 //! without Immediate Reset Successful is no proof, an entry that was in the log before is no proof, and what is not
-//! understood is no proof: then the next source is asked, until the one deadline.
+//! understood is no proof: then the next source is asked, until the one deadline. A life without one (KATO 0) is asked for
+//! until it is fenced: what a source cannot do now it may be able to do in an hour, and another one may be connected.
 //!
 //! What is known of each source, and what follows from what it says, is the table in `via`, drawn in `docs/tables.md`.
 
 use super::source::{Candidate, choose, ends_of};
 use super::via::{ViaEvent, ViaNext, ViaStage};
 use crate::guards::{self as conditions, Guard};
-use crate::{CcrAttempt, CcrResult, Identity, LifeId, Method};
+use crate::{CcrAttempt, CcrAttempts, CcrResult, Identity, LifeId, Method};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -24,12 +25,13 @@ pub(super) const PATIENCE_MIN: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// ... and not more often than this.
 const POLL_MIN: Duration = Duration::from_millis(5);
-/// Before a source that could not help is asked again.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Before a source that could not help is asked again: at first, and at most. In between it doubles.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// A reset that was begun and whose end is in no log is waited for alone for a tenth of the hold, but not shorter and not
+/// longer than this. Then others are asked as well.
+const BEGUN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The last look at a log page comes so long before the deadline.
 const FINAL_READ: Duration = Duration::from_millis(20);
-/// CCR commands kept in the receipt of one life.
-const MAX_ATTEMPTS: usize = 64;
 
 /// What the machine wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,11 +85,10 @@ impl Hold {
 enum Via {
     Asked { patience: Instant },
     Overdue,
-    Pending { read_at: Instant },
+    Pending { patience: Instant, read_at: Instant },
     Elsewhere { again: Instant, read_at: Instant },
     Full { again: Instant },
     Spent { again: Instant },
-    Out,
 }
 
 impl Via {
@@ -99,8 +100,26 @@ impl Via {
             Self::Elsewhere { .. } => ViaStage::Elsewhere,
             Self::Full { .. } => ViaStage::Full,
             Self::Spent { .. } => ViaStage::Spent,
-            Self::Out => ViaStage::Out,
         }
+    }
+}
+
+/// A source in this fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Known {
+    via: Via,
+    /// It has begun a reset of the life, whose end its log did not tell yet.
+    began: bool,
+    /// How often it could not help: how long it is left alone grows with that.
+    failed: u32,
+}
+
+impl Known {
+    const FRESH: Self = Self { via: Via::Spent { again: Instant::ZERO }, began: false, failed: 0 };
+
+    /// How long it is left alone.
+    fn pause(&self) -> Duration {
+        (AGAIN.0 * (1 << self.failed.saturating_sub(1).min(8))).min(AGAIN.1)
     }
 }
 
@@ -111,22 +130,21 @@ pub(super) struct Fence {
     hold: Hold,
     t0: Option<Instant>,
     final_read: bool,
-    via: BTreeMap<LifeId, Via>,
-    full_once: Vec<LifeId>,
-    attempts: Vec<CcrAttempt>,
+    /// Live sources that were asked.
+    known: BTreeMap<LifeId, Known>,
+    attempts: CcrAttempts,
     proof: Option<Proof>,
 }
 
 impl Fence {
-    pub(super) const fn new(identity: Identity, hold: Hold) -> Self {
+    pub(super) fn new(identity: Identity, hold: Hold) -> Self {
         Self {
             identity,
             hold,
             t0: None,
             final_read: false,
-            via: BTreeMap::new(),
-            full_once: Vec::new(),
-            attempts: Vec::new(),
+            known: BTreeMap::new(),
+            attempts: CcrAttempts::default(),
             proof: None,
         }
     }
@@ -147,7 +165,7 @@ impl Fence {
         self.t0
     }
 
-    pub(super) fn attempts(&self) -> &[CcrAttempt] {
+    pub(super) const fn attempts(&self) -> &CcrAttempts {
         &self.attempts
     }
 
@@ -165,9 +183,15 @@ impl Fence {
         self.hold.span().map_or(POLL_MAX, |hold| (hold / 50).clamp(POLL_MIN, POLL_MAX))
     }
 
+    /// How long a reset that was begun is waited for before others are asked as well.
+    fn begun_patience(&self) -> Duration {
+        self.hold.span().map_or(BEGUN.1, |hold| (hold / 10).clamp(BEGUN.0, BEGUN.1))
+    }
+
     /// Something happened to a source: the table says what follows. True if it is somewhere else now.
     fn step(&mut self, now: Instant, source: LifeId, event: ViaEvent, patience: Duration) -> bool {
-        let stage = self.via.get(&source).map_or(ViaStage::Fresh, |via| via.stage());
+        let mut known = self.known.get(&source).copied().unwrap_or(Known::FRESH);
+        let stage = self.known.get(&source).map_or(ViaStage::Fresh, |known| known.via.stage());
         let every = self.poll_every();
         let to = match stage.next(event) {
             ViaNext::Stays => return false,
@@ -176,26 +200,29 @@ impl Fence {
                 self.prove(now, method, Some(source));
                 return false;
             }
-            ViaNext::To(ViaStage::Fresh) => {
-                self.via.remove(&source);
+            ViaNext::To(to) => to,
+        };
+        if matches!(to, ViaStage::Spent | ViaStage::Full | ViaStage::Elsewhere) {
+            known.failed = known.failed.saturating_add(1);
+        }
+        let again = now + known.pause();
+        known.via = match to {
+            ViaStage::Fresh => {
+                self.known.remove(&source);
                 return true;
             }
-            ViaNext::To(ViaStage::Asked) => Via::Asked { patience: now + patience },
-            ViaNext::To(ViaStage::Overdue) => Via::Overdue,
-            ViaNext::To(ViaStage::Pending) => Via::Pending { read_at: now + every },
-            ViaNext::To(ViaStage::Elsewhere) => Via::Elsewhere { again: now + AGAIN, read_at: now + every },
-            ViaNext::To(ViaStage::Full) => Via::Full { again: now },
-            ViaNext::To(ViaStage::Spent) => Via::Spent { again: now + AGAIN },
-            ViaNext::To(ViaStage::Out) => Via::Out,
+            ViaStage::Asked => Via::Asked { patience: now + patience },
+            ViaStage::Overdue => Via::Overdue,
+            ViaStage::Pending => Via::Pending { patience: now + self.begun_patience(), read_at: now + every },
+            ViaStage::Elsewhere => Via::Elsewhere { again, read_at: now + every },
+            // Once it is purged it may have room at once. If that did not help, it is left alone as any other.
+            ViaStage::Full => Via::Full { again: if known.failed == 1 { now } else { again } },
+            ViaStage::Spent => Via::Spent { again },
         };
-        self.via.insert(source, to);
+        known.began |= event == ViaEvent::Begun;
+        known.began &= event != ViaEvent::EntryFailed;
+        self.known.insert(source, known);
         true
-    }
-
-    fn note(&mut self, source: LifeId, result: CcrResult) {
-        if let Some(attempt) = self.attempts.iter_mut().rev().find(|attempt| attempt.source == source) {
-            attempt.result = result;
-        }
     }
 
     fn prove(&mut self, now: Instant, method: Method, source: Option<LifeId>) {
@@ -228,25 +255,23 @@ impl Fence {
             }
             if !self.final_read && now + FINAL_READ >= deadline {
                 self.final_read = true;
-                asks.extend(
-                    self.via
-                        .iter()
-                        .filter(|(_, via)| !matches!(via, Via::Out))
-                        .map(|(source, _)| Ask::ReadLog(*source)),
-                );
+                asks.extend(self.known.keys().map(|source| Ask::ReadLog(*source)));
             }
         }
         if !self.identity.is_reported() {
             return asks;
         }
         let every = self.poll_every();
-        let late = self.via.iter().filter(|(_, via)| matches!(via, Via::Asked { patience } if now >= *patience));
+        let late = self.known.iter().filter(|(_, known)| match known.via {
+            Via::Asked { patience } | Via::Pending { patience, .. } => now >= patience,
+            _ => false,
+        });
         for source in late.map(|(source, _)| *source).collect::<Vec<_>>() {
             self.step(now, source, ViaEvent::NoAnswer, Duration::ZERO);
         }
-        for (source, via) in &mut self.via {
-            match via {
-                Via::Pending { read_at } | Via::Elsewhere { read_at, .. } if now >= *read_at => {
+        for (source, known) in &mut self.known {
+            match &mut known.via {
+                Via::Pending { read_at, .. } | Via::Elsewhere { read_at, .. } if now >= *read_at => {
                     *read_at = now + every;
                     asks.push(Ask::ReadLog(*source));
                 }
@@ -254,11 +279,8 @@ impl Fence {
             }
         }
         asks.dedup();
-        let busy = self.via.values().any(|via| matches!(via, Via::Asked { .. } | Via::Pending { .. }));
-        if !busy
-            && let Some(next) = self.next_source(now, candidates)
-            && self.attempts.len() < MAX_ATTEMPTS
-        {
+        let busy = self.known.values().any(|known| matches!(known.via, Via::Asked { .. } | Via::Pending { .. }));
+        if !busy && let Some(next) = self.next_source(now, candidates) {
             let patience = (next.latency_p99 * 4).max(PATIENCE_MIN);
             self.step(now, next.life, ViaEvent::Sent, patience);
             self.attempts.push(CcrAttempt { source: next.life, sent: now, result: CcrResult::Waiting });
@@ -269,10 +291,10 @@ impl Fence {
 
     /// A source never asked first; else one that may be asked again.
     fn next_source(&self, now: Instant, candidates: &[Candidate]) -> Option<Candidate> {
-        let fresh = choose(candidates.iter().filter(|c| !self.via.contains_key(&c.life)));
+        let fresh = choose(candidates.iter().filter(|c| !self.known.contains_key(&c.life)));
         fresh.or_else(|| {
-            choose(candidates.iter().filter(|c| match self.via.get(&c.life) {
-                Some(Via::Full { again } | Via::Spent { again } | Via::Elsewhere { again, .. }) => now >= *again,
+            choose(candidates.iter().filter(|c| match self.known.get(&c.life).map(|known| known.via) {
+                Some(Via::Full { again } | Via::Spent { again } | Via::Elsewhere { again, .. }) => now >= again,
                 _ => false,
             }))
         })
@@ -284,14 +306,14 @@ impl Fence {
         if self.proof.is_some() {
             return None;
         }
-        let steps = self.via.values().flat_map(|via| match *via {
+        let steps = self.known.values().flat_map(|known| match known.via {
             Via::Asked { patience } => [Some(patience), None],
-            Via::Pending { read_at } => [Some(read_at), None],
+            Via::Pending { patience, read_at } => [Some(patience), Some(read_at)],
             Via::Elsewhere { again, read_at } => [Some(again), Some(read_at)],
             Via::Full { again } | Via::Spent { again } => [Some(again), None],
-            Via::Overdue | Via::Out => [None, None],
+            Via::Overdue => [None, None],
         });
-        let last_look = self.deadline().filter(|_| !self.final_read && !self.via.is_empty()).map(|at| {
+        let last_look = self.deadline().filter(|_| !self.final_read && !self.known.is_empty()).map(|at| {
             Instant::from_nanos(at.as_nanos().saturating_sub(u64::try_from(FINAL_READ.as_nanos()).unwrap_or(0)))
         });
         steps.flatten().chain(last_look).filter(|at| *at > now).min()
@@ -305,14 +327,14 @@ impl Fence {
             ViaEvent::Begun
         } else if status.is(Status::CCR_IN_PROGRESS) {
             ViaEvent::InProgress
-        } else if status.is(Status::CCR_LOG_FULL) && !self.full_once.contains(&source) {
+        } else if status.is(Status::CCR_LOG_FULL) {
             ViaEvent::LogFull
         } else if status.is(Status::CCR_LIMIT_EXCEEDED) {
             ViaEvent::Limit
         } else {
             ViaEvent::Refused
         };
-        self.note(
+        self.attempts.note(
             source,
             match event {
                 ViaEvent::Immediate => CcrResult::Immediate,
@@ -326,10 +348,7 @@ impl Fence {
         match event {
             // The event may have been sent before this answer: look at once.
             ViaEvent::Begun | ViaEvent::InProgress => Some(Ask::ReadLog(source)),
-            ViaEvent::LogFull => {
-                self.full_once.push(source);
-                Some(Ask::Purge(source))
-            }
+            ViaEvent::LogFull => Some(Ask::Purge(source)),
             _ => None,
         }
     }
@@ -337,20 +356,20 @@ impl Fence {
     /// CCR could not even be handed to `source`.
     pub(super) fn handle_not_sent(&mut self, now: Instant, source: LifeId) {
         self.step(now, source, ViaEvent::NotSent, Duration::ZERO);
-        self.attempts.pop_if(|attempt| attempt.source == source && attempt.result == CcrResult::Waiting);
+        self.attempts.take_back(source);
     }
 
     /// The log of `source` was read after it had answered a CCR. The caller has made sure that no entry of the same name
     /// was there when that was sent; if one came meanwhile, it stands beside that of the reset under way.
     pub(super) fn handle_log(&mut self, now: Instant, source: LifeId, entries: &[Entry]) {
-        let Some(stage) = self.via.get(&source).map(|via| via.stage()) else { return };
+        let Some(known) = self.known.get(&source).copied() else { return };
+        let stage = known.via.stage();
         if stage.next(ViaEvent::EntryFailed) == ViaNext::Stays {
             return;
         }
         // "In progress" may be the doing of another source, whose log tells. Of what this one did not begin itself an
         // entry here says nothing: it may be of an earlier life.
-        let began = self.attempts.iter().any(|asked| asked.source == source && asked.result == CcrResult::Accepted);
-        if stage == ViaStage::Elsewhere && !began && conditions::enabled(Guard::OwnEntriesOnly) {
+        if stage == ViaStage::Elsewhere && !known.began && conditions::enabled(Guard::OwnEntriesOnly) {
             return;
         }
         let name = (self.identity.cntlid, self.identity.ciu);
@@ -359,12 +378,12 @@ impl Fence {
             match state {
                 EntryState::InProgress => {}
                 EntryState::Success => {
-                    self.note(source, CcrResult::LogSuccess);
+                    self.attempts.note(source, CcrResult::LogSuccess);
                     self.step(now, source, ViaEvent::EntrySuccess, Duration::ZERO);
                 }
                 EntryState::Failed | EntryState::Reserved(_) => {
                     let code = if let EntryState::Reserved(code) = state { code } else { 2 };
-                    self.note(source, CcrResult::LogFailed(code));
+                    self.attempts.note(source, CcrResult::LogFailed(code));
                     self.step(now, source, ViaEvent::EntryFailed, Duration::ZERO);
                 }
             }
@@ -372,11 +391,13 @@ impl Fence {
     }
 
     /// `source` is no longer live: what was asked of it will not be answered (`healthy_paths_undisturbed` has nothing
-    /// to say here; the next `poll` asks another).
+    /// to say here; the next `poll` asks another). A life that is over never comes back, so it is forgotten.
     pub(super) fn handle_source_lost(&mut self, now: Instant, source: LifeId) {
-        let unanswered = matches!(self.via.get(&source), Some(Via::Asked { .. } | Via::Overdue | Via::Pending { .. }));
+        let unanswered = self.known.get(&source).is_some_and(|known| {
+            matches!(known.via, Via::Asked { .. } | Via::Overdue | Via::Pending { .. }) || known.began
+        });
         if self.step(now, source, ViaEvent::Lost, Duration::ZERO) && unanswered {
-            self.note(source, CcrResult::SourceLost);
+            self.attempts.note(source, CcrResult::SourceLost);
         }
     }
 }

@@ -31,6 +31,10 @@ fn two() -> [Candidate; 2] {
     [candidate(S1), candidate(S2)]
 }
 
+fn results(fence: &Fence) -> Vec<CcrResult> {
+    fence.attempts().iter().map(|attempt| attempt.result).collect()
+}
+
 /// A fence that has asked the first of two sources.
 fn asked() -> Fence {
     let mut fence = Fence::new(IDENTITY, HOLD);
@@ -44,7 +48,7 @@ fn immediate_reset_is_proof_at_once() {
     let mut fence = asked();
     assert_eq!(fence.handle_ccr(at(1), S1, Status::SUCCESS, true), None);
     assert_eq!(fence.proof(), Some(Proof { method: Method::Immediate, source: Some(S1), at: at(1) }));
-    assert_eq!(fence.attempts()[0].result, CcrResult::Immediate);
+    assert_eq!(results(&fence)[0], CcrResult::Immediate);
     assert_eq!(fence.poll(at(50), &two()), [], "nobody is asked any more");
     assert_eq!(fence.next_deadline(at(50)), None);
 }
@@ -97,7 +101,7 @@ fn a_failed_entry_sends_it_to_the_next_source_and_back_when_none_is_left() {
     let mut fence = asked();
     fence.handle_ccr(at(1), S1, Status::SUCCESS, false);
     fence.handle_log(at(2), S1, &[entry(EntryState::Failed)]);
-    assert_eq!(fence.attempts()[0].result, CcrResult::LogFailed(2));
+    assert_eq!(results(&fence)[0], CcrResult::LogFailed(2));
     assert_eq!(fence.poll(at(2), &two()), [Ask::Ccr(S2)]);
     fence.handle_ccr(at(3), S2, Status::SUCCESS, false);
     fence.handle_log(at(4), S2, &[entry(EntryState::Failed)]);
@@ -107,7 +111,7 @@ fn a_failed_entry_sends_it_to_the_next_source_and_back_when_none_is_left() {
 
 #[test]
 fn each_status_has_its_action() {
-    // Refused for good: the next source at once, this one never again.
+    // Refused, whatever for: the next source at once, this one again later. A peer may be wrong once.
     for status in [
         Status::INVALID_OPCODE,
         Status::INVALID_FIELD,
@@ -121,8 +125,9 @@ fn each_status_has_its_action() {
         assert_eq!(fence.proof(), None);
         assert_eq!(fence.poll(at(1), &two()), [Ask::Ccr(S2)], "{status}");
         fence.handle_ccr(at(2), S2, status, false);
-        assert_eq!(fence.poll(at(5_000), &two()), [], "{status}");
-        assert_eq!(fence.attempts()[0].result, CcrResult::Refused(status));
+        assert_eq!(fence.poll(at(100), &two()), [], "{status}");
+        assert_eq!(fence.poll(at(101), &two()), [Ask::Ccr(S1)], "{status}");
+        assert_eq!(results(&fence)[0], CcrResult::Refused(status));
     }
 }
 
@@ -156,15 +161,16 @@ fn an_entry_on_a_source_that_began_nothing_proves_nothing() {
 }
 
 #[test]
-fn a_full_log_is_purged_and_asked_once_more() {
+fn a_full_log_is_purged_and_asked_again() {
     let mut fence = asked();
     assert_eq!(fence.handle_ccr(at(1), S1, Status::CCR_LOG_FULL, false), Some(Ask::Purge(S1)));
     // Only S1 is there; it serves again once its purge is done.
     assert_eq!(fence.poll(at(1), &[]), []);
     assert_eq!(fence.next_deadline(at(1)), None, "the end of the purge wakes it, no clock");
     assert_eq!(fence.poll(at(2), &[candidate(S1)]), [Ask::Ccr(S1)]);
-    assert_eq!(fence.handle_ccr(at(3), S1, Status::CCR_LOG_FULL, false), None);
-    assert_eq!(fence.poll(at(5_000), &[candidate(S1)]), []);
+    assert_eq!(fence.handle_ccr(at(3), S1, Status::CCR_LOG_FULL, false), Some(Ask::Purge(S1)));
+    assert_eq!(fence.poll(at(202), &[candidate(S1)]), [], "that did not help: not at once");
+    assert_eq!(fence.poll(at(203), &[candidate(S1)]), [Ask::Ccr(S1)]);
 }
 
 #[test]
@@ -197,7 +203,7 @@ fn a_lost_source_is_replaced_at_once_and_heard_no_more() {
     let mut fence = asked();
     fence.handle_ccr(at(1), S1, Status::SUCCESS, false);
     fence.handle_source_lost(at(3), S1);
-    assert_eq!(fence.attempts()[0].result, CcrResult::SourceLost);
+    assert_eq!(results(&fence)[0], CcrResult::SourceLost);
     assert_eq!(fence.poll(at(2), &[candidate(S2)]), [Ask::Ccr(S2)]);
     fence.handle_log(at(3), S1, &[entry(EntryState::Success)]);
     assert_eq!(fence.proof(), None);
@@ -256,6 +262,87 @@ fn a_life_without_a_name_is_never_reset_by_another() {
 fn a_source_that_could_not_be_asked_is_tried_later() {
     let mut fence = asked();
     fence.handle_not_sent(at(0), S1);
-    assert!(fence.attempts().is_empty());
+    assert_eq!(fence.attempts().sent(), 0);
     assert_eq!(fence.poll(at(0), &two()), [Ask::Ccr(S2)]);
+}
+
+/// Polls every 10 ms from `from` to `until` with these sources; `answer` is what each of them says. When CCR was sent.
+fn ask_on(fence: &mut Fence, from: u64, until: u64, sources: &[Candidate], answer: (Status, bool)) -> Vec<u64> {
+    let mut sent = Vec::new();
+    for now in (from..until).step_by(10) {
+        for ask in fence.poll(at(now), sources) {
+            if let Ask::Ccr(source) = ask {
+                sent.push(now);
+                fence.handle_ccr(at(now), source, answer.0, answer.1);
+            }
+        }
+    }
+    sent
+}
+
+#[test]
+fn it_is_asked_for_as_long_as_it_is_in_doubt() {
+    // KATO 0: only a reset can end it. Whatever the only source says for a day, it is asked again, less and less often.
+    for status in [
+        Status::CCR_LIMIT_EXCEEDED,
+        Status::CCR_LOG_FULL,
+        Status::CCR_IN_PROGRESS,
+        Status::INTERNAL_ERROR,
+        Status::INVALID_FIELD.with_dnr(),
+        Status::INVALID_OPCODE,
+    ] {
+        let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+        let sent = ask_on(&mut fence, 0, 100_000, &[candidate(S1)], (status, false));
+        let pauses: Vec<_> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.is_sorted() && pauses[1] >= 100, "{status}: {pauses:?}");
+        assert!(pauses[10..].iter().all(|pause| *pause == 1_000), "{status}: {pauses:?}");
+        assert_eq!(fence.attempts().sent(), sent.len() as u64);
+        assert_eq!(fence.attempts().iter().count(), 2 * CcrAttempts::EACH_END);
+        // There is a moment at which it is asked again, and then it serves.
+        assert!(fence.next_deadline(at(100_000)).is_some_and(|next| next <= at(101_000)), "{status}");
+        ask_on(&mut fence, 100_000, 102_000, &[candidate(S1)], (Status::SUCCESS, true));
+        assert_eq!(fence.proof().map(|proof| proof.method), Some(Method::Immediate), "{status}");
+    }
+}
+
+#[test]
+fn a_new_source_is_asked_at_once() {
+    let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+    ask_on(&mut fence, 0, 100_000, &[candidate(S1)], (Status::CCR_LIMIT_EXCEEDED, false));
+    let next = fence.next_deadline(at(100_000)).expect("it is asked again");
+    let before = Instant::from_nanos(next.as_nanos() - 1);
+    assert_eq!(fence.poll(before, &[candidate(S1)]), []);
+    assert_eq!(fence.poll(before, &two()), [Ask::Ccr(S2)]);
+}
+
+#[test]
+fn a_reset_that_never_ends_keeps_nobody_else_from_being_asked() {
+    for (hold, patience) in [(HOLD, 1_000), (Hold::Unbounded, 5_000)] {
+        let mut fence = Fence::new(IDENTITY, hold);
+        assert_eq!(fence.poll(at(0), &two()), [Ask::Ccr(S1)]);
+        fence.handle_ccr(at(0), S1, Status::SUCCESS, false);
+        let mut asked = None;
+        for now in (0..10_000).step_by(10) {
+            let asks = fence.poll(at(now), &two());
+            asked = asked.or_else(|| asks.contains(&Ask::Ccr(S2)).then_some(now));
+            fence.handle_log(at(now), S1, &[]);
+        }
+        assert_eq!(asked, Some(patience));
+        // What its log says in the end still counts.
+        fence.handle_log(at(10_000), S1, &[entry(EntryState::Success)]);
+        assert_eq!(fence.proof().map(|proof| (proof.method, proof.source)), Some((Method::Log, Some(S1))));
+    }
+}
+
+#[test]
+fn what_is_known_of_sources_is_bounded_by_those_that_live() {
+    let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+    for n in 0..10_000 {
+        let source = Candidate { life: LifeId(n), ..candidate(S1) };
+        assert_eq!(fence.poll(at(n), &[source]), [Ask::Ccr(LifeId(n))]);
+        fence.handle_ccr(at(n), LifeId(n), Status::SUCCESS, false);
+        fence.handle_source_lost(at(n), LifeId(n));
+        assert!(fence.known.is_empty());
+    }
+    assert_eq!(fence.attempts().sent(), 10_000);
 }

@@ -178,7 +178,7 @@ impl Control {
             released: now,
             deadline: condemned.fence.deadline(),
             assumed_cqt,
-            attempts: condemned.fence.attempts().to_vec(),
+            attempts: condemned.fence.attempts().clone(),
         };
         self.next_receipt += 1;
         let held_ms = receipt.held_ms();

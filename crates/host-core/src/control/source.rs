@@ -68,7 +68,7 @@ pub(super) struct Source {
     stale: BTreeSet<(u16, u8)>,
     /// CCR commands sent whose end is not known, by name; `answered` once the CQE is there.
     open: BTreeMap<(u16, u8), Open>,
-    /// False after Invalid Command Opcode.
+    /// False once its log could not be read.
     supported: bool,
     pub(super) failures: u32,
     latencies: [Duration; LATENCIES],
@@ -143,17 +143,7 @@ impl Source {
     }
 
     /// CCR for a life was completed. `name`: of that life, if it is still known. `pending`: its end stands elsewhere.
-    pub(super) fn handle_answered(
-        &mut self,
-        name: Option<(u16, u8)>,
-        life: LifeId,
-        pending: bool,
-        unsupported: bool,
-        failed: bool,
-    ) {
-        if unsupported {
-            self.supported = false;
-        }
+    pub(super) fn handle_answered(&mut self, name: Option<(u16, u8)>, life: LifeId, pending: bool, failed: bool) {
         if failed {
             self.failures += 1;
         }
@@ -304,7 +294,7 @@ mod tests {
         assert!(!source.is_open_for(name, life));
         assert!(!source.handle_log(&[entry(3, EntryState::Success)], false));
         assert!(source.needs_purge(), "it was left there");
-        source.handle_answered(Some(name), life, true, false, false);
+        source.handle_answered(Some(name), life, true, false);
         assert!(source.may_remove() && source.is_open_for(name, life));
         source.begin_purge();
         source.handle_log(&[entry(3, EntryState::Success), entry(3, EntryState::InProgress)], true);
@@ -329,10 +319,10 @@ mod tests {
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
         source.handle_sent((4, 0x5A), LifeId(2));
         assert!(!source.may_serve((5, 0x5A), LifeId(9)), "CCRL 2");
-        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, false, true);
+        source.handle_answered(Some((4, 0x5A)), LifeId(2), false, true);
         assert!(source.may_serve((5, 0x5A), LifeId(9)));
         // Accepted, and its fence ended otherwise: the name stays barred until a purge has seen the log.
-        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false, false);
+        source.handle_answered(Some((3, 0x5A)), LifeId(1), true, false);
         source.handle_fence_over(LifeId(1));
         source.begin_purge();
         while source.handle_log(&[entry(3, EntryState::InProgress)], true) {}
@@ -340,13 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn without_the_opcode_it_is_no_source_any_more() {
-        let mut source = Source::new(4);
-        source.begin_purge();
-        source.handle_log(&[], true);
+    fn one_refusal_makes_it_no_worse_than_the_second_choice() {
+        let mut source = purged(4);
         source.handle_sent((3, 1), LifeId(1));
-        source.handle_answered(Some((3, 1)), LifeId(1), false, true, true);
-        assert!(!source.is_capable() && !source.may_serve((4, 1), LifeId(9)));
+        source.handle_answered(Some((3, 1)), LifeId(1), false, true);
+        assert_eq!(source.failures, 1);
+        assert!(source.is_capable() && source.may_serve((3, 1), LifeId(1)));
         assert!(!Source::new(0).is_capable());
     }
 }

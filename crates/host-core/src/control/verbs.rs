@@ -236,6 +236,7 @@ impl Control {
         // It is a source no longer.
         for id in self.lives.kin(life_id, Life::is_condemned) {
             if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
+                condemned.stale_told.remove(&life_id);
                 condemned.fence.handle_source_lost(now, life_id);
             }
         }

@@ -17,14 +17,13 @@ pub enum ViaStage {
     Overdue,
     /// It has begun a reset; its log will say how that ended.
     Pending,
-    /// It says that a reset is in progress already.
+    /// A reset is in progress, by its own word or because its log does not say how the one that it began ended: others are
+    /// asked, and it is asked again.
     Elsewhere,
-    /// Its log was full: purged, and asked once more.
+    /// Its log was full: purged, and asked again.
     Full,
     /// It could not help now, and may be asked again later.
     Spent,
-    /// Not asked again in this fence.
-    Out,
 }
 
 /// What may happen to a source in a fence.
@@ -34,7 +33,7 @@ pub enum ViaEvent {
     Sent,
     /// It could not be sent after all.
     NotSent,
-    /// It has not answered within its patience.
+    /// It has not answered, or its log has not said how the reset ended, within its patience.
     NoAnswer,
     /// Success, with Immediate Reset Successful.
     Immediate,
@@ -42,11 +41,11 @@ pub enum ViaEvent {
     Begun,
     /// "Cross-Controller Reset in Progress".
     InProgress,
-    /// "Cross-Controller Reset Log Page Full", for the first time.
+    /// "Cross-Controller Reset Log Page Full".
     LogFull,
     /// "Cross-Controller Reset Limit Exceeded".
     Limit,
-    /// Any other status, and a log that is full again.
+    /// Any other status: the same command may be answered otherwise later, whatever the status says.
     Refused,
     /// An entry of its log names the life as reset.
     EntrySuccess,
@@ -69,21 +68,23 @@ pub enum ViaNext {
 
 impl ViaStage {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Fresh, Self::Asked, Self::Overdue, Self::Pending, Self::Elsewhere, Self::Full, Self::Spent, Self::Out];
+    pub const ALL: [Self; 7] =
+        [Self::Fresh, Self::Asked, Self::Overdue, Self::Pending, Self::Elsewhere, Self::Full, Self::Spent];
 
     /// What follows from `event`.
     #[must_use]
     pub const fn next(self, event: ViaEvent) -> ViaNext {
-        use ViaStage::{Asked, Elsewhere, Fresh, Full, Out, Overdue, Pending, Spent};
+        use ViaStage::{Asked, Elsewhere, Fresh, Full, Overdue, Pending, Spent};
         match (self, event) {
-            // Before it was asked nothing it says can mean this fence, and of one that is out nothing is awaited.
-            (Out, _) => ViaNext::Stays,
+            // Before it was asked nothing it says can mean this fence.
             (Fresh, ViaEvent::Sent) => ViaNext::To(Asked),
             (Fresh, _) => ViaNext::Stays,
+            // Who is lost never comes back under this name.
+            (_, ViaEvent::Lost) => ViaNext::To(Fresh),
             (Elsewhere | Full | Spent, ViaEvent::Sent) => ViaNext::To(Asked),
             (Asked | Overdue | Pending, ViaEvent::Sent) => ViaNext::Stays,
             (Asked, ViaEvent::NoAnswer) => ViaNext::To(Overdue),
+            (Pending, ViaEvent::NoAnswer) => ViaNext::To(Elsewhere),
             (_, ViaEvent::NoAnswer) => ViaNext::Stays,
             (Asked, ViaEvent::NotSent) => ViaNext::To(Spent),
             (_, ViaEvent::NotSent) => ViaNext::Stays,
@@ -91,8 +92,7 @@ impl ViaStage {
             (_, ViaEvent::Begun) => ViaNext::To(Pending),
             (_, ViaEvent::InProgress) => ViaNext::To(Elsewhere),
             (_, ViaEvent::LogFull) => ViaNext::To(Full),
-            (_, ViaEvent::Limit) => ViaNext::To(Spent),
-            (_, ViaEvent::Refused | ViaEvent::Lost) => ViaNext::To(Out),
+            (_, ViaEvent::Limit | ViaEvent::Refused) => ViaNext::To(Spent),
             // Where nothing is under way an entry is of an earlier attempt, and was looked at then.
             (Asked | Overdue | Pending | Elsewhere, ViaEvent::EntrySuccess) => ViaNext::Proof,
             (Asked | Overdue | Pending | Elsewhere, ViaEvent::EntryFailed) => ViaNext::To(Spent),
@@ -129,7 +129,6 @@ impl fmt::Display for ViaStage {
             Self::Elsewhere => "elsewhere",
             Self::Full => "full",
             Self::Spent => "spent",
-            Self::Out => "out",
         })
     }
 }
@@ -143,7 +142,7 @@ impl fmt::Display for ViaEvent {
             Self::Immediate => "success, immediate",
             Self::Begun => "success, begun",
             Self::InProgress => "in progress",
-            Self::LogFull => "log full, once",
+            Self::LogFull => "log full",
             Self::Limit => "limit exceeded",
             Self::Refused => "any other status",
             Self::EntrySuccess => "entry: success",
@@ -159,18 +158,17 @@ mod tests {
 
     #[test]
     fn what_a_source_says_is_understood_pair_by_pair() {
-        use ViaStage::{Asked, Elsewhere, Full, Out, Overdue, Pending, Spent};
+        use ViaStage::{Asked, Elsewhere, Full, Overdue, Pending, Spent};
         // Rows: stages. Columns: sent, not sent, no answer, immediate, begun, in progress, full, limit, refused,
         // entry: success, entry: anything else, lost. `-` stays, `!` is the proof, a letter is the stage to go to.
         let table = [
             (ViaStage::Fresh, "a-----------"),
-            (Asked, "-so!pefsx!sx"),
-            (Overdue, "---!pefsx!sx"),
-            (Pending, "---!pefsx!sx"),
-            (Elsewhere, "a--!pefsx!sx"),
-            (Full, "a--!pefsx--x"),
-            (Spent, "a--!pefsx--x"),
-            (Out, "------------"),
+            (Asked, "-so!pefss!sz"),
+            (Overdue, "---!pefss!sz"),
+            (Pending, "--e!pefss!sz"),
+            (Elsewhere, "a--!pefss!sz"),
+            (Full, "a--!pefss--z"),
+            (Spent, "a--!pefss--z"),
         ];
         let read = |mark| match mark {
             '-' => ViaNext::Stays,
@@ -181,7 +179,7 @@ mod tests {
             'e' => ViaNext::To(Elsewhere),
             'f' => ViaNext::To(Full),
             's' => ViaNext::To(Spent),
-            _ => ViaNext::To(Out),
+            _ => ViaNext::To(ViaStage::Fresh),
         };
         assert_eq!(table.map(|(stage, _)| stage), ViaStage::ALL);
         for (stage, row) in table {
