@@ -19,6 +19,8 @@ pub enum Guard {
     PurgeBeforeUse,
     /// A source that began no reset itself proves nothing by its log.
     OwnEntriesOnly,
+    /// A completed entry that was read counts as still there until a later read does not show it.
+    ReturnedEntriesCount,
     /// The hold begins when the last lane is quiet.
     AllLanesQuiet,
     /// The multiplier of KATO in the hold.
@@ -77,13 +79,14 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
         Self::Detach,
         Self::PurgeBeforeUse,
         Self::OwnEntriesOnly,
+        Self::ReturnedEntriesCount,
         Self::AllLanesQuiet,
         Self::Multiplier,
         Self::QuiesceTime,

@@ -313,7 +313,7 @@ impl Control {
             if other.source.is_blocked_by_stale(name) {
                 stale.push((id, other.ctrl));
             }
-            if other.source.needs_purge() {
+            if other.source.needs_purge_for(name) {
                 unpurged.push(id);
             }
             if !other.source.may_serve(name, life_id) {

@@ -373,19 +373,20 @@ impl Fence {
             return;
         }
         let name = (self.identity.cntlid, self.identity.ciu);
-        for state in ends_of(entries, name) {
-            let state = if conditions::enabled(Guard::LogSuccessOnly) { state } else { EntryState::Success };
-            match state {
-                EntryState::InProgress => {}
-                EntryState::Success => {
-                    self.attempts.note(source, CcrResult::LogSuccess);
-                    self.step(now, source, ViaEvent::EntrySuccess, Duration::ZERO);
-                }
-                EntryState::Failed | EntryState::Reserved(_) => {
-                    let code = if let EntryState::Reserved(code) = state { code } else { 2 };
-                    self.attempts.note(source, CcrResult::LogFailed(code));
-                    self.step(now, source, ViaEvent::EntryFailed, Duration::ZERO);
-                }
+        let ends = || ends_of(entries, name).filter(|state| *state != EntryState::InProgress);
+        // Of several ends one is older, and nothing says which. A failure among them may be that of this reset.
+        let failed = ends().find(|state| *state != EntryState::Success);
+        let Some(end) = failed.or_else(|| ends().next()) else { return };
+        match if conditions::enabled(Guard::LogSuccessOnly) { end } else { EntryState::Success } {
+            EntryState::InProgress => {}
+            EntryState::Success => {
+                self.attempts.note(source, CcrResult::LogSuccess);
+                self.step(now, source, ViaEvent::EntrySuccess, Duration::ZERO);
+            }
+            EntryState::Failed | EntryState::Reserved(_) => {
+                let code = if let EntryState::Reserved(code) = end { code } else { 2 };
+                self.attempts.note(source, CcrResult::LogFailed(code));
+                self.step(now, source, ViaEvent::EntryFailed, Duration::ZERO);
             }
         }
     }

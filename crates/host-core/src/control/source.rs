@@ -14,6 +14,8 @@ use interlock_wire::ccr::{Entry, State as EntryState};
 pub(super) const MAX_CONCURRENT: usize = 16;
 /// Reads until a log counts as purged, or as one that keeps its entries.
 const MAX_PURGE_READS: u8 = 4;
+/// Names whose entries were returned and not looked for again; beyond that the whole log is purged.
+const MAX_RETURNED: usize = 256;
 /// Latencies remembered per source.
 const LATENCIES: usize = 64;
 
@@ -66,6 +68,9 @@ pub(super) struct Source {
     purge: Purge,
     /// Entries that the last read left there: no CCR of these names can be judged by this log.
     stale: BTreeSet<(u16, u8)>,
+    /// Names of completed entries that a read returned and no later read has looked for: a target that keeps what was to
+    /// be removed (Retain Managed Contents is a wish) would show them again beside the entry of a later reset.
+    returned: BTreeSet<(u16, u8)>,
     /// CCR commands sent whose end is not known, by name; `answered` once the CQE is there.
     open: BTreeMap<(u16, u8), Open>,
     /// False once its log could not be read.
@@ -87,6 +92,7 @@ impl Source {
             limit: usize::from(ccrl).min(MAX_CONCURRENT),
             purge: Purge::Needed,
             stale: BTreeSet::new(),
+            returned: BTreeSet::new(),
             open: BTreeMap::new(),
             supported: true,
             failures: 0,
@@ -116,7 +122,7 @@ impl Source {
             None => self.open.len() < self.limit,
             Some(open) => open.life == life && open.answered,
         };
-        let clean = self.purge == Purge::Done && !self.stale.contains(&name);
+        let clean = self.purge == Purge::Done && !self.stale.contains(&name) && !self.is_unverified(name);
         self.is_capable() && free && (clean || !conditions::enabled(Guard::PurgeBeforeUse))
     }
 
@@ -174,6 +180,16 @@ impl Source {
         self.is_capable() && self.purge == Purge::Needed
     }
 
+    /// True if its log must be read before it can serve this name: an end of that name was read from it, and whether it
+    /// is still there is not known.
+    pub(super) fn needs_purge_for(&self, name: (u16, u8)) -> bool {
+        self.needs_purge() || self.is_capable() && self.purge == Purge::Done && self.is_unverified(name)
+    }
+
+    fn is_unverified(&self, name: (u16, u8)) -> bool {
+        conditions::enabled(Guard::ReturnedEntriesCount) && self.returned.contains(&name)
+    }
+
     /// The log was read; `removed`: with RMC = 1. True if it must be read again to see what stays.
     pub(super) fn handle_log(&mut self, entries: &[Entry], removed: bool) -> bool {
         let completed = |name: &(u16, u8)| ends_of(entries, *name).next().is_some();
@@ -184,11 +200,19 @@ impl Source {
             }
             return matches!(self.purge, Purge::Reading { .. } | Purge::Rereading);
         }
+        let ended = entries.iter().filter(|entry| entry.state != EntryState::InProgress);
+        let ended: BTreeSet<_> = ended.map(|entry| (entry.icid, entry.ciu)).collect();
+        // What this read does not show is gone.
+        self.returned.retain(|name| ended.contains(name));
         if self.purge == Purge::Rereading {
             self.purge = Purge::Reading { reads: 0 };
             return true;
         }
         let Purge::Reading { reads } = &mut self.purge else {
+            self.returned.extend(ended);
+            if self.returned.len() > MAX_RETURNED {
+                self.want_purge();
+            }
             return false;
         };
         *reads += 1;
@@ -199,6 +223,7 @@ impl Source {
             return true;
         }
         self.stale = stale;
+        self.returned.clear();
         self.purge = Purge::Done;
         false
     }
@@ -232,6 +257,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn candidate(life: u64) -> Candidate {
         Candidate {
@@ -281,6 +307,36 @@ mod tests {
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
         assert!(source.is_blocked_by_stale((3, 0x5A)));
         assert!(source.may_serve((4, 0x5A), LifeId(9)));
+    }
+
+    #[test]
+    fn an_end_that_was_read_once_is_looked_for_before_its_name_is_served_again() {
+        let (name, other) = ((3, 0x5A), (4, 0x5A));
+        let mut source = purged(2);
+        source.handle_sent(name, LifeId(9));
+        source.handle_answered(Some(name), LifeId(9), true, false);
+        // The reset ended and was told; a target that keeps its entries still has this one.
+        assert!(!source.handle_log(&[entry(3, EntryState::Success)], true));
+        source.handle_fence_over(LifeId(9));
+        assert!(!source.may_serve(name, LifeId(10)), "a later instance of the same name");
+        assert!(source.needs_purge_for(name) && !source.needs_purge_for(other));
+        assert!(source.may_serve(other, LifeId(11)), "nobody else waits for that");
+        let kept = source.clone();
+        assert!(source.begin_purge());
+        while source.handle_log(&[entry(3, EntryState::Success)], true) {}
+        assert!(source.is_blocked_by_stale(name) && source.may_serve(other, LifeId(11)));
+        // Removed as it should be, any later read shows that.
+        let mut source = kept;
+        source.handle_log(&[], true);
+        assert!(source.may_serve(name, LifeId(10)));
+    }
+
+    #[test]
+    fn names_that_were_returned_are_bounded() {
+        let mut source = purged(2);
+        let many: Vec<_> = (0..=MAX_RETURNED as u16).map(|icid| entry(icid, EntryState::Success)).collect();
+        source.handle_log(&many, true);
+        assert!(source.needs_purge());
     }
 
     #[test]
