@@ -322,10 +322,14 @@ pub struct ExportStatus {
     pub read_only: bool,
     /// What happens when no path is left.
     pub on_loss: ExportOnLoss,
-    /// True if it serves.
+    /// True if it serves: its own disk is there, and a path leads to it.
     pub serving: bool,
     /// What it waits for, or why it failed; `null` if it serves.
     pub waits_for: Option<String>,
+    /// The disk it is bound to, by its strongest identifier (`UUID 0191...`); `null` if it is bound to none yet, or to one
+    /// that states no identifier. No other disk is ever served under its name.
+    #[serde(default)]
+    pub bound_to: Option<String>,
     /// Clients that are connected; `null` for a block device of the kernel, which does not tell who has it open.
     pub clients: Option<u64>,
     /// Requests in flight.

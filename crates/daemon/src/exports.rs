@@ -4,14 +4,17 @@
 //! soon as the first path is back. NBD: one server per socket; usually there is one socket, and clients choose by name.
 
 mod device;
+mod look;
 
 use self::device::{Device, Starting};
 use crate::names;
-use crate::record::WantedExport;
+use crate::record::{BoundDisk, WantedExport};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
-use interlock_export::{ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Stop, UblkDevice};
+use interlock_export::{
+    DiskIdentity, ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Permit, Stop, UblkDevice, Verdict, Waits,
+};
 use interlock_host::Namespace;
 use interlock_ring::Reactor;
 use std::collections::BTreeMap;
@@ -43,6 +46,47 @@ struct Inner {
 struct Wanted {
     entry: WantedExport,
     standing: Standing,
+    /// Whether clients may have its disk.
+    permit: Permit,
+    /// Why the host does not take what is at its place as a path, if it does not.
+    path_refused: Option<String>,
+    /// What it was told to wait for: a change is told again.
+    told: Option<Waits>,
+}
+
+impl Wanted {
+    /// As `standing`, of an export that is bound to this disk or to none yet.
+    const fn new(entry: WantedExport, standing: Standing, disk: Option<DiskIdentity>) -> Self {
+        Self { entry, standing, permit: Permit::new(disk), path_refused: None, told: None }
+    }
+
+    /// True if a request of a client can be carried out now.
+    const fn serves(&self) -> bool {
+        matches!(self.standing, Standing::Nbd | Standing::Device(_))
+            && matches!(self.permit.verdict(), Verdict::Serve(_))
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        match &self.standing {
+            Standing::Starting(_) => {
+                return Some("its device, and first for the fence of what an earlier process left".into());
+            }
+            Standing::Failed(Refusal(problem)) => return Some(format!("help: {}", problem.error)),
+            Standing::Waiting | Standing::Nbd | Standing::Device(_) => {}
+        }
+        let waits = match self.permit.verdict() {
+            Verdict::Serve(_) if self.serves() => return None,
+            Verdict::Serve(_) => return Some("its turn to be started".into()),
+            Verdict::Hold(_, waits) | Verdict::Shut(waits) => waits,
+        };
+        let shut =
+            matches!((self.permit.verdict(), &self.standing), (Verdict::Shut(_), Standing::Nbd | Standing::Device(_)));
+        let clients = if shut { "; clients get errors" } else { "" };
+        Some(match &self.path_refused {
+            Some(why) if *waits != Waits::Controller => format!("{waits}; what is there is not used: {why}{clients}"),
+            _ => format!("{waits}{clients}"),
+        })
+    }
 }
 
 /// How a wanted export stands.
@@ -57,21 +101,6 @@ enum Standing {
     Device(Device),
     /// Its device could not be made.
     Failed(Refusal),
-}
-
-impl Standing {
-    const fn serves(&self) -> bool {
-        matches!(self, Self::Nbd | Self::Device(_))
-    }
-
-    fn waits_for(&self) -> Option<String> {
-        match self {
-            Self::Waiting => Some("its namespace".into()),
-            Self::Starting(_) => Some("its device, and first for the fence of what an earlier process left".into()),
-            Self::Failed(Refusal(problem)) => Some(format!("help: {}", problem.error)),
-            Self::Nbd | Self::Device(_) => None,
-        }
-    }
 }
 
 impl WantedExport {
@@ -124,13 +153,14 @@ impl ExportTable {
     }
 
     /// Wants an export that stands like this. One that waits is begun by whoever comes first.
-    fn add(&self, entry: WantedExport, standing: Standing) -> Result<(), Refusal> {
+    fn add(&self, wanted: Wanted) -> Result<(), Refusal> {
+        let entry = &wanted.entry;
         let mut inner = self.inner();
         if let Some(old) = inner.wanted.get(&entry.name) {
-            let same = old.entry.is_same(&entry);
+            let same = old.entry.is_same(entry);
             let text = if same { "exported already" } else { "there is another export of this name" };
             let kind = if same { ProblemKind::Already } else { ProblemKind::InUse };
-            return Err(Refusal::new(kind, format!("`{}`: {text}", entry.name)).device(entry.name));
+            return Err(Refusal::new(kind, format!("`{}`: {text}", entry.name)).device(&entry.name));
         }
         if inner.wanted.len() >= EXPORTS_MAX {
             return Err(Refusal::new(ProblemKind::BadRequest, format!("more than {EXPORTS_MAX} exports")));
@@ -138,7 +168,7 @@ impl ExportTable {
         if entry.kind == ExportKind::Nbd {
             inner.server(&entry.socket, &self.reactors, self.group).map_err(|error| refused(&error))?;
         }
-        inner.wanted.insert(entry.name.clone(), Wanted { entry, standing });
+        inner.wanted.insert(entry.name.clone(), wanted);
         Ok(())
     }
 
@@ -224,9 +254,10 @@ impl ExportTable {
 
     /// Ends an export for good.
     fn remove(&self, name: &str, how: Stop) -> Result<(), Refusal> {
-        let entry = {
+        let (entry, disk) = {
             let inner = self.inner();
-            inner.wanted.get(name).map(|wanted| wanted.entry.clone()).ok_or_else(|| {
+            let found = inner.wanted.get(name);
+            found.map(|wanted| (wanted.entry.clone(), wanted.permit.bound().copied())).ok_or_else(|| {
                 let known: Vec<&str> = inner.wanted.keys().map(String::as_str).collect();
                 let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no export `{name}`"));
                 if known.is_empty() { refusal } else { refusal.hint(format!("there are: {}", known.join(", "))) }
@@ -235,7 +266,8 @@ impl ExportTable {
         self.stop(name, how)?;
         if let Some(id) = entry.ublk_id {
             // A device that an earlier process left, and that nobody took over.
-            UblkDevice::discard(id, &entry.subnqn, entry.nsid, how, DRAIN_WITHIN).map_err(|error| refused(&error))?;
+            let discarded = UblkDevice::discard(id, entry.place(), disk.as_ref(), how, DRAIN_WITHIN);
+            discarded.map_err(|error| refused(&error))?;
         }
         let mut inner = self.inner();
         inner.wanted.remove(name);
@@ -259,7 +291,8 @@ impl ExportTable {
         inner
             .wanted
             .values()
-            .map(|Wanted { entry, standing }| {
+            .map(|wanted| {
+                let Wanted { entry, standing, permit, .. } = wanted;
                 let nbd = entry.kind == ExportKind::Nbd;
                 let (clients, in_flight) = match standing {
                     Standing::Device(device) => (None, device.device.status().counters.in_flight),
@@ -289,8 +322,9 @@ impl ExportTable {
                     link,
                     read_only: entry.read_only,
                     on_loss: entry.on_loss,
-                    serving: standing.serves(),
-                    waits_for: standing.waits_for(),
+                    serving: wanted.serves(),
+                    waits_for: wanted.waits_for(),
+                    bound_to: permit.bound().filter(|disk| disk.is_stated()).map(ToString::to_string),
                     clients,
                     in_flight,
                 }
@@ -360,7 +394,8 @@ fn refused(error: &ExportError) -> Refusal {
         | ExportError::SocketInUse { .. }
         | ExportError::UblkInUse { .. }
         | ExportError::UblkTaken { .. }
-        | ExportError::UblkForeign { .. } => ProblemKind::InUse,
+        | ExportError::UblkForeign { .. }
+        | ExportError::UblkUnbound { .. } => ProblemKind::InUse,
         ExportError::NoSuchExport { .. } => ProblemKind::NotFound,
         ExportError::NotEnded { .. } | ExportError::NotFenced { .. } => ProblemKind::Timeout,
         ExportError::TooLong | ExportError::NotASocket { .. } | ExportError::NoUblk { .. } => ProblemKind::BadRequest,
@@ -377,9 +412,10 @@ fn refused(error: &ExportError) -> Refusal {
 
 impl Service {
     /// Exports a namespace that is there, and remembers that this is wanted.
-    pub(crate) fn export(&self, request: &ExportRequest) -> Result<api::ExportStatus, Refusal> {
+    pub(crate) fn export(self: &Arc<Self>, request: &ExportRequest) -> Result<api::ExportStatus, Refusal> {
         let (subnqn, nsid) = self.namespace(&request.namespace)?;
         let namespace = self.host.namespace(&subnqn, nsid)?;
+        let disk = DiskIdentity::new(namespace.ids(), namespace.shape().block_size);
         let entry = WantedExport {
             name: request.name.clone().unwrap_or_default(),
             subnqn,
@@ -398,15 +434,19 @@ impl Service {
             ExportKind::Nbd => Standing::Waiting,
             ExportKind::Ublk => Standing::Starting(starting.clone()),
         };
-        self.exports.add(entry.clone(), standing)?;
+        self.exports.add(Wanted::new(entry.clone(), standing, Some(disk)))?;
         // Written down before it begins: a device that was made is found again, whenever this process dies.
-        if let Err(refusal) = self.remember_export(&name, Some(entry.clone())) {
+        let bound = BoundDisk::new(entry.place(), &disk);
+        if let Err(refusal) = self.remember_export(&name, Some((entry.clone(), Some(bound)))) {
             self.exports.inner().wanted.remove(&name);
             return Err(refusal);
         }
         let begun = match entry.kind {
             ExportKind::Nbd => self.exports.inner().serve(&name, namespace).map_err(|error| refused(&error)),
-            ExportKind::Ublk => self.make_device(&entry, &starting),
+            ExportKind::Ublk => {
+                self.refresh_exports();
+                self.make_device(&entry, &starting)
+            }
         };
         if let Err(refusal) = begun {
             // The first error is the one to tell.
@@ -414,6 +454,7 @@ impl Service {
             self.remember_export(&name, None)?;
             return Err(refusal);
         }
+        self.refresh_exports();
         let all = self.export_list().exports;
         all.into_iter()
             .find(|export| export.name == name)
@@ -456,10 +497,17 @@ impl Service {
         Ok(entry)
     }
 
-    fn remember_export(&self, name: &str, entry: Option<WantedExport>) -> Result<(), Refusal> {
+    /// Writes an export down, or forgets it. Which disk it is for is written with it, if that is known.
+    fn remember_export(&self, name: &str, entry: Option<(WantedExport, Option<BoundDisk>)>) -> Result<(), Refusal> {
         let mut file = self.record();
         file.record.exports.retain(|old| old.name != name);
-        file.record.exports.extend(entry);
+        match entry {
+            Some((entry, disk)) => {
+                file.record.exports.push(entry);
+                file.record.disks.extend(disk.map(|disk| (name.to_owned(), disk)));
+            }
+            None => drop(file.record.disks.remove(name)),
+        }
         Ok(file.save()?)
     }
 
@@ -471,10 +519,11 @@ impl Service {
             entry = self.whole(entry)?;
             if ublk {
                 // Its number must be the same after every restart.
-                self.remember_export(&entry.name, Some(entry.clone()))?;
+                self.remember_export(&entry.name, Some((entry.clone(), None)))?;
             }
         }
-        match self.exports.add(entry, Standing::Waiting) {
+        let disk = self.record().record.disks.get(&entry.name).and_then(|disk| disk.at(entry.place()));
+        match self.exports.add(Wanted::new(entry, Standing::Waiting, disk)) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
             Err(other) => Err(other),
             Ok(()) => {
@@ -493,42 +542,5 @@ impl Service {
         })?;
         self.remember_export(name, None)?;
         Ok(Done { format_version: Version, devices: vec![name.to_owned()] })
-    }
-
-    /// Serves what waited for its namespace, and tells clients of new sizes. Called when namespaces came or changed.
-    pub(crate) fn refresh_exports(self: &Arc<Self>) {
-        let names: Vec<String> = self.exports.inner().wanted.keys().cloned().collect();
-        for name in names {
-            let mut inner = self.exports.inner();
-            let Some(wanted) = inner.wanted.get(&name) else { continue };
-            let Ok(namespace) = self.host.namespace(&wanted.entry.subnqn, wanted.entry.nsid) else { continue };
-            let told = match &wanted.standing {
-                Standing::Waiting | Standing::Failed(_) if wanted.entry.kind == ExportKind::Ublk => {
-                    drop(inner);
-                    self.begin_device_soon(name);
-                    continue;
-                }
-                Standing::Waiting => match inner.serve(&name, namespace) {
-                    Ok(()) => {
-                        tracing::info!("export {name}: its namespace is there, serving");
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-                Standing::Nbd => match inner.servers.get(&wanted.entry.socket) {
-                    Some(server) => server.reshape(&name, namespace.shape()),
-                    None => Ok(()),
-                },
-                Standing::Device(device) => {
-                    let device = device.clone();
-                    drop(inner);
-                    device.reshape(namespace.shape())
-                }
-                Standing::Starting(_) | Standing::Failed(_) => Ok(()),
-            };
-            if let Err(error) = told {
-                tracing::error!("export {name}: {error}");
-            }
-        }
     }
 }

@@ -89,7 +89,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Checked<T> {
 /// Does something that may block.
 pub(crate) async fn does<T: Send + 'static>(
     service: Arc<Service>,
-    work: impl FnOnce(&Service) -> Result<T, Refusal> + Send + 'static,
+    work: impl FnOnce(&Arc<Service>) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
     match tokio::task::spawn_blocking(move || work(&service)).await {
         Ok(result) => result.map(Json),
@@ -120,7 +120,7 @@ pub(crate) struct Within {
 /// Everything at one moment.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 pub(crate) async fn status(State(service): State<Arc<Service>>) -> Result<Json<Status>, Refusal> {
-    does(service, Service::status).await
+    does(service, |service| service.status()).await
 }
 
 /// Connect a controller, and keep it connected over restarts.

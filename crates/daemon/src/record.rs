@@ -5,6 +5,7 @@
 //! at; one of an earlier format is read, and a copy of it is kept before the first change.
 
 use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
+use interlock_export::DiskIdentity;
 use interlock_host::HostSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The format that this program writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 const MAGIC: &str = "interlock-daemon";
 /// Names that are remembered although nobody wants the connection any more.
 const REMEMBERED: usize = 4_096;
@@ -53,10 +54,68 @@ pub(crate) struct WantedExport {
 }
 
 impl WantedExport {
+    /// Where its disk is.
+    pub(crate) fn place(&self) -> (&str, u32) {
+        (&self.subnqn, self.nsid)
+    }
+
     /// True if whoever asks for the other has it with this one.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let id = other.ublk_id.or(self.ublk_id);
         *self == Self { ublk_id: id, ..other.clone() }
+    }
+}
+
+/// The disk that an export is bound to, and where it was. What was never seen is not known: such an export is bound to the
+/// first disk that is found at its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BoundDisk {
+    subnqn: String,
+    nsid: u32,
+    #[serde(with = "hex")]
+    uuid: Option<[u8; 16]>,
+    #[serde(with = "hex")]
+    nguid: Option<[u8; 16]>,
+    #[serde(with = "hex")]
+    eui64: Option<[u8; 8]>,
+    block_bytes: u32,
+}
+
+impl BoundDisk {
+    pub(crate) fn new((subnqn, nsid): (&str, u32), disk: &DiskIdentity) -> Self {
+        let DiskIdentity { uuid, nguid, eui64, block_size } = *disk;
+        Self { subnqn: subnqn.to_owned(), nsid, uuid, nguid, eui64, block_bytes: block_size }
+    }
+
+    /// The disk, if this is where it was.
+    pub(crate) fn at(&self, (subnqn, nsid): (&str, u32)) -> Option<DiskIdentity> {
+        let Self { uuid, nguid, eui64, block_bytes, .. } = *self;
+        let disk = DiskIdentity { uuid, nguid, eui64, block_size: block_bytes };
+        ((self.subnqn.as_str(), self.nsid) == (subnqn, nsid)).then_some(disk)
+    }
+}
+
+/// Identifiers as digits.
+mod hex {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<const N: usize, S: Serializer>(id: &Option<[u8; N]>, to: S) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, const N: usize, D: Deserializer<'a>>(from: D) -> Result<Option<[u8; N]>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        let wrong = || D::Error::custom(format!("`{text}` is no identifier of {N} bytes"));
+        if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let mut id = [0; N];
+        for (at, byte) in id.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(Some(id))
     }
 }
 
@@ -74,6 +133,9 @@ pub(crate) struct Record {
     pub(crate) subsystems: BTreeMap<String, u32>,
     pub(crate) controllers: Vec<Known>,
     pub(crate) exports: Vec<WantedExport>,
+    /// The disk of each export, by the export's name; those of the configuration too.
+    #[serde(default)]
+    pub(crate) disks: BTreeMap<String, BoundDisk>,
     /// Discovery controllers to stay connected to, besides those of the configuration.
     #[serde(default)]
     pub(crate) discovery: Vec<ConnectRequest>,
@@ -133,6 +195,7 @@ impl Record {
             subsystems: BTreeMap::new(),
             controllers: Vec::new(),
             exports: Vec::new(),
+            disks: BTreeMap::new(),
             discovery: Vec::new(),
         }
     }
@@ -250,7 +313,8 @@ mod tests {
 
     /// As each format was written: it must be readable for ever.
     const GOLDEN_1: &str = include_str!("../tests/golden/daemon-1.json");
-    const GOLDEN: &str = include_str!("../tests/golden/daemon-2.json");
+    const GOLDEN_2: &str = include_str!("../tests/golden/daemon-2.json");
+    const GOLDEN: &str = include_str!("../tests/golden/daemon-3.json");
 
     fn settings() -> HostSettings {
         let hostid = HostId([0x11; 16]);
@@ -277,7 +341,7 @@ mod tests {
         record
     }
 
-    fn sample() -> Record {
+    fn sample_2() -> Record {
         let mut record = sample_1();
         let nbd = record.exports[0].clone();
         let socket = PathBuf::new();
@@ -292,15 +356,35 @@ mod tests {
         record
     }
 
+    fn sample() -> Record {
+        let mut record = sample_2();
+        let disk = DiskIdentity { uuid: Some([0x22; 16]), nguid: None, eui64: Some([0xab; 8]), block_size: 4096 };
+        record.disks.insert("disk0".into(), BoundDisk::new(record.exports[1].place(), &disk));
+        record
+    }
+
+    #[test]
+    fn a_disk_is_that_of_its_place_only() {
+        let disk = DiskIdentity { uuid: None, nguid: Some([7; 16]), eui64: None, block_size: 512 };
+        let bound = BoundDisk::new(("nqn.a", 1), &disk);
+        assert_eq!(bound.at(("nqn.a", 1)), Some(disk));
+        assert_eq!((bound.at(("nqn.b", 1)), bound.at(("nqn.a", 2))), (None, None), "another export has this name now");
+        for wrong in ["\"2222\"", "\"zz22222222222222222222222222222222\"", "7"] {
+            let text = GOLDEN.replace("\"22222222222222222222222222222222\"", wrong);
+            assert!(Record::read(text.as_bytes(), Path::new("x"), &settings()).is_err(), "{wrong}");
+        }
+    }
+
     #[test]
     fn the_golden_file_is_what_is_written_and_read() {
         let text = serde_json::to_string_pretty(&sample()).expect("data") + "\n";
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/daemon-2.json"), &text).expect("a file");
+            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/daemon-3.json"), &text).expect("a file");
         }
         assert_eq!(text, GOLDEN);
         let read = |text: &str| Record::read(text.as_bytes(), Path::new("x"), &settings()).expect("ours");
-        assert_eq!(read(GOLDEN), (sample(), 2));
+        assert_eq!(read(GOLDEN), (sample(), 3));
+        assert_eq!(read(GOLDEN_2), (sample_2(), 2));
         assert_eq!(read(GOLDEN_1), (sample_1(), 1));
     }
 
@@ -311,8 +395,8 @@ mod tests {
         assert!(read("{}").starts_with("x: this is no file of this program"));
         assert!(read("\0").starts_with("x: this is no file of this program"));
         let newer =
-            GOLDEN.replace("\"format\": 2", "\"format\": 3").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
-        assert_eq!(read(&newer), "x has format 3, this program knows up to 2: use version 9.1 or later");
+            GOLDEN.replace("\"format\": 3", "\"format\": 4").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
+        assert_eq!(read(&newer), "x has format 4, this program knows up to 3: use version 9.1 or later");
         assert!(read(&GOLDEN.replace("11111111", "21111111")).starts_with("x belongs to the host nqn."));
         assert!(read(&GOLDEN.replace("\"wanted\"", "\"wantde\"")).contains("wantde"));
     }
@@ -340,7 +424,7 @@ mod tests {
         assert_eq!(migrated.record, sample_1());
         migrated.save().expect("written");
         assert_eq!(fs::read_to_string(dir.join("daemon.json.format-1")).expect("a copy"), GOLDEN_1);
-        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 2"));
+        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 3"));
         fs::remove_dir_all(dir).expect("our own");
     }
 }

@@ -19,18 +19,20 @@ use crate::service::Service;
 use crate::socket::{self, SocketError};
 use crate::tree::OfService;
 use interlock_api::{Level, What};
+use interlock_host::Instant;
 use interlock_host::{
     EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
 };
 use interlock_observe::journal::{Journal, Owner};
 use interlock_observe::tree::{Mount, MountError};
+use interlock_ring::now;
 use sd_notify::NotifyState;
 use std::future::IntoFuture;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -281,19 +283,37 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
 
 /// Hears until the host has ended; false: some were missed.
 fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> bool {
-    for event in events {
-        let changed = matches!(event.kind, EventKind::NamespaceAdded { .. } | EventKind::NamespaceResized { .. });
-        if changed {
+    // When the places of exports are to be looked at.
+    let mut look: Option<Instant> = None;
+    loop {
+        let event = match look {
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => events.recv_timeout(at.since(now())),
+        };
+        if look.is_some_and(|at| at <= now()) {
+            look = service.refresh_exports();
+        }
+        let event = match event {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        if matches!(event.kind, EventKind::NamespaceAdded { .. } | EventKind::NamespaceResized { .. }) {
             service.name_heads();
+        }
+        if let EventKind::PathRefused { ctrl, nsid, why } = &event.kind {
+            service.path_refused(*ctrl, *nsid, why);
+        }
+        if moves_exports(&event.kind) {
+            // Many come at once: one look is enough for all of them.
+            let soon = now() + LOOK_AFTER;
+            look = Some(look.map_or(soon, |at| at.min(soon)));
         }
         service.counting.hear(&event.kind);
         service.told.tell(&event);
         if matches!(event.kind, EventKind::ControllerState { to: interlock_host::StateName::Dead, .. }) {
             // The host may forget it: what it counted goes into the totals now. Later is as good if this fails.
             let _ = service.counters(true);
-        }
-        if changed {
-            service.refresh_exports();
         }
         if let EventKind::Disowned { why } = &event.kind {
             service.disowned.tell(why.clone());
@@ -302,7 +322,22 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
             return true;
         }
     }
-    false
+}
+
+/// After a change at the host, the places of exports are looked at so soon.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
+
+/// True of what may change whether an export can be served.
+const fn moves_exports(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::NamespaceAdded { .. }
+            | EventKind::NamespaceResized { .. }
+            | EventKind::NamespaceRemoved { .. }
+            | EventKind::PathRefused { .. }
+            | EventKind::LifeBegan { .. }
+            | EventKind::ControllerState { .. }
+    )
 }
 
 /// Says that another process is this host now: this one has nothing left to do.

@@ -67,6 +67,8 @@ pub(crate) enum Fault {
     Unknown,
     /// A flush: a controller was lost with answered writes in its cache.
     CacheLost,
+    /// The export is shut: its namespace is gone, or another one is there.
+    Shut,
 }
 
 /// One finished request.
@@ -130,11 +132,6 @@ impl Disk {
             again: VecDeque::new(),
             finished: VecDeque::new(),
         }
-    }
-
-    /// Memory for `len` bytes. What it holds is unspecified.
-    pub(crate) fn buffer(&self, len: u32) -> Buf {
-        self.buffers.take(len as usize)
     }
 
     /// Requests that are not finished.

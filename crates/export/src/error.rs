@@ -45,6 +45,18 @@ pub enum ExportError {
         /// Those there are.
         known: Vec<String>,
     },
+    /// Clients count in blocks of another size.
+    #[error(
+        "export `{name}`: blocks have {now} bytes now, and clients were promised {promised}; end it, and export it anew"
+    )]
+    BlockSize {
+        /// Which export.
+        name: String,
+        /// Bytes per block when it was made.
+        promised: u32,
+        /// Bytes per block now.
+        now: u32,
+    },
     /// Clients are connected.
     #[error("`{name}` is in use: {connections} client connection(s); end them, drain it, or stop it by force")]
     InUse {
@@ -96,6 +108,15 @@ pub enum ExportError {
     /// The number belongs to a device of another program, or of another namespace.
     #[error("/dev/ublkb{id} was made by another program or for another namespace; choose another number, or remove it")]
     UblkForeign {
+        /// The device.
+        id: u32,
+    },
+    /// The device of a dead process holds requests, and nothing says for which disk they are.
+    #[error(
+        "/dev/ublkb{id} was left by an earlier process, and nothing was recorded that says which disk it is for: its \
+         requests are not carried out on this one; end the export by force, and export anew"
+    )]
+    UblkUnbound {
         /// The device.
         id: u32,
     },

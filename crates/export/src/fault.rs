@@ -37,6 +37,10 @@ pub(crate) fn told(fault: Fault) -> (Errno, String) {
         Fault::CacheLost => {
             (Errno::Io, "answered writes may be lost: a controller was lost with its write cache".to_owned())
         }
+        Fault::Shut => (
+            Errno::Io,
+            "the namespace of this export is gone, or another one is there: see `interlock status`".to_owned(),
+        ),
         Fault::Unknown => (Errno::Io, "the path was lost; the command may have taken effect".to_owned()),
     }
 }
@@ -85,6 +89,7 @@ mod tests {
             (Fault::Indeterminate, Errno::Io),
             (Fault::Unknown, Errno::Io),
             (Fault::CacheLost, Errno::Io),
+            (Fault::Shut, Errno::Io),
         ];
         for (fault, errno) in cases {
             assert_eq!(told(fault).0, errno, "{fault:?}");

@@ -7,7 +7,8 @@
 //! - a client is not told "failed" of a write that may still take effect, unless it asked for that ([`OnLoss`]);
 //! - the writes of a client that goes away without a word are abandoned: guarded until they are answered or fenced, and
 //!   never sent again; one that says goodbye is waited for;
-//! - a flush on any connection covers every write that was answered on any of them.
+//! - a flush on any connection covers every write that was answered on any of them;
+//! - an export is bound to the disk that it was made for, and never serves another one ([`Permit`]).
 //!
 //! ```no_run
 //! use interlock_export::{ExportSettings, NbdServer, NbdSettings, Stop};
@@ -23,11 +24,16 @@
 mod disk;
 mod error;
 mod fault;
+mod gate;
+mod identity;
 mod nbd;
+mod permit;
 mod status;
 mod ublk;
 
 pub use error::ExportError;
+pub use identity::{Difference, DiskIdentity};
 pub use nbd::{NbdServer, NbdSettings};
+pub use permit::{GONE_AFTER, Permit, Seen, Sight, Verdict, Waits};
 pub use status::{ConnectionStatus, Counters, ExportSettings, ExportStatus, OnLoss, Stop};
 pub use ublk::{UblkDevice, UblkSettings};

@@ -185,6 +185,8 @@ pub struct ExportStatus {
     pub on_loss: OnLoss,
     /// Over all connections, those that are gone included.
     pub counters: Counters,
+    /// False while clients get errors, because its namespace is gone or is another one.
+    pub open: bool,
     /// Connections at this moment.
     pub connections: Vec<ConnectionStatus>,
 }

@@ -365,3 +365,43 @@ fn ublk_on_epoll_is_refused_with_the_reason() {
     pool.shutdown(PATIENCE).unwrap();
     stage.strike();
 }
+
+/// Paths are lost and requests wait; then it turns out that the disk is gone: they fail, and nobody new is let in. The same
+/// disk comes back, and the same client goes on.
+#[test]
+fn a_shut_export_fails_what_waits_and_lets_nobody_in_until_it_is_opened() {
+    let stage = Stage::set(&Setting::default()).exported();
+    let mut raw = Raw::open(stage.socket(), "disk", true);
+    let data = pattern(BLOCK as usize, 1);
+    assert_eq!(raw.write(0, &data), Answer::Done);
+    all_ports(&stage, |port| Fault::HoldWrites { port });
+    raw.command(WRITE, 0, 5, BLOCK.into(), BLOCK, &data);
+    wait_for("the write is under way", || (stage.status().counters.in_flight == 1).then_some(()));
+    let namespace = stage.namespace();
+    stage.server.shut("disk").unwrap();
+    let (cookie, answer) = raw.answer(0);
+    assert!(matches!(answer, Answer::Error(EIO, ref why) if why.contains("is gone")), "{answer:?}");
+    assert_eq!(cookie, 5);
+    assert!(matches!(raw.read(0, BLOCK), Answer::Error(EIO, _)), "and so does what comes later");
+    assert!(matches!(raw.write(0, &data), Answer::Error(EIO, _)), "its payload is taken, and the stream goes on");
+    assert!(matches!(raw.ask(FLUSH, 0, 0, 0, &[]), Answer::Error(EIO, _)));
+    let status = stage.status();
+    assert!(!status.open);
+    assert_eq!((status.counters.in_flight, status.counters.abandoned), (0, 1));
+    let mut refused = Raw::connect(stage.socket());
+    refused.write_all(&[&3_u32.to_be_bytes()[..], b"IHAVEOPT\0\0\0\x01\0\0\0\x04disk"].concat()).unwrap();
+    let mut hello = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut refused, &mut hello); // returns only when the server has closed
+    assert_eq!(hello.len(), 18, "a greeting, and no disk");
+    stage.target.script(Fault::Clear);
+    stage.target.script(Fault::Release);
+    stage.server.open("disk", namespace).unwrap();
+    let answer = wait_for("the write that was abandoned is answered or fenced", || match raw.read(0, BLOCK) {
+        Answer::Data(data) => Some(data),
+        _ => None,
+    });
+    assert_eq!(answer, data);
+    assert_eq!(raw.write(BLOCK.into(), &data), Answer::Done);
+    assert!(matches!(stage.server.shut("other"), Err(ExportError::NoSuchExport { .. })));
+    stage.strike();
+}

@@ -18,7 +18,15 @@ fn host() -> (Pool, Host) {
 fn namespace(host: &Host) -> Namespace {
     let shape = Shape { block_size: 512, blocks: 8, metadata: 0, read_only: false };
     let lane = host.0.lanes[0].clone();
-    Namespace::new(Arc::clone(&host.0), lane, HeadId(0), "nqn.2014-08.org.example:s".to_owned(), 1, shape)
+    let found = NamespaceStatus {
+        head: HeadId(0),
+        subnqn: "nqn.2014-08.org.example:s".to_owned(),
+        nsid: 1,
+        shape,
+        ids: NamespaceIds::default(),
+        paths: Vec::new(),
+    };
+    Namespace::new(Arc::clone(&host.0), lane, found)
 }
 
 fn read(namespace: &Namespace) -> Outcome {

@@ -19,6 +19,7 @@ use interlock_host_core::{
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -474,19 +475,33 @@ impl Host {
     /// If no live controller has it.
     pub fn namespace(&self, subnqn: &str, nsid: u32) -> Result<Namespace, HostError> {
         let all = self.namespaces()?;
-        let Some(found) = all.iter().find(|ns| ns.subnqn == subnqn && ns.nsid == nsid) else {
+        let named = || all.iter().filter(|ns| ns.subnqn == subnqn && ns.nsid == nsid);
+        // If its place was given to another disk: the one that is there.
+        let Some(found) = named().find(|ns| !ns.paths.is_empty()).or_else(|| named().next()) else {
             let known = all.iter().filter(|ns| ns.subnqn == subnqn).map(|ns| ns.nsid).collect();
             return Err(HostError::NoSuchNamespace { subnqn: subnqn.to_owned(), nsid, known });
         };
+        Ok(self.open(found.clone()))
+    }
+
+    /// A handle of a namespace that [`Host::namespaces`] told of: of this one, whatever is found in its place later.
+    #[must_use]
+    pub fn open(&self, found: NamespaceStatus) -> Namespace {
         let lane = self.0.next_lane.fetch_add(1, Ordering::Relaxed) % self.0.lanes.len();
-        Ok(Namespace::new(
-            Arc::clone(&self.0),
-            self.0.lanes[lane].clone(),
-            found.head,
-            subnqn.to_owned(),
-            nsid,
-            found.shape,
-        ))
+        Namespace::new(Arc::clone(&self.0), self.0.lanes[lane].clone(), found)
+    }
+
+    /// Every namespace, and the subsystems that have a live controller: one that is missing here may be missing only
+    /// because nobody can say.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn present(&self) -> Result<(Vec<NamespaceStatus>, BTreeSet<String>), HostError> {
+        self.ask(|control, _| {
+            let live = control.controllers().filter(|info| info.state.name() == StateName::Live);
+            let live = live.map(|info| info.spec.subnqn.to_string()).collect();
+            (namespaces(control), live)
+        })
     }
 
     /// Every namespace.

@@ -1,13 +1,14 @@
 //! The door for any thread: plain futures, no runtime.
 
 use crate::completion::{Completions, Pending, Reply};
-use crate::host::Shared;
+use crate::host::{NamespaceStatus, Shared};
 use crate::lane::LaneMail;
 use crate::local::LocalNamespace;
 use crate::{Buf, Outcome};
 use interlock_carry::{Mailbox, NotTaken};
 use interlock_host_core::{HeadId, Op, Refused, Request, Shape};
 use interlock_ring::Cx;
+use interlock_wire::identify::NamespaceIds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -66,19 +67,14 @@ pub struct Namespace {
     head: HeadId,
     subnqn: String,
     nsid: u32,
+    ids: NamespaceIds,
     shape: Shape,
 }
 
 impl Namespace {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        lane: Mailbox<LaneMail>,
-        head: HeadId,
-        subnqn: String,
-        nsid: u32,
-        shape: Shape,
-    ) -> Self {
-        Self { shared, lane, head, subnqn, nsid, shape }
+    pub(crate) fn new(shared: Arc<Shared>, lane: Mailbox<LaneMail>, found: NamespaceStatus) -> Self {
+        let NamespaceStatus { head, subnqn, nsid, ids, shape, .. } = found;
+        Self { shared, lane, head, subnqn, nsid, ids, shape }
     }
 
     /// What it looked like when this handle was made. A later resize shows in `NamespaceResized` events.
@@ -103,6 +99,12 @@ impl Namespace {
     #[must_use]
     pub const fn nsid(&self) -> u32 {
         self.nsid
+    }
+
+    /// By what it was known when this handle was made.
+    #[must_use]
+    pub const fn ids(&self) -> &NamespaceIds {
+        &self.ids
     }
 
     /// A buffer for `blocks` blocks, from the host's pool. Its contents are unspecified.

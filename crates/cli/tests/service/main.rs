@@ -17,6 +17,7 @@ mod identity;
 mod kills;
 mod metrics;
 mod nbd;
+mod same_disk;
 mod scene;
 mod systemd;
 mod tree;

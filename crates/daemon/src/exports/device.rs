@@ -137,7 +137,7 @@ impl Service {
             if starting.given_up().is_some() {
                 return Ok(None);
             }
-            let Ok(namespace) = self.host.namespace(&entry.subnqn, entry.nsid) else { return Ok(None) };
+            let Some((namespace, disk)) = self.permitted(&entry.name)? else { return Ok(None) };
             match self.host.wait_fenced(&entry.subnqn, entry.nsid, FENCE_SLICE) {
                 Ok(_) => {}
                 Err(HostError::NotFenced { .. }) => {
@@ -148,7 +148,7 @@ impl Service {
                 }
                 Err(error) => return Err(error.into()),
             }
-            let settings = UblkSettings { id: entry.ublk_id, ..UblkSettings::new(entry.settings(namespace)) };
+            let settings = UblkSettings { id: entry.ublk_id, disk, ..UblkSettings::new(entry.settings(namespace)) };
             match UblkDevice::start(self.exports.reactors(), &self.host, settings, START_WITHIN) {
                 Ok(device) => return Ok(Some(Device::new(&entry.name, device))),
                 // A path was lost in between.

@@ -9,7 +9,7 @@ use super::outbox::Outbox;
 use super::table::{Export, Order, Seated};
 use super::transmission::{Command, Request, Then, Transmission};
 use crate::Counters;
-use crate::disk::{Disk, Finished, Work};
+use crate::disk::{Disk, Fault, Finished, Work};
 use crate::fault::told;
 use interlock_base::{Instant, Key, Slab};
 use interlock_host::Buf;
@@ -45,7 +45,10 @@ enum Phase {
 struct Serving {
     machine: Transmission,
     export: Arc<Export>,
-    disk: Disk,
+    /// `None`: the export is shut, and everything fails.
+    disk: Option<Disk>,
+    /// The number of the export's gate at which that was so.
+    gate: u64,
     /// The write that is being received.
     incoming: Option<Buf>,
     live: Slab<Live>,
@@ -198,10 +201,10 @@ impl Connection {
             Standing::Goodbye | Standing::Broken(_) => self.course = Course::Leaving(None),
             Standing::Agreed(agreed) => {
                 let serving = self.seated.choose(&agreed.name).and_then(|export| {
-                    let door = export.settings.namespace.local(cx)?;
-                    let disk = Disk::new(door, self.seated.buffers(), export.settings.on_loss);
+                    let gate = export.gate.number();
+                    let disk = Some(self.seated.disk(cx, &export)?);
                     let machine = Transmission::new(agreed);
-                    Some(Serving { machine, export, disk, incoming: None, live: Slab::new(), payload: 0 })
+                    Some(Serving { machine, export, disk, gate, incoming: None, live: Slab::new(), payload: 0 })
                 });
                 match serving {
                     Some(serving) => self.phase = Phase::Serving(Box::new(serving)),
@@ -218,7 +221,7 @@ impl Connection {
         let mut used = taken.used;
         match taken.then {
             Then::More => {}
-            Then::Allocate { len } => serving.incoming = Some(serving.disk.buffer(len)),
+            Then::Allocate { len } => serving.incoming = Some(self.seated.buffers().take(len as usize)),
             Then::Place { at, len } => {
                 let place = serving.incoming.as_mut().and_then(Buf::get_mut).expect("allocated, and nobody else's yet");
                 place[at as usize..(at + len) as usize].copy_from_slice(&bytes[..len as usize]);
@@ -260,20 +263,48 @@ impl Connection {
                 return self.reply(head, Vec::new());
             }
         };
+        let Some(disk) = &mut serving.disk else { return self.fail(request, Fault::Shut) };
         let payload = match request.command {
             Command::Read { len, .. } | Command::Write { len, .. } => len as usize,
             _ => 0,
         };
         serving.payload += payload;
         let key = serving.live.insert(Live { request, payload });
-        serving.disk.submit(cx, work, key.to_u64());
+        disk.submit(cx, work, key.to_u64());
+    }
+
+    fn fail(&mut self, request: Request, fault: Fault) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        self.counters.errors += 1;
+        let (errno, why) = told(fault);
+        let head = serving.machine.error(request.cookie, errno, &why);
+        self.reply(head, Vec::new());
+    }
+
+    /// Follows the gate of its export: when it is shut everything that is under way fails, and when it is opened a disk is
+    /// behind it again.
+    fn follow(&mut self, cx: &mut Cx<'_>) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        let number = serving.export.gate.number();
+        if serving.gate == number {
+            return;
+        }
+        serving.gate = number;
+        serving.disk = None; // abandons
+        let live = mem::take(&mut serving.live);
+        serving.payload = 0;
+        serving.disk = self.seated.disk(cx, &serving.export);
+        for (_, Live { request, .. }) in live.iter() {
+            self.counters.abandoned += 1;
+            self.fail(*request, Fault::Shut);
+        }
     }
 
     /// Answers everything that is finished.
     fn answer(&mut self, cx: &mut Cx<'_>) {
         loop {
             let Phase::Serving(serving) = &mut self.phase else { return };
-            let Some(Finished { token, result }) = serving.disk.poll(cx) else { return };
+            let Some(Finished { token, result }) = serving.disk.as_mut().and_then(|disk| disk.poll(cx)) else { return };
             let Some(Live { request, payload }) = serving.live.remove(Key::from_u64(token)) else { continue };
             serving.payload -= payload;
             let machine = &serving.machine;
@@ -286,9 +317,8 @@ impl Connection {
                     }
                 }
                 Err(fault) => {
-                    self.counters.errors += 1;
-                    let (errno, why) = told(fault);
-                    (machine.error(request.cookie, errno, &why), Vec::new())
+                    self.fail(request, fault);
+                    continue;
                 }
             };
             self.reply(head, parts);
@@ -359,9 +389,11 @@ impl Connection {
 
     fn publish(&mut self) {
         let mut counters = self.counters;
-        if let Phase::Serving(serving) = &self.phase {
-            counters.in_flight = serving.disk.in_flight() as u64;
-            serving.disk.count_held(&mut counters);
+        if let Phase::Serving(serving) = &self.phase
+            && let Some(disk) = &serving.disk
+        {
+            counters.in_flight = disk.in_flight() as u64;
+            disk.count_held(&mut counters);
         }
         self.seated.seat.counters.set(counters);
     }
@@ -373,7 +405,7 @@ impl Connection {
         };
         let phase = match &self.phase {
             Phase::Asking(_, until) => Some(*until),
-            Phase::Serving(serving) => serving.disk.next_deadline(),
+            Phase::Serving(serving) => serving.disk.as_ref().and_then(Disk::next_deadline),
         };
         own.into_iter().chain(phase).min()
     }
@@ -387,7 +419,11 @@ impl Service for Connection {
             Event::Deadline => match &mut self.phase {
                 Phase::Asking(_, until) if *until <= cx.now() => self.course = Course::Gone,
                 Phase::Asking(..) => {}
-                Phase::Serving(serving) => serving.disk.handle_timeout(cx),
+                Phase::Serving(serving) => {
+                    if let Some(disk) = &mut serving.disk {
+                        disk.handle_timeout(cx);
+                    }
+                }
             },
             // Orders and completions are looked at in the turn; the disk abandons what it has when it is dropped.
             _ => {}
@@ -396,6 +432,7 @@ impl Service for Connection {
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.obey();
+        self.follow(cx);
         loop {
             let was_full = self.is_full();
             self.answer(cx);

@@ -3,7 +3,7 @@
 use super::listener::ListenerService;
 use super::table::Table;
 use crate::{ExportError, ExportSettings, ExportStatus, Stop};
-use interlock_host::Shape;
+use interlock_host::{Namespace, Shape};
 use interlock_ring::{Reactor, ServiceId};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -91,6 +91,24 @@ impl NbdServer {
     /// If there is no such export.
     pub fn reshape(&self, name: &str, shape: Shape) -> Result<(), ExportError> {
         self.table.reshape(name, shape)
+    }
+
+    /// Nobody new is let in, and clients that are there get errors, until it is [opened](NbdServer::open) again: its namespace
+    /// is gone, or another one is there. What they have in flight is abandoned.
+    ///
+    /// # Errors
+    /// If there is no such export.
+    pub fn shut(&self, name: &str) -> Result<(), ExportError> {
+        self.table.set_gate(name, None)
+    }
+
+    /// Clients go on, through this handle. It must be the disk that the export was made for: [`Permit`](crate::Permit)
+    /// says whether it is.
+    ///
+    /// # Errors
+    /// If there is no such export, or blocks have another size than clients were promised.
+    pub fn open(&self, name: &str, namespace: Namespace) -> Result<(), ExportError> {
+        self.table.set_gate(name, Some(namespace))
     }
 
     /// Offers it no more, and ends its connections.

@@ -4,11 +4,13 @@
 
 use super::handshake::Offer;
 use super::transmission::{PAYLOAD_MAX, View};
+use crate::disk::Disk;
+use crate::gate::Gate;
 use crate::status::Published;
 use crate::{ConnectionStatus, Counters, ExportError, ExportSettings, ExportStatus, Stop};
 use interlock_base::Instant;
-use interlock_host::Shape;
-use interlock_ring::{BufPool, Waker};
+use interlock_host::{Namespace, Shape};
+use interlock_ring::{BufPool, Cx, Waker};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -24,6 +26,8 @@ const CACHED_BUFFERS: usize = 64 << 20;
 /// One export.
 pub(super) struct Export {
     pub(super) settings: ExportSettings,
+    pub(super) gate: Gate,
+    block: u32,
     size: AtomicU64,
     write_protected: AtomicBool,
     /// Of connections that are gone.
@@ -32,9 +36,16 @@ pub(super) struct Export {
 
 impl Export {
     fn new(settings: ExportSettings) -> Self {
-        let export =
-            Self { settings, size: AtomicU64::new(0), write_protected: AtomicBool::new(false), past: Mutex::default() };
-        export.reshape(export.settings.namespace.shape());
+        let shape = settings.namespace.shape();
+        let export = Self {
+            gate: Gate::open_to(settings.namespace.clone()),
+            block: shape.block_size,
+            settings,
+            size: AtomicU64::new(0),
+            write_protected: AtomicBool::new(false),
+            past: Mutex::default(),
+        };
+        export.reshape(shape);
         export
     }
 
@@ -47,7 +58,7 @@ impl Export {
     pub(super) fn view(&self) -> View {
         View {
             size: self.size.load(Ordering::Relaxed),
-            block: self.settings.namespace.shape().block_size,
+            block: self.block,
             read_only: self.settings.read_only || self.write_protected.load(Ordering::Relaxed),
         }
     }
@@ -103,6 +114,11 @@ impl Seat {
     fn tell(&self, order: Order) {
         // An order is never taken back: `Drain` does not undo `Drop`.
         self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Its connection looks at what has changed.
+    fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
@@ -118,18 +134,24 @@ pub(super) struct Seated {
 impl Seated {
     /// The exports that may be chosen now.
     pub(super) fn offers(&self) -> Vec<Offer> {
-        self.table.lock().exports.iter().map(|export| export.offer()).collect()
+        self.table.lock().exports.iter().filter(|export| export.gate.is_open()).map(|export| export.offer()).collect()
     }
 
     /// Takes its place at an export. `None` if that is gone, or everything ends.
     pub(super) fn choose(&self, name: &str) -> Option<Arc<Export>> {
         let state = self.table.lock();
         let export = state.exports.iter().find(|export| export.settings.name == name)?;
-        if state.closing || self.seat.order() != Order::GoOn {
+        if state.closing || self.seat.order() != Order::GoOn || !export.gate.is_open() {
             return None;
         }
         let _ = self.seat.export.set(Arc::clone(export)); // a client chooses once
         Some(Arc::clone(export))
+    }
+
+    /// What is behind the gate of this export, for the reactor of `cx`; `None`: it is shut, or no lane runs there.
+    pub(super) fn disk(&self, cx: &Cx<'_>, export: &Export) -> Option<Disk> {
+        let door = export.gate.namespace()?.local(cx)?;
+        Some(Disk::new(door, self.buffers(), export.settings.on_loss))
     }
 
     /// The buffers of all connections.
@@ -213,6 +235,27 @@ impl Table {
         export.map(|export| export.reshape(shape)).ok_or_else(|| no_such(&state, name))
     }
 
+    /// Opens an export to this namespace, or shuts it.
+    pub(super) fn set_gate(&self, name: &str, namespace: Option<Namespace>) -> Result<(), ExportError> {
+        let state = self.lock();
+        let Some(export) = state.exports.iter().find(|export| export.settings.name == name) else {
+            return Err(no_such(&state, name));
+        };
+        if let Some(namespace) = &namespace
+            && namespace.shape().block_size != export.block
+        {
+            return Err(ExportError::BlockSize {
+                name: name.to_owned(),
+                promised: export.block,
+                now: namespace.shape().block_size,
+            });
+        }
+        if export.gate.set(namespace) {
+            state.seats_of(export).for_each(|seat| seat.wake());
+        }
+        Ok(())
+    }
+
     pub(super) fn remove(&self, name: &str, how: Stop, within: Duration) -> Result<(), ExportError> {
         let mut state = self.lock();
         let Some(at) = state.exports.iter().position(|export| export.settings.name == name) else {
@@ -284,6 +327,7 @@ impl Table {
                 block_size: block,
                 read_only,
                 on_loss: *on_loss,
+                open: export.gate.is_open(),
                 counters,
                 connections,
             }

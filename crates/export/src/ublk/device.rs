@@ -3,8 +3,9 @@
 use super::control::{Control, Info, Params, is_busy, refused};
 use super::queue::{Plan, Shared};
 use super::sys;
-use crate::{Counters, ExportError, ExportSettings, ExportStatus, Stop};
-use interlock_host::{Host, Shape};
+use crate::gate::Gate;
+use crate::{Counters, DiskIdentity, ExportError, ExportSettings, ExportStatus, Stop};
+use interlock_host::{Host, Namespace, Shape};
 use interlock_ring::{Backend, BufPool, Reactor};
 use std::fs::File;
 use std::io;
@@ -30,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct UblkSettings {
     /// What to serve. Its name and description are for people.
     pub export: ExportSettings,
+    /// The disk that it is for, as the program remembers it: a device that a dead process left is taken over only if it was
+    /// made for the same one, and if that states an identifier. Default: what the namespace states now.
+    pub disk: DiskIdentity,
     /// The number of the device: `/dev/ublkbN`. `None`: the kernel chooses. A program that wants its devices back after it
     /// was killed asks for the same number again.
     pub id: Option<u32>,
@@ -41,7 +45,8 @@ impl UblkSettings {
     /// With the defaults.
     #[must_use]
     pub fn new(export: ExportSettings) -> Self {
-        Self { export, id: None, queue_depth: 64 }
+        let disk = DiskIdentity::new(export.namespace.ids(), export.namespace.shape().block_size);
+        Self { export, disk, id: None, queue_depth: 64 }
     }
 }
 
@@ -55,6 +60,7 @@ pub struct UblkDevice {
     id: u32,
     path: PathBuf,
     settings: ExportSettings,
+    gate: Arc<Gate>,
     shape: Mutex<Shape>,
     queues: Vec<Arc<Shared>>,
     recovered: bool,
@@ -86,8 +92,8 @@ impl UblkDevice {
     /// In the second case it first waits, with the requests still in the kernel, until `host` has fenced every life that
     /// its predecessor lost, and only then begins the recovery that lets them come.
     ///
-    /// A device remembers which namespace it was made for: one that was made for another, or by another program, is not
-    /// taken over.
+    /// A device remembers which disk it was made for: one that was made for another, or by another program, is not taken
+    /// over, nor is one whose disk states no identifier.
     ///
     /// `reactors` are those of `host`. Not from a reactor: it waits, at most `within` (once for the fence, and once for
     /// everything else).
@@ -113,7 +119,7 @@ impl UblkDevice {
         let until = Instant::now() + within;
         let shape = settings.export.namespace.shape();
         let found = match settings.id {
-            Some(id) => abandoned(&control, id, mark_of(&settings.export), until)?,
+            Some(id) => abandoned(&control, id, &settings, until)?,
             None => None,
         };
         let recovered = found.is_some();
@@ -131,6 +137,7 @@ impl UblkDevice {
             path: PathBuf::from(format!("/dev/ublkb{}", info.id)),
             control,
             id: info.id,
+            gate: Arc::new(Gate::open_to(settings.export.namespace.clone())),
             settings: settings.export,
             shape: Mutex::new(shape),
             queues: Vec::new(),
@@ -144,16 +151,25 @@ impl UblkDevice {
         begun.map(|()| device)
     }
 
-    /// Removes the device that a dead process has left under this number for this namespace. One that is not there is as
+    /// Removes the device that a dead process has left under this number for this namespace, or for this disk. One that is not there is as
     /// good; one that another process serves is left alone.
     ///
     /// # Errors
     /// If it is open or mounted ([`Stop::IfUnused`]), or the kernel refuses.
-    pub fn discard(id: u32, subnqn: &str, nsid: u32, how: Stop, within: Duration) -> Result<(), ExportError> {
+    pub fn discard(
+        id: u32,
+        (subnqn, nsid): (&str, u32),
+        disk: Option<&DiskIdentity>,
+        how: Stop,
+        within: Duration,
+    ) -> Result<(), ExportError> {
         let control = Control::open()?;
         let path = PathBuf::from(format!("/dev/ublkb{id}"));
         match control.info(id)? {
-            Some(info) if info.mark == mark(subnqn, nsid) && info.state != sys::S_DEV_LIVE => {}
+            Some(info)
+                if (info.mark == old_mark(subnqn, nsid)
+                    || disk.is_some_and(|disk| info.mark == mark(subnqn, nsid, disk)))
+                    && info.state != sys::S_DEV_LIVE => {}
             _ => return Ok(()),
         }
         if how == Stop::IfUnused {
@@ -186,7 +202,7 @@ impl UblkDevice {
                 settings: self.settings.clone(),
                 buffers: buffers.clone(),
                 device: file.try_clone().map_err(refused(id, "open /dev/ublkcN"))?,
-                shared: Arc::new(Shared::new()),
+                shared: Arc::new(Shared::new(Arc::clone(&self.gate))),
             };
             self.queues.push(Arc::clone(&plan.shared));
             let reactor = &reactors[usize::from(queue) % reactors.len()];
@@ -222,6 +238,24 @@ impl UblkDevice {
     #[must_use]
     pub const fn is_recovered(&self) -> bool {
         self.recovered
+    }
+
+    /// Every request fails from now on, those that are under way first, until it is [opened](UblkDevice::open) again: its
+    /// namespace is gone, or another one is there.
+    pub fn shut(&self) {
+        self.set_gate(None);
+    }
+
+    /// Requests are carried out again, through this handle. It must be the disk that the device was made for:
+    /// [`Permit`](crate::Permit) says whether it is.
+    pub fn open(&self, namespace: Namespace) {
+        self.set_gate(Some(namespace));
+    }
+
+    fn set_gate(&self, namespace: Option<Namespace>) {
+        if self.gate.set(namespace) {
+            self.queues.iter().for_each(|queue| queue.wake());
+        }
     }
 
     /// The namespace has another size now (`NamespaceResized` of the host): the kernel is told.
@@ -263,6 +297,7 @@ impl UblkDevice {
             block_size: shape.block_size,
             read_only: *read_only || shape.read_only,
             on_loss: *on_loss,
+            open: self.gate.is_open(),
             counters,
             connections: Vec::new(),
         }
@@ -338,24 +373,44 @@ const fn bytes(shape: Shape) -> u64 {
     shape.blocks.saturating_mul(shape.block_size as u64)
 }
 
-/// What a device remembers of the namespace that it was made for.
-fn mark_of(settings: &ExportSettings) -> u64 {
-    mark(settings.namespace.subnqn(), settings.namespace.nsid())
+/// What a device remembers of the disk that it was made for.
+fn mark_of(settings: &UblkSettings) -> u64 {
+    mark(settings.export.namespace.subnqn(), settings.export.namespace.nsid(), &settings.disk)
 }
 
-fn mark(subnqn: &str, nsid: u32) -> u64 {
-    let name = [b"interlock ", subnqn.as_bytes(), &nsid.to_le_bytes()].concat();
-    // FNV-1a: the same in every version of this program.
+fn mark(subnqn: &str, nsid: u32, disk: &DiskIdentity) -> u64 {
+    let DiskIdentity { uuid, nguid, eui64, block_size } = disk;
+    let mut name = [b"interlock disk ", subnqn.as_bytes(), &nsid.to_le_bytes()].concat();
+    for (tag, id) in [
+        (1, uuid.as_ref().map(<[u8; 16]>::as_slice)),
+        (2, nguid.as_ref().map(<[u8; 16]>::as_slice)),
+        (3, eui64.as_ref().map(<[u8; 8]>::as_slice)),
+    ] {
+        if let Some(id) = id {
+            name.push(tag);
+            name.extend(id);
+        }
+    }
+    name.extend(block_size.to_le_bytes());
+    hash(&name)
+}
+
+/// What devices of version 0.1 remember: the place of the disk, and not which disk.
+fn old_mark(subnqn: &str, nsid: u32) -> u64 {
+    hash(&[b"interlock ", subnqn.as_bytes(), &nsid.to_le_bytes()].concat())
+}
+
+/// FNV-1a: the same in every version of this program.
+fn hash(name: &[u8]) -> u64 {
     name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// The device under this number, if its server is dead; waits for one that is just dying.
-fn abandoned(control: &Control, id: u32, mark: u64, until: Instant) -> Result<Option<Info>, ExportError> {
+fn abandoned(control: &Control, id: u32, settings: &UblkSettings, until: Instant) -> Result<Option<Info>, ExportError> {
+    let namespace = &settings.export.namespace;
     loop {
         let Some(info) = control.info(id)? else { return Ok(None) };
-        if info.mark != mark {
-            return Err(ExportError::UblkForeign { id });
-        }
+        whose(&info, (namespace.subnqn(), namespace.nsid()), &settings.disk)?;
         match info.state {
             sys::S_DEV_QUIESCED => return Ok(Some(info)),
             sys::S_DEV_LIVE if is_alive(info.pid) || Instant::now() >= until => {
@@ -368,6 +423,19 @@ fn abandoned(control: &Control, id: u32, mark: u64, until: Instant) -> Result<Op
             }
         }
     }
+}
+
+/// Whether a device may be taken over for this disk.
+fn whose(info: &Info, (subnqn, nsid): (&str, u32), disk: &DiskIdentity) -> Result<(), ExportError> {
+    let id = info.id;
+    if info.mark == old_mark(subnqn, nsid) {
+        return Err(ExportError::UblkUnbound { id });
+    }
+    if info.mark != mark(subnqn, nsid, disk) {
+        return Err(ExportError::UblkForeign { id });
+    }
+    // Its requests are for this disk only if something but the place says so.
+    if disk.is_stated() { Ok(()) } else { Err(ExportError::UblkUnbound { id }) }
 }
 
 fn is_alive(pid: i32) -> bool {
@@ -388,7 +456,7 @@ fn make(control: &Control, reactors: usize, settings: &UblkSettings, shape: Shap
             | sys::F_USER_RECOVERY_REISSUE
             | sys::F_CMD_IOCTL_ENCODE
             | control.features & (sys::F_UPDATE_SIZE | sys::F_SAFE_STOP_DEV | sys::F_QUIESCE),
-        mark: mark_of(&settings.export),
+        mark: mark_of(settings),
     })?;
     let params = Params {
         block: shape.block_size,
@@ -420,4 +488,37 @@ fn is_mounted(path: &Path) -> bool {
     let Some(path) = path.to_str() else { return true };
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').next() == Some(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(mark: u64) -> Info {
+        Info { queues: 1, depth: 1, state: sys::S_DEV_QUIESCED, io_max: IO_MAX, id: 7, pid: 1, flags: 0, mark }
+    }
+
+    #[test]
+    fn a_device_is_taken_over_for_the_disk_that_it_was_made_for() {
+        let place = ("nqn.2014-08.org.example:disk", 1);
+        let disk = DiskIdentity { uuid: Some([1; 16]), nguid: None, eui64: None, block_size: 4096 };
+        let device = left(mark(place.0, place.1, &disk));
+        whose(&device, place, &disk).unwrap();
+        let foreign = |place, disk: DiskIdentity| {
+            let refused = whose(&device, place, &disk).unwrap_err();
+            assert!(matches!(refused, ExportError::UblkForeign { id: 7 }), "{refused}");
+        };
+        foreign((place.0, 2), disk);
+        foreign(place, DiskIdentity { uuid: Some([2; 16]), ..disk });
+        foreign(place, DiskIdentity { uuid: None, nguid: Some([1; 16]), ..disk });
+        foreign(place, DiskIdentity { block_size: 512, ..disk });
+        // Of version 0.1, or of a disk that states no identifier: nothing says whose its requests are.
+        let unbound = |device: Info, disk: DiskIdentity| {
+            let refused = whose(&device, place, &disk).unwrap_err();
+            assert!(matches!(refused, ExportError::UblkUnbound { id: 7 }), "{refused}");
+        };
+        unbound(left(old_mark(place.0, place.1)), disk);
+        let nameless = DiskIdentity { uuid: None, ..disk };
+        unbound(left(mark(place.0, place.1, &nameless)), nameless);
+    }
 }

@@ -7,8 +7,9 @@
 use super::sys::{self, Requests};
 use crate::disk::{Disk, Finished, Work};
 use crate::fault::{Errno, told};
+use crate::gate::Gate;
 use crate::status::Published;
-use crate::{Counters, ExportSettings};
+use crate::{Counters, ExportSettings, OnLoss};
 use interlock_host::Buf;
 use interlock_ring::{BufPool, Cx, Event, File, FileOp, Service, Waker};
 use std::io;
@@ -37,17 +38,19 @@ pub(super) struct Shared {
     waker: OnceLock<Waker>,
     fail: AtomicBool,
     leave: AtomicBool,
+    gate: Arc<Gate>,
     pub(super) counters: Published,
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
         Self {
             standing: Mutex::new(Standing::Starting),
             changed: Condvar::new(),
             waker: OnceLock::new(),
             fail: AtomicBool::new(false),
             leave: AtomicBool::new(false),
+            gate,
             counters: Published::default(),
         }
     }
@@ -100,7 +103,8 @@ impl Shared {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Its queue looks at what has changed.
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
@@ -143,6 +147,9 @@ pub(super) struct Queue {
     requests: Requests,
     /// `None`: everything fails.
     disk: Option<Disk>,
+    /// The number of the device's gate at which that was so.
+    gate: u64,
+    on_loss: OnLoss,
     tags: Vec<Tag>,
     buffers: BufPool,
     io_max: u32,
@@ -165,10 +172,10 @@ impl Plan {
     pub(super) fn attach(self, cx: &mut Cx<'_>) -> Box<dyn Service> {
         let shared = Arc::clone(&self.shared);
         let mut last = Last(Arc::clone(&shared), None);
-        let Some(door) = self.settings.namespace.local(cx) else {
+        if self.settings.namespace.local(cx).is_none() {
             last.1 = Some("this reactor has no lane of the namespace's host".into());
             return Box::new(Nothing);
-        };
+        }
         let requests = match Requests::map(std::os::fd::AsFd::as_fd(&self.device), self.queue, self.depth) {
             Ok(requests) => requests,
             Err(error) => {
@@ -181,7 +188,9 @@ impl Plan {
             queue: self.queue,
             device: cx.add_file(self.device),
             requests,
-            disk: Some(Disk::new(door, self.buffers.clone(), self.settings.on_loss)),
+            disk: None,
+            gate: 0,
+            on_loss: self.settings.on_loss,
             tags: Vec::new(),
             buffers: self.buffers,
             io_max: self.io_max,
@@ -189,6 +198,7 @@ impl Plan {
             quiet: false,
             last,
         };
+        queue.follow(cx);
         for tag in 0..self.depth {
             queue.tags.push(Tag::Fetching);
             let buf = queue.buffers.take(self.io_max as usize);
@@ -308,10 +318,28 @@ impl Queue {
         self.last.0.leave.load(Ordering::Acquire)
     }
 
-    fn obey(&mut self, cx: &mut Cx<'_>) {
-        if self.disk.is_none() || !self.last.0.fail.load(Ordering::Acquire) {
+    /// Follows the gate of its device: when it is shut everything that is under way fails, and when it is opened a disk is
+    /// behind it again.
+    fn follow(&mut self, cx: &mut Cx<'_>) {
+        let number = self.last.0.gate.number();
+        if self.gate == number {
             return;
         }
+        self.gate = number;
+        self.fail_busy(cx);
+        if !self.last.0.fail.load(Ordering::Acquire) {
+            let door = self.last.0.gate.namespace().and_then(|namespace| namespace.local(cx));
+            self.disk = door.map(|door| Disk::new(door, self.buffers.clone(), self.on_loss));
+        }
+    }
+
+    fn obey(&mut self, cx: &mut Cx<'_>) {
+        if self.disk.is_some() && self.last.0.fail.load(Ordering::Acquire) {
+            self.fail_busy(cx);
+        }
+    }
+
+    fn fail_busy(&mut self, cx: &mut Cx<'_>) {
         self.disk = None; // abandons
         for tag in 0..self.tags.len() {
             if matches!(self.tags[tag], Tag::Busy { .. }) {
@@ -346,6 +374,7 @@ impl Service for Queue {
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.obey(cx);
+        self.follow(cx);
         self.answer(cx);
         self.publish();
         cx.set_deadline(self.disk.as_ref().and_then(Disk::next_deadline));

@@ -1,0 +1,143 @@
+//! An export serves the disk that it was made for, and no other: not when its namespace is taken away or replaced, not after
+//! a restart, and not because a record of an earlier version does not say which disk was meant.
+
+use crate::nbd::Client;
+use crate::scene::{Scene, wait_for};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const DISK: &str = "nvme0n2";
+
+/// A scene with a file as namespace 2, exported, and a client that has written to it.
+fn exported(name: &str) -> (Scene, Client) {
+    let scene = Scene::new(name, &[]);
+    let file = std::fs::File::create(scene.dir.join("disk.img")).expect("a file");
+    file.set_len(8 << 20).expect("it can grow");
+    give(&scene, "file");
+    scene.connect(0, &["-c", "1", "-l", "-1"]);
+    wait_for("the namespace", || names(&scene).contains(&DISK.to_owned()).then_some(()));
+    scene.does(&["export", DISK]);
+    let mut client = Client::open(&scene.nbd(), DISK).expect("the export");
+    client.write(4096, &[7; 4096]).expect("written");
+    (scene, client)
+}
+
+/// Makes this namespace 2 of the target: `file`, or another disk.
+fn give(scene: &Scene, what: &str) {
+    let file = format!("file:{}", scene.dir.join("disk.img").display());
+    let backing = if what == "file" { file.as_str() } else { what };
+    scene.tell(&["namespace", "add", backing, "--nsid", "2"]);
+}
+
+fn take(scene: &Scene) {
+    scene.tell(&["namespace", "remove", "2"]);
+}
+
+fn names(scene: &Scene) -> Vec<String> {
+    let status = scene.status();
+    let list = status["namespaces"].as_array().expect("a list");
+    list.iter().map(|ns| ns["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn export(scene: &Scene) -> Value {
+    scene.status()["exports"][0].clone()
+}
+
+/// Waits until the export is not served because of this.
+fn waits_for(scene: &Scene, why: &str) -> Value {
+    wait_for(why, || {
+        let export = export(scene);
+        let waits = export["waits_for"].as_str()?.contains(why) && export["serving"] == false;
+        waits.then_some(export)
+    })
+}
+
+fn serves(scene: &Scene) -> Value {
+    wait_for("it serves", || Some(export(scene)).filter(|export| export["serving"] == true))
+}
+
+fn nobody_gets_in(scene: &Scene) {
+    assert!(Client::open(&scene.nbd(), DISK).is_err(), "a new client sees another disk under the old name");
+}
+
+#[test]
+fn a_namespace_that_is_removed_or_replaced_is_not_served() {
+    let (scene, mut client) = exported("removed");
+    let bound = export(&scene)["bound_to"].as_str().expect("it has a UUID").to_owned();
+    assert!(bound.starts_with("UUID "), "{bound}");
+    take(&scene);
+    // It waits for a while, as documented, and then fails: the client's own patience is longer.
+    assert!(client.write(0, &[8; 4096]).is_err(), "the disk is gone");
+    waits_for(&scene, "not yet; clients get errors");
+    nobody_gets_in(&scene);
+    give(&scene, "mem:16M");
+    let shut = waits_for(&scene, "another disk is there");
+    assert_eq!((shut["bound_to"].as_str(), shut["in_flight"].as_u64()), (Some(bound.as_str()), Some(0)), "{shut}");
+    assert!(client.write(0, &[9; 4096]).is_err(), "nothing is written to another disk");
+    nobody_gets_in(&scene);
+    let events = scene.does(&["events", "-o", "json"]);
+    assert!(events.contains("\"topic\":\"export-shut\""), "{events}");
+    // The disk comes back: the client that was there goes on with what it had written.
+    take(&scene);
+    give(&scene, "file");
+    serves(&scene);
+    assert_eq!(client.read(4096, 4096).expect("its own disk"), [7; 4096]);
+    assert_eq!(client.read(0, 4096).expect("its own disk"), [0; 4096], "what failed was not written");
+}
+
+#[test]
+fn a_disk_that_was_replaced_while_the_daemon_was_away_is_not_served() {
+    let (mut scene, client) = exported("replaced");
+    drop(client);
+    scene.stop(Signal::TERM);
+    take_offline(&scene);
+    scene.start();
+    waits_for(&scene, "another disk is there");
+    nobody_gets_in(&scene);
+    let refused = scene.fails(&["export", DISK]);
+    assert!(
+        refused.contains("there is another export of this name") || refused.contains("exported already"),
+        "{refused}"
+    );
+    // Whoever wants the new disk under the old name says so.
+    scene.does(&["unexport", DISK]);
+    scene.does(&["export", DISK]);
+    let mut client = Client::open(&scene.nbd(), DISK).expect("the new disk");
+    client.write(4096, &[1; 4096]).expect("written");
+    // And is bound to that one from then on.
+    let (code, log) = scene.stop(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
+    scene.start();
+    serves(&scene);
+}
+
+/// Replaces the disk without a daemon.
+fn take_offline(scene: &Scene) {
+    take(scene);
+    give(scene, "mem:16M");
+}
+
+#[test]
+fn a_record_of_an_earlier_version_binds_at_the_first_connect_and_says_so() {
+    let (mut scene, client) = exported("unbound");
+    drop(client);
+    scene.stop(Signal::TERM);
+    let hosts = std::fs::read_dir(scene.dir.join("state/hosts")).expect("the state directory");
+    let host = hosts.map(|entry| entry.expect("a host").path()).find(|path| path.is_dir()).expect("one host");
+    let file = host.join("daemon.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&file).expect("the record")).expect("JSON");
+    let fields = record.as_object_mut().expect("an object");
+    assert!(fields.remove("disks").is_some(), "which disk is written down");
+    fields.insert("format".into(), 2.into());
+    std::fs::write(&file, serde_json::to_vec(&record).expect("JSON")).expect("a file");
+    scene.start();
+    let export = serves(&scene);
+    assert!(export["bound_to"].is_string(), "{export}");
+    let events = scene.does(&["events", "-o", "json"]);
+    assert!(events.contains("\"topic\":\"export-bound\""), "{events}");
+    // From now on it is bound.
+    scene.stop(Signal::TERM);
+    take_offline(&scene);
+    scene.start();
+    waits_for(&scene, "another disk is there");
+}
