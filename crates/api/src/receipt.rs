@@ -140,6 +140,9 @@ pub struct Receipt {
     pub cqt_ms: Option<u64>,
     /// What was assumed in its place; `null` if nothing was.
     pub assumed_cqt_ms: Option<u64>,
+    /// The Keep Alive Timeout that was assumed because the target does not report the one in force; `null` if it does.
+    #[serde(default)]
+    pub assumed_kato_ms: Option<u64>,
     /// Whatever else a reader should know, in words.
     pub notes: Vec<String>,
 }

@@ -59,6 +59,7 @@ fn receipt() -> Receipt {
         kato_ms: 5000,
         cqt_ms: Some(1000),
         assumed_cqt_ms: None,
+        assumed_kato_ms: None,
         notes: vec!["first proof came through nvme1".into()],
     }
 }
@@ -70,6 +71,7 @@ fn assumed_receipt() -> Receipt {
         unix_ms: None,
         cqt_ms: None,
         assumed_cqt_ms: Some(5000),
+        assumed_kato_ms: None,
         notes: Vec::new(),
         ..receipt()
     }

@@ -209,11 +209,21 @@ impl Record {
 
     pub(crate) fn fence(&self) -> Fence {
         let assumed = self.receipts().filter(|receipt| receipt.method == HostMethod::Assumed);
-        match (self.fencing, assumed.filter_map(|receipt| receipt.assumed_cqt).max()) {
+        // Where only the Keep Alive Timeout was assumed, the quiesce time is the one that the target states.
+        let quiesces = |receipt: &Receipt| {
+            let stated = receipt.terms.and_then(|terms| terms.cqt);
+            receipt.assumed_cqt.or(stated).unwrap_or_default()
+        };
+        match (self.fencing, assumed.map(quiesces).max()) {
             (Fencing::Legacy, _) => Fence::None,
             (Fencing::Strict, Some(cqt)) => Fence::Assumed { ms: u64::try_from(cqt.as_millis()).unwrap_or(u64::MAX) },
             (Fencing::Strict, None) => Fence::Proven,
         }
+    }
+
+    /// The Keep Alive Timeout that a fence rests on although the target does not report it.
+    pub(crate) fn assumed_kato(&self) -> Option<Duration> {
+        self.receipts().filter_map(|receipt| receipt.assumed_kato).max()
     }
 
     /// Every held write the target named, with what became of it.

@@ -2,7 +2,7 @@
 
 use super::*;
 use interlock_check::{Op, OpId, Reason, Verdict};
-use interlock_host::{CtrlId, DownReason, FencedBy, LifeFacts, Nqn};
+use interlock_host::{CtrlId, DownReason, Fact, FencedBy, LifeFacts, Nqn};
 use interlock_target::{Life as TargetLife, PortId};
 use std::time::Duration;
 
@@ -39,10 +39,10 @@ fn facts(identity: Identity) -> LifeFacts {
     LifeFacts {
         identity,
         vs: 0x20300,
-        kato: Duration::from_secs(1),
+        kato: Fact::Stated(Duration::from_secs(1)),
         tbkas: false,
-        cqt: None,
-        ccrl: 4,
+        cqt: Fact::NotOffered,
+        ccrl: Fact::Stated(4),
         ccr_event: true,
         ana: false,
         anatt: Duration::ZERO,
@@ -85,6 +85,7 @@ fn receipt(identity: Identity, method: HostMethod, fenced: u64) -> Receipt {
         released: ms(fenced + 1),
         deadline: None,
         assumed_cqt: (method == HostMethod::Assumed).then_some(Duration::from_secs(1)),
+        assumed_kato: None,
         attempts: interlock_host::CcrAttempts::default(),
     }
 }

@@ -76,6 +76,12 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         } else if evidence.held_at_fence > 0 {
             notes.push(format!("the target held {} writes when the fence began", evidence.held_at_fence));
         }
+        if let Some(kato) = record.assumed_kato() {
+            notes.push(format!(
+                "and if its Keep Alive Timeout is at most {} ms, which it does not report: assumed",
+                kato.as_millis()
+            ));
+        }
         notes.extend(record.stopped_by().into_iter().map(stopped_by));
     }
     match &verdict {

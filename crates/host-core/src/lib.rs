@@ -41,6 +41,7 @@ pub use control::{
 };
 pub use event::{Event, EventKind};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
+pub use interlock_proto::host::{Assumption, Fact};
 pub use lane::{
     Case, Disposition, HeadCounters, IoCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy,
     Latencies, Latency, LifeStanding, LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,

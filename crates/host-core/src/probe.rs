@@ -536,8 +536,7 @@ impl Probe {
             Goal::Discovery | Goal::Watch if kind == CNTRLTYPE_IO => self.fail(ProbeError::NotDiscovery),
             Goal::Discovery | Goal::Watch => {
                 if self.config.goal == Goal::Watch {
-                    if facts.kato_ms > 0 {
-                        let kato = Duration::from_millis(facts.kato_ms.into());
+                    if let Some(kato) = facts.kato.value().copied().filter(|kato| !kato.is_zero()) {
                         self.alive = Some(Alive { kato, at: now + kato / 2, asked: false });
                     }
                     // Asked before the log is read: no change is missed.

@@ -28,7 +28,7 @@ pub enum Method {
     DrainedDisable,
     /// The time that the target states has passed.
     Time,
-    /// An assumed quiesce time has passed: no proof. The receipt says how long.
+    /// A time has passed that rests on an assumed quiesce time or Keep Alive Timeout: no proof. The receipt says which.
     Assumed,
     /// Not fenced at all: retried at once by policy.
     Legacy,
@@ -207,6 +207,8 @@ pub struct Receipt {
     pub deadline: Option<Instant>,
     /// The quiesce time that was assumed because the target states none.
     pub assumed_cqt: Option<Duration>,
+    /// The Keep Alive Timeout that was assumed because the target does not report the one in force.
+    pub assumed_kato: Option<Duration>,
     /// The CCR commands sent for it.
     pub attempts: CcrAttempts,
 }

@@ -15,6 +15,8 @@ pub const MARGIN: Duration = Duration::from_millis(100);
 pub struct HoldTerms {
     /// KATO in force. 0: no bound is known.
     pub kato: Duration,
+    /// The controller does not report it: it was assumed.
+    pub kato_assumed: bool,
     /// Traffic Based Keep Alive: the controller may need a window more to notice.
     pub tbkas: bool,
     /// Command Quiesce Time; `None` if not reported.
@@ -30,12 +32,19 @@ impl HoldTerms {
     #[must_use]
     pub fn of(spec: &ControllerSpec, facts: &LifeFacts) -> Self {
         Self {
-            kato: if conditions::enabled(Guard::EffectiveKato) { facts.kato } else { spec.kato },
+            kato: if conditions::enabled(Guard::EffectiveKato) { facts.kato_in_force() } else { spec.kato },
+            kato_assumed: facts.kato.assumption().is_some(),
             tbkas: facts.tbkas,
-            cqt: facts.cqt,
+            cqt: facts.cqt.value().copied(),
             assumed_cqt: spec.timeouts.assumed_cqt,
             proxy_delay: spec.proxy_delay(),
         }
+    }
+
+    /// True if the bound rests on something that the target does not state: then what has passed is no proof.
+    #[must_use]
+    pub const fn is_assumed(&self) -> bool {
+        self.kato_assumed || self.cqt.is_none()
     }
 
     /// M * KATO + CQT + proxy delay, as the target's behaviour bounds it. `None`: KATO is 0.
@@ -68,7 +77,7 @@ pub struct Stall {
     pub stop: Duration,
     /// From there until a life is over by time alone. `None`: never.
     pub hold: Option<Duration>,
-    /// True if `hold` rests on an assumed quiesce time.
+    /// True if `hold` rests on an assumed quiesce time, or on an assumed KATO.
     pub assumed: bool,
     /// Until commands in doubt are answered when nobody can reset the life: the sum.
     pub worst: Option<Duration>,
@@ -83,14 +92,14 @@ pub struct Stall {
 pub fn worst_stall(spec: &ControllerSpec, facts: &LifeFacts) -> Stall {
     let terms = HoldTerms::of(spec, facts);
     // A Keep Alive at least every KATO/2, and half of KATO for its answer.
-    let detect = (!facts.kato.is_zero()).then_some(facts.kato);
+    let detect = Some(facts.kato_in_force()).filter(|kato| !kato.is_zero());
     let stop = spec.timeouts.late_grace;
     let hold = if spec.fence == FencePolicy::Legacy { Some(Duration::ZERO) } else { terms.hold() };
     Stall {
         detect,
         stop,
         hold,
-        assumed: spec.fence == FencePolicy::Strict && facts.cqt.is_none() && hold.is_some(),
+        assumed: spec.fence == FencePolicy::Strict && terms.is_assumed() && hold.is_some(),
         worst: detect.zip(hold).map(|(detect, hold)| detect + stop + hold),
         settled_fails_after: spec.reconnect.fast_io_fail.or(spec.reconnect.ctrl_loss),
         given_up_after: spec.reconnect.ctrl_loss,
@@ -100,13 +109,14 @@ pub fn worst_stall(spec: &ControllerSpec, facts: &LifeFacts) -> Stall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Identity;
+    use crate::{Fact, Identity};
     use alloc::string::String;
     use interlock_wire::nqn::Nqn;
 
     const fn terms(kato_s: u64, tbkas: bool, cqt_ms: u64) -> HoldTerms {
         HoldTerms {
             kato: Duration::from_secs(kato_s),
+            kato_assumed: false,
             tbkas,
             cqt: if cqt_ms == 0 { None } else { Some(Duration::from_millis(cqt_ms)) },
             assumed_cqt: Duration::ZERO,
@@ -139,10 +149,10 @@ mod tests {
         LifeFacts {
             identity: Identity { cntlid: 1, ciu: 1, cirn: 1 },
             vs: 0x20300,
-            kato: Duration::from_secs(5),
+            kato: Fact::Stated(Duration::from_secs(5)),
             tbkas: true,
-            cqt: None,
-            ccrl: 4,
+            cqt: Fact::NotOffered,
+            ccrl: Fact::Stated(4),
             ccr_event: true,
             ana: false,
             anatt: Duration::ZERO,
@@ -170,7 +180,7 @@ mod tests {
         assert_eq!(stall.hold, Some(Duration::from_millis(20_300)));
         assert_eq!(stall.worst, Some(Duration::from_millis(5_000 + 250 + 20_300)));
         assert_eq!(stall.settled_fails_after, Some(Duration::from_secs(600)));
-        let no_kato = LifeFacts { kato: Duration::ZERO, ..facts() };
+        let no_kato = LifeFacts { kato: Fact::NotOffered, ..facts() };
         assert_eq!(worst_stall(&spec, &no_kato).worst, None);
         spec.fence = FencePolicy::Legacy;
         assert_eq!(worst_stall(&spec, &facts()).hold, Some(Duration::ZERO));

@@ -35,11 +35,11 @@ pub use interlock_base::Instant;
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
-    AnaState, CcrAttempt, CcrAttempts, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason, Event,
-    EventKind, FenceCounters, FencePolicy, FencedBy, FlushScope, Guarded, HeadCounters, HeadId, HostCounters, Identity,
-    IoCounters, IoPolicy, LaneCounters, LaneStatus, Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, Method,
-    NoSuchController, NotUnfenced, OnLoss, Op, Outcome, PathCounters, Receipt, Reconnect, Refused, Setting,
-    SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
+    AnaState, Assumption, CcrAttempt, CcrAttempts, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason,
+    Event, EventKind, Fact, FenceCounters, FencePolicy, FencedBy, FlushScope, Guarded, HeadCounters, HeadId,
+    HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, Latencies, Latency, LifeFacts, LifeId,
+    LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, PathCounters, Receipt, Reconnect,
+    Refused, Setting, SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;

@@ -89,7 +89,14 @@ mod tests {
             subnqn: Nqn::of_host(hostid),
             addr: ([127, 0, 0, 1], 4420).into(),
             identity: Identity { cntlid: 1, ciu: 2, cirn: 3 },
-            hold: HoldTerms { kato, tbkas: false, cqt: None, assumed_cqt: zero, proxy_delay: zero },
+            hold: HoldTerms {
+                kato,
+                kato_assumed: false,
+                tbkas: false,
+                cqt: None,
+                assumed_cqt: zero,
+                proxy_delay: zero,
+            },
         };
         Predecessor { record, sockets }
     }

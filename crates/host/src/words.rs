@@ -55,6 +55,7 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
         kato_ms: terms.map_or(0, |terms| whole_millis(terms.kato)),
         cqt_ms: terms.and_then(|terms| terms.cqt).map(whole_millis),
         assumed_cqt_ms: receipt.assumed_cqt.map(whole_millis),
+        assumed_kato_ms: receipt.assumed_kato.map(whole_millis),
         notes,
     }
 }
@@ -177,6 +178,7 @@ mod tests {
             addr: Some(([192, 0, 2, 1], 4420).into()),
             terms: Some(HoldTerms {
                 kato: Duration::from_secs(5),
+                kato_assumed: false,
                 tbkas: false,
                 cqt: Some(Duration::from_millis(10)),
                 assumed_cqt: Duration::from_secs(5),
@@ -194,6 +196,7 @@ mod tests {
             released: ms(141),
             deadline: Some(ms(10_201)),
             assumed_cqt: None,
+            assumed_kato: None,
             attempts: interlock_host_core::CcrAttempts::default(),
         });
         assert_eq!((done.controller.as_str(), done.life), ("nvme0", life(identity)));

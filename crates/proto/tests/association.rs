@@ -6,7 +6,7 @@ mod common;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_proto::DataError;
-use interlock_proto::host::{Association, AssociationConfig, ConnectError, Facts, Kind, Step};
+use interlock_proto::host::{Association, AssociationConfig, Assumption, ConnectError, Fact, Facts, Kind, Step};
 use interlock_wire::IntoBytes;
 use interlock_wire::admin::{self, EventMask, QueueCount};
 use interlock_wire::ana;
@@ -28,7 +28,10 @@ struct Script {
     /// Looks at CSTS until it is ready; `None` never.
     ready_after: Option<u32>,
     fatal: bool,
-    kato: Result<u32, Status>,
+    /// What Get Features, Keep Alive Timer, is answered with, one after the other; the last one from then on.
+    kato: Vec<Result<u32, Status>>,
+    /// What Set Features, Asynchronous Event Configuration, is answered with.
+    events: Status,
     connect: Result<ConnectAnswer, (Status, u32)>,
     queues: Result<u16, Status>,
     log: ana::Log,
@@ -56,7 +59,8 @@ impl Script {
             identify,
             ready_after: Some(0),
             fatal: false,
-            kato: Ok(8000),
+            kato: vec![Ok(8000)],
+            events: Status::SUCCESS,
             connect: Ok(ConnectAnswer {
                 cntlid: CNTLID,
                 authentication_required: false,
@@ -133,7 +137,8 @@ impl Script {
             admin::Command::GetFeatures(get) => {
                 self.asked.push("KATO");
                 assert_eq!(get.fid, admin::FID_KEEP_ALIVE);
-                match self.kato {
+                let said = if self.kato.len() > 1 { self.kato.remove(0) } else { self.kato[0] };
+                match said {
                     Ok(ms) => (ok.with_result(ms, 0), Vec::new()),
                     Err(error) => status(error),
                 }
@@ -152,7 +157,7 @@ impl Script {
             admin::Command::SetFeatures(set) => {
                 self.asked.push("events");
                 assert_eq!(set.cdw11, EventMask::ANA.bits(), "wanted and there");
-                (ok, Vec::new())
+                status(self.events)
             }
             admin::Command::GetLog(get) => {
                 self.asked.push("ANA");
@@ -215,26 +220,61 @@ fn a_controller_comes_up_and_tells_what_it_is() {
         ["Connect", "CAP", "CC", "CSTS", "CSTS", "CSTS", "CSTS", "VS", "Identify", "KATO", "queues", "events", "ANA"]
     );
     assert_eq!(facts.cntlid, CNTLID);
-    assert_eq!(facts.kato_ms, 8000, "the larger one");
+    assert_eq!(facts.kato, Fact::Stated(Duration::from_secs(8)), "the larger one");
     assert_eq!(facts.io_queues, 4, "not more than wanted");
     assert_eq!(facts.sqsize_max, 127, "MAXCMD is the smaller limit");
     assert_eq!(facts.in_capsule_io, 4096);
     assert_eq!(facts.max_transfer, Some(128 * 1024));
     assert!(facts.tbkas);
-    assert_eq!((facts.cqt_ms, facts.ccrl, facts.ciu, facts.cirn), (1500, 4, 3, 0x1234_5678_9abc_def0));
-    assert_eq!(facts.events, EventMask::ANA);
+    assert_eq!((facts.cqt, facts.ccrl), (Fact::Stated(Duration::from_millis(1500)), Fact::Stated(4)));
+    assert_eq!((facts.ciu, facts.cirn), (3, 0x1234_5678_9abc_def0));
+    assert_eq!(facts.events, Fact::Stated(EventMask::ANA));
     assert_eq!(facts.ana.unwrap(), script.log);
 }
 
 #[test]
 fn optional_steps_may_be_missing() {
-    let mut script = Script { kato: Err(Status::INVALID_FIELD.with_dnr()), ..Script::new() };
+    let mut script = Script { kato: vec![Err(Status::INVALID_FIELD.with_dnr())], ..Script::new() };
     let facts =
         run(AssociationConfig { want_events: EventMask::empty(), io_queues_wanted: 0, ..config() }, &mut script);
     let facts = facts.unwrap();
-    assert_eq!(script.asked, ["Connect", "CAP", "CC", "CSTS", "VS", "Identify", "KATO"]);
-    assert_eq!(facts.kato_ms, 5000, "what was asked for");
-    assert_eq!(facts.ana, None);
+    assert_eq!(script.asked, ["Connect", "CAP", "CC", "CSTS", "VS", "Identify", "KATO", "KATO"]);
+    assert_eq!(facts.kato.assumption(), Some(Assumption::KeepAliveNotReported), "what was asked for");
+    assert_eq!((facts.ana, facts.events), (None, Fact::NotOffered));
+}
+
+#[test]
+fn a_keep_alive_timeout_that_is_not_reported_is_rounded_up_and_assumed() {
+    // KAS is in units of 100 ms.
+    for (kas, assumed_ms) in [(10, 5000), (30, 6000), (100, 10_000), (51, 5100)] {
+        let mut script = Script { kato: vec![Err(Status::INVALID_OPCODE)], ..Script::new() };
+        script.identify.kas.set(kas);
+        let assumed = Fact::Assumed(Duration::from_millis(assumed_ms), Assumption::KeepAliveNotReported);
+        assert_eq!(run(config(), &mut script).unwrap().kato, assumed, "KAS {kas}");
+    }
+    // One wrong answer shortens nothing.
+    let mut script = Script { kato: vec![Err(Status::INVALID_FIELD), Ok(10_000)], ..Script::new() };
+    assert_eq!(run(config(), &mut script).unwrap().kato, Fact::Stated(Duration::from_secs(10)));
+}
+
+#[test]
+fn what_could_not_be_read_fails_the_attempt_and_never_for_good() {
+    let lasting = [Status::INTERNAL_ERROR, Status::COMMAND_INTERRUPTED, Status::TRANSIENT_TRANSPORT_ERROR];
+    for status in lasting.into_iter().flat_map(|status| [status, status.with_dnr()]) {
+        let once = |kato| failure(Script { kato, ..Script::new() });
+        for error in [
+            once(vec![Err(status)]),
+            once(vec![Err(Status::INVALID_FIELD), Err(status)]),
+            failure(Script { events: status, ..Script::new().with_ana(1) }),
+            failure(Script { queues: Err(status), ..Script::new() }),
+        ] {
+            assert_eq!((error.status, error.permanent), (Some(status), false), "{error}");
+            assert!(!error.hint.is_empty());
+        }
+    }
+    let silent = Status::FEATURE_NOT_CHANGEABLE;
+    let facts = run(config(), &mut Script { events: silent, ..Script::new().with_ana(1) }).unwrap();
+    assert_eq!(facts.events, Fact::NotOffered, "a controller without events says so, and is looked at by time");
 }
 
 #[test]
@@ -251,8 +291,12 @@ fn a_controller_with_retry_delays_is_told_that_they_are_honoured() {
 
 #[test]
 fn a_controller_whose_keep_alive_is_off_is_believed() {
-    let mut script = Script { kato: Ok(0), ..Script::new() };
-    assert_eq!(run(config(), &mut script).unwrap().kato_ms, 0, "it would never notice the loss of this host");
+    let mut script = Script { kato: vec![Ok(0)], ..Script::new() };
+    assert_eq!(
+        run(config(), &mut script).unwrap().kato,
+        Fact::Stated(Duration::ZERO),
+        "it would never notice the loss of this host"
+    );
 }
 
 #[test]
@@ -330,20 +374,32 @@ fn a_controller_that_never_gets_ready_ends_by_its_own_timeout() {
 
 #[test]
 fn a_controller_that_cannot_be_used_is_refused() {
-    let mut other = Script::new();
-    other.identify.cntlid.set(CNTLID + 1);
     let mut discovery = Script::new();
     discovery.identify.cntrltype = 2;
     let mut silent = Script::new();
     silent.identify.kas.set(0);
     let mut offset = Script::new();
     offset.identify.icdoff.set(4);
-    for (script, word) in [(other, "differs"), (discovery, "discovery"), (silent, "Keep Alive"), (offset, "offset")] {
+    for (script, word) in [(discovery, "discovery"), (silent, "Keep Alive"), (offset, "offset")] {
         let error = failure(script);
         assert_eq!(error.step, "Identify Controller");
         assert!(error.why.contains(word), "{error}");
         assert!(error.permanent);
     }
+    // What contradicts may have been wrong once: refused, and tried again.
+    let mut other = Script::new();
+    other.identify.cntlid.set(CNTLID + 1);
+    let mut moved = Script::new();
+    moved.identify.subnqn = [0xFF; 256];
+    let mut subsystem = Script::new();
+    subsystem.identify.subnqn = Nqn::new("nqn.2014-08.org.example:two").unwrap().to_field();
+    for (script, word) in [(other, "controller 0x0008"), (moved, "does not say"), (subsystem, "org.example:two")] {
+        let error = failure(script);
+        assert!(error.why.contains(word) && !error.permanent, "{error}");
+    }
+    let mut same = Script::new();
+    same.identify.subnqn = config().subnqn.to_field();
+    assert!(run(config(), &mut same).is_ok());
     let error = failure(Script { queues: Err(Status::INTERNAL_ERROR), ..Script::new() });
     assert_eq!(error.to_string(), "asking for I/O queues: the controller answered: Internal Error (006h)");
     assert!(!error.permanent);

@@ -202,6 +202,7 @@ impl Plan {
     /// How long a life is held that nobody resets.
     pub(crate) fn hold(&self) -> Duration {
         let terms = HoldTerms {
+            kato_assumed: false,
             kato: self.kato_in_force(),
             tbkas: self.tbkas,
             cqt: self.cqt,

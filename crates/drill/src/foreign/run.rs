@@ -123,13 +123,13 @@ impl Run<'_> {
             Break::Reset | Break::LastPath { .. } => Duration::ZERO,
         };
         let hold = worst.hold.unwrap_or_default();
-        let kato = facts.kato.as_millis();
+        let kato = facts.kato_in_force().as_millis();
         let note = match self.plan.fencing {
             Fencing::Legacy => format!(
                 "foretold: KATO is {kato} ms, the loss is noticed within {} ms, and nothing is waited for",
                 detect.as_millis()
             ),
-            Fencing::Strict if facts.ccrl > 0 => format!(
+            Fencing::Strict if facts.can_reset() => format!(
                 "foretold: KATO is {kato} ms, the loss is noticed within {} ms; the target offers cross-controller \
                  reset, without it the fence takes {} ms",
                 detect.as_millis(),

@@ -188,7 +188,8 @@ impl Control {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
         let lanes = self.config.lanes;
-        if facts.kato_ms == 0 && !ctrl.spec.allow_no_kato {
+        let kato = facts.kato.unwrap_or(Duration::ZERO);
+        if kato.is_zero() && !ctrl.spec.allow_no_kato {
             let why = "the controller runs without Keep Alive (KATO 0): a lost path could never be fenced by time; \
                        allow it explicitly to go on";
             self.attempt_failed(now, life_id, why.to_string(), true);
@@ -200,12 +201,12 @@ impl Control {
             self.attempt_failed(now, life_id, why, false);
             return;
         }
-        let named = LifeFacts::of(&facts, facts.events);
+        let named = LifeFacts::of(&facts, facts.events.unwrap_or(EventMask::empty()));
         // A controller whose own timer is off still answers: this host's half of Keep Alive goes on.
         let asked = u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX);
-        let kato_ms = if facts.kato_ms == 0 { asked } else { facts.kato_ms };
+        let kato_ms = if kato.is_zero() { asked } else { u32::try_from(kato.as_millis()).unwrap_or(u32::MAX) };
         life.keep_alive = Some(KeepAlive::new(now, kato_ms, facts.tbkas));
-        life.source = Source::new(named.ccrl);
+        life.source = Source::new(named.ccrl.unwrap_or(0));
         life.ana_len = ana_len(&facts, named.max_transfer);
         life.cc = Cc::new(facts.cap.css_csi()).with_enable(true);
         life.ana = facts.ana;

@@ -30,10 +30,10 @@ const LANE_CUT: Duration = Duration::from_secs(1);
 
 /// How long a life with these terms must be held.
 pub(super) fn hold_of(terms: &HoldTerms) -> Hold {
-    match (terms.hold(), terms.cqt) {
-        (None, _) => Hold::Unbounded,
-        (Some(hold), Some(_)) => Hold::Stated(hold),
-        (Some(hold), None) => Hold::Assumed { hold, cqt: terms.assumed_cqt },
+    match terms.hold() {
+        None => Hold::Unbounded,
+        Some(hold) if terms.is_assumed() => Hold::Assumed(hold),
+        Some(hold) => Hold::Stated(hold),
     }
 }
 
@@ -221,7 +221,7 @@ impl Control {
             && let Some(t0) = condemned.t0()
         {
             condemned.fence.handle_t0(t0);
-            let (deadline, assumed) = (condemned.fence.deadline(), condemned.fence.hold().assumed().is_some());
+            let (deadline, assumed) = (condemned.fence.deadline(), condemned.fence.hold().is_assumed());
             if let Some(at) = deadline {
                 self.timers.set(Why::Hold(life_id), at);
             }

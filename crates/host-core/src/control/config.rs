@@ -4,6 +4,7 @@ use crate::{FencePolicy, FlushScope, Identity, IoPolicy, OnLoss, Reconnect, Time
 use alloc::string::String;
 use core::net::IpAddr;
 use core::time::Duration;
+use interlock_proto::host::Fact;
 use interlock_wire::nqn::{HostId, Nqn};
 
 /// Largest KATO: it multiplies into the hold, so an hour here would be hours of waiting writes.
@@ -204,14 +205,14 @@ pub struct LifeFacts {
     pub identity: Identity,
     /// Version property.
     pub vs: u32,
-    /// KATO in force: the larger of what was asked for and what the controller reports. 0: none.
-    pub kato: Duration,
+    /// KATO in force: the larger of what was asked for and what the controller reports. Zero, or not offered: none.
+    pub kato: Fact<Duration>,
     /// Traffic Based Keep Alive.
     pub tbkas: bool,
-    /// Command Quiesce Time; `None` if not reported.
-    pub cqt: Option<Duration>,
-    /// Cross-Controller Reset Limit; 0: it cannot be a source.
-    pub ccrl: u8,
+    /// Command Quiesce Time.
+    pub cqt: Fact<Duration>,
+    /// Cross-Controller Reset Limit; where it is not offered the controller cannot be a source.
+    pub ccrl: Fact<u8>,
     /// It announces the completion of a CCR by an asynchronous event.
     pub ccr_event: bool,
     /// It reports ANA.

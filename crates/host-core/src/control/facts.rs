@@ -13,9 +13,9 @@ impl LifeFacts {
         Self {
             identity: facts.instance(),
             vs: facts.vs.0,
-            kato: Duration::from_millis(facts.kato_ms.into()),
+            kato: facts.kato,
             tbkas: facts.tbkas,
-            cqt: identify.command_quiesce_time(),
+            cqt: facts.cqt,
             ccrl: facts.ccrl,
             ccr_event: events.contains(EventMask::CCR),
             ana: identify.reports_ana(),
@@ -31,6 +31,18 @@ impl LifeFacts {
             model: identify.model(),
             firmware: identify.firmware(),
         }
+    }
+
+    /// Keep Alive Timeout to reckon with; zero: none.
+    #[must_use]
+    pub fn kato_in_force(&self) -> Duration {
+        self.kato.unwrap_or(Duration::ZERO)
+    }
+
+    /// True if it can be asked to reset other controllers.
+    #[must_use]
+    pub const fn can_reset(&self) -> bool {
+        self.ccrl.value().is_some()
     }
 
     /// True if another controller can be asked to reset this life.

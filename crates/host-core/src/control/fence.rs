@@ -57,8 +57,8 @@ pub(super) struct Proof {
 pub(super) enum Hold {
     /// So long after t0, by what the target states.
     Stated(Duration),
-    /// So long after t0, if the target quiesces within the assumed time.
-    Assumed { hold: Duration, cqt: Duration },
+    /// So long after t0, if what was assumed of the target is true.
+    Assumed(Duration),
     /// KATO is 0: time proves nothing.
     Unbounded,
 }
@@ -66,16 +66,13 @@ pub(super) enum Hold {
 impl Hold {
     pub(super) const fn span(self) -> Option<Duration> {
         match self {
-            Self::Stated(hold) | Self::Assumed { hold, .. } => Some(hold),
+            Self::Stated(hold) | Self::Assumed(hold) => Some(hold),
             Self::Unbounded => None,
         }
     }
 
-    pub(super) const fn assumed(self) -> Option<Duration> {
-        match self {
-            Self::Assumed { cqt, .. } => Some(cqt),
-            Self::Stated(_) | Self::Unbounded => None,
-        }
+    pub(super) const fn is_assumed(self) -> bool {
+        matches!(self, Self::Assumed(_))
     }
 }
 
@@ -249,7 +246,7 @@ impl Fence {
         }
         if let Some(deadline) = self.deadline() {
             if now >= deadline {
-                let method = if self.hold.assumed().is_some() { Method::Assumed } else { Method::Time };
+                let method = if self.hold.is_assumed() { Method::Assumed } else { Method::Time };
                 self.prove(now, method, None);
                 return asks;
             }

@@ -211,10 +211,7 @@ fn a_lost_source_is_replaced_at_once_and_heard_no_more() {
 
 #[test]
 fn without_a_proof_the_hold_ends_it_and_says_what_it_rests_on() {
-    for (hold, method) in [
-        (HOLD, Method::Time),
-        (Hold::Assumed { hold: Duration::from_secs(10), cqt: Duration::from_secs(5) }, Method::Assumed),
-    ] {
+    for (hold, method) in [(HOLD, Method::Time), (Hold::Assumed(Duration::from_secs(10)), Method::Assumed)] {
         let mut fence = Fence::new(IDENTITY, hold);
         fence.poll(at(0), &[]);
         assert_eq!(fence.deadline(), None, "no t0, no deadline");

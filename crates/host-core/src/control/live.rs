@@ -80,7 +80,7 @@ impl Control {
         ctrl.counters.io_timeouts += 1;
         let hard = now - since >= ctrl.spec.timeouts.io_hard;
         let probe = life.facts.as_ref().map_or(ctrl.spec.timeouts.admin, |facts| {
-            if facts.kato.is_zero() { ctrl.spec.timeouts.admin } else { facts.kato / 2 }
+            if facts.kato_in_force().is_zero() { ctrl.spec.timeouts.admin } else { facts.kato_in_force() / 2 }
         });
         let last_path = !self.heads.has_other_path(life_id);
         // An idle sibling is no witness, and what a target has lost must end all the same.

@@ -157,7 +157,7 @@ impl Control {
     fn issue_receipt(&mut self, now: Instant, life_id: LifeId, proof: Proof) {
         let Some(life) = self.lives.get(&life_id) else { return };
         let Some(condemned) = life.condemned() else { return };
-        let assumed_cqt = condemned.fence.hold().assumed().filter(|_| proof.method == Method::Assumed);
+        let assumed = condemned.terms.filter(|_| proof.method == Method::Assumed);
         let receipt = Receipt {
             number: self.next_receipt,
             ctrl: life.ctrl,
@@ -177,7 +177,8 @@ impl Control {
             fenced: proof.at,
             released: now,
             deadline: condemned.fence.deadline(),
-            assumed_cqt,
+            assumed_cqt: assumed.filter(|terms| terms.cqt.is_none()).map(|terms| terms.assumed_cqt),
+            assumed_kato: assumed.filter(|terms| terms.kato_assumed).map(|terms| terms.kato),
             attempts: condemned.fence.attempts().clone(),
         };
         self.next_receipt += 1;

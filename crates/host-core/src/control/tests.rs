@@ -3,6 +3,7 @@
 mod caches;
 mod ends;
 mod equal;
+mod facts;
 mod failover;
 mod meanwhile;
 mod predecessor;

@@ -1,6 +1,7 @@
 //! A probe against a small scripted controller, in memory.
 
 use super::*;
+use crate::Fact;
 use alloc::string::String;
 use alloc::vec;
 use core::net::SocketAddr;
@@ -419,8 +420,10 @@ fn a_subsystem_says_what_a_failover_needs() {
     let blocks: Vec<(u32, u64)> = found.namespaces.iter().map(|ns| (ns.nsid, ns.geometry.blocks)).collect();
     assert_eq!(blocks, [(1, 1000), (4, 4000)]);
     let facts = report.life_facts();
-    assert_eq!((facts.identity.cntlid, facts.identity.ciu, facts.identity.cirn, facts.ccrl), (7, 3, 99, 4));
-    assert_eq!((facts.kato, facts.cqt), (Duration::from_secs(10), Some(Duration::from_secs(1))));
+    let identity = facts.identity;
+    assert_eq!((identity.cntlid, identity.ciu, identity.cirn, facts.ccrl), (7, 3, 99, Fact::Stated(4)));
+    let s = |s| Fact::Stated(Duration::from_secs(s));
+    assert_eq!((facts.kato, facts.cqt), (s(10), s(1)));
     assert!(report.facts.ana.is_some());
     let connects = fake.heard.iter().filter(|heard| heard.starts_with("connect")).count();
     assert_eq!(connects, 1, "an admin queue only");

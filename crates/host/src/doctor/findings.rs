@@ -25,12 +25,24 @@ pub(super) struct Case<'a> {
 
 impl Case<'_> {
     fn ccr(&self) -> bool {
-        self.facts.ccrl > 0 && self.facts.can_be_reset()
+        self.facts.can_reset() && self.facts.can_be_reset()
     }
 }
 
 pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
-    let questions = [policy, fence, instance, quiesce, keep_alive, keep_alive_given, given_up, fast_fail, ways, limit];
+    let questions = [
+        policy,
+        fence,
+        instance,
+        quiesce,
+        keep_alive,
+        keep_alive_given,
+        keep_alive_assumed,
+        given_up,
+        fast_fail,
+        ways,
+        limit,
+    ];
     let mut findings: Vec<Finding> = questions.iter().filter_map(|question| question(case)).collect();
     findings.extend(namespaces(case));
     findings.extend(groups(case));
@@ -55,9 +67,9 @@ fn policy(case: &Case<'_>) -> Option<Finding> {
 
 fn fence(case: &Case<'_>) -> Option<Finding> {
     let assumed = text(case.spec.timeouts.assumed_cqt);
-    match (case.ccr(), case.facts.cqt) {
+    match (case.ccr(), case.facts.cqt.value().is_some()) {
         (true, _) => None,
-        (false, Some(_)) => {
+        (false, true) => {
             let hold = HoldTerms::of(case.spec, case.facts).hold();
             let waits = hold.map_or_else(|| "without end".into(), |hold| format!("for {}", text(hold)));
             let text = format!("no Cross-Controller Reset: every failover holds writes in doubt {waits}");
@@ -68,7 +80,7 @@ fn fence(case: &Case<'_>) -> Option<Finding> {
                 "use a target with CCR (TP8028); a shorter KATO (-k) shortens the wait",
             )
         }
-        (false, None) => {
+        (false, false) => {
             let text = format!(
                 "the target offers neither CCR nor CQT: the hold rests on the assumption that it quiesces within {assumed}"
             );
@@ -79,7 +91,7 @@ fn fence(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn instance(case: &Case<'_>) -> Option<Finding> {
-    if case.facts.ccrl == 0 || case.facts.can_be_reset() {
+    if !case.facts.can_reset() || case.facts.can_be_reset() {
         return None;
     }
     let text = "CCRL says that resets are possible, but the controller names no instance (CIU 0): it cannot be reset";
@@ -87,7 +99,7 @@ fn instance(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn quiesce(case: &Case<'_>) -> Option<Finding> {
-    if case.facts.cqt.is_some() || !case.ccr() {
+    if case.facts.cqt.value().is_some() || !case.ccr() {
         return None;
     }
     let assumed = text(case.spec.timeouts.assumed_cqt);
@@ -96,7 +108,7 @@ fn quiesce(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn keep_alive(case: &Case<'_>) -> Option<Finding> {
-    let kato = case.facts.kato;
+    let kato = case.facts.kato_in_force();
     if kato.is_zero() {
         let severity = if case.ccr() { Severity::Slow } else { Severity::Unsafe };
         let text = "keep alive is off: a path that dies without a word is not noticed, and no time ends a doubt".into();
@@ -120,6 +132,15 @@ fn keep_alive_given(case: &Case<'_>) -> Option<Finding> {
         text(given)
     );
     finding(Severity::Note, "keep-alive-changed", text, "")
+}
+
+fn keep_alive_assumed(case: &Case<'_>) -> Option<Finding> {
+    let why = case.facts.kato.assumption()?;
+    let assumed = text(case.facts.kato_in_force());
+    let text = format!("{why} ({assumed}) is assumed, and no fence by time is more than an assumption");
+    let change = "use a target that answers Get Features (Keep Alive Timer), or one with CCR (TP8028)";
+    let severity = if case.ccr() { Severity::Note } else { Severity::Unsafe };
+    finding(severity, "keep-alive-assumed", text, change)
 }
 
 fn given_up(case: &Case<'_>) -> Option<Finding> {
@@ -175,7 +196,7 @@ fn ways(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn limit(case: &Case<'_>) -> Option<Finding> {
-    if case.facts.ccrl != 1 {
+    if case.facts.ccrl.unwrap_or(0) != 1 {
         return None;
     }
     let text = "CCRL is 1: controllers that are lost together are reset one after the other".into();

@@ -68,16 +68,18 @@ fn stage(name: &str, bound: Option<Duration>, because: String) -> Stage {
 }
 
 fn fence_because(spec: &ControllerSpec, facts: &LifeFacts) -> String {
-    if facts.kato.is_zero() {
+    if facts.kato_in_force().is_zero() {
         return "without keep alive no time bounds it: only a reset of the controller ends it".into();
     }
     let times = if facts.tbkas { 3 } else { 2 };
-    let quiesce = match facts.cqt {
+    let quiesce = match facts.cqt.value().copied() {
         Some(cqt) => format!("CQT {}", text(cqt)),
         None => format!("{} assumed, because the target states no CQT", text(spec.timeouts.assumed_cqt)),
     };
-    let hold = format!("{times} x KATO {} + {quiesce}, and 1 % + 100 ms for clocks", text(facts.kato));
-    if facts.ccrl > 0 && facts.can_be_reset() {
+    let assumed = facts.kato.assumption().map_or("", |_| " (assumed)");
+    let kato = text(facts.kato_in_force());
+    let hold = format!("{times} x KATO {kato}{assumed} + {quiesce}, and 1 % + 100 ms for clocks");
+    if facts.can_reset() && facts.can_be_reset() {
         format!("usually milliseconds, by Cross-Controller Reset; if that fails {hold}")
     } else {
         hold

@@ -1,7 +1,7 @@
 use super::*;
 use interlock_api::{Failure, Severity};
 use interlock_host_core::probe::NamespaceFound;
-use interlock_host_core::{FencePolicy, Reconnect};
+use interlock_host_core::{Assumption, Fact, FencePolicy, Reconnect};
 use interlock_proto::host::Facts;
 use interlock_wire::admin::EventMask;
 use interlock_wire::fabrics::Cap;
@@ -29,17 +29,17 @@ fn healthy() -> (ProbeReport, ControllerSpec, Ways) {
         cntlid: 3,
         cap: Cap(127),
         vs: Version::V2_3,
-        kato_ms: 5000,
+        kato: Fact::Stated(Duration::from_secs(5)),
         io_queues: 1,
         sqsize_max: 127,
         in_capsule_io: 8192,
         max_transfer: Some(1 << 20),
         tbkas: true,
-        cqt_ms: 1000,
-        ccrl: 4,
+        cqt: Fact::Stated(Duration::from_secs(1)),
+        ccrl: Fact::Stated(4),
         ciu: 1,
         cirn: 5,
-        events: EventMask::CCR,
+        events: Fact::Stated(EventMask::CCR),
         ana: Some(ana::Log { change_count: 1, groups: vec![group] }),
         identify,
     };
@@ -94,7 +94,7 @@ fn stalls_add_up() {
         assert!(longest <= stall.total_ms, "{stall:?}: no stage is longer than the whole");
     }
     let (mut report, spec, ways) = healthy();
-    report.facts.kato_ms = 0;
+    report.facts.kato = Fact::NotOffered;
     let stalls = examine(&report, &spec, "host", &ways).stalls;
     assert!(stalls.iter().all(|stall| stall.total_ms.is_none()), "without keep alive nothing bounds it");
 }
@@ -109,14 +109,13 @@ fn every_fault_has_its_finding() {
         }
     }
     fn without_ccr(report: &mut ProbeReport) {
-        report.facts.ccrl = 0;
+        report.facts.ccrl = Fact::NotOffered;
         report.facts.ciu = 0;
     }
     fn without_cqt(report: &mut ProbeReport) {
-        report.facts.cqt_ms = 0;
-        report.facts.identify.cqt.set(0);
+        report.facts.cqt = Fact::NotOffered;
     }
-    let cases: [(&str, Severity, Change); 19] = [
+    let cases: [(&str, Severity, Change); 20] = [
         ("legacy-policy", Severity::Unsafe, |_, s, _| s.fence = FencePolicy::Legacy),
         ("no-ccr", Severity::Slow, |r, _, _| without_ccr(r)),
         ("no-fence", Severity::Unsafe, |r, _, _| {
@@ -125,9 +124,12 @@ fn every_fault_has_its_finding() {
         }),
         ("ccr-without-instance", Severity::Pointless, |r, _, _| r.facts.ciu = 0),
         ("no-cqt", Severity::Note, |r, _, _| without_cqt(r)),
-        ("no-keep-alive", Severity::Slow, |r, _, _| r.facts.kato_ms = 0),
-        ("long-keep-alive", Severity::Slow, |r, _, _| r.facts.kato_ms = 30_000),
+        ("no-keep-alive", Severity::Slow, |r, _, _| r.facts.kato = Fact::NotOffered),
+        ("long-keep-alive", Severity::Slow, |r, _, _| r.facts.kato = Fact::Stated(Duration::from_secs(30))),
         ("keep-alive-changed", Severity::Note, |r, _, _| found(r).kato_ms = Some(10_000)),
+        ("keep-alive-assumed", Severity::Note, |r, _, _| {
+            r.facts.kato = Fact::Assumed(Duration::from_secs(5), Assumption::KeepAliveNotReported);
+        }),
         ("given-up-before-fenced", Severity::Unsafe, |_, s, _| s.reconnect.ctrl_loss = Some(Duration::from_secs(5))),
         ("fast-io-fail-late", Severity::Pointless, |_, s, _| {
             let same = Duration::from_secs(600);
@@ -140,7 +142,7 @@ fn every_fault_has_its_finding() {
         ("ports-not-known", Severity::Note, |_, _, w| *w = Ways::NotKnown("connection refused".into())),
         ("single-path", Severity::Slow, |_, _, w| *w = Ways::Known(vec![("192.0.2.1".into(), 4420, 1)])),
         ("one-controller", Severity::Pointless, |r, _, _| r.facts.identify.cmic = CMIC_ANA),
-        ("ccr-limit", Severity::Note, |r, _, _| r.facts.ccrl = 1),
+        ("ccr-limit", Severity::Note, |r, _, _| r.facts.ccrl = Fact::Stated(1)),
         ("no-namespace", Severity::Pointless, |r, _, _| found(r).namespaces.clear()),
         ("not-shared", Severity::Pointless, |r, _, _| found(r).namespaces[0].shared = false),
         ("ana-inaccessible", Severity::Slow, |r, _, _| {

@@ -63,6 +63,7 @@ fn record(id: u64) -> LifeRecord {
         addr: "192.0.2.1:4420".parse().unwrap(),
         identity: Identity { cntlid: 3, ciu: 0x5A, cirn: u64::MAX },
         hold: HoldTerms {
+            kato_assumed: false,
             kato: Duration::from_secs(5),
             tbkas: true,
             cqt: Some(Duration::from_millis(10)),
@@ -83,7 +84,9 @@ fn a_successor_finds_what_is_neither_clean_nor_fenced() {
     let mut store = dir.open().unwrap();
     assert_eq!(store.predecessors(), []);
     for id in 1..=4 {
-        store.record(&record(id), &sockets()).unwrap();
+        let mut record = record(id);
+        record.hold.kato_assumed = id == 2;
+        store.record(&record, &sockets()).unwrap();
     }
     store.mark_clean(LifeId(1)).unwrap();
     store.forget(LifeId(3)).unwrap();
@@ -94,6 +97,7 @@ fn a_successor_finds_what_is_neither_clean_nor_fenced() {
     assert_eq!(found.iter().map(|old| old.record.life.0).collect::<Vec<_>>(), [2, 4]);
     let mut want = record(2);
     want.hold.proxy_delay = Duration::from_millis(2); // Rounded up.
+    want.hold.kato_assumed = true;
     assert_eq!(found[0], Predecessor { record: want, sockets: OldSockets::Look(sockets().to_vec()) });
     // They stay until they are fenced, over any number of processes.
     store.forget(LifeId(2)).unwrap();

@@ -66,6 +66,9 @@ pub(super) struct Recorded {
     /// Hexadecimal: not every reader of JSON keeps 64 bits.
     cirn: String,
     kato_ms: u64,
+    /// Files of before this was told apart say nothing: the controller had reported it, or had been believed to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    kato_assumed: bool,
     tbkas: bool,
     cqt_ms: Option<u64>,
     assumed_cqt_ms: u64,
@@ -91,6 +94,7 @@ impl Recorded {
             ciu: record.identity.ciu,
             cirn: format!("{:016x}", record.identity.cirn),
             kato_ms: millis(hold.kato),
+            kato_assumed: hold.kato_assumed,
             tbkas: hold.tbkas,
             cqt_ms: hold.cqt.map(millis),
             assumed_cqt_ms: millis(hold.assumed_cqt),
@@ -121,6 +125,7 @@ impl Recorded {
             identity: Identity { cntlid: self.cntlid, ciu: self.ciu, cirn: u64::from_str_radix(&self.cirn, 16).ok()? },
             hold: HoldTerms {
                 kato: span(self.kato_ms),
+                kato_assumed: self.kato_assumed,
                 tbkas: self.tbkas,
                 cqt: self.cqt_ms.map(span),
                 assumed_cqt: span(self.assumed_cqt_ms),

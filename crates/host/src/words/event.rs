@@ -117,9 +117,9 @@ impl Teller {
             identity: life(facts.identity),
             path: spec.map_or_else(|| path(None), address),
             io_queues: queues,
-            kato_ms: whole_millis(facts.kato),
-            cqt_ms: facts.cqt.map(whole_millis),
-            ccr: facts.ccrl > 0 && facts.can_be_reset(),
+            kato_ms: whole_millis(facts.kato_in_force()),
+            cqt_ms: facts.cqt.value().copied().map(whole_millis),
+            ccr: facts.can_reset() && facts.can_be_reset(),
             fence: match spec.map(|spec| spec.fence).unwrap_or_default() {
                 FencePolicy::Strict => api::FencePolicy::Strict,
                 FencePolicy::Legacy => api::FencePolicy::Legacy,
@@ -403,6 +403,7 @@ fn head(kind: &EventKind) -> Option<HeadId> {
 mod tests {
     use super::*;
     use interlock_base::Instant;
+    use interlock_host_core::Fact;
     use interlock_wire::nqn::Nqn;
     use std::time::Duration;
 
@@ -464,10 +465,10 @@ mod tests {
         let facts = LifeFacts {
             identity: interlock_host_core::Identity { cntlid: 1, ciu: 1, cirn: 7 },
             vs: 0x20300,
-            kato: Duration::from_secs(5),
+            kato: Fact::Stated(Duration::from_secs(5)),
             tbkas: true,
-            cqt: None,
-            ccrl: 4,
+            cqt: Fact::NotOffered,
+            ccrl: Fact::Stated(4),
             ccr_event: true,
             ana: false,
             anatt: Duration::ZERO,

@@ -76,8 +76,11 @@ fn verdict(trace: &Trace, safety: Safety) -> String {
             )
         }
         (Safety::Assumed, _) => {
-            let assumed = receipt.and_then(|receipt| receipt.assumed_cqt_ms).unwrap_or_default();
-            format!("assumed, and not proven, that the target quiesces within {}", span(assumed as f64))
+            let quiesces = receipt.and_then(|receipt| receipt.assumed_cqt_ms.or(receipt.cqt_ms)).unwrap_or_default();
+            let kato = receipt.and_then(|receipt| receipt.assumed_kato_ms).map_or_else(String::new, |kato| {
+                format!(", with a Keep Alive Timeout of {} that it does not report", span(kato as f64))
+            });
+            format!("assumed, and not proven, that the target quiesces within {}{kato}", span(quiesces as f64))
         }
         (Safety::Unsafe, Some(Method::AcceptedRisk)) => "UNSAFE: somebody took it upon himself that it was over".into(),
         (Safety::Unsafe, _) => {

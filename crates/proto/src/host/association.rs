@@ -14,9 +14,12 @@
 //!
 //! NVM Express Base Specification, "Controller Initialization", "Message-Based Controller Initialization".
 
+use super::fact::{Assumption, Fact, Heard, Question, Unread};
 use super::refusal::{ConnectError, connect_refused};
 use crate::{DataError, MAX_CONTROL_DATA};
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
@@ -109,9 +112,9 @@ pub struct Facts {
     pub vs: Version,
     /// Identify Controller, whole.
     pub identify: IdentifyController,
-    /// Keep Alive Timeout in force, in ms: the larger of what was asked for and what the controller says it uses,
-    /// because a hold that rests on it must not be too short. 0 off, also if only the controller says so.
-    pub kato_ms: u32,
+    /// Keep Alive Timeout in force: the larger of what was asked for and what the controller says it uses, because a hold
+    /// that rests on it must not be too short. Zero: off, also if only the controller says so.
+    pub kato: Fact<Duration>,
     /// I/O queues granted, at most as many as were wanted.
     pub io_queues: u16,
     /// Largest 0's based SQSIZE of an I/O queue, by CAP.MQES and MAXCMD.
@@ -122,16 +125,16 @@ pub struct Facts {
     pub max_transfer: Option<u32>,
     /// Any command restarts the Keep Alive timer.
     pub tbkas: bool,
-    /// Command Quiesce Time in ms; 0 not reported.
-    pub cqt_ms: u32,
-    /// Cross-Controller Resets at once with this controller as source; 0 none.
-    pub ccrl: u8,
-    /// Controller Instance Uniquifier; 0 not reported.
+    /// Command Quiesce Time.
+    pub cqt: Fact<Duration>,
+    /// Cross-Controller Resets at once with this controller as source.
+    pub ccrl: Fact<u8>,
+    /// Controller Instance Uniquifier; 0 states that none is offered, and then nobody can reset this controller.
     pub ciu: u8,
-    /// Controller Instance Random Number; 0 not reported.
+    /// Controller Instance Random Number; 0 states that none is offered.
     pub cirn: u64,
     /// Events that were switched on.
-    pub events: EventMask,
+    pub events: Fact<EventMask>,
     /// The ANA log, if ANA is reported.
     pub ana: Option<ana::Log>,
 }
@@ -182,8 +185,8 @@ enum State {
     ReadingVersion(Enabling),
     /// Identify Controller.
     Identifying { known: Enabling, vs: Version },
-    /// The KATO in force.
-    ReadingKato(Box<Facts>),
+    /// The KATO in force. `denied`: the controller said once that it does not report it.
+    ReadingKato { facts: Box<Facts>, denied: bool },
     /// That this host honours retry delays.
     SettingBehavior(Box<Facts>),
     /// Number of queues.
@@ -209,7 +212,7 @@ impl State {
             Self::AwaitingReady { .. } | Self::Waiting { .. } => "waiting for the controller to become ready",
             Self::ReadingVersion(_) => "reading the controller's version",
             Self::Identifying { .. } => "Identify Controller",
-            Self::ReadingKato(_) => "reading the Keep Alive Timeout",
+            Self::ReadingKato { .. } => "reading the Keep Alive Timeout",
             Self::SettingBehavior(_) => "saying that retry delays are honoured",
             Self::SettingQueues(_) => "asking for I/O queues",
             Self::SettingEvents(..) => "switching on asynchronous events",
@@ -217,9 +220,14 @@ impl State {
         }
     }
 
-    /// Whether a failing status only means that there is less to know.
-    const fn may_fail(&self) -> bool {
-        matches!(self, Self::ReadingKato(_) | Self::SettingBehavior(_) | Self::SettingEvents(..))
+    /// What is asked, if a controller may do without it.
+    const fn question(&self) -> Option<Question> {
+        match self {
+            Self::ReadingKato { .. } => Some(Question::KeepAliveTimeout),
+            Self::SettingBehavior(_) => Some(Question::HostBehavior),
+            Self::SettingEvents(..) => Some(Question::AsyncEvents),
+            _ => None,
+        }
     }
 }
 
@@ -266,14 +274,13 @@ impl Association {
         let state = core::mem::replace(&mut self.state, State::Over);
         let step = state.step();
         let status = cqe.status();
-        if !status.is_success() && !state.may_fail() {
-            return Err(match state {
-                State::Connecting => connect_refused(cqe),
-                _ => ConnectError::of_status(step, status),
-            });
+        match state.question().map_or_else(|| Heard::mandatory(status), |question| question.hear(status)) {
+            Heard::Answer | Heard::NotOffered => {}
+            Heard::Unknown(_) if state == State::Connecting => return Err(connect_refused(cqe)),
+            Heard::Unknown(why) => return Err(ConnectError::unread(step, why)),
         }
         if let Some(error) = error.filter(|_| status.is_success()) {
-            return Err(ConnectError::of_data(step, error));
+            return Err(ConnectError::unread(step, Unread::Data(error)));
         }
         let (state, next) = self.advance(state, now, cqe, data)?;
         self.state = state;
@@ -345,16 +352,29 @@ impl Association {
             }
             State::Identifying { known, vs } => {
                 let identify = IdentifyController::read_from_bytes(data)
-                    .map_err(|_| ConnectError::of_data(step, DataError::Short))?;
+                    .map_err(|_| ConnectError::unread(step, Unread::Data(DataError::Short)))?;
                 let facts = Box::new(self.judge(known, vs, identify)?);
-                (State::ReadingKato(facts), ask(GetFeatures::current(FID_KEEP_ALIVE).to_sqe()))
+                (State::ReadingKato { facts, denied: false }, ask(GetFeatures::current(FID_KEEP_ALIVE).to_sqe()))
             }
-            State::ReadingKato(mut facts) => {
-                if cqe.status().is_success() {
+            // Every hold rests on this one, and one wrong answer would shorten it: it is asked twice.
+            State::ReadingKato { facts, denied: false } if !cqe.status().is_success() => {
+                (State::ReadingKato { facts, denied: true }, ask(GetFeatures::current(FID_KEEP_ALIVE).to_sqe()))
+            }
+            State::ReadingKato { mut facts, .. } => {
+                let asked = u64::from(self.config.kato_ms);
+                facts.kato = if cqe.status().is_success() {
                     // 0 is not the smaller one: it says that the timer is off, whatever was asked for.
-                    let said = cqe.dw0.get();
-                    facts.kato_ms = if said == 0 { 0 } else { facts.kato_ms.max(said) };
-                }
+                    let said = u64::from(cqe.dw0.get());
+                    Fact::Stated(Duration::from_millis(if said == 0 { 0 } else { asked.max(said) }))
+                } else if asked == 0 {
+                    Fact::NotOffered
+                } else {
+                    // Controllers round up to their granularity: Base Specification, "Keep Alive Timer (Feature
+                    // Identifier 0Fh)" and KAS in "Identify Controller Data Structure".
+                    let unit = u64::from(facts.identify.kas.get()) * 100;
+                    let rounded = if unit == 0 { asked } else { asked.next_multiple_of(unit) };
+                    Fact::Assumed(Duration::from_millis(rounded), Assumption::KeepAliveNotReported)
+                };
                 if self.wants_io_queues() && facts.identify.retry_delay(1) > Duration::ZERO {
                     let sqe = SetFeatures::host_behavior().to_sqe();
                     let out = HostBehavior { retry_delays: true }.encode();
@@ -370,9 +390,7 @@ impl Association {
                 self.after_queues(facts)?
             }
             State::SettingEvents(mut facts, events) => {
-                if cqe.status().is_success() {
-                    facts.events = events;
-                }
+                facts.events = if cqe.status().is_success() { Fact::Stated(events) } else { Fact::NotOffered };
                 self.after_events(facts)?
             }
             State::ReadingAna { facts, mut log, total, chunk } => {
@@ -388,10 +406,16 @@ impl Association {
         let io = self.config.kind == Kind::Io;
         let refuse = |why, hint| Err(ConnectError::incompatible("Identify Controller", why, hint));
         if instance.cntlid != known.cntlid {
-            return refuse(
-                "the controller identifier differs from the one Connect returned",
-                "the target contradicts itself: report it to its vendor",
-            );
+            return Err(ConnectError::contradicts(
+                "Identify Controller",
+                format!(
+                    "it calls itself controller {:#06x}, and Connect said {:#06x}: the target contradicts itself",
+                    instance.cntlid, known.cntlid
+                ),
+            ));
+        }
+        if io && let Some(why) = self.other_subsystem(&identify) {
+            return Err(ConnectError::contradicts("Identify Controller", why));
         }
         if io && identify.cntrltype == CNTRLTYPE_DISCOVERY {
             return refuse("this is a discovery controller", "connect to a subsystem that its log page names");
@@ -413,20 +437,33 @@ impl Association {
             cntlid: known.cntlid,
             cap: known.cap,
             vs,
-            kato_ms: self.config.kato_ms,
+            kato: Fact::NotOffered,
             io_queues: 0,
             sqsize_max: known.cap.mqes().min(maxcmd - 1).max(1),
             in_capsule_io: identify.in_capsule_io(),
             max_transfer: identify.max_transfer(known.cap.mpsmin()),
             tbkas: identify.traffic_based_keep_alive(),
-            cqt_ms: u32::from(identify.cqt.get()),
-            ccrl: identify.ccrl,
+            cqt: Fact::of_field(identify.command_quiesce_time()),
+            ccrl: Fact::of_field((identify.ccrl != 0).then_some(identify.ccrl)),
             ciu: instance.ciu,
             cirn: instance.cirn,
-            events: EventMask::empty(),
+            events: Fact::NotOffered,
             ana: None,
             identify,
         })
+    }
+
+    /// Why this is another subsystem than the one that was asked for, if it is. A controller that names none (all zero)
+    /// states nothing.
+    fn other_subsystem(&self, identify: &IdentifyController) -> Option<String> {
+        if identify.subnqn == [0; 256] {
+            return None;
+        }
+        match identify.subnqn() {
+            Ok(said) if said == self.config.subnqn => None,
+            Ok(said) => Some(format!("it belongs to subsystem {said}, not to {}", self.config.subnqn)),
+            Err(error) => Some(format!("it does not say to which subsystem it belongs: {error}")),
+        }
     }
 
     const fn wants_io_queues(&self) -> bool {

@@ -2,12 +2,14 @@
 
 mod association;
 mod event;
+mod fact;
 mod keep_alive;
 mod queue;
 mod refusal;
 
 pub use association::{AdminCommand, Association, AssociationConfig, Facts, Kind, Step};
 pub use event::{Event, Full, MAX_DEPTH, Outstanding, QueueConfig, Sent};
+pub use fact::{Assumption, Fact, Heard, Question, Unread};
 pub use keep_alive::{KeepAlive, Pulse};
 pub use queue::Queue;
 pub use refusal::{ConnectError, connect_refused};

@@ -1,5 +1,6 @@
 //! Why there is no association, in words, and whether to try again.
 
+use super::fact::Unread;
 use crate::DataError;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -30,7 +31,7 @@ impl ConnectError {
         Self { step, why: why.to_string(), status: None, permanent, hint }
     }
 
-    pub(super) fn of_status(step: &'static str, status: Status) -> Self {
+    fn of_status(step: &'static str, status: Status) -> Self {
         let error = if status.is(Status::AUTHENTICATION_REQUIRED) {
             Self::authentication()
         } else {
@@ -40,18 +41,29 @@ impl ConnectError {
         Self { status: Some(status), ..error }
     }
 
-    pub(super) fn of_data(step: &'static str, error: DataError) -> Self {
-        match error {
-            DataError::Digest => {
-                Self::new(step, "the data digest of the answer does not match", false, "check the network; retry")
-            }
-            DataError::Short => Self::new(
-                step,
-                "the controller reported success but moved less data than asked for",
-                true,
-                "the target is faulty: report it to its vendor",
-            ),
+    /// What the controller must say, or may leave out, could not be read. That is never final, whatever the status says of
+    /// a retry: nothing was stated, and the next attempt meets another controller.
+    pub(super) fn unread(step: &'static str, why: Unread) -> Self {
+        let status = if let Unread::Status(status) = why { Some(status) } else { None };
+        if status.is_some_and(|status| status.is(Status::AUTHENTICATION_REQUIRED)) {
+            return Self { status, ..Self::authentication() };
         }
+        let hint = match why {
+            Unread::Status(_) => "it is asked again with the next attempt; if that goes on, look at the target's log",
+            Unread::Data(DataError::Digest) => "check the network; it is asked again with the next attempt",
+            Unread::Data(DataError::Short) => "the target is faulty: report it to its vendor; it is asked again",
+        };
+        Self { status, ..Self::new(step, why, false, hint) }
+    }
+
+    /// Two things that the target said cannot both be true. Not final: one of them may have been wrong once.
+    pub(super) fn contradicts(step: &'static str, why: String) -> Self {
+        Self::new(
+            step,
+            why,
+            false,
+            "two targets may answer here, or one is faulty; it is asked again with the next attempt",
+        )
     }
 
     pub(super) fn authentication() -> Self {

@@ -1,7 +1,8 @@
 //! Who gets a controller, which queue may join it, and what a refusal says.
 
 use crate::rig::*;
-use interlock_proto::host::{Association, AssociationConfig, Kind, Step};
+use core::time::Duration;
+use interlock_proto::host::{Association, AssociationConfig, Fact, Kind, Step};
 use interlock_target_core::config::{Hosts, Offers};
 use interlock_target_core::{Event, Fault, Loss};
 use interlock_wire::admin::EventMask;
@@ -198,11 +199,13 @@ fn a_real_host_comes_to_live() {
             };
         };
         if kind == Kind::Io {
-            assert_eq!((facts.kato_ms, facts.cqt_ms, facts.ccrl, facts.io_queues), (1100, 500, 4, 4));
+            let ms = |ms| Fact::Stated(Duration::from_millis(ms));
+            assert_eq!((facts.kato, facts.cqt, facts.ccrl), (ms(1100), ms(500), Fact::Stated(4)));
+            assert_eq!(facts.io_queues, 4);
             assert!(facts.tbkas && facts.ciu != 0 && facts.cirn != 0);
             assert_eq!((facts.max_transfer, facts.in_capsule_io), (Some(65_536), 8192));
         } else {
-            assert_eq!((facts.ccrl, facts.io_queues), (0, 0));
+            assert_eq!((facts.ccrl, facts.io_queues), (Fact::NotOffered, 0));
         }
     }
 }

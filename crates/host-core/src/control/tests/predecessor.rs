@@ -25,6 +25,7 @@ fn record(life: LifeId) -> LifeRecord {
         identity: NAMED,
         hold: HoldTerms {
             kato: Duration::from_secs(5),
+            kato_assumed: false,
             tbkas: false,
             cqt: Some(10 * MS),
             assumed_cqt: Duration::from_secs(5),

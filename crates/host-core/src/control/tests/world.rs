@@ -50,6 +50,8 @@ pub(super) struct Port {
     pub(super) blocks: u64,
     /// What its ANA log says of the one group; `None`: it reports no ANA.
     pub(super) ana: Option<ana::State>,
+    /// Admin commands that are answered so, this many times.
+    pub(super) bad: Vec<Bad>,
     /// Its namespaces and its ANA log cannot be read.
     pub(super) unreadable: bool,
     /// It is still ready after it was disabled.
@@ -72,12 +74,21 @@ impl Default for Port {
             tbkas: false,
             blocks: 1000,
             ana: None,
+            bad: Vec::new(),
             unreadable: false,
             stays_ready: false,
             ccr: Ccr::Immediate,
             stale: Vec::new(),
         }
     }
+}
+
+/// What goes wrong, how often, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Bad {
+    pub(super) what: fn(&admin::Command) -> bool,
+    pub(super) status: Status,
+    pub(super) times: u32,
 }
 
 struct Conn {
@@ -453,6 +464,7 @@ impl World {
 
     fn answer(&mut self, id: ConnId, slot: u16, sqe: &Sqe) {
         let conn = self.conns.get_mut(&id).expect("it asked");
+        let failed = bad(self.ports.get_mut(&conn.port), sqe);
         let port = &self.ports[&conn.port];
         let done = |dw0: u32| (Status::SUCCESS, dw0, 0, Vec::new());
         let data = |bytes: Vec<u8>| (Status::SUCCESS, 0, 0, bytes);
@@ -497,6 +509,8 @@ impl World {
                 }
                 other => panic!("not scripted: {other:?}"),
             }
+        } else if let Some(status) = failed {
+            refuse(status)
         } else {
             match admin::Command::from_sqe(sqe).expect("admin") {
                 admin::Command::Identify(admin::Identify::ActiveNamespaces { .. }) if port.unreadable => {
@@ -631,6 +645,14 @@ impl World {
             table.heads.values().flat_map(|head| head.paths.iter().map(|path| path.life)).collect()
         })
     }
+}
+
+/// The status with which the port answers this admin command instead of doing it.
+fn bad(port: Option<&mut Port>, sqe: &Sqe) -> Option<Status> {
+    let command = admin::Command::from_sqe(sqe).ok().filter(|_| !sqe.is_fabrics())?;
+    let bad = port?.bad.iter_mut().find(|bad| bad.times > 0 && (bad.what)(&command))?;
+    bad.times -= 1;
+    Some(bad.status)
 }
 
 /// An answer without an error.
