@@ -50,6 +50,12 @@ pub(crate) fn event(event: &TargetEvent) -> String {
         TargetEvent::GhostRefused { ghost, by: stopper } => {
             format!("{} is tried and stopped ({})", written(ghost), by(*stopper))
         }
+        TargetEvent::TooLate(ghost) => {
+            format!("{} came after its host had to be given up, and is not executed", written(ghost))
+        }
+        TargetEvent::QuiesceOverrun { life, cqt_ms } => {
+            format!("life {life} is NOT OVER within the Command Quiesce Time of {cqt_ms} ms")
+        }
         TargetEvent::PortClosed { port } => format!("{} is closed", name(*port)),
         TargetEvent::PortOpened { port } => format!("{} is open again", name(*port)),
         TargetEvent::PortFailed { port, why } => format!("{} CANNOT be opened again: {why}", name(*port)),

@@ -7,7 +7,8 @@ use crate::core::{Core, Role, Source, Stream, Wait};
 use crate::dispatch::{IN, LINGER, LINGERING_MAX, MEMORY_RETRY, OUT};
 use crate::pool::Reactor;
 use crate::{
-    Aborter, Call, ConnectOptions, Event, File, FileOp, Listener, Loose, Service, ServiceId, Sock, Verdict, Waker,
+    Aborter, Call, ConnectOptions, Event, File, FileOp, Listener, Loose, Service, ServiceId, Sock, StartBy, Verdict,
+    Waker,
 };
 use crate::{socket, sys};
 use interlock_base::{Instant, Key};
@@ -453,7 +454,13 @@ impl Cx<'_> {
     /// the buffer back; an operation that is impossible (unknown file, a part beyond the buffer, a shared buffer for
     /// a read) fails with [`io::ErrorKind::InvalidInput`] or [`io::ErrorKind::NotFound`] there. Operations in flight
     /// together may end in any order.
-    pub fn submit(&mut self, file: File, mut op: FileOp, token: u64) {
+    pub fn submit(&mut self, file: File, op: FileOp, token: u64) {
+        self.submit_by(file, op, token, None);
+    }
+
+    /// As [`Cx::submit`], for an operation that must not begin later than `by` says: if no thread came to it in time it
+    /// ends with [`io::ErrorKind::TimedOut`]. A ring needs no thread: it hands it to the kernel at the end of the turn.
+    pub fn submit_by(&mut self, file: File, mut op: FileOp, token: u64, by: Option<StartBy>) {
         match self.decide(&Call::File(&op)) {
             Verdict::Pass => {}
             Verdict::AtMost(most) => op.shorten(most),
@@ -467,7 +474,7 @@ impl Cx<'_> {
             None => Err(gone()),
         };
         match fd {
-            Ok(fd) => self.core.poller.file(fd, op, self.me, token),
+            Ok(fd) => self.core.poller.file(fd, op, self.me, token, by),
             Err(error) => {
                 let event = Event::Op { token, result: Err(error), buf: op.into_buf() };
                 self.core.pending.push_back((self.me, event));

@@ -4,8 +4,26 @@
 //! the operation until it comes back in [`crate::Event::Op`], because the kernel uses it after the call has returned.
 
 use crate::Buf;
+use interlock_base::Instant;
 use std::io;
 use std::ops::Range;
+
+/// Until when an operation must have begun, on a clock of the caller's choice.
+#[derive(Clone, Copy, Debug)]
+pub struct StartBy {
+    /// The clock, read where the operation begins.
+    pub clock: fn() -> Instant,
+    /// From this moment on it does not begin.
+    pub at: Instant,
+}
+
+impl StartBy {
+    /// True if it is too late.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        (self.clock)() >= self.at
+    }
+}
 
 /// One operation on a file.
 #[derive(Debug)]

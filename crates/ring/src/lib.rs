@@ -68,7 +68,7 @@ pub use cx::{Cx, SLICES_MAX};
 pub use dispatch::ACCEPT_RETRY;
 pub use driver::driver_command;
 pub use faults::{Call, Faults, Verdict};
-pub use file::{FileOp, Space};
+pub use file::{FileOp, Space, StartBy};
 pub use inbox::Waker;
 pub use pool::{Detaching, NotDetached, Panicked, Pool, PoolConfig, Reactor, ShutdownError, Stopped};
 pub use service::{Event, File, Listener, Service, ServiceId, Sock};

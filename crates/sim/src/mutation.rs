@@ -57,6 +57,9 @@ pub enum Tampering {
     LockMissing,
     /// Devices answer every compare as if the blocks were equal.
     DifferenceOverlooked,
+    /// Lanes of a target are never told until when a life may execute: only timers end it, and those of a machine that was
+    /// stopped run out late. Not among [`Tampering::ALL`] while no machine is stopped in any world.
+    GateByClock,
 }
 
 impl Tampering {

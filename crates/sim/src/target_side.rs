@@ -11,7 +11,7 @@ use interlock_check::OpKind;
 use interlock_proto::{SendList, Taken};
 use interlock_target_core::status::{ControllerStage, ControllerView};
 use interlock_target_core::{
-    ConnId, ControlOutput, Event, LaneOutput, MediaId, MediaKind, MediaOp, MediaResult, PortId, ToLane,
+    ConnId, ControlOutput, Event, LaneOutput, MediaId, MediaKind, MediaOp, MediaResult, PortId, Role, ToLane,
 };
 use interlock_wire::status::Status;
 use std::time::Duration;
@@ -174,6 +174,7 @@ impl World {
     }
 
     fn tamper_answer(&mut self, message: ToLane) -> ToLane {
+        let message = if self.tampers(Tampering::GateByClock) { self.without_lease(message) } else { message };
         match message {
             ToLane::Answer { conn, slot, dw1, data, .. } if self.chaos.fake_next_answer => {
                 self.chaos.fake_next_answer = false;
@@ -182,6 +183,17 @@ impl World {
             }
             message => message,
         }
+    }
+
+    fn without_lease(&mut self, mut message: ToLane) -> ToLane {
+        let (ToLane::Admit { role: Role::Io { until, .. }, .. }
+        | ToLane::Lease { until, .. }
+        | ToLane::Cut { until, .. }) = &mut message
+        else {
+            return message;
+        };
+        self.stats.mutated |= u64::from(until.take().is_some());
+        message
     }
 
     fn target_event(&mut self, event: &Event) {

@@ -175,6 +175,17 @@ pub enum Event {
         /// What had quiesced its life.
         by: By,
     },
+    /// A media-changing command whose host had not left was not executed: it came to its execution when the life must have
+    /// given its host up already, by the clock. The process was stopped, or the machine was.
+    TooLate(Ghost),
+    /// A life has not ended within the Command Quiesce Time that its controller states: a host that relied on it may have
+    /// written over what still executes.
+    QuiesceOverrun {
+        /// The life.
+        life: Life,
+        /// The Command Quiesce Time, in milliseconds.
+        cqt_ms: u16,
+    },
     /// A port listens no more, as told.
     PortClosed {
         /// Which.

@@ -20,6 +20,7 @@ mod life;
 mod message;
 mod namespace;
 pub mod status;
+mod watch;
 mod work;
 
 pub use config::{Config, ConfigError, NamespaceError};

@@ -43,6 +43,8 @@ pub enum ToControl {
         data: Vec<u8>,
         /// How many bytes the host wants.
         room: u32,
+        /// The command had not come in before.
+        at: Instant,
     },
     /// A connection that had sent a Connect is over.
     Gone {
@@ -86,6 +88,9 @@ pub enum Role {
         life: Life,
         /// Report its traffic: it keeps the controller alive.
         traffic: bool,
+        /// From this moment on no media operation of the life begins, unless a [`ToLane::Lease`] says otherwise; none: the
+        /// host keeps nothing alive.
+        until: Option<Instant>,
     },
 }
 
@@ -142,6 +147,15 @@ pub enum ToLane {
         life: LifeId,
         /// Why.
         why: Loss,
+        /// From this moment on no media operation of the life begins, if it was not an earlier one.
+        until: Option<Instant>,
+    },
+    /// The host of this life was heard, or changed its Keep Alive Timeout.
+    Lease {
+        /// The life.
+        life: LifeId,
+        /// From this moment on no media operation of the life begins; none: the host keeps nothing alive.
+        until: Option<Instant>,
     },
     /// From now on refuse to execute anything of this life; answer `Quiesced` when its last media operation is over.
     Quiesce {

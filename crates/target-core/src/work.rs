@@ -152,4 +152,6 @@ pub enum MediaResult {
     NoSpace,
     /// The namespace is gone or smaller than it was.
     Gone,
+    /// It, or the rest of it, was not begun, because the moment was over until which it had to begin.
+    TooLate,
 }

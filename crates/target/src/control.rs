@@ -1,6 +1,7 @@
 //! Carries for the target's control, and hands out what happens.
 
 use crate::Stamped;
+use crate::clock;
 use crate::lane::LaneMail;
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
@@ -29,7 +30,7 @@ pub(crate) enum ControlMail {
     Subscribe(Sender<Stamped>),
 }
 
-/// The service of control.
+/// The service of control. The machine runs on the target's own clock, and events are stamped with the reactor's.
 pub(crate) struct ControlService {
     control: Control,
     mailbox: Mailbox<ControlMail>,
@@ -58,10 +59,10 @@ impl ControlService {
 
     fn mail(&mut self, now: Instant, mail: ControlMail) {
         match mail {
-            ControlMail::Lane(lane, message) => self.control.handle_lane(now, lane, message),
+            ControlMail::Lane(lane, message) => self.control.handle_lane(clock::now(), lane, message),
             ControlMail::Event(at, event) => self.tell(at, event),
             ControlMail::Ask(ask) => {
-                let answer = ask(&mut self.control, now);
+                let answer = ask(&mut self.control, clock::now());
                 self.drain(now);
                 answer();
             }
@@ -114,13 +115,14 @@ impl Service for ControlService {
                     self.mail(cx.now(), mail);
                 }
             }
-            Event::Deadline => self.control.handle_timeout(cx.now()),
+            Event::Deadline => self.control.handle_timeout(clock::now()),
             _ => {}
         }
     }
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.drain(cx.now());
-        cx.set_deadline(self.control.next_deadline().map(|deadline| deadline.at));
+        let next = self.control.next_deadline().map(|deadline| deadline.at);
+        cx.set_deadline(next.map(|at| cx.now() + at.since(clock::now())));
     }
 }

@@ -4,7 +4,8 @@
 //! file is locked exclusively on the very file description its I/O uses: an operation that is still inside the kernel
 //! keeps the lock, so a target that is restarted waits for its predecessor's writes instead of racing them.
 
-use interlock_ring::{Buf, BufTable, Cx, Event, File, FileOp, Space};
+use crate::clock;
+use interlock_ring::{Buf, BufTable, Cx, Event, File, FileOp, Space, StartBy};
 use interlock_target_core::{BlockRange, MediaId, MediaKind, MediaResult};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::collections::{BTreeMap, VecDeque};
@@ -130,6 +131,8 @@ struct Job {
     target: Target,
     /// Attempts in a row that moved nothing that counts.
     tries: u32,
+    /// From when on no step begins any more.
+    by: Option<StartBy>,
 }
 
 /// Where the buffer of a step comes from and goes back to.
@@ -192,6 +195,7 @@ impl FileStore {
         buffers: &mut BufTable,
         id: MediaId,
         kind: MediaKind,
+        until: Option<interlock_base::Instant>,
     ) -> Option<MediaResult> {
         let shift = self.shift;
         let bytes = move |range: BlockRange| (range.slba << shift, range.blocks << shift);
@@ -217,7 +221,10 @@ impl FileStore {
                 (Target::None, punches.collect())
             }
         };
-        self.jobs.insert(id.0, Job { steps: steps.into(), target, tries: 0 });
+        self.jobs.insert(
+            id.0,
+            Job { steps: steps.into(), target, tries: 0, by: until.map(|at| StartBy { clock: clock::now, at }) },
+        );
         self.next_step(cx, buffers, id.0)
     }
 
@@ -244,6 +251,7 @@ impl FileStore {
             Ok(moved) => {
                 job.advance(moved, 1 << self.shift).and(if different { Err(MediaResult::Different) } else { Ok(()) })
             }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && job.is_late() => Err(MediaResult::TooLate),
             Err(error) => job.recover(&error),
         };
         let ended = match outcome {
@@ -263,7 +271,10 @@ impl FileStore {
             self.jobs.remove(&token);
             return Some(MediaResult::Done);
         };
-        let target = job.target;
+        let (target, by) = (job.target, job.by);
+        if job.is_late() {
+            return self.lost(token, MediaResult::TooLate);
+        }
         let op = match step {
             Step::Read { part, offset } => {
                 let buf = match target {
@@ -290,7 +301,7 @@ impl FileStore {
                 FileOp::Write { buf, part: 0..piece, offset, durable }
             }
         };
-        cx.submit(self.file, op, token);
+        cx.submit_by(self.file, op, token, by);
         None
     }
 
@@ -301,6 +312,10 @@ impl FileStore {
 }
 
 impl Job {
+    fn is_late(&self) -> bool {
+        self.by.is_some_and(|by| by.is_over())
+    }
+
     /// A step moved so many bytes; what is left of it stays the first step. With `O_DIRECT` the kernel takes whole blocks
     /// only: after a part, the step goes on from the last whole one.
     fn advance(&mut self, moved: u32, block: u32) -> Result<(), MediaResult> {
@@ -406,7 +421,7 @@ mod tests {
         fn step(&mut self, cx: &mut Cx<'_>, mut last: MediaResult) {
             while let Some(kind) = self.kinds.pop_front() {
                 self.next += 1;
-                match self.store.start(cx, &mut self.buffers, MediaId(self.next), kind) {
+                match self.store.start(cx, &mut self.buffers, MediaId(self.next), kind, None) {
                     Some(result) => last = result,
                     None => return,
                 }
@@ -484,6 +499,7 @@ mod tests {
             steps: [Step::Write { part: 0..16_384, offset: 4096, durable: false }].into(),
             target: Target::None,
             tries: 0,
+            by: None,
         };
         let at = |job: &Job| match job.steps.front() {
             Some(Step::Write { part, offset, .. }) => (part.start, *offset),
@@ -503,7 +519,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_step_is_tried_again_and_a_full_disk_is_not() {
-        let mut job = Job { steps: [Step::Sync].into(), target: Target::None, tries: 0 };
+        let mut job = Job { steps: [Step::Sync].into(), target: Target::None, tries: 0, by: None };
         for _ in 0..TRIES_MAX {
             assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EINTR)), Ok(()));
         }

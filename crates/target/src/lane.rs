@@ -1,5 +1,6 @@
 //! Carries for one lane of the target on one reactor: sockets, buffers, namespaces.
 
+use crate::clock;
 use crate::control::ControlMail;
 use crate::store::{Backing, Store};
 use interlock_base::{Instant, Span};
@@ -15,9 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 /// Buffers kept for reuse by one lane.
 const CACHED_BUFFERS: usize = 64 << 20;
+
+/// At least so often the sockets of a lane are looked at. The smallest Keep Alive Timeout is a second, and a host that keeps
+/// alive speaks twice in it.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What other threads tell a lane.
 pub(crate) enum LaneMail {
@@ -49,6 +55,8 @@ pub(crate) struct LaneStatus {
     pub(crate) cached: u64,
     /// Commands that stall inside, and media operations under way.
     pub(crate) inside: usize,
+    /// Commands that were refused by the clock.
+    pub(crate) too_late: u64,
 }
 
 /// What holds the blocks of a namespace on this lane. NSIDs come back, these numbers do not: an operation that is under
@@ -56,6 +64,7 @@ pub(crate) struct LaneStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct StoreId(u64);
 
+/// The lane, on the target's own clock.
 struct LaneMachine {
     lane: Lane,
     /// Connections whose peer broke the protocol: they are told how, then closed.
@@ -65,23 +74,23 @@ struct LaneMachine {
 impl Machine for LaneMachine {
     type Conn = ConnId;
 
-    fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Taken {
-        self.lane.handle_bytes(now, conn, bytes).unwrap_or_else(|_| {
+    fn handle_bytes(&mut self, _: Instant, conn: ConnId, bytes: &[u8]) -> Taken {
+        self.lane.handle_bytes(clock::now(), conn, bytes).unwrap_or_else(|_| {
             self.condemned.push(conn);
             Taken { used: bytes.len(), place: None }
         })
     }
 
-    fn handle_placed(&mut self, now: Instant, conn: ConnId, len: u32, digest: u32) {
-        self.lane.handle_placed(now, conn, len, digest);
+    fn handle_placed(&mut self, _: Instant, conn: ConnId, len: u32, digest: u32) {
+        self.lane.handle_placed(clock::now(), conn, len, digest);
     }
 
     fn direct(&self, conn: ConnId, min: u32) -> Option<(Span, Option<u32>)> {
         self.lane.direct(conn, min).map(|span| (span, self.lane.direct_digest(conn)))
     }
 
-    fn handle_given(&mut self, now: Instant, conn: ConnId, bytes: u64) {
-        self.lane.handle_given(now, conn, bytes);
+    fn handle_given(&mut self, _: Instant, conn: ConnId, bytes: u64) {
+        self.lane.handle_given(clock::now(), conn, bytes);
     }
 
     fn poll_send(&mut self, conn: ConnId, list: &mut SendList) {
@@ -114,6 +123,12 @@ pub(crate) struct LaneService {
     next_conn: u32,
     mailbox: Mailbox<LaneMail>,
     control: Mailbox<ControlMail>,
+    /// When the sockets were looked at before this turn.
+    looked: Instant,
+    /// When this turn began, within one.
+    turn_began: Option<Instant>,
+    /// When the reactor calls.
+    armed: Option<Instant>,
 }
 
 impl LaneService {
@@ -136,12 +151,15 @@ impl LaneService {
             next_conn: 1,
             mailbox,
             control,
+            looked: clock::now(),
+            turn_began: None,
+            armed: None,
         }
     }
 
     fn mail(&mut self, cx: &mut Cx<'_>, mail: LaneMail) {
         match mail {
-            LaneMail::Control(message) => self.machine.lane.handle_control(cx.now(), message),
+            LaneMail::Control(message) => self.machine.lane.handle_control(clock::now(), message),
             LaneMail::Listen { port, addr, bound } => {
                 let outcome = cx.listen(addr).map(|(listener, addr)| {
                     self.listeners.insert(port, listener);
@@ -227,6 +245,7 @@ impl LaneService {
             buffered: self.machine.lane.buffered(),
             cached: self.pool.cached() as u64,
             inside: self.machine.lane.inside(),
+            too_late: self.machine.lane.too_late(),
         }
     }
 
@@ -251,7 +270,7 @@ impl LaneService {
         let conn = ConnId(self.next_conn);
         self.next_conn = self.next_conn.wrapping_add(1);
         self.wires.insert(conn, sock);
-        self.machine.lane.handle_accepted(cx.now(), conn, port, local);
+        self.machine.lane.handle_accepted(clock::now(), conn, port, local);
         self.mute_as_scripted(cx, conn);
     }
 
@@ -261,7 +280,7 @@ impl LaneService {
             LaneOutput::Event(event) => self.control.send(ControlMail::Event(cx.now(), event)),
             LaneOutput::NeedBuffer { conn, slot, len } => {
                 let buf = self.memory.insert(self.pool.take(len as usize));
-                self.machine.lane.handle_buffer(cx.now(), conn, slot, Span { buf, offset: 0, len });
+                self.machine.lane.handle_buffer(clock::now(), conn, slot, Span { buf, offset: 0, len });
             }
             LaneOutput::FreeBuffer(buf) => {
                 // Back to the pool with its last holder.
@@ -270,7 +289,7 @@ impl LaneService {
             LaneOutput::Media(op) => {
                 let serving = self.serving.get(&op.namespace).copied();
                 let result = match serving.and_then(|id| self.stores.get_mut(&id).map(|store| (id, store))) {
-                    Some((id, store)) => store.start(cx, &mut self.memory, op.id, op.kind).ok_or(id),
+                    Some((id, store)) => store.start(cx, &mut self.memory, op.id, op.kind, op.until).ok_or(id),
                     None => Ok(MediaResult::Gone),
                 };
                 match result {
@@ -346,7 +365,18 @@ impl LaneService {
                 self.output(cx, output);
             }
         }
-        cx.set_deadline(self.machine.lane.next_deadline().map(|deadline| deadline.at));
+        self.arm(cx);
+    }
+
+    /// Has itself called at the next deadline of the lane, and soon enough to look at the sockets: what a host sends is taken
+    /// to have come in after the look before. A call that comes too early costs less than setting the deadline in each turn.
+    fn arm(&mut self, cx: &mut Cx<'_>) {
+        let look = (self.machine.lane.connections() > 0).then(|| self.turn_began.unwrap_or(self.looked) + LOOK_AGAIN);
+        let next = self.machine.lane.next_deadline().map(|deadline| deadline.at).into_iter().chain(look).min();
+        if self.armed.is_none_or(|armed| next.is_some_and(|next| next < armed)) {
+            self.armed = next;
+            cx.set_deadline(next.map(|at| cx.now() + at.since(clock::now())));
+        }
     }
 
     /// A script may have silenced or restored ports.
@@ -378,6 +408,10 @@ impl LaneService {
 
 impl Service for LaneService {
     fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if self.turn_began.is_none() {
+            self.turn_began = Some(clock::now());
+            self.machine.lane.handle_looked(self.looked);
+        }
         match event {
             Event::Attached | Event::Mail => {
                 let mut scripted = false;
@@ -389,7 +423,10 @@ impl Service for LaneService {
                     self.mute_all_as_scripted(cx);
                 }
             }
-            Event::Deadline => self.machine.lane.handle_timeout(cx.now()),
+            Event::Deadline => {
+                self.armed = None;
+                self.machine.lane.handle_timeout(clock::now());
+            }
             Event::Accepted { listener, sock, local, .. } => self.accepted(cx, listener, sock, local),
             Event::Readable { sock } => {
                 if let Some(conn) = self.wires.conn(sock) {
@@ -420,5 +457,6 @@ impl Service for LaneService {
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.drain(cx);
+        self.looked = self.turn_began.take().unwrap_or(self.looked);
     }
 }

@@ -4,6 +4,7 @@
 //! stands in `target-core`; this crate carries its bytes and holds its blocks: in memory, in a file, or nowhere.
 
 pub mod channel;
+mod clock;
 pub mod config;
 mod control;
 mod file;

@@ -36,6 +36,9 @@ pub struct Status {
     pub connections: Vec<ConnectionStatus>,
     /// What all of this takes.
     pub memory: MemoryStatus,
+    /// What went wrong since the target was started.
+    #[serde(default)]
+    pub troubles: TroubleStatus,
 }
 
 /// One port.
@@ -142,8 +145,19 @@ pub struct MemoryStatus {
     pub descriptors: usize,
 }
 
+/// What went wrong since a target was started, by count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleStatus {
+    /// Lives that were not over when the Command Quiesce Time of their controller was.
+    pub quiesce_overruns: u64,
+    /// Commands that were not executed, because they came to it when their host had to be given up already: the process was
+    /// stopped, or the machine was.
+    pub too_late: u64,
+}
+
 /// What control knows.
 struct ControlView {
+    overruns: u64,
     ports: Vec<(PortView, Vec<Ana>)>,
     sizes: BTreeMap<u32, u64>,
     controllers: Vec<ControllerView>,
@@ -157,6 +171,7 @@ fn look(control: &mut Control) -> ControlView {
         (1..=groups).filter_map(|group| namespaces.map(|all| ana_words(all.state(port, group)))).collect()
     };
     ControlView {
+        overruns: control.overruns(),
         ports: control.port_views().map(|view| (view.clone(), ana(view.port))).collect(),
         sizes: namespaces.map_or_else(BTreeMap::new, |all| {
             all.iter().map(|namespace| (namespace.nsid, namespace.blocks << namespace.block_shift)).collect()
@@ -219,6 +234,10 @@ impl Target {
             lives: view.lives.iter().map(life_status).collect(),
             connections,
             memory: memory_status(&lanes),
+            troubles: TroubleStatus {
+                quiesce_overruns: view.overruns,
+                too_late: lanes.iter().map(|lane| lane.too_late).sum(),
+            },
         })
     }
 

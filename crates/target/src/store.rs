@@ -6,6 +6,7 @@
 
 use crate::file::{FileStore, Opened};
 use crate::memory::Memory;
+use interlock_base::Instant;
 use interlock_ring::{BufTable, Cx, Event};
 use interlock_target_core::{MediaId, MediaKind, MediaResult, Namespace};
 use std::sync::Arc;
@@ -38,18 +39,19 @@ impl Backing {
 }
 
 impl Store {
-    /// Does an operation, or begins it: `None` means that [`Store::handle_op`] will tell.
+    /// Does an operation, or begins it: `None` means that [`Store::handle_op`] will tell. Nothing of it begins after `until`.
     pub(crate) fn start(
         &mut self,
         cx: &mut Cx<'_>,
         buffers: &mut BufTable,
         id: MediaId,
         kind: MediaKind,
+        until: Option<Instant>,
     ) -> Option<MediaResult> {
         match self {
             Self::Memory { memory, shift } => Some(in_memory(memory, *shift, buffers, kind)),
             Self::Null => Some(in_null(buffers, kind)),
-            Self::File(file) => file.start(cx, buffers, id, kind),
+            Self::File(file) => file.start(cx, buffers, id, kind, until),
         }
     }
 

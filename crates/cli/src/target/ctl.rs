@@ -5,7 +5,9 @@ use crate::failure::Failure;
 use crate::output::{Format, print};
 use interlock_target::channel::{Answer, ChannelError, Client, Request};
 use interlock_target::config::{Ana, NamespaceConfig, size_in_bytes};
-use interlock_target::status::{ConnectionStatus, ControllerStatus, LifeStatus, NamespaceStatus, PortStatus, Status};
+use interlock_target::status::{
+    ConnectionStatus, ControllerStatus, LifeStatus, NamespaceStatus, PortStatus, Status, TroubleStatus,
+};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -197,7 +199,17 @@ fn status_words(status: &Status) -> String {
         memory.resident >> 10,
         memory.descriptors,
     ));
+    lines.extend(trouble_words(&status.troubles));
     lines.join("\n")
+}
+
+fn trouble_words(troubles: &TroubleStatus) -> Vec<String> {
+    let TroubleStatus { quiesce_overruns, too_late } = troubles;
+    let lines = [
+        (*quiesce_overruns, "lives were NOT OVER within the Command Quiesce Time"),
+        (*too_late, "commands came to their execution after their host had to be given up, and were not executed"),
+    ];
+    lines.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }
 
 fn port_words(port: &PortStatus) -> String {

@@ -38,6 +38,15 @@ pub(super) fn words(event: &TargetEvent) -> String {
         TargetEvent::GhostRefused { ghost, by } => {
             format!("life {}: the held write at {} was stopped by {by:?}", ghost.life, ghost.slba)
         }
+        TargetEvent::TooLate(ghost) => {
+            format!(
+                "life {}: a write of {} blocks at {} came after its host had to be given up, and was not executed",
+                ghost.life, ghost.blocks, ghost.slba
+            )
+        }
+        TargetEvent::QuiesceOverrun { life, cqt_ms } => {
+            format!("life {life}: NOT OVER within the Command Quiesce Time of {cqt_ms} ms")
+        }
         TargetEvent::PortClosed { port } => format!("port {}: closed", port.0),
         TargetEvent::PortOpened { port } => format!("port {}: open again", port.0),
         TargetEvent::PortFailed { port, why } => format!("port {}: cannot be opened again: {why}", port.0),

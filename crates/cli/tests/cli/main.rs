@@ -14,3 +14,4 @@ mod load;
 mod looking;
 mod serving;
 mod short;
+mod stopped;

@@ -9,7 +9,7 @@
 
 use super::files::Files;
 use super::{BELL_BITS, Done, Watcher};
-use crate::file::FileOp;
+use crate::file::{FileOp, StartBy};
 use interlock_base::{Key, Slab};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -61,8 +61,8 @@ impl Epoll {
         }
     }
 
-    pub(crate) fn file(&mut self, fd: Arc<OwnedFd>, op: FileOp, owner: Key, token: u64) {
-        if let Some(refused) = self.files.submit(fd, op, owner, token) {
+    pub(crate) fn file(&mut self, fd: Arc<OwnedFd>, op: FileOp, owner: Key, token: u64, by: Option<StartBy>) {
+        if let Some(refused) = self.files.submit_by(fd, op, owner, token, by) {
             self.stash.push(refused);
         }
     }

@@ -6,7 +6,7 @@
 //! a thread that is stuck in a dead disk harms nobody but its file.
 
 use super::Done;
-use crate::file::{FileOp, Space};
+use crate::file::{FileOp, Space, StartBy};
 use interlock_base::{Instant, Key};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::FallocateFlags;
@@ -33,8 +33,10 @@ struct Job {
     token: u64,
     op: FileOp,
     fd: Arc<OwnedFd>,
-    /// When it must have begun.
+    /// When it must have begun, as a thread has to be free for it.
     until: Instant,
+    /// The same, as its owner wants it.
+    by: Option<StartBy>,
 }
 
 impl Job {
@@ -90,8 +92,15 @@ impl Files {
     }
 
     /// Has an operation done; gives the answer at once if it is impossible.
-    pub(super) fn submit(&mut self, fd: Arc<OwnedFd>, op: FileOp, owner: Key, token: u64) -> Option<Done> {
-        let job = Job { owner, token, op, fd, until: crate::now() + self.within };
+    pub(super) fn submit_by(
+        &mut self,
+        fd: Arc<OwnedFd>,
+        op: FileOp,
+        owner: Key,
+        token: u64,
+        by: Option<StartBy>,
+    ) -> Option<Done> {
+        let job = Job { owner, token, op, fd, until: crate::now() + self.within, by };
         if let FileOp::Driver { .. } = job.op {
             let why = "a command of a driver needs io_uring, and this reactor runs on epoll";
             return Some(job.end(Err(io::Error::new(io::ErrorKind::Unsupported, why))));
@@ -206,7 +215,8 @@ impl Shared {
             };
             state.running += 1;
             drop(state);
-            let result = (self.perform)(&job.fd, &mut job.op);
+            let late = job.by.is_some_and(|by| by.is_over());
+            let result = if late { Err(too_late()) } else { (self.perform)(&job.fd, &mut job.op) };
             let done = job.end(result); // closes the file too, if this was its last use
             state = self.lock();
             state.running -= 1;
@@ -218,6 +228,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// All threads were busy, or the process was stopped, for too long.
+fn too_late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the time was over until which the operation had to begin")
 }
 
 /// What the ring would do.
@@ -258,6 +273,12 @@ mod tests {
     use super::*;
     use crate::Buf;
     use std::sync::mpsc;
+
+    impl Files {
+        fn submit(&mut self, fd: Arc<OwnedFd>, op: FileOp, owner: Key, token: u64) -> Option<Done> {
+            self.submit_by(fd, op, owner, token, None)
+        }
+    }
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -340,6 +361,29 @@ mod tests {
         let mut tokens: Vec<u64> = ends(&mut files, THREADS_MAX + 1).into_iter().map(|(token, _)| token).collect();
         tokens.sort_unstable();
         assert_eq!(tokens, (0..THREADS_MAX as u64).chain([200]).collect::<Vec<_>>());
+    }
+
+    /// The clock of the next test: nanoseconds.
+    static CLOCK: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+    #[test]
+    fn what_comes_to_a_thread_too_late_is_not_begun() {
+        let (mut files, beginnings, release) = dead_disk(PATIENCE);
+        let fd = nothing();
+        let clock = || Instant::from_nanos(CLOCK.load(Ordering::SeqCst));
+        let by = |ms| Some(StartBy { clock, at: Instant::from_millis(ms) });
+        for token in 0..THREADS_MAX as u64 {
+            files.submit_by(fd.clone(), write(), key(1), token, by(1));
+            beginnings.recv_timeout(PATIENCE).unwrap();
+        }
+        files.submit_by(fd.clone(), write(), key(1), 100, by(1));
+        files.submit_by(fd.clone(), write(), key(1), 101, by(3));
+        CLOCK.store(2_000_000, Ordering::SeqCst);
+        drop(release);
+        let mut ends = ends(&mut files, THREADS_MAX + 2);
+        ends.sort_unstable_by_key(|(token, _)| *token);
+        assert_eq!(ends.iter().filter(|(token, result)| *token < 100 && *result == Ok(7)).count(), THREADS_MAX);
+        assert_eq!(ends[THREADS_MAX..], [(100, Err(io::ErrorKind::TimedOut)), (101, Ok(7))]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod epoll;
 mod files;
 mod uring;
 
-use crate::file::FileOp;
+use crate::file::{FileOp, StartBy};
 use crate::{Backend, Buf};
 use epoll::Epoll;
 use interlock_base::Key;
@@ -129,10 +129,10 @@ impl Poller {
     }
 
     /// Starts a file operation whose buffer was checked by [`FileOp::fault`].
-    pub(crate) fn file(&mut self, fd: Arc<OwnedFd>, op: FileOp, owner: Key, token: u64) {
+    pub(crate) fn file(&mut self, fd: Arc<OwnedFd>, op: FileOp, owner: Key, token: u64, by: Option<StartBy>) {
         match self {
             Self::Uring(ring) => ring.file(fd, op, owner, token),
-            Self::Epoll(epoll) => epoll.file(fd, op, owner, token),
+            Self::Epoll(epoll) => epoll.file(fd, op, owner, token, by),
         }
     }
 

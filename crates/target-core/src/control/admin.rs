@@ -30,19 +30,21 @@ const fn value(dw0: u32) -> Answer {
 }
 
 impl Control {
-    pub(super) fn handle_admin(&mut self, now: Instant, key: ControllerKey, slot: u16, sqe: &Sqe, room: u32) {
-        if let Some(controller) = self.controllers.get_mut(&key) {
-            // Unless every command counts, only Keep Alive keeps alive.
-            let counts = match controller.kind {
-                Kind::Discovery => true,
-                Kind::Io(subsystem) => self.config.subsystems[usize::from(subsystem.0)].tbkas,
-            };
-            controller.heard |= counts;
-        }
+    /// A command on an admin queue, which came in after `at`.
+    pub(super) fn handle_admin(
+        &mut self,
+        now: Instant,
+        at: Instant,
+        key: ControllerKey,
+        slot: u16,
+        sqe: &Sqe,
+        room: u32,
+    ) {
+        self.hear(key, at);
         let outcome = if sqe.is_fabrics() {
             self.handle_fabrics(now, key, sqe)
         } else {
-            self.handle_nvme(now, key, slot, sqe, room)
+            self.handle_nvme(now, at, key, slot, sqe, room)
         };
         match outcome {
             Ok(Some((dw0, dw1, data))) => self.answer(key, slot, Status::SUCCESS, dw0, dw1, data),
@@ -200,6 +202,7 @@ impl Control {
     fn handle_nvme(
         &mut self,
         now: Instant,
+        at: Instant,
         key: ControllerKey,
         slot: u16,
         sqe: &Sqe,
@@ -210,7 +213,7 @@ impl Control {
         let discovery = controller.kind == Kind::Discovery;
         let length = Status::SGL_DATA_LENGTH_INVALID.with_dnr();
         match admin::Command::from_sqe(sqe)? {
-            admin::Command::KeepAlive => self.keep_alive(now, key),
+            admin::Command::KeepAlive => self.keep_alive(at, key),
             admin::Command::AsyncEventRequest => {
                 let controller = self.controllers.get_mut(&key).ok_or(sequence)?;
                 if controller.events.requests.len() == EVENT_REQUESTS_MAX {
@@ -223,7 +226,7 @@ impl Control {
             admin::Command::Identify(identify) => self.identify(key, identify).map(|page| Some((0, 0, page))),
             admin::Command::GetLog(get) if get.len != room => Err(length),
             admin::Command::GetLog(get) => self.get_log(key, &get).map(|page| Some((0, 0, page))),
-            admin::Command::SetFeatures(set) => self.set_features(now, key, set),
+            admin::Command::SetFeatures(set) => self.set_features(at, key, set),
             admin::Command::GetFeatures(get) => self.get_features(key, get, sqe.cdw11.get(), room),
             admin::Command::Abort(_) | admin::Command::CrossControllerReset(_) if discovery => {
                 Err(Status::INVALID_OPCODE.with_dnr())
@@ -239,19 +242,16 @@ impl Control {
         }
     }
 
-    fn keep_alive(&mut self, now: Instant, key: ControllerKey) -> Result<Answer, Status> {
+    fn keep_alive(&mut self, at: Instant, key: ControllerKey) -> Result<Answer, Status> {
         let invalid = Status::KEEP_ALIVE_INVALID.with_dnr();
         let controller = self.controllers.get_mut(&key).filter(|controller| controller.kato_ms > 0).ok_or(invalid)?;
-        let by_traffic = controller.subsystem().is_none_or(|id| self.config.subsystems[usize::from(id.0)].tbkas);
-        if by_traffic {
-            controller.heard = true;
-        } else {
-            self.arm_keep_alive(now, key);
+        if controller.watch.keep_alive(at) {
+            self.heard(key);
         }
         Ok(value(0))
     }
 
-    fn set_features(&mut self, now: Instant, key: ControllerKey, set: SetFeatures) -> Result<Answer, Status> {
+    fn set_features(&mut self, at: Instant, key: ControllerKey, set: SetFeatures) -> Result<Answer, Status> {
         let invalid = Status::INVALID_FIELD.with_dnr();
         if set.save {
             return Err(Status::FEATURE_NOT_SAVEABLE.with_dnr());
@@ -283,7 +283,7 @@ impl Control {
             FID_KEEP_ALIVE => {
                 let kato_ms = self.round_kato(controller.kind, set.cdw11);
                 self.with(key, |controller| controller.kato_ms = kato_ms);
-                self.arm_keep_alive(now, key);
+                self.arm_keep_alive(at, key);
                 Ok(value(0))
             }
             FID_VOLATILE_WRITE_CACHE if io.is_some() && set.cdw11 & 1 == 1 => Ok(value(0)),

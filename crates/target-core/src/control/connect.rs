@@ -6,6 +6,7 @@ use super::controller::{Controller, ControllerKey, Events, Kind, Place, Stage};
 use super::{Control, ControlOutput};
 use crate::life::HostIdentity;
 use crate::message::{Role, ToLane};
+use crate::watch::Watch;
 use crate::{Event, PortId, SubsystemId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -55,7 +56,7 @@ impl Control {
             if asked.connect.qid == 0 {
                 self.create(now, place, port, local, &asked)
             } else {
-                self.join(place, port, &asked)
+                self.join(now, place, port, &asked)
             }
             .map(|(cntlid, role)| (asked.connect, cntlid, role))
         });
@@ -141,8 +142,7 @@ impl Control {
             ciu: u8::try_from(self.rng.below(self.config.limits.ciu_max.max(1).into())).unwrap_or(0) + 1,
             cirn: super::fencing::nonzero(&mut self.rng),
             kato_ms,
-            heard: false,
-            watched_since: now,
+            watch: Watch::new(now, None, true),
             events: Events::new(Controller::default_events(asked.kind)),
             changed: BTreeSet::new(),
             ccrs: Vec::new(),
@@ -163,7 +163,7 @@ impl Control {
     }
 
     /// An I/O queue joins the life of a controller.
-    fn join(&mut self, place: Place, port: PortId, asked: &Asked) -> Result<(u16, Role), Refusal> {
+    fn join(&mut self, now: Instant, place: Place, port: PortId, asked: &Asked) -> Result<(u16, Role), Refusal> {
         let qid = asked.connect.qid;
         let Kind::Io(subsystem) = asked.kind else { return Err(InvalidParameter::QID.into()) };
         let cntlid = asked.data.cntlid.get();
@@ -188,12 +188,12 @@ impl Control {
         let entry = self.lives.get(&life).ok_or(Status::COMMAND_SEQUENCE_ERROR.with_dnr())?;
         let traffic = self.config.subsystems[usize::from(subsystem.0)].tbkas;
         controller.queues.insert(qid, place);
-        // Unless every command counts, only Keep Alive keeps alive: a loss must be noticed within one timeout.
-        controller.heard |= traffic;
-        let life = entry.life;
-        self.conns.insert(place, (*key, qid));
+        let (key, life) = (*key, entry.life);
+        self.conns.insert(place, (key, qid));
         self.out(ControlOutput::Event(Event::Connected { life, qid }));
-        Ok((cntlid, Role::Io { life, traffic }))
+        self.hear(key, now);
+        let until = self.lease(key);
+        Ok((cntlid, Role::Io { life, traffic, until }))
     }
 
     /// A CNTLID that no controller has and no life that is still ending; the one used longest ago by the way of counting.

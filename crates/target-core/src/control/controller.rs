@@ -2,11 +2,11 @@
 
 use crate::life::HostIdentity;
 use crate::status::{ControllerStage, ControllerView};
+use crate::watch::Watch;
 use crate::{ConnId, LaneId, LifeId, PortId, SubsystemId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use interlock_base::Instant;
 use interlock_wire::admin::{AsyncEvent, EventMask};
 use interlock_wire::ccr::Entry;
 use interlock_wire::fabrics::{Cc, Csts, ShutdownStatus};
@@ -132,10 +132,8 @@ pub(super) struct Controller {
     pub(super) cirn: u64,
     /// In force; 0 is off.
     pub(super) kato_ms: u32,
-    /// A command came since the last check of the keep-alive timer.
-    pub(super) heard: bool,
-    /// When that check was, or the timer was set.
-    pub(super) watched_since: Instant,
+    /// Its Keep Alive Timer.
+    pub(super) watch: Watch,
     pub(super) events: Events,
     /// For log 04h.
     pub(super) changed: BTreeSet<u32>,

@@ -36,6 +36,8 @@ pub(super) struct LifeEntry {
     pub(super) held: BTreeMap<LaneId, u32>,
     /// Stalled media-changing commands that were cancelled.
     pub(super) cancelled: u32,
+    /// When its loss is noticed at the latest, if somebody looks at the clock then.
+    pub(super) noticeable: Option<Instant>,
 }
 
 impl Control {
@@ -57,6 +59,7 @@ impl Control {
             waiting: BTreeSet::new(),
             held: BTreeMap::new(),
             cancelled: 0,
+            noticeable: None,
         };
         self.lives.insert(id, entry);
         self.out(ControlOutput::Event(Event::Enabled { life }));
@@ -72,8 +75,13 @@ impl Control {
         match action {
             Action::None => {}
             Action::CutAndDrain => {
-                self.broadcast(&ToLane::Cut { life: id, why });
+                // What was noticed early ends early; a drain that a script makes slow has the time that the host was given.
+                let quiesce_ms = self.config.subsystems[usize::from(life.subsystem.0)].quiesce_ms;
+                let by_time = matches!(state, LifeState::Draining { by: By::Time });
+                let until = by_time.then(|| now + Duration::from_millis(quiesce_ms.into()));
+                self.broadcast(&ToLane::Cut { life: id, why, until });
                 self.out(ControlOutput::Event(Event::Lost { life, why }));
+                self.watch_quiesce(now, life, why);
                 self.drain(now, life, state);
             }
             Action::Hasten => self.drain(now, life, state),
@@ -125,6 +133,7 @@ impl Control {
     /// Every lane has answered: nothing of the life can change media any more.
     fn end_life(&mut self, now: Instant, id: LifeId, by: By) {
         let Some(entry) = self.lives.remove(&id) else { return };
+        self.timers.stop(Why::Quiesced(id));
         let LifeEntry { life, host, controller, cancelled, .. } = entry;
         self.ended.remember(life, host);
         self.out(ControlOutput::Event(Event::Fenced { life, by, cancelled }));

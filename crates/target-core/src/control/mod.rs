@@ -12,11 +12,11 @@ mod connect;
 mod controller;
 mod fencing;
 mod identify;
+mod keep_alive;
 mod logs;
+mod overrun;
 
-use crate::config::{
-    ASSOCIATION_IDLE, Config, ConfigError, DISCOVERY_IDLE, NamespaceError, PortConfig, QUEUE_LOSS_GRACE,
-};
+use crate::config::{Config, ConfigError, NamespaceError, PortConfig, QUEUE_LOSS_GRACE};
 use crate::life::{EndedLives, Input, LifeState};
 use crate::message::{ToControl, ToLane};
 use crate::namespace::{Namespace, Namespaces};
@@ -45,6 +45,8 @@ pub enum Why {
     QueueLost(ControllerKey),
     /// When to tell the lanes to quiesce a life.
     Drain(LifeId),
+    /// When a life must be over, by the Command Quiesce Time that its controller states.
+    Quiesced(LifeId),
     /// When to answer a CCR as pending, because it was not immediate.
     CcrAnswer(ControllerKey, LifeId),
     /// When to report a finished CCR that a script keeps back.
@@ -97,6 +99,8 @@ pub struct Control {
     lives: BTreeMap<LifeId, LifeEntry>,
     ended: EndedLives,
     script: Script,
+    /// Lives that did not end within the Command Quiesce Time.
+    overruns: u64,
     /// Generation of the discovery log.
     genctr: u64,
     /// Ports that are closed for now.
@@ -140,6 +144,7 @@ impl Control {
             lives: BTreeMap::new(),
             ended: EndedLives::default(),
             script: Script::default(),
+            overruns: 0,
             genctr: 1,
             closed: BTreeSet::new(),
             next_controller: 1,
@@ -221,22 +226,23 @@ impl Control {
         self.timers.iter()
     }
 
-    /// A message of a lane.
+    /// A message of a lane. What was due before it comes first: a host that was silent for too long is lost, also if the
+    /// process was stopped meanwhile and the message lies before the timer.
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
+        self.handle_timeout(now);
         match message {
             ToControl::Connect { conn, slot, port, local, sqe, data } => {
                 self.handle_connect(now, (lane, conn), slot, port, local, &sqe, &data);
             }
-            ToControl::Admin { conn, slot, sqe, data: _, room } => {
+            ToControl::Admin { conn, slot, sqe, data: _, room, at } => {
                 if let Some((key, 0)) = self.conns.get(&(lane, conn)).copied() {
-                    self.handle_admin(now, key, slot, &sqe, room);
+                    self.handle_admin(now, at, key, slot, &sqe, room);
                 }
             }
             ToControl::Gone { conn, why } => self.handle_gone(now, (lane, conn), why),
             ToControl::Traffic { life, at } => {
-                let controller = self.lives.get(&life).and_then(|entry| entry.controller);
-                if let Some(controller) = controller.and_then(|key| self.controllers.get_mut(&key)) {
-                    controller.heard |= at >= controller.watched_since;
+                if let Some(key) = self.lives.get(&life).and_then(|entry| entry.controller) {
+                    self.hear(key, at);
                 }
             }
             ToControl::Held { life, count } => {
@@ -255,6 +261,7 @@ impl Control {
                 Why::KeepAlive(key) => self.check_keep_alive(now, key),
                 Why::QueueLost(key) => self.lose(now, key, Loss::Sibling),
                 Why::Drain(life) => self.apply(now, life, Input::DrainOver, Loss::Closed),
+                Why::Quiesced(life) => self.note_overrun(life),
                 Why::CcrAnswer(source, life) => self.answer_ccr_pending(source, life),
                 Why::CcrReport(source, life) => self.report_ccr(source, life),
             }
@@ -475,37 +482,6 @@ impl Control {
         }
     }
 
-    /// Begins to watch the host of a controller.
-    fn arm_keep_alive(&mut self, now: Instant, key: ControllerKey) {
-        let Some(controller) = self.controllers.get_mut(&key) else { return };
-        controller.heard = false;
-        controller.watched_since = now;
-        let over = matches!(controller.stage, Stage::ShuttingDown(_) | Stage::ShutDown);
-        match (controller.kato_ms, controller.kind) {
-            // A shutdown ends the keep alive; what is left is to close, or to enable again.
-            _ if over => self.timers.set(Why::KeepAlive(key), now + ASSOCIATION_IDLE),
-            (0, Kind::Discovery) => self.timers.set(Why::KeepAlive(key), now + DISCOVERY_IDLE),
-            (0, Kind::Io(_)) if controller.is_ready() => self.timers.stop(Why::KeepAlive(key)),
-            (0, Kind::Io(_)) => self.timers.set(Why::KeepAlive(key), now + ASSOCIATION_IDLE),
-            (ms, _) => self.timers.set(Why::KeepAlive(key), now + Duration::from_millis(ms.into())),
-        }
-    }
-
-    /// The keep-alive timer expired. With traffic-based keep alive it is a check once per timeout: if anything was
-    /// heard since the last one the host is there, and the lanes are to report the next command.
-    fn check_keep_alive(&mut self, now: Instant, key: ControllerKey) {
-        let Some(controller) = self.controllers.get(&key) else { return };
-        let (heard, life) = (controller.heard, controller.life());
-        if heard {
-            self.arm_keep_alive(now, key);
-            if let Some(life) = life {
-                self.broadcast(&ToLane::Listen { life, since: now });
-            }
-        } else {
-            self.lose(now, key, Loss::KeepAlive);
-        }
-    }
-
     fn handle_gone(&mut self, now: Instant, place: Place, why: Loss) {
         let Some((key, qid)) = self.conns.remove(&place) else { return };
         let Some(controller) = self.controllers.get_mut(&key) else { return };
@@ -541,7 +517,7 @@ impl Control {
             Why::KeepAlive(whose) | Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) => {
                 whose == key
             }
-            Why::Drain(_) => false,
+            Why::Drain(_) | Why::Quiesced(_) => false,
         });
         let life = match controller.stage {
             Stage::Ready(life) => life,
@@ -551,6 +527,7 @@ impl Control {
         if let Some(life) = life {
             if let Some(entry) = self.lives.get_mut(&life) {
                 entry.controller = None;
+                entry.noticeable = controller.watch.lease(Duration::ZERO);
             }
             let input = match why {
                 Loss::Ccr => Input::Ccr,

@@ -39,9 +39,9 @@ impl Lane {
             },
             Stage::New | Stage::Connecting => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
             Stage::Admin | Stage::Io(_) if connect => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
-            Stage::Admin => self.admin(conn, slot, sqe, transfer),
+            Stage::Admin => self.admin(now, conn, slot, sqe, transfer),
             Stage::Io(life) => {
-                self.heard(now, life);
+                self.heard(self.arrived_at(now), life);
                 self.io(now, conn, slot, life, &sqe, transfer)
             }
         };
@@ -50,7 +50,14 @@ impl Lane {
         }
     }
 
-    pub(super) fn admin(&mut self, conn: ConnId, slot: u16, sqe: Sqe, transfer: Transfer) -> Result<(), Status> {
+    pub(super) fn admin(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        slot: u16,
+        sqe: Sqe,
+        transfer: Transfer,
+    ) -> Result<(), Status> {
         let room = match transfer {
             Transfer::FromHost { len, .. } if len > ADMIN_DATA_MAX => return Err(Status::INVALID_FIELD.with_dnr()),
             Transfer::FromHost { len, .. } => {
@@ -62,7 +69,8 @@ impl Lane {
             Transfer::None => 0,
         };
         self.set(conn, slot, Slot::Asked);
-        self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room }));
+        let at = self.arrived_at(now);
+        self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room, at }));
         Ok(())
     }
 
@@ -134,6 +142,7 @@ impl Lane {
     }
 
     pub(super) fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
+        let at = self.arrived_at(now);
         let Some(known) = self.conns.get_mut(&conn) else { return };
         let (port, local) = (known.port, known.local);
         let state = known.take(slot);
@@ -151,7 +160,7 @@ impl Lane {
                     known.stage = Stage::Connecting;
                     ToControl::Connect { conn, slot, port, local, sqe, data }
                 } else {
-                    ToControl::Admin { conn, slot, sqe, data, room: 0 }
+                    ToControl::Admin { conn, slot, sqe, data, room: 0, at }
                 };
                 self.out(LaneOutput::ToControl(message));
             }

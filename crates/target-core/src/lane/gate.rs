@@ -109,12 +109,19 @@ pub(super) struct LaneLife {
     outstanding: u32,
     /// Stalled media-changing commands.
     held: u32,
+    /// From this moment on nothing begins, whatever the permit says and whoever has not noticed.
+    until: Option<Instant>,
 }
 
 impl LaneLife {
-    pub(super) fn new(life: Life, traffic: bool) -> Self {
+    pub(super) fn new(life: Life, traffic: bool, until: Option<Instant>) -> Self {
         let traffic = if traffic { Traffic::Silent } else { Traffic::Unwatched };
-        Self { life, permit: Permit::Open, conns: BTreeSet::new(), traffic, outstanding: 0, held: 0 }
+        Self { life, permit: Permit::Open, conns: BTreeSet::new(), traffic, outstanding: 0, held: 0, until }
+    }
+
+    /// True if a media operation may begin.
+    fn may_execute(&self, now: Instant) -> bool {
+        self.permit == Permit::Open && self.until.is_none_or(|until| now < until)
     }
 }
 
@@ -136,7 +143,7 @@ impl Lane {
             let order = self.stall(inside, Until::Timer);
             self.timers.set(Why::Delay(order), now + Duration::from_millis(faults.delay_ms.into()));
         } else {
-            self.execute(inside);
+            self.execute(now, inside);
         }
     }
 
@@ -164,10 +171,13 @@ impl Lane {
     }
 
     /// The check, and nothing executes around it.
-    fn execute(&mut self, inside: Inside) {
+    fn execute(&mut self, now: Instant, inside: Inside) {
         let Inside { life, owner, task: Task { nsid, work }, span } = inside;
-        let Some(known) = self.lives.get_mut(&life).filter(|known| known.permit == Permit::Open) else {
-            // Quiescing cancels what stalls and cuts the queues, so nothing should come here; refuse if it does.
+        let Some(known) = self.lives.get_mut(&life).filter(|known| known.may_execute(now)) else {
+            // Quiescing cancels what stalls and cuts the queues. What comes here all the same comes after a moment at which
+            // the host must have been given up, and nobody has looked at the clock since.
+            self.too_late += 1;
+            self.tell_refused(life, nsid, &work, owner.is_none());
             self.free(owner.map(|(conn, _)| conn), span);
             if let Some((conn, slot)) = owner {
                 self.answer(conn, slot, Status::ABORT_REQUESTED, None);
@@ -178,12 +188,38 @@ impl Lane {
         let namespace = NamespaceKey { subsystem: known.life.subsystem, nsid };
         let ghost = ghost_of(known.life, namespace, &work).filter(|_| owner.is_none());
         let read = matches!(work, Work::Read(_));
+        let until = known.until;
         let job = Job { life, owner, span, read };
         let id = MediaId(self.jobs.insert(job).to_u64());
         if let Some(ghost) = ghost {
             self.out(LaneOutput::Event(Event::GhostExecuted(ghost)));
         }
-        self.out(LaneOutput::Media(MediaOp { id, life, namespace, kind: media(work, span) }));
+        self.out(LaneOutput::Media(MediaOp { id, life, namespace, kind: media(work, span), until }));
+    }
+
+    /// A command is refused, because its life may execute no more.
+    fn tell_refused(&mut self, id: LifeId, nsid: u32, work: &Work, is_ghost: bool) {
+        let Some(life) = self.lives.get(&id).map(|known| known.life) else { return };
+        let Some(ghost) = ghost_of(life, NamespaceKey { subsystem: life.subsystem, nsid }, work) else { return };
+        self.out(LaneOutput::Event(if is_ghost {
+            Event::GhostRefused { ghost, by: By::Time }
+        } else {
+            Event::TooLate(ghost)
+        }));
+    }
+
+    /// `Control` says until when the life may begin media operations.
+    pub(super) fn set_lease(&mut self, id: LifeId, until: Option<Instant>) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.until = until;
+        }
+    }
+
+    /// The association of a life is over: it gets no more time than it has, and none after `until`.
+    pub(super) fn end_lease(&mut self, id: LifeId, until: Option<Instant>) {
+        if let (Some(life), Some(until)) = (self.lives.get_mut(&id), until) {
+            life.until = Some(life.until.map_or(until, |known| known.min(until)));
+        }
     }
 
     /// The namespace is done with an operation. Every [`LaneOutput::Media`] is answered exactly once.
@@ -201,6 +237,7 @@ impl Lane {
             }
             None => self.free(None, job.span),
         }
+        self.too_late += u64::from(result == MediaResult::TooLate);
         if let Some(life) = self.lives.get_mut(&job.life) {
             life.outstanding -= 1;
         }
@@ -279,7 +316,7 @@ impl Lane {
     }
 
     /// What stalls until somebody says so is delivered now, in the order in which it came; cancelled commands try too.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release(&mut self, now: Instant) {
         for faults in self.faults.values_mut() {
             faults.hold = false;
         }
@@ -287,12 +324,12 @@ impl Lane {
             self.stalled.iter().filter(|(_, s)| s.until == Until::Released).map(|(order, _)| *order).collect();
         orders.extend(self.tombstones.iter().filter(|(_, t)| t.until == Until::Released).map(|(order, _)| *order));
         for order in orders {
-            self.deliver(order);
+            self.deliver(now, order);
         }
     }
 
     /// A stalled command goes on: it is executed, or its life was quiesced and it is refused.
-    pub(super) fn deliver(&mut self, order: u64) {
+    pub(super) fn deliver(&mut self, now: Instant, order: u64) {
         if let Some(Tombstone { ghost, by, .. }) = self.tombstones.remove(&order) {
             self.out(LaneOutput::Event(Event::GhostRefused { ghost, by }));
         }
@@ -301,7 +338,7 @@ impl Lane {
                 self.count_held(stalled.inside.life, -1);
             }
             match self.lapsed(&stalled) {
-                None => self.execute(stalled.inside),
+                None => self.execute(now, stalled.inside),
                 Some(status) => {
                     let Inside { owner, span, .. } = stalled.inside;
                     self.free(owner.map(|(conn, _)| conn), span);
@@ -380,5 +417,6 @@ const fn status(result: MediaResult) -> Status {
         MediaResult::WriteFailed => Status::WRITE_FAULT,
         MediaResult::NoSpace => Status::CAPACITY_EXCEEDED.with_dnr(),
         MediaResult::Gone => Status::INVALID_NAMESPACE.with_dnr(),
+        MediaResult::TooLate => Status::ABORT_REQUESTED,
     }
 }

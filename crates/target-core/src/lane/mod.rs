@@ -57,6 +57,9 @@ pub struct MediaOp {
     pub namespace: NamespaceKey,
     /// What to do.
     pub kind: MediaKind,
+    /// From this moment on no part of it may begin; what has not begun by then ends with [`TooLate`](crate::MediaResult::TooLate). A
+    /// driver that hands it to others looks at the clock when it is begun.
+    pub until: Option<Instant>,
 }
 
 /// What a lane wants from its driver.
@@ -149,6 +152,10 @@ pub struct Lane {
     thirsty: VecDeque<ConnId>,
     /// Connections without a complete Connect; the oldest first.
     half_open: BTreeSet<ConnId>,
+    /// What is read now has come in after this moment.
+    looked: Option<Instant>,
+    /// Commands that were refused by the clock.
+    too_late: u64,
     timers: Timers<Why>,
     outputs: VecDeque<LaneOutput>,
 }
@@ -173,6 +180,8 @@ impl Lane {
             stock: buffers::Stock::default(),
             thirsty: VecDeque::new(),
             half_open: BTreeSet::new(),
+            looked: None,
+            too_late: 0,
             timers: Timers::new(),
             outputs: VecDeque::new(),
         }
@@ -211,6 +220,12 @@ impl Lane {
     #[must_use]
     pub fn inside(&self) -> usize {
         self.stalled.len() + self.jobs.len()
+    }
+
+    /// Commands that came to their execution when their host had to be given up already, by the clock.
+    #[must_use]
+    pub const fn too_late(&self) -> u64 {
+        self.too_late
     }
 
     /// True if nothing is to be read from or written to the connection: its port is scripted to be mute.
@@ -272,6 +287,18 @@ impl Lane {
         self.timers.set(Why::Handshake(conn), now + Duration::from_millis(self.limits.handshake_ms.into()));
         self.out(LaneOutput::Event(Event::Accepted { conn, port }));
         self.after(conn);
+    }
+
+    /// The driver looked at its sockets at `at`: what it reads from now on had not come in by then. Without this call
+    /// everything is taken to come in when it is read, which is wrong for a process that was stopped in between: what a host
+    /// sent before it gave the path up would keep the path alive.
+    pub const fn handle_looked(&mut self, at: Instant) {
+        self.looked = Some(at);
+    }
+
+    /// The earliest moment at which what is read now can have come in.
+    fn arrived_at(&self, now: Instant) -> Instant {
+        self.looked.map_or(now, |at| at.min(now))
     }
 
     /// Bytes came in. See [`Queue::handle_bytes`].
@@ -388,7 +415,8 @@ impl Lane {
                 self.after(conn);
             }
             ToLane::End { conn, why } => self.end(conn, End::Abort, why, false),
-            ToLane::Cut { life, why } => {
+            ToLane::Cut { life, why, until } => {
+                self.end_lease(life, until);
                 let conns: Vec<ConnId> =
                     self.lives.get(&life).map(|life| life.conns.iter().copied().collect()).unwrap_or_default();
                 let how = if why == Loss::Reset { End::Close } else { End::Abort };
@@ -398,7 +426,8 @@ impl Lane {
             }
             ToLane::Quiesce { life, by } => self.quiesce(life, by),
             ToLane::Listen { life, since } => self.listen(life, since),
-            ToLane::Fault(fault) => self.script(fault),
+            ToLane::Lease { life, until } => self.set_lease(life, until),
+            ToLane::Fault(fault) => self.script(now, fault),
         }
     }
 
@@ -408,7 +437,7 @@ impl Lane {
             match why {
                 Why::Handshake(conn) => self.end(conn, End::Abort, Loss::Handshake, true),
                 Why::Transfer(conn) => self.check_transfers(now, conn),
-                Why::Delay(order) => self.deliver(order),
+                Why::Delay(order) => self.deliver(now, order),
             }
         }
     }
@@ -480,9 +509,9 @@ impl Lane {
         self.half_open.remove(&conn);
         match role {
             Role::Admin => known.stage = Stage::Admin,
-            Role::Io { life, traffic } => {
+            Role::Io { life, traffic, until } => {
                 known.stage = Stage::Io(life.id);
-                let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, traffic));
+                let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, traffic, until));
                 lane_life.conns.insert(conn);
             }
         }
@@ -545,11 +574,11 @@ impl Lane {
         Some((port, !matches!(stage, Stage::New | Stage::Over)))
     }
 
-    fn script(&mut self, fault: Fault) {
+    fn script(&mut self, now: Instant, fault: Fault) {
         match fault {
             Fault::HoldWrites { port } => self.faults.entry(port).or_default().hold = true,
             Fault::StopHolding { port } => self.faults.entry(port).or_default().hold = false,
-            Fault::Release => self.release(),
+            Fault::Release => self.release(now),
             Fault::Delay { port, ms } => self.faults.entry(port).or_default().delay_ms = ms,
             Fault::Drop { port } => self.faults.entry(port).or_default().drop = true,
             Fault::FailIo { port, status } => {
@@ -565,7 +594,7 @@ impl Lane {
                 }
             }
             Fault::Clear => {
-                self.release();
+                self.release(now);
                 let ports: Vec<PortId> = self.faults.keys().copied().collect();
                 for port in ports {
                     self.unmute(port);

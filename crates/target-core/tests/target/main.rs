@@ -8,6 +8,7 @@
 mod rig;
 
 mod admin;
+mod clock;
 mod connect;
 mod faults;
 mod fencing;
