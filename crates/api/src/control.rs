@@ -125,6 +125,15 @@ pub struct ConnectRequest {
     /// False: the connection is tried until it succeeds. True: if the first attempt fails, nothing is left behind.
     #[serde(default = "yes")]
     pub first_attempt_decides: bool,
+    /// True if a discovery log or a configuration named it, and nobody asked for it by name: then exclusion lists apply to
+    /// it whenever the daemon starts.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub found: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn tcp() -> String {
@@ -190,14 +199,17 @@ impl ConnectRequest {
             disable_is_fence: false,
             flush_scope: FlushScope::default(),
             first_attempt_decides: true,
+            found: false,
         }
     }
 
     /// True if both lead through the same port to the same subsystem by the same way.
     #[must_use]
     pub fn is_same_path(&self, other: &Self) -> bool {
-        (&self.traddr, self.trsvcid, &self.subnqn, self.host_traddr, &self.host_iface)
-            == (&other.traddr, other.trsvcid, &other.subnqn, other.host_traddr, &other.host_iface)
+        let way = |one: &Self| one.host_traddr.map(|ip| ip.to_canonical());
+        (self.trsvcid, &self.subnqn, way(self), &self.host_iface)
+            == (other.trsvcid, &other.subnqn, way(other), &other.host_iface)
+            && crate::same_address(&self.traddr, &other.traddr)
     }
 }
 

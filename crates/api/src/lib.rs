@@ -15,6 +15,7 @@
 //! The one thing here that is no data is the [`Client`] of the daemon's control socket. The crate depends on no other
 //! crate of ours.
 
+mod address;
 mod basics;
 mod client;
 mod control;
@@ -26,6 +27,7 @@ mod receipt;
 mod status;
 mod story;
 
+pub use address::{canonical_address, same_address};
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{

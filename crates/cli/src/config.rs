@@ -3,9 +3,10 @@
 use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::Subcommand;
-use interlock_daemon::{Config, ConfigError, Exclusions, Places, fabrics};
+use interlock_api::ConnectRequest;
+use interlock_daemon::{Config, ConfigError, Exclusions, Places, fabrics, identity, same_identity};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Check the configuration, or show what it comes to
@@ -42,7 +43,15 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn read(files: &Files) -> anyhow::Result<(Config, fabrics::Wanted)> {
+/// Everything that the daemon would read.
+struct All {
+    config: Config,
+    theirs: fabrics::Wanted,
+    /// What it would refuse.
+    problems: Vec<String>,
+}
+
+fn read(files: &Files) -> anyhow::Result<All> {
     let usual = Places::usual().config;
     let config = Config::read(files.config.as_ref().unwrap_or(&usual), files.config.is_some()).map_err(|error| {
         let failure = Failure::new(&error);
@@ -51,31 +60,66 @@ fn read(files: &Files) -> anyhow::Result<(Config, fabrics::Wanted)> {
             _ => failure,
         }
     })?;
-    let mut theirs = fabrics::Wanted::read(&files.nvme_dir);
-    theirs.problems.extend(Exclusions::read(&files.nvme_dir).problems);
-    Ok((config, theirs))
+    let mut problems: Vec<String> = config.check_here().err().into_iter().collect();
+    let who = identity::look(&files.nvme_dir).unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        None
+    });
+    let theirs = fabrics::Wanted::read(&files.nvme_dir, who.as_ref());
+    problems.extend(theirs.problems.iter().cloned());
+    match Exclusions::read(&files.nvme_dir) {
+        Ok(lists) => problems.extend(lists.problems),
+        Err(error) => problems.push(error.to_string()),
+    }
+    if let Some(who) = who.filter(|_| !config.daemon.share_identity_with_kernel) {
+        match same_identity(Path::new("/sys"), &who) {
+            Ok(controllers) => problems.extend(controllers.iter().map(|one| {
+                format!("the kernel's NVMe driver uses the identity of this host: {one}; the daemon refuses a first start beside it")
+            })),
+            Err(error) => problems.push(format!("/sys/class/nvme: {error}")),
+        }
+    }
+    Ok(All { config, theirs, problems })
 }
 
 fn validate(files: &Files) -> anyhow::Result<ExitCode> {
-    let (config, theirs) = read(files)?;
-    for problem in &theirs.problems {
+    let All { config, theirs, problems } = read(files)?;
+    for problem in &problems {
         say(&format!("error: {problem}"))?;
     }
+    for note in &theirs.notes {
+        say(&format!("note: {note}"))?;
+    }
     if files.output.format == Format::Json {
-        print(&serde_json::to_string_pretty(&json!({ "format_version": 1, "problems": theirs.problems }))?)?;
-    } else if theirs.problems.is_empty() {
-        let connections = config.requests().len() + theirs.connections.len();
+        let text = json!({ "format_version": 1, "problems": problems, "notes": theirs.notes });
+        print(&serde_json::to_string_pretty(&text)?)?;
+    } else if problems.is_empty() {
+        let (connections, discovery) = (theirs.connections.len(), theirs.discovery.len());
         print(&format!(
-            "good: {connections} connection(s), {} discovery controller(s), {} export(s)",
-            config.discovery.len() + theirs.discovery.len(),
+            "good: {} connection(s), {} discovery controller(s), {} export(s)",
+            config.requests().len() + if config.daemon.nvme_cli_files { connections } else { 0 },
+            config.discovery.len() + if config.daemon.nvme_cli_files { discovery } else { 0 },
             config.exports.len()
         ))?;
+        if connections + discovery > 0 && !config.daemon.nvme_cli_files {
+            print(&format!(
+                "{}: {connections} connection(s) and {discovery} discovery controller(s) of nvme-cli, which the daemon does not \
+                 connect without `nvme_cli_files = true` in [daemon]",
+                files.nvme_dir.display()
+            ))?;
+        }
     }
-    Ok(if theirs.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// As `[[connect]]` takes it.
+fn table(request: &ConnectRequest) -> Option<toml::Table> {
+    // That a file names it goes without saying there.
+    toml::Table::try_from(ConnectRequest { found: false, ..request.clone() }).ok()
 }
 
 fn show(files: &Files) -> anyhow::Result<ExitCode> {
-    let (config, theirs) = read(files)?;
+    let All { config, theirs, problems } = read(files)?;
     let mut connections = config.requests();
     connections.extend(theirs.connections);
     match files.output.format {
@@ -84,9 +128,14 @@ fn show(files: &Files) -> anyhow::Result<ExitCode> {
                 "format_version": 1,
                 "daemon": config.daemon,
                 "connections": connections,
-                "discovery": config.discovery().into_iter().chain(theirs.discovery).collect::<Vec<_>>(),
+                "discovery": config
+                    .discovery()
+                    .into_iter()
+                    .chain(theirs.discovery.into_iter().map(|one| one.controller))
+                    .collect::<Vec<_>>(),
                 "exports": config.exports,
-                "problems": theirs.problems,
+                "problems": problems,
+                "notes": theirs.notes,
             });
             print(&serde_json::to_string_pretty(&text)?)?;
         }
@@ -94,16 +143,19 @@ fn show(files: &Files) -> anyhow::Result<ExitCode> {
             // As one file that says everything: the files of nvme-cli become part of it.
             let mut whole = config.clone();
             whole.defaults = Default::default();
-            whole.connections = connections.iter().filter_map(|request| toml::Table::try_from(request).ok()).collect();
+            whole.connections = connections.iter().filter_map(table).collect();
             print(&whole.to_toml())?;
             for one in &theirs.discovery {
                 print(&format!(
                     "# discovery controller {} port {}: see `interlock connect-all`",
-                    one.traddr, one.trsvcid
+                    one.controller.traddr, one.controller.trsvcid
                 ))?;
             }
-            for problem in &theirs.problems {
+            for problem in &problems {
                 say(&format!("error: {problem}"))?;
+            }
+            for note in &theirs.notes {
+                say(&format!("note: {note}"))?;
             }
         }
     }

@@ -138,6 +138,13 @@ pub(crate) struct SettingArgs {
     /// What a flush through one path makes durable; default: subsystem
     #[arg(long, value_name = "SCOPE", value_enum)]
     flush_scope: Option<Flush>,
+    #[command(flatten)]
+    security: SecurityArgs,
+}
+
+/// Options of nvme-cli for authentication and TLS. They are taken so that nobody believes to have them: each is an error.
+#[derive(clap::Args)]
+pub(crate) struct SecurityArgs {
     /// Not built yet: gives an error
     #[arg(long, hide = true)]
     tls: bool,
@@ -150,6 +157,28 @@ pub(crate) struct SettingArgs {
     /// Not built yet: gives an error
     #[arg(short = 'C', long, alias = "kxchap-ctrl-secret", hide = true)]
     dhchap_ctrl_secret: Option<String>,
+    /// Not built yet: gives an error
+    #[arg(long, alias = "tls_key", hide = true)]
+    tls_key: Option<String>,
+    /// Not built yet: gives an error
+    #[arg(long, hide = true)]
+    tls_key_identity: Option<String>,
+    /// Not built yet: gives an error
+    #[arg(long, hide = true)]
+    keyring: Option<String>,
+}
+
+impl SecurityArgs {
+    pub(crate) fn refuse(&self) -> anyhow::Result<()> {
+        let texts =
+            [&self.dhchap_secret, &self.dhchap_ctrl_secret, &self.tls_key, &self.tls_key_identity, &self.keyring];
+        if !self.tls && !self.concat && texts.iter().all(|text| text.is_none()) {
+            return Ok(());
+        }
+        Err(Failure::new("TLS and in-band authentication are not built yet")
+            .hint("nothing was connected: a connection without them would not be what you asked for")
+            .into())
+    }
 }
 
 pub(crate) fn seconds_or_off(text: &str) -> Result<i64, String> {
@@ -160,14 +189,14 @@ pub(crate) fn seconds_or_off(text: &str) -> Result<i64, String> {
 }
 
 impl SettingArgs {
+    /// What asks for authentication or TLS.
+    pub(crate) fn refuse_security(&self) -> anyhow::Result<()> {
+        self.security.refuse()
+    }
+
     /// A request with these settings.
     pub(crate) fn request(&self, traddr: &str, trsvcid: u16, subnqn: &str) -> anyhow::Result<ConnectRequest> {
-        if self.tls || self.concat || self.dhchap_secret.is_some() || self.dhchap_ctrl_secret.is_some() {
-            let text = "TLS and in-band authentication are not built yet";
-            return Err(Failure::new(text)
-                .hint("nothing was connected: a connection without them would not be what you asked for")
-                .into());
-        }
+        self.refuse_security()?;
         let mut request = ConnectRequest::new(traddr, trsvcid, subnqn);
         request.host_traddr = self.host_traddr;
         request.host_iface.clone_from(&self.host_iface);

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::identity::Looker;
 use crate::output::{Format, OutputArgs, print, say};
 use interlock_api::{Client, ConnectRequest, DiscoveryControllers};
-use interlock_daemon::{Config, Exclusions, Places, discovered, fabrics};
+use interlock_daemon::{Config, DiscoveryController, Exclusions, Places, discovered, fabrics};
 use interlock_host::{HostSettings, Nqn};
 use serde_json::json;
 use std::path::PathBuf;
@@ -25,6 +25,9 @@ pub(crate) struct ConnectAllArgs {
     /// TCP port of the discovery service
     #[arg(short = 's', long, value_name = "PORT", default_value_t = 8009, requires = "traddr")]
     trsvcid: u16,
+    /// NQN of the discovery controller; default: the one that all have
+    #[arg(short = 'n', long, value_name = "NQN", requires = "traddr")]
+    nqn: Option<String>,
     /// Transport
     #[arg(short, long, value_name = "TYPE", value_enum, default_value_t = crate::identity::Transport::Tcp)]
     transport: crate::identity::Transport,
@@ -60,18 +63,19 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
         hostnqn: Nqn::new(status.hostnqn.as_str()).map_err(Failure::new)?,
         hostid: status.hostid.parse().map_err(|why| Failure::new(format!("{why}")))?,
     };
-    let (mut wanted, ask, mut problems) = sources(args)?;
+    // What belongs to somebody else is not connected by itself; while nobody knows what that is, nothing is.
+    let excluded = Exclusions::read(&args.nvme_dir).map_err(Failure::new)?;
+    let (mut wanted, mut ask, mut problems) = sources(args, &who)?;
+    problems.extend(excluded.problems.iter().cloned());
+    // One that is given with -a is asked for by name.
+    ask.retain(|one| args.traddr.is_some() || !excluded.excludes(&one.controller, &who));
     let looker = Looker::new()?;
     for controller in &ask {
-        match discovered(&looker.reactor(), controller, &who, Duration::from_millis(args.timeout)) {
-            Ok(found) => wanted.extend(found),
-            Err(why) => problems.push(why),
-        }
+        let all = discovered(&looker.reactor(), controller, &who, Duration::from_millis(args.timeout));
+        wanted.extend(all.found);
+        problems.extend(all.problems);
     }
     looker.end()?;
-    // What belongs to somebody else is not connected by itself.
-    let excluded = Exclusions::read(&args.nvme_dir);
-    problems.extend(excluded.problems.iter().cloned());
     wanted.retain(|found| !excluded.excludes(found, &who));
     // The same port may be named by several.
     let mut seen = Vec::<ConnectRequest>::new();
@@ -87,26 +91,34 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     if !args.dry_run {
         connect(&client, &wanted, &mut connected, &mut problems);
     }
-    for controller in ask.iter().filter(|_| args.persistent) {
-        client.send::<DiscoveryControllers>("POST", "/v1/discovery", controller).map_err(failed)?;
+    for one in ask.iter().filter(|_| args.persistent) {
+        client.send::<DiscoveryControllers>("POST", "/v1/discovery", &one.controller).map_err(failed)?;
     }
     report(args, &wanted, &connected, &problems)
 }
 
-/// What is to be connected, and who is to be asked.
-fn sources(args: &ConnectAllArgs) -> anyhow::Result<(Vec<ConnectRequest>, Vec<ConnectRequest>, Vec<String>)> {
+/// What is to be connected, who is to be asked, and what is wrong.
+type Sources = (Vec<ConnectRequest>, Vec<DiscoveryController>, Vec<String>);
+
+fn sources(args: &ConnectAllArgs, who: &HostSettings) -> anyhow::Result<Sources> {
     if let Some(traddr) = &args.traddr {
-        let request = args.settings.request(traddr, args.trsvcid, Nqn::discovery().as_str())?;
-        return Ok((Vec::new(), vec![request], Vec::new()));
+        let nqn = args.nqn.clone().unwrap_or_else(|| Nqn::discovery().to_string());
+        let request = args.settings.request(traddr, args.trsvcid, &nqn)?;
+        return Ok((Vec::new(), vec![DiscoveryController::of(request)], Vec::new()));
     }
+    args.settings.refuse_security()?;
     let usual = Places::usual().config;
     let config = Config::read(args.config.as_ref().unwrap_or(&usual), args.config.is_some())?;
-    let files = fabrics::Wanted::read(&args.nvme_dir);
+    let files = fabrics::Wanted::read(&args.nvme_dir, Some(who));
+    let nothing = files.is_empty();
+    for note in &files.notes {
+        say(&format!("note: {note}"))?;
+    }
     let mut wanted = config.requests();
     wanted.extend(files.connections);
-    let mut ask = config.discovery();
+    let mut ask: Vec<DiscoveryController> = config.discovery().into_iter().map(DiscoveryController::of).collect();
     ask.extend(files.discovery);
-    if wanted.is_empty() && ask.is_empty() && files.problems.is_empty() {
+    if wanted.is_empty() && ask.is_empty() && nothing {
         let text = "nothing is configured";
         return Err(Failure::new(text)
             .hint("give a discovery controller with -a")

@@ -44,6 +44,12 @@ pub(crate) struct DaemonArgs {
     /// Do not connect what was connected before
     #[arg(long)]
     no_restore: bool,
+    /// Start although the kernel's NVMe driver uses the identity of this host: to a target both are one host
+    #[arg(long)]
+    share_identity_with_kernel: bool,
+    /// Where the kernel shows its controllers
+    #[arg(long, value_name = "DIR", default_value = "/sys", hide = true)]
+    sys: PathBuf,
 }
 
 pub(crate) fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
@@ -63,6 +69,8 @@ pub(crate) fn run(args: &DaemonArgs) -> anyhow::Result<ExitCode> {
         sysfs: args.sysfs.clone().map(absolute).transpose()?,
         metrics: args.metrics.clone(),
         no_restore: args.no_restore,
+        share_identity_with_kernel: args.share_identity_with_kernel,
+        sys: args.sys.clone(),
     };
     match interlock_daemon::run(&options) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -79,6 +87,10 @@ fn explained(error: DaemonError) -> anyhow::Error {
     let failure = Failure::new(&error);
     match error {
         DaemonError::Config(ConfigError::Bad { hint: Some(hint), .. }) => failure.hint(hint),
+        DaemonError::KernelUses { .. } => failure
+            .hint("disconnect them there, as in `nvme disconnect -d nvme0`")
+            .hint("or give this host another identity with --hostnqn and --hostid")
+            .hint("or, if both are meant to be one host, start with --share-identity-with-kernel"),
         DaemonError::InUse(_) => failure.hint("end that one first, or give this one another --hostid"),
         _ => failure,
     }

@@ -1,15 +1,16 @@
 //! Whom to ask, and who asks: the options that `discover` and `doctor` share.
 
+use crate::connect::SecurityArgs;
 use crate::failure::Failure;
 use anyhow::Context;
+use interlock_daemon::identity;
 use interlock_host::{HostId, HostSettings, Nqn, Pool, PoolConfig, ProbeError, ProbeReport, ProbeSpec, probe};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 /// Where other NVMe tools keep the identity of this host.
-const HOSTNQN: &str = "/etc/nvme/hostnqn";
-const HOSTID: &str = "/etc/nvme/hostid";
+const NVME: &str = "/etc/nvme";
 
 /// The reactor of a look has nothing to do but that.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -44,6 +45,8 @@ pub(crate) struct PeerArgs {
     /// Give up after so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 impl PeerArgs {
@@ -54,22 +57,24 @@ impl PeerArgs {
 
     /// Who asks.
     pub(crate) fn settings(&self) -> anyhow::Result<HostSettings> {
-        let random = HostSettings::random().context("no random numbers for a host identity")?;
-        let asked_nqn = self.hostnqn.as_ref().map(|text| (text.clone(), "-q"));
-        let asked_id = self.hostid.as_ref().map(|text| (text.clone(), "-I"));
-        // The files belong together: an identifier from a file with a name from the command line would be nobody's.
-        let files = asked_nqn.is_none() && asked_id.is_none();
-        let nqn = asked_nqn.or_else(|| files.then(|| line(HOSTNQN)).flatten());
-        let id = asked_id.or_else(|| files.then(|| line(HOSTID)).flatten());
-        let hostid = match id {
-            Some((text, from)) => text.parse::<HostId>().map_err(|why| Failure::new(format!("{from}: {why}")))?,
-            None => random.hostid,
-        };
-        let hostnqn = match nqn {
-            Some((text, from)) => Nqn::new(text).map_err(|why| Failure::new(format!("{from}: {why}")))?,
-            None => Nqn::of_host(hostid),
-        };
-        Ok(HostSettings { hostnqn, hostid })
+        self.security.refuse()?;
+        if self.names_a_host() {
+            let random = HostSettings::random().context("no random numbers for a host identity")?;
+            let hostid = match &self.hostid {
+                Some(text) => text.parse::<HostId>().map_err(|why| Failure::new(format!("-I: {why}")))?,
+                None => random.hostid,
+            };
+            let hostnqn = match &self.hostnqn {
+                Some(text) => Nqn::new(text.as_str()).map_err(|why| Failure::new(format!("-q: {why}")))?,
+                None => Nqn::of_host(hostid),
+            };
+            return Ok(HostSettings { hostnqn, hostid });
+        }
+        // The files belong together. One that is wrong is told: another identity would see other disks.
+        match identity::look(Path::new(NVME)).map_err(Failure::new)? {
+            Some(who) => Ok(who),
+            None => Ok(HostSettings::random().context("no random numbers for a host identity")?),
+        }
     }
 
     /// The limit of everything.
@@ -120,10 +125,4 @@ pub(crate) fn failed(error: &ProbeError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// The one line of a file, if there is such a file.
-fn line(path: &'static str) -> Option<(String, &'static str)> {
-    let text = std::fs::read_to_string(Path::new(path)).ok()?;
-    Some((text.trim().to_owned(), path)).filter(|(text, _)| !text.is_empty())
 }

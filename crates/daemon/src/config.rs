@@ -67,8 +67,10 @@ pub struct DaemonSection {
     pub spin_us: u32,
     /// An orderly end takes at most so long, in seconds; then what is left is left to the next process.
     pub stop_timeout_s: u16,
-    /// Read what nvme-cli users have in `/etc/nvme` as well.
+    /// Connect what nvme-cli users have in `/etc/nvme` as well: when the daemon starts, and at SIGHUP.
     pub nvme_cli_files: bool,
+    /// Start although controllers of the kernel's driver use the identity of this host.
+    pub share_identity_with_kernel: bool,
     /// Ask the discovery controllers of the configuration again after so many seconds; 0: never.
     pub discovery_interval_s: u32,
     /// Serve metrics here as well, `ADDRESS:PORT`; a port alone is on loopback. Default: on the control socket only.
@@ -84,7 +86,8 @@ impl Default for DaemonSection {
             reactors: 1,
             spin_us: 30,
             stop_timeout_s: 30,
-            nvme_cli_files: true,
+            nvme_cli_files: false,
+            share_identity_with_kernel: false,
             discovery_interval_s: 60,
             metrics: None,
             sysfs: None,
@@ -194,6 +197,39 @@ pub struct ExportEntry {
     pub on_loss: ExportOnLoss,
 }
 
+impl ExportEntry {
+    /// Why it cannot be.
+    fn fault(&self) -> Option<String> {
+        if let Err(why) = interlock_host::Nqn::new(self.subnqn.as_str()) {
+            return Some(format!("subnqn: {why}"));
+        }
+        if self.nsid == 0 || self.nsid == u32::MAX {
+            return Some(format!("nsid {}: a namespace has one of 1 to 4294967294", self.nsid));
+        }
+        if self.name.as_deref().is_some_and(str::is_empty) {
+            return Some("its name is empty".into());
+        }
+        let (only, kind) = match self.kind {
+            ExportKind::Nbd => (self.ublk_id.map(|_| "ublk_id"), "nbd"),
+            ExportKind::Ublk => (self.socket.as_ref().map(|_| "socket"), "ublk"),
+        };
+        only.map(|key| format!("`{key}` is not for exports of kind `{kind}`"))
+    }
+
+    /// True if only one of the two can be.
+    fn clashes(&self, other: &Self) -> bool {
+        let same_name = self.kind == other.kind && self.name.is_some() && self.name == other.name;
+        let nameless = self.kind == other.kind
+            && self.name.is_none()
+            && other.name.is_none()
+            && (&self.subnqn, self.nsid) == (&other.subnqn, other.nsid);
+        same_name || nameless || (self.ublk_id.is_some() && self.ublk_id == other.ublk_id)
+    }
+}
+
+/// Stands for whatever a log may name.
+const ANY_NQN: &str = "nqn.2014-08.org.example:any";
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -272,26 +308,67 @@ impl Config {
                 ));
             }
         }
-        for (place, table) in config.connections.iter().enumerate() {
-            let request =
-                config.request(table).map_err(|why| bad(None, &format!("[[connect]] number {}: {why}", place + 1)))?;
-            crate::connect::spec(&request)
-                .and_then(|spec| spec.check(config.daemon.reactors).map_err(|why| why.to_string()))
-                .map_err(|why| bad(None, &format!("[[connect]] number {}: {why}", place + 1)))?;
-        }
-        for (place, table) in config.discovery.iter().enumerate() {
-            config
-                .discovery_request(table)
-                .and_then(|request| crate::connect::spec(&request))
-                .map_err(|why| bad(None, &format!("[[discovery]] number {}: {why}", place + 1)))?;
-        }
+        config.check_entries().map_err(|why| bad(None, &why))?;
+        Ok(config)
+    }
+
+    /// Connections, discovery controllers and exports: each must be one that the host would take.
+    fn check_entries(&self) -> Result<(), String> {
+        let lanes = self.daemon.reactors;
         // The defaults alone must make sense too, or the mistake shows only when the first connection is added.
-        let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", "nqn.2014-08.org.example:any")]
+        let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", ANY_NQN)]
             .into_iter()
             .map(|(key, value)| (key.to_owned(), toml::Value::from(value)))
             .collect();
-        config.request(&any).map_err(|why| bad(None, &format!("[defaults]: {why}")))?;
-        Ok(config)
+        let defaults = self.request(&any).and_then(|request| crate::connect::check(&request, lanes));
+        defaults.map_err(|why| format!("[defaults]: {why}"))?;
+        let mut seen: Vec<ConnectRequest> = Vec::new();
+        for (place, table) in (1..).zip(&self.connections) {
+            let told = |why: String| format!("[[connect]] number {place}: {why}");
+            let request = self.request(table).map_err(told)?;
+            crate::connect::check(&request, lanes).map_err(told)?;
+            if let Some(first) = seen.iter().position(|old| old.is_same_path(&request)) {
+                return Err(told(format!("it is the same path as number {}", first + 1)));
+            }
+            seen.push(request);
+        }
+        let mut seen: Vec<ConnectRequest> = Vec::new();
+        for (place, table) in (1..).zip(&self.discovery) {
+            let told = |why: String| format!("[[discovery]] number {place}: {why}");
+            let request = self.discovery_request(table).map_err(told)?;
+            // What its log names is connected with these settings.
+            let named = ConnectRequest { subnqn: ANY_NQN.into(), ..request.clone() };
+            crate::connect::check(&named, lanes).map_err(told)?;
+            if let Some(first) = seen.iter().position(|old| old.is_same_path(&request)) {
+                return Err(told(format!("it is the same discovery controller as number {}", first + 1)));
+            }
+            seen.push(request);
+        }
+        for (place, export) in self.exports.iter().enumerate() {
+            let told = |why: String| format!("[[export]] number {}: {why}", place + 1);
+            if let Some(why) = export.fault() {
+                return Err(told(why));
+            }
+            let earlier = &self.exports[..place];
+            if let Some(first) = earlier.iter().position(|old| old.clashes(export)) {
+                return Err(told(format!("it has the name or the number of number {}", first + 1)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the daemon would refuse on this machine although the text is right.
+    ///
+    /// # Errors
+    /// In one sentence.
+    pub fn check_here(&self) -> Result<(), String> {
+        if let Some(group) = &self.daemon.group {
+            crate::socket::group(group).map_err(|error| format!("[daemon] group: {error}"))?;
+        }
+        if let Some(text) = &self.daemon.metrics {
+            crate::metrics::listen_address(text).map_err(|why| format!("[daemon] metrics: {why}"))?;
+        }
+        Ok(())
     }
 
     /// The connections, with the defaults.
@@ -308,10 +385,7 @@ impl Config {
 
     fn discovery_request(&self, table: &toml::Table) -> Result<ConnectRequest, String> {
         let mut table = table.clone();
-        if table.contains_key("subnqn") {
-            return Err("`subnqn` is that of discovery: leave it out".into());
-        }
-        table.insert("subnqn".into(), fabrics::DISCOVERY_NQN.into());
+        table.entry("subnqn").or_insert(fabrics::DISCOVERY_NQN.into());
         table.entry("trsvcid").or_insert(i64::from(fabrics::DISCOVERY_PORT).into());
         self.request(&table)
     }
@@ -319,6 +393,13 @@ impl Config {
     fn request(&self, table: &toml::Table) -> Result<ConnectRequest, String> {
         let mut whole = self.defaults.clone();
         whole.extend(table.clone());
+        if let Some(key) = whole.keys().find(|key| fabrics::asks_for_security(key)) {
+            return Err(format!("`{key}`: {}", fabrics::NOT_BUILT));
+        }
+        if whole.contains_key("found") {
+            return Err("unknown field `found`".into());
+        }
+        whole.insert("found".into(), true.into());
         // What a file wants is wanted until somebody takes it out.
         whole.entry("first_attempt_decides").or_insert(false.into());
         ConnectRequest::deserialize(toml::Value::Table(whole)).map_err(|why| why.message().to_owned())
@@ -368,6 +449,7 @@ mod tests {
         want.ctrl_loss_tmo_s = -1;
         want.keep_alive_tmo_s = 1;
         want.first_attempt_decides = false;
+        want.found = true;
         assert_eq!(config.requests(), [want]);
         assert_eq!(config.exports[0].on_loss, ExportOnLoss::Hold);
         assert_eq!(parse(&config.to_toml()).expect("good"), config, "and it says the same again");
@@ -408,9 +490,27 @@ subnqn = \"nqn.2014-08.org.nvmexpress.discovery\"
                 "[[connect]] number 1: keep_alive_tmo 0",
             ),
             ("[[discovery]]\ntrsvcid = 1\n", "[[discovery]] number 1: missing field `traddr`"),
+            ("[[discovery]]\ntraddr = \"a\"\nkeep_alive_tmo_s = 0\n", "[[discovery]] number 1: keep_alive_tmo 0"),
             (
-                "[[discovery]]\ntraddr = \"a\"\nsubnqn = \"b\"\n",
-                "[[discovery]] number 1: `subnqn` is that of discovery",
+                "[[discovery]]\ntraddr = \"a\"\n[[discovery]]\ntraddr = \"A.\"\n",
+                "[[discovery]] number 2: it is the same",
+            ),
+            (
+                "[[connect]]\ntraddr=\"::1\"\nsubnqn=\"nqn.x\"\n[[connect]]\ntraddr=\"0::1\"\nsubnqn=\"nqn.x\"\n",
+                "[[connect]] number 2: it is the same path as number 1",
+            ),
+            (
+                "[[connect]]\ntraddr = \"a\"\nsubnqn = \"nqn.x\"\ntls = true\n",
+                "[[connect]] number 1: `tls`: TLS and in-band",
+            ),
+            ("[defaults]\nDHCHAP_secret = \"x\"\n", "[defaults]: `DHCHAP_secret`: TLS and in-band"),
+            ("[defaults]\nkeep_alive_tmo_s = 0\n", "[defaults]: keep_alive_tmo 0"),
+            ("[[export]]\nsubnqn = \"nqn.x\"\nnsid = 0\n", "[[export]] number 1: nsid 0"),
+            ("[[export]]\nsubnqn = \"\"\nnsid = 1\n", "[[export]] number 1: subnqn: "),
+            ("[[export]]\nsubnqn = \"nqn.x\"\nnsid = 1\nublk_id = 1\n", "[[export]] number 1: `ublk_id` is not for"),
+            (
+                "[[export]]\nsubnqn = \"nqn.x\"\nnsid = 1\nname = \"d\"\n[[export]]\nsubnqn = \"nqn.x\"\nnsid = 2\nname = \"d\"\n",
+                "[[export]] number 2: it has the name",
             ),
             ("[defaults]\nfence = \"none\"\n", "[defaults]: unknown variant `none`"),
         ] {

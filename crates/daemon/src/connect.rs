@@ -39,6 +39,14 @@ pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, Stri
     Ok(spec)
 }
 
+/// Whether the host would take it, with this many I/O lanes.
+///
+/// # Errors
+/// Why not, in one sentence.
+pub(crate) fn check(request: &api::ConnectRequest, lanes: u16) -> Result<(), String> {
+    spec(request)?.check(lanes).map_err(|why| why.to_string())
+}
+
 /// What is in force.
 pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
     let seconds =

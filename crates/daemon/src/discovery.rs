@@ -5,26 +5,30 @@
 //! controller that is lost is tried again without end.
 
 use crate::exclusions::Exclusions;
+use crate::fabrics::DiscoveryController;
 use crate::service::Service;
 use crate::view::millis;
-use interlock_api::{self as api, ConnectRequest, Level};
-use interlock_host::discovery::in_words;
-use interlock_host::{DiscoveryLog, Found, HostSettings, ProbeSpec, Watch, Watched, probe};
+use interlock_api::{self as api, ConnectRequest, Level, canonical_address};
+use interlock_host::discovery::{RecordWords, in_words};
+use interlock_host::{DiscoveryLog, Found, HostSettings, Nqn, ProbeError, ProbeSpec, Watch, Watched, probe};
 use interlock_ring::Reactor;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Discovery controllers that are asked or watched on behalf of one.
+/// Referrals that are asked or watched on behalf of one controller.
 const REFERRALS_MAX: usize = 16;
 /// Those that are watched at once.
 const WATCHED_MAX: usize = 256;
-/// Keep Alive Timeout of a connection that only waits for events, as in Linux.
-const KATO: Duration = Duration::from_secs(30);
+/// A controller without keep alive is looked at this often: nothing else would notice that it is gone.
+const LOOK_WITHOUT_KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// What one log says wrong is told up to so many lines.
+const PROBLEMS_TOLD: usize = 16;
 /// Between two attempts to reach one that is lost; it doubles up to this.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A goodbye takes a second at most; the daemon's end does not wait longer.
@@ -34,75 +38,147 @@ const END_WITHIN: Duration = Duration::from_millis(1_500);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Named {
     subsystems: Vec<ConnectRequest>,
-    referrals: Vec<ConnectRequest>,
+    referrals: Vec<DiscoveryController>,
+    /// Entries that cannot be used, and why; they spoil no other.
+    problems: Vec<String>,
 }
 
-/// Ports and referrals of a log, with the settings of whoever was asked. What is not reached over TCP is left out.
-fn named(log: &DiscoveryLog, asked: &ConnectRequest) -> Named {
+/// Ports and referrals of a log, with the settings for what is found. What is not reached over TCP is left out.
+fn named(records: Vec<RecordWords>, asked: &DiscoveryController) -> Named {
     let mut named = Named::default();
-    for record in in_words(log) {
-        let Ok(trsvcid) = record.trsvcid.parse::<u16>() else { continue };
-        let request = ConnectRequest { traddr: record.traddr, trsvcid, subnqn: record.subnqn, ..asked.clone() };
-        match (record.trtype, record.subtype) {
-            ("tcp", "nvme subsystem") => named.subsystems.push(request),
-            ("tcp", "discovery subsystem referral") => named.referrals.push(request),
-            _ => {}
+    let at = place(&asked.controller);
+    for (number, record) in records.into_iter().enumerate() {
+        let referral = match (record.trtype, record.subtype) {
+            ("tcp", "nvme subsystem") => false,
+            ("tcp", "discovery subsystem referral") => true,
+            // Of another transport, or the controller that answers: nothing to connect.
+            _ => continue,
+        };
+        match reachable(&record) {
+            Ok(trsvcid) if referral => {
+                let controller = ConnectRequest { subnqn: record.subnqn, ..asked.controller.clone() };
+                let controller = towards(controller, record.traddr, trsvcid);
+                named.referrals.push(DiscoveryController { controller, ..asked.clone() });
+            }
+            Ok(trsvcid) => {
+                let request = ConnectRequest { subnqn: record.subnqn, found: true, ..asked.found.clone() };
+                named.subsystems.push(towards(request, record.traddr, trsvcid));
+            }
+            Err(why) => named.problems.push(format!("discovery at {at}: entry {number} cannot be used: {why}")),
         }
     }
     named
 }
 
-fn spec(controller: &ConnectRequest, who: &HostSettings) -> ProbeSpec {
-    let mut spec = ProbeSpec::discovery(&controller.traddr, controller.trsvcid, who.clone());
-    (spec.host_traddr, spec.host_iface) = (controller.host_traddr, controller.host_iface.clone());
-    (spec.hdgst, spec.ddgst) = (controller.hdr_digest, controller.data_digest);
-    spec
+/// The TCP port of a record that this host can use.
+fn reachable(record: &RecordWords) -> Result<u16, String> {
+    let what = format!("{} at {} port {}", record.subnqn, record.traddr, record.trsvcid);
+    Nqn::new(record.subnqn.as_str()).map_err(|why| format!("{what}: its NQN: {why}"))?;
+    if record.traddr.is_empty() {
+        return Err(format!("{what}: it has no address"));
+    }
+    if record.traddr.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        return Err(format!(
+            "{what}: this address says where the target listens, not where it is: configure the target"
+        ));
+    }
+    // "Secure Channel Required" and nothing else forbids a connection without it.
+    if record.treq.starts_with("required") {
+        return Err(format!("{what}: it demands TLS, which is not built yet"));
+    }
+    match record.trsvcid.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("{what}: `{}` is no TCP port", record.trsvcid)),
+    }
 }
 
-/// Every subsystem port that a discovery controller names now, and those that it refers to.
-///
-/// # Errors
-/// What went wrong with which of them; then nothing is known to be complete.
-pub fn discovered(
-    reactor: &Reactor,
-    first: &ConnectRequest,
-    who: &HostSettings,
-    within: Duration,
-) -> Result<Vec<ConnectRequest>, String> {
-    let mut found = Vec::new();
+/// The same way to another address. A local address of the other family cannot lead there, and does not count.
+fn towards(request: ConnectRequest, traddr: String, trsvcid: u16) -> ConnectRequest {
+    let other_family = |local: &IpAddr| traddr.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() != local.is_ipv4());
+    let host_traddr = request.host_traddr.filter(|local| !other_family(local));
+    ConnectRequest { traddr: canonical_address(&traddr), trsvcid, host_traddr, ..request }
+}
+
+fn spec(asked: &DiscoveryController, who: &HostSettings) -> Result<ProbeSpec, String> {
+    let controller = &asked.controller;
+    let mut spec = ProbeSpec::discovery(&controller.traddr, controller.trsvcid, who.clone());
+    spec.subnqn = Nqn::new(controller.subnqn.as_str()).map_err(|why| format!("`{}`: {why}", controller.subnqn))?;
+    (spec.host_traddr, spec.host_iface) = (controller.host_traddr, controller.host_iface.clone());
+    (spec.hdgst, spec.ddgst) = (controller.hdr_digest, controller.data_digest);
+    Ok(spec)
+}
+
+fn place(controller: &ConnectRequest) -> String {
+    format!("{} port {}", controller.traddr, controller.trsvcid)
+}
+
+/// What discovery controllers name, and what went wrong with some of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// Ports of subsystems.
+    pub found: Vec<ConnectRequest>,
+    /// What could not be asked or used, and why, with a hint where there is one. What is found is none the worse.
+    pub problems: Vec<String>,
+}
+
+/// Every subsystem port that a discovery controller names now, and those that it refers to. One that does not answer, or an
+/// entry that cannot be used, is a problem beside the rest. Each is waited for `within` at most.
+#[must_use]
+pub fn discovered(reactor: &Reactor, first: &DiscoveryController, who: &HostSettings, within: Duration) -> Discovered {
+    discovered_by(first, |controller| {
+        let report = probe(reactor, &spec(controller, who)?, within).map_err(|error| match error.hint() {
+            Some(hint) => format!("{error} ({hint})"),
+            None => error.to_string(),
+        })?;
+        match report.found {
+            Found::Discovery(log) => Ok(in_words(&log)),
+            Found::Subsystem(_) => Err("it answered as a subsystem".into()),
+        }
+    })
+}
+
+fn discovered_by(
+    first: &DiscoveryController,
+    mut ask_one: impl FnMut(&DiscoveryController) -> Result<Vec<RecordWords>, String>,
+) -> Discovered {
+    let mut all = Discovered::default();
     let mut asked = BTreeSet::new();
-    let mut ask = vec![first.clone()];
-    let mut problem = None;
-    while let Some(controller) = ask.pop() {
-        if asked.len() >= REFERRALS_MAX || !asked.insert(key(&controller)) {
+    let mut ask = VecDeque::from([first.clone()]);
+    while let Some(controller) = ask.pop_front() {
+        if asked.contains(&key(&controller.controller)) {
             continue;
         }
-        match probe(reactor, &spec(&controller, who), within).map(|report| report.found) {
-            Ok(Found::Discovery(log)) => {
-                let named = named(&log, first);
-                found.extend(named.subsystems);
+        let at = place(&controller.controller);
+        if asked.len() > REFERRALS_MAX {
+            all.problems.push(format!("discovery at {at}: not asked: at most {REFERRALS_MAX} referrals are followed"));
+            asked.insert(key(&controller.controller));
+            continue;
+        }
+        asked.insert(key(&controller.controller));
+        match ask_one(&controller) {
+            Ok(records) => {
+                let named = named(records, &controller);
+                all.found.extend(named.subsystems);
+                all.problems.extend(named.problems);
                 ask.extend(named.referrals);
             }
-            Ok(Found::Subsystem(_)) => {}
-            Err(error) => {
-                problem = Some(format!("discovery at {} port {}: {error}", controller.traddr, controller.trsvcid));
-            }
+            Err(why) => all.problems.push(format!("discovery at {at}: {why}")),
         }
     }
-    problem.map_or(Ok(found), Err)
+    all
 }
 
 /// Which controller: its address and port.
 type Address = (String, u16);
 
 fn key(controller: &ConnectRequest) -> Address {
-    (controller.traddr.clone(), controller.trsvcid)
+    (canonical_address(&controller.traddr), controller.trsvcid)
 }
 
 /// News for the thread that watches.
 enum News {
     /// This one is to be watched.
-    Want(Box<ConnectRequest>, String),
+    Want(Box<DiscoveryController>, String),
     /// This one is not to be watched any more, nor what it refers to.
     Unwant(Address),
     /// A watch tells; the number says which one of a controller's.
@@ -175,13 +251,13 @@ impl Discovery {
     }
 
     /// Watches one from now on; what is watched already goes on.
-    pub(crate) fn want(&self, controller: ConnectRequest, origin: &str) {
+    pub(crate) fn want(&self, controller: DiscoveryController, origin: &str) {
         self.tell(News::Want(Box::new(controller), origin.to_owned()));
     }
 
     /// Watches one no more. False: it is not watched.
     pub(crate) fn unwant(&self, traddr: &str, trsvcid: u16) -> bool {
-        let address = (traddr.to_owned(), trsvcid);
+        let address = (canonical_address(traddr), trsvcid);
         let known = lock(&self.known).contains_key(&address);
         self.tell(News::Unwant(address));
         known
@@ -241,7 +317,11 @@ struct Watcher {
 
 /// One controller that is wanted.
 struct Watching {
-    controller: ConnectRequest,
+    asked: DiscoveryController,
+    /// It refuses keep alive: it is watched without.
+    mute: bool,
+    /// Attempts so far: a name with several addresses begins with another one each time.
+    attempts: usize,
     /// It is watched because this one refers to it.
     root: Option<Address>,
     /// Of its present watch.
@@ -253,6 +333,25 @@ struct Watching {
     delay: Duration,
     /// What its log named last: only what is new in it is connected, so that a disconnect by hand is not undone.
     named: Vec<ConnectRequest>,
+    /// Which problems of its log were told last.
+    problems: Vec<String>,
+}
+
+impl Watching {
+    fn delay_at_first(&self) -> Duration {
+        Duration::from_secs(self.asked.found.reconnect_delay_s.clamp(1, 60).into())
+    }
+
+    /// When its log is read again although nobody says that it has changed.
+    fn next_look(&self, every: Duration) -> Option<Instant> {
+        let often = match (every.is_zero(), self.mute) {
+            (true, false) => return None,
+            (true, true) => LOOK_WITHOUT_KEEP_ALIVE,
+            (false, true) => every.min(LOOK_WITHOUT_KEEP_ALIVE),
+            (false, false) => every,
+        };
+        Some(Instant::now() + often)
+    }
 }
 
 impl Watcher {
@@ -274,8 +373,8 @@ impl Watcher {
         }
     }
 
-    fn want(&mut self, controller: ConnectRequest, origin: String, root: Option<Address>) {
-        let address = key(&controller);
+    fn want(&mut self, asked: DiscoveryController, origin: String, root: Option<Address>) {
+        let address = key(&asked.controller);
         if let Some(watching) = self.watches.get_mut(&address) {
             // Whoever is asked for outlives whoever referred to it.
             watching.root = watching.root.take().filter(|_| root.is_some());
@@ -284,15 +383,30 @@ impl Watcher {
         let family =
             root.as_ref().map_or(0, |root| self.watches.values().filter(|w| w.root.as_ref() == Some(root)).count());
         if self.watches.len() >= WATCHED_MAX || family >= REFERRALS_MAX {
-            let text = format!("discovery at {} port {} ({origin}): too many already", address.0, address.1);
+            let text = format!(
+                "discovery at {} port {} ({origin}): not watched: at most {REFERRALS_MAX} referrals of one are, and {WATCHED_MAX} \
+                 controllers",
+                address.0, address.1
+            );
             return self.note(Level::Error, "discovery-failed", text);
         }
         let now = Instant::now();
         let known =
             Known { origin, live: false, since: now, generation: None, records: 0, last_error: None, next: Some(now) };
         lock(&self.known).insert(address.clone(), known);
-        let delay = Duration::from_secs(controller.reconnect_delay_s.clamp(1, 60).into());
-        let watching = Watching { controller, root, number: 0, watch: None, due: Some(now), delay, named: Vec::new() };
+        let mut watching = Watching {
+            mute: asked.kato_s == 0,
+            asked,
+            attempts: 0,
+            root,
+            number: 0,
+            watch: None,
+            due: Some(now),
+            delay: Duration::ZERO,
+            named: Vec::new(),
+            problems: Vec::new(),
+        };
+        watching.delay = watching.delay_at_first();
         self.watches.insert(address, watching);
     }
 
@@ -315,21 +429,27 @@ impl Watcher {
             let Some(watching) = self.watches.get_mut(&address) else { continue };
             if let Some(watch) = &watching.watch {
                 watch.refresh();
-                watching.due = Some(now + self.every);
+                watching.due = watching.next_look(self.every);
                 continue;
             }
             self.numbers += 1;
             watching.number = self.numbers;
             watching.due = None;
             let (news, whose, number) = (self.news.clone(), address.clone(), self.numbers);
-            let spec = ProbeSpec { kato: KATO, ..spec(&watching.controller, &self.who) };
-            let begun = Watch::start(&self.reactor, &spec, move |told| {
-                // The thread may have ended.
-                let _ = news.send(News::Told(whose.clone(), number, told));
+            let kato = Duration::from_secs(if watching.mute { 0 } else { watching.asked.kato_s.into() });
+            let turn = watching.attempts;
+            watching.attempts += 1;
+            let begun = spec(&watching.asked, &self.who).and_then(|spec| {
+                let spec = ProbeSpec { kato, turn, ..spec };
+                Watch::start(&self.reactor, &spec, move |told| {
+                    // The thread may have ended.
+                    let _ = news.send(News::Told(whose.clone(), number, told));
+                })
+                .map_err(|error| error.to_string())
             });
             match begun {
                 Ok(watch) => watching.watch = Some(watch),
-                Err(error) => self.lost(&address, error.to_string()),
+                Err(why) => self.lost(&address, why),
             }
         }
     }
@@ -341,41 +461,34 @@ impl Watcher {
         match told {
             Watched::Log(log) => self.heard(address, &log),
             Watched::Over(Ok(())) => self.lost(address, "it was ended".into()),
-            Watched::Over(Err(error)) => self.lost(address, error.to_string()),
+            Watched::Over(Err(error)) => self.failed(address, &error),
         }
     }
 
     fn heard(&mut self, address: &Address, log: &DiscoveryLog) {
         let Some(watching) = self.watches.get_mut(address) else { return };
-        let named = named(log, &watching.controller);
+        let named = named(in_words(log), &watching.asked);
         let root = watching.root.clone().unwrap_or_else(|| address.clone());
-        watching.delay = Duration::from_secs(watching.controller.reconnect_delay_s.clamp(1, 60).into());
-        watching.due = (!self.every.is_zero()).then(|| Instant::now() + self.every);
-        let before = std::mem::replace(&mut watching.named, named.subsystems.clone());
-        let mut changed = false;
-        self.known(address, |known| {
-            changed = !known.live || known.generation != Some(log.generation);
-            if !std::mem::replace(&mut known.live, true) {
-                known.since = Instant::now();
+        watching.delay = watching.delay_at_first();
+        watching.due = watching.next_look(self.every);
+        // While a list cannot be read nobody knows what is excluded: what is new stays new until the next look.
+        let excluded = match Exclusions::read(&self.nvme) {
+            Ok(lists) => lists,
+            Err(error) => {
+                watching.due = Some(watching.due.unwrap_or(Instant::now() + RETRY_MAX).min(Instant::now() + RETRY_MAX));
+                return self.reached(address, log, Some(error.to_string()));
             }
-            (known.generation, known.records) = (Some(log.generation), log.entries.len());
-            (known.last_error, known.next) = (None, None);
-        });
+        };
+        let before = std::mem::replace(&mut watching.named, named.subsystems.clone());
+        let problems_before = std::mem::replace(&mut watching.problems, named.problems.clone());
+        self.reached(address, log, named.problems.first().cloned());
+        let told = named.problems.iter().filter(|problem| !problems_before.contains(problem));
+        for problem in told.take(PROBLEMS_TOLD) {
+            self.note(Level::Error, "discovery-entry", problem.clone());
+        }
         let new: Vec<&ConnectRequest> =
             named.subsystems.iter().filter(|one| !before.iter().any(|old| old.is_same_path(one))).collect();
-        if changed {
-            let text = format!(
-                "discovery at {} port {}: log {}, {} records, {} of them new ports of subsystems",
-                address.0,
-                address.1,
-                log.generation,
-                log.entries.len(),
-                new.len()
-            );
-            self.note(Level::Info, "discovery-log", text);
-        }
         let Some(service) = self.service.upgrade() else { return };
-        let excluded = Exclusions::read(&self.nvme);
         for request in new.into_iter().filter(|found| !excluded.excludes(found, &self.who)) {
             if let Err(refusal) = service.restore(request) {
                 let text =
@@ -384,10 +497,44 @@ impl Watcher {
             }
         }
         let mut referrals = named.referrals;
-        referrals.retain(|found| !excluded.excludes(found, &self.who));
+        referrals.retain(|found| !excluded.excludes(&found.controller, &self.who));
         for referral in referrals {
             self.want(referral, format!("referral of {} port {}", address.0, address.1), Some(root.clone()));
         }
+    }
+
+    /// It has answered with its log; `error`: what of it cannot be used.
+    fn reached(&self, address: &Address, log: &DiscoveryLog, error: Option<String>) {
+        let mut changed = false;
+        self.known(address, |known| {
+            changed = !known.live
+                || known.generation != Some(log.generation)
+                || (error != known.last_error && error.is_some());
+            if !std::mem::replace(&mut known.live, true) {
+                known.since = Instant::now();
+            }
+            (known.generation, known.records) = (Some(log.generation), log.entries.len());
+            (known.last_error, known.next) = (error.clone(), None);
+        });
+        if changed {
+            let (generation, records) = (log.generation, log.entries.len());
+            let problem = error.map_or_else(String::new, |error| format!("; {error}"));
+            let text =
+                format!("discovery at {} port {}: log {generation}, {records} records{problem}", address.0, address.1);
+            self.note(Level::Info, "discovery-log", text);
+        }
+    }
+
+    /// Its watch has ended with an error. One that refuses keep alive is watched without it.
+    fn failed(&mut self, address: &Address, error: &ProbeError) {
+        let Some(watching) = self.watches.get_mut(address) else { return };
+        if !watching.mute && error.refuses_keep_alive() {
+            (watching.mute, watching.watch, watching.due) = (true, None, Some(Instant::now()));
+            let text =
+                format!("discovery at {} port {}: {error}; it is watched without keep alive", address.0, address.1);
+            return self.note(Level::Warn, "discovery-mute", text);
+        }
+        self.lost(address, error.to_string());
     }
 
     fn lost(&mut self, address: &Address, why: String) {
@@ -435,6 +582,106 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DISK: &str = "nqn.2014-08.org.example:disk";
+
+    fn record(subtype: &'static str, traddr: &str, trsvcid: &str, subnqn: &str) -> RecordWords {
+        RecordWords {
+            trtype: "tcp",
+            adrfam: "ipv4",
+            subtype,
+            treq: "not specified, sq flow control disable supported",
+            portid: 1,
+            trsvcid: trsvcid.into(),
+            subnqn: subnqn.into(),
+            traddr: traddr.into(),
+            eflags: "none",
+            sectype: Some("none"),
+        }
+    }
+
+    fn disk(traddr: &str, trsvcid: &str) -> RecordWords {
+        record("nvme subsystem", traddr, trsvcid, DISK)
+    }
+
+    fn referral(traddr: &str) -> RecordWords {
+        record("discovery subsystem referral", traddr, "8009", "nqn.2014-08.org.example:cdc")
+    }
+
+    fn asked() -> DiscoveryController {
+        let mut request = ConnectRequest::new("192.0.2.9", 8009, crate::fabrics::DISCOVERY_NQN);
+        request.host_traddr = Some(IpAddr::from([192, 0, 2, 100]));
+        DiscoveryController::of(request)
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_used_is_named_and_spoils_no_other() {
+        let tls = RecordWords { treq: "required", ..disk("192.0.2.4", "4420") };
+        let rdma = RecordWords { trtype: "rdma", ..disk("192.0.2.5", "4420") };
+        let records = vec![
+            disk("192.0.2.1", "4420"),
+            disk("0.0.0.0", "4420"),
+            disk("::", "4420"),
+            disk("192.0.2.2", "none"),
+            disk("192.0.2.3", "0"),
+            disk("", "4420"),
+            record("nvme subsystem", "192.0.2.6", "4420", ""),
+            tls,
+            rdma,
+            record("current discovery subsystem", "192.0.2.9", "8009", "nqn.x"),
+            disk("2001:DB8::1", "4421"),
+        ];
+        let named = named(records, &asked());
+        let found: Vec<_> =
+            named.subsystems.iter().map(|one| (one.traddr.as_str(), one.host_traddr, one.found)).collect();
+        let local = Some(IpAddr::from([192, 0, 2, 100]));
+        assert_eq!(
+            found,
+            [("192.0.2.1", local, true), ("2001:db8::1", None, true)],
+            "the family of the local address counts"
+        );
+        assert_eq!(named.problems.len(), 7, "{:?}", named.problems);
+        assert!(named.problems[0].starts_with("discovery at 192.0.2.9 port 8009: entry 1 cannot be used: "));
+        assert!(named.problems[6].contains("demands TLS"), "{:?}", named.problems);
+    }
+
+    #[test]
+    fn a_referral_that_does_not_answer_spoils_nothing() {
+        let mut names = Vec::new();
+        let all = discovered_by(&asked(), |one| {
+            names.push(one.controller.subnqn.clone());
+            match one.controller.traddr.as_str() {
+                // It refers to itself as well.
+                "192.0.2.9" => Ok(vec![
+                    referral("192.0.2.9"),
+                    referral("192.0.2.10"),
+                    referral("192.0.2.11"),
+                    disk("192.0.2.1", "4420"),
+                ]),
+                "192.0.2.10" => Err("connection refused".into()),
+                _ => Ok(vec![referral("192.0.2.10"), disk("192.0.2.2", "4420")]),
+            }
+        });
+        assert_eq!(
+            names,
+            [crate::fabrics::DISCOVERY_NQN, "nqn.2014-08.org.example:cdc", "nqn.2014-08.org.example:cdc"]
+        );
+        let found: Vec<&str> = all.found.iter().map(|one| one.traddr.as_str()).collect();
+        assert_eq!(found, ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(all.problems, ["discovery at 192.0.2.10 port 8009: connection refused"]);
+    }
+
+    #[test]
+    fn referrals_beyond_the_bound_are_named() {
+        let all = discovered_by(&asked(), |one| {
+            let begin = one.controller.traddr == "192.0.2.9";
+            let more = (1..=REFERRALS_MAX + 3).map(|last| referral(&format!("198.51.100.{last}")));
+            Ok(if begin { more.collect() } else { vec![disk(&one.controller.traddr, "4420")] })
+        });
+        assert_eq!(all.found.len(), REFERRALS_MAX);
+        assert_eq!(all.problems.len(), 3, "{:?}", all.problems);
+        assert!(all.problems[0].contains("at most 16 referrals"), "{:?}", all.problems);
+    }
 
     #[test]
     fn what_is_not_started_knows_nothing_and_ends() {

@@ -45,29 +45,24 @@ pub fn load(places: &Places, hostnqn: Option<&str>, hostid: Option<&str>) -> Res
         return given(hostnqn, hostid);
     }
     for dir in [&places.nvme, &places.state] {
-        let (nqn_file, id_file) = (dir.join("hostnqn"), dir.join("hostid"));
-        let (nqn, id) = (line(&nqn_file)?, line(&id_file)?);
-        if nqn.is_none() && id.is_none() {
-            continue;
-        }
-        let nqn = nqn.map(|text| parse_nqn(&text, &nqn_file.display().to_string())).transpose()?;
-        let id = id.map(|text| parse_id(&text, &id_file.display().to_string())).transpose()?;
-        return match (nqn, id) {
-            (Some(hostnqn), Some(hostid)) => Ok(HostSettings { hostnqn, hostid }),
-            (None, Some(hostid)) => Ok(HostSettings { hostnqn: Nqn::of_host(hostid), hostid }),
+        let (hostnqn, hostid) = match files(dir)? {
+            (None, None) => continue,
+            (Some(hostnqn), Some(hostid)) => return Ok(HostSettings { hostnqn, hostid }),
+            (None, Some(hostid)) => return Ok(HostSettings { hostnqn: Nqn::of_host(hostid), hostid }),
             (Some(hostnqn), None) => {
                 let hostid = match within(&hostnqn) {
                     Some(hostid) => hostid,
                     None => random()?.hostid,
                 };
-                // One of the two places must keep it: another one tomorrow would be another host.
-                keep(&id_file, &hostid.to_string())
-                    .or_else(|_| keep(&places.state.join("hostid"), &hostid.to_string()))
-                    .map_err(|error| IdentityError::Io { what: "write", file: id_file, error })?;
-                Ok(HostSettings { hostnqn, hostid })
+                (hostnqn, hostid)
             }
-            (None, None) => continue,
         };
+        // One of the two places must keep it: another one tomorrow would be another host.
+        let file = dir.join("hostid");
+        keep(&file, &hostid.to_string())
+            .or_else(|_| keep(&places.state.join("hostid"), &hostid.to_string()))
+            .map_err(|error| IdentityError::Io { what: "write", file, error })?;
+        return Ok(HostSettings { hostnqn, hostid });
     }
     let made = random()?;
     let mut failed = None;
@@ -82,6 +77,38 @@ pub fn load(places: &Places, hostnqn: Option<&str>, hostid: Option<&str>) -> Res
         }
     }
     failed.map_or(Ok(made), Err)
+}
+
+/// The identity that a directory says, for a look: nothing is written. `None` if it says none. A Host Identifier that is
+/// neither there nor within the Host NQN is a random one.
+///
+/// # Errors
+/// If what is there is no identity.
+pub fn look(dir: &Path) -> Result<Option<HostSettings>, IdentityError> {
+    Ok(match files(dir)? {
+        (Some(hostnqn), Some(hostid)) => Some(HostSettings { hostnqn, hostid }),
+        (None, Some(hostid)) => Some(HostSettings { hostnqn: Nqn::of_host(hostid), hostid }),
+        (Some(hostnqn), None) => {
+            let hostid = within(&hostnqn).map_or_else(|| random().map(|made| made.hostid), Ok)?;
+            Some(HostSettings { hostnqn, hostid })
+        }
+        (None, None) => None,
+    })
+}
+
+/// What looks strange about an identity and is used all the same: two names of one host that say different things.
+#[must_use]
+pub fn doubt(who: &HostSettings) -> Option<String> {
+    let named = within(&who.hostnqn).filter(|named| *named != who.hostid)?;
+    Some(format!("hostnqn names the UUID {named} and hostid is {}: targets may take these for two hosts", who.hostid))
+}
+
+fn files(dir: &Path) -> Result<(Option<Nqn>, Option<HostId>), IdentityError> {
+    let (nqn_file, id_file) = (dir.join("hostnqn"), dir.join("hostid"));
+    let (nqn, id) = (line(&nqn_file)?, line(&id_file)?);
+    let nqn = nqn.map(|text| parse_nqn(&text, &nqn_file.display().to_string())).transpose()?;
+    let id = id.map(|text| parse_id(&text, &id_file.display().to_string())).transpose()?;
+    Ok((nqn, id))
 }
 
 fn given(hostnqn: Option<&str>, hostid: Option<&str>) -> Result<HostSettings, IdentityError> {
@@ -113,20 +140,54 @@ fn random() -> Result<HostSettings, IdentityError> {
 }
 
 fn parse_nqn(text: &str, from: &str) -> Result<Nqn, IdentityError> {
-    Nqn::new(text).map_err(|why| IdentityError::Bad { from: from.into(), why: why.to_string() })
+    let bad = |why: String| IdentityError::Bad { from: from.into(), why };
+    if !text.starts_with("nqn.") {
+        return Err(bad(format!("`{}` is no host NQN: it must begin with `nqn.`", short(text))));
+    }
+    if text.contains(char::is_whitespace) {
+        return Err(bad(format!("`{}` is no host NQN: it contains a space", short(text))));
+    }
+    let nqn = Nqn::new(text).map_err(|why| bad(why.to_string()))?;
+    if let Some(uuid) = text.strip_prefix(UUID_FORM) {
+        uuid.parse::<HostId>().map_err(|why| bad(format!("`{}` after `{UUID_FORM}`: {why}", short(uuid))))?;
+    }
+    Ok(nqn)
+}
+
+/// The form whose rest must be a UUID (NVM Express Base, "NVMe Qualified Names").
+const UUID_FORM: &str = "nqn.2014-08.org.nvmexpress:uuid:";
+
+/// Enough of a text to know it again.
+fn short(text: &str) -> String {
+    let begin: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+    if text.chars().count() > 40 { format!("{begin}...") } else { begin }
 }
 
 fn parse_id(text: &str, from: &str) -> Result<HostId, IdentityError> {
     text.parse().map_err(|why| IdentityError::Bad { from: from.into(), why: format!("{why}") })
 }
 
-/// The one line of a file, if there is such a file.
+/// The one line of a file, if there is such a file. A file that is there and says nothing, or more than one line, is
+/// wrong: guessing would make this another host than the one that targets know.
 fn line(file: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(IdentityError::Io { what: "read", file: file.to_owned(), error }),
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(IdentityError::Io { what: "read", file: file.to_owned(), error }),
+    };
+    let bad = |why: &str| IdentityError::Bad { from: file.display().to_string(), why: why.into() };
+    let text = String::from_utf8(bytes).map_err(|_| bad("it is not text in UTF-8"))?;
+    if text.starts_with('\u{feff}') {
+        return Err(bad("it begins with a byte order mark; other NVMe tools would take it for a part of the name"));
     }
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(bad("it is empty; write the identity into it, or remove the file so that one is made"));
+    }
+    if text.contains(['\n', '\r']) {
+        return Err(bad("it has more than one line; an identity is one line without comments"));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 fn keep(file: &Path, text: &str) -> io::Result<()> {
@@ -142,6 +203,29 @@ mod tests {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("a directory");
         Places { state: dir.join("state"), socket: dir.join("s"), nvme: dir.join("nvme"), config: dir.join("c") }
+    }
+
+    fn places_with(files: &[(&str, &[u8])]) -> Places {
+        let places = places("file");
+        fs::create_dir_all(&places.nvme).expect("a directory");
+        for (name, text) in files {
+            fs::write(places.nvme.join(name), text).expect("a file");
+        }
+        places
+    }
+
+    #[test]
+    fn what_is_there_is_looked_at_and_nothing_is_made() {
+        let places = places_with(&[]);
+        assert!(look(&places.nvme).expect("nothing").is_none());
+        assert!(fs::read_dir(&places.nvme).expect("a directory").next().is_none());
+        let (one, other) = (HostSettings::random().expect("random"), HostSettings::random().expect("random"));
+        let (nqn, id) = (one.hostnqn.to_string(), other.hostid.to_string().to_uppercase() + "\r\n");
+        let places = places_with(&[("hostnqn", nqn.as_bytes()), ("hostid", id.as_bytes())]);
+        let both = look(&places.nvme).expect("good").expect("both are there");
+        assert_eq!((&both.hostnqn, both.hostid), (&one.hostnqn, other.hostid));
+        assert!(doubt(&both).expect("two hosts").contains("two hosts"));
+        assert_eq!(doubt(&one), None);
     }
 
     #[test]
@@ -168,6 +252,31 @@ mod tests {
         keep(&places.nvme.join("hostid"), "nonsense").expect("a file");
         let error = load(&places, None, None).expect_err("no identifier").to_string();
         assert!(error.contains("nvme/hostid: "), "{error}");
+        let places = places_with(&[("hostnqn", b"")]);
+        let error = load(&places, None, None).expect_err("empty").to_string();
+        assert!(error.contains("nvme/hostnqn: it is empty"), "{error}");
+        let nqn = "nqn.2014-08.org.nvmexpress:uuid:5a0f3c9e-3b5d-4c7e-9d55-0123456789ab";
+        let two = format!("{nqn}\n{nqn}\n");
+        let comment = format!("# mine\n{nqn}\n");
+        let long = format!("nqn.2014-08.org.example:{}", "a".repeat(300));
+        let mark = format!("\u{feff}{nqn}");
+        for (file, text, want) in [
+            ("hostnqn", b"  \n".as_slice(), "is empty"),
+            ("hostid", b"", "is empty"),
+            ("hostnqn", b"host7", "must begin with `nqn.`"),
+            ("hostnqn", &nqn.as_bytes()[..nqn.len() - 5], "a host identifier is a UUID"),
+            ("hostnqn", two.as_bytes(), "more than one line"),
+            ("hostnqn", comment.as_bytes(), "more than one line"),
+            ("hostnqn", long.as_bytes(), "hostnqn: "),
+            ("hostnqn", b"nqn.2014-08.org.example:\xff", "not text"),
+            ("hostnqn", mark.as_bytes(), "byte order mark"),
+            ("hostid", b"00000000-0000-0000-0000-000000000000", "all zeros"),
+        ] {
+            let places = places_with(&[(file, text)]);
+            let error = load(&places, None, None).expect_err(want).to_string();
+            assert!(error.contains(want), "{file}: {error}");
+            assert_eq!(fs::read(places.nvme.join(file)).expect("it is there"), text, "and it is left as it is");
+        }
         let error = load(&places, Some("nqn.2014-08.org.example:h"), None).expect_err("half").to_string();
         assert!(error.contains("give --hostid as well"), "{error}");
     }

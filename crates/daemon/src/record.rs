@@ -249,6 +249,11 @@ impl Record {
         number
     }
 
+    /// True if nothing was ever connected under this identity.
+    pub(crate) fn is_first(&self) -> bool {
+        self.controllers.is_empty() && self.exports.is_empty() && self.discovery.is_empty()
+    }
+
     pub(crate) fn known(&mut self, number: u32) -> Option<&mut Known> {
         self.controllers.iter_mut().find(|known| known.number == number)
     }

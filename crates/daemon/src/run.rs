@@ -9,16 +9,17 @@ use crate::config::{Config, ConfigError, JournalSection};
 use crate::devd;
 use crate::events::{self, Told};
 use crate::exclusions::Exclusions;
-use crate::fabrics;
+use crate::fabrics::{self, DiscoveryController};
 use crate::hooks;
 use crate::http::router;
 use crate::identity::{self, IdentityError};
+use crate::kernel::{KernelController, Neighbours};
 use crate::places::Places;
 use crate::record::{RecordError, RecordFile, WantedExport};
 use crate::service::Service;
 use crate::socket::{self, SocketError};
 use crate::tree::OfService;
-use interlock_api::{Level, What};
+use interlock_api::{ConnectRequest, Level, What};
 use interlock_host::Instant;
 use interlock_host::{
     EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
@@ -57,6 +58,10 @@ pub struct Options {
     pub metrics: Option<String>,
     /// Do not connect what was connected before, nor what the configuration wants.
     pub no_restore: bool,
+    /// Start although controllers of the kernel's driver use this identity; the configuration may say so too.
+    pub share_identity_with_kernel: bool,
+    /// Where the kernel shows its controllers, usually `/sys`.
+    pub sys: PathBuf,
 }
 
 /// Why the daemon ended.
@@ -69,6 +74,18 @@ pub enum DaemonError {
     /// Its identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The kernel's own driver is this host.
+    #[error(
+        "the kernel's NVMe driver uses the identity of this host ({who}): {}; to a target both are one host, and neither can \
+         fence what the other has sent",
+        list(controllers)
+    )]
+    KernelUses {
+        /// Host NQN.
+        who: String,
+        /// Its controllers.
+        controllers: Vec<KernelController>,
+    },
     /// Another process is this host.
     #[error(transparent)]
     InUse(#[from] IdentityInUse),
@@ -101,6 +118,10 @@ pub enum DaemonError {
     End(String),
 }
 
+fn list(controllers: &[KernelController]) -> String {
+    controllers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -114,6 +135,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let dir = options.places.of_host(settings.hostid);
     let store = FileStore::open(&dir, &settings)?;
     let record = RecordFile::open(&dir, &settings)?;
+    let neighbours = Neighbours {
+        sys: options.sys.clone(),
+        shared: options.share_identity_with_kernel || config.daemon.share_identity_with_kernel,
+    };
+    // Disks that were there before must come back: then it is told, and not refused.
+    let kernel = neighbours.under(&settings);
+    if record.record.is_first() && !kernel.is_empty() {
+        return Err(DaemonError::KernelUses { who: settings.hostnqn.to_string(), controllers: kernel });
+    }
     let (listener, _bound) = socket::listen(&options.places.socket, group)?;
     let (devd_listener, _devd_bound) = socket::listen(&options.places.run().join(devd::SOCKET), group)?;
     let metrics = options.metrics.as_ref().or(config.daemon.metrics.as_ref());
@@ -132,7 +162,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let told = begin_to_tell(&dir, host.settings(), config.journal);
     let service = Arc::new(Service::new(host, told, reactors, record, options.places.run().to_owned(), group));
     service.hooks.set(config.hooks.clone());
+    service.neighbours(neighbours);
     let begun = service.told.last();
+    if !kernel.is_empty() {
+        let text = format!("the kernel's NVMe driver uses the identity of this host as well: {}", list(&kernel));
+        service.told.note(Level::Warn, "identity-shared", text);
+    }
+    if let Some(doubt) = identity::doubt(service.host.settings()) {
+        service.told.note(Level::Warn, "identity-doubtful", doubt);
+    }
     let stop_within = Duration::from_secs(config.daemon.stop_timeout_s.into());
     let hearing = hear(Arc::clone(&service), events).map_err(DaemonError::Start)?;
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
@@ -206,23 +244,33 @@ fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -
 
 /// Connects and exports what was wanted before, and what the configuration wants.
 fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
-    let theirs =
-        if config.daemon.nvme_cli_files { fabrics::Wanted::read(&places.nvme) } else { fabrics::Wanted::default() };
-    let excluded = Exclusions::read(&places.nvme);
     let who = service.host.settings().clone();
-    for problem in theirs.problems.iter().chain(&excluded.problems) {
-        service.told.note(Level::Error, "not-understood", problem.clone());
+    let theirs = nvme_cli_files(service, config, places, &who);
+    let excluded = Exclusions::read(&places.nvme);
+    match &excluded {
+        Ok(lists) => {
+            for problem in &lists.problems {
+                service.told.note(Level::Error, "not-understood", problem.clone());
+            }
+        }
+        Err(error) => service.told.note(Level::Error, "not-connected", error.to_string()),
     }
+    let may = |found: &ConnectRequest| match &excluded {
+        _ if !found.found => true,
+        Ok(lists) if lists.excludes(found, &who) => {
+            let text = format!("{} port {}: on an exclusion list, not connected", found.traddr, found.trsvcid);
+            service.told.note(Level::Info, "excluded", text);
+            false
+        }
+        Ok(_) => true,
+        Err(_) => false,
+    };
     let (known, exports, discovery) = {
         let file = service.record();
         let wanted = file.record.controllers.iter().filter(|known| known.wanted).map(|known| known.request.clone());
         (wanted.collect::<Vec<_>>(), file.record.exports.clone(), file.record.discovery.clone())
     };
-    for request in known
-        .into_iter()
-        .chain(config.requests())
-        .chain(theirs.connections.into_iter().filter(|found| !excluded.excludes(found, &who)))
-    {
+    for request in known.into_iter().chain(config.requests()).chain(theirs.connections).filter(|found| may(found)) {
         if let Err(refusal) = service.restore(&request) {
             tracing::error!("{} port {}: {}", request.traddr, request.trsvcid, refusal.0.error);
         }
@@ -244,15 +292,37 @@ fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
         }
     }
     for controller in discovery {
-        service.discovery.want(controller, "asked for");
+        service.discovery.want(DiscoveryController::of(controller), "asked for");
     }
-    for controller in config
-        .discovery()
-        .into_iter()
-        .chain(theirs.discovery.into_iter().filter(|found| !excluded.excludes(found, &who)))
-    {
+    let configured = config.discovery().into_iter().map(DiscoveryController::of).chain(theirs.discovery);
+    for controller in configured.filter(|one| may(&one.controller)) {
         service.discovery.want(controller, "configuration");
     }
+}
+
+/// What the files of nvme-cli want, if the configuration says that they count. If it does not, what they want is named: it
+/// may be connected by the kernel's driver, and two drivers under one identity are one host to a target.
+fn nvme_cli_files(service: &Service, config: &Config, places: &Places, who: &HostSettings) -> fabrics::Wanted {
+    let theirs = fabrics::Wanted::read(&places.nvme, Some(who));
+    if config.daemon.nvme_cli_files {
+        for problem in &theirs.problems {
+            service.told.note(Level::Error, "not-understood", problem.clone());
+        }
+        for note in &theirs.notes {
+            service.told.note(Level::Info, "left-out", note.clone());
+        }
+        return theirs;
+    }
+    let (connections, discovery) = (theirs.connections.len(), theirs.discovery.len());
+    if connections + discovery > 0 {
+        let text = format!(
+            "{}: {connections} connection(s) and {discovery} discovery controller(s) of nvme-cli are not connected: `[daemon] \
+             nvme_cli_files = true` does that at every start, `interlock connect-all` once",
+            places.nvme.display()
+        );
+        service.told.note(Level::Info, "left-out", text);
+    }
+    fabrics::Wanted::default()
 }
 
 /// A thread that tells what happens, and lets exports begin when their namespaces come.

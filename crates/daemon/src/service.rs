@@ -9,13 +9,16 @@ use crate::counting::Counting;
 use crate::discovery::Discovery;
 use crate::events::Told;
 use crate::exports::ExportTable;
+use crate::fabrics::DiscoveryController;
 use crate::hooks::Hooks;
+use crate::kernel::Neighbours;
 use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
 use crate::run::Disowned;
 use interlock_api::{
     ConnectRequest, Connected, DiscoveryControllers, Done, Fenced, ProblemKind, SetRequest, UnfencedLife, Version,
+    canonical_address, same_address,
 };
 use interlock_host::{
     ControllerStatus, CtrlId, EventKind, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced,
@@ -24,7 +27,7 @@ use interlock_host::{
 use interlock_ring::{Reactor, now};
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// On top of what the host itself allows an attempt to take.
@@ -44,6 +47,7 @@ pub(crate) struct Service {
     pub(crate) discovery: Discovery,
     pub(crate) disowned: Disowned,
     pub(crate) started_unix_ms: u64,
+    neighbours: OnceLock<Neighbours>,
     record: Mutex<RecordFile>,
 }
 
@@ -65,8 +69,15 @@ impl Service {
             discovery: Discovery::new(),
             disowned: Disowned::default(),
             started_unix_ms: crate::events::unix_ms(),
+            neighbours: OnceLock::new(),
             record: Mutex::new(record),
         }
+    }
+
+    /// Says where the kernel's driver shows what it has connected.
+    pub(crate) fn neighbours(&self, neighbours: Neighbours) {
+        // Once, when the daemon starts.
+        let _ = self.neighbours.set(neighbours);
     }
 
     pub(crate) fn record(&self) -> MutexGuard<'_, RecordFile> {
@@ -82,10 +93,13 @@ impl Service {
 
     /// Connects, and remembers that this is wanted.
     pub(crate) fn connect(&self, request: ConnectRequest) -> Result<Connected, Refusal> {
+        // One address has one form, in names, in the record and in every comparison.
+        let request = ConnectRequest { traddr: canonical_address(&request.traddr), ..request };
         let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
         let spec = spec(&request).map_err(bad)?;
         let lanes = self.host.lanes().map_err(Refusal::from)?.len();
         spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| bad(why.to_string()))?;
+        self.refuse_twice(&request)?;
         let within = spec.timeouts.connect_total + CONNECT_SLACK;
         // Lives of earlier processes keep the name of their controller: a new path must not take it.
         let left: Vec<u32> = self.host.status()?.tombstones.iter().map(|life| life.ctrl.0).collect();
@@ -138,6 +152,20 @@ impl Service {
         let _ = self.host.disconnect(id);
         self.await_gone(id)?;
         Err(Refusal::new(ProblemKind::Target, format!("cannot connect to {address}: {why}")))
+    }
+
+    /// A subsystem that the kernel's driver has connected under this identity is not connected a second time: what one driver
+    /// has sent the other could not fence. What was connected before the kernel did so comes back all the same.
+    fn refuse_twice(&self, request: &ConnectRequest) -> Result<(), Refusal> {
+        let under = self.neighbours.get().map(|kernel| kernel.under(self.host.settings())).unwrap_or_default();
+        let Some(theirs) = under.iter().find(|one| one.subnqn == request.subnqn) else { return Ok(()) };
+        if self.record().record.controllers.iter().any(|known| known.wanted && known.request.is_same_path(request)) {
+            return Ok(());
+        }
+        let text = format!("the kernel's NVMe driver has this subsystem connected under the same identity: {theirs}");
+        Err(Refusal::new(ProblemKind::BadRequest, text)
+            .hint(format!("disconnect it there first, as in `nvme disconnect -d {}`", theirs.name))
+            .hint("or start the daemon with another identity, or with --share-identity-with-kernel"))
     }
 
     /// Begins to keep a path of the record or of the configuration connected; what is connected already is left alone.
@@ -305,11 +333,12 @@ impl Service {
         {
             let mut file = self.record();
             let record = &mut file.record.discovery;
-            record.retain(|old| (&old.traddr, old.trsvcid) != (&request.traddr, request.trsvcid));
+            record.retain(|old| !same_controller(old, &request.traddr, request.trsvcid));
             record.push(ConnectRequest { first_attempt_decides: false, ..request.clone() });
             file.save()?;
         }
-        self.discovery.want(ConnectRequest { first_attempt_decides: false, ..request.clone() }, "asked for");
+        let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
+        self.discovery.want(DiscoveryController::of(wanted), "asked for");
         Ok(self.discovery_list())
     }
 
@@ -318,7 +347,7 @@ impl Service {
         let recorded = {
             let mut file = self.record();
             let before = file.record.discovery.len();
-            file.record.discovery.retain(|old| (old.traddr.as_str(), old.trsvcid) != (traddr, trsvcid));
+            file.record.discovery.retain(|old| !same_controller(old, traddr, trsvcid));
             let gone = file.record.discovery.len() < before;
             if gone {
                 file.save()?;
@@ -413,6 +442,10 @@ pub(crate) enum Which {
 
 /// True of the controllers that are meant.
 type Meant<'a> = Box<dyn Fn(&ControllerStatus) -> bool + 'a>;
+
+fn same_controller(known: &ConnectRequest, traddr: &str, trsvcid: u16) -> bool {
+    known.trsvcid == trsvcid && same_address(&known.traddr, traddr)
+}
 
 fn serves(ctrl: &ControllerStatus) -> bool {
     !matches!(ctrl.state, StateName::Dead | StateName::Deleting)

@@ -12,6 +12,7 @@ use interlock_host_core::{ConnEvent, ConnId, Dial, Timeouts};
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufTable, Cx, Event, Reactor, Service, Waker};
 use interlock_wire::nqn::Nqn;
+use interlock_wire::status::Status;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -44,6 +45,8 @@ pub struct ProbeSpec {
     pub hdgst: bool,
     /// Data digest.
     pub ddgst: bool,
+    /// With which of a name's addresses to begin; counted round.
+    pub turn: usize,
     /// Limits of the steps; `connect_total` is replaced by the limit of the whole look.
     pub timeouts: Timeouts,
 }
@@ -63,6 +66,7 @@ impl ProbeSpec {
             kato: Duration::ZERO,
             hdgst: false,
             ddgst: false,
+            turn: 0,
             timeouts: Timeouts::default(),
         }
     }
@@ -136,27 +140,64 @@ impl ProbeError {
             Self::Gone => None,
         }
     }
+
+    /// True if the controller does not take the Keep Alive Timeout that was asked for, or has no Keep Alive command: asked
+    /// without one it may answer.
+    #[must_use]
+    pub fn refuses_keep_alive(&self) -> bool {
+        let Self::Target { why, .. } = self else { return false };
+        match why {
+            probe::ProbeError::Refused(error) => error.status.is_some_and(|status| {
+                error.step == "Connect"
+                    && (status.is(Status::CONNECT_INVALID_PARAMETERS) || status.is(Status::KEEP_ALIVE_INVALID))
+            }),
+            probe::ProbeError::Failed { step: "Keep Alive", status } => {
+                status.is(Status::INVALID_OPCODE) || status.is(Status::INVALID_FIELD)
+            }
+            _ => false,
+        }
+    }
 }
 
-/// Looks at a target once, at most `within`. A name with several addresses is tried at each until one answers.
-/// Blocks the calling thread, which must not be a reactor.
+/// Looks at a target once, at most `within`. A name with several addresses is tried at each, with an equal share of the time
+/// that is left, until one gives what was asked for. Blocks the calling thread, which must not be a reactor.
 ///
 /// # Errors
 /// What is wrong with the address, the port, the subsystem or this host's identity.
 pub fn probe(reactor: &Reactor, spec: &ProbeSpec, within: Duration) -> Result<ProbeReport, ProbeError> {
     let ends = std::time::Instant::now() + within;
-    let mut last = None;
-    for addr in resolve(&spec.traddr, spec.trsvcid)? {
+    let addresses = addresses(spec)?;
+    let mut first = None;
+    for (place, addr) in addresses.iter().enumerate() {
         let left = ends.saturating_duration_since(std::time::Instant::now());
-        match look(reactor, spec.config(addr, left), left)? {
+        let others = u32::try_from(addresses.len() - place).unwrap_or(u32::MAX);
+        let why = match look(reactor, spec.config(*addr, left / others), left / others)? {
             Ok(report) => return Ok(*report),
-            Err(why @ probe::ProbeError::Unreachable { .. }) => {
-                last = Some(ProbeError::Target { addr, why: told_once(why, addr) });
-            }
-            Err(why) => return Err(ProbeError::Target { addr, why }),
+            Err(why) => ProbeError::Target { addr: *addr, why: told_once(why, *addr) },
+        };
+        // Whoever answers says more than nobody; and the first is the best address.
+        let silent =
+            |error: &ProbeError| matches!(error, ProbeError::Target { why: probe::ProbeError::Unreachable { .. }, .. });
+        if first.as_ref().is_none_or(|known| silent(known) && !silent(&why)) {
+            first = Some(why);
         }
     }
-    Err(last.unwrap_or_else(|| ProbeError::Resolve { name: spec.traddr.clone(), why: "it has no address".into() }))
+    Err(first.unwrap_or_else(|| no_address(&spec.traddr)))
+}
+
+/// The addresses of a look, beginning with the one whose turn it is; at least one.
+fn addresses(spec: &ProbeSpec) -> Result<Vec<SocketAddr>, ProbeError> {
+    let mut all = resolve(&spec.traddr, spec.trsvcid)?;
+    if all.is_empty() {
+        return Err(no_address(&spec.traddr));
+    }
+    let turn = spec.turn % all.len();
+    all.rotate_left(turn);
+    Ok(all)
+}
+
+fn no_address(name: &str) -> ProbeError {
+    ProbeError::Resolve { name: name.to_owned(), why: "it has no address".into() }
 }
 
 /// What a watch tells.
@@ -188,7 +229,7 @@ impl Wishes {
 
 impl Watch {
     /// Connects to a discovery controller and stays: `tell` hears of its log at once and after each change, on the reactor,
-    /// until the watch is over. Only the first address of a name is tried. Resolving may block: not from a reactor.
+    /// until the watch is over. One address of a name is tried, that of [`ProbeSpec::turn`]. Resolving may block: not from a reactor.
     ///
     /// # Errors
     /// The name cannot be resolved, or the reactor has ended.
@@ -197,8 +238,7 @@ impl Watch {
         spec: &ProbeSpec,
         mut tell: impl FnMut(Watched) + Send + 'static,
     ) -> Result<Self, ProbeError> {
-        let no_address = || ProbeError::Resolve { name: spec.traddr.clone(), why: "it has no address".into() };
-        let addr = resolve(&spec.traddr, spec.trsvcid)?.into_iter().next().ok_or_else(no_address)?;
+        let addr = addresses(spec)?.first().copied().ok_or_else(|| no_address(&spec.traddr))?;
         let mut config = spec.config(addr, spec.timeouts.connect_total);
         config.goal = Goal::Watch;
         let wishes = Arc::<Wishes>::default();

@@ -1,6 +1,6 @@
 //! A discovery controller that is watched: what it names is connected, now and whenever that changes.
 
-use crate::child::NQN;
+use crate::child::{NQN, interlock};
 use crate::scene::{Scene, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -65,7 +65,7 @@ fn what_is_named_later_is_connected_and_what_is_named_no_more_stays() {
 
     // What belongs to somebody else is left alone, until it is asked for by name.
     scene.does(&["disconnect", "-d", "nvme1"]);
-    let theirs = format!("transport=tcp;trsvcid={}\n", scene.target.port(1));
+    let theirs = format!("[exclusions]\nexclusion = transport=tcp;trsvcid={}\n", scene.target.port(1));
     std::fs::write(scene.dir.join("nvme/exclusions.conf"), theirs).expect("a file");
     let before = wait_generation(&scene, 0);
     scene.tell(&["port", "close", "1"]);
@@ -81,4 +81,78 @@ fn what_is_named_later_is_connected_and_what_is_named_no_more_stays() {
     scene.does(&["disconnect", "--discovery", &whom, "--idempotent"]);
     scene.all_live(&["nvme0", "nvme1"]);
     assert!(scene.does(&["list-subsys"]).contains(NQN));
+}
+
+#[test]
+fn what_nvme_cli_has_is_connected_when_it_is_asked_for_and_an_exclusion_list_can_be_read() {
+    let mut scene = Scene::new("asked", &[]);
+    let line = |port: usize, scene: &Scene| {
+        format!("controller = transport=tcp;traddr=127.0.0.1;trsvcid={}\n", scene.target.port(port))
+    };
+    let conf = format!("[Subsystem]\nnqn = {NQN}\n{}{}tls = yes\n", line(0, &scene), line(1, &scene));
+    let write = |name: &str, text: &str| std::fs::write(scene.dir.join(name), text).expect("a file");
+    write("nvme/nvme-fabrics.conf", &conf);
+    write("interlock.toml", "[daemon]\nnvme_cli_files = true\n");
+    let nvme = scene.dir.join("nvme").display().to_string();
+    let toml = scene.dir.join("interlock.toml").display().to_string();
+    let refused = scene.fails(&["config", "validate", &toml, "--nvme-dir", &nvme]);
+    assert!(refused.contains("line 3: `tls`: TLS and in-band authentication are not built yet"), "{refused}");
+    // Not asked for: named, and nothing is connected.
+    let good = conf.replace("tls = yes\n", "");
+    let lists = "[exclusions]\nexclusion = trsvcid=1\n";
+    write("nvme/nvme-fabrics.conf", &good);
+    write("interlock.toml", "");
+    write("nvme/exclusions.conf", lists);
+    scene.stop(Signal::TERM);
+    scene.start();
+    assert!(
+        scene.daemon().log().contains("2 connection(s) and 0 discovery controller(s) of nvme-cli are not connected")
+    );
+    assert_eq!(scene.status()["controllers"], serde_json::json!([]));
+    // Asked for, but nobody knows what is excluded.
+    std::fs::write(scene.dir.join("interlock.toml"), "[daemon]\nnvme_cli_files = true\n").expect("a file");
+    std::fs::write(scene.dir.join("nvme/exclusions.conf"), b"\xff").expect("a file");
+    scene.daemon().signal(Signal::HUP);
+    wait_for("it is told", || scene.daemon().log().contains("until this list can be read").then_some(()));
+    wait_for("it is read", || scene.daemon().log().contains(" read anew").then_some(()));
+    assert_eq!(scene.status()["controllers"], serde_json::json!([]));
+    let all = ["connect-all", "--nvme-dir", &nvme, "--config", &toml];
+    assert!(scene.fails(&all).contains("until this list can be read"));
+    std::fs::write(scene.dir.join("nvme/exclusions.conf"), lists).expect("a file");
+    scene.daemon().signal(Signal::HUP);
+    scene.all_live(&["nvme0", "nvme1"]);
+    assert!(scene.fails(&["connect-all", "--nvme-dir", &nvme, "--config", &toml, "--tls"]).contains("not built yet"));
+}
+
+#[test]
+fn a_host_that_the_kernel_is_already_is_refused_by_name() {
+    let dir = std::env::temp_dir().join(format!("il-{}-kernel", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    let id = "5a0f3c9e-3b5d-4c7e-9d55-0123456789ab";
+    let theirs = dir.join("sys/class/nvme/nvme7");
+    for sub in [&theirs, &dir.join("nvme")] {
+        std::fs::create_dir_all(sub).expect("a directory");
+    }
+    for (file, text) in [("hostid", id), ("hostnqn", "nqn.x"), ("subsysnqn", NQN), ("address", "traddr=192.0.2.1")] {
+        std::fs::write(theirs.join(file), format!("{text}\n")).expect("a file");
+    }
+    std::fs::write(dir.join("nvme/hostid"), id).expect("a file");
+    let path = |name: &str| dir.join(name).display().to_string();
+    let places = [
+        "daemon",
+        "--socket",
+        &path("c"),
+        "--state-dir",
+        &path("state"),
+        "--nvme-dir",
+        &path("nvme"),
+        "--sys",
+        &path("sys"),
+    ];
+    let output = interlock(&places).output().expect("the binary runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("nvme7 ({NQN} at traddr=192.0.2.1)")), "{told}");
+    assert!(told.contains("--share-identity-with-kernel"), "{told}");
+    let _ = std::fs::remove_dir_all(&dir);
 }

@@ -45,6 +45,8 @@ pub(crate) fn options(dir: &Path) -> Options {
         hostid: None,
         group: None,
         sysfs: Some(dir.join(TREE)),
+        share_identity_with_kernel: true,
+        sys: "/sys".into(),
         metrics: None,
         no_restore: false,
     }
