@@ -1,11 +1,12 @@
 //! The control interface: HTTP and JSON on a Unix socket.
 //!
 //! Anybody with `curl` can do what the verbs do. A request is small, a field that is not known is an error with the
-//! nearest one that is, and a verb that takes long runs on a thread of its own: the interface always answers.
+//! nearest one that is, and a verb that waits is a task ([`crate::waiting`]): the interface always answers.
 
 use crate::history;
 use crate::refusal::{Refusal, meant};
 use crate::service::{Service, Which};
+use crate::waiting::{self, quick, slow};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
@@ -13,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use interlock_api::{
-    ConnectRequest, Connected, DiscoveryControllers, Done, ExportRequest, ExportStatus, Exports, Fenced, Problem,
-    ProblemKind, SetRequest, Status,
+    ConnectRequest, Connected, DiscoveryControllers, Done, ExportKind, ExportRequest, ExportStatus, Exports, Fenced,
+    Problem, ProblemKind, SetRequest, Status,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -86,17 +87,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Checked<T> {
     }
 }
 
-/// Does something that may block.
+/// Does something that is answered at once.
 pub(crate) async fn does<T: Send + 'static>(
     service: Arc<Service>,
     work: impl FnOnce(&Arc<Service>) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<Json<T>, Refusal> {
-    match tokio::task::spawn_blocking(move || work(&service)).await {
-        Ok(result) => result.map(Json),
-        Err(_) => {
-            Err(Refusal::new(ProblemKind::Internal, "the request was not finished: the daemon has a mistake, or ends"))
-        }
-    }
+    quick(&service, work).await.map(Json)
+}
+
+/// Does something that may take seconds.
+async fn takes_long<T: Send + 'static>(
+    service: Arc<Service>,
+    work: impl FnOnce(&Arc<Service>) -> Result<T, Refusal> + Send + 'static,
+) -> Result<Json<T>, Refusal> {
+    slow(&service, &service.room.slow, work).await.map(Json)
 }
 
 /// Queries of requests that may be forced.
@@ -131,7 +135,7 @@ pub(crate) async fn connect(
     State(service): State<Arc<Service>>,
     Checked(request): Checked<ConnectRequest>,
 ) -> Result<Json<Connected>, Refusal> {
-    does(service, move |service| service.connect(request)).await
+    waiting::connect(service, request).await.map(Json)
 }
 
 /// Disconnect a controller (`nvme0`), or all of a subsystem (`nvme-subsys0`), in order.
@@ -143,7 +147,7 @@ pub(crate) async fn disconnect(
     Path(device): Path<String>,
     Query(query): Query<Force>,
 ) -> Result<Json<Done>, Refusal> {
-    does(service, move |service| service.disconnect(&Which::Device(device), query.force)).await
+    takes_long(service, move |service| service.disconnect(&Which::Device(device), query.force)).await
 }
 
 /// Disconnect all controllers of a subsystem, by its NQN.
@@ -155,7 +159,7 @@ pub(crate) async fn disconnect_subsystem(
     Path(nqn): Path<String>,
     Query(query): Query<Force>,
 ) -> Result<Json<Done>, Refusal> {
-    does(service, move |service| service.disconnect(&Which::Subsystem(nqn), query.force)).await
+    takes_long(service, move |service| service.disconnect(&Which::Subsystem(nqn), query.force)).await
 }
 
 /// Change settings of a controller, or of all of a subsystem, while they run.
@@ -242,6 +246,9 @@ pub(crate) async fn export(
     State(service): State<Arc<Service>>,
     Checked(request): Checked<ExportRequest>,
 ) -> Result<Json<ExportStatus>, Refusal> {
+    if request.kind == ExportKind::Ublk {
+        return slow(&service, &service.room.devices, move |service| service.export(&request)).await.map(Json);
+    }
     does(service, move |service| service.export(&request)).await
 }
 
@@ -254,7 +261,7 @@ pub(crate) async fn unexport(
     Path(name): Path<String>,
     Query(query): Query<Force>,
 ) -> Result<Json<Done>, Refusal> {
-    does(service, move |service| service.unexport(&name, query.force)).await
+    takes_long(service, move |service| service.unexport(&name, query.force)).await
 }
 
 /// Wait until every lost life of this host is proven unable to change a namespace (`nvme0n1`, or `NQN:NSID`).
@@ -268,7 +275,7 @@ pub(crate) async fn fence_wait(
     Query(query): Query<Within>,
 ) -> Result<Json<Fenced>, Refusal> {
     let within = Duration::from_millis(query.timeout_ms.unwrap_or(0));
-    does(service, move |service| service.fence_wait(&namespace, within)).await
+    waiting::fenced(service, namespace, within).await.map(Json)
 }
 
 /// Take it upon oneself that a lost life (`life3`) is over. UNSAFE, and counted so.

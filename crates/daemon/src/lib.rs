@@ -35,7 +35,9 @@ mod service;
 mod socket;
 mod tree;
 mod view;
+mod waiting;
 mod watch;
+mod watchdog;
 
 pub use config::{Config, ConfigError, DaemonSection, ExportEntry, HookEntry, JournalSection};
 pub use discovery::{Discovered, discovered};

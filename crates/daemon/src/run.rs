@@ -19,6 +19,8 @@ use crate::record::{RecordError, RecordFile, WantedExport};
 use crate::service::Service;
 use crate::socket::{self, SocketError};
 use crate::tree::OfService;
+use crate::waiting::{DEVICES_MAX, QUICK_MAX, SLOW_MAX};
+use crate::watchdog::Watchdog;
 use interlock_api::{ConnectRequest, Level, What};
 use interlock_host::Instant;
 use interlock_host::{
@@ -184,7 +186,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     if let Some(tree) = &tree {
         tracing::info!("file tree at {}", tree.dir().display());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(64).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(QUICK_MAX + SLOW_MAX + DEVICES_MAX)
+        .build();
     let runtime = runtime.map_err(DaemonError::Start)?;
     let sockets = Sockets { control: listener, devd: devd_listener, metrics };
     let served = runtime.block_on(serve(&service, sockets, begun, options)).map_err(DaemonError::Start);
@@ -482,21 +487,13 @@ async fn serve(
     }
     tracing::info!("listening on {}", options.places.socket.display());
     tell_systemd(&[NotifyState::Ready]);
-    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
-    let mut tick = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
+    let _watchdog = Watchdog::start(service.host.clone())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => { tracing::info!("SIGTERM: ending in order"); break }
             _ = interrupt.recv() => { tracing::info!("SIGINT: ending in order"); break }
             () = service.disowned.told.notified() => { tracing::error!("this host is another process now: ending"); break }
             _ = hangup.recv() => reload(service, options.places.clone()).await,
-            _ = tick.tick(), if watchdog.is_some() => {
-                // Alive means that the host's control answers, not that this thread does.
-                let service = Arc::clone(service);
-                if tokio::task::spawn_blocking(move || service.host.namespaces().is_ok()).await.unwrap_or(false) {
-                    tell_systemd(&[NotifyState::Watchdog]);
-                }
-            }
         }
     }
     // Whoever is in the middle of an answer gets it; streams are cut.

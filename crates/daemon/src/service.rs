@@ -16,13 +16,13 @@ use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
 use crate::run::Disowned;
+use crate::waiting::Room;
 use interlock_api::{
-    ConnectRequest, Connected, DiscoveryControllers, Done, Fenced, ProblemKind, SetRequest, UnfencedLife, Version,
-    canonical_address, same_address,
+    ConnectRequest, DiscoveryControllers, Done, ProblemKind, SetRequest, UnfencedLife, Version, canonical_address,
+    same_address,
 };
 use interlock_host::{
-    ControllerStatus, CtrlId, EventKind, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced,
-    UnfencedWhy,
+    ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced, UnfencedWhy,
 };
 use interlock_ring::{Reactor, now};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 /// On top of what the host itself allows an attempt to take.
 const CONNECT_SLACK: Duration = Duration::from_secs(5);
 /// An orderly end drains, fences and gives up, each with its own deadline of 5 s.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// The longest that `fence --wait` may ask for.
 pub(crate) const FENCE_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -46,6 +46,7 @@ pub(crate) struct Service {
     pub(crate) exports: ExportTable,
     pub(crate) discovery: Discovery,
     pub(crate) disowned: Disowned,
+    pub(crate) room: Room,
     pub(crate) started_unix_ms: u64,
     neighbours: OnceLock<Neighbours>,
     record: Mutex<RecordFile>,
@@ -68,6 +69,7 @@ impl Service {
             exports: ExportTable::new(reactors, run, group),
             discovery: Discovery::new(),
             disowned: Disowned::default(),
+            room: Room::default(),
             started_unix_ms: crate::events::unix_ms(),
             neighbours: OnceLock::new(),
             record: Mutex::new(record),
@@ -91,67 +93,35 @@ impl Service {
 
     // --- Connections ---
 
-    /// Connects, and remembers that this is wanted.
-    pub(crate) fn connect(&self, request: ConnectRequest) -> Result<Connected, Refusal> {
-        // One address has one form, in names, in the record and in every comparison.
-        let request = ConnectRequest { traddr: canonical_address(&request.traddr), ..request };
+    /// Begins to connect. What is wanted is remembered by [`Service::want`], once it is known to be. The address of the
+    /// request has its canonical form: one address has one form, in names, in the record and in every comparison.
+    pub(crate) fn begin(&self, request: &ConnectRequest) -> Result<Begun, Refusal> {
         let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
-        let spec = spec(&request).map_err(bad)?;
-        let lanes = self.host.lanes().map_err(Refusal::from)?.len();
+        let spec = spec(request).map_err(bad)?;
+        let lanes = self.host.lane_count();
         spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| bad(why.to_string()))?;
-        self.refuse_twice(&request)?;
+        self.refuse_twice(request)?;
         let within = spec.timeouts.connect_total + CONNECT_SLACK;
         // Lives of earlier processes keep the name of their controller: a new path must not take it.
         let left: Vec<u32> = self.host.status()?.tombstones.iter().map(|life| life.ctrl.0).collect();
         let (id, subsystem) = {
             let mut file = self.record();
-            let number = file.record.number(&request, |number| left.contains(&number));
+            let number = file.record.number(request, |number| left.contains(&number));
             let subsystem = file.record.subsystem(&request.subnqn);
             // The name must not be given to another path by a process that comes after this one.
             file.save()?;
             (CtrlId(number), subsystem)
         };
-        let events = self.host.subscribe();
+        let begun = Begun { id, subsystem, within, after: self.told.last(), at: now() };
         self.told.name_controller(id, spec.clone());
         match self.host.connect_as(id, spec) {
-            Ok(()) => {}
+            Ok(()) => Ok(begun),
             Err(HostError::Spec(SpecError::Duplicate(old) | SpecError::NameInUse(old))) => {
                 let text = format!("already connected: {old} is this port of this subsystem");
-                return Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()));
+                Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()))
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => Err(error.into()),
         }
-        let answer = |live| Connected {
-            format_version: Version,
-            device: id.to_string(),
-            subsystem: names::subsystem(subsystem),
-            live,
-        };
-        if !request.first_attempt_decides {
-            self.want(id, Some(&request))?;
-            return Ok(answer(false));
-        }
-        let address = format!("{} port {}", request.traddr, request.trsvcid);
-        let deadline = Instant::now() + within;
-        let why = loop {
-            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())).map(|event| event.kind) {
-                Ok(EventKind::LifeBegan { ctrl, .. }) if ctrl == id => {
-                    self.want(id, Some(&request))?;
-                    return Ok(answer(true));
-                }
-                Ok(EventKind::ConnectFailed { ctrl, why, .. } | EventKind::GivenUp { ctrl, why }) if ctrl == id => {
-                    break why;
-                }
-                Ok(EventKind::ControllerState { ctrl, to: StateName::Dead, why, .. }) if ctrl == id => break why,
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => break format!("not connected within {within:?}"),
-                Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone.into()),
-            }
-        };
-        // Gone already is as good.
-        let _ = self.host.disconnect(id);
-        self.await_gone(id)?;
-        Err(Refusal::new(ProblemKind::Target, format!("cannot connect to {address}: {why}")))
     }
 
     /// A subsystem that the kernel's driver has connected under this identity is not connected a second time: what one driver
@@ -170,13 +140,16 @@ impl Service {
 
     /// Begins to keep a path of the record or of the configuration connected; what is connected already is left alone.
     pub(crate) fn restore(&self, request: &ConnectRequest) -> Result<(), Refusal> {
-        match self.connect(ConnectRequest { first_attempt_decides: false, ..request.clone() }) {
+        let traddr = canonical_address(&request.traddr);
+        let request = ConnectRequest { first_attempt_decides: false, traddr, ..request.clone() };
+        match self.begin(&request) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
-            other => other.map(|_| ()),
+            other => self.want(other?.id, Some(&request)),
         }
     }
 
-    fn want(&self, id: CtrlId, request: Option<&ConnectRequest>) -> Result<(), Refusal> {
+    /// Remembers whether a controller is wanted, and how.
+    pub(crate) fn want(&self, id: CtrlId, request: Option<&ConnectRequest>) -> Result<(), Refusal> {
         let mut file = self.record();
         if let Some(known) = file.record.known(id.0) {
             known.wanted = request.is_some();
@@ -326,7 +299,7 @@ impl Service {
         let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
         // What its log names is connected with these settings: they are checked once, here.
         let any = ConnectRequest { subnqn: "nqn.2014-08.org.example:any".into(), ..request.clone() };
-        let lanes = self.host.lanes().map_err(Refusal::from)?.len();
+        let lanes = self.host.lane_count();
         spec(&any)
             .and_then(|spec| spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| why.to_string()))
             .map_err(bad)?;
@@ -409,17 +382,6 @@ impl Service {
         Ok(all.iter().map(|ns| names::head(self.subsystem_number(&ns.subnqn), ns.nsid)).collect())
     }
 
-    /// Waits until every lost life of this host is proven unable to change the namespace.
-    pub(crate) fn fence_wait(&self, namespace: &str, within: Duration) -> Result<Fenced, Refusal> {
-        let (subnqn, nsid) = self.namespace(namespace)?;
-        let alive = self.host.wait_fenced(&subnqn, nsid, within.min(FENCE_WAIT_MAX))?;
-        Ok(Fenced {
-            format_version: Version,
-            namespace: names::head(self.subsystem_number(&subnqn), nsid),
-            alive: alive.iter().map(unfenced).collect(),
-        })
-    }
-
     /// Takes it upon the caller that a lost life is over.
     pub(crate) fn accept_risk(&self, life: &str) -> Result<Done, Refusal> {
         let number = life.strip_prefix("life").and_then(|number| number.parse().ok());
@@ -429,6 +391,19 @@ impl Service {
         self.host.fence_accept_risk(LifeId(number))?;
         Ok(Done { format_version: Version, devices: vec![life.to_owned()] })
     }
+}
+
+/// A connection that was begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub(crate) id: CtrlId,
+    pub(crate) subsystem: u32,
+    /// The first attempt ends by then.
+    pub(crate) within: Duration,
+    /// Events about it have greater numbers than this,
+    pub(crate) after: u64,
+    /// and happened after this moment.
+    pub(crate) at: interlock_host::Instant,
 }
 
 /// Which controllers are meant.
@@ -466,7 +441,7 @@ fn no_such(text: &str, status: &HostStatus) -> Refusal {
     }
 }
 
-fn unfenced(life: &Unfenced) -> UnfencedLife {
+pub(crate) fn unfenced(life: &Unfenced) -> UnfencedLife {
     let (why, until) = match life.why {
         UnfencedWhy::Alive => ("alive", None),
         UnfencedWhy::Lost { until } => ("lost", until),

@@ -559,12 +559,49 @@ impl Host {
         Ok(waits)
     }
 
+    /// The state of one controller; `None`: it is not there.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn state_of(&self, ctrl: CtrlId) -> Result<Option<StateName>, HostError> {
+        self.ask(move |control, _| control.controllers().find(|info| info.id == ctrl).map(|info| info.state.name()))
+    }
+
+    /// Proves that control and every lane are alive: each has taken a turn since this was asked.
+    ///
+    /// # Errors
+    /// If one of them has not within that time.
+    pub fn pulse(&self, within: Duration) -> Result<(), HostError> {
+        let (sender, beats) = mpsc::channel();
+        // The asker may have given up.
+        let beat = |sender: &Sender<()>| _ = sender.send(());
+        let own = sender.clone();
+        let question = ControlMail::Ask(Box::new(move |_, _| beat(&own)));
+        self.0.control.offer(question).map_err(|_| HostError::Gone)?;
+        for lane in &self.0.lanes {
+            let own = sender.clone();
+            lane.offer(LaneMail::Ask(Box::new(move |_| beat(&own)))).map_err(|_| HostError::Gone)?;
+        }
+        let deadline = std::time::Instant::now() + within;
+        for _ in 0..=self.0.lanes.len() {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            beats.recv_timeout(left).map_err(|_| HostError::Gone)?;
+        }
+        Ok(())
+    }
+
     /// What each lane is busy with, and its counters.
     ///
     /// # Errors
     /// If a lane does not answer.
     pub fn lanes(&self) -> Result<Vec<(LaneStatus, LaneCounters)>, HostError> {
         self.ask_lanes(|lane| (lane.status(), *lane.counters()))
+    }
+
+    /// How many lanes it has.
+    #[must_use]
+    pub fn lane_count(&self) -> usize {
+        self.0.lanes.len()
     }
 
     /// Counters and times of every path and namespace, and of the lanes as a whole.

@@ -3,9 +3,14 @@
 use crate::child::interlock;
 use crate::scene::{PATIENCE, say};
 use rustix::process::{Pid, Signal, kill_process};
-use std::os::unix::net::UnixDatagram;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// Connections at once that are never answered.
+const SILENT: usize = 150;
 
 #[test]
 fn the_service_manager_is_told_of_the_start_the_life_and_the_end() {
@@ -29,9 +34,35 @@ fn the_service_manager_is_told_of_the_start_the_life_and_the_end() {
             .spawn()
             .expect("the binary runs");
     assert_eq!(heard(), "READY=1");
+    // More connections than there are threads, to somebody who never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("a port").port();
+    let ask = |text: &str| {
+        let mut stream = UnixStream::connect(dir.join("c.sock")).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(text.as_bytes()).expect("it reads");
+        stream
+    };
+    let waiting: Vec<UnixStream> = (0..SILENT)
+        .map(|n| {
+            let body =
+                format!("{{\"traddr\":\"127.0.0.1\",\"trsvcid\":{port},\"subnqn\":\"nqn.2014-08.org.example:{n}\"}}");
+            let len = body.len();
+            ask(&format!("POST /v1/controllers HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{body}"))
+        })
+        .collect();
     for _ in 0..3 {
         assert_eq!(heard(), "WATCHDOG=1", "as long as the host answers");
     }
+    let mut status = String::new();
+    let answered = ask("GET /v1/status HTTP/1.0\r\nHost: x\r\n\r\n").read_to_string(&mut status);
+    assert!(answered.is_ok() && status.contains("200 OK"), "{answered:?} {status}");
+    for stream in &waiting {
+        stream.set_nonblocking(true).expect("a socket");
+        let early = (&*stream).read(&mut [0; 1]).expect_err("it waits for the target, and status did not wait for it");
+        assert_eq!(early.kind(), ErrorKind::WouldBlock);
+    }
+    drop(waiting);
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     let last = std::iter::repeat_with(heard).find(|word| word != "WATCHDOG=1");
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
@@ -40,7 +71,7 @@ fn the_service_manager_is_told_of_the_start_the_life_and_the_end() {
     std::io::Read::read_to_string(&mut stderr, &mut log).expect("text");
     assert!(child.wait().expect("it ends").success(), "{log}");
     // The journal gets a priority for each line, and adds the time itself.
-    assert!(log.lines().all(|line| line.starts_with("<6>")), "{log}");
+    assert!(log.lines().all(|line| line.starts_with("<6>") || line.starts_with("<4>")), "{log}");
     std::fs::remove_dir_all(dir).expect("our own");
 }
 

@@ -1,0 +1,193 @@
+//! Verbs that wait for a target or for time: as tasks, and not as threads.
+//!
+//! Questions that are answered at once run on threads of the runtime, and so do the steps of a verb. What waits holds
+//! none of them: it follows the stream of events and looks again when something has happened to what it waits for. So a
+//! thousand connections to silent targets, or as many who wait for a fence, delay nobody who asks for the status.
+
+use crate::names;
+use crate::refusal::Refusal;
+use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service, unfenced};
+use interlock_api::{
+    ConnectRequest, Connected, ControllerState, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
+    canonical_address,
+};
+use interlock_host::{CtrlId, HostError, StateName, UnfencedWhy};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// Verbs that wait at once.
+const WAITING_MAX: usize = 1_024;
+/// Verbs at once that hold a thread for seconds: the end of a client of an export, of a controller. More of them queue.
+pub(crate) const SLOW_MAX: usize = 16;
+/// Block devices of the kernel that are started at once, each on a thread, for an answer. More of them queue.
+pub(crate) const DEVICES_MAX: usize = 16;
+/// Threads for everything that is answered at once.
+pub(crate) const QUICK_MAX: usize = 64;
+
+/// What is waited for is looked at so often even if no event says that it has changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Room for verbs that take their time.
+pub(crate) struct Room {
+    waiting: Arc<Semaphore>,
+    pub(crate) slow: Arc<Semaphore>,
+    pub(crate) devices: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let room = |places| Arc::new(Semaphore::new(places));
+        Self { waiting: room(WAITING_MAX), slow: room(SLOW_MAX), devices: room(DEVICES_MAX) }
+    }
+}
+
+impl Room {
+    fn wait(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| {
+            Refusal::new(ProblemKind::InUse, format!("{WAITING_MAX} requests wait already"))
+                .hint("end some of them, or wait until they have ended")
+        })
+    }
+}
+
+fn lost() -> Refusal {
+    Refusal::new(ProblemKind::Internal, "the request was not finished: the daemon has a mistake, or ends")
+}
+
+/// Does something that is done at once, on a thread where it may block.
+pub(crate) async fn quick<T: Send + 'static>(
+    service: &Arc<Service>,
+    work: impl FnOnce(&Arc<Service>) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let service = Arc::clone(service);
+    tokio::task::spawn_blocking(move || work(&service)).await.unwrap_or_else(|_| Err(lost()))
+}
+
+/// The same for what may take seconds, when it is its turn.
+pub(crate) async fn slow<T: Send + 'static>(
+    service: &Arc<Service>,
+    room: &Arc<Semaphore>,
+    work: impl FnOnce(&Arc<Service>) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let turn = Arc::clone(room).acquire_owned().await.map_err(|_| lost())?;
+    // The place is given up when the work is done, also if nobody waits for it any more.
+    quick(service, move |service| {
+        let done = work(service);
+        drop(turn);
+        done
+    })
+    .await
+}
+
+/// Goes on to its end, whoever asked for it.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(lost()))
+}
+
+/// Connects, and remembers that this is wanted.
+pub(crate) async fn connect(service: Arc<Service>, request: ConnectRequest) -> Result<Connected, Refusal> {
+    let place = service.room.wait()?;
+    let request = ConnectRequest { traddr: canonical_address(&request.traddr), ..request };
+    to_its_end(async move {
+        let asked = request.clone();
+        let begun = quick(&service, move |service| service.begin(&asked)).await?;
+        let device = begun.id.to_string();
+        let failed = if request.first_attempt_decides { first_attempt(&service, &begun).await? } else { None };
+        let Some(why) = failed else {
+            let live = request.first_attempt_decides;
+            quick(&service, move |service| service.want(begun.id, Some(&request))).await?;
+            let subsystem = names::subsystem(begun.subsystem);
+            return Ok(Connected { format_version: Version, device, subsystem, live });
+        };
+        // Gone already is as good.
+        let _ = quick(&service, move |service| Ok(service.host.disconnect(begun.id)?)).await;
+        gone(&service, begun.id).await?;
+        drop(place);
+        let text = format!("cannot connect to {} port {}: {why}", request.traddr, request.trsvcid);
+        Err(Refusal::new(ProblemKind::Target, text))
+    })
+    .await
+}
+
+/// Waits for the end of the first attempt; why it failed, if it did.
+async fn first_attempt(service: &Arc<Service>, begun: &Begun) -> Result<Option<String>, Refusal> {
+    let mut follower = service.told.follow(begun.after);
+    let deadline = Instant::now() + begun.within;
+    let name = begun.id.to_string();
+    loop {
+        match timeout_at(deadline, follower.next()).await {
+            Ok(Some(events)) => {
+                let mine = events.iter().filter(|event| event.controller.as_ref() == Some(&name));
+                let mut ends =
+                    mine.filter(|event| event.at_ns >= begun.at.as_nanos()).filter_map(|event| end_of(event));
+                if let Some(end) = ends.next() {
+                    return Ok(end);
+                }
+            }
+            Ok(None) => return Err(HostError::Gone.into()),
+            // The last word is the host's: the event may be late.
+            Err(_) => {
+                let id = begun.id;
+                let live =
+                    quick(service, move |service| Ok(service.host.state_of(id)? == Some(StateName::Live))).await?;
+                return Ok((!live).then(|| format!("not connected within {:?}", begun.within)));
+            }
+        }
+    }
+}
+
+/// How this event ends a first attempt: with the reason, if it failed. `None`: it does not.
+fn end_of(event: &Event) -> Option<Option<String>> {
+    match &event.what {
+        What::Connected { .. } => Some(None),
+        What::ReconnectFailed { error, .. } => Some(Some(error.clone())),
+        What::GivenUp { reason } | What::ControllerState { to: ControllerState::Dead, reason, .. } => {
+            Some(Some(reason.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Every end of a controller is bounded by the host; this waits for it.
+async fn gone(service: &Arc<Service>, id: CtrlId) -> Result<(), Refusal> {
+    let mut follower = service.told.follow(service.told.last());
+    let deadline = Instant::now() + GONE_WITHIN;
+    loop {
+        let state = quick(service, move |service| Ok(service.host.state_of(id)?)).await?;
+        if state.is_none_or(|state| state == StateName::Dead) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let text = format!("{id} has not ended within {GONE_WITHIN:?}; it is still being ended");
+            return Err(Refusal::new(ProblemKind::Timeout, text).device(id.to_string()));
+        }
+        let _ = timeout_at(deadline.min(Instant::now() + LOOK_EVERY), follower.next()).await;
+    }
+}
+
+/// Waits until every lost life of this host is proven unable to change the namespace.
+pub(crate) async fn fenced(service: Arc<Service>, namespace: String, within: Duration) -> Result<Fenced, Refusal> {
+    let _place = service.room.wait()?;
+    let (subnqn, nsid) = quick(&service, move |service| service.namespace(&namespace)).await?;
+    let within = within.min(FENCE_WAIT_MAX);
+    let deadline = Instant::now() + within;
+    let mut follower = service.told.follow(service.told.last());
+    loop {
+        let place = subnqn.clone();
+        let all = quick(&service, move |service| Ok(service.host.unfenced(&place, nsid)?)).await?;
+        let (alive, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|life| life.why == UnfencedWhy::Alive);
+        if left.is_empty() {
+            let alive: Vec<UnfencedLife> = alive.iter().map(unfenced).collect();
+            let namespace = names::head(service.subsystem_number(&subnqn), nsid);
+            return Ok(Fenced { format_version: Version, namespace, alive });
+        }
+        if Instant::now() >= deadline {
+            return Err(HostError::NotFenced { within, left }.into());
+        }
+        let _ = timeout_at(deadline.min(Instant::now() + LOOK_EVERY), follower.next()).await;
+    }
+}
