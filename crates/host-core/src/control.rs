@@ -47,6 +47,7 @@ pub use state::{State, StateName};
 pub use via::{ViaEvent, ViaNext, ViaStage};
 pub use waits::Why;
 
+use crate::barrier::Handovers;
 use crate::stall::HoldTerms;
 use crate::{
     ConnAction, ConnId, CtrlId, Event, EventKind, Identity, JobId, LaneId, LifeId, PathTable, Receipt, ToLane,
@@ -199,6 +200,7 @@ pub struct Control {
     jobs: BTreeMap<JobId, JobFor>,
     heads: Heads,
     guards: Guards,
+    handovers: Handovers,
     caches: Caches,
     paths: Arc<PathTable>,
     timers: Timers<Why>,
@@ -240,6 +242,7 @@ impl Control {
             jobs: BTreeMap::new(),
             heads: Heads::default(),
             guards: Guards::new(config.lanes),
+            handovers: Handovers::default(),
             caches: Caches::default(),
             paths: Arc::new(PathTable::default()),
             timers: Timers::new(),
@@ -344,6 +347,11 @@ impl Control {
 
     /// What to do next. Drain it after every call.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty()
+            && let Some((lane, number)) = self.handovers.poll()
+        {
+            self.tell_lanes(&ToLane::HandedOver { lane, number });
+        }
         self.outputs.pop_front()
     }
 

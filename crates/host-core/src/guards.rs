@@ -41,6 +41,10 @@ pub enum Guard {
     AbandonedNeverRetried,
     /// An abandoned write is guarded.
     AbandonedIsGuarded,
+    /// What was abandoned on a lane is guarded on every lane.
+    AbandonedOnEveryLane,
+    /// A lane asks what was abandoned anywhere before it takes a request.
+    EpochAtDequeue,
     /// A success without Immediate Reset Successful is no proof.
     ImmediateOnly,
     /// CCR names the life that was lost, not the one that came after it.
@@ -79,7 +83,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
@@ -97,6 +101,8 @@ impl Guard {
         Self::TombstoneKept,
         Self::AbandonedNeverRetried,
         Self::AbandonedIsGuarded,
+        Self::AbandonedOnEveryLane,
+        Self::EpochAtDequeue,
         Self::ImmediateOnly,
         Self::IdentitySnapshot,
         Self::StopSending,

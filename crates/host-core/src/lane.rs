@@ -9,7 +9,8 @@
 //! - `heads`: which path is chosen;
 //! - `loss`: condemn, hold, settle, answer late, drain, abandon;
 //! - `flush`: a flush that has to go to several controllers;
-//! - `guard`: the ranges that nobody may touch, and who may go first.
+//! - `guard`: the ranges that nobody may touch, and who may go first; before that, what was given up on any lane
+//!   ([`barrier`](crate::barrier)).
 //!
 //! # How requests go
 //!
@@ -56,6 +57,8 @@ pub use counters::{HeadCounters, IoCounters, LaneCounters, PathCounters};
 pub use latency::{Latencies, Latency};
 pub use life::LifeStanding;
 
+use crate::barrier::{Abandoned, Barrier};
+use crate::guards::{self as conditions, Guard};
 use crate::{
     ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, LaneId, LifeId, Outcome, Refused, Request, ToControl, ToLane,
 };
@@ -104,6 +107,9 @@ pub enum LaneWhy {
     LateGrace(ConnId),
     /// A controller asked for a retry after a delay, which is over.
     Retry,
+    /// Changes of blocks that somebody gave up, on a lane that has not said what became of them
+    /// ([`HANDOVER_WITHIN`](crate::barrier::HANDOVER_WITHIN)): they are refused then.
+    Handover,
     /// The last words to a peer that broke the protocol have had their time: the socket is aborted.
     LastWords(ConnId),
 }
@@ -115,6 +121,7 @@ impl fmt::Display for LaneWhy {
             Self::Io(conn) => write!(f, "{conn}: answer to the oldest I/O command"),
             Self::LateGrace(conn) => write!(f, "{conn}: late completions, and the socket to be gone"),
             Self::Retry => f.write_str("retries after the delay that a controller asked for"),
+            Self::Handover => f.write_str("what became of writes that were given up"),
             Self::LastWords(conn) => write!(f, "{conn}: a termination request to leave"),
         }
     }
@@ -171,6 +178,7 @@ pub struct Lane {
     lives: Slab<life::Life>,
     links: link::Links,
     guards: guard::Guards,
+    barrier: Barrier,
     /// Flushes that go to several controllers, by order of acceptance.
     plans: BTreeMap<u64, flush::Plan>,
     timers: Timers<LaneWhy>,
@@ -203,6 +211,7 @@ impl Lane {
             lives: Slab::new(),
             links: link::Links::default(),
             guards: guard::Guards::new(config.id),
+            barrier: Barrier::default(),
             plans: BTreeMap::new(),
             timers: Timers::new(),
             counters: LaneCounters::default(),
@@ -232,6 +241,22 @@ impl Lane {
         self.finish_call(now);
     }
 
+    /// Everything that was given up under this number and those before it was told with [`Lane::abandon`]. Control is told,
+    /// and passes it on: until then every lane has what it overlaps wait.
+    pub fn handed_over(&mut self, now: Instant, number: u64) {
+        self.wake.guards |= self.barrier.hand_over(self.config.id, number);
+        self.finish_call(now);
+    }
+
+    /// Callers of any lane have given these changes up. Changes of the same blocks that are submitted from now on wait until
+    /// it is known which of them are in doubt. Call it with [`AbandonLog::take`](crate::barrier::AbandonLog::take) before
+    /// every [`Lane::submit`].
+    pub fn handle_abandoned(&mut self, entries: Vec<Abandoned>) {
+        if conditions::enabled(Guard::EpochAtDequeue) {
+            self.barrier.handle_abandoned(entries);
+        }
+    }
+
     /// A message from control.
     pub fn handle_control(&mut self, now: Instant, message: ToLane) {
         match message {
@@ -246,6 +271,7 @@ impl Lane {
             ToLane::Condemn { life, policy } => self.condemn(now, life, policy),
             ToLane::Drain(life) => self.drain(now, life),
             ToLane::Guard { epoch, entries } => self.guard_table(now, epoch, entries),
+            ToLane::HandedOver { lane, number } => self.wake.guards |= self.barrier.handle_handed_over(lane, number),
             ToLane::FlushPlan { seq, lives, lost } => self.flush_plan(now, seq, lives, lost),
             ToLane::Answered { key, cqe } => self.answered(now, key, &cqe),
             ToLane::Settle { life, release } => self.settle(now, life, release),
@@ -310,7 +336,8 @@ impl Lane {
 
     /// The next thing to do. Call until `None` after every other call.
     pub fn poll_output(&mut self) -> Option<LaneOutput> {
-        self.outputs.pop_front()
+        let told = |number| LaneOutput::ToControl(ToControl::HandedOver(number));
+        self.outputs.pop_front().or_else(|| self.barrier.poll().map(told))
     }
 
     /// Appends what is ready to be sent on `conn`, at most `interlock_proto::MAX_POLL_BYTES`. Report what the kernel

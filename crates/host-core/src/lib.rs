@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod attempts;
+pub mod barrier;
 mod control;
 #[doc(hidden)]
 pub mod coverage;

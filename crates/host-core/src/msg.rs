@@ -18,7 +18,7 @@
 //! lane -> Resolved(keys)             ctrl -> Guard      the range is free again
 //! ```
 
-use crate::{ConnId, CtrlId, FencePolicy, FlushScope, HeadId, IoPolicy, LifeId, Op, Shape};
+use crate::{ConnId, CtrlId, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Op, Shape};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -53,6 +53,13 @@ pub enum ToLane {
         epoch: u64,
         /// All of them, over all lanes and lives.
         entries: Arc<Vec<GuardEntry>>,
+    },
+    /// Everything that was given up on this lane, up to this number, is guarded by the tables told before, or over.
+    HandedOver {
+        /// Where it was given up.
+        lane: LaneId,
+        /// As [`barrier::Abandoned::number`](crate::barrier::Abandoned::number) counts.
+        number: u64,
     },
     /// Answers `Flush`: whom it has to ask.
     FlushPlan {
@@ -140,6 +147,9 @@ pub enum ToControl {
     },
     /// A write that was sent was abandoned by its caller: its range is guarded from now on, and it is never retried.
     Abandoned(LedgerEntry),
+    /// Of everything that was given up on this lane, up to this number, control has heard what is in doubt. Passed on to
+    /// every lane.
+    HandedOver(u64),
     /// These guarded commands have ended (answered, or released and not to be retried): their ranges are free.
     Resolved(Vec<GuardKey>),
     /// Which controllers does this flush have to go to? Answered by `FlushPlan`, once every life of the namespace that has

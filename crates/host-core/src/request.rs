@@ -136,6 +136,9 @@ pub enum Refused {
     ShuttingDown,
     /// Its caller went away before it was sent.
     Abandoned,
+    /// It overlaps a write that was given up, and the lane of that write has not said for
+    /// [`HANDOVER_WITHIN`](crate::barrier::HANDOVER_WITHIN) where it stands: its reactor hangs. Try again.
+    HandoverOverdue,
     /// It overlaps a write that may still take effect, on a path whose loss no time ends (KATO 0): only a
     /// Cross-Controller Reset, or somebody who accepts the risk, frees the range. Reads go.
     Unfenced,
@@ -154,6 +157,10 @@ impl fmt::Display for Refused {
             Self::SharedBuffer => "the buffer of a read has other holders",
             Self::ShuttingDown => "the host is shutting down",
             Self::Abandoned => "its caller went away before it was sent",
+            Self::HandoverOverdue => {
+                "it overlaps a write that was given up, and the reactor of that write hangs: try again, and look what \
+                 keeps that reactor busy"
+            }
             Self::Unfenced => {
                 "it overlaps a write that may still take effect, and no time ends that (KATO 0): connect a controller \
                  that can reset the lost one, or accept the risk"

@@ -3,7 +3,9 @@
 //! Two ways, one mechanism: a future for those who wait for one request, and a [`Completions`] queue for those who keep
 //! many in flight and want them as they end.
 
+use crate::abandon::Abandons;
 use crate::{Buf, Outcome};
+use interlock_host_core::{HeadId, LaneId};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -25,9 +27,46 @@ pub struct Completion {
     pub buf: Option<Buf>,
 }
 
-/// A queue of finished requests; any thread may wait on it.
+/// A queue of finished requests; any thread may wait on it. Clones share it.
+///
+/// Dropping the last of them **abandons** what has not ended, as dropping a [`Pending`] does.
 #[derive(Clone, Default)]
-pub struct Completions(Arc<(Mutex<VecDeque<Completion>>, Condvar)>);
+pub struct Completions(Arc<Readers>);
+
+/// Those who may read a queue, all together.
+#[derive(Default)]
+struct Readers {
+    queue: QueueId,
+    /// Through which lanes, and for which namespaces, requests were submitted whose ends go here.
+    doors: Mutex<Vec<(Arc<Abandons>, LaneId, HeadId)>>,
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        // Every request that has not ended holds the queue as well.
+        if Arc::strong_count(&self.queue.0) == 1 {
+            return;
+        }
+        let mut doors = std::mem::take(self.doors.get_mut().unwrap_or_else(PoisonError::into_inner));
+        while let Some((abandons, lane, head)) = doors.pop() {
+            let same =
+                |(other, of, _): &mut (Arc<Abandons>, LaneId, HeadId)| Arc::ptr_eq(other, &abandons) && *of == lane;
+            let heads = doors.extract_if(.., same).map(|(.., head)| head).chain([head]).collect::<Vec<_>>();
+            abandons.queue(lane, &self.queue, heads);
+        }
+    }
+}
+
+/// A queue, for those who fill it.
+#[derive(Clone, Default)]
+pub(crate) struct QueueId(Arc<(Mutex<VecDeque<Completion>>, Condvar)>);
+
+impl QueueId {
+    fn push(&self, completion: Completion) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(completion);
+        self.0.1.notify_one();
+    }
+}
 
 impl Completions {
     /// An empty queue.
@@ -39,13 +78,13 @@ impl Completions {
     /// The next finished request, if one is there.
     #[must_use]
     pub fn poll(&self) -> Option<Completion> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.0.queue.0.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// Waits for the next finished request, at most until `deadline`.
     #[must_use]
     pub fn wait_until(&self, deadline: Instant) -> Option<Completion> {
-        let (queue, ready) = &*self.0;
+        let (queue, ready) = &*self.0.queue.0;
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(completion) = queue.pop_front() {
@@ -56,9 +95,15 @@ impl Completions {
         }
     }
 
-    fn push(&self, completion: Completion) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(completion);
-        self.0.1.notify_one();
+    /// Requests are submitted on this lane whose ends go here.
+    pub(crate) fn used_by(&self, abandons: &Arc<Abandons>, lane: LaneId, head: HeadId) {
+        let mut doors = self.0.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |(other, of, ns): &(Arc<Abandons>, LaneId, HeadId)| {
+            *ns == head && *of == lane && Arc::ptr_eq(other, abandons)
+        };
+        if !doors.iter().any(known) {
+            doors.push((Arc::clone(abandons), lane, head));
+        }
     }
 }
 
@@ -82,7 +127,7 @@ enum CellState {
 pub(crate) struct Reply(Option<To>);
 
 enum To {
-    Queue(Completions, u64),
+    Queue(QueueId, u64),
     Future(Arc<dyn Answer>),
 }
 
@@ -103,8 +148,13 @@ impl Answer for Cell {
 
 impl Reply {
     /// To a queue, under this token.
-    pub(crate) const fn queue(queue: Completions, token: u64) -> Self {
-        Self(Some(To::Queue(queue, token)))
+    pub(crate) fn queue(queue: &Completions, token: u64) -> Self {
+        Self(Some(To::Queue(queue.0.queue.clone(), token)))
+    }
+
+    /// True if the answer goes to this queue.
+    pub(crate) fn goes_to(&self, queue: &QueueId) -> bool {
+        matches!(&self.0, Some(To::Queue(to, _)) if Arc::ptr_eq(&to.0, &queue.0))
     }
 
     pub(crate) fn send(mut self, outcome: Outcome, buf: Option<Buf>) {
@@ -130,6 +180,7 @@ impl Drop for Reply {
 ///
 /// Dropping it **abandons** the request and does not cancel it: the driver keeps the buffer until nothing uses it any
 /// more, a write may still take effect, its range is guarded until it was answered or fenced, and it is never retried.
+/// Whatever is submitted after the drop, through any handle of the host, comes after it: a change of the same blocks waits.
 #[must_use = "a request that nobody waits for is abandoned"]
 pub struct Pending {
     cell: Arc<Cell>,
@@ -199,7 +250,10 @@ impl Future for Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(abandon) = self.abandon.take() {
+        let Some(abandon) = self.abandon.take() else { return };
+        // What has ended leaves nothing behind.
+        let ended = matches!(&*self.cell.state.lock().unwrap_or_else(PoisonError::into_inner), CellState::Done(..));
+        if !ended {
             abandon();
         }
     }
@@ -247,10 +301,10 @@ mod tests {
         assert_eq!(waiting.wait().0, Outcome::Indeterminate { until: None });
         assert!(!abandoned.load(Ordering::SeqCst), "it has ended: there is nothing to abandon");
         let queue = Completions::new();
-        drop(Reply::queue(queue.clone(), 9));
+        drop(Reply::queue(&queue, 9));
         let end = queue.poll().expect("dropped is answered");
         assert_eq!((end.token, end.outcome), (9, Outcome::Indeterminate { until: None }));
-        Reply::queue(queue.clone(), 10).send(Outcome::Ok, None);
+        Reply::queue(&queue, 10).send(Outcome::Ok, None);
         assert_eq!(queue.poll().expect("answered").outcome, Outcome::Ok);
         assert!(queue.poll().is_none(), "once");
     }
@@ -268,7 +322,7 @@ mod tests {
     fn a_queue_gives_up_at_its_deadline() {
         let queue = Completions::new();
         assert!(queue.wait_until(Instant::now()).is_none());
-        Reply::queue(queue.clone(), 7).send(Outcome::Ok, None);
+        Reply::queue(&queue, 7).send(Outcome::Ok, None);
         assert_eq!(queue.wait_until(Instant::now() + Duration::from_secs(5)).unwrap().token, 7);
     }
 }

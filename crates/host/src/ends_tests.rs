@@ -17,7 +17,6 @@ fn host() -> (Pool, Host) {
 /// A handle to a namespace that no controller has: the lane refuses what is asked of it.
 fn namespace(host: &Host) -> Namespace {
     let shape = Shape { block_size: 512, blocks: 8, metadata: 0, read_only: false };
-    let lane = host.0.lanes[0].clone();
     let found = NamespaceStatus {
         head: HeadId(0),
         subnqn: "nqn.2014-08.org.example:s".to_owned(),
@@ -26,7 +25,7 @@ fn namespace(host: &Host) -> Namespace {
         ids: NamespaceIds::default(),
         paths: Vec::new(),
     };
-    Namespace::new(Arc::clone(&host.0), lane, found)
+    Namespace::new(Arc::clone(&host.0), LaneId(0), found)
 }
 
 fn read(namespace: &Namespace) -> Outcome {

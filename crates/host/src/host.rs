@@ -1,5 +1,6 @@
 //! A host: control on one reactor, lanes on one or more, and the handle that programs hold.
 
+use crate::abandon::Abandons;
 use crate::control::{ControlMail, ControlService};
 use crate::counters::DataCounters;
 use crate::jobs::{Jobs, JobsEnd};
@@ -140,7 +141,8 @@ pub(crate) struct Shared {
     pub(crate) buffers: BufPool,
     settings: HostSettings,
     control: Mailbox<ControlMail>,
-    lanes: Vec<Mailbox<LaneMail>>,
+    pub(crate) lanes: Vec<Mailbox<LaneMail>>,
+    pub(crate) abandons: Arc<Abandons>,
     next_lane: AtomicUsize,
     services: RwLock<Vec<(Reactor, ServiceId)>>,
     jobs: JobsEnd,
@@ -295,6 +297,7 @@ impl Host {
             settings: settings.clone(),
             control: control_mail.clone(),
             lanes: lane_mail.clone(),
+            abandons: Arc::new(Abandons::new(&lane_mail)),
             next_lane: AtomicUsize::new(0),
             services: RwLock::new(Vec::new()),
             jobs: jobs_end,
@@ -316,9 +319,10 @@ impl Host {
             let key = LaneKey { host: shared.key, lane };
             let config = LaneConfig { id: lane, requests_max: REQUESTS_PER_LANE, seed: seed ^ u64::from(index) };
             let (to_control, connections) = (control_mail.clone(), sockets.clone());
+            let abandons = Arc::clone(&shared.abandons);
             let id = reactor
                 .attach(move |cx| {
-                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, connections))
+                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, abandons, connections))
                 })
                 .map_err(stopped)?;
             services.push((reactor.clone(), id));
@@ -488,7 +492,8 @@ impl Host {
     #[must_use]
     pub fn open(&self, found: NamespaceStatus) -> Namespace {
         let lane = self.0.next_lane.fetch_add(1, Ordering::Relaxed) % self.0.lanes.len();
-        Namespace::new(Arc::clone(&self.0), self.0.lanes[lane].clone(), found)
+        let lane = LaneId(u16::try_from(lane).expect("a host has at most 65,535 lanes"));
+        Namespace::new(Arc::clone(&self.0), lane, found)
     }
 
     /// Every namespace, and the subsystems that have a live controller: one that is missing here may be missing only

@@ -4,18 +4,23 @@
 //! thread crossing. Buffers are owned by this driver from submission until the lane says `Done`, which it does only when
 //! no queue can place into them or send from them any more (`buffer_outlives_its_last_use`).
 
-use crate::completion::Reply;
+use crate::abandon::Abandons;
+use crate::completion::{QueueId, Reply};
 use crate::control::ControlMail;
 use crate::links::{HostMachine, Links, Sockets};
 use crate::local::LocalReply;
 use interlock_base::{BufId, Instant, Key, Slab, Span};
 use interlock_carry::{Machine, Mailbox};
-use interlock_host_core::{ConnEvent, ConnId, Lane, LaneId, LaneOutput, LifeId, Outcome, Refused, Request, ToLane};
+use interlock_host_core::{
+    ConnEvent, ConnId, HeadId, Lane, LaneId, LaneOutput, LifeId, Outcome, Refused, Request, ToLane,
+};
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{Buf, BufTable, Cx, Event, Service, Waker};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What other threads tell a lane.
 pub(crate) enum LaneMail {
@@ -23,8 +28,12 @@ pub(crate) enum LaneMail {
     Control(ToLane),
     /// A request of a foreign thread. `id` is the sender's, for `Abandon`.
     Submit { id: u64, request: Request, buf: Option<Buf>, reply: Reply },
-    /// Nobody waits for it any more.
-    Abandon(u64),
+    /// Nobody waits for it any more. `number` if it is in the log of what was given up.
+    Abandon { id: u64, number: Option<u64> },
+    /// The same of everything whose end goes to this queue.
+    AbandonQueue { queue: QueueId, number: u64 },
+    /// What was given up under this number was abandoned before this was sent.
+    HandedOver(u64),
     /// Run this with the lane: for status and counters.
     Ask(Box<dyn FnOnce(&Lane) + Send>),
 }
@@ -47,6 +56,8 @@ enum Answer {
 struct Waiting {
     answer: Answer,
     buf: Option<BufId>,
+    /// What it would change.
+    change: Option<(HeadId, Range<u64>)>,
 }
 
 pub(crate) struct LaneMachine(pub(crate) Lane);
@@ -100,6 +111,7 @@ pub(crate) struct LaneDriver {
     /// Foreign requests by their sender's id, for `Abandon`.
     foreign: BTreeMap<u64, Key>,
     to_control: Mailbox<ControlMail>,
+    abandons: Arc<Abandons>,
     waker: Waker,
     /// Its service is gone: nothing is carried any more.
     ended: bool,
@@ -121,7 +133,8 @@ impl LaneDriver {
         let id = buf.map(|buf| self.memory.insert(buf));
         request.data = id.map(|buf| Span { buf, offset: 0, len: u32::try_from(len).unwrap_or(u32::MAX) });
         let foreign = if let Answer::Foreign { id, .. } = &answer { Some(*id) } else { None };
-        let key = self.waiting.insert(Waiting { answer, buf: id });
+        let change = request.op.changes_media().then(|| (request.head, request.range()));
+        let key = self.waiting.insert(Waiting { answer, buf: id, change });
         if let Some(foreign) = foreign {
             self.foreign.insert(foreign, key);
         }
@@ -132,6 +145,7 @@ impl LaneDriver {
 
     /// A request of a service on this reactor.
     pub(crate) fn submit_local(&mut self, now: Instant, request: Request, buf: Option<Buf>, reply: LocalReply) {
+        self.read_abandoned();
         self.submit(now, request, buf, Answer::Local(reply));
         // The sockets belong to the lane's service: it sends in its own turn.
         self.waker.wake();
@@ -139,17 +153,34 @@ impl LaneDriver {
 
     /// Gives up the requests of a local door that is gone.
     pub(crate) fn abandon_local(&mut self, now: Instant, mine: impl Fn(&LocalReply) -> bool) {
-        let keys: Vec<Key> = self
+        let mine = |waiting: &Waiting| matches!(&waiting.answer, Answer::Local(reply) if mine(reply));
+        let changes: Vec<_> = self
             .waiting
             .iter()
-            .filter(|(_, waiting)| matches!(&waiting.answer, Answer::Local(reply) if mine(reply)))
-            .map(|(key, _)| key)
+            .filter(|(_, waiting)| mine(waiting))
+            .filter_map(|(_, waiting)| waiting.change.clone())
             .collect();
+        if self.abandon_all(now, mine) {
+            self.waker.wake();
+        }
+        if !changes.is_empty() && !self.ended {
+            self.abandons.abandoned(self.id, changes);
+        }
+    }
+
+    /// True if there were any.
+    fn abandon_all(&mut self, now: Instant, which: impl Fn(&Waiting) -> bool) -> bool {
+        let keys: Vec<Key> = self.waiting.iter().filter(|(_, waiting)| which(waiting)).map(|(key, _)| key).collect();
         for key in &keys {
             self.machine.0.abandon(now, key.to_u64());
         }
-        if !keys.is_empty() {
-            self.waker.wake();
+        !keys.is_empty()
+    }
+
+    /// Hears what was given up on any lane before what is submitted next was asked for.
+    fn read_abandoned(&mut self) {
+        if let Some(abandoned) = self.abandons.take(self.id) {
+            self.machine.0.handle_abandoned(abandoned);
         }
     }
 
@@ -178,11 +209,22 @@ impl LaneDriver {
             LaneMail::Submit { id, request, buf, reply } => {
                 self.submit(now, request, buf, Answer::Foreign { id, reply });
             }
-            LaneMail::Abandon(id) => {
+            LaneMail::Abandon { id, number } => {
                 if let Some(key) = self.foreign.get(&id) {
                     self.machine.0.abandon(now, key.to_u64());
                 }
+                if let Some(number) = number {
+                    self.machine.0.handed_over(now, number);
+                }
             }
+            LaneMail::AbandonQueue { queue, number } => {
+                self.abandon_all(
+                    now,
+                    |waiting| matches!(&waiting.answer, Answer::Foreign { reply, .. } if reply.goes_to(&queue)),
+                );
+                self.machine.0.handed_over(now, number);
+            }
+            LaneMail::HandedOver(number) => self.machine.0.handed_over(now, number),
             LaneMail::Ask(ask) => ask(&self.machine.0),
         }
     }
@@ -244,6 +286,7 @@ impl LaneService {
         key: crate::local::LaneKey,
         mailbox: Mailbox<LaneMail>,
         to_control: Mailbox<ControlMail>,
+        abandons: Arc<Abandons>,
         sockets: Sockets,
     ) -> Self {
         mailbox.set_reader(cx.waker());
@@ -255,6 +298,7 @@ impl LaneService {
             waiting: Slab::new(),
             foreign: BTreeMap::new(),
             to_control,
+            abandons,
             waker: cx.waker(),
             ended: false,
         }));
@@ -268,7 +312,10 @@ impl Service for LaneService {
         let driver = &mut *self.driver.borrow_mut();
         match event {
             Event::Attached | Event::Mail => {
-                for mail in self.mailbox.take() {
+                let mails = self.mailbox.take();
+                // After they were taken: see `Abandons::take`.
+                driver.read_abandoned();
+                for mail in mails {
                     driver.mail(cx.now(), mail);
                 }
             }

@@ -8,6 +8,7 @@
 //!
 //! The program makes the reactors ([`Pool`]); the host is a guest on them. See [`Host`] for an example.
 
+mod abandon;
 mod completion;
 mod control;
 mod counters;

@@ -6,7 +6,7 @@ use crate::lane::LaneMail;
 use crate::local::LocalNamespace;
 use crate::{Buf, Outcome};
 use interlock_carry::{Mailbox, NotTaken};
-use interlock_host_core::{HeadId, Op, Refused, Request, Shape};
+use interlock_host_core::{HeadId, LaneId, Op, Refused, Request, Shape};
 use interlock_ring::Cx;
 use interlock_wire::identify::NamespaceIds;
 use std::sync::Arc;
@@ -63,7 +63,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 #[derive(Clone)]
 pub struct Namespace {
     shared: Arc<Shared>,
-    lane: Mailbox<LaneMail>,
+    lane: LaneId,
+    mail: Mailbox<LaneMail>,
     head: HeadId,
     subnqn: String,
     nsid: u32,
@@ -72,9 +73,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    pub(crate) fn new(shared: Arc<Shared>, lane: Mailbox<LaneMail>, found: NamespaceStatus) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, lane: LaneId, found: NamespaceStatus) -> Self {
         let NamespaceStatus { head, subnqn, nsid, ids, shape, .. } = found;
-        Self { shared, lane, head, subnqn, nsid, ids, shape }
+        let mail = shared.lanes[usize::from(lane.0)].clone();
+        Self { shared, lane, mail, head, subnqn, nsid, ids, shape }
     }
 
     /// What it looked like when this handle was made. A later resize shows in `NamespaceResized` events.
@@ -158,7 +160,8 @@ impl Namespace {
     pub fn submit(&self, op: Op, slba: u64, nlb: u32, buf: Option<Buf>, queue: &Completions, token: u64) {
         let request = Request { head: self.head, op, slba, nlb, data: None };
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        self.offer(id, request, buf, Reply::queue(queue.clone(), token));
+        queue.used_by(&self.shared.abandons, self.lane, self.head);
+        self.offer(id, request, buf, Reply::queue(queue, token));
     }
 
     /// The same namespace for a service on the reactor that `cx` belongs to; `None` if no lane of the host runs there.
@@ -184,15 +187,14 @@ impl Namespace {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Pending::new(|reply| {
             self.offer(id, request, buf, reply);
-            let lane = self.lane.clone();
-            // As many of these as requests: bounded with them.
-            Box::new(move || lane.send(LaneMail::Abandon(id)))
+            let (abandons, lane) = (Arc::clone(&self.shared.abandons), self.lane);
+            Box::new(move || abandons.request(lane, id, &request))
         })
     }
 
     /// Hands a request to the lane; what its mailbox does not take ends here.
     fn offer(&self, id: u64, request: Request, buf: Option<Buf>, reply: Reply) {
-        let (mail, why) = match self.lane.offer(LaneMail::Submit { id, request, buf, reply }) {
+        let (mail, why) = match self.mail.offer(LaneMail::Submit { id, request, buf, reply }) {
             Ok(()) => return,
             Err(NotTaken::Full(mail)) => (mail, Refused::Busy),
             Err(NotTaken::Closed(mail)) => (mail, Refused::ShuttingDown),

@@ -1,7 +1,9 @@
 //! The application: verified load on few blocks, and the two oracles that watch it.
 
+mod abandon;
 mod orphans;
 
+use self::abandon::Abandons;
 use self::orphans::Orphans;
 use crate::checkers::Seen;
 use crate::draw::Plan;
@@ -47,6 +49,8 @@ pub(crate) struct Asked {
     pub(crate) abandoned: bool,
     /// Its name among the guards, once a lane took it.
     pub(crate) key: Option<host::GuardKey>,
+    /// What it was asked of.
+    head: Option<host::HeadId>,
     must_succeed: bool,
     /// The number of its change of the media, the last of several.
     change: u64,
@@ -66,6 +70,7 @@ pub(crate) struct App {
     pub(crate) open: BTreeSet<u64>,
     accepted: Vec<u64>,
     pub(crate) by_key: BTreeMap<host::GuardKey, u64>,
+    abandons: Abandons,
     /// What control published last.
     listed: BTreeSet<host::GuardKey>,
     /// Ended as indeterminate, and still guarded.
@@ -105,6 +110,7 @@ struct Begun {
 pub(crate) struct Known {
     heads: Vec<Option<host::HeadId>>,
     accepted: Vec<u64>,
+    abandons: Abandons,
 }
 
 fn global(volume: usize, op: OpId) -> u64 {
@@ -146,6 +152,7 @@ impl App {
             open: BTreeSet::new(),
             accepted: vec![0; usize::from(plan.host_lanes)],
             by_key: BTreeMap::new(),
+            abandons: Abandons::new(usize::from(plan.host_lanes)),
             listed: BTreeSet::new(),
             indeterminate: BTreeMap::new(),
             doubtful: BTreeSet::new(),
@@ -166,7 +173,8 @@ impl App {
     }
 
     pub(crate) fn known(&self) -> Known {
-        Known { heads: self.volumes.iter().map(|volume| volume.head).collect(), accepted: self.accepted.clone() }
+        let heads = self.volumes.iter().map(|volume| volume.head).collect();
+        Known { heads, accepted: self.accepted.clone(), abandons: self.abandons.clone() }
     }
 
     /// A process goes on that the application had known before.
@@ -174,7 +182,7 @@ impl App {
         for (volume, head) in self.volumes.iter_mut().zip(known.heads) {
             volume.head = head;
         }
-        self.accepted = known.accepted;
+        (self.accepted, self.abandons) = (known.accepted, known.abandons);
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -355,6 +363,7 @@ impl World {
             not_sent: false,
             abandoned: false,
             key: None,
+            head: None,
             must_succeed,
             change: 0,
             vague: false,
@@ -421,6 +430,7 @@ impl World {
             data: buf.map(|buf| Span { buf, offset: 0, len: bytes as u32 }),
         };
         note!(self, "app: #{:x} {} {:?} on lane{lane}", op.0, what.kind.name(), what.range());
+        self.read_abandoned(lane);
         match self.lanes[lane].lane.submit(self.now, request, op.0) {
             Ok(()) => {
                 self.app.accepted[lane] += 1;
@@ -432,6 +442,7 @@ impl World {
                         asked.promised = answered.iter().map(|(lba, change)| (*lba, *change)).collect();
                     }
                     asked.key = Some(key);
+                    asked.head = Some(head);
                     asked.buf = buf;
                     asked.expected = expected;
                 }
@@ -443,23 +454,6 @@ impl World {
                 }
                 self.end(op.0, host::Outcome::NotSent(refused), None);
             }
-        }
-        self.drain_host();
-    }
-
-    pub(crate) fn abandon(&mut self, lane: usize, op: OpId) {
-        let Some(asked) = self.app.asked.get_mut(&op.0) else { return };
-        let Some(key) = asked.key.filter(|_| asked.ended.is_none()) else { return };
-        asked.abandoned = true;
-        let (volume, id) = (asked.volume, asked.op.id);
-        let (changes, range) = (asked.op.kind.changes_media(), asked.op.range());
-        note!(self, "app: gives #{:x} up", op.0);
-        self.app.volumes[volume].oracle.abandoned(id, self.now);
-        self.app.volumes[volume].load.finished(id);
-        self.lanes[lane].lane.abandon(self.now, op.0);
-        if changes {
-            self.met(Kind::GivenUp);
-            self.see(&Seen::Abandoned { op, key, nsid: volume as u32 + 1, range });
         }
         self.drain_host();
     }

@@ -76,7 +76,10 @@ pub(crate) enum Ev {
     Look(u32, Duration),
     Media(usize, u64),
     Submit(usize, OpId),
+    /// The application gives a request up.
     Abandon(usize, OpId),
+    /// A lane of this process reads that.
+    Abandoned(usize, u32),
     Tick,
     Chaos(u64),
     Phase,
@@ -366,7 +369,7 @@ impl World {
     pub(crate) fn machine(&self, event: &Ev) -> Option<Machine> {
         Some(match event {
             Ev::Wake(machine) => *machine,
-            Ev::Mail(Box_::ToHostLane(lane)) | Ev::Submit(lane, _) | Ev::Abandon(lane, _) => Machine::HostLane(*lane),
+            Ev::Mail(Box_::ToHostLane(lane)) | Ev::Submit(lane, _) | Ev::Abandoned(lane, _) => Machine::HostLane(*lane),
             Ev::Mail(Box_::FromHostLane(_)) | Ev::Job(..) => Machine::HostControl,
             // The kernel waits for nobody.
             Ev::Up(link)
@@ -395,6 +398,7 @@ impl World {
             | Ev::Look(..)
             | Ev::Media(..)
             | Ev::Resume(_)
+            | Ev::Abandon(..)
             | Ev::Tick
             | Ev::Chaos(_)
             | Ev::Phase => return None,
@@ -436,7 +440,8 @@ impl World {
             Ev::Look(process, pause) => self.look_for_old_sockets(process, pause),
             Ev::Media(lane, key) => self.media_done(lane, key),
             Ev::Submit(lane, op) => self.submit(lane, op),
-            Ev::Abandon(lane, op) => self.abandon(lane, op),
+            Ev::Abandon(lane, op) => self.give_up(lane, op),
+            Ev::Abandoned(lane, process) => self.abandoned(lane, process),
             Ev::Tick => self.tick(),
             Ev::Chaos(key) => self.strike(key),
             Ev::Phase => self.next_phase(),

@@ -31,6 +31,7 @@ impl Control {
             }
             ToControl::Late { life, key, cqe } => self.handle_late(now, lane, life, key, cqe),
             ToControl::Abandoned(entry) => self.handle_abandoned(&entry),
+            ToControl::HandedOver(number) => self.handovers.handle(lane, number),
             ToControl::Resolved(keys) => {
                 for key in keys {
                     self.guards.remove(key);
@@ -145,6 +146,9 @@ impl Control {
     }
 
     fn handle_abandoned(&mut self, entry: &LedgerEntry) {
+        if !conditions::enabled(Guard::AbandonedOnEveryLane) {
+            return;
+        }
         let Some(life) = self.lives.get_mut(&entry.life) else { return };
         match life.condemned_mut() {
             // The ledger of its lane holds it already, and with that everything is said.

@@ -1,5 +1,6 @@
 //! Control as a whole, in memory: scripted controllers behind real queue machines, lanes that answer at once or when told.
 
+mod barrier;
 mod caches;
 mod ends;
 mod equal;

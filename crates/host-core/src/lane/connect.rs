@@ -263,6 +263,7 @@ impl Lane {
             }
             LaneWhy::Io(conn) => self.io_timeout(now, conn),
             LaneWhy::Retry => self.retry_delayed(),
+            LaneWhy::Handover => self.handover_overdue(now),
             LaneWhy::LateGrace(conn) => {
                 let Some(link) = self.links.get_mut(conn) else { return };
                 if let Stage::Condemned(queue, socket @ (Socket::Watched | Socket::Aborting)) = &mut link.stage {

@@ -6,6 +6,7 @@ use super::guard::Blocked;
 use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
 use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing};
+use crate::barrier::HANDOVER_WITHIN;
 use crate::guards::{self as conditions, Guard};
 use crate::{ConnId, FencePolicy, GuardKey, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
 use alloc::vec::Vec;
@@ -76,10 +77,12 @@ impl Lane {
             return self.end_unsent(now, index, Refused::Unfenced);
         }
         if blocked == Blocked::Waits {
-            if !matches!(self.requests.get(index).map(|tracked| tracked.state), Some(State::Waiting(Reason::Guard))) {
-                self.counters.guarded += 1;
-            }
-            return self.wait(index, Reason::Guard);
+            return self.wait_guarded(index, Reason::Guard);
+        }
+        if !self.barrier.is_empty() && request.op.changes_media() && self.barrier.blocks(request.head, request.range())
+        {
+            let until = self.handover_until(now, index);
+            return self.wait_guarded(index, Reason::Handover { until });
         }
         if request.op == crate::Op::Flush
             && self.heads.flushes_each(head)
@@ -104,6 +107,39 @@ impl Lane {
             return Blocked::No;
         }
         self.guards.blocks(request.head, request.range(), key)
+    }
+
+    fn wait_guarded(&mut self, index: u32, reason: Reason) {
+        let state = self.requests.get(index).map(|tracked| tracked.state);
+        if !matches!(state, Some(State::Waiting(Reason::Guard | Reason::Handover { .. }))) {
+            self.counters.guarded += 1;
+        }
+        self.wait(index, reason);
+    }
+
+    /// How long the request waits to hear what became of writes that were given up: once and for all.
+    fn handover_until(&mut self, now: Instant, index: u32) -> Instant {
+        let state = self.requests.get(index).map(|tracked| tracked.state);
+        let until = match state {
+            Some(State::Waiting(Reason::Handover { until })) => until,
+            _ => now + HANDOVER_WITHIN,
+        };
+        self.timers.set_earliest(LaneWhy::Handover, until);
+        until
+    }
+
+    /// Some have waited too long: a reactor hangs.
+    pub(super) fn handover_overdue(&mut self, now: Instant) {
+        let waits = |tracked: &Tracked| match tracked.state {
+            State::Waiting(Reason::Handover { until }) => Some(until),
+            _ => None,
+        };
+        for index in self.requests.select(|tracked| waits(tracked).is_some_and(|until| until <= now)) {
+            let Some(seq) = self.requests.get(index).map(|tracked| tracked.seq) else { continue };
+            self.requests.waiting.remove(&seq);
+            self.end_unsent(now, index, Refused::HandoverOverdue);
+        }
+        self.watch_delays();
     }
 
     pub(super) fn wait(&mut self, index: u32, reason: Reason) {
@@ -396,7 +432,7 @@ impl Lane {
                 until <= now || (wake.paths && (is_gone(tracked.bias) || shutting_down))
             }
             State::Waiting(Reason::Turn) => true,
-            State::Waiting(Reason::Guard) => wake.guards || wake.paths,
+            State::Waiting(Reason::Guard | Reason::Handover { .. }) => wake.guards || wake.paths,
             State::Waiting(Reason::Path) => wake.paths,
             State::Waiting(Reason::Pinned) => wake.slots || wake.paths,
             State::Waiting(Reason::Plan) => shutting_down,
@@ -415,15 +451,22 @@ impl Lane {
         self.wake.turns = true;
     }
 
-    /// Delays that are not over have a timer.
+    /// Delays that are not over have a timer, and so have handovers.
     fn watch_delays(&mut self) {
-        let delays = self.requests.waiting.values().filter_map(|index| match self.requests.get(*index)?.state {
-            State::Waiting(Reason::Delay { until }) => Some(until),
-            _ => None,
-        });
-        match delays.min() {
-            Some(at) => self.timers.set(LaneWhy::Retry, at),
-            None => self.timers.stop(LaneWhy::Retry),
+        let (mut delay, mut handover) = (None::<Instant>, None::<Instant>);
+        for index in self.requests.waiting.values() {
+            let (earliest, at) = match self.requests.get(*index).map(|tracked| tracked.state) {
+                Some(State::Waiting(Reason::Delay { until })) => (&mut delay, until),
+                Some(State::Waiting(Reason::Handover { until })) => (&mut handover, until),
+                _ => continue,
+            };
+            *earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+        }
+        for (why, at) in [(LaneWhy::Retry, delay), (LaneWhy::Handover, handover)] {
+            match at {
+                Some(at) => self.timers.set(why, at),
+                None => self.timers.stop(why),
+            }
         }
     }
 

@@ -401,7 +401,7 @@ impl Lane {
         };
         for (_, tracked) in self.requests.iter() {
             match tracked.state {
-                State::Waiting(Reason::Guard) => status.guarded += 1,
+                State::Waiting(Reason::Guard | Reason::Handover { .. }) => status.guarded += 1,
                 State::Waiting(Reason::Path | Reason::Turn | Reason::Plan) => status.requeued += 1,
                 State::Waiting(Reason::Delay { .. }) => status.delayed += 1,
                 State::Waiting(Reason::Pinned) => status.backlogged += 1,

@@ -55,6 +55,11 @@ pub(super) enum Reason {
     Turn,
     /// A range that nobody may touch.
     Guard,
+    /// To hear what became of writes over the same blocks that were given up.
+    Handover {
+        /// Nobody waits longer.
+        until: Instant,
+    },
     /// A usable path.
     Path,
     /// The delay that its controller asked for.

@@ -4,6 +4,7 @@
 //! change answered they must be over in any case: whoever went on with that answer relies on it.
 
 use super::App;
+use super::abandon::Abandons;
 use crate::world::{World, note};
 use interlock_check::Outcome;
 use interlock_host_core::LifeId;
@@ -81,6 +82,7 @@ impl World {
         self.app.orphans.push(Orphans { lives, ops });
         self.app.accepted.fill(0);
         self.app.by_key = BTreeMap::new();
+        self.app.abandons = Abandons::new(self.app.lanes);
         self.app.listed = BTreeSet::new();
         self.app.indeterminate = BTreeMap::new();
         self.app.doubtful = BTreeSet::new();

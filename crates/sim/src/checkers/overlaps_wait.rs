@@ -1,5 +1,6 @@
-//! What was accepted after every lane had a guard in its table does not execute while that guard stands; and of two
-//! guarded commands that overlap the later one waits for the earlier.
+//! What was accepted after every lane had a guard in its table does not execute while that guard stands, nor what was
+//! accepted by any lane after another was given up while that one may execute; and of two guarded commands that overlap
+//! the later one waits for the earlier.
 
 use super::{Checker, Seen};
 use interlock_base::Instant;
@@ -31,7 +32,7 @@ pub(super) struct Check {
     last_epoch: u64,
     taken: BTreeMap<OpId, Taken>,
     by_key: BTreeMap<GuardKey, u32>,
-    /// Given up and not ended: guarded on its own lane at once.
+    /// Given up and not ended: every lane knows it at once.
     abandoned: BTreeMap<OpId, (Instant, GuardKey, u32, Range<u64>)>,
     ledgers: BTreeMap<LifeId, Vec<GuardKey>>,
     /// When commands in doubt were released.
@@ -91,9 +92,15 @@ impl Checker for Check {
                 }
                 self.released.insert(*key, now);
             }
+            // It was answered, whatever becomes of the answer.
+            Seen::ControlTook(_, ToControl::Late { key, .. }) => {
+                self.abandoned.retain(|_, (_, other, ..)| other != key)
+            }
             Seen::ControlSaid(0, ToLane::Settle { life, release: Release::Retry }) => {
                 for key in self.ledgers.remove(life).unwrap_or_default() {
                     self.released.insert(key, now);
+                    // Fenced: it executes no more.
+                    self.abandoned.retain(|_, (_, other, ..)| *other != key);
                 }
             }
             Seen::ControlTook(lane, ToControl::GuardSeen(epoch)) => {
@@ -107,7 +114,7 @@ impl Checker for Check {
                 let taken = self.taken.get(op)?;
                 let given_up = self.abandoned.values().find(|(at, key, of, guarded)| {
                     let overlaps = range.start.max(guarded.start) < range.end.min(guarded.end);
-                    *of == *nsid && overlaps && key.lane == taken.key.lane && *key != taken.key && taken.at > *at
+                    *of == *nsid && overlaps && *key != taken.key && taken.at > *at
                 });
                 if let Some((at, key, ..)) = given_up {
                     return Some(format!(

@@ -4,6 +4,7 @@
 //! given, copies payload, and lets each target live as long as it likes - also after its connection is gone, which is
 //! what a ghost is. The targets speak through the real target role of `interlock_proto`.
 
+mod barrier;
 mod data;
 mod flush;
 mod loss;

@@ -6,6 +6,7 @@
 //! - nothing that was submitted after a write was abandoned or ended as indeterminate takes effect before it does.
 
 use super::*;
+use crate::barrier::AbandonLog;
 use crate::{GuardKey, GuardStands, LedgerEntry, Release};
 use interlock_base::Rng;
 
@@ -41,6 +42,7 @@ struct World {
     needs: BTreeMap<LifeId, u64>,
     to_lane: VecDeque<ToLane>,
     to_control: VecDeque<ToControl>,
+    log: AbandonLog,
     policy: FencePolicy,
     ghosts: u64,
     violations: u64,
@@ -65,6 +67,7 @@ impl World {
             needs: BTreeMap::new(),
             to_lane: VecDeque::new(),
             to_control: VecDeque::new(),
+            log: AbandonLog::new(2),
             policy,
             ghosts: 0,
             violations: 0,
@@ -149,6 +152,9 @@ impl World {
                 }
                 self.say_guard();
             }
+            ToControl::HandedOver(number) => {
+                self.to_lane.push_back(ToLane::HandedOver { lane: LaneId(0), number });
+            }
             ToControl::QueueUp { .. }
             | ToControl::Flush { .. }
             | ToControl::FlushTold { .. }
@@ -226,8 +232,19 @@ impl World {
         if let Some(known) = self.known.get_mut(&token) {
             known.let_go.get_or_insert(self.step);
         }
+        let number = self.log.abandon(LaneId(0), [(HEAD, 0..u64::MAX)]);
+        self.rig.lane.handle_abandoned(self.log.take(LaneId(0)));
         self.rig.lane.abandon(self.rig.now, token);
+        self.rig.lane.handed_over(self.rig.now, number);
         self.rig.outputs();
+    }
+
+    /// Something was given up on another lane, and had not been sent.
+    fn abandoned_elsewhere(&mut self) {
+        let slba = self.rng.below(8);
+        let number = self.log.abandon(LaneId(1), [(HEAD, slba..slba + 2)]);
+        self.rig.lane.handle_abandoned(self.log.take(LaneId(0)));
+        self.to_lane.push_back(ToLane::HandedOver { lane: LaneId(1), number });
     }
 
     /// What ended since the last look was let go now.
@@ -379,6 +396,7 @@ impl World {
                 }
                 if self.rng.percent(3) {
                     self.abandon();
+                    self.abandoned_elsewhere();
                 }
                 if self.rng.percent(4) {
                     self.disturb();
