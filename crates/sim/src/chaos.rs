@@ -82,7 +82,7 @@ impl World {
         self.chaos.left == 0 && self.chaos.last_at <= self.now
     }
 
-    fn disturb(&mut self, port: Option<usize>) {
+    pub(crate) fn disturb(&mut self, port: Option<usize>) {
         match port {
             Some(port) => {
                 self.net.paths[port].disturbed = true;
@@ -288,6 +288,11 @@ impl World {
             }
             Act::Second => self.second_process(),
             Act::Wake => self.wake_first(),
+            Act::BadHour(Some(hour)) => {
+                count(&mut self.stats);
+                self.peer.begin(hour);
+            }
+            Act::BadHour(None) => self.peer.end(),
             Act::KillSources(kill) => self.chaos.kill_sources = kill,
             Act::Crash { power, again, linger } => {
                 count(&mut self.stats);
@@ -440,6 +445,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         note!(self, "chaos: everything is healed");
         self.chaos.left = 0;
+        self.peer.end();
         self.restart();
         self.resume_those(|_| true);
         self.media.slow = false;
@@ -457,6 +463,13 @@ impl World {
             self.disturb(Some(port));
             self.silence(port, false, false);
             self.connect(port);
+            if self.peer.has_bent() && !self.plan.kinds.contains(Kind::LooksAgain) {
+                // Whoever was told something wrong asks once more.
+                for ctrl in self.controllers_of(port) {
+                    // One that is gone cannot be reset.
+                    let _ = self.control.reset(self.now, ctrl);
+                }
+            }
         }
         self.drain_target();
         self.drain_host();

@@ -249,6 +249,7 @@ impl World {
         self.armed.retain(of_host);
         self.media.stop();
         self.chaos.fake_next_answer = false;
+        self.peer.forget();
         for path in &mut self.net.paths {
             path.open = false;
             path.muted = false;

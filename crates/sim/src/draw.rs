@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) user_timeout: bool,
     /// What it may meet.
     pub(crate) kinds: Kinds,
+    /// Of how many admin commands in a thousand the answer is bent at any time.
+    pub(crate) bent_permille: u64,
     pub(crate) mutation: Option<Mutation>,
     /// What was taken away again, to see what is needed.
     pub(crate) cut: Arc<Cut>,
@@ -149,6 +151,7 @@ impl Plan {
             episodes: 3 + rng.below(3) as u32,
             user_timeout: rng.percent(50),
             kinds: Kinds::installed(),
+            bent_permille: *pick(&mut Rng::new(seed ^ 0x51a1_5eed_0000_0010), &[0, 0, 0, 0, 2, 10, 40]),
             mutation,
             cut: Arc::default(),
         }

@@ -22,6 +22,11 @@
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
 //! die while they fence. Effective KATO larger than asked for, quiesce time stated or not.
 //!
+//! Its admin side has bad hours: any Fabrics or admin command, at connect and later, fails with any status (with and without
+//! Do Not Retry and a retry delay, executed or not), is answered late or later than anybody waits, as if it were not
+//! supported, with less data than was asked for, with a page of zeroes, or with identifiers or namespaces missing; event
+//! requests, the log of resets, the ANA log and the keep-alive time in force among them.
+//!
 //! In one world of eight each controller has a write cache of its own, which ends with its life or with the target, and the
 //! host is told so (flush scope `controller`). The loss is booked, not carried out: blocks go on reading as they did, and what
 //! a flush and Force Unit Access promise is checked at each answer against what is durable - written back by a flush through
@@ -47,6 +52,9 @@
 //! - What an earlier process of the host had answered through caches that died with their controllers: its successor knows
 //!   nothing of it, and its flushes promise what it has answered itself.
 //!
+//! - An Identify Controller page of zeroes, and a keep-alive time that is stated wrongly: both lie about what a hold rests on.
+//! - Kinds of faults that the cores cannot survive yet ([`Kind::waits_for`] says why); `--with` asks for them.
+//!
 //! # What watches
 //! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at
 //! the end: everything healed, every accepted request ends within a computed bound, every touched block is read back
@@ -67,6 +75,7 @@ mod mix;
 mod mutation;
 mod net;
 mod outbox;
+mod peer;
 mod phases;
 mod run;
 mod stall;

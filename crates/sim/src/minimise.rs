@@ -128,7 +128,8 @@ impl Search {
 }
 
 /// Simpler settings, tried one after the other.
-const SIMPLER: [fn(&mut Plan); 19] = [
+const SIMPLER: [fn(&mut Plan); 20] = [
+    |plan| plan.bent_permille = 0,
     |plan| plan.namespaces = 1,
     |plan| plan.host_lanes = 1,
     |plan| plan.target_lanes = 1,

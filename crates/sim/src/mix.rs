@@ -48,13 +48,39 @@ pub enum Kind {
     HostDies,
     /// A caller gives a change up that has not ended.
     GivenUp,
+    /// An admin or Fabrics command fails, with any status.
+    AdminFails,
+    /// An admin command is answered as if the controller did not know it: Invalid Field, Invalid Opcode.
+    AdminUnsupported,
+    /// An admin command is answered late, or later than anybody waits.
+    AdminLate,
+    /// An admin command succeeds with less data than was asked for.
+    AdminShort,
+    /// An admin command succeeds with a page of zeroes.
+    AdminZeroed,
+    /// The identifiers of a namespace cannot be read, or some are not there.
+    IdentifiersMissing,
+    /// The list of namespaces is short, or empty.
+    NamespacesMissing,
+    /// An Asynchronous Event Request is answered with an error.
+    EventRequestFails,
+    /// The log of cross-controller resets cannot be read.
+    ResetLogFails,
+    /// The ANA log cannot be read, or says less than it should.
+    AnaLogFails,
+    /// The keep-alive time in force cannot be read.
+    KatoUnread,
+    /// What a namespace is cannot be read: Identify Namespace fails.
+    NamespaceUnread,
     /// No fault, but a rule: the answer to a later change ends what was given up.
     LaterAnswerEnds,
+    /// No fault, but a rule: what could not be read is looked at again without anybody's asking.
+    LooksAgain,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 33] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -74,7 +100,20 @@ impl Kind {
         Self::HostStops,
         Self::HostDies,
         Self::GivenUp,
+        Self::AdminFails,
+        Self::AdminUnsupported,
+        Self::AdminLate,
+        Self::AdminShort,
+        Self::AdminZeroed,
+        Self::IdentifiersMissing,
+        Self::NamespacesMissing,
+        Self::EventRequestFails,
+        Self::ResetLogFails,
+        Self::AnaLogFails,
+        Self::KatoUnread,
+        Self::NamespaceUnread,
         Self::LaterAnswerEnds,
+        Self::LooksAgain,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
@@ -82,6 +121,11 @@ impl Kind {
     pub const fn waits_for(self) -> Option<&'static str> {
         match self {
             Self::LaterAnswerEnds => Some("abandoned requests pass no barrier between lanes"),
+            Self::IdentifiersMissing => Some("without its identifiers a namespace is taken for another"),
+            Self::KatoUnread => Some("what was asked for counts where the time in force cannot be read"),
+            Self::LooksAgain => {
+                Some("a look that failed is repeated only when an event or a new connection asks for it")
+            }
             _ => None,
         }
     }
@@ -89,7 +133,7 @@ impl Kind {
     /// True for what a report counts; false for a rule by which worlds are judged.
     #[must_use]
     pub const fn is_counted(self) -> bool {
-        !matches!(self, Self::LaterAnswerEnds)
+        !matches!(self, Self::LaterAnswerEnds | Self::LooksAgain)
     }
 
     const fn bit(self) -> u64 {

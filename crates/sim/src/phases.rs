@@ -30,7 +30,8 @@ impl World {
             Phase::Starting => (self.app.is_ready() || late).then_some(Phase::Faults),
             Phase::Faults => self.faults_are_over().then_some(Phase::Healing),
             Phase::Healing => {
-                if self.plan.ctrl_loss.is_some() && !self.is_whole() {
+                let gives_up = self.plan.ctrl_loss.is_some() || self.peer.has_bent();
+                if gives_up && !self.is_whole() {
                     // Somebody connects what was given up.
                     for port in 0..self.plan.ports {
                         self.connect(port);

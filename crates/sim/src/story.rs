@@ -5,6 +5,7 @@
 
 use crate::chaos::Act;
 use crate::checkers::Seen;
+use crate::peer::{Bend, Subject};
 use crate::world::{Machine, Phase, Violation, World};
 use interlock_base::Instant;
 use interlock_check::{OpId, OpKind};
@@ -218,6 +219,13 @@ impl World {
         self.say("target", text);
     }
 
+    /// An admin command is answered badly.
+    pub(crate) fn tell_bend(&mut self, subject: Subject, bend: Bend) {
+        if self.story.is_some() {
+            self.say("target", format!("{}: {}", subject.words(), bend.words()));
+        }
+    }
+
     /// Something is about to go wrong.
     pub(crate) fn tell_act(&mut self, act: &Act) {
         if self.story.is_none() {
@@ -277,6 +285,8 @@ fn words(act: &Act) -> (&'static str, String) {
         Act::Crash { power, .. } => {
             ("host", if power { "its machine loses power" } else { "its process is killed" }.to_owned())
         }
+        Act::BadHour(Some(_)) => ("target", "answers admin commands badly from now on".to_owned()),
+        Act::BadHour(None) => ("target", "answers admin commands as it should again".to_owned()),
         Act::KillSources(kill) => {
             let what = if kill { "whoever is asked to reset a life dies soon" } else { "sources die no more" };
             ("network", what.to_owned())

@@ -157,7 +157,10 @@ impl World {
         match output {
             ControlOutput::ToLane(lane, message) => {
                 let message = self.tamper_answer(message);
-                self.post(Box_::ToTargetLane(usize::from(lane.0)), Mail::TargetDown(message));
+                let lane = usize::from(lane.0);
+                if let Some(message) = self.answer_of_target(lane, message) {
+                    self.post(Box_::ToTargetLane(lane), Mail::TargetDown(message));
+                }
             }
             ControlOutput::ClosePort(port) => self.net.paths[usize::from(port.0)].open = false,
             ControlOutput::OpenPort(port) => self.net.paths[usize::from(port.0)].open = true,
@@ -218,7 +221,11 @@ impl World {
     fn target_lane_output(&mut self, lane: usize, output: LaneOutput) {
         let found = |world: &Self, conn| world.by_target.get(&(lane, conn)).copied();
         match output {
-            LaneOutput::ToControl(message) => self.post(Box_::FromTargetLane(lane), Mail::TargetUp(message)),
+            LaneOutput::ToControl(message) => {
+                if let Some(message) = self.asked_of_target(lane, message) {
+                    self.post(Box_::FromTargetLane(lane), Mail::TargetUp(message));
+                }
+            }
             LaneOutput::Event(event) => self.target_event(&event),
             LaneOutput::NeedBuffer { conn, slot, len } => {
                 let target = &mut self.target_lanes[lane];

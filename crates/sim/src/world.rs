@@ -15,6 +15,7 @@ use crate::mix::{Kind, Met};
 use crate::mutation::{Mutation, Tampering};
 use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
+use crate::peer::Peer;
 use crate::stall::Stall;
 use crate::story::Lines;
 use interlock_base::{Instant, Rng};
@@ -75,6 +76,7 @@ pub(crate) enum Ev {
     /// It is looked whether sockets of an earlier process are gone.
     Look(u32, Duration),
     Media(usize, u64),
+    LateAnswer(u64),
     Submit(usize, OpId),
     /// The application gives a request up.
     Abandon(usize, OpId),
@@ -192,6 +194,7 @@ pub(crate) struct World {
     pub(crate) media: Media,
     pub(crate) app: App,
     pub(crate) chaos: Chaos,
+    pub(crate) peer: Peer,
     pub(crate) phase: Phase,
     pub(crate) phase_until: Instant,
     pub(crate) phase_began: Instant,
@@ -265,6 +268,7 @@ impl World {
             media: Media::new(&plan, rng.fork()),
             app: App::new(&plan, rng.fork()),
             chaos: Chaos::new(&plan, rng.fork()),
+            peer: Peer::new(plan.seed),
             phase: Phase::Starting,
             phase_until: Instant::ZERO,
             phase_began: Instant::ZERO,
@@ -397,6 +401,7 @@ impl World {
             | Ev::Restart
             | Ev::Look(..)
             | Ev::Media(..)
+            | Ev::LateAnswer(_)
             | Ev::Resume(_)
             | Ev::Abandon(..)
             | Ev::Tick
@@ -439,6 +444,7 @@ impl World {
             Ev::Restart => self.restart(),
             Ev::Look(process, pause) => self.look_for_old_sockets(process, pause),
             Ev::Media(lane, key) => self.media_done(lane, key),
+            Ev::LateAnswer(key) => self.late_answer(key),
             Ev::Submit(lane, op) => self.submit(lane, op),
             Ev::Abandon(lane, op) => self.give_up(lane, op),
             Ev::Abandoned(lane, process) => self.abandoned(lane, process),

@@ -26,6 +26,7 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
   --story       cut what went wrong down to the least that still does, and tell it (with --mutation: of the first seed
                 that goes wrong)
   --trace       print everything that happens in the one seed
+  --most N      go on until so many seeds went wrong (default 1)
   --threads N   default: one per core
   --with KIND   let worlds draw this kind of fault, too; --without KIND: leave it out (--kinds: which there are)
   --coverage    say which transitions of the tables the runs (default 2000) never met
@@ -56,6 +57,7 @@ struct Args {
     seconds: Option<u64>,
     seed: Option<u64>,
     threads: usize,
+    most: usize,
     trace: bool,
     story: bool,
     coverage: bool,
@@ -86,6 +88,7 @@ fn parse() -> Result<Option<Args>, String> {
         seconds: None,
         seed: None,
         threads,
+        most: 1,
         trace: false,
         story: false,
         coverage: false,
@@ -102,6 +105,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--seconds" => args.seconds = Some(number(&value()?)?),
             "--seed" => args.seed = Some(number(&value()?)?),
             "--threads" => args.threads = usize::try_from(number(&value()?)?).unwrap_or(threads),
+            "--most" => args.most = usize::try_from(number(&value()?)?).unwrap_or(usize::MAX).max(1),
             "--coverage" => args.coverage = true,
             "--story" => args.story = true,
             "--trace" => args.trace = true,
@@ -193,13 +197,14 @@ fn run(args: &Args) -> io::Result<Verdict> {
     let first = args.seed.unwrap_or(0);
     let threads = args.threads;
     let any = |_: &_| true;
-    let hunted = Hunt { first, until, threads, mutation: only, most: 1, counts: &any, tell: &progress, stop: &stop };
+    let hunted =
+        Hunt { first, until, threads, mutation: only, most: args.most, counts: &any, tell: &progress, stop: &stop };
     let summary = hunt(hunted);
     report(&mut out, &summary)?;
     if stop.load(std::sync::atomic::Ordering::Relaxed) {
         writeln!(out, "stopped; go on with: cargo xtask sim --seed {}", summary.done_below)?;
     }
-    if let Some(outcome) = summary.found.first() {
+    if let [outcome] = &summary.found[..] {
         tell(&mut out, outcome.seed, only, args.kinds)?;
     }
     for outcome in &summary.found {

@@ -1,6 +1,7 @@
 //! Everything that a run does to its world, one act at a time.
 
 use crate::mix::Kind;
+use crate::peer::Hour;
 use crate::world::Machine;
 use interlock_target_core::Fault;
 use interlock_wire::ana::State as Ana;
@@ -78,6 +79,8 @@ pub(crate) enum Act {
     Second,
     /// The first goes on.
     Wake,
+    /// Admin commands are answered badly, or as usual again.
+    BadHour(Option<Hour>),
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
 }
@@ -110,6 +113,8 @@ impl Act {
             | Self::TargetOn
             | Self::Second
             | Self::Wake
+            // Each answer counts by itself.
+            | Self::BadHour(_)
             | Self::KillSources(_) => return None,
         })
     }

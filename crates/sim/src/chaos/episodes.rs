@@ -2,6 +2,7 @@
 
 use super::{Act, Chaos};
 use crate::draw::{Plan, pick};
+use crate::peer::{Hour, Subject};
 use crate::world::{Machine, SPARE_BLOCKS};
 use interlock_target_core::{Fault, PortId};
 use interlock_wire::ana::State as Ana;
@@ -228,7 +229,8 @@ impl Chaos {
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
-        match self.rng.below(28) {
+        match self.rng.below(34) {
+            28..=33 => self.bad_hour(plan, port, other),
             0..=3 => self.ghosts(port),
             19..=21 => self.deaths(plan, port),
             24 | 25 => self.drips(port),
@@ -420,6 +422,37 @@ impl Chaos {
                 acts
             }
         }
+    }
+
+    /// The peer answers admin commands badly, while paths are lost and set up again, and asked this and that.
+    pub(super) fn bad_hour(&mut self, plan: &Plan, port: usize, other: usize) -> Vec<(Duration, Act)> {
+        let hour = Hour::draw(&mut self.rng, plan.ana);
+        let mut acts = self.ghosts(port);
+        let lasts =
+            *pick(&mut self.rng, &[Duration::from_millis(40), self.kato, self.hold * 9 / 10, self.hold * 5 / 4]);
+        let begins = self.ms(0, 30);
+        acts.push((begins, Act::BadHour(Some(hour))));
+        acts.push((begins + lasts, Act::BadHour(None)));
+        let span = lasts.as_millis() as u64;
+        if self.rng.percent(40) {
+            let at = begins + self.ms(5, span);
+            acts.push((at, Act::RstAdmin { port: other }));
+        }
+        // What makes a host look: a state, a size, an event.
+        let nsid = 1 + self.rng.below(plan.namespaces as u64) as u32;
+        let at = begins + self.ms(5, span);
+        let drawn = self.rng.below(3);
+        let about_ana = hour.only.is_some_and(|(subject, _)| subject == Subject::AnaLog);
+        acts.push(match if about_ana { 1 } else { drawn } {
+            0 => (at, Act::Resize { nsid, blocks: plan.blocks + self.rng.below(2 * SPARE_BLOCKS) }),
+            1 => (at, Act::Ana { port: other, group: nsid, state: Ana::NonOptimized }),
+            _ => (at, Act::Script(Fault::RepeatEvent)),
+        });
+        for _ in 0..3 {
+            let later = begins + self.ms(0, span);
+            acts.push((later, Act::Burst(4)));
+        }
+        acts
     }
 
     /// Cross-controller reset goes wrong, for a while.
