@@ -79,11 +79,23 @@ pub enum Guard {
     CacheLossTold,
     /// Whom a flush asks is said once every life that has ended is judged.
     FlushWaitsVerdict,
+    /// The admin queue of a condemned life is halted.
+    AdminHalted,
+    /// The hold begins when the admin socket of the life is quiet, too.
+    AdminQuiet,
+    /// The hold is longer than its bound, by what two clocks may differ.
+    HoldMargin,
+    /// What is released stays guarded until it has ended.
+    ReleasedStayGuarded,
+    /// An entry that a CCR log keeps bars its name.
+    StaleEntryBars,
+    /// Nothing is released before it is known that this process is the host still.
+    OwnerConfirmed,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 42] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
@@ -120,6 +132,12 @@ impl Guard {
         Self::FlushEachCache,
         Self::CacheLossTold,
         Self::FlushWaitsVerdict,
+        Self::AdminHalted,
+        Self::AdminQuiet,
+        Self::HoldMargin,
+        Self::ReleasedStayGuarded,
+        Self::StaleEntryBars,
+        Self::OwnerConfirmed,
     ];
 }
 

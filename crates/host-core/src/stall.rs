@@ -63,7 +63,8 @@ impl HoldTerms {
     /// The bound with its margin: what is really waited from t0 on.
     #[must_use]
     pub fn hold(&self) -> Option<Duration> {
-        self.bound().map(|bound| bound + bound / 100 + MARGIN)
+        let margin = |bound| if conditions::enabled(Guard::HoldMargin) { bound / 100 + MARGIN } else { Duration::ZERO };
+        self.bound().map(|bound| bound + margin(bound))
     }
 }
 

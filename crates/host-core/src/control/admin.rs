@@ -3,6 +3,7 @@
 use super::Control;
 use super::life::{AdminEnd, Life, Phase};
 use super::waits::Why;
+use crate::guards::{self as conditions, Guard};
 use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, Loss};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -210,13 +211,18 @@ impl Control {
         let Some(life) = self.lives.get_mut(&life_id) else { return AdminEnd::Quiet(now) };
         life.keep_alive = None;
         let Some(admin) = &mut life.admin else { return AdminEnd::Quiet(now) };
-        admin.queue.halt();
+        let halts = conditions::enabled(Guard::AdminHalted);
+        if halts {
+            admin.queue.halt();
+        }
         let conn = admin.conn;
         self.timers.stop(Why::Admin(life_id));
         self.timers.set(Why::LateGrace(life_id), now + late_grace);
-        self.conn(ConnAction::StopSending(conn));
+        if halts {
+            self.conn(ConnAction::StopSending(conn));
+        }
         self.conn(ConnAction::WatchDrain(conn));
-        AdminEnd::Leaving
+        if conditions::enabled(Guard::AdminQuiet) { AdminEnd::Leaving } else { AdminEnd::Quiet(now) }
     }
 
     /// Ends the admin connection without ceremony, and forgets it.

@@ -373,6 +373,9 @@ impl Fence {
         let ends = || ends_of(entries, name).filter(|state| *state != EntryState::InProgress);
         // Of several ends one is older, and nothing says which. A failure among them may be that of this reset.
         let failed = ends().find(|state| *state != EntryState::Success);
+        // That an old end was looked for before is a net by itself: whoever cuts it cuts this one, too.
+        let nets = conditions::enabled(Guard::ReturnedEntriesCount) && conditions::enabled(Guard::StaleEntryBars);
+        let failed = failed.filter(|_| nets);
         let Some(end) = failed.or_else(|| ends().next()) else { return };
         match if conditions::enabled(Guard::LogSuccessOnly) { end } else { EntryState::Success } {
             EntryState::InProgress => {}

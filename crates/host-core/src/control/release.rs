@@ -27,7 +27,10 @@ impl Control {
         // The first condition says at once what the second brings about for all but an empty table: a lane has said what
         // is in doubt before it says that it has seen a guard. So no test can tell whether it is there.
         let seen = self.guards.is_seen(condemned.guard_epoch) || !conditions::enabled(Guard::ReleaseWaitsGuardSeen);
-        if !condemned.is_sorted() || !seen || !self.is_owner(now, life_id) {
+        if !condemned.is_sorted() || !seen {
+            return;
+        }
+        if conditions::enabled(Guard::OwnerConfirmed) && !self.is_owner(now, life_id) {
             return;
         }
         let Some(condemned) = self.lives.get(&life_id).and_then(|life| life.condemned()) else { return };
@@ -39,7 +42,11 @@ impl Control {
             self.guards.remove_life(life_id);
             self.publish_guards();
         } else {
-            self.guards.release(life_id);
+            if conditions::enabled(Guard::ReleasedStayGuarded) {
+                self.guards.release(life_id);
+            } else {
+                self.guards.remove_life(life_id);
+            }
             self.publish_guards();
             self.emit(now, EventKind::Released { life: life_id, commands });
         }

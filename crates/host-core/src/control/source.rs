@@ -122,7 +122,8 @@ impl Source {
             None => self.open.len() < self.limit,
             Some(open) => open.life == life && open.answered,
         };
-        let clean = self.purge == Purge::Done && !self.stale.contains(&name) && !self.is_unverified(name);
+        let barred = conditions::enabled(Guard::StaleEntryBars) && self.stale.contains(&name);
+        let clean = self.purge == Purge::Done && !barred && !self.is_unverified(name);
         self.is_capable() && free && (clean || !conditions::enabled(Guard::PurgeBeforeUse))
     }
 
