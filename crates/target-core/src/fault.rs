@@ -84,6 +84,10 @@ pub enum Fault {
     /// Once: the CCR log of every controller gets a completed entry with the CNTLID and CIU of every other life of the
     /// same host, as an earlier life with the same CIU would have left behind.
     CcrStaleEntry,
+    /// What a reading host asks to be removed from a CCR log stays there.
+    CcrKeepEntries,
+    /// A reset that is asked for is accepted and comes to nothing: its log entry says that it failed, and the life goes on.
+    CcrFail,
     /// A life that is reset by CCR goes on executing what it holds for that long: the CCR is pending meanwhile.
     SlowDrain {
         /// Milliseconds.

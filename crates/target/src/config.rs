@@ -327,6 +327,10 @@ pub enum FaultConfig {
     RepeatEvent {},
     /// Once: every CCR log gets a completed entry as an earlier life would have left behind.
     CcrStaleEntry {},
+    /// What a host asks to be removed from a CCR log stays there.
+    CcrKeepEntries {},
+    /// A reset is accepted and fails: the life goes on.
+    CcrFail {},
     /// A life that is reset goes on executing for so long.
     SlowDrain {
         /// Milliseconds.
@@ -356,6 +360,8 @@ impl FaultConfig {
             | Self::CcrLate { .. }
             | Self::CcrLoseEvent {}
             | Self::CcrStaleEntry {}
+            | Self::CcrKeepEntries {}
+            | Self::CcrFail {}
             | Self::RepeatEvent {}
             | Self::SlowDrain { .. }
             | Self::RdyBeforeDrained {}

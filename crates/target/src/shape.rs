@@ -161,6 +161,8 @@ pub(crate) const fn fault_of(fault: FaultConfig) -> Fault {
         FaultConfig::CcrLoseEvent {} => Fault::CcrLoseEvent,
         FaultConfig::RepeatEvent {} => Fault::RepeatEvent,
         FaultConfig::CcrStaleEntry {} => Fault::CcrStaleEntry,
+        FaultConfig::CcrKeepEntries {} => Fault::CcrKeepEntries,
+        FaultConfig::CcrFail {} => Fault::CcrFail,
         FaultConfig::SlowDrain { ms } => Fault::SlowDrain { ms },
         FaultConfig::RdyBeforeDrained {} => Fault::RdyBeforeDrained,
         FaultConfig::Clear {} => Fault::Clear,

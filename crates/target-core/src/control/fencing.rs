@@ -208,6 +208,14 @@ impl Control {
         match self.judge_ccr(source, command) {
             Err(status) => self.answer_ccr(source, slot, icid, status, false),
             Ok(None) => self.answer_ccr(source, slot, icid, Status::SUCCESS, true),
+            Ok(Some(_)) if self.script.ccr_fail => {
+                let failed = entry(icid, command.impacted.ciu, ccr::State::Failed);
+                if let Some(controller) = self.controllers.get_mut(&source) {
+                    controller.ccr_log.push(failed);
+                }
+                self.answer_ccr(source, slot, icid, Status::SUCCESS, false);
+                self.raise(source, AsyncEvent::CCR_COMPLETED);
+            }
             Ok(Some(life)) => {
                 let run = CcrRun { life, icid, ciu: command.impacted.ciu, run: Run::Answering { slot } };
                 if let Some(controller) = self.controllers.get_mut(&source) {

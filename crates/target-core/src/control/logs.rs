@@ -56,7 +56,7 @@ impl Control {
         };
         let answer = log::slice(&page, get, self.config.limits.max_transfer)?;
         let controller = self.controllers.get_mut(&key).ok_or(invalid)?;
-        if get.lid == LID_CCR && ccr::removes_completed(get) {
+        if get.lid == LID_CCR && ccr::removes_completed(get) && !self.script.ccr_keep_entries {
             // Only what was returned: running ones come first, so the cut is at the end of the completed ones.
             let running = controller.ccrs.iter().filter(|run| run.run == super::controller::Run::Logged).count();
             let end = get.offset.saturating_add(get.len.into()).saturating_sub(8) / 8;

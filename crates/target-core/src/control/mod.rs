@@ -72,6 +72,8 @@ struct Script {
     ccr_refuse: Option<Status>,
     ccr_late_ms: u32,
     ccr_lose_event: bool,
+    ccr_keep_entries: bool,
+    ccr_fail: bool,
     slow_drain_ms: u32,
     rdy_before_drained: bool,
 }
@@ -336,6 +338,8 @@ impl Control {
             Fault::CcrLate { ms } => self.script.ccr_late_ms = ms,
             Fault::CcrLoseEvent => self.script.ccr_lose_event = true,
             Fault::CcrStaleEntry => self.plant_stale_entries(),
+            Fault::CcrKeepEntries => self.script.ccr_keep_entries = true,
+            Fault::CcrFail => self.script.ccr_fail = true,
             Fault::RepeatEvent => self.repeat_events(),
             Fault::SlowDrain { ms } => self.script.slow_drain_ms = ms,
             Fault::RdyBeforeDrained => self.script.rdy_before_drained = true,

@@ -607,6 +607,8 @@ impl Lane {
             | Fault::CcrLate { .. }
             | Fault::CcrLoseEvent
             | Fault::CcrStaleEntry
+            | Fault::CcrKeepEntries
+            | Fault::CcrFail
             | Fault::RepeatEvent
             | Fault::SlowDrain { .. }
             | Fault::RdyBeforeDrained => {}
