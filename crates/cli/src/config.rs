@@ -1,10 +1,10 @@
 //! `interlock config validate|show`: what the configuration says, without a daemon.
 
-use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
+use crate::sources::configuration;
 use clap::Subcommand;
 use interlock_api::ConnectRequest;
-use interlock_daemon::{Config, ConfigError, Exclusions, Places, fabrics, identity, same_identity};
+use interlock_daemon::{Config, Exclusions, fabrics, identity, same_identity};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,14 +52,7 @@ struct All {
 }
 
 fn read(files: &Files) -> anyhow::Result<All> {
-    let usual = Places::usual().config;
-    let config = Config::read(files.config.as_ref().unwrap_or(&usual), files.config.is_some()).map_err(|error| {
-        let failure = Failure::new(&error);
-        match error {
-            ConfigError::Bad { hint: Some(hint), .. } => failure.hint(hint),
-            _ => failure,
-        }
-    })?;
+    let config = configuration(files.config.as_ref())?;
     let mut problems: Vec<String> = config.check_here().err().into_iter().collect();
     let who = identity::look(&files.nvme_dir).unwrap_or_else(|error| {
         problems.push(error.to_string());

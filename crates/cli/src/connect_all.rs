@@ -8,8 +8,9 @@ use crate::connect::{SettingArgs, connect_one};
 use crate::failure::Failure;
 use crate::identity::Looker;
 use crate::output::{Format, OutputArgs, print, say};
+use crate::sources::Sources;
 use interlock_api::{Client, ConnectRequest, DiscoveryControllers};
-use interlock_daemon::{Config, DiscoveryController, Exclusions, Places, discovered, fabrics};
+use interlock_daemon::{DiscoveryController, Exclusions, discovered};
 use interlock_host::{HostSettings, Nqn};
 use serde_json::json;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     };
     // What belongs to somebody else is not connected by itself; while nobody knows what that is, nothing is.
     let excluded = Exclusions::read(&args.nvme_dir).map_err(Failure::new)?;
-    let (mut wanted, mut ask, mut problems) = sources(args, &who)?;
+    let Sources { mut wanted, mut ask, mut problems, .. } = sources(args, &who)?;
     problems.extend(excluded.problems.iter().cloned());
     // One that is given with -a is asked for by name.
     ask.retain(|one| args.traddr.is_some() || !excluded.excludes(&one.controller, &who));
@@ -97,35 +98,24 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     report(args, &wanted, &connected, &problems)
 }
 
-/// What is to be connected, who is to be asked, and what is wrong.
-type Sources = (Vec<ConnectRequest>, Vec<DiscoveryController>, Vec<String>);
-
+/// What is to be connected, and who is to be asked.
 fn sources(args: &ConnectAllArgs, who: &HostSettings) -> anyhow::Result<Sources> {
     if let Some(traddr) = &args.traddr {
         let nqn = args.nqn.clone().unwrap_or_else(|| Nqn::discovery().to_string());
         let request = args.settings.request(traddr, args.trsvcid, &nqn)?;
-        return Ok((Vec::new(), vec![DiscoveryController::of(request)], Vec::new()));
+        return Ok(Sources { ask: vec![DiscoveryController::of(request)], ..Sources::default() });
     }
     args.settings.refuse_security()?;
-    let usual = Places::usual().config;
-    let config = Config::read(args.config.as_ref().unwrap_or(&usual), args.config.is_some())?;
-    let files = fabrics::Wanted::read(&args.nvme_dir, Some(who));
-    let nothing = files.is_empty();
-    for note in &files.notes {
-        say(&format!("note: {note}"))?;
-    }
-    let mut wanted = config.requests();
-    wanted.extend(files.connections);
-    let mut ask: Vec<DiscoveryController> = config.discovery().into_iter().map(DiscoveryController::of).collect();
-    ask.extend(files.discovery);
-    if wanted.is_empty() && ask.is_empty() && nothing {
+    let sources = Sources::read(args.config.as_ref(), &args.nvme_dir, who)?;
+    if sources.is_empty() {
         let text = "nothing is configured";
         return Err(Failure::new(text)
             .hint("give a discovery controller with -a")
             .hint("or write [[connect]] into the configuration")
             .into());
     }
-    Ok((wanted, ask, files.problems))
+    sources.say_notes()?;
+    Ok(sources)
 }
 
 fn connect(

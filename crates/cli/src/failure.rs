@@ -20,6 +20,11 @@ impl Failure {
         self.hints.push(hint.into());
         self
     }
+
+    /// What failed and what to do, for a list of problems.
+    pub(crate) fn in_one_line(&self) -> String {
+        if self.hints.is_empty() { self.text.clone() } else { format!("{} ({})", self.text, self.hints.join("; ")) }
+    }
 }
 
 impl fmt::Display for Failure {

@@ -23,6 +23,7 @@ mod metrics;
 mod output;
 mod pages;
 mod source;
+mod sources;
 mod status;
 mod target;
 mod top;

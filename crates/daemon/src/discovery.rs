@@ -99,13 +99,19 @@ fn towards(request: ConnectRequest, traddr: String, trsvcid: u16) -> ConnectRequ
     ConnectRequest { traddr: canonical_address(&traddr), trsvcid, host_traddr, ..request }
 }
 
-fn spec(asked: &DiscoveryController, who: &HostSettings) -> Result<ProbeSpec, String> {
-    let controller = &asked.controller;
-    let mut spec = ProbeSpec::discovery(&controller.traddr, controller.trsvcid, who.clone());
-    spec.subnqn = Nqn::new(controller.subnqn.as_str()).map_err(|why| format!("`{}`: {why}", controller.subnqn))?;
-    (spec.host_traddr, spec.host_iface) = (controller.host_traddr, controller.host_iface.clone());
-    (spec.hdgst, spec.ddgst) = (controller.hdr_digest, controller.data_digest);
-    Ok(spec)
+impl DiscoveryController {
+    /// A look at its log by this host, without keep alive.
+    ///
+    /// # Errors
+    /// Its NQN is none.
+    pub fn probe(&self, who: &HostSettings) -> Result<ProbeSpec, String> {
+        let controller = &self.controller;
+        let mut spec = ProbeSpec::discovery(&controller.traddr, controller.trsvcid, who.clone());
+        spec.subnqn = Nqn::new(controller.subnqn.as_str()).map_err(|why| format!("`{}`: {why}", controller.subnqn))?;
+        (spec.host_traddr, spec.host_iface) = (controller.host_traddr, controller.host_iface.clone());
+        (spec.hdgst, spec.ddgst) = (controller.hdr_digest, controller.data_digest);
+        Ok(spec)
+    }
 }
 
 fn place(controller: &ConnectRequest) -> String {
@@ -126,7 +132,7 @@ pub struct Discovered {
 #[must_use]
 pub fn discovered(reactor: &Reactor, first: &DiscoveryController, who: &HostSettings, within: Duration) -> Discovered {
     discovered_by(first, |controller| {
-        let report = probe(reactor, &spec(controller, who)?, within).map_err(|error| match error.hint() {
+        let report = probe(reactor, &controller.probe(who)?, within).map_err(|error| match error.hint() {
             Some(hint) => format!("{error} ({hint})"),
             None => error.to_string(),
         })?;
@@ -439,7 +445,7 @@ impl Watcher {
             let kato = Duration::from_secs(if watching.mute { 0 } else { watching.asked.kato_s.into() });
             let turn = watching.attempts;
             watching.attempts += 1;
-            let begun = spec(&watching.asked, &self.who).and_then(|spec| {
+            let begun = watching.asked.probe(&self.who).and_then(|spec| {
                 let spec = ProbeSpec { kato, turn, ..spec };
                 Watch::start(&self.reactor, &spec, move |told| {
                     // The thread may have ended.

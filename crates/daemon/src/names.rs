@@ -4,8 +4,9 @@
 //! number of a namespace is its NSID, which no restart can change.
 
 use crate::refusal::Refusal;
-use interlock_api::ProblemKind;
-use interlock_host::CtrlId;
+use interlock_api::{ConnectRequest, ProblemKind};
+use interlock_host::{ControllerStatus, CtrlId, StateName};
+use std::net::{SocketAddr, ToSocketAddrs};
 
 /// `nvme-subsys0`.
 pub(crate) fn subsystem(number: u32) -> String {
@@ -51,6 +52,28 @@ pub(crate) fn device(text: &str) -> Result<Device, Refusal> {
         Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no device name"))
             .hint("names are `nvme0` (controller), `nvme-subsys0` (subsystem) and `nvme0n1` (namespace)")
     })
+}
+
+/// The controller that a request would double: a name and an address may be written differently and lead to the same port.
+/// A name is looked up for that; what cannot be looked up doubles nothing.
+pub(crate) fn leads_to(request: &ConnectRequest, controllers: &[ControllerStatus]) -> Option<CtrlId> {
+    let (bare, port) = (request.traddr.as_str(), request.trsvcid);
+    let mut ours: Vec<SocketAddr> = (bare, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    if ours.is_empty() {
+        return None;
+    }
+    for one in controllers.iter().filter(|one| one.state != StateName::Dead && one.subnqn == request.subnqn) {
+        let way = (one.spec.trsvcid, one.spec.host_traddr, &one.spec.host_iface);
+        if way != (port, request.host_traddr, &request.host_iface) {
+            continue;
+        }
+        let theirs = one.peer.or_else(|| Some(SocketAddr::new(one.spec.traddr.parse().ok()?, port)));
+        ours.retain(|addr| Some(*addr) != theirs);
+        if ours.is_empty() && theirs.is_some() {
+            return Some(one.id);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -101,6 +101,12 @@ impl Service {
         let lanes = self.host.lane_count();
         spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| bad(why.to_string()))?;
         self.refuse_twice(request)?;
+        if request.first_attempt_decides
+            && let Some(old) = crate::names::leads_to(request, &self.host.status()?.controllers)
+        {
+            let text = format!("already connected: {old} is this port of this subsystem");
+            return Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()));
+        }
         let within = spec.timeouts.connect_total + CONNECT_SLACK;
         // Lives of earlier processes keep the name of their controller: a new path must not take it.
         let left: Vec<u32> = self.host.status()?.tombstones.iter().map(|life| life.ctrl.0).collect();

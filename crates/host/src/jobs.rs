@@ -1,17 +1,16 @@
 //! Work that may block: looking up names, and making records durable.
 //!
-//! None of it may run on a reactor, where it would stop keep alive and every queue. One thread looks names up, another
-//! keeps records, each in order: a resolver that hangs delays nobody but those who wait for names, and control has a
-//! deadline for each job.
+//! None of it may run on a reactor, where it would stop keep alive and every queue. [`Names`] looks names up, and a thread
+//! keeps records, in order; control has a deadline for each job.
 
 use crate::control::ControlMail;
 use crate::links::Sockets;
+use crate::names::{Names, resolve};
 use crate::store::LifeStore;
 use interlock_carry::Mailbox;
 use interlock_host_core::{Job, JobId, JobResult};
 use std::convert::Infallible;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -30,7 +29,8 @@ impl JobsEnd {
 
 /// The threads for blocking work. They end when this is dropped.
 pub(crate) struct Jobs {
-    names: Sender<(JobId, Job)>,
+    names: Names,
+    answers: Mailbox<ControlMail>,
     records: Sender<(JobId, Job)>,
 }
 
@@ -40,39 +40,32 @@ impl Jobs {
         sockets: Sockets,
         answers: Mailbox<ControlMail>,
     ) -> io::Result<(Self, JobsEnd)> {
-        let (names, to_resolve) = mpsc::channel::<(JobId, Job)>();
+        let resolved = answers.clone();
+        let names = Names::new(move |id, result| resolved.send(ControlMail::Job(id, result)))?;
+        let kept = answers.clone();
         let (records, to_record) = mpsc::channel::<(JobId, Job)>();
         let (end, ended) = mpsc::channel();
-        let resolved = answers.clone();
-        std::thread::Builder::new().name("interlock-names".into()).spawn(move || {
-            for (id, job) in to_resolve {
-                if let Job::Resolve { host, port } = job {
-                    resolved.send(ControlMail::Job(id, resolve(&host, port)));
-                }
-            }
-        })?;
         std::thread::Builder::new().name("interlock-records".into()).spawn(move || {
             for (id, job) in to_record {
-                answers.send(ControlMail::Job(id, record(&mut *store, &sockets, job)));
+                kept.send(ControlMail::Job(id, record(&mut *store, &sockets, job)));
             }
             drop(store);
             drop(end);
         })?;
-        Ok((Self { names, records }, JobsEnd(Mutex::new(ended))))
+        Ok((Self { names, answers, records }, JobsEnd(Mutex::new(ended))))
     }
 
     pub(crate) fn start(&self, id: JobId, job: Job) {
-        let thread = if matches!(job, Job::Resolve { .. }) { &self.names } else { &self.records };
-        // The thread ends only after this sender, so the send cannot fail but by a panic there, which control's
-        // deadline for the job will notice.
-        let _ = thread.send((id, job));
-    }
-}
-
-fn resolve(host: &str, port: u16) -> JobResult {
-    match (host, port).to_socket_addrs() {
-        Ok(addresses) => JobResult::Resolved(addresses.collect()),
-        Err(error) => JobResult::Failed(format!("`{host}` cannot be resolved: {error}")),
+        match job {
+            Job::Resolve { host, port } => {
+                if let Err(refused) = self.names.look_up(id, host, port) {
+                    self.answers.send(ControlMail::Job(id, refused));
+                }
+            }
+            // The thread ends only after this sender, so the send cannot fail but by a panic there, which control's
+            // deadline for the job will notice.
+            job => drop(self.records.send((id, job))),
+        }
     }
 }
 

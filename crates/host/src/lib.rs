@@ -20,6 +20,7 @@ mod jobs;
 mod lane;
 mod links;
 mod local;
+mod names;
 mod namespace;
 mod predecessor;
 mod probe;

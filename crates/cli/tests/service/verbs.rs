@@ -122,3 +122,43 @@ fn a_configuration_is_wanted_from_the_start_and_read_anew_at_sighup() {
         "{refused}"
     );
 }
+
+#[test]
+fn one_address_written_in_several_ways_is_one_path() {
+    let scene = Scene::new("address", &[]);
+    let port = scene.target.port(0);
+    scene.connect(0, &[]);
+    for other in ["127.1", "::ffff:127.0.0.1", "0x7f.0.0.1", "[127.0.0.1]", " 127.0.0.1"] {
+        let told = scene.fails(&["connect", "-a", other, "-s", &port, "-n", NQN]);
+        assert!(told.contains("already connected: nvme0"), "{other}: {told}");
+    }
+    assert_eq!(scene.status()["controllers"].as_array().expect("a list").len(), 1);
+    // A name that leads there is the same path; which addresses `localhost` has is up to the machine.
+    let told = scene.verb(&["connect", "-a", "localhost", "-s", &port, "-n", NQN]);
+    let text = String::from_utf8_lossy(&told.stderr).into_owned();
+    let one_only = std::net::ToSocketAddrs::to_socket_addrs(&("localhost", 1)).is_ok_and(|all| {
+        let all: std::collections::BTreeSet<_> = all.collect();
+        all.len() == 1
+    });
+    assert!(!one_only || text.contains("already connected: nvme0"), "{text}");
+}
+
+#[test]
+fn discover_without_an_address_asks_everybody_who_is_configured() {
+    let scene = Scene::new("discover", &[]);
+    let nvme = scene.dir.join("nvme").display().to_string();
+    let none = scene.dir.join("none.toml");
+    std::fs::write(&none, "").expect("a file");
+    let none = none.display().to_string();
+    let asks = ["discover", "--nvme-dir", &nvme, "--config", &none];
+    assert!(scene.fails(&asks).contains("no discovery controller is configured"));
+    let port = scene.target.port(0);
+    let lines = format!("-t tcp -a 127.0.0.1 -s {port}\n-t tcp -a 127.0.0.1 -s 1\n");
+    std::fs::write(scene.dir.join("nvme/discovery.conf"), lines).expect("a file");
+    let told = scene.verb(&["discover", "--nvme-dir", &nvme, "--config", &none, "-o", "json"]);
+    assert_eq!(told.status.code(), Some(1));
+    let whole: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(whole["logs"][0]["trsvcid"].to_string(), port);
+    assert_eq!(whole["problems"].as_array().expect("a list").len(), 1, "{whole}");
+    assert!(whole["problems"][0].as_str().expect("text").contains("127.0.0.1 port 1: "), "{whole}");
+}

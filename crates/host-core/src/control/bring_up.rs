@@ -59,9 +59,9 @@ impl Control {
     /// A job was done.
     pub fn handle_job_done(&mut self, now: Instant, job: JobId, result: JobResult) {
         match (self.jobs.remove(&job), result) {
-            (Some(JobFor::Resolve(life)), JobResult::Resolved(addrs)) => match addrs.first() {
+            (Some(JobFor::Resolve(life)), JobResult::Resolved(addrs)) => match self.address_of(life, &addrs) {
                 Some(addr) if self.is_in(life, |phase| matches!(phase, Phase::Resolving)) => {
-                    self.dial(now, life, *addr);
+                    self.dial(now, life, addr);
                 }
                 Some(_) => {}
                 None => self.attempt_failed(now, life, "the name has no address".to_string(), false),
@@ -86,6 +86,12 @@ impl Control {
 
     fn is_in(&self, life: LifeId, phase: impl Fn(&Phase) -> bool) -> bool {
         self.lives.get(&life).is_some_and(|life| phase(&life.phase))
+    }
+
+    /// Of several addresses each attempt takes the next one: the first may be dead for good.
+    fn address_of(&self, life: LifeId, addrs: &[SocketAddr]) -> Option<SocketAddr> {
+        let attempt = self.lives.get(&life).map_or(1, |life| life.attempt.max(1));
+        addrs.iter().cycle().nth((attempt as usize - 1) % addrs.len().max(1)).copied()
     }
 
     fn dial(&mut self, now: Instant, life_id: LifeId, addr: SocketAddr) {

@@ -46,6 +46,15 @@ fn a_name_that_has_no_address_is_one_sentence() {
 }
 
 #[test]
+fn each_attempt_takes_the_next_address_of_a_name() {
+    let mut world = World::new(1, &[1]);
+    let a = world.connect(ControllerSpec { traddr: "array.example".to_string(), ..World::spec(98) });
+    assert_eq!(world.state(a), StateName::Waiting);
+    world.advance(11_000 * MS);
+    assert_eq!(world.state(a), StateName::Live);
+}
+
+#[test]
 fn a_namespace_of_another_shape_is_refused_and_named() {
     let mut world = World::new(1, &[1, 2]);
     world.ports.get_mut(&2).expect("a port").blocks = 999;

@@ -289,6 +289,10 @@ impl World {
             Output::Job(id, job) => {
                 let result = match &job {
                     Job::Resolve { port, .. } if *port == 99 => JobResult::Failed("no such name".to_string()),
+                    // A name with two addresses, and the first leads nowhere.
+                    Job::Resolve { port, .. } if *port == 98 => {
+                        JobResult::Resolved(vec![([192, 0, 2, 1], 97).into(), ([192, 0, 2, 1], 1).into()])
+                    }
                     Job::Resolve { port, .. } => JobResult::Resolved(vec![([192, 0, 2, 1], *port).into()]),
                     Job::ConfirmOwner if self.disowned => JobResult::Failed("the lock was replaced".to_string()),
                     _ => JobResult::Done,
