@@ -617,6 +617,17 @@ impl World {
             host::EventKind::Lost { .. } => self.stats.lost += 1,
             host::EventKind::Condemned { in_doubt, .. } => self.stats.in_doubt += *in_doubt as u64,
             host::EventKind::Fenced(receipt) => self.receipt(receipt),
+            host::EventKind::HoldUntil { life, .. } => {
+                if self.plan.extras.target_slow_ppm != 0 {
+                    self.met(Kind::ClocksDiffer);
+                }
+                if self.plan.extras.brink {
+                    self.met(Kind::BoundsTight);
+                }
+                let unsent = self.unsent(*life);
+                self.see(&Seen::HoldBegins { life: *life, unsent });
+            }
+            host::EventKind::Disowned { .. } => self.disowned(),
             host::EventKind::TombstoneEnded { .. } | host::EventKind::NothingInDoubt { .. } => {}
             _ => {}
         }

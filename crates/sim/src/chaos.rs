@@ -6,6 +6,7 @@
 
 mod act;
 mod episodes;
+mod extra;
 
 pub(crate) use self::act::Act;
 
@@ -34,6 +35,8 @@ pub(crate) struct Chaos {
     /// Release held commands around the next receipts and answers.
     eager: bool,
     pub(crate) fake_next_answer: bool,
+    /// The next command on an admin connection of this port is the last that its host is heard to say.
+    last_words: Option<usize>,
     /// When the last act takes place.
     last_at: Instant,
 }
@@ -52,6 +55,7 @@ impl Chaos {
             kill_sources: false,
             eager: false,
             fake_next_answer: false,
+            last_words: None,
             last_at: Instant::ZERO,
         }
     }
@@ -63,7 +67,7 @@ impl Chaos {
 }
 
 impl World {
-    fn plan_act(&mut self, at: Instant, act: Act) {
+    pub(crate) fn plan_act(&mut self, at: Instant, act: Act) {
         self.chaos.last += 1;
         let key = self.chaos.last;
         self.chaos.acts.insert(key, act);
@@ -185,6 +189,9 @@ impl World {
                     count(&mut self.stats);
                 }
                 self.target.script(fault);
+                if fault == Fault::Clear {
+                    self.script_standing();
+                }
             }
             Act::Rst { port, host, target } => {
                 self.disturb(Some(port));
@@ -293,11 +300,39 @@ impl World {
                 self.peer.begin(hour);
             }
             Act::BadHour(None) => self.peer.end(),
+            Act::LastWords { port } => {
+                self.disturb(Some(port));
+                self.chaos.last_words = Some(port);
+            }
+            Act::LoseOwnership => {
+                count(&mut self.stats);
+                self.disturb(None);
+                self.lose_ownership();
+            }
             Act::KillSources(kill) => self.chaos.kill_sources = kill,
             Act::Crash { power, again, linger } => {
                 count(&mut self.stats);
                 self.crash(power, again, linger);
             }
+        }
+    }
+
+    /// What a target of this kind does all the time.
+    pub(crate) fn script_standing(&mut self) {
+        if self.plan.extras.keeps_entries {
+            self.target.script(Fault::CcrKeepEntries);
+        }
+    }
+
+    /// A command left on an admin connection of this port.
+    pub(crate) fn last_words(&mut self, port: usize) {
+        if self.chaos.last_words == Some(port) && self.phase == Phase::Faults {
+            self.chaos.last_words = None;
+            let soon = Duration::from_micros(self.chaos.rng.below(50));
+            self.plan_act(self.now + soon, Act::Rst { port, host: true, target: false });
+            // Nor does the target hear that nobody is there.
+            let heard = soon + Duration::from_micros(self.plan.delay_us.0 + self.plan.delay_us.1 + 1);
+            self.plan_act(self.now + heard, Act::Silence { port, to_target: false, to_host: true });
         }
     }
 
@@ -446,6 +481,7 @@ impl World {
         note!(self, "chaos: everything is healed");
         self.chaos.left = 0;
         self.peer.end();
+        self.restore_ownership();
         self.restart();
         self.resume_those(|_| true);
         self.media.slow = false;

@@ -9,6 +9,7 @@ mod late_completion_decided_once;
 mod life_recorded_before_first_write;
 mod no_io_on_unusable_path;
 mod no_send_after_condemned;
+mod only_the_owner_releases;
 mod overlaps_wait;
 mod predecessors_first;
 mod stall_within_budget;
@@ -48,6 +49,17 @@ pub(crate) enum Seen<'a> {
         lane: usize,
         life: host::LifeId,
     },
+    /// Bytes of the admin queue of this life were given to a kernel.
+    GivenOnAdmin {
+        life: host::LifeId,
+    },
+    /// The hold of this life begins, and so many bytes lie in the send queues of its sockets.
+    HoldBegins {
+        life: host::LifeId,
+        unsent: usize,
+    },
+    /// The process of the host is the host no more, and does not know.
+    Disowned,
     /// A command for this namespace is polled from a lane; it was put on its queue after the moment named.
     Sent {
         lane: usize,
@@ -104,7 +116,8 @@ pub(crate) struct Checkers(Vec<Box<dyn Checker>>);
 impl Checkers {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self(vec![
-            Box::<no_send_after_condemned::Check>::default(),
+            Box::new(no_send_after_condemned::Check::new(plan.spec(0).disable_is_fence)),
+            Box::<only_the_owner_releases::Check>::default(),
             Box::<fence_bound_to_one_life::Check>::default(),
             Box::<hold_ends_by_deadline::Check>::default(),
             Box::<overlaps_wait::Check>::default(),

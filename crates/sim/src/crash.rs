@@ -72,6 +72,8 @@ pub(crate) struct Process {
     first: Option<Box<First>>,
     /// It goes on although its requests were given up: nobody hears what it says.
     pub(crate) zombie: bool,
+    /// Another one owns the state directory.
+    pub(crate) disowned: bool,
     /// Lives of earlier processes whose sockets may still be there.
     watched: Vec<(LifeId, u32, std::net::SocketAddr)>,
 }
@@ -106,6 +108,7 @@ impl Process {
             }
         }
         self.watched.clear();
+        self.disowned = false;
         self.number += 1;
         self.down = true;
     }
@@ -255,6 +258,7 @@ impl World {
             path.muted = false;
         }
         (self.target, self.target_lanes) = machines_of_target(&self.plan, &mut self.mail_rng);
+        self.script_standing();
         self.drain_target();
     }
 

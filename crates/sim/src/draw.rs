@@ -2,6 +2,10 @@
 //!
 //! All options are drawn first and can be printed first, so that a failure says in which world it happened.
 
+mod extras;
+
+pub(crate) use self::extras::Extras;
+
 use crate::minimise::Cut;
 use crate::mix::Kinds;
 use crate::mutation::{Mutation, Tampering};
@@ -79,6 +83,7 @@ pub(crate) struct Plan {
     /// Of how many admin commands in a thousand the answer is bent at any time.
     pub(crate) bent_permille: u64,
     pub(crate) mutation: Option<Mutation>,
+    pub(crate) extras: Extras,
     /// What was taken away again, to see what is needed.
     pub(crate) cut: Arc<Cut>,
 }
@@ -153,8 +158,10 @@ impl Plan {
             kinds: Kinds::installed(),
             bent_permille: *pick(&mut Rng::new(seed ^ 0x51a1_5eed_0000_0010), &[0, 0, 0, 0, 2, 10, 40]),
             mutation,
+            extras: Extras::draw(seed, Kinds::installed()),
             cut: Arc::default(),
         }
+        .with_extras()
     }
 
     /// KATO as the target will have it.

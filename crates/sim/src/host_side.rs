@@ -10,7 +10,8 @@ use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
 use crc32c::crc32c_append;
 use interlock_base::Instant;
 use interlock_host_core::{
-    ConnAction, ConnEvent, Dial, DownReason, Job, JobId, JobResult, LaneOutput, Output, Release, ToControl, ToLane,
+    ConnAction, ConnEvent, Dial, DownReason, Job, JobId, JobResult, LaneOutput, LifeId, Output, Release, ToControl,
+    ToLane,
 };
 use interlock_proto::{Segment as SendSegment, SendList};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ impl World {
         self.see(&Seen::JobDone(&job));
         let result = match &job {
             Job::Resolve { host, .. } => JobResult::Failed(format!("`{host}` is no address")),
-            Job::RecordLife(_) | Job::MarkClean(_) | Job::ForgetLife(_) | Job::ConfirmOwner => JobResult::Done,
+            Job::ConfirmOwner => self.confirm_owner(),
+            Job::RecordLife(_) | Job::MarkClean(_) | Job::ForgetLife(_) => JobResult::Done,
         };
         self.control.handle_job_done(self.now, id, result);
         self.drain_host();
@@ -309,7 +311,8 @@ impl World {
                     break;
                 }
             }
-            let room = SEND_QUEUE.saturating_sub(self.links[link].to_target.queued);
+            let most = if owner == Owner::Control { self.plan.extras.admin_queue } else { SEND_QUEUE };
+            let room = most.saturating_sub(self.links[link].to_target.queued);
             if room == 0 {
                 // Goes on when something was acknowledged.
                 return;
@@ -324,8 +327,10 @@ impl World {
             };
             let bytes = self.links[link].host_out.take(memory, room);
             let count = bytes.len() as u64;
-            if let (Some(life), Owner::Lane(lane)) = (self.links[link].life, owner) {
-                self.see(&Seen::Given { lane: usize::from(lane), life });
+            match (self.links[link].life, owner) {
+                (Some(life), Owner::Lane(lane)) => self.see(&Seen::Given { lane: usize::from(lane), life }),
+                (_, Owner::Control) => self.given_on_admin(link),
+                (None, Owner::Lane(_)) => {}
             }
             self.give(link, Way::ToTarget, Piece::Bytes(bytes));
             match owner {
@@ -343,6 +348,24 @@ impl World {
             self.links[link].host = HostState::Gone;
             self.give(link, Way::ToTarget, Piece::Fin);
         }
+    }
+
+    /// Bytes of an admin queue were given to a kernel.
+    fn given_on_admin(&mut self, link: usize) {
+        if let Some(life) = self.control.life_of(self.links[link].conn) {
+            self.see(&Seen::GivenOnAdmin { life });
+        }
+        self.last_words(self.links[link].port);
+    }
+
+    /// What lies in the send queues of a life, admin queue included, or waits to be put there.
+    pub(crate) fn unsent(&self, life: LifeId) -> usize {
+        let of_life = |link: &&Link| match link.owner {
+            Owner::Control => self.control.life_of(link.conn) == Some(life),
+            Owner::Lane(_) => link.life == Some(life),
+        };
+        let ours = self.links.iter().filter(|link| link.process == self.process.number && link.host == HostState::Open);
+        ours.filter(of_life).map(|link| link.to_target.queued + usize::from(!link.host_out.is_empty())).sum()
     }
 
     /// Says which namespaces the commands of an I/O queue go to.

@@ -72,6 +72,14 @@ pub enum Kind {
     KatoUnread,
     /// What a namespace is cannot be read: Identify Namespace fails.
     NamespaceUnread,
+    /// The clock of the target is slower or faster than that of the host.
+    ClocksDiffer,
+    /// Everything that a fence by time waits for takes as long as it may.
+    BoundsTight,
+    /// The log of a source keeps its entries, and a reset fails.
+    EntriesStay,
+    /// Somebody else takes the state directory of the host.
+    OwnerReplaced,
     /// No fault, but a rule: the answer to a later change ends what was given up.
     LaterAnswerEnds,
     /// No fault, but a rule: what could not be read is looked at again without anybody's asking.
@@ -80,7 +88,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -112,6 +120,10 @@ impl Kind {
         Self::AnaLogFails,
         Self::KatoUnread,
         Self::NamespaceUnread,
+        Self::ClocksDiffer,
+        Self::BoundsTight,
+        Self::EntriesStay,
+        Self::OwnerReplaced,
         Self::LaterAnswerEnds,
         Self::LooksAgain,
     ];

@@ -318,6 +318,8 @@ fn fault_words(fault: Fault) -> String {
         Fault::CcrLoseEvent => "loses the events of resets".to_owned(),
         Fault::RepeatEvent => "tells every controller's last event once more".to_owned(),
         Fault::CcrStaleEntry => "has an entry of an earlier life in every log of resets".to_owned(),
+        Fault::CcrKeepEntries => "keeps every entry in its logs of resets".to_owned(),
+        Fault::CcrFail => "accepts resets that come to nothing".to_owned(),
         Fault::SlowDrain { ms } => format!("goes on for {ms} ms after a reset was asked for"),
         Fault::RdyBeforeDrained => "says that it is disabled before it has drained".to_owned(),
         Fault::Clear => "everything that was scripted ends".to_owned(),

@@ -23,13 +23,14 @@ impl World {
         if target != TargetState::Backlog || self.net.paths[port].muted {
             return;
         }
+        let now = self.target_now();
         let target_lane = &mut self.target_lanes[lane];
         let conn = ConnId(target_lane.next_conn);
         target_lane.next_conn += 1;
         self.links[link].target = TargetState::Open(conn);
         self.links[link].target_start = self.target_start;
         self.by_target.insert((lane, conn), link);
-        target_lane.lane.handle_accepted(self.now, conn, PortId(port as u16), address(port));
+        target_lane.lane.handle_accepted(now, conn, PortId(port as u16), address(port));
         self.drain_target();
         self.read_target(link);
     }
@@ -96,7 +97,7 @@ impl World {
     }
 
     fn offer_target(&mut self, lane: usize, conn: ConnId, bytes: &[u8]) -> usize {
-        let now = self.now;
+        let now = self.target_now();
         let target = &mut self.target_lanes[lane];
         let mut at = 0;
         while at < bytes.len() {
@@ -228,9 +229,10 @@ impl World {
             }
             LaneOutput::Event(event) => self.target_event(&event),
             LaneOutput::NeedBuffer { conn, slot, len } => {
+                let now = self.target_now();
                 let target = &mut self.target_lanes[lane];
                 let buf = target.memory.insert(vec![0; len as usize]);
-                target.lane.handle_buffer(self.now, conn, slot, Span { buf, offset: 0, len });
+                target.lane.handle_buffer(now, conn, slot, Span { buf, offset: 0, len });
             }
             LaneOutput::FreeBuffer(buf) => {
                 self.target_lanes[lane].memory.remove(buf);
@@ -320,7 +322,8 @@ impl World {
             let bytes = self.links[link].target_out.take(&self.target_lanes[lane].memory, room);
             let count = bytes.len() as u64;
             self.give(link, Way::ToHost, Piece::Bytes(bytes));
-            self.target_lanes[lane].lane.handle_given(self.now, conn, count);
+            let now = self.target_now();
+            self.target_lanes[lane].lane.handle_given(now, conn, count);
             if short && !self.links[link].target_out.is_empty() {
                 let pause = Duration::from_micros(10 + self.net.rng.below(3000));
                 self.after(pause, Ev::FlushTarget(link));

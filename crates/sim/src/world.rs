@@ -311,6 +311,7 @@ impl World {
     }
 
     fn start(&mut self) {
+        self.script_standing();
         self.drain_target();
         for port in 0..self.plan.ports {
             self.connect(port);
@@ -472,11 +473,13 @@ impl World {
                 }
             }
             Machine::TargetControl => {
+                let now = self.target_now();
                 if self.target.next_deadline().is_some_and(|deadline| deadline.at <= now) {
                     self.target.handle_timeout(now);
                 }
             }
             Machine::TargetLane(lane) => {
+                let now = self.target_now();
                 let lane = &mut self.target_lanes[lane].lane;
                 if lane.next_deadline().is_some_and(|deadline| deadline.at <= now) {
                     lane.handle_timeout(now);
@@ -494,8 +497,11 @@ impl World {
         let next = match machine {
             Machine::HostControl => self.control.next_deadline().map(|deadline| deadline.at),
             Machine::HostLane(lane) => self.lanes[lane].lane.next_deadline().map(|deadline| deadline.at),
-            Machine::TargetControl => self.target.next_deadline().map(|deadline| deadline.at),
-            Machine::TargetLane(lane) => self.target_lanes[lane].lane.next_deadline().map(|deadline| deadline.at),
+            Machine::TargetControl => self.target.next_deadline().map(|next| self.when_target_shows(next.at)),
+            Machine::TargetLane(lane) => {
+                let next = self.target_lanes[lane].lane.next_deadline();
+                next.map(|next| self.when_target_shows(next.at))
+            }
         };
         let Some(next) = next.map(|at| at.max(self.now)) else { return };
         if self.armed.get(&machine).is_none_or(|armed| next < *armed) {
@@ -541,12 +547,14 @@ impl World {
             }
             (Box_::ToTargetLane(lane), Mail::TargetDown(message)) => {
                 note!(self, "target lane{lane} <- {message:?}");
+                let now = self.target_now();
                 self.target_lanes[lane].lane.handle_control(now, message);
                 self.mute_as_scripted(lane);
                 self.drain_target();
             }
             (Box_::FromTargetLane(lane), Mail::TargetUp(message)) => {
                 note!(self, "target control <- lane{lane} {message:?}");
+                let now = self.target_now();
                 self.target.handle_lane(now, target::LaneId(lane as u16), message);
                 self.drain_target();
             }

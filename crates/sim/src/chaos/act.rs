@@ -81,6 +81,12 @@ pub(crate) enum Act {
     Wake,
     /// Admin commands are answered badly, or as usual again.
     BadHour(Option<Hour>),
+    /// A reset packet at the host just after the next command on an admin connection of the port.
+    LastWords {
+        port: usize,
+    },
+    /// Somebody else takes the state directory of the host.
+    LoseOwnership,
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
 }
@@ -115,6 +121,8 @@ impl Act {
             | Self::Wake
             // Each answer counts by itself.
             | Self::BadHour(_)
+            | Self::LastWords { .. }
+            | Self::LoseOwnership
             | Self::KillSources(_) => return None,
         })
     }
@@ -133,6 +141,7 @@ fn of_script(fault: &Fault) -> Option<Kind> {
         | Fault::CcrStaleEntry
         | Fault::SlowDrain { .. }
         | Fault::RepeatEvent => Kind::ResetFails,
+        Fault::CcrFail => Kind::EntriesStay,
         _ => return None,
     })
 }

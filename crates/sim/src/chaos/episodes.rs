@@ -229,6 +229,9 @@ impl Chaos {
         let other = self.rng.below(plan.ports as u64) as usize;
         let id = PortId(port as u16);
         self.eager = self.rng.percent(60);
+        if let Some(acts) = self.extra_episode(plan, port) {
+            return acts;
+        }
         match self.rng.below(34) {
             28..=33 => self.bad_hour(plan, port, other),
             0..=3 => self.ghosts(port),
@@ -293,7 +296,7 @@ impl Chaos {
                 // Refused as if somebody else did it, and an entry of an earlier life comes up.
                 let mut acts = self.ghosts(port);
                 acts.push((Duration::ZERO, Act::Script(Fault::CcrRefuse(Status::CCR_IN_PROGRESS))));
-                for _ in 0..4 {
+                for _ in 0..if plan.extras.keeps_entries { 0 } else { 4 } {
                     let at = self.ms(5, 60);
                     acts.push((at, Act::Script(Fault::CcrStaleEntry)));
                 }
@@ -471,6 +474,8 @@ impl Chaos {
         for _ in 0..1 + self.rng.below(2) {
             let ms = *pick(&mut self.rng, &[1, 30, 200, hold_ms * 95 / 100, hold_ms * 105 / 100]) as u32;
             let fault = match self.rng.below(7) {
+                // A log that keeps everything names what was there before; more would be a lie.
+                3 | 4 if plan.extras.keeps_entries => Fault::CcrFail,
                 6 => Fault::RepeatEvent,
                 0 => Fault::CcrRefuse(*pick(&mut self.rng, &statuses)),
                 1 => Fault::CcrLate { ms },

@@ -14,6 +14,8 @@ pub(super) struct Check {
     until: BTreeMap<LifeId, Instant>,
     /// How long anything was held up on purpose.
     delays: Duration,
+    /// The process has heard that it is the host no more: it releases nothing, and ends.
+    disowned: bool,
 }
 
 impl Checker for Check {
@@ -23,7 +25,11 @@ impl Checker for Check {
 
     fn see(&mut self, now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
-            Seen::Crashed => self.until.clear(),
+            Seen::Crashed => {
+                self.until.clear();
+                self.disowned = false;
+            }
+            Seen::Host(EventKind::Disowned { .. }) => self.disowned = true,
             Seen::Delays(longest) => self.delays = self.delays.max(*longest),
             Seen::Host(EventKind::HoldUntil { life, deadline: Some(deadline), .. }) => {
                 self.until.insert(*life, *deadline);
@@ -34,7 +40,7 @@ impl Checker for Check {
             Seen::Host(EventKind::NothingInDoubt { life, .. } | EventKind::TombstoneSet { life, .. }) => {
                 self.until.remove(life);
             }
-            Seen::Tick => {
+            Seen::Tick if !self.disowned => {
                 let slack = SLACK + self.delays * 4;
                 let late = self.until.iter().find(|(_, until)| now > **until + slack)?;
                 return Some(format!("{} was to be over at {}", late.0, late.1));

@@ -6,7 +6,7 @@ use super::{Checker, Seen};
 use interlock_base::Instant;
 use interlock_check::OpId;
 use interlock_host_core::{GuardKey, HeadId, LifeId, Release, ToControl, ToLane};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 struct Guarded {
@@ -37,6 +37,22 @@ pub(super) struct Check {
     ledgers: BTreeMap<LifeId, Vec<GuardKey>>,
     /// When commands in doubt were released.
     released: BTreeMap<GuardKey, Instant>,
+    /// Of these, what was released with its life: it guards its range until it has ended, whatever a table says.
+    settled: BTreeSet<GuardKey>,
+    tombstones: BTreeSet<LifeId>,
+    /// What a table left out before its lane had said that it ended.
+    left_out: BTreeMap<GuardKey, Guarded>,
+}
+
+impl Check {
+    /// Nothing of it is waited for any more.
+    fn ended(&mut self, key: &GuardKey) {
+        self.left_out.remove(key);
+        self.settled.remove(key);
+        for ledger in self.ledgers.values_mut() {
+            ledger.retain(|held| held != key);
+        }
+    }
 }
 
 impl Checker for Check {
@@ -57,7 +73,7 @@ impl Checker for Check {
                     self.last_epoch = *epoch;
                     let mut guards = BTreeMap::new();
                     for entry in entries.iter() {
-                        let before = self.guards.remove(&entry.key);
+                        let before = self.guards.remove(&entry.key).or_else(|| self.left_out.remove(&entry.key));
                         let guarded = before.unwrap_or_else(|| Guarded {
                             range: entry.range.clone(),
                             head: entry.head,
@@ -66,6 +82,7 @@ impl Checker for Check {
                         });
                         guards.insert(entry.key, guarded);
                     }
+                    self.left_out.append(&mut self.guards);
                     self.guards = guards;
                 }
             }
@@ -73,16 +90,25 @@ impl Checker for Check {
             Seen::LaneSaid(_, ToControl::Resolved(keys)) => {
                 for key in keys {
                     self.guards.remove(key);
+                    self.ended(key);
                 }
             }
             Seen::Abandoned { op, key, nsid, range } => {
                 self.abandoned.insert(*op, (now, *key, *nsid, range.clone()));
             }
-            Seen::Done { op, .. } => {
+            Seen::Done { op, key, .. } => {
                 self.abandoned.remove(op);
+                if let Some(key) = key {
+                    self.ended(key);
+                }
             }
             Seen::ControlTook(_, ToControl::Condemned { life, ledger, .. }) => {
-                self.ledgers.entry(*life).or_default().extend(ledger.iter().map(|entry| entry.key));
+                let keys = ledger.iter().map(|entry| entry.key);
+                self.ledgers.entry(*life).or_default().extend(keys.clone());
+                // Held anew, for another life.
+                keys.for_each(|key| {
+                    self.settled.remove(&key);
+                });
             }
             // A late answer releases this one alone, and at once: if it goes elsewhere now, the end of its old life is none of
             // its matters.
@@ -90,17 +116,26 @@ impl Checker for Check {
                 for ledger in self.ledgers.values_mut() {
                     ledger.retain(|held| held != key);
                 }
+                self.ended(key);
                 self.released.insert(*key, now);
             }
             // It was answered, whatever becomes of the answer.
             Seen::ControlTook(_, ToControl::Late { key, .. }) => {
-                self.abandoned.retain(|_, (_, other, ..)| other != key)
+                self.abandoned.retain(|_, (_, other, ..)| other != key);
+            }
+            // Left unfenced: nothing of it is sent again, and its end frees the ranges at once.
+            Seen::ControlSaid(0, ToLane::Settle { life, release: Release::Indeterminate { .. } }) => {
+                self.tombstones.insert(*life);
             }
             Seen::ControlSaid(0, ToLane::Settle { life, release: Release::Retry }) => {
+                let sent_again = !self.tombstones.remove(life);
                 for key in self.ledgers.remove(life).unwrap_or_default() {
                     self.released.insert(key, now);
                     // Fenced: it executes no more.
                     self.abandoned.retain(|_, (_, other, ..)| *other != key);
+                    if sent_again {
+                        self.settled.insert(key);
+                    }
                 }
             }
             Seen::ControlTook(lane, ToControl::GuardSeen(epoch)) => {
@@ -122,7 +157,8 @@ impl Checker for Check {
                         op.0
                     ));
                 }
-                let overlapping = self.guards.iter().find(|(key, guarded)| {
+                let left_out = self.left_out.iter().filter(|(key, _)| self.settled.contains(key));
+                let overlapping = self.guards.iter().chain(left_out).find(|(key, guarded)| {
                     let overlaps = range.start.max(guarded.range.start) < range.end.min(guarded.range.end);
                     let same = self.by_key.get(*key) == Some(nsid) && taken.nsid == *nsid;
                     let later = guarded.everywhere.is_some_and(|everywhere| taken.at > everywhere);

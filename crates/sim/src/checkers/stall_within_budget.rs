@@ -22,6 +22,8 @@ struct Budget {
 pub(super) struct Check {
     spec: ControllerSpec,
     delays: Duration,
+    /// The process has heard that it is the host no more: it ends.
+    disowned: bool,
     live: BTreeMap<CtrlId, Budget>,
     budgets: BTreeMap<LifeId, Stall>,
     /// Lost, and their commands are held until this at the latest.
@@ -33,6 +35,7 @@ impl Check {
         Self {
             spec: plan.spec(0),
             delays: Duration::from_micros(plan.mail_us),
+            disowned: false,
             live: BTreeMap::new(),
             budgets: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -53,7 +56,9 @@ impl Checker for Check {
         let slack = self.slack();
         match seen {
             Seen::Delays(longest) => self.delays = self.delays.max(*longest),
+            Seen::Host(EventKind::Disowned { .. }) => self.disowned = true,
             Seen::Crashed => {
+                self.disowned = false;
                 self.live.clear();
                 self.lost.clear();
             }
@@ -86,7 +91,7 @@ impl Checker for Check {
             Seen::Host(EventKind::NothingInDoubt { life, .. } | EventKind::TombstoneSet { life, .. }) => {
                 self.lost.remove(life);
             }
-            Seen::Tick => {
+            Seen::Tick if !self.disowned => {
                 let late = self.lost.iter().find(|(_, (_, until))| now > *until + self.delays * 4);
                 if let Some((life, (since, until))) = late {
                     return Some(format!("{life}, lost at {since}, was to be over by {until}"));

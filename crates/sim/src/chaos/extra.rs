@@ -1,0 +1,79 @@
+//! Episodes of the worlds with extras.
+
+use super::{Act, Chaos};
+use crate::draw::Plan;
+use interlock_target_core::{Fault, PortId};
+use interlock_wire::status::Status;
+use std::time::Duration;
+
+impl Chaos {
+    /// The episode of an extra, if this world has one and it is its turn.
+    pub(super) fn extra_episode(&mut self, plan: &Plan, port: usize) -> Option<Vec<(Duration, Act)>> {
+        let turn = |chaos: &mut Self, percent| chaos.rng.percent(percent);
+        if plan.extras.brink && turn(self, 50) {
+            return Some(self.brink(port));
+        }
+        if plan.extras.keeps_entries && turn(self, 40) {
+            return Some(self.failing_resets(port));
+        }
+        if plan.extras.ownership && turn(self, 30) {
+            return Some(self.ownership_lost(port));
+        }
+        None
+    }
+
+    /// The last Keep Alive is as long under way as anything may be, and what it lets execute stalls to the end. The one
+    /// before it is late as well: just not so late that the host gives the path up, and the last one comes just before
+    /// the target does.
+    fn brink(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let zero = Duration::ZERO;
+        let late = self.kato * (488 + self.rng.below(10) as u32) / 1000;
+        let last = self.kato * (990 + self.rng.below(10) as u32) / 1000;
+        // A Keep Alive is sent every half of KATO: one of them is late, and the next is the last.
+        let turns = self.kato * 52 / 100;
+        let dies = self.kato * 105 / 100;
+        let over = dies + self.hold;
+        vec![
+            (zero, Act::Script(Fault::CcrRefuse(Status::INVALID_FIELD))),
+            (zero, Act::Limbo { port, extra: late }),
+            (turns, Act::Limbo { port, extra: last }),
+            (turns, Act::LastWords { port }),
+            (turns / 4, Act::Script(Fault::HoldWrites { port: id })),
+            (turns / 4 + self.ms(0, 20), Act::Burst(6)),
+            (turns / 2 + self.ms(0, 20), Act::Burst(6)),
+            (dies, Act::Limbo { port, extra: zero }),
+            (dies, Act::Script(Fault::StopHolding { port: id })),
+            (over + self.ms(200, 50), Act::Silence { port, to_target: false, to_host: false }),
+            (over + self.ms(200, 50), Act::Script(Fault::Release)),
+            (over + self.ms(200, 50), Act::Script(Fault::Clear)),
+        ]
+    }
+
+    /// Resets succeed at first, and their entries stay; then one of the same name fails.
+    fn failing_resets(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let mut acts = Vec::new();
+        let mut at = Duration::ZERO;
+        for round in 0..4 {
+            acts.extend(self.ghosts(port).into_iter().map(|(after, act)| (at + after, act)));
+            at += self.hold / 4 + self.ms(0, 200);
+            if round == 1 {
+                acts.push((at, Act::Script(Fault::CcrFail)));
+            }
+        }
+        acts.push((at + self.hold, Act::Script(Fault::Clear)));
+        acts
+    }
+
+    /// Somebody takes the state directory away shortly before a path is lost.
+    fn ownership_lost(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let at = self.ms(0, 20);
+        let mut acts = vec![(at / 2, Act::LoseOwnership)];
+        acts.extend(self.ghosts(port).into_iter().map(|(after, act)| (at + after, act)));
+        for _ in 0..3 {
+            let later = self.ms(0, 800);
+            acts.push((at + later, Act::Burst(4)));
+        }
+        acts
+    }
+}

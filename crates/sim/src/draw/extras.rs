@@ -1,0 +1,77 @@
+//! What else a seed decides: each from a stream of its own, so that what the others decide stays as it was.
+
+use super::{Plan, pick};
+use crate::mix::{Kind, Kinds};
+use crate::net::SEND_QUEUE;
+use interlock_base::Rng;
+use std::time::Duration;
+
+/// Ingredients beside the first plan.
+#[derive(Clone, Debug)]
+pub(crate) struct Extras {
+    /// By how many millionths the target's clock is slower than the host's; below 0: faster.
+    pub(crate) target_slow_ppm: i32,
+    /// The bounds of a fence by time are as tight as an honest target may make them.
+    pub(crate) brink: bool,
+    /// Bytes that the host's kernel takes on an admin connection before it says "would block".
+    pub(crate) admin_queue: usize,
+    /// What a host asks to be removed from a CCR log stays there, and resets may fail.
+    pub(crate) keeps_entries: bool,
+    /// The process may lose its state directory to somebody else.
+    pub(crate) ownership: bool,
+}
+
+/// As far as two clocks may be apart: what the margin of a hold covers.
+const SLOW_PPM: i32 = 9_000;
+/// One small command, and some of a second one.
+const SMALL: usize = 100;
+
+impl Extras {
+    pub(super) fn draw(seed: u64, kinds: Kinds) -> Self {
+        let stream = |n: u64| Rng::new(seed ^ (0x51a1_5eed_0001_0000 | n));
+        let has = |kind, n, percent| kinds.contains(kind) && stream(n).percent(percent);
+        let rng = &mut stream(1);
+        let target_slow_ppm = match rng.below(4) {
+            _ if !kinds.contains(Kind::ClocksDiffer) => 0,
+            0 => SLOW_PPM,
+            1 => rng.below(2 * SLOW_PPM as u64) as i32 - SLOW_PPM,
+            _ => 0,
+        };
+        Self {
+            target_slow_ppm,
+            brink: has(Kind::BoundsTight, 2, 8),
+            admin_queue: *pick(&mut stream(3), &[SEND_QUEUE, SEND_QUEUE, SEND_QUEUE, SMALL]),
+            keeps_entries: has(Kind::EntriesStay, 4, 8),
+            ownership: has(Kind::OwnerReplaced, 5, 10),
+        }
+    }
+}
+
+impl Plan {
+    /// What the ingredients change in the rest of the plan.
+    pub(super) fn with_extras(mut self) -> Self {
+        if self.extras.brink {
+            self.tbkas = false;
+            self.mail_us = 1;
+            self.media = Duration::from_millis(5);
+            self.media_us = 200;
+            self.kas = 30;
+            self.delay_us = (20, 400);
+            if self.kinds.contains(Kind::ClocksDiffer) {
+                self.extras.target_slow_ppm = SLOW_PPM;
+            }
+            let needs = self.quiesce + self.media + Duration::from_millis(6);
+            self.cqt = self.cqt.map(|_| needs);
+            self.assumed_cqt = needs;
+        }
+        if self.extras.keeps_entries {
+            // Names come back soon.
+            self.ciu_max = 1;
+            self.cntlids = self.controllers as u16 + 2;
+        }
+        if self.delay_us.1 > 2000 {
+            self.extras.admin_queue = SEND_QUEUE;
+        }
+        self
+    }
+}
