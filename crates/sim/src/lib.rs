@@ -20,7 +20,9 @@
 //! life is lost already; media that fail before or after they have changed something; a target that dies and forgets every
 //! life; ANA flips; namespaces that grow and shrink; events that are told twice. Cross-controller reset that is refused with
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
-//! die while they fence. Effective KATO larger than asked for, quiesce time stated or not.
+//! die while they fence. Effective KATO larger than asked for, quiesce time stated or not. Logs of resets that keep every
+//! entry, and resets that are accepted and fail. A clock that is slower or faster than the host's, as far as the margin of
+//! a hold covers; and, with the slowest, a last Keep Alive that is as late as any byte may be.
 //!
 //! Its admin side has bad hours: any Fabrics or admin command, at connect and later, fails with any status (with and without
 //! Do Not Retry and a retry delay, executed or not), is answered late or later than anybody waits, as if it were not
@@ -35,7 +37,8 @@
 //!
 //! The process of the host: killed at any moment, with or without the power of its machine, and started again, also while
 //! it fences what the one before left. Its sockets are reset late, and until then its kernel goes on sending; a record
-//! that was being written may be there or not, and one that was not synced goes with the power.
+//! that was being written may be there or not, and one that was not synced goes with the power. Somebody takes the state
+//! directory of a running process: what is lost after that is not for it to release.
 //!
 //! In the host: a lane or control that hangs for a while, messages between them that are slow, two paths lost within one
 //! round trip, requests given up by their callers, an operator who resets, disconnects and connects in the middle of it.
@@ -47,6 +50,8 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
+//! - A log of resets that shows neither the reset that is under way nor removes what is old, and an old entry that comes
+//!   up there after it was looked for: such a log says the same of two lives.
 //! - Loss of a cache that was said to be shared. In seven worlds of eight the host has the flush scope `subsystem`: the cache
 //!   survives any controller. A target that loses it all the same lies, and nothing on the wire tells.
 //! - What an earlier process of the host had answered through caches that died with their controllers: its successor knows

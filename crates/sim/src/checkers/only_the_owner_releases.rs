@@ -2,7 +2,7 @@
 
 use super::{Checker, Seen};
 use interlock_base::Instant;
-use interlock_host_core::{EventKind, LifeId, ToLane};
+use interlock_host_core::{EventKind, FencePolicy, LifeId, ToLane};
 use std::collections::BTreeSet;
 
 #[derive(Default)]
@@ -21,7 +21,7 @@ impl Checker for Check {
         match seen {
             Seen::Crashed => *self = Self::default(),
             Seen::Disowned => self.disowned = true,
-            Seen::ControlSaid(0, ToLane::Condemn { life, .. }) if self.disowned => {
+            Seen::ControlSaid(0, ToLane::Condemn { life, policy: FencePolicy::Strict }) if self.disowned => {
                 self.lost.insert(*life);
             }
             Seen::Host(EventKind::Released { life, commands }) if *commands > 0 && self.lost.contains(life) => {
