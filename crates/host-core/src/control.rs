@@ -21,6 +21,7 @@ mod lanes;
 mod life;
 mod live;
 mod lives;
+mod names;
 mod predecessor;
 mod reconnect;
 mod release;

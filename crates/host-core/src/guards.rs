@@ -91,11 +91,15 @@ pub enum Guard {
     StaleEntryBars,
     /// Nothing is released before it is known that this process is the host still.
     OwnerConfirmed,
+    /// What is found under an NSID is compared with all that was known of it, also when no path is left.
+    HeadIdentity,
+    /// What is protected of a namespace is protected of whatever may be the same disk.
+    EitherMatch,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
@@ -138,6 +142,8 @@ impl Guard {
         Self::ReleasedStayGuarded,
         Self::StaleEntryBars,
         Self::OwnerConfirmed,
+        Self::HeadIdentity,
+        Self::EitherMatch,
     ];
 }
 

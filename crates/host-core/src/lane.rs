@@ -262,6 +262,7 @@ impl Lane {
         match message {
             ToLane::OpenQueue(spec) => self.open_queue(now, spec),
             ToLane::Paths(table) => {
+                self.guards.set_twins(table.twins.clone());
                 self.heads.set_table(table, &self.lives, &mut self.rng);
                 for (_, life) in self.lives.iter_mut() {
                     life.ana_asked = false;

@@ -49,7 +49,7 @@ pub use lane::{
 };
 pub use msg::{
     AnaState, CacheEntry, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head,
-    LedgerEntry, Path, PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Waiting,
+    LedgerEntry, Path, PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Twin, Waiting,
 };
 pub use policy::{FencePolicy, FlushScope, IoPolicy, OnLoss, Reconnect, Timeouts};
 pub use receipt::{FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};

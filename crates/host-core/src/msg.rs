@@ -322,6 +322,17 @@ pub struct PathTable {
     pub epoch: u64,
     /// By head.
     pub heads: BTreeMap<HeadId, Head>,
+    /// What is protected of these is protected of the head, too; only where there are any.
+    pub twins: BTreeMap<HeadId, Vec<Twin>>,
+}
+
+/// A namespace that may be the same disk under another name: by one of its identifiers, or by subsystem and NSID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Twin {
+    /// Its name; it may be gone.
+    pub head: HeadId,
+    /// Its blocks have, or had, another size: any range of it that is protected protects all.
+    pub whole: bool,
 }
 
 /// One merged namespace.

@@ -216,7 +216,8 @@ impl Control {
         life.ana_len = ana_len(&facts, named.max_transfer);
         life.cc = Cc::new(facts.cap.css_csi()).with_enable(true);
         life.ana = facts.ana;
-        life.task = Task::Scan(super::scan::Scan::new(named.vs));
+        let expected = self.heads.members_of(life.ctrl, life_id).map(|(nsid, ..)| nsid).collect();
+        life.task = Task::Scan(super::scan::Scan::new(named.vs, expected));
         life.facts = Some(named);
         life.phase = Phase::Scanning;
         self.poll_keep_alive(now, life_id);

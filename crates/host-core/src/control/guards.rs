@@ -84,6 +84,11 @@ impl Guards {
         self.entries.values().any(|guard| guard.life == life && guard.entry.head == head)
     }
 
+    /// Lives for the sake of which something of `head` is guarded.
+    pub(super) fn lives_of(&self, head: HeadId) -> impl Iterator<Item = LifeId> + '_ {
+        self.entries.values().filter(move |guard| guard.entry.head == head).map(|guard| guard.life)
+    }
+
     /// The namespace of a guarded command.
     pub(super) fn head_of(&self, key: GuardKey) -> Option<HeadId> {
         self.entries.get(&key).map(|guard| guard.entry.head)

@@ -1,10 +1,12 @@
 //! What is the same namespace, seen through several controllers.
 //!
-//! Taking two disks for one corrupts both, so a path joins a head only if subsystem, NSID and every identifier agree,
-//! and only if it looks the same. Whatever does not is refused and named. A [`HeadId`] belongs to an identity for as
-//! long as the host runs: guards outlive the controllers they come from.
+//! Taking two disks for one corrupts both, so a path joins a head only if it is known by subsystem, NSID and identifiers
+//! ([`Names`]), and only if it looks the same. Whatever does not is refused, named and looked at again. A [`HeadId`]
+//! belongs to a disk for as long as the host runs: guards outlive the controllers they come from.
 
+use super::names::{Doubt, Names, Ties};
 use super::scan::Found;
+use crate::guards::{self as conditions, Guard};
 use crate::{AnaState, CtrlId, FlushScope, Head, HeadId, IoPolicy, LifeId, Path, PathTable, Shape};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -13,16 +15,6 @@ use alloc::vec::Vec;
 use interlock_wire::ana;
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
-
-/// Namespaces this host remembers, over all subsystems.
-const MAX_HEADS: usize = 65_536;
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Identity {
-    subnqn: Nqn,
-    nsid: u32,
-    ids: NamespaceIds,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct OnePath {
@@ -33,7 +25,8 @@ struct OnePath {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct OneHead {
-    identity: Identity,
+    subnqn: Nqn,
+    nsid: u32,
     shape: Shape,
     shared: bool,
     policy: IoPolicy,
@@ -70,32 +63,57 @@ pub(super) enum Taken {
     Resized(HeadId, Shape),
 }
 
+/// Why it was none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct NotTaken {
+    /// In one sentence.
+    pub(super) why: String,
+    /// It may be this one after all: its controller may serve it again.
+    pub(super) keeps: Option<HeadId>,
+}
+
+/// What is protected of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Protection {
+    /// Nothing.
+    None,
+    /// Ranges for which nobody waits any more.
+    Left,
+    /// Ranges of commands that are held and may be sent again.
+    Held,
+}
+
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Heads {
     heads: BTreeMap<HeadId, OneHead>,
-    names: BTreeMap<Identity, HeadId>,
+    names: Names,
     epoch: u64,
 }
 
 impl Heads {
     pub(super) fn iter(&self) -> impl Iterator<Item = HeadInfo<'_>> {
-        self.heads.iter().map(|(id, head)| HeadInfo {
-            id: *id,
-            subnqn: &head.identity.subnqn,
-            nsid: head.identity.nsid,
-            ids: &head.identity.ids,
-            shape: head.shape,
-            paths: head.paths.iter().map(|(life, path)| (path.ctrl, *life, path.ana, path.ana_group)).collect(),
+        self.heads.iter().filter_map(|(id, head)| {
+            Some(HeadInfo {
+                id: *id,
+                subnqn: &head.subnqn,
+                nsid: head.nsid,
+                ids: &self.names.get(*id)?.ids,
+                shape: head.shape,
+                paths: head.paths.iter().map(|(life, path)| (path.ctrl, *life, path.ana, path.ana_group)).collect(),
+            })
         })
     }
 
     /// Whose namespace it is.
     pub(super) fn subsystem(&self, id: HeadId) -> Option<&Nqn> {
-        self.heads.get(&id).map(|head| &head.identity.subnqn)
+        self.heads.get(&id).map(|head| &head.subnqn)
     }
 
     /// Takes a namespace that was found on a life as a path, or says why not.
+    ///
+    /// # Errors
+    /// It is no path, for now: it is looked at again.
     pub(super) fn take(
         &mut self,
         (ctrl, life): (CtrlId, LifeId),
@@ -103,91 +121,85 @@ impl Heads {
         policy: IoPolicy,
         found: &Found,
         ana: AnaState,
-    ) -> Result<Taken, String> {
-        let identity = Identity { subnqn: subnqn.clone(), nsid: found.nsid, ids: found.ids };
-        self.refuse_conflicts(life, &identity)?;
-        let id = match self.names.get(&identity) {
-            Some(id) => *id,
-            None if self.names.len() >= MAX_HEADS => return Err(format!("more than {MAX_HEADS} namespaces")),
-            None => {
-                let id = HeadId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-                self.names.insert(identity.clone(), id);
-                id
-            }
-        };
+        protection: impl Fn(HeadId) -> Protection,
+    ) -> Result<Taken, NotTaken> {
+        let id = self.name_of((ctrl, life), subnqn, found, &protection)?;
         let path = OnePath { ctrl, ana_group: found.ana_group, ana };
-        let Some(head) = self.heads.get_mut(&id) else {
-            let head = OneHead {
-                identity,
-                shape: found.shape,
-                shared: found.shared,
-                policy,
-                paths: BTreeMap::from([(life, path)]),
-                members: BTreeSet::from([ctrl]),
-            };
-            self.heads.insert(id, head);
-            return Ok(Taken::New(id));
-        };
-        let others = head.paths.keys().any(|other| *other != life);
-        let known = head.paths.contains_key(&life);
-        if others && !known {
-            if !head.shared || !found.shared {
-                return Err("it is not shared (NMIC bit 0 is 0), but another path has it too".to_string());
-            }
-            if !head.identity.ids.is_known() {
-                return Err("it has no identifier by which it could be known on a second path".to_string());
-            }
+        let (before, now) = (self.heads.get(&id).map(|head| head.shape), found.shape);
+        if let Some(head) = self.heads.get(&id) {
+            head.judge(life, found, self.names.get(id).is_some_and(|known| known.ids.is_known()))?;
+        } else if self.names.changes_size(id, now.block_size) && protection(id) == Protection::Held {
+            let why =
+                format!("its blocks have {} bytes now: it waits until what is held for it has ended", now.block_size);
+            return Err(NotTaken { why, keeps: None });
         }
-        let (was, now) = (head.shape, found.shape);
-        if others && (was.block_size, was.metadata) != (now.block_size, now.metadata) {
-            return Err(format!("its blocks have {} bytes, on other paths {}", now.block_size, was.block_size));
-        }
-        if others && !known && was.blocks != now.blocks {
-            return Err(format!("it has {} blocks, on other paths {}", now.blocks, was.blocks));
-        }
-        if others && !known && was.read_only != now.read_only {
-            return Err("its write protection differs from that on other paths".to_string());
-        }
+        self.names.learn(id, &found.ids);
+        self.names.sized(id, now.block_size);
+        let head = self.heads.entry(id).or_insert_with(|| OneHead {
+            subnqn: subnqn.clone(),
+            nsid: found.nsid,
+            shape: now,
+            shared: found.shared,
+            policy,
+            paths: BTreeMap::new(),
+            members: BTreeSet::new(),
+        });
         head.shape = now;
         head.shared = found.shared;
         head.paths.insert(life, path);
         head.members.insert(ctrl);
-        Ok(if was == now { Taken::Path(id) } else { Taken::Resized(id, was) })
+        Ok(match before {
+            None => Taken::New(id),
+            Some(was) if was == now => Taken::Path(id),
+            Some(was) => Taken::Resized(id, was),
+        })
     }
 
-    /// The same NSID with other identifiers, or the same identifier under another NSID, while a path has it.
-    fn refuse_conflicts(&self, life: LifeId, new: &Identity) -> Result<(), String> {
-        for head in self.heads.values().filter(|head| head.paths.keys().any(|other| *other != life)) {
-            let old = &head.identity;
-            if old.subnqn != new.subnqn || old == new {
-                continue;
+    /// The name of what was found, an old one or a new one.
+    fn name_of(
+        &mut self,
+        (ctrl, life): (CtrlId, LifeId),
+        subnqn: &Nqn,
+        found: &Found,
+        protection: impl Fn(HeadId) -> Protection,
+    ) -> Result<HeadId, NotTaken> {
+        let strict = conditions::enabled(Guard::HeadIdentity);
+        let ties = |id: HeadId| {
+            let head = self.heads.get(&id);
+            let elsewhere = head.is_some_and(|head| {
+                head.paths.keys().any(|other| *other != life) || (strict && head.members.iter().any(|m| *m != ctrl))
+            });
+            match (elsewhere || (strict && protection(id) != Protection::None), head) {
+                (true, _) => Ties::Bound,
+                (false, Some(_)) if strict => Ties::Own,
+                (false, _) => Ties::None,
             }
-            if old.nsid == new.nsid {
-                return Err("its identifiers differ from those on other paths".to_string());
-            }
-            let same = |a: Option<&[u8]>, b: Option<&[u8]>| a.is_some() && a == b;
-            if same(old.ids.uuid.as_ref().map(<[u8; 16]>::as_slice), new.ids.uuid.as_ref().map(<[u8; 16]>::as_slice))
-                || same(
-                    old.ids.nguid.as_ref().map(<[u8; 16]>::as_slice),
-                    new.ids.nguid.as_ref().map(<[u8; 16]>::as_slice),
-                )
-                || same(
-                    old.ids.eui64.as_ref().map(<[u8; 8]>::as_slice),
-                    new.ids.eui64.as_ref().map(<[u8; 8]>::as_slice),
-                )
-            {
-                return Err(format!("namespace {} of the subsystem has the same identifier", old.nsid));
+        };
+        match self.names.find(subnqn, found.nsid, &found.ids, ties) {
+            Ok(Some(id)) => Ok(id),
+            Ok(None) => Ok(self.names.add(subnqn, found.nsid, &found.ids)),
+            Err(doubt) => {
+                // It may be that one, and say so again: as long as that can be hoped for its I/O waits.
+                let keeps = if let Doubt::Unclear(id) = doubt { Some(id) } else { None };
+                Err(NotTaken { why: doubt.to_string(), keeps })
             }
         }
-        Ok(())
     }
 
-    /// A scan of this life is complete: what it no longer has is no path of it any more.
-    pub(super) fn keep_only(&mut self, ctrl: CtrlId, life: LifeId, kept: &BTreeSet<HeadId>) {
-        for (_, head) in self.heads.iter_mut().filter(|(id, _)| !kept.contains(id)) {
+    /// A scan of this life is complete: what it no longer has is no path of it any more. What `waits` may become one again.
+    pub(super) fn keep_only(&mut self, ctrl: CtrlId, life: LifeId, kept: &BTreeSet<HeadId>, waits: &BTreeSet<HeadId>) {
+        for (id, head) in self.heads.iter_mut().filter(|(id, _)| !kept.contains(id)) {
             head.paths.remove(&life);
-            head.members.remove(&ctrl);
+            if !waits.contains(id) {
+                head.members.remove(&ctrl);
+            }
         }
+    }
+
+    /// Namespaces that the controller had when it was asked last, by NSID, and whether this life is a path of them.
+    pub(super) fn members_of(&self, ctrl: CtrlId, life: LifeId) -> impl Iterator<Item = (u32, HeadId, bool)> {
+        let members = self.heads.iter().filter(move |(_, head)| head.members.contains(&ctrl));
+        members.map(move |(id, head)| (head.nsid, *id, head.paths.contains_key(&life)))
     }
 
     /// The life is no path any more; its controller may come back.
@@ -219,7 +231,7 @@ impl Heads {
     pub(super) fn apply_ana(&mut self, life: LifeId, log: &ana::Log) -> Vec<(HeadId, AnaState)> {
         let mut changed = Vec::new();
         for (id, head) in &mut self.heads {
-            let nsid = head.identity.nsid;
+            let nsid = head.nsid;
             if let Some(path) = head.paths.get_mut(&life) {
                 let state = state_in(log, path.ana_group, nsid);
                 if path.ana != state {
@@ -238,22 +250,27 @@ impl Heads {
             let paths = head
                 .paths
                 .iter()
-                .map(|(life, path)| Path { life: *life, nsid: head.identity.nsid, ana: path.ana, slow: is_slow(*life) })
+                .map(|(life, path)| Path { life: *life, nsid: head.nsid, ana: path.ana, slow: is_slow(*life) })
                 .collect();
             let may_return = head.members.iter().any(|ctrl| may_serve(*ctrl));
             (*id, Head { shape: head.shape, policy: head.policy, flush: FlushScope::Subsystem, paths, may_return })
         });
-        PathTable { epoch: self.epoch, heads: heads.collect() }
+        let either = conditions::enabled(Guard::EitherMatch);
+        let twins = self.heads.keys().filter(|_| either).map(|id| (*id, self.names.twins(*id)));
+        let twins = twins.filter(|(_, twins)| !twins.is_empty()).collect();
+        PathTable { epoch: self.epoch, heads: heads.collect(), twins }
     }
 
-    /// Every namespace that ever had this name, gone ones included.
-    pub(super) fn named(&self, subnqn: &Nqn, nsid: u32) -> Vec<HeadId> {
-        self.names.iter().filter(|(id, _)| id.subnqn == *subnqn && id.nsid == nsid).map(|(_, head)| *head).collect()
+    /// Every namespace that ever had this name, gone ones included, and those that may be the same disk.
+    pub(super) fn named(&self, subnqn: &Nqn, nsid: u32) -> BTreeSet<HeadId> {
+        let named = self.names.named(subnqn, nsid);
+        let twins = named.iter().flat_map(|id| self.names.twins(*id)).map(|twin| twin.head);
+        named.iter().copied().chain(twins).collect()
     }
 
     /// How lanes choose among the paths of every namespace of a subsystem.
     pub(super) fn set_policy(&mut self, subnqn: &Nqn, policy: IoPolicy) {
-        for head in self.heads.values_mut().filter(|head| head.identity.subnqn == *subnqn) {
+        for head in self.heads.values_mut().filter(|head| head.subnqn == *subnqn) {
             head.policy = policy;
         }
     }
@@ -261,6 +278,36 @@ impl Heads {
     /// True if another life than this one is a path of a namespace that this one serves.
     pub(super) fn has_other_path(&self, life: LifeId) -> bool {
         self.heads.values().any(|head| head.paths.contains_key(&life) && head.paths.len() > 1)
+    }
+}
+
+impl OneHead {
+    /// Whether this can be a path of it, seen from a life.
+    fn judge(&self, life: LifeId, found: &Found, has_name: bool) -> Result<(), NotTaken> {
+        let refuse = |why| Err(NotTaken { why, keeps: None });
+        let others = self.paths.keys().any(|other| *other != life);
+        let known = self.paths.contains_key(&life);
+        if others && !known {
+            if !self.shared || !found.shared {
+                return refuse("it is not shared (NMIC bit 0 is 0), but another path has it too".to_string());
+            }
+            if !has_name {
+                return refuse("it has no identifier by which it could be known on a second path".to_string());
+            }
+        }
+        let (was, now) = (self.shape, found.shape);
+        if (was.block_size, was.metadata) != (now.block_size, now.metadata) {
+            // What was asked of the old blocks must not be sent to the new ones: those requests end first.
+            let where_ = if others { "on other paths" } else { "before" };
+            return refuse(format!("its blocks have {} bytes, {where_} {}", now.block_size, was.block_size));
+        }
+        if others && !known && was.blocks != now.blocks {
+            return refuse(format!("it has {} blocks, on other paths {}", now.blocks, was.blocks));
+        }
+        if others && !known && was.read_only != now.read_only {
+            return refuse("its write protection differs from that on other paths".to_string());
+        }
+        Ok(())
     }
 }
 
@@ -298,7 +345,17 @@ mod tests {
     }
 
     fn take(heads: &mut Heads, who: (CtrlId, LifeId), found: &Found) -> Result<Taken, String> {
-        heads.take(who, &nqn(), IoPolicy::RoundRobin, found, AnaState::Optimized)
+        take_under(heads, who, found, Protection::None)
+    }
+
+    fn take_under(
+        heads: &mut Heads,
+        who: (CtrlId, LifeId),
+        found: &Found,
+        protection: Protection,
+    ) -> Result<Taken, String> {
+        let taken = heads.take(who, &nqn(), IoPolicy::RoundRobin, found, AnaState::Optimized, |_| protection);
+        taken.map_err(|refused| refused.why)
     }
 
     #[test]
@@ -362,9 +419,61 @@ mod tests {
         grown.shape.blocks = 200;
         assert_eq!(take(&mut heads, A, &grown), Ok(Taken::Resized(HeadId(0), found(1, 7).shape)));
         assert_eq!(take(&mut heads, B, &grown), Ok(Taken::Path(HeadId(0))));
-        heads.keep_only(A.0, A.1, &BTreeSet::new());
-        heads.keep_only(B.0, B.1, &BTreeSet::new());
+        heads.keep_only(A.0, A.1, &BTreeSet::new(), &BTreeSet::new());
+        heads.keep_only(B.0, B.1, &BTreeSet::new(), &BTreeSet::new());
         assert_eq!(heads.sweep(), [HeadId(0)]);
+    }
+
+    #[test]
+    fn what_was_known_counts_also_when_no_path_is_left() {
+        for protection in [Protection::None, Protection::Left, Protection::Held] {
+            let mut heads = Heads::default();
+            take(&mut heads, A, &found(1, 7)).expect("first");
+            heads.drop_life(A.1);
+            let after = (A.0, LifeId(9));
+            let nameless = Found { ids: NamespaceIds::default(), ..found(1, 0) };
+            let why = take_under(&mut heads, after, &nameless, protection).expect_err("it may be another one");
+            assert!(why.contains("no identifier"), "{why}");
+            assert_eq!(take_under(&mut heads, after, &found(1, 7), protection), Ok(Taken::Path(HeadId(0))));
+            heads.drop_controller(A.0);
+            heads.sweep();
+            // Nobody has it any more; what is protected of it still is.
+            let other = take_under(&mut heads, B, &found(1, 8), protection);
+            match protection {
+                Protection::None => assert_eq!(other, Ok(Taken::New(HeadId(1)))),
+                _ => assert!(other.expect_err("protected").contains("identifiers differ")),
+            }
+            let moved = take_under(&mut heads, B, &found(2, 7), protection);
+            assert_eq!(moved.is_ok(), protection == Protection::None, "the same disk elsewhere: {moved:?}");
+        }
+    }
+
+    #[test]
+    fn new_blocks_wait_for_what_is_held_and_then_share_nothing_with_the_old_ones() {
+        let mut heads = Heads::default();
+        take(&mut heads, A, &found(1, 7)).expect("first");
+        let mut formatted = found(1, 7);
+        formatted.shape.block_size = 4096;
+        let refused = take(&mut heads, A, &formatted).expect_err("requests for the old blocks end first");
+        assert!(refused.contains("4096 bytes, before 512"), "{refused}");
+        heads.keep_only(A.0, A.1, &BTreeSet::new(), &BTreeSet::new());
+        heads.sweep();
+        assert!(take_under(&mut heads, A, &formatted, Protection::Held).expect_err("held").contains("4096"));
+        assert_eq!(take_under(&mut heads, A, &formatted, Protection::Left), Ok(Taken::New(HeadId(0))));
+        let table = heads.table(|_| false, |_| true);
+        assert_eq!(table.twins[&HeadId(0)], [crate::Twin { head: HeadId(0), whole: true }]);
+    }
+
+    #[test]
+    fn a_disk_that_is_replaced_is_the_twin_of_the_one_before() {
+        let mut heads = Heads::default();
+        take(&mut heads, A, &found(1, 7)).expect("first");
+        assert_eq!(take(&mut heads, A, &found(1, 8)), Ok(Taken::New(HeadId(1))), "nothing holds the old one");
+        heads.keep_only(A.0, A.1, &BTreeSet::from([HeadId(1)]), &BTreeSet::new());
+        assert_eq!(heads.sweep(), [HeadId(0)]);
+        let table = heads.table(|_| false, |_| true);
+        // What was sent to the old one may arrive at the new one: they have the same address.
+        assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: false }]);
     }
 
     #[test]

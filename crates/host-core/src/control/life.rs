@@ -10,6 +10,7 @@ use crate::stall::HoldTerms;
 use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone, Waiting};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use interlock_base::Instant;
@@ -203,6 +204,12 @@ pub(super) struct Life {
     pub(super) again: Todo,
     /// How often in a row.
     pub(super) unread: u32,
+    /// How often in a row namespaces were looked at, and something of them could not be read or was not taken.
+    pub(super) doubts: u32,
+    /// What was said of such namespaces last: it is not said twice.
+    pub(super) refused: BTreeMap<u32, String>,
+    /// Namespaces of the last scan that could not be read.
+    pub(super) unread_nsids: BTreeSet<u32>,
     pub(super) found: Vec<Found>,
     pub(super) ana: Option<ana::Log>,
     pub(super) ana_len: u32,
@@ -232,6 +239,9 @@ impl Life {
             todo: Todo::default(),
             again: Todo::default(),
             unread: 0,
+            doubts: 0,
+            refused: BTreeMap::new(),
+            unread_nsids: BTreeSet::new(),
             found: Vec::new(),
             ana: None,
             ana_len: 0,

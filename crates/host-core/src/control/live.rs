@@ -2,14 +2,16 @@
 
 use super::Control;
 use super::admin::{Answer, Purpose, plain, reading};
-use super::heads::{self, Taken};
-use super::life::{Life, LogRead, Phase, Probing, Task, Todo};
+use super::guards::Guards;
+use super::heads::{self, NotTaken, Protection, Taken};
+use super::life::{Ended, Life, LogRead, Phase, Probing, Task, Todo};
+use super::lives::Lives;
 use super::scan::Scan;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
-use crate::{AnaState, EventKind, FlushScope, LifeId, Loss, StateName, Suspicion, Witness};
+use crate::{AnaState, EventKind, FlushScope, HeadId, LifeId, Loss, StateName, Suspicion, Witness};
 use alloc::collections::BTreeSet;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::time::Duration;
 use interlock_base::Instant;
@@ -26,6 +28,32 @@ const REREAD: Duration = Duration::from_secs(1);
 const REREAD_MAX: Duration = Duration::from_secs(60);
 /// A path that answered with an ANA status although its log says that it is usable is tried again after this.
 const PATH_AGAIN: Duration = Duration::from_millis(100);
+
+/// A namespace that was there and could not be told apart since is waited for over so many looks, some minutes: then its
+/// I/O fails, as it does when a namespace is gone.
+const PATIENCE: u32 = 8;
+
+/// How long to wait before the next look, after so many that failed.
+fn again_in(failed: u32) -> Duration {
+    REREAD.saturating_mul(1 << failed.min(6)).min(REREAD_MAX)
+}
+
+/// What is protected of a namespace: by a guard, or because a lane has not said yet what is in doubt.
+fn protection(guards: &Guards, lives: &Lives, subnqn: &Nqn, head: HeadId) -> Protection {
+    let unsorted = |life: &Life| life.condemned().is_some_and(|condemned| !condemned.is_sorted());
+    if lives.of(subnqn).any(|(_, life)| unsorted(life)) {
+        return Protection::Held;
+    }
+    let held = |id| {
+        let life = lives.get(&id).and_then(Life::condemned);
+        life.is_some_and(|condemned| condemned.ended != Ended::Indeterminate)
+    };
+    match guards.lives_of(head).map(held).max() {
+        Some(true) => Protection::Held,
+        Some(false) => Protection::Left,
+        None => Protection::None,
+    }
+}
 
 const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_LEN as usize);
 
@@ -287,13 +315,14 @@ impl Control {
             return;
         }
         life.found = core::mem::take(&mut scan.found);
-        let refused = core::mem::take(&mut scan.refused);
+        let seen = core::mem::take(&mut scan.seen);
         life.task = Task::Idle;
-        let ctrl = life.ctrl;
+        life.unread_nsids = seen.iter().filter(|(_, seen)| seen.is_unread()).map(|(nsid, _)| *nsid).collect();
+        life.refused.retain(|nsid, _| seen.contains_key(nsid));
         let is_new = matches!(life.phase, Phase::Scanning);
         life.todo.ana |= !is_new;
-        for (nsid, why) in refused {
-            self.emit(now, EventKind::PathRefused { ctrl, nsid, why });
+        for (nsid, seen) in seen {
+            self.say_refused(now, life_id, nsid, seen.into_why());
         }
         if is_new {
             self.open_queues(life_id);
@@ -313,7 +342,8 @@ impl Control {
             Task::Idle => {}
             Task::Changed => {
                 let vs = life.facts.as_ref().map_or(0, |facts| facts.vs);
-                life.task = Task::Scan(Scan::new(vs));
+                let expected = self.heads.members_of(life.ctrl, life_id).map(|(nsid, ..)| nsid).collect();
+                life.task = Task::Scan(Scan::new(vs, expected));
                 self.go_on_with_task(now, life_id);
             }
             Task::Scan(scan) => {
@@ -363,9 +393,9 @@ impl Control {
     fn read_again(&mut self, now: Instant, life_id: LifeId, what: Todo) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         life.again = life.again.with(what);
-        let delay = REREAD.saturating_mul(1 << life.unread.min(6)).min(REREAD_MAX);
+        let delay = again_in(life.unread);
         life.unread = life.unread.saturating_add(1);
-        self.timers.set(Why::Reread(life_id), now + delay);
+        self.timers.set_earliest(Why::Reread(life_id), now + delay);
     }
 
     pub(super) fn handle_reread(&mut self, now: Instant, life_id: LifeId) {
@@ -395,18 +425,30 @@ impl Control {
     pub(super) fn take_namespaces(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get(&life_id) else { return };
         let (ctrl_id, found) = (life.ctrl, life.found.clone());
+        let (unread, patient) = (life.unread_nsids.clone(), life.doubts < PATIENCE);
         let Some(spec) = self.controllers.get(&ctrl_id).map(|ctrl| &ctrl.spec) else { return };
         let (subnqn, policy) = (spec.subnqn.clone(), spec.iopolicy);
         let reports_ana = life.facts.as_ref().is_some_and(|facts| facts.ana);
         let log = life.ana.clone();
-        let mut kept = BTreeSet::new();
+        let (mut kept, mut waits) = (BTreeSet::new(), BTreeSet::new());
+        for (_, head, is_path) in self.heads.members_of(ctrl_id, life_id).filter(|(nsid, ..)| unread.contains(nsid)) {
+            // A look that failed removes nothing; and what is to come again is waited for, but not for ever.
+            if is_path {
+                kept.insert(head);
+            } else if patient {
+                waits.insert(head);
+            }
+        }
+        let mut doubtful = !unread.is_empty();
         for ns in &found {
             let ana = match (&log, reports_ana) {
                 (_, false) => AnaState::Optimized,
                 (Some(log), true) => heads::state_in(log, ns.ana_group, ns.nsid),
                 (None, true) => AnaState::Inaccessible,
             };
-            match self.heads.take((ctrl_id, life_id), &subnqn, policy, ns, ana) {
+            let (guards, lives) = (&self.guards, &self.lives);
+            let protection = |head| protection(guards, lives, &subnqn, head);
+            match self.heads.take((ctrl_id, life_id), &subnqn, policy, ns, ana, protection) {
                 Ok(Taken::New(head)) => {
                     kept.insert(head);
                     self.emit(now, EventKind::NamespaceAdded { head, nsid: ns.nsid, shape: ns.shape });
@@ -418,13 +460,45 @@ impl Control {
                     kept.insert(head);
                     self.emit(now, EventKind::NamespaceResized { head, from, to: ns.shape });
                 }
-                Err(why) => self.emit(now, EventKind::PathRefused { ctrl: ctrl_id, nsid: ns.nsid, why }),
+                Err(NotTaken { why, keeps }) => {
+                    doubtful = true;
+                    waits.extend(keeps.filter(|_| patient));
+                    self.say_refused(now, life_id, ns.nsid, why);
+                    continue;
+                }
+            }
+            if let Some(life) = self.lives.get_mut(&life_id) {
+                life.refused.remove(&ns.nsid);
             }
         }
-        self.heads.keep_only(ctrl_id, life_id, &kept);
+        self.heads.keep_only(ctrl_id, life_id, &kept, &waits);
+        self.look_again(now, life_id, doubtful);
         self.guard_for_predecessors(now, &subnqn, &kept);
         self.sweep_heads(now);
         self.watch_transition(now, life_id);
+    }
+
+    /// A namespace of a life is no path, or not wholly believed: said once, until it is another reason.
+    fn say_refused(&mut self, now: Instant, life_id: LifeId, nsid: u32, why: String) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        if life.refused.get(&nsid) != Some(&why) {
+            life.refused.insert(nsid, why.clone());
+            let ctrl = life.ctrl;
+            self.emit(now, EventKind::PathRefused { ctrl, nsid, why });
+        }
+    }
+
+    /// Namespaces that could not be read, or were not taken, are looked at again: soon, and then less often.
+    fn look_again(&mut self, now: Instant, life_id: LifeId, doubtful: bool) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        if !doubtful {
+            life.doubts = 0;
+            return;
+        }
+        let delay = again_in(life.doubts);
+        life.doubts = life.doubts.saturating_add(1);
+        life.again.rescan = true;
+        self.timers.set_earliest(Why::Reread(life_id), now + delay);
     }
 
     pub(super) fn sweep_heads(&mut self, now: Instant) {
@@ -459,7 +533,7 @@ impl Control {
                 self.caches.serves(*id, path.life, path.nsid);
             }
         }
-        if !always && table.heads == self.paths.heads && self.paths.epoch > 0 {
+        if !always && table.heads == self.paths.heads && table.twins == self.paths.twins && self.paths.epoch > 0 {
             return;
         }
         self.paths = Arc::new(table);

@@ -3,15 +3,22 @@
 //! ```text
 //! list (02h) -> per namespace: identifiers (03h) -> readiness (08h, from version 2.0 on, optional) -> geometry (00h)
 //! ```
-//! Base Specification, "Identify command". A namespace that cannot be used is named with its reason, not dropped.
+//! Base Specification, "Identify command". A namespace that cannot be used is named with its reason, not dropped. What
+//! could not be read says nothing about the namespace ([`Question::hear`]): whoever has it as a path keeps it, and it is
+//! looked at again. A list that lacks a namespace that was there is read twice before it is believed.
 
 use crate::Shape;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use interlock_proto::DataError;
+use interlock_proto::host::{Heard, Question, Unread};
 use interlock_wire::FromBytes;
 use interlock_wire::admin::Identify;
-use interlock_wire::identify::{IdentifyNamespace, NamespaceIds, NamespaceIndependent, parse_list};
+use interlock_wire::identify::{
+    Geometry, GeometryError, IdentifyNamespace, NamespaceIds, NamespaceIndependent, parse_list,
+};
 use interlock_wire::status::Status;
 
 /// Namespaces of one controller that are looked at; more are refused by name.
@@ -40,27 +47,56 @@ enum At {
     Done,
 }
 
+/// What is to be said of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Seen {
+    /// It cannot be used.
+    Refused(String),
+    /// It could not be read, or is not ready: it is looked at again.
+    Unread(String),
+    /// It is used, and something that it says of itself is not believed.
+    Doubted(String),
+}
+
+impl Seen {
+    pub(super) const fn is_unread(&self) -> bool {
+        matches!(self, Self::Unread(_))
+    }
+
+    pub(super) fn into_why(self) -> String {
+        match self {
+            Self::Refused(why) | Self::Unread(why) | Self::Doubted(why) => why,
+        }
+    }
+}
+
 /// One scan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scan {
     independent: bool,
     at: At,
+    /// Namespaces that were there when the controller was asked last.
+    expected: BTreeSet<u32>,
+    /// The list was read twice.
+    relisted: bool,
     /// Still to look at; the last one comes first.
     todo: Vec<u32>,
     ids: NamespaceIds,
     pub(super) found: Vec<Found>,
-    pub(super) refused: Vec<(u32, String)>,
+    pub(super) seen: BTreeMap<u32, Seen>,
 }
 
 impl Scan {
-    pub(super) const fn new(vs: u32) -> Self {
+    pub(super) const fn new(vs: u32, expected: BTreeSet<u32>) -> Self {
         Self {
             independent: vs >= VERSION_2_0,
             at: At::List { after: 0 },
+            expected,
+            relisted: false,
             todo: Vec::new(),
             ids: NamespaceIds { eui64: None, nguid: None, uuid: None, csi: None },
             found: Vec::new(),
-            refused: Vec::new(),
+            seen: BTreeMap::new(),
         }
     }
 
@@ -89,64 +125,81 @@ impl Scan {
                 let list = parse_list(data, after).map_err(|e| e.to_string())?;
                 let full = list.len() == LIST_PAGE;
                 let next = list.last().copied().unwrap_or(after);
-                let room = MAX_NAMESPACES - self.todo.len();
+                // Of a second reading, what the first one named is there already.
+                let most = if self.relisted { 2 * MAX_NAMESPACES } else { MAX_NAMESPACES };
+                let room = most - self.todo.len();
                 for nsid in list.iter().skip(room).take(1) {
-                    self.refused.push((*nsid, format!("more than {MAX_NAMESPACES} namespaces on one controller")));
+                    let why = format!("more than {MAX_NAMESPACES} namespaces on one controller");
+                    self.seen.insert(*nsid, Seen::Refused(why));
                 }
                 self.todo.extend(list.into_iter().take(room));
-                if full && self.todo.len() < MAX_NAMESPACES {
+                if full && self.todo.len() < most {
                     self.at = At::List { after: next };
+                    return Ok(());
+                }
+                self.todo.sort_unstable();
+                self.todo.dedup();
+                if !self.relisted && self.expected.iter().any(|nsid| self.todo.binary_search(nsid).is_err()) {
+                    self.relisted = true;
+                    self.at = At::List { after: 0 };
                 } else {
+                    self.todo.truncate(MAX_NAMESPACES);
                     self.todo.reverse();
                     self.begin();
                 }
             }
-            At::Descriptors => match (status.is_success(), NamespaceIds::parse(data)) {
-                (true, Ok(ids)) if ids.csi.unwrap_or(0) != 0 => {
-                    self.refuse(format!("its command set {} is not the NVM command set", ids.csi.unwrap_or(0)));
-                }
-                (true, Ok(ids)) => {
+            At::Descriptors => match Question::Identifiers.hear(status) {
+                Heard::Answer => {
+                    let (ids, bad) = NamespaceIds::read(data);
+                    if let Some(csi) = ids.csi.filter(|csi| *csi != 0) {
+                        self.end(Seen::Refused(format!("its command set {csi} is not the NVM command set")));
+                        return Ok(());
+                    }
+                    if let Some(bad) = bad.filter(|bad| bad.is_of_command_set()) {
+                        self.end(Seen::Unread(format!("its command set is not clear: {bad}; it is looked at again")));
+                        return Ok(());
+                    }
+                    if let (Some(nsid), Some(bad)) = (self.todo.last(), bad) {
+                        self.seen.insert(*nsid, Seen::Doubted(format!("{bad}: that one is not believed")));
+                    }
                     self.ids = ids;
                     self.at = if self.independent { At::Independent } else { At::Geometry };
                 }
-                (true, Err(e)) => self.refuse(e.to_string()),
                 // Older controllers have identifiers in the geometry page only.
-                (false, _) => {
-                    self.ids = NamespaceIds::default();
-                    self.at = At::Geometry;
-                }
+                Heard::NotOffered => self.at = At::Geometry,
+                Heard::Unknown(why) => self.unread("its identifiers", why),
             },
-            At::Independent => {
-                let ready = !status.is_success()
-                    || NamespaceIndependent::ref_from_prefix(data).is_ok_and(|(page, _)| page.nstat & 1 != 0);
-                if ready {
-                    self.at = At::Geometry;
-                } else {
-                    self.refuse("it is not ready (NSTAT.NRDY is 0)".to_string());
+            At::Independent => match (Question::Readiness.hear(status), NamespaceIndependent::ref_from_prefix(data)) {
+                (Heard::Answer, Ok((page, _))) if page.nstat & 1 == 0 => {
+                    self.end(Seen::Unread("it is not ready (NSTAT.NRDY is 0); it is looked at again".to_string()));
                 }
-            }
-            At::Geometry => {
-                if !status.is_success() {
-                    self.refuse(format!("Identify Namespace: {status}"));
-                } else if let Ok((page, _)) = IdentifyNamespace::ref_from_prefix(data) {
-                    match self.geometry(page) {
+                (Heard::Answer, Ok(_)) | (Heard::NotOffered, _) => self.at = At::Geometry,
+                (Heard::Answer, Err(_)) => self.unread("whether it is ready", Unread::Data(DataError::Short)),
+                (Heard::Unknown(why), _) => self.unread("whether it is ready", why),
+            },
+            At::Geometry => match (Question::Geometry.hear(status), IdentifyNamespace::ref_from_prefix(data)) {
+                (Heard::Answer, Ok((page, _))) => match page.geometry() {
+                    Ok(geometry) => match self.geometry(page, geometry) {
                         Ok(found) => {
                             self.found.push(found);
                             self.next();
                         }
-                        Err(why) => self.refuse(why),
-                    }
-                } else {
-                    self.refuse("Identify Namespace: too short".to_string());
-                }
-            }
+                        Err(why) => self.end(Seen::Refused(why)),
+                    },
+                    // The list says that it is there, and this page that it is not: one of them is old.
+                    Err(error @ GeometryError::NotAttached) => self.end(Seen::Unread(error.to_string())),
+                    Err(error) => self.end(Seen::Refused(error.to_string())),
+                },
+                (Heard::Answer, Err(_)) => self.unread("its geometry", Unread::Data(DataError::Short)),
+                (Heard::NotOffered, _) => self.unread("its geometry", Unread::Status(status)),
+                (Heard::Unknown(why), _) => self.unread("its geometry", why),
+            },
             At::Done => {}
         }
         Ok(())
     }
 
-    fn geometry(&self, page: &IdentifyNamespace) -> Result<Found, String> {
-        let geometry = page.geometry().map_err(|e| e.to_string())?;
+    fn geometry(&self, page: &IdentifyNamespace, geometry: Geometry) -> Result<Found, String> {
         if !matches!(geometry.block_size, 512 | 4096) {
             return Err(format!("its blocks have {} bytes; 512 and 4096 are supported", geometry.block_size));
         }
@@ -172,9 +225,13 @@ impl Scan {
         })
     }
 
-    fn refuse(&mut self, why: String) {
+    fn unread(&mut self, what: &str, why: Unread) {
+        self.end(Seen::Unread(format!("{what} could not be read: {why}; it is looked at again")));
+    }
+
+    fn end(&mut self, seen: Seen) {
         if let Some(nsid) = self.todo.last() {
-            self.refused.push((*nsid, why));
+            self.seen.insert(*nsid, seen);
         }
         self.next();
     }
@@ -208,7 +265,7 @@ mod tests {
 
     #[test]
     fn asks_in_order_and_names_what_it_refuses() {
-        let mut scan = Scan::new(0x20000);
+        let mut scan = Scan::new(0x20000, BTreeSet::new());
         assert_eq!(scan.ask(), Some(Identify::ActiveNamespaces { after: 0 }));
         scan.handle_answer(Status::SUCCESS, &encode_list([1, 5])).expect("list");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }));
@@ -225,26 +282,92 @@ mod tests {
         assert_eq!(scan.ask(), None);
         assert_eq!(scan.found.len(), 1);
         assert_eq!((scan.found[0].ids.uuid, scan.found[0].shape.blocks), (Some([7; 16]), 100));
-        assert_eq!(scan.refused.len(), 1);
-        assert!(scan.refused[0].1.contains("1024"), "{:?}", scan.refused);
+        assert!(matches!(&scan.seen[&5], Seen::Refused(why) if why.contains("1024")), "{:?}", scan.seen);
+        assert_eq!(scan.seen.len(), 1);
     }
 
     #[test]
     fn a_namespace_that_is_not_ready_waits() {
-        let mut scan = Scan::new(0x20000);
+        let mut scan = Scan::new(0x20000, BTreeSet::new());
         scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
         scan.handle_answer(Status::SUCCESS, &NamespaceIds::default().encode()).expect("ids");
         scan.handle_answer(Status::SUCCESS, &vec![0; 4096]).expect("independent");
         assert_eq!(scan.ask(), None);
-        assert!(scan.refused[0].1.contains("not ready"));
+        assert!(matches!(&scan.seen[&1], Seen::Unread(why) if why.contains("not ready")));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_neither_there_nor_gone() {
+        let list = encode_list([1, 5]);
+        let ids = NamespaceIds { uuid: Some([7; 16]), ..NamespaceIds::default() };
+        for status in [Status::INTERNAL_ERROR.with_dnr(), Status::INVALID_NAMESPACE, Status::DATA_TRANSFER_ERROR] {
+            for step in 0..3 {
+                let mut scan = Scan::new(0x20000, BTreeSet::new());
+                scan.handle_answer(Status::SUCCESS, &list).expect("list");
+                for at in 0..=step {
+                    let (status, data) = match at {
+                        _ if at == step => (status, Vec::new()),
+                        0 => (Status::SUCCESS, ids.encode()),
+                        _ => (Status::INVALID_FIELD, Vec::new()),
+                    };
+                    scan.handle_answer(status, &data).expect("a namespace");
+                }
+                assert!(matches!(&scan.seen[&1], Seen::Unread(why) if why.contains("could not be read")), "{scan:?}");
+                assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 5 }), "the others are looked at");
+                assert!(scan.found.is_empty());
+            }
+        }
+        // Only the geometry has to be there.
+        let mut scan = Scan::new(0x20000, BTreeSet::new());
+        scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
+        scan.handle_answer(Status::SUCCESS, &ids.encode()).expect("ids");
+        scan.handle_answer(Status::SUCCESS, &[0; 4]).expect("too short");
+        assert!(scan.seen[&1].is_unread());
+    }
+
+    #[test]
+    fn a_bad_descriptor_costs_itself_and_not_the_namespace() {
+        let ids = NamespaceIds { uuid: Some([7; 16]), nguid: Some([8; 16]), ..NamespaceIds::default() };
+        let mut data = ids.encode();
+        // The NGUID comes first, and claims 15 bytes: what follows is found by that length.
+        data[1] = 15;
+        data.remove(4 + 15);
+        let mut scan = Scan::new(0x10400, BTreeSet::new());
+        scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
+        scan.handle_answer(Status::SUCCESS, &data).expect("ids");
+        assert_eq!(scan.ask(), Some(Identify::Namespace { nsid: 1 }));
+        scan.handle_answer(Status::SUCCESS, &page(9, 100)).expect("geometry");
+        assert_eq!((scan.found[0].ids.uuid, scan.found[0].ids.nguid), (Some([7; 16]), None));
+        assert!(matches!(&scan.seen[&1], Seen::Doubted(why) if why.contains("15 bytes")), "{:?}", scan.seen);
+    }
+
+    #[test]
+    fn a_list_that_lacks_what_was_there_is_read_twice() {
+        let expected = || BTreeSet::from([1, 5]);
+        for second in [encode_list([1, 5]), encode_list([])] {
+            let mut scan = Scan::new(0x10400, expected());
+            scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
+            assert_eq!(scan.ask(), Some(Identify::ActiveNamespaces { after: 0 }));
+            scan.handle_answer(Status::SUCCESS, &second).expect("list");
+            let mut asked = Vec::new();
+            while let Some(Identify::Descriptors { nsid }) = scan.ask() {
+                asked.push(nsid);
+                scan.handle_answer(Status::INTERNAL_ERROR, &[]).expect("a namespace");
+            }
+            assert_eq!(asked, if second[4] == 5 { vec![1, 5] } else { vec![1] }, "either list names it, or none");
+            assert_eq!(scan.ask(), None);
+        }
+        let mut scan = Scan::new(0x10400, expected());
+        scan.handle_answer(Status::SUCCESS, &encode_list([1, 5, 6])).expect("list");
+        assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }), "nothing is missing");
     }
 
     #[test]
     fn a_list_that_never_ends_is_cut() {
-        let mut scan = Scan::new(0x10400);
+        let mut scan = Scan::new(0x10400, BTreeSet::new());
         scan.handle_answer(Status::SUCCESS, &encode_list(1..=1024)).expect("list");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }), "bounded by MAX_NAMESPACES");
-        assert!(Scan::new(0).handle_answer(Status::INVALID_OPCODE, &[]).is_err());
-        assert!(Scan::new(0).handle_answer(Status::SUCCESS, &encode_list([5, 4])).is_err());
+        assert!(Scan::new(0, BTreeSet::new()).handle_answer(Status::INVALID_OPCODE, &[]).is_err());
+        assert!(Scan::new(0, BTreeSet::new()).handle_answer(Status::SUCCESS, &encode_list([5, 4])).is_err());
     }
 }

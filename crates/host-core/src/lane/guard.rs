@@ -5,7 +5,7 @@
 //! own guard begins before the table lists it, and ends before the table forgets it.
 
 use crate::guards::{self as conditions, Guard};
-use crate::{GuardEntry, GuardKey, GuardStands, HeadId, LaneId};
+use crate::{GuardEntry, GuardKey, GuardStands, HeadId, LaneId, Twin};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -21,6 +21,8 @@ pub(super) struct Guards {
     own: BTreeMap<GuardKey, (HeadId, Range<u64>)>,
     /// Resolved here, still listed by the table.
     gone: BTreeSet<GuardKey>,
+    /// What may be the same disk under another name.
+    twins: BTreeMap<HeadId, Vec<Twin>>,
     /// The union. Empty while nothing is in doubt: the one load that the data path pays.
     index: BTreeMap<HeadId, Ranges<GuardKey, End>>,
 }
@@ -51,6 +53,7 @@ impl Guards {
             listed: BTreeSet::new(),
             own: BTreeMap::new(),
             gone: BTreeSet::new(),
+            twins: BTreeMap::new(),
             index: BTreeMap::new(),
         }
     }
@@ -70,6 +73,19 @@ impl Guards {
     /// What keeps the request `key` from being sent. One that is itself guarded waits for those that were accepted before
     /// it; any other for all.
     pub(super) fn blocks(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> Blocked {
+        let own = self.blocks_under(head, range.clone(), key);
+        let twins = self.twins.get(&head).into_iter().flatten();
+        let of_twin =
+            |twin: &Twin| self.blocks_under(twin.head, if twin.whole { 0..u64::MAX } else { range.clone() }, key);
+        twins.map(of_twin).fold(own, Blocked::max)
+    }
+
+    /// What may be the same disk under another name: either name blocks.
+    pub(super) fn set_twins(&mut self, twins: BTreeMap<HeadId, Vec<Twin>>) {
+        self.twins = twins;
+    }
+
+    fn blocks_under(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> Blocked {
         let Some(ranges) = self.index.get(&head) else { return Blocked::No };
         let guarded = self.own.contains_key(&key);
         let blocking = ranges.overlapping(range).filter(|(other, ..)| {
@@ -125,5 +141,32 @@ impl Guards {
             self.index.entry(*head).or_default().insert(*key, range.clone(), End::Sometime);
         }
         self.table = table;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn either_name_of_a_disk_blocks() {
+        let (old, new) = (HeadId(0), HeadId(1));
+        for (whole, blocked_at) in [(false, [true, false]), (true, [true, true])] {
+            let mut guards = Guards::new(LaneId(0));
+            let other = GuardKey { seq: 9, lane: 1 };
+            guards.set_twins(BTreeMap::from([(new, vec![Twin { head: old, whole }])]));
+            let entry = GuardEntry { key: other, head: old, range: 8..16, stands: GuardStands::Held };
+            guards.set_table(Arc::new(vec![entry]));
+            for (slba, expected) in [8, 100].into_iter().zip(blocked_at) {
+                let blocked = guards.blocks(new, slba..slba + 8, guards.key(1)) == Blocked::Waits;
+                assert_eq!(blocked, expected, "block {slba}, whole: {whole}");
+            }
+            assert_eq!(guards.blocks(HeadId(2), 8..16, guards.key(1)), Blocked::No);
+            // Also what this lane alone knows of yet.
+            guards.set_table(Arc::new(Vec::new()));
+            guards.start(guards.key(1), old, 8..16);
+            assert_eq!(guards.blocks(new, 8..16, guards.key(2)), Blocked::Waits);
+        }
     }
 }

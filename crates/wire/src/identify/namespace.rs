@@ -363,6 +363,14 @@ pub enum DescriptorError {
     Twice(u8),
 }
 
+impl DescriptorError {
+    /// True if it leaves open which command set the namespace belongs to.
+    #[must_use]
+    pub const fn is_of_command_set(&self) -> bool {
+        matches!(self, Self::Length { nidt: NamespaceIds::CSI, .. } | Self::Twice(NamespaceIds::CSI))
+    }
+}
+
 impl NamespaceIds {
     const EUI64: u8 = 1;
     const NGUID: u8 = 2;
@@ -374,30 +382,54 @@ impl NamespaceIds {
     /// # Errors
     /// If they are cut off or contradict themselves.
     pub fn parse(bytes: &[u8]) -> Result<Self, DescriptorError> {
+        match Self::read(bytes) {
+            (ids, None) => Ok(ids),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// The same of a namespace that need not be lost for a bad descriptor: what can be believed, and the first thing that
+    /// cannot. A type whose length is wrong, or that has two values, counts as absent.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> (Self, Option<DescriptorError>) {
         let mut ids = Self::default();
+        let mut bad = None;
+        let mut twice = [false; 4];
         let mut at = 0;
         while let Ok((raw, rest)) = RawDescriptor::ref_from_prefix(&bytes[at..]) {
             if raw.nidl == 0 {
                 break;
             }
-            let value = rest.get(..usize::from(raw.nidl)).ok_or(DescriptorError::Truncated(at))?;
+            let Some(value) = rest.get(..usize::from(raw.nidl)) else {
+                bad = bad.or(Some(DescriptorError::Truncated(at)));
+                break;
+            };
             let length = DescriptorError::Length { at, nidt: raw.nidt, nidl: raw.nidl };
-            match raw.nidt {
-                Self::EUI64 => set(&mut ids.eui64, value, raw.nidt, length)?,
-                Self::NGUID => set(&mut ids.nguid, value, raw.nidt, length)?,
-                Self::UUID => set(&mut ids.uuid, value, raw.nidt, length)?,
-                Self::CSI => {
-                    let &[csi] = value else { return Err(length) };
-                    if ids.csi.is_some_and(|before| before != csi) {
-                        return Err(DescriptorError::Twice(raw.nidt));
+            let result = match raw.nidt {
+                Self::EUI64 => set(&mut ids.eui64, value, raw.nidt, length),
+                Self::NGUID => set(&mut ids.nguid, value, raw.nidt, length),
+                Self::UUID => set(&mut ids.uuid, value, raw.nidt, length),
+                Self::CSI => match (value, ids.csi) {
+                    (&[csi], Some(before)) if before != csi => Err(DescriptorError::Twice(raw.nidt)),
+                    (&[csi], _) => {
+                        ids.csi = Some(csi);
+                        Ok(())
                     }
-                    ids.csi = Some(csi);
-                }
-                _ => {}
+                    _ => Err(length),
+                },
+                _ => Ok(()),
+            };
+            if let Err(error) = result {
+                twice[usize::from(raw.nidt & 3)] |= matches!(error, DescriptorError::Twice(_));
+                bad = bad.or(Some(error));
             }
             at += size_of::<RawDescriptor>() + usize::from(raw.nidl);
         }
-        Ok(ids)
+        // Which of the two is meant, nobody knows.
+        ids.eui64 = ids.eui64.filter(|_| !twice[usize::from(Self::EUI64)]);
+        ids.nguid = ids.nguid.filter(|_| !twice[usize::from(Self::NGUID)]);
+        ids.uuid = ids.uuid.filter(|_| !twice[usize::from(Self::UUID)]);
+        (ids, bad)
     }
 
     /// The descriptors, 4096 bytes.

@@ -4,7 +4,8 @@ use super::world::*;
 use crate::*;
 use alloc::vec;
 use core::time::Duration;
-use interlock_wire::admin::{Command, FID_ASYNC_EVENTS, FID_KEEP_ALIVE};
+use interlock_wire::admin::{AsyncEvent, Command, FID_ASYNC_EVENTS, FID_KEEP_ALIVE, Identify};
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::status::Status;
 
 fn reads_kato(command: &Command) -> bool {
@@ -83,4 +84,133 @@ fn a_target_that_states_that_it_offers_nothing_works() {
     let facts =
         world.control.controllers().find(|info| info.id == a).and_then(|info| info.facts).expect("live").clone();
     assert_eq!((facts.cqt, facts.ccrl, facts.ccr_event), (Fact::NotOffered, Fact::NotOffered, false));
+}
+
+fn descriptors(command: &Command) -> bool {
+    matches!(command, Command::Identify(Identify::Descriptors { .. }))
+}
+
+fn list(command: &Command) -> bool {
+    matches!(command, Command::Identify(Identify::ActiveNamespaces { .. }))
+}
+
+fn heads(world: &World) -> alloc::vec::Vec<(HeadId, usize)> {
+    world.control.heads().map(|head| (head.id, head.paths.len())).collect()
+}
+
+fn refusals(world: &World) -> usize {
+    world.events.iter().filter(|e| matches!(e.kind, EventKind::PathRefused { .. })).count()
+}
+
+const DISK: HeadId = HeadId(0);
+
+/// One path with a write in doubt on it; the port answers `what` so when the controller is there again.
+fn lost_with_a_write(lose: impl FnOnce(&mut Port)) -> (World, CtrlId) {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let a = world.connect(World::spec(1));
+    world.advance(1_500 * MS);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    lose(world.ports.get_mut(&1).expect("a port"));
+    world.lose(life, vec![entry]);
+    (world, a)
+}
+
+#[test]
+fn one_failed_look_at_the_identifiers_makes_no_new_disk() {
+    for status in [Status::INTERNAL_ERROR, Status::INTERNAL_ERROR.with_dnr(), Status::COMMAND_INTERRUPTED] {
+        let (mut world, a) = lost_with_a_write(|port| port.bad = vec![Bad { what: descriptors, status, times: 2 }]);
+        assert_eq!(world.state(a), StateName::Live, "the controller is there, and may reset others");
+        assert_eq!(heads(&world), [(DISK, 0)], "its disk is not known again yet");
+        assert_eq!(refusals(&world), 1);
+        world.advance(1_000 * MS);
+        assert_eq!((heads(&world), refusals(&world)), (vec![(DISK, 0)], 1), "the same is said once");
+        world.advance(2_000 * MS);
+        assert_eq!(heads(&world), [(DISK, 1)], "the second time it could be read");
+        assert_eq!(world.control.heads().count(), 1);
+    }
+}
+
+#[test]
+fn identifiers_that_are_not_stated_for_a_while_make_no_new_disk() {
+    for none in [NamespaceIds::default(), NamespaceIds { nguid: Some([3; 16]), ..NamespaceIds::default() }] {
+        let (mut world, _) = lost_with_a_write(|port| port.ids = none);
+        world.advance(3_000 * MS);
+        assert_eq!(heads(&world), [(DISK, 0)]);
+        assert!(world.saw(|e| matches!(e, EventKind::PathRefused { why, .. } if why.contains("no identifier"))));
+        world.ports.get_mut(&1).expect("a port").ids.uuid = Some([9; 16]);
+        world.advance(5_000 * MS);
+        assert_eq!(heads(&world), [(DISK, 1)]);
+        // What it states now is part of what it is.
+        let ids = *world.control.heads().next().expect("a head").ids;
+        assert_eq!((ids.uuid, ids.nguid), (Some([9; 16]), none.nguid));
+    }
+}
+
+#[test]
+fn another_disk_under_the_same_nsid_waits_for_what_is_protected() {
+    let (mut world, _) = lost_with_a_write(|port| port.ids.uuid = Some([8; 16]));
+    world.advance(5_000 * MS);
+    assert_eq!(heads(&world), [], "the old one is gone, the new one waits");
+    let fenced = |world: &World| world.control.receipts().count();
+    assert_eq!(fenced(&world), 0);
+    world.advance(10_000 * MS);
+    assert_eq!(fenced(&world), 1);
+    // The lane has ended what it held: nothing is protected any more.
+    world.say(0, ToControl::Resolved(vec![GuardKey { seq: 1, lane: 0 }]));
+    world.advance(60_000 * MS);
+    assert_eq!(heads(&world), [(HeadId(1), 1)]);
+}
+
+#[test]
+fn a_list_that_is_short_or_unreadable_once_takes_no_path_away() {
+    let mut world = World::new(1, &[1]);
+    let a = world.connect(World::spec(1));
+    world.advance(1_500 * MS);
+    let port = world.ports.get_mut(&1).expect("a port");
+    port.bad = vec![
+        Bad { what: list, status: Status::INTERNAL_ERROR, times: 1 },
+        Bad { what: descriptors, status: Status::INTERNAL_ERROR, times: 1 },
+    ];
+    world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
+    world.advance(1_000 * MS);
+    assert_eq!(heads(&world), [(DISK, 1)], "a look that failed removes nothing");
+    world.advance(10_000 * MS);
+    assert_eq!(heads(&world), [(DISK, 1)]);
+    world.ports.get_mut(&1).expect("a port").nsids.clear();
+    world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
+    world.advance(MS);
+    assert_eq!((heads(&world), world.state(a)), (vec![], StateName::Live), "said twice, it is gone");
+}
+
+#[test]
+fn a_disk_without_an_identifier_serves_on_one_path_and_comes_back() {
+    let mut world = World::new(1, &[1, 2]);
+    for port in world.ports.values_mut() {
+        port.ids = NamespaceIds::default();
+    }
+    let a = world.connect(World::spec(1));
+    world.connect(World::spec(2));
+    world.advance(1_500 * MS);
+    assert_eq!(heads(&world), [(DISK, 1)]);
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    world.lose(life, vec![]);
+    world.advance(120_000 * MS);
+    assert_eq!(heads(&world), [(DISK, 1)], "the other path takes over, looked at again");
+}
+
+#[test]
+fn new_blocks_are_served_once_nothing_waits_for_the_old_ones() {
+    let mut world = World::new(1, &[1]);
+    world.connect(World::spec(1));
+    world.advance(1_500 * MS);
+    world.ports.get_mut(&1).expect("a port").lbads = 9;
+    world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
+    assert_eq!(heads(&world), [], "what was asked of the old blocks ends");
+    world.advance(3_000 * MS);
+    assert_eq!(heads(&world), [(DISK, 1)]);
+    let table = world.control.paths();
+    assert_eq!(table.twins[&DISK], [Twin { head: DISK, whole: true }]);
 }

@@ -48,6 +48,10 @@ pub(super) struct Port {
     pub(super) kato: Option<u32>,
     pub(super) tbkas: bool,
     pub(super) blocks: u64,
+    /// Block size, 2^n.
+    pub(super) lbads: u8,
+    pub(super) ids: NamespaceIds,
+    pub(super) nsids: Vec<u32>,
     /// What its ANA log says of the one group; `None`: it reports no ANA.
     pub(super) ana: Option<ana::State>,
     /// Admin commands that are answered so, this many times.
@@ -73,6 +77,9 @@ impl Default for Port {
             kato: None,
             tbkas: false,
             blocks: 1000,
+            lbads: 12,
+            ids: NamespaceIds { uuid: Some([9; 16]), ..NamespaceIds::default() },
+            nsids: vec![1],
             ana: None,
             bad: Vec::new(),
             unreadable: false,
@@ -687,8 +694,8 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             page.nn.set(1);
             page.as_bytes().to_vec()
         }
-        admin::Identify::ActiveNamespaces { .. } => encode_list([1]),
-        admin::Identify::Descriptors { .. } => NamespaceIds { uuid: Some([9; 16]), ..NamespaceIds::default() }.encode(),
+        admin::Identify::ActiveNamespaces { .. } => encode_list(port.nsids.iter().copied()),
+        admin::Identify::Descriptors { .. } => port.ids.encode(),
         admin::Identify::NamespaceIndependent { .. } => {
             let mut page = vec![0; 4096];
             page[4] = 1;
@@ -701,7 +708,7 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             page.ncap.set(port.blocks);
             page.nmic = 1;
             page.anagrpid.set(1);
-            page.lbaf[0].lbads = 12;
+            page.lbaf[0].lbads = port.lbads;
             page.as_bytes().to_vec()
         }
         other => panic!("not scripted: {other:?}"),

@@ -160,6 +160,7 @@ impl Rig {
             lives.iter().map(|(life, ana, slow)| Path { life: *life, nsid: 1, ana: *ana, slow: *slow }).collect();
         PathTable {
             epoch: 1,
+            twins: BTreeMap::new(),
             heads: BTreeMap::from([(HEAD, Head { shape, policy, flush: FlushScope::Subsystem, paths, may_return })]),
         }
     }

@@ -1,0 +1,365 @@
+//! Which namespace is which: what is known of each, also when no path of it is left.
+//!
+//! A write in doubt is in doubt on a *disk*. Where that disk is found again - after a lost path, under another NSID,
+//! behind a controller that forgets to say a UUID - its ranges are still protected, and a disk that only looks like it
+//! must not get its writes. So names outlive paths, and what is found is compared with everything that was known of the
+//! same (subsystem, NSID):
+//!
+//! ```text
+//! one identifier equal, none contradicting   the same disk; what it states in addition is remembered
+//! both state none at all                     the same, as far as anybody can know; one path at a time
+//! no common identifier                       unclear: it waits, and is looked at again
+//! one contradicts                            another disk: it waits as long as others have the known one, or anything
+//!                                            of that is protected
+//! ```
+//! Two names that could be the same disk, by identifier or by (subsystem, NSID), are *twins*: what is protected of one is
+//! protected of the other.
+
+use crate::{HeadId, Twin};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use interlock_wire::identify::NamespaceIds;
+use interlock_wire::nqn::Nqn;
+
+/// Namespaces this host remembers, over all subsystems.
+pub(super) const MAX_HEADS: usize = 65_536;
+
+/// What keeps a namespace from being replaced by another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Ties {
+    /// Nothing: no other controller has it, and nothing of it is protected.
+    #[default]
+    None,
+    /// Its controller alone has it now.
+    Own,
+    /// Another controller has it, or something of it is protected.
+    Bound,
+}
+
+/// Why something that was found is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub(super) enum Doubt {
+    /// It shares no identifier with what is known under its NSID.
+    #[error(
+        "it states no identifier by which it could be told whether it is the namespace that is known under its NSID; \
+         it is looked at again"
+    )]
+    Unclear(HeadId),
+    /// It is another disk, and the known one is not done with.
+    #[error(
+        "its identifiers differ from those known under its NSID, which other paths have or of which something is \
+         protected: it is another disk, and waits"
+    )]
+    Other(HeadId),
+    /// The same disk under two NSIDs.
+    #[error("namespace {nsid} of the subsystem has the same identifier")]
+    Elsewhere {
+        /// The other one.
+        nsid: u32,
+    },
+    /// Its identifiers belong to two that are known.
+    #[error("its identifiers are those of two namespaces that are known under its NSID: it waits")]
+    Two,
+    /// Too many.
+    #[error("more than {MAX_HEADS} namespaces")]
+    TooMany,
+}
+
+/// How two sets of identifiers compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    Same,
+    Unclear,
+    Differs,
+}
+
+fn compare(old: &NamespaceIds, new: &NamespaceIds) -> Likeness {
+    fn one<T: PartialEq>(a: Option<T>, b: Option<T>) -> Option<bool> {
+        Some(a? == b?)
+    }
+    let pairs = [one(old.uuid, new.uuid), one(old.nguid, new.nguid), one(old.eui64, new.eui64)];
+    if pairs.contains(&Some(false)) {
+        Likeness::Differs
+    } else if pairs.contains(&Some(true)) || (!old.is_known() && !new.is_known()) {
+        Likeness::Same
+    } else {
+        Likeness::Unclear
+    }
+}
+
+/// True if one identifier is equal, whatever the others say.
+fn shares(a: &NamespaceIds, b: &NamespaceIds) -> bool {
+    (a.uuid.is_some() && a.uuid == b.uuid)
+        || (a.nguid.is_some() && a.nguid == b.nguid)
+        || (a.eui64.is_some() && a.eui64 == b.eui64)
+}
+
+/// What is known of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Known {
+    pub(super) subnqn: Nqn,
+    pub(super) nsid: u32,
+    /// Everything that it has ever stated.
+    pub(super) ids: NamespaceIds,
+    /// Data bytes of its blocks, when it was seen last; 0 before that.
+    block_size: u32,
+    /// Its blocks had another size once: ranges that were protected then say nothing about its blocks now.
+    reshaped: bool,
+}
+
+/// All that this process has ever had a name for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Names {
+    known: BTreeMap<HeadId, Known>,
+    by_subsystem: BTreeMap<Nqn, BTreeMap<u32, Vec<HeadId>>>,
+    /// Those that could be the same disk; only where there are any.
+    twins: BTreeMap<HeadId, BTreeSet<HeadId>>,
+}
+
+impl Names {
+    pub(super) fn get(&self, id: HeadId) -> Option<&Known> {
+        self.known.get(&id)
+    }
+
+    /// Every namespace that ever had this name, gone ones included.
+    pub(super) fn named(&self, subnqn: &Nqn, nsid: u32) -> &[HeadId] {
+        self.by_subsystem.get(subnqn).and_then(|nsids| nsids.get(&nsid)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whose protected ranges are those of `id`, too; itself only where its blocks have changed their size.
+    pub(super) fn twins(&self, id: HeadId) -> Vec<Twin> {
+        let Some(own) = self.known.get(&id) else { return Vec::new() };
+        let twins = self.twins.get(&id).into_iter().flatten().filter_map(|twin| {
+            let known = self.known.get(twin)?;
+            let whole = own.reshaped || known.reshaped || own.block_size != known.block_size;
+            Some(Twin { head: *twin, whole })
+        });
+        twins.chain(own.reshaped.then_some(Twin { head: id, whole: true })).collect()
+    }
+
+    /// True if its blocks had another size.
+    pub(super) fn changes_size(&self, id: HeadId, block_size: u32) -> bool {
+        self.known.get(&id).is_some_and(|known| known.block_size != 0 && known.block_size != block_size)
+    }
+
+    /// Its blocks have so many bytes now.
+    pub(super) fn sized(&mut self, id: HeadId, block_size: u32) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.reshaped |= known.block_size != 0 && known.block_size != block_size;
+            known.block_size = block_size;
+        }
+    }
+
+    /// Whose name something that was found has; `None`: it needs a new one.
+    ///
+    /// # Errors
+    /// It is not taken, for now.
+    pub(super) fn find(
+        &self,
+        subnqn: &Nqn,
+        nsid: u32,
+        ids: &NamespaceIds,
+        ties: impl Fn(HeadId) -> Ties,
+    ) -> Result<Option<HeadId>, Doubt> {
+        let mut same = Vec::new();
+        let mut doubt = None;
+        for id in self.named(subnqn, nsid) {
+            let Some(known) = self.known.get(id) else { continue };
+            let (likeness, ties) = (compare(&known.ids, ids), ties(*id));
+            match likeness {
+                Likeness::Same => same.push((ties, *id)),
+                Likeness::Differs if ties == Ties::Bound => doubt = Some(Doubt::Other(*id)),
+                // As long as it is there at all: what is lost once is found again.
+                Likeness::Unclear if ties != Ties::None => doubt = doubt.or(Some(Doubt::Unclear(*id))),
+                Likeness::Differs | Likeness::Unclear => {}
+            }
+        }
+        if let Some(doubt) = doubt {
+            return Err(doubt);
+        }
+        same.sort_unstable();
+        let bound = same.iter().filter(|(ties, _)| *ties != Ties::None).count();
+        match same.last() {
+            _ if bound > 1 => return Err(Doubt::Two),
+            Some((_, id)) => {
+                self.refuse_elsewhere(subnqn, nsid, ids, &ties)?;
+                return Ok(Some(*id));
+            }
+            None => {}
+        }
+        self.refuse_elsewhere(subnqn, nsid, ids, &ties)?;
+        if self.known.len() >= MAX_HEADS {
+            return Err(Doubt::TooMany);
+        }
+        Ok(None)
+    }
+
+    fn refuse_elsewhere(
+        &self,
+        subnqn: &Nqn,
+        nsid: u32,
+        ids: &NamespaceIds,
+        ties: impl Fn(HeadId) -> Ties,
+    ) -> Result<(), Doubt> {
+        if !ids.is_known() {
+            return Ok(());
+        }
+        let others = self.by_subsystem.get(subnqn).into_iter().flatten().filter(|(other, _)| **other != nsid);
+        for id in others.flat_map(|(_, ids)| ids) {
+            match self.known.get(id) {
+                Some(known) if shares(&known.ids, ids) && ties(*id) == Ties::Bound => {
+                    return Err(Doubt::Elsewhere { nsid: known.nsid });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A new name.
+    pub(super) fn add(&mut self, subnqn: &Nqn, nsid: u32, ids: &NamespaceIds) -> HeadId {
+        let id = HeadId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
+        let known = Known { subnqn: subnqn.clone(), nsid, ids: *ids, block_size: 0, reshaped: false };
+        self.known.insert(id, known);
+        self.by_subsystem.entry(subnqn.clone()).or_default().entry(nsid).or_default().push(id);
+        self.find_twins(id);
+        id
+    }
+
+    /// It states this, too.
+    pub(super) fn learn(&mut self, id: HeadId, ids: &NamespaceIds) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        let before = known.ids;
+        known.ids.uuid = before.uuid.or(ids.uuid);
+        known.ids.nguid = before.nguid.or(ids.nguid);
+        known.ids.eui64 = before.eui64.or(ids.eui64);
+        if known.ids != before {
+            self.find_twins(id);
+        }
+    }
+
+    fn find_twins(&mut self, id: HeadId) {
+        let Some(own) = self.known.get(&id) else { return };
+        let like =
+            |other: &Known| (other.subnqn == own.subnqn && other.nsid == own.nsid) || shares(&other.ids, &own.ids);
+        let twins: Vec<_> =
+            self.known.iter().filter(|(other, known)| **other != id && like(known)).map(|(other, _)| *other).collect();
+        for twin in twins {
+            self.twins.entry(id).or_default().insert(twin);
+            self.twins.entry(twin).or_default().insert(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nqn(name: &str) -> Nqn {
+        Nqn::new(alloc::format!("nqn.2014-08.org.example:{name}")).expect("valid")
+    }
+
+    fn ids(uuid: u8, nguid: u8) -> NamespaceIds {
+        let id = |id: u8| (id != 0).then_some([id; 16]);
+        NamespaceIds { uuid: id(uuid), nguid: id(nguid), ..NamespaceIds::default() }
+    }
+
+    #[test]
+    fn what_is_found_against_what_is_known() {
+        use Ties::{Bound, None, Own};
+        let (other, unclear) = (Err(Doubt::Other(HeadId(0))), Err(Doubt::Unclear(HeadId(0))));
+        let same = Ok(Some(HeadId(0)));
+        let new = Ok(Option::None);
+        // Known: UUID and NGUID, or one of them, or none. Found. Then what it means with each tie.
+        for (known, found, by_ties) in [
+            ((7, 8), (7, 8), [same, same, same]),
+            ((7, 8), (7, 0), [same, same, same]),
+            ((7, 0), (7, 8), [same, same, same]),
+            ((7, 8), (0, 8), [same, same, same]),
+            ((0, 0), (0, 0), [same, same, same]),
+            ((7, 8), (7, 9), [new, new, other]),
+            ((7, 8), (9, 8), [new, new, other]),
+            ((7, 8), (9, 0), [new, new, other]),
+            ((7, 0), (0, 8), [new, unclear, unclear]),
+            ((7, 8), (0, 0), [new, unclear, unclear]),
+            ((0, 0), (7, 8), [new, unclear, unclear]),
+        ] {
+            let mut names = Names::default();
+            assert_eq!(names.add(&nqn("s"), 1, &ids(known.0, known.1)), HeadId(0));
+            for (ties, expected) in [None, Own, Bound].into_iter().zip(by_ties) {
+                let got = names.find(&nqn("s"), 1, &ids(found.0, found.1), |_| ties);
+                assert_eq!(got, expected, "known {known:?}, found {found:?}, {ties:?}");
+            }
+            assert_eq!(names.find(&nqn("t"), 1, &ids(found.0, found.1), |_| Bound), new, "another subsystem");
+        }
+    }
+
+    #[test]
+    fn identifiers_that_are_lost_and_found_again_keep_the_name() {
+        let mut names = Names::default();
+        let id = names.add(&nqn("s"), 1, &ids(7, 0));
+        names.learn(id, &ids(7, 8));
+        // Now it is known by either.
+        assert_eq!(names.find(&nqn("s"), 1, &ids(0, 8), |_| Ties::Bound), Ok(Some(id)));
+        assert_eq!(names.find(&nqn("s"), 1, &ids(0, 0), |_| Ties::Bound), Err(Doubt::Unclear(id)));
+        assert_eq!(names.find(&nqn("s"), 1, &ids(7, 0), |_| Ties::None), Ok(Some(id)));
+        names.learn(id, &ids(9, 9));
+        assert_eq!(names.get(id).expect("known").ids, ids(7, 8), "nothing that was stated is overwritten");
+    }
+
+    #[test]
+    fn one_disk_has_one_nsid_as_long_as_anything_holds_it_there() {
+        let mut names = Names::default();
+        let id = names.add(&nqn("s"), 1, &ids(7, 0));
+        assert_eq!(names.find(&nqn("s"), 2, &ids(7, 0), |_| Ties::Bound), Err(Doubt::Elsewhere { nsid: 1 }));
+        assert_eq!(names.find(&nqn("s"), 2, &ids(7, 0), |_| Ties::Own), Ok(None), "it moved");
+        assert_eq!(names.find(&nqn("s"), 2, &ids(0, 0), |_| Ties::Bound), Ok(None));
+        let moved = names.add(&nqn("s"), 2, &ids(7, 0));
+        assert_eq!(
+            names.find(&nqn("s"), 1, &ids(7, 0), |id| if id == moved { Ties::Bound } else { Ties::None }),
+            Err(Doubt::Elsewhere { nsid: 2 })
+        );
+        assert_ne!(id, moved);
+    }
+
+    #[test]
+    fn twins_are_found_by_identifier_in_any_subsystem_and_by_nsid() {
+        let mut names = Names::default();
+        let first = names.add(&nqn("s"), 1, &ids(7, 0));
+        let replaced = names.add(&nqn("s"), 1, &ids(9, 0));
+        let renamed = names.add(&nqn("t"), 5, &ids(7, 0));
+        let nameless = names.add(&nqn("t"), 6, &ids(0, 0));
+        let of = |names: &Names, id| names.twins(id).iter().map(|twin| twin.head).collect::<Vec<_>>();
+        assert_eq!(of(&names, first), [replaced, renamed]);
+        assert_eq!(of(&names, replaced), [first]);
+        assert_eq!((of(&names, renamed), of(&names, nameless)), (alloc::vec![first], Vec::new()));
+        names.learn(renamed, &ids(7, 3));
+        names.learn(replaced, &ids(9, 3));
+        assert_eq!(of(&names, renamed), [first, replaced], "what is learnt counts");
+        // Where blocks have, or had, another size, block numbers mean nothing.
+        for id in [first, replaced, renamed] {
+            names.sized(id, 512);
+        }
+        assert!(names.twins(first).iter().all(|twin| !twin.whole));
+        names.sized(renamed, 4096);
+        assert_eq!(names.twins(first), [Twin { head: replaced, whole: false }, Twin { head: renamed, whole: true }]);
+        assert_eq!(names.twins(renamed).last(), Some(&Twin { head: renamed, whole: true }), "and of itself");
+        names.sized(renamed, 512);
+        assert!(
+            names.twins(renamed).iter().all(|twin| twin.whole),
+            "for good: nobody knows when a range was protected"
+        );
+    }
+
+    #[test]
+    fn identifiers_of_two_that_are_known_wait() {
+        let mut names = Names::default();
+        let by_uuid = names.add(&nqn("s"), 1, &ids(7, 0));
+        let by_nguid = names.add(&nqn("s"), 1, &ids(0, 8));
+        let find = |bound: &[HeadId]| {
+            names.find(&nqn("s"), 1, &ids(7, 8), |id| if bound.contains(&id) { Ties::Bound } else { Ties::None })
+        };
+        assert_eq!(find(&[by_uuid, by_nguid]), Err(Doubt::Two));
+        assert_eq!((find(&[by_uuid]), find(&[by_nguid])), (Ok(Some(by_uuid)), Ok(Some(by_nguid))));
+    }
+}
