@@ -495,12 +495,11 @@ impl Watcher {
         let new: Vec<&ConnectRequest> =
             named.subsystems.iter().filter(|one| !before.iter().any(|old| old.is_same_path(one))).collect();
         let Some(service) = self.service.upgrade() else { return };
-        for request in new.into_iter().filter(|found| !excluded.excludes(found, &self.who)) {
-            if let Err(refusal) = service.restore(request) {
-                let text =
-                    format!("{} on {} port {}: {}", request.subnqn, request.traddr, request.trsvcid, refusal.0.error);
-                service.told.note(Level::Error, "not-connected", text);
-            }
+        let wanted = new.into_iter().filter(|found| !excluded.excludes(found, &self.who)).cloned();
+        for (request, refusal) in service.restore_all(wanted, || true) {
+            let text =
+                format!("{} on {} port {}: {}", request.subnqn, request.traddr, request.trsvcid, refusal.0.error);
+            service.told.note(Level::Error, "not-connected", text);
         }
         let mut referrals = named.referrals;
         referrals.retain(|found| !excluded.excludes(&found.controller, &self.who));

@@ -43,6 +43,7 @@ struct Inner {
     wanted: BTreeMap<String, Wanted>,
 }
 
+#[derive(Clone)]
 struct Wanted {
     entry: WantedExport,
     standing: Standing,
@@ -90,6 +91,7 @@ impl Wanted {
 }
 
 /// How a wanted export stands.
+#[derive(Clone)]
 enum Standing {
     /// Its namespace is not there.
     Waiting,
@@ -132,6 +134,10 @@ impl ExportTable {
         self.inner().wanted.values().filter(|w| w.entry.subnqn == subnqn).map(|w| w.entry.name.clone()).collect()
     }
 
+    fn serve(&self, name: &str, namespace: Namespace) -> Result<(), ExportError> {
+        self.inner().serve(name, namespace, &self.reactors, self.group)
+    }
+
     fn reactors(&self) -> &[Reactor] {
         &self.reactors
     }
@@ -170,6 +176,19 @@ impl ExportTable {
         }
         inner.wanted.insert(entry.name.clone(), wanted);
         Ok(())
+    }
+
+    /// The same, whether or not its socket can be made now.
+    fn restore(&self, wanted: Wanted) -> Result<(), Refusal> {
+        let (name, socket) = (wanted.entry.name.clone(), wanted.entry.socket.clone());
+        match self.add(wanted.clone()) {
+            Err(refusal) if refusal.0.kind != ProblemKind::Already && !self.inner().wanted.contains_key(&name) => {
+                tracing::warn!("export {name}: waits for its socket {}: {}", socket.display(), refusal.0.error);
+                self.inner().wanted.insert(name, Wanted { standing: Standing::Failed(refusal), ..wanted });
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Takes it upon the caller to start the device of this export. `None`: that is done, or being done.
@@ -364,26 +383,40 @@ impl ExportTable {
 }
 
 impl Inner {
-    fn server(&mut self, socket: &Path, reactors: &[Reactor], group: Option<u32>) -> Result<(), ExportError> {
-        if self.servers.contains_key(socket) {
-            return Ok(());
+    fn server(
+        &mut self,
+        socket: &Path,
+        reactors: &[Reactor],
+        group: Option<u32>,
+    ) -> Result<Arc<NbdServer>, ExportError> {
+        if let Some(server) = self.servers.get(socket) {
+            return Ok(Arc::clone(server));
         }
         let mode = if group.is_some() { 0o660 } else { 0o600 };
         let settings = NbdSettings { mode, group, ..NbdSettings::new(socket) };
-        let server = NbdServer::start(reactors, settings)?;
-        self.servers.insert(socket.to_owned(), Arc::new(server));
-        Ok(())
+        let server = Arc::new(NbdServer::start(reactors, settings)?);
+        self.servers.insert(socket.to_owned(), Arc::clone(&server));
+        Ok(server)
     }
 
-    fn serve(&mut self, name: &str, namespace: Namespace) -> Result<(), ExportError> {
-        let Some(wanted) = self.wanted.get_mut(name) else { return Ok(()) };
+    fn serve(
+        &mut self,
+        name: &str,
+        namespace: Namespace,
+        reactors: &[Reactor],
+        group: Option<u32>,
+    ) -> Result<(), ExportError> {
+        let Some(wanted) = self.wanted.get(name) else { return Ok(()) };
         if matches!(wanted.standing, Standing::Nbd) {
             return Ok(());
         }
-        let Some(server) = self.servers.get(&wanted.entry.socket) else { return Err(ExportError::NoReactor) };
-        server.add(wanted.entry.settings(namespace))?;
-        wanted.standing = Standing::Nbd;
-        Ok(())
+        let settings = wanted.entry.settings(namespace);
+        let socket = wanted.entry.socket.clone();
+        let served = self.server(&socket, reactors, group).and_then(|server| server.add(settings));
+        if let Some(wanted) = self.wanted.get_mut(name) {
+            wanted.standing = served.as_ref().map_or_else(|error| Standing::Failed(refused(error)), |()| Standing::Nbd);
+        }
+        served
     }
 }
 
@@ -442,7 +475,7 @@ impl Service {
             return Err(refusal);
         }
         let begun = match entry.kind {
-            ExportKind::Nbd => self.exports.inner().serve(&name, namespace).map_err(|error| refused(&error)),
+            ExportKind::Nbd => self.exports.serve(&name, namespace).map_err(|error| refused(&error)),
             ExportKind::Ublk => {
                 self.refresh_exports();
                 self.make_device(&entry, &starting)
@@ -499,19 +532,20 @@ impl Service {
 
     /// Writes an export down, or forgets it. Which disk it is for is written with it, if that is known.
     fn remember_export(&self, name: &str, entry: Option<(WantedExport, Option<BoundDisk>)>) -> Result<(), Refusal> {
-        let mut file = self.record();
-        file.record.exports.retain(|old| old.name != name);
-        match entry {
-            Some((entry, disk)) => {
-                file.record.exports.push(entry);
-                file.record.disks.extend(disk.map(|disk| (name.to_owned(), disk)));
+        Ok(self.record().change(|record| {
+            record.exports.retain(|old| old.name != name);
+            match entry {
+                Some((entry, disk)) => {
+                    record.exports.push(entry);
+                    record.disks.extend(disk.map(|disk| (name.to_owned(), disk)));
+                }
+                None => drop(record.disks.remove(name)),
             }
-            None => drop(file.record.disks.remove(name)),
-        }
-        Ok(file.save()?)
+        })?)
     }
 
-    /// Wants an export of the record or the configuration; it begins when its namespace is there.
+    /// Wants an export of the record or the configuration; it begins when its namespace is there. If its socket cannot be
+    /// made at the moment it waits for that.
     pub(crate) fn restore_export(self: &Arc<Self>, mut entry: WantedExport) -> Result<(), Refusal> {
         let recorded = self.record().record.exports.iter().any(|old| old.name == entry.name);
         if !recorded {
@@ -523,24 +557,36 @@ impl Service {
             }
         }
         let disk = self.record().record.disks.get(&entry.name).and_then(|disk| disk.at(entry.place()));
-        match self.exports.add(Wanted::new(entry, Standing::Waiting, disk)) {
+        match self.exports.restore(Wanted::new(entry, Standing::Waiting, disk)) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
             Err(other) => Err(other),
-            Ok(()) => {
-                self.refresh_exports();
-                Ok(())
-            }
+            Ok(()) => Ok(()),
         }
     }
 
     /// Ends an export for good.
     pub(crate) fn unexport(&self, name: &str, force: bool) -> Result<Done, Refusal> {
         let how = if force { Stop::Force } else { Stop::IfUnused };
-        self.exports.remove(name, how).map_err(|refusal| match refusal.0.kind {
-            ProblemKind::InUse => refusal.hint("end the clients first, or use --force"),
-            _ => refusal,
-        })?;
+        // What cannot be written down is not done.
+        let before = {
+            let file = self.record();
+            let entry = file.record.exports.iter().find(|export| export.name == name).cloned();
+            entry.map(|entry| (entry, file.record.disks.get(name).cloned()))
+        };
         self.remember_export(name, None)?;
+        if let Err(refusal) = self.exports.remove(name, how) {
+            // It is there, and is to come back after a restart as it would have.
+            let refusal = match self.remember_export(name, before) {
+                Ok(()) => refusal,
+                Err(Refusal(problem)) => {
+                    refusal.hint(format!("it does not come back after a restart: {}", problem.error))
+                }
+            };
+            return Err(match refusal.0.kind {
+                ProblemKind::InUse => refusal.hint("end the clients first, or use --force"),
+                _ => refusal,
+            });
+        }
         Ok(Done { format_version: Version, devices: vec![name.to_owned()] })
     }
 }

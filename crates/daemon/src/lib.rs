@@ -30,6 +30,7 @@ mod openapi;
 mod places;
 mod record;
 mod refusal;
+mod restore;
 mod run;
 mod service;
 mod socket;

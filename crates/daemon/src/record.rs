@@ -1,17 +1,19 @@
 //! What must survive: what is wanted, and under which names.
 //!
-//! A small file, written whole beside the old one and put in its place, so that at every moment one of the two is whole.
 //! It says whose it is and which format it has: a file of another host or of a later program is refused, never guessed
 //! at; one of an earlier format is read, and a copy of it is kept before the first change.
 
+mod change;
+mod file;
+
+pub(crate) use self::file::{RecordFile, write_whole};
 use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
 use interlock_export::DiskIdentity;
 use interlock_host::HostSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The format that this program writes.
@@ -19,9 +21,6 @@ pub(crate) const FORMAT: u32 = 3;
 const MAGIC: &str = "interlock-daemon";
 /// Names that are remembered although nobody wants the connection any more.
 const REMEMBERED: usize = 4_096;
-
-/// The file's name in the directory of a host.
-pub(crate) const FILE: &str = "daemon.json";
 
 /// A path that was connected once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +128,9 @@ pub(crate) struct Record {
     writer: String,
     hostnqn: String,
     hostid: String,
+    /// Grows whenever the whole is written.
+    #[serde(default)]
+    generation: u64,
     /// N of `nvme-subsysN`, by NQN.
     pub(crate) subsystems: BTreeMap<String, u32>,
     pub(crate) controllers: Vec<Known>,
@@ -192,6 +194,7 @@ impl Record {
             writer: env!("CARGO_PKG_VERSION").into(),
             hostnqn: settings.hostnqn.to_string(),
             hostid: settings.hostid.to_string(),
+            generation: 0,
             subsystems: BTreeMap::new(),
             controllers: Vec::new(),
             exports: Vec::new(),
@@ -227,8 +230,8 @@ impl Record {
         if let Some(known) = self.controllers.iter().find(|known| known.request.is_same_path(request)) {
             return known.number;
         }
-        let used = |number: u32| taken(number) || self.controllers.iter().any(|known| known.number == number);
-        let number = (0..u32::MAX).find(|number| !used(*number)).unwrap_or(u32::MAX);
+        let used: BTreeSet<u32> = self.controllers.iter().map(|known| known.number).collect();
+        let number = (0..u32::MAX).find(|number| !used.contains(number) && !taken(*number)).unwrap_or(u32::MAX);
         self.controllers.push(Known { number, wanted: false, request: request.clone() });
         let unwanted = self.controllers.iter().filter(|known| !known.wanted).count();
         if unwanted > REMEMBERED {
@@ -243,10 +246,22 @@ impl Record {
         if let Some(number) = self.subsystems.get(nqn) {
             return *number;
         }
-        let number = (0..u32::MAX).find(|number| !self.subsystems.values().any(|used| used == number));
-        let number = number.unwrap_or(u32::MAX);
+        if self.subsystems.len() >= REMEMBERED {
+            self.forget_subsystems();
+        }
+        let used: BTreeSet<u32> = self.subsystems.values().copied().collect();
+        let number = (0..u32::MAX).find(|number| !used.contains(number)).unwrap_or(u32::MAX);
         self.subsystems.insert(nqn.to_owned(), number);
         number
+    }
+
+    /// Those that no controller, export or disk is of have lost their number: there may be very many of them.
+    fn forget_subsystems(&mut self) {
+        let controllers = self.controllers.iter().map(|known| known.request.subnqn.as_str());
+        let exports = self.exports.iter().map(|export| export.subnqn.as_str());
+        let disks = self.disks.values().map(|disk| disk.subnqn.as_str());
+        let used: BTreeSet<&str> = controllers.chain(exports).chain(disks).collect();
+        self.subsystems.retain(|nqn, _| used.contains(nqn.as_str()));
     }
 
     /// True if nothing was ever connected under this identity.
@@ -259,74 +274,23 @@ impl Record {
     }
 }
 
-/// The file and what it holds.
-#[derive(Debug)]
-pub(crate) struct RecordFile {
-    file: PathBuf,
-    pub(crate) record: Record,
-}
-
-impl RecordFile {
-    pub(crate) fn open(dir: &Path, settings: &HostSettings) -> Result<Self, RecordError> {
-        let file = dir.join(FILE);
-        let record = match fs::read(&file) {
-            Ok(text) => {
-                let (record, format) = Record::read(&text, &file, settings)?;
-                if format < u64::from(FORMAT) {
-                    let copy = dir.join(format!("{FILE}.format-{format}"));
-                    let kept = write_whole(&copy, &text);
-                    kept.map_err(|error| RecordError::Io { what: "write", file: copy, error })?;
-                }
-                record
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Record::new(settings),
-            Err(error) => return Err(RecordError::Io { what: "read", file, error }),
-        };
-        Ok(Self { file, record })
-    }
-
-    /// Makes what it holds durable.
-    pub(crate) fn save(&self) -> Result<(), RecordError> {
-        let mut text = serde_json::to_vec_pretty(&self.record).expect("its maps have strings as keys");
-        text.push(b'\n');
-        write_whole(&self.file, &text).map_err(|error| RecordError::Io {
-            what: "write",
-            file: self.file.clone(),
-            error,
-        })
-    }
-}
-
-/// Writes a whole file beside the old one, makes it durable and puts it in its place; makes its directory if need be.
-pub(crate) fn write_whole(file: &Path, text: &[u8]) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = dir.join(name);
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
-    out.write_all(text)?;
-    out.sync_all()?;
-    fs::rename(&new, file)?;
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use interlock_host::{HostId, Nqn};
+    use std::fs;
 
     /// As each format was written: it must be readable for ever.
-    const GOLDEN_1: &str = include_str!("../tests/golden/daemon-1.json");
+    pub(crate) const GOLDEN_1: &str = include_str!("../tests/golden/daemon-1.json");
     const GOLDEN_2: &str = include_str!("../tests/golden/daemon-2.json");
     const GOLDEN: &str = include_str!("../tests/golden/daemon-3.json");
 
-    fn settings() -> HostSettings {
+    pub(crate) fn settings() -> HostSettings {
         let hostid = HostId([0x11; 16]);
         HostSettings { hostnqn: Nqn::of_host(hostid), hostid }
     }
 
-    fn sample_1() -> Record {
+    pub(crate) fn sample_1() -> Record {
         let mut record = Record::new(&settings());
         record.writer = "0.1.0".into();
         let request = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:disk");
@@ -417,19 +381,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_whole_and_comes_back() {
-        let dir = std::env::temp_dir().join(format!("interlock-record-{}", std::process::id()));
-        let mut file = RecordFile::open(&dir, &settings()).expect("none yet");
-        file.record.subsystem("a");
-        file.save().expect("written");
-        assert_eq!(RecordFile::open(&dir, &settings()).expect("there").record, file.record);
-        assert!(!dir.join("daemon.json.new").exists());
-        fs::write(dir.join(FILE), GOLDEN_1).expect("a file");
-        let migrated = RecordFile::open(&dir, &settings()).expect("an older format");
-        assert_eq!(migrated.record, sample_1());
-        migrated.save().expect("written");
-        assert_eq!(fs::read_to_string(dir.join("daemon.json.format-1")).expect("a copy"), GOLDEN_1);
-        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 3"));
-        fs::remove_dir_all(dir).expect("our own");
+    fn subsystems_that_nothing_is_of_are_forgotten_when_there_are_too_many() {
+        let mut record = sample_1();
+        let many = (1..REMEMBERED).map(|n| (format!("nqn.2014-08.org.example:{n}"), n as u32));
+        record.subsystems.extend(many);
+        assert_eq!(record.subsystem("nqn.2014-08.org.example:one-more"), 1);
+        assert_eq!(record.subsystems.len(), 2);
+        assert_eq!(record.subsystem("nqn.2014-08.org.example:disk"), 0, "one that is in use keeps its number");
     }
 }

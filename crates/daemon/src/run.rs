@@ -8,23 +8,22 @@
 use crate::config::{Config, ConfigError, JournalSection};
 use crate::devd;
 use crate::events::{self, Told};
-use crate::exclusions::Exclusions;
-use crate::fabrics::{self, DiscoveryController};
 use crate::hooks;
 use crate::http::router;
 use crate::identity::{self, IdentityError};
 use crate::kernel::{KernelController, Neighbours};
 use crate::places::Places;
-use crate::record::{RecordError, RecordFile, WantedExport};
+use crate::record::{RecordError, RecordFile};
+use crate::restore::{self, Restoring};
 use crate::service::Service;
 use crate::socket::{self, SocketError};
 use crate::tree::OfService;
-use crate::waiting::{DEVICES_MAX, QUICK_MAX, SLOW_MAX};
+use crate::waiting::THREADS_MAX;
 use crate::watchdog::Watchdog;
-use interlock_api::{ConnectRequest, Level, What};
-use interlock_host::Instant;
+use interlock_api::{Level, What};
 use interlock_host::{
-    EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
+    EventKind, FileStore, HeadId, Host, HostError, HostSettings, IdentityInUse, IdentityLock, NamespaceStatus, Pool,
+    PoolConfig, StoreError,
 };
 use interlock_observe::journal::{Journal, Owner};
 use interlock_observe::tree::{Mount, MountError};
@@ -136,7 +135,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let _identity = IdentityLock::take(settings.hostid)?;
     let dir = options.places.of_host(settings.hostid);
     let store = FileStore::open(&dir, &settings)?;
-    let record = RecordFile::open(&dir, &settings)?;
+    let (record, record_notes) = RecordFile::open(&dir, &settings)?;
     let neighbours = Neighbours {
         sys: options.sys.clone(),
         shared: options.share_identity_with_kernel || config.daemon.share_identity_with_kernel,
@@ -178,21 +177,21 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
     let discovery = &service.discovery;
     discovery.start(&service, pool.reactor(0), every, options.places.nvme.clone()).map_err(DaemonError::Start)?;
+    for note in record_notes {
+        service.told.note(Level::Error, "record-damaged", note);
+    }
     if !options.no_restore {
-        restore(&service, &config, &options.places);
+        restore::exports(&service, &config);
     }
     let dir = options.sysfs.as_ref().or(config.daemon.sysfs.as_ref());
     let tree = dir.map(|dir| Mount::on(dir, Arc::new(OfService(Arc::clone(&service))))).transpose()?;
     if let Some(tree) = &tree {
         tracing::info!("file tree at {}", tree.dir().display());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(QUICK_MAX + SLOW_MAX + DEVICES_MAX)
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(THREADS_MAX).build();
     let runtime = runtime.map_err(DaemonError::Start)?;
     let sockets = Sockets { control: listener, devd: devd_listener, metrics };
-    let served = runtime.block_on(serve(&service, sockets, begun, options)).map_err(DaemonError::Start);
+    let served = runtime.block_on(serve(&service, sockets, begun, options, &config)).map_err(DaemonError::Start);
     tell_systemd(&[NotifyState::Stopping]);
     drop(tree);
     // Requests that still run are not waited for: each has its own deadline, and its client is gone.
@@ -247,89 +246,6 @@ fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -
     told
 }
 
-/// Connects and exports what was wanted before, and what the configuration wants.
-fn restore(service: &Arc<Service>, config: &Config, places: &Places) {
-    let who = service.host.settings().clone();
-    let theirs = nvme_cli_files(service, config, places, &who);
-    let excluded = Exclusions::read(&places.nvme);
-    match &excluded {
-        Ok(lists) => {
-            for problem in &lists.problems {
-                service.told.note(Level::Error, "not-understood", problem.clone());
-            }
-        }
-        Err(error) => service.told.note(Level::Error, "not-connected", error.to_string()),
-    }
-    let may = |found: &ConnectRequest| match &excluded {
-        _ if !found.found => true,
-        Ok(lists) if lists.excludes(found, &who) => {
-            let text = format!("{} port {}: on an exclusion list, not connected", found.traddr, found.trsvcid);
-            service.told.note(Level::Info, "excluded", text);
-            false
-        }
-        Ok(_) => true,
-        Err(_) => false,
-    };
-    let (known, exports, discovery) = {
-        let file = service.record();
-        let wanted = file.record.controllers.iter().filter(|known| known.wanted).map(|known| known.request.clone());
-        (wanted.collect::<Vec<_>>(), file.record.exports.clone(), file.record.discovery.clone())
-    };
-    for request in known.into_iter().chain(config.requests()).chain(theirs.connections).filter(|found| may(found)) {
-        if let Err(refusal) = service.restore(&request) {
-            tracing::error!("{} port {}: {}", request.traddr, request.trsvcid, refusal.0.error);
-        }
-    }
-    let wanted = config.exports.iter().map(|export| WantedExport {
-        name: export.name.clone().unwrap_or_default(),
-        subnqn: export.subnqn.clone(),
-        nsid: export.nsid,
-        kind: export.kind,
-        ublk_id: export.ublk_id,
-        socket: export.socket.clone().unwrap_or_default(),
-        read_only: export.read_only,
-        on_loss: export.on_loss,
-    });
-    for export in exports.into_iter().chain(wanted) {
-        let name = export.name.clone();
-        if let Err(refusal) = service.restore_export(export) {
-            tracing::error!("export {name}: {}", refusal.0.error);
-        }
-    }
-    for controller in discovery {
-        service.discovery.want(DiscoveryController::of(controller), "asked for");
-    }
-    let configured = config.discovery().into_iter().map(DiscoveryController::of).chain(theirs.discovery);
-    for controller in configured.filter(|one| may(&one.controller)) {
-        service.discovery.want(controller, "configuration");
-    }
-}
-
-/// What the files of nvme-cli want, if the configuration says that they count. If it does not, what they want is named: it
-/// may be connected by the kernel's driver, and two drivers under one identity are one host to a target.
-fn nvme_cli_files(service: &Service, config: &Config, places: &Places, who: &HostSettings) -> fabrics::Wanted {
-    let theirs = fabrics::Wanted::read(&places.nvme, Some(who));
-    if config.daemon.nvme_cli_files {
-        for problem in &theirs.problems {
-            service.told.note(Level::Error, "not-understood", problem.clone());
-        }
-        for note in &theirs.notes {
-            service.told.note(Level::Info, "left-out", note.clone());
-        }
-        return theirs;
-    }
-    let (connections, discovery) = (theirs.connections.len(), theirs.discovery.len());
-    if connections + discovery > 0 {
-        let text = format!(
-            "{}: {connections} connection(s) and {discovery} discovery controller(s) of nvme-cli are not connected: `[daemon] \
-             nvme_cli_files = true` does that at every start, `interlock connect-all` once",
-            places.nvme.display()
-        );
-        service.told.note(Level::Info, "left-out", text);
-    }
-    fabrics::Wanted::default()
-}
-
 /// A thread that tells what happens, and lets exports begin when their namespaces come.
 fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::Result<std::thread::JoinHandle<()>> {
     for stone in service.host.status().map(|status| status.tombstones).unwrap_or_default() {
@@ -350,8 +266,9 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
             if service.host.status().is_err() {
                 return;
             }
-            service.name_heads();
-            service.refresh_exports();
+            for namespace in service.host.namespaces().unwrap_or_default() {
+                service.name(&namespace);
+            }
         }
     })
 }
@@ -359,7 +276,7 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
 /// Hears until the host has ended; false: some were missed.
 fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> bool {
     // When the places of exports are to be looked at.
-    let mut look: Option<Instant> = None;
+    let mut look = Some(now());
     loop {
         let event = match look {
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -373,8 +290,8 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return false,
         };
-        if matches!(event.kind, EventKind::NamespaceAdded { .. } | EventKind::NamespaceResized { .. }) {
-            service.name_heads();
+        if let EventKind::NamespaceAdded { head, .. } | EventKind::NamespaceResized { head, .. } = &event.kind {
+            service.name_head(*head);
         }
         if let EventKind::PathRefused { ctrl, nsid, why } = &event.kind {
             service.path_refused(*ctrl, *nsid, why);
@@ -434,11 +351,15 @@ impl Disowned {
 }
 
 impl Service {
-    fn name_heads(&self) {
-        for namespace in self.host.namespaces().unwrap_or_default() {
-            let number = self.subsystem_number(&namespace.subnqn);
-            self.told.name_head(namespace.head, crate::names::head(number, namespace.nsid));
+    fn name_head(&self, head: HeadId) {
+        if let Ok(Some(namespace)) = self.host.namespace_of(head) {
+            self.name(&namespace);
         }
+    }
+
+    fn name(&self, namespace: &NamespaceStatus) {
+        let number = self.subsystem_number(&namespace.subnqn);
+        self.told.name_head(namespace.head, crate::names::head(number, namespace.nsid));
     }
 }
 
@@ -461,6 +382,7 @@ async fn serve(
     Sockets { control: listener, devd: devd_listener, metrics }: Sockets,
     begun: u64,
     options: &Options,
+    config: &Config,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -487,6 +409,8 @@ async fn serve(
     }
     tracing::info!("listening on {}", options.places.socket.display());
     tell_systemd(&[NotifyState::Ready]);
+    // Behind it: thousands of paths take their time, and nobody who asks has to wait for that.
+    let _restoring = if options.no_restore { None } else { Some(Restoring::begin(service, config, &options.places)?) };
     let _watchdog = Watchdog::start(service.host.clone())?;
     loop {
         tokio::select! {
@@ -510,7 +434,8 @@ async fn reload(service: &Arc<Service>, places: Places) {
     let reloaded = tokio::task::spawn_blocking(move || match Config::read(&places.config, false) {
         Ok(config) => {
             service.hooks.set(config.hooks.clone());
-            restore(&service, &config, &places);
+            restore::exports(&service, &config);
+            restore::connections(&service, &config, &places, || true);
             service.told.note(Level::Info, "reloaded", format!("{} read anew", places.config.display()));
         }
         Err(error) => service.told.note(Level::Error, "not-reloaded", format!("nothing was changed: {error}")),

@@ -11,7 +11,7 @@ use crate::events::Told;
 use crate::exports::ExportTable;
 use crate::fabrics::DiscoveryController;
 use crate::hooks::Hooks;
-use crate::kernel::Neighbours;
+use crate::kernel::{KernelController, Neighbours};
 use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
@@ -22,10 +22,13 @@ use interlock_api::{
     same_address,
 };
 use interlock_host::{
-    ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced, UnfencedWhy,
+    ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced,
+    UnfencedWhy,
 };
 use interlock_ring::{Reactor, now};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) discovery: Discovery,
     pub(crate) disowned: Disowned,
     pub(crate) room: Room,
+    /// Not everything that was wanted before has begun to be connected.
+    pub(crate) restoring: AtomicBool,
     pub(crate) started_unix_ms: u64,
     neighbours: OnceLock<Neighbours>,
     record: Mutex<RecordFile>,
@@ -70,6 +75,7 @@ impl Service {
             discovery: Discovery::new(),
             disowned: Disowned::default(),
             room: Room::default(),
+            restoring: AtomicBool::new(false),
             started_unix_ms: crate::events::unix_ms(),
             neighbours: OnceLock::new(),
             record: Mutex::new(record),
@@ -93,48 +99,40 @@ impl Service {
 
     // --- Connections ---
 
-    /// Begins to connect. What is wanted is remembered by [`Service::want`], once it is known to be. The address of the
-    /// request has its canonical form: one address has one form, in names, in the record and in every comparison.
-    pub(crate) fn begin(&self, request: &ConnectRequest) -> Result<Begun, Refusal> {
+    /// What is asked for, checked. `theirs` is what the kernel's driver has connected under this identity.
+    fn checked(&self, request: &ConnectRequest, theirs: &[KernelController]) -> Result<ControllerSpec, Refusal> {
         let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
         let spec = spec(request).map_err(bad)?;
-        let lanes = self.host.lane_count();
-        spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| bad(why.to_string()))?;
-        self.refuse_twice(request)?;
-        if request.first_attempt_decides
-            && let Some(old) = crate::names::leads_to(request, &self.host.status()?.controllers)
-        {
-            let text = format!("already connected: {old} is this port of this subsystem");
-            return Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()));
-        }
-        let within = spec.timeouts.connect_total + CONNECT_SLACK;
-        // Lives of earlier processes keep the name of their controller: a new path must not take it.
-        let left: Vec<u32> = self.host.status()?.tombstones.iter().map(|life| life.ctrl.0).collect();
-        let (id, subsystem) = {
-            let mut file = self.record();
-            let number = file.record.number(request, |number| left.contains(&number));
-            let subsystem = file.record.subsystem(&request.subnqn);
-            // The name must not be given to another path by a process that comes after this one.
-            file.save()?;
-            (CtrlId(number), subsystem)
-        };
-        let begun = Begun { id, subsystem, within, after: self.told.last(), at: now() };
+        let lanes = u16::try_from(self.host.lane_count()).unwrap_or(u16::MAX);
+        spec.check(lanes).map_err(|why| bad(why.to_string()))?;
+        self.refuse_twice(theirs, request)?;
+        Ok(spec)
+    }
+
+    fn of_kernel(&self) -> Vec<KernelController> {
+        self.neighbours.get().map(|kernel| kernel.under(self.host.settings())).unwrap_or_default()
+    }
+
+    /// Lives of earlier processes keep the name of their controller: a new path must not take it.
+    fn names_left(&self) -> Result<BTreeSet<u32>, Refusal> {
+        Ok(self.host.tombstones()?.iter().map(|life| life.ctrl.0).collect())
+    }
+
+    fn connect_as(&self, id: CtrlId, spec: ControllerSpec) -> Result<(), Refusal> {
         self.told.name_controller(id, spec.clone());
         match self.host.connect_as(id, spec) {
-            Ok(()) => Ok(begun),
             Err(HostError::Spec(SpecError::Duplicate(old) | SpecError::NameInUse(old))) => {
                 let text = format!("already connected: {old} is this port of this subsystem");
                 Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()))
             }
-            Err(error) => Err(error.into()),
+            other => Ok(other?),
         }
     }
 
     /// A subsystem that the kernel's driver has connected under this identity is not connected a second time: what one driver
     /// has sent the other could not fence. What was connected before the kernel did so comes back all the same.
-    fn refuse_twice(&self, request: &ConnectRequest) -> Result<(), Refusal> {
-        let under = self.neighbours.get().map(|kernel| kernel.under(self.host.settings())).unwrap_or_default();
-        let Some(theirs) = under.iter().find(|one| one.subnqn == request.subnqn) else { return Ok(()) };
+    fn refuse_twice(&self, theirs: &[KernelController], request: &ConnectRequest) -> Result<(), Refusal> {
+        let Some(theirs) = theirs.iter().find(|one| one.subnqn == request.subnqn) else { return Ok(()) };
         if self.record().record.controllers.iter().any(|known| known.wanted && known.request.is_same_path(request)) {
             return Ok(());
         }
@@ -144,26 +142,109 @@ impl Service {
             .hint("or start the daemon with another identity, or with --share-identity-with-kernel"))
     }
 
-    /// Begins to keep a path of the record or of the configuration connected; what is connected already is left alone.
-    pub(crate) fn restore(&self, request: &ConnectRequest) -> Result<(), Refusal> {
-        let traddr = canonical_address(&request.traddr);
-        let request = ConnectRequest { first_attempt_decides: false, traddr, ..request.clone() };
-        match self.begin(&request) {
-            Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
-            other => self.want(other?.id, Some(&request)),
+    /// Begins to connect. What is wanted is remembered by [`Service::want`], once it is known to be. The address of the
+    /// request has its canonical form: one address has one form, in names, in the record and in every comparison.
+    pub(crate) fn begin(&self, request: &ConnectRequest) -> Result<Begun, Refusal> {
+        let spec = self.checked(request, &self.of_kernel())?;
+        if request.first_attempt_decides
+            && let Some(old) = crate::names::leads_to(request, &self.host.status()?.controllers)
+        {
+            let text = format!("already connected: {old} is this port of this subsystem");
+            return Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()));
         }
+        let within = spec.timeouts.connect_total + CONNECT_SLACK;
+        let left = self.names_left()?;
+        // The name must not be given to another path by a process that comes after this one.
+        let (number, subsystem) = self.record().change(|record| {
+            (record.number(request, |number| left.contains(&number)), record.subsystem(&request.subnqn))
+        })?;
+        let id = CtrlId(number);
+        let begun = Begun { id, subsystem, within, after: self.told.last(), at: now() };
+        self.connect_as(id, spec)?;
+        Ok(begun)
     }
 
-    /// Remembers whether a controller is wanted, and how.
-    pub(crate) fn want(&self, id: CtrlId, request: Option<&ConnectRequest>) -> Result<(), Refusal> {
-        let mut file = self.record();
-        if let Some(known) = file.record.known(id.0) {
-            known.wanted = request.is_some();
-            if let Some(request) = request {
-                known.request = request.clone();
+    /// Begins to keep paths connected that the record, the configuration or a discovery log names; what is connected already
+    /// is left alone. What is wanted is written down once for all of them. `go_on` is asked before each. Tells which could
+    /// not be begun, and why.
+    pub(crate) fn restore_all(
+        &self,
+        requests: impl IntoIterator<Item = ConnectRequest>,
+        go_on: impl Fn() -> bool,
+    ) -> Vec<(ConnectRequest, Refusal)> {
+        let theirs = self.of_kernel();
+        let mut refused = Vec::new();
+        let mut wanted = Vec::new();
+        for request in requests {
+            let traddr = canonical_address(&request.traddr);
+            let request = ConnectRequest { first_attempt_decides: false, traddr, ..request };
+            match self.checked(&request, &theirs) {
+                Ok(spec) => wanted.push((request, spec)),
+                Err(refusal) => refused.push((request, refusal)),
             }
         }
-        Ok(file.save()?)
+        let numbers = self.names_left().and_then(|left| {
+            let numbers = self.record().change(|record| {
+                let number = |(request, _): &(ConnectRequest, _)| {
+                    let number = record.number(request, |number| left.contains(&number));
+                    record.subsystem(&request.subnqn);
+                    if let Some(known) = record.known(number) {
+                        known.wanted = true;
+                        known.request = request.clone();
+                    }
+                    number
+                };
+                wanted.iter().map(number).collect::<Vec<u32>>()
+            });
+            Ok(numbers?)
+        });
+        let numbers = match numbers {
+            Ok(numbers) => numbers,
+            Err(refusal) => {
+                refused.extend(wanted.into_iter().map(|(request, _)| (request, refusal.clone())));
+                return refused;
+            }
+        };
+        let mut not_wanted = Vec::new();
+        for ((request, spec), number) in wanted.into_iter().zip(numbers) {
+            if !go_on() {
+                break;
+            }
+            match self.connect_as(CtrlId(number), spec) {
+                Ok(()) => {}
+                Err(Refusal(problem)) if problem.device.as_ref() == Some(&CtrlId(number).to_string()) => {}
+                Err(Refusal(problem)) if problem.kind == ProblemKind::Already => not_wanted.push(number),
+                Err(refusal) => {
+                    not_wanted.push(number);
+                    refused.push((request, refusal));
+                }
+            }
+        }
+        if !not_wanted.is_empty() {
+            let forgotten = self.record().change(|record| {
+                not_wanted.iter().for_each(|number| _ = record.known(*number).map(|known| known.wanted = false));
+            });
+            if let Err(error) = forgotten {
+                tracing::warn!("{error}");
+            }
+        }
+        refused
+    }
+
+    /// The same for one.
+    pub(crate) fn restore(&self, request: &ConnectRequest) -> Result<(), Refusal> {
+        let refused = self.restore_all([request.clone()], || true).pop();
+        refused.map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    /// Remembers that a controller is wanted, and how.
+    pub(crate) fn want(&self, id: CtrlId, request: &ConnectRequest) -> Result<(), Refusal> {
+        Ok(self.record().change(|record| {
+            if let Some(known) = record.known(id.0) {
+                known.wanted = true;
+                known.request = request.clone();
+            }
+        })?)
     }
 
     /// Ends controllers in order. Those that are the last way to something in use are refused, unless forced.
@@ -187,8 +268,11 @@ impl Service {
         for subnqn in orphans {
             self.exports.release(subnqn, force)?;
         }
+        // What cannot be written down is not done.
+        self.record().change(|record| {
+            ids.iter().for_each(|id| _ = record.known(id.0).map(|known| known.wanted = false));
+        })?;
         for id in &ids {
-            self.want(*id, None)?;
             // Gone already is as good.
             let _ = self.host.disconnect(*id);
         }
@@ -252,17 +336,33 @@ impl Service {
             return Err(Refusal::new(ProblemKind::BadRequest, "nothing is to be changed")
                 .hint("give at least one setting, such as `ctrl_loss_tmo_s`"));
         }
-        let done = self.to_each(which, |id| changes.iter().try_for_each(|change| self.host.set(id, *change)))?;
-        let mut file = self.record();
-        for device in &done.devices {
-            if let Ok(Device::Controller(id)) = names::device(device)
-                && let Some(known) = file.record.known(id.0)
-            {
-                remember(request, &mut known.request);
+        let ids = self.find(&self.host.status()?, which)?;
+        // What cannot be written down is not done.
+        let before = self.record().change(|record| {
+            let known = record.controllers.iter_mut().filter(|known| ids.contains(&CtrlId(known.number)));
+            known
+                .map(|known| {
+                    let before = known.clone();
+                    remember(request, &mut known.request);
+                    before
+                })
+                .collect::<Vec<_>>()
+        })?;
+        let set = |id: &CtrlId| {
+            changes.iter().try_for_each(|change| self.host.set(*id, *change)).map_err(|error| (*id, error))
+        };
+        if let Err((id, error)) = ids.iter().try_for_each(set) {
+            let restored = self.record().change(|record| {
+                for old in before.iter().filter(|old| old.number >= id.0) {
+                    _ = record.known(old.number).map(|known| *known = old.clone());
+                }
+            });
+            if let Err(error) = restored {
+                tracing::warn!("{error}");
             }
+            return Err(Refusal::from(error).device(id.to_string()));
         }
-        file.save()?;
-        Ok(done)
+        Ok(done(&ids))
     }
 
     fn to_each(&self, which: &Which, verb: impl Fn(CtrlId) -> Result<(), HostError>) -> Result<Done, Refusal> {
@@ -295,7 +395,12 @@ impl Service {
             Which::Subsystem(nqn) => (nqn, Box::new(move |ctrl| ctrl.subnqn == *nqn)),
         };
         let ids: Vec<CtrlId> = present.iter().filter(|ctrl| wanted(ctrl)).map(|ctrl| ctrl.id).collect();
-        if ids.is_empty() { Err(no_such(text, status)) } else { Ok(ids) }
+        if !ids.is_empty() {
+            return Ok(ids);
+        }
+        let refusal = no_such(text, status);
+        let restoring = self.restoring.load(Ordering::Acquire);
+        Err(if restoring { refusal.hint("what was connected before is still beginning: try again") } else { refusal })
     }
 
     // --- Discovery controllers ---
@@ -309,13 +414,11 @@ impl Service {
         spec(&any)
             .and_then(|spec| spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| why.to_string()))
             .map_err(bad)?;
-        {
-            let mut file = self.record();
-            let record = &mut file.record.discovery;
+        self.record().change(|record| {
+            let record = &mut record.discovery;
             record.retain(|old| !same_controller(old, &request.traddr, request.trsvcid));
             record.push(ConnectRequest { first_attempt_decides: false, ..request.clone() });
-            file.save()?;
-        }
+        })?;
         let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
         self.discovery.want(DiscoveryController::of(wanted), "asked for");
         Ok(self.discovery_list())
@@ -323,16 +426,11 @@ impl Service {
 
     /// Watches one no more. What it named stays connected.
     pub(crate) fn undiscover(&self, traddr: &str, trsvcid: u16) -> Result<Done, Refusal> {
-        let recorded = {
-            let mut file = self.record();
-            let before = file.record.discovery.len();
-            file.record.discovery.retain(|old| !same_controller(old, traddr, trsvcid));
-            let gone = file.record.discovery.len() < before;
-            if gone {
-                file.save()?;
-            }
-            gone
-        };
+        let recorded = self.record().change(|record| {
+            let before = record.discovery.len();
+            record.discovery.retain(|old| !same_controller(old, traddr, trsvcid));
+            record.discovery.len() < before
+        })?;
         if !self.discovery.unwant(traddr, trsvcid) && !recorded {
             let known: Vec<String> = self.discovery.status().iter().map(|one| one.path.to_string()).collect();
             let refusal = Refusal::new(

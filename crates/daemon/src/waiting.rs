@@ -12,6 +12,7 @@ use interlock_api::{
     canonical_address,
 };
 use interlock_host::{CtrlId, HostError, StateName, UnfencedWhy};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,11 +21,15 @@ use tokio::time::{Instant, timeout_at};
 /// Verbs that wait at once.
 const WAITING_MAX: usize = 1_024;
 /// Verbs at once that hold a thread for seconds: the end of a client of an export, of a controller. More of them queue.
-pub(crate) const SLOW_MAX: usize = 16;
+const SLOW_MAX: usize = 16;
 /// Block devices of the kernel that are started at once, each on a thread, for an answer. More of them queue.
-pub(crate) const DEVICES_MAX: usize = 16;
+const DEVICES_MAX: usize = 16;
+/// Names that are looked up at once, each on a thread, before a connection begins. More of them queue.
+const LOOKUPS_MAX: usize = 8;
 /// Threads for everything that is answered at once.
-pub(crate) const QUICK_MAX: usize = 64;
+const QUICK_MAX: usize = 64;
+/// Threads of all kinds: no kind can take those of another.
+pub(crate) const THREADS_MAX: usize = QUICK_MAX + SLOW_MAX + DEVICES_MAX + LOOKUPS_MAX;
 
 /// What is waited for is looked at so often even if no event says that it has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -34,12 +39,18 @@ pub(crate) struct Room {
     waiting: Arc<Semaphore>,
     pub(crate) slow: Arc<Semaphore>,
     pub(crate) devices: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Default for Room {
     fn default() -> Self {
         let room = |places| Arc::new(Semaphore::new(places));
-        Self { waiting: room(WAITING_MAX), slow: room(SLOW_MAX), devices: room(DEVICES_MAX) }
+        Self {
+            waiting: room(WAITING_MAX),
+            slow: room(SLOW_MAX),
+            devices: room(DEVICES_MAX),
+            lookups: room(LOOKUPS_MAX),
+        }
     }
 }
 
@@ -94,12 +105,17 @@ pub(crate) async fn connect(service: Arc<Service>, request: ConnectRequest) -> R
     let request = ConnectRequest { traddr: canonical_address(&request.traddr), ..request };
     to_its_end(async move {
         let asked = request.clone();
-        let begun = quick(&service, move |service| service.begin(&asked)).await?;
+        // A resolver that hangs delays those who give names.
+        let begun = if asked.traddr.parse::<IpAddr>().is_ok() {
+            quick(&service, move |service| service.begin(&asked)).await?
+        } else {
+            slow(&service, &service.room.lookups, move |service| service.begin(&asked)).await?
+        };
         let device = begun.id.to_string();
         let failed = if request.first_attempt_decides { first_attempt(&service, &begun).await? } else { None };
         let Some(why) = failed else {
             let live = request.first_attempt_decides;
-            quick(&service, move |service| service.want(begun.id, Some(&request))).await?;
+            quick(&service, move |service| service.want(begun.id, &request)).await?;
             let subsystem = names::subsystem(begun.subsystem);
             return Ok(Connected { format_version: Version, device, subsystem, live });
         };

@@ -13,9 +13,9 @@ use crate::store::{LifeStore, MemoryStore};
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
 use interlock_host_core::{
-    AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HostConfig, HostCounters,
-    Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced, Receipt,
-    Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
+    AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HeadInfo, HostConfig,
+    HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced,
+    Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::identify::NamespaceIds;
@@ -564,6 +564,22 @@ impl Host {
         Ok(waits)
     }
 
+    /// Unfenced lives whose ranges are guarded.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn tombstones(&self) -> Result<Vec<Tombstone>, HostError> {
+        self.ask(|control, _| control.tombstones())
+    }
+
+    /// One namespace; `None`: it is not there.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn namespace_of(&self, head: HeadId) -> Result<Option<NamespaceStatus>, HostError> {
+        self.ask(move |control, _| control.heads().find(|info| info.id == head).map(namespace_status))
+    }
+
     /// The state of one controller; `None`: it is not there.
     ///
     /// # Errors
@@ -685,21 +701,19 @@ impl Host {
 }
 
 fn namespaces(control: &Control) -> Vec<NamespaceStatus> {
-    control
-        .heads()
-        .map(|head| NamespaceStatus {
-            head: head.id,
-            subnqn: head.subnqn.to_string(),
-            nsid: head.nsid,
-            shape: head.shape,
-            ids: *head.ids,
-            paths: head
-                .paths
-                .into_iter()
-                .map(|(ctrl, life, ana, ana_group)| PathStatus { ctrl, life, ana, ana_group })
-                .collect(),
-        })
-        .collect()
+    control.heads().map(namespace_status).collect()
+}
+
+fn namespace_status(head: HeadInfo<'_>) -> NamespaceStatus {
+    let path = |(ctrl, life, ana, ana_group)| PathStatus { ctrl, life, ana, ana_group };
+    NamespaceStatus {
+        head: head.id,
+        subnqn: head.subnqn.to_string(),
+        nsid: head.nsid,
+        shape: head.shape,
+        ids: *head.ids,
+        paths: head.paths.into_iter().map(path).collect(),
+    }
 }
 
 fn address(spec: &ControllerSpec) -> String {

@@ -126,9 +126,25 @@ fn a_record_of_an_earlier_version_binds_at_the_first_connect_and_says_so() {
     let host = hosts.map(|entry| entry.expect("a host").path()).find(|path| path.is_dir()).expect("one host");
     let file = host.join("daemon.json");
     let mut record: Value = serde_json::from_slice(&std::fs::read(&file).expect("the record")).expect("JSON");
+    // As version 0.1 had it: one file, and nothing that says which disk is meant.
+    let lines = std::fs::read_to_string(host.join("daemon.changes")).expect("its changes");
+    let mut disks = 0;
+    for line in lines.lines().skip(1) {
+        let change: Value = serde_json::from_str(line).expect("JSON");
+        if let Some(known) = change.get("controller") {
+            record["controllers"] = serde_json::json!([known]);
+        } else if let Some(export) = change.get("export") {
+            record["exports"] = serde_json::json!([export]);
+        } else if let Some(subsystem) = change.get("subsystem") {
+            record["subsystems"][subsystem["nqn"].as_str().expect("an NQN")] = subsystem["number"].clone();
+        } else if change.get("disk").is_some() {
+            disks += 1;
+        }
+    }
     let fields = record.as_object_mut().expect("an object");
-    assert!(fields.remove("disks").is_some(), "which disk is written down");
+    assert!(fields.remove("disks").is_some() && fields.remove("generation").is_some() && disks == 1, "{lines}");
     fields.insert("format".into(), 2.into());
+    std::fs::remove_file(host.join("daemon.changes")).expect("ours");
     std::fs::write(&file, serde_json::to_vec(&record).expect("JSON")).expect("a file");
     scene.start();
     let export = serves(&scene);

@@ -3,7 +3,7 @@
 //! Whether an export may serve is decided by its [`Permit`](interlock_export::Permit); here that machine is told what the
 //! host sees, and what it says is done.
 
-use super::{Inner, Standing};
+use super::{Inner, Standing, Wanted};
 use crate::record::BoundDisk;
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -13,6 +13,10 @@ use interlock_host::{CtrlId, Instant, Namespace, NamespaceStatus};
 use interlock_ring::now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A socket that could not be made, because somebody else has it, is tried again so often.
+const SOCKET_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the host sees, by place.
 struct View {
@@ -87,21 +91,22 @@ impl Service {
         for name in names {
             self.obey(&view, &name);
         }
-        self.exports.inner().wanted.values().filter_map(|wanted| wanted.permit.next_deadline()).min()
+        let inner = self.exports.inner();
+        let again = |wanted: &Wanted| {
+            let failed = wanted.entry.kind == ExportKind::Nbd && matches!(wanted.standing, Standing::Failed(_));
+            failed.then(|| now() + SOCKET_AGAIN)
+        };
+        inner
+            .wanted
+            .values()
+            .filter_map(|wanted| wanted.permit.next_deadline().into_iter().chain(again(wanted)).min())
+            .min()
     }
 
     /// Binds exports to the disks that are seen: all of them are written down at once, and before any of them serves.
     fn bind(&self, view: &View, fresh: Vec<(String, BoundDisk, DiskIdentity)>) {
-        let written = {
-            let mut file = self.record();
-            let before = file.record.disks.clone();
-            file.record.disks.extend(fresh.iter().map(|(name, disk, _)| (name.clone(), disk.clone())));
-            let saved = file.save();
-            if saved.is_err() {
-                file.record.disks = before;
-            }
-            saved
-        };
+        let disks = fresh.iter().map(|(name, disk, _)| (name.clone(), disk.clone()));
+        let written = self.record().change(|record| record.disks.extend(disks));
         if let Err(error) = written {
             let names: Vec<&str> = fresh.iter().map(|(name, ..)| name.as_str()).collect();
             let text = format!(
@@ -133,10 +138,13 @@ impl Service {
         let said = if wanted.told == waits { None } else { waits };
         wanted.told = waits;
         let nbd = wanted.entry.kind == ExportKind::Nbd;
+        // It was told when it failed first.
+        let failed = matches!(wanted.standing, Standing::Failed(_));
         let found = view.by_head(wanted.entry.place(), &verdict);
         let done = match (&wanted.standing, verdict, found) {
-            (Standing::Waiting, Verdict::Serve(_), Some(found)) if nbd => {
-                let begun = inner.serve(name, self.host.open(found.clone()));
+            (Standing::Waiting | Standing::Failed(_), Verdict::Serve(_), Some(found)) if nbd => {
+                let begun =
+                    inner.serve(name, self.host.open(found.clone()), &self.exports.reactors, self.exports.group);
                 begun.inspect(|()| tracing::info!("export {name}: its namespace is there, serving"))
             }
             (Standing::Waiting | Standing::Failed(_), Verdict::Serve(_), Some(_)) if !nbd => {
@@ -162,7 +170,7 @@ impl Service {
             let text = format!("export {name}: clients get errors; it waits for {waits}");
             self.told.note(Level::Warn, "export-shut", text);
         }
-        if let Err(error) = done {
+        if let (Err(error), false) = (done, failed) {
             tracing::error!("export {name}: {error}");
         }
     }

@@ -1,0 +1,148 @@
+//! What changed in a record since it was last written: a line each, so that what is written grows with what changed and
+//! not with what is there.
+
+use super::{BoundDisk, Known, Record, WantedExport};
+use interlock_api::ConnectRequest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One change. Applying it twice is the same as once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Change {
+    Controller(Known),
+    ControllerForgotten(u32),
+    Subsystem {
+        nqn: String,
+        number: u32,
+    },
+    SubsystemForgotten(String),
+    Export(WantedExport),
+    ExportEnded(String),
+    Disk {
+        export: String,
+        disk: BoundDisk,
+    },
+    DiskForgotten(String),
+    /// All of them: there are few.
+    Discovery(Vec<ConnectRequest>),
+}
+
+/// What a record held when it was last written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    controllers: BTreeMap<u32, Known>,
+    subsystems: BTreeMap<String, u32>,
+    exports: BTreeMap<String, WantedExport>,
+    disks: BTreeMap<String, BoundDisk>,
+    discovery: Vec<ConnectRequest>,
+}
+
+/// What is to be put and what is to be dropped, to get from `old` to `new`.
+fn differing<'a, K: Ord + Clone + 'a, V: PartialEq + 'a>(
+    old: &'a BTreeMap<K, V>,
+    new: impl Iterator<Item = (&'a K, &'a V)>,
+    put: impl Fn(&K, &V) -> Change,
+    drop: impl Fn(K) -> Change,
+    changes: &mut Vec<Change>,
+) {
+    let mut same = 0;
+    let mut seen: Vec<&K> = Vec::with_capacity(old.len());
+    for (key, value) in new {
+        match old.get(key) {
+            Some(known) if known == value => same += 1,
+            _ => changes.push(put(key, value)),
+        }
+        seen.push(key);
+    }
+    if same < old.len() {
+        seen.sort_unstable();
+        changes.extend(old.keys().filter(|key| seen.binary_search(key).is_err()).map(|key| drop(key.clone())));
+    }
+}
+
+impl Written {
+    pub(super) fn of(record: &Record) -> Self {
+        Self {
+            controllers: record.controllers.iter().map(|known| (known.number, known.clone())).collect(),
+            subsystems: record.subsystems.clone(),
+            exports: record.exports.iter().map(|export| (export.name.clone(), export.clone())).collect(),
+            disks: record.disks.clone(),
+            discovery: record.discovery.clone(),
+        }
+    }
+
+    /// What this record changes.
+    pub(super) fn changes(&self, record: &Record) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let controllers = record.controllers.iter().map(|known| (&known.number, known));
+        let put = |_: &u32, known: &Known| Change::Controller(known.clone());
+        differing(&self.controllers, controllers, put, Change::ControllerForgotten, &mut changes);
+        let put = |nqn: &String, number: &u32| Change::Subsystem { nqn: nqn.clone(), number: *number };
+        differing(&self.subsystems, record.subsystems.iter(), put, Change::SubsystemForgotten, &mut changes);
+        let exports = record.exports.iter().map(|export| (&export.name, export));
+        let put = |_: &String, export: &WantedExport| Change::Export(export.clone());
+        differing(&self.exports, exports, put, Change::ExportEnded, &mut changes);
+        let put = |export: &String, disk: &BoundDisk| Change::Disk { export: export.clone(), disk: disk.clone() };
+        differing(&self.disks, record.disks.iter(), put, Change::DiskForgotten, &mut changes);
+        if self.discovery != record.discovery {
+            changes.push(Change::Discovery(record.discovery.clone()));
+        }
+        changes
+    }
+
+    /// They were written.
+    pub(super) fn apply(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Controller(known) => drop(self.controllers.insert(known.number, known)),
+                Change::ControllerForgotten(number) => drop(self.controllers.remove(&number)),
+                Change::Subsystem { nqn, number } => _ = self.subsystems.insert(nqn, number),
+                Change::SubsystemForgotten(nqn) => _ = self.subsystems.remove(&nqn),
+                Change::Export(export) => drop(self.exports.insert(export.name.clone(), export)),
+                Change::ExportEnded(name) => drop(self.exports.remove(&name)),
+                Change::Disk { export, disk } => drop(self.disks.insert(export, disk)),
+                Change::DiskForgotten(export) => drop(self.disks.remove(&export)),
+                Change::Discovery(discovery) => self.discovery = discovery,
+            }
+        }
+    }
+}
+
+impl Record {
+    /// With changes that were written after it. Those that were known keep their place, new ones come last: the oldest is
+    /// forgotten first.
+    pub(super) fn with(mut self, changes: Vec<Change>) -> Self {
+        let mut places: BTreeMap<u32, usize> =
+            self.controllers.iter().enumerate().map(|(place, known)| (known.number, place)).collect();
+        let mut controllers: Vec<Option<Known>> = self.controllers.drain(..).map(Some).collect();
+        for change in changes {
+            match change {
+                Change::Controller(known) => match places.get(&known.number) {
+                    Some(place) => controllers[*place] = Some(known),
+                    None => {
+                        places.insert(known.number, controllers.len());
+                        controllers.push(Some(known));
+                    }
+                },
+                Change::ControllerForgotten(number) => {
+                    if let Some(place) = places.remove(&number) {
+                        controllers[place] = None;
+                    }
+                }
+                Change::Subsystem { nqn, number } => _ = self.subsystems.insert(nqn, number),
+                Change::SubsystemForgotten(nqn) => _ = self.subsystems.remove(&nqn),
+                Change::Export(export) => {
+                    self.exports.retain(|old| old.name != export.name);
+                    self.exports.push(export);
+                }
+                Change::ExportEnded(name) => self.exports.retain(|old| old.name != name),
+                Change::Disk { export, disk } => drop(self.disks.insert(export, disk)),
+                Change::DiskForgotten(export) => drop(self.disks.remove(&export)),
+                Change::Discovery(discovery) => self.discovery = discovery,
+            }
+        }
+        self.controllers = controllers.into_iter().flatten().collect();
+        self
+    }
+}

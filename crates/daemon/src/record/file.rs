@@ -1,0 +1,367 @@
+//! The record on the disk: a whole file, and beside it the changes since.
+//!
+//! A change is a line that is appended and made durable; when the lines have grown to a few times the whole, the whole is
+//! written anew beside the old one and put in its place. So what is written grows with what is done: three thousand
+//! connections write three thousand lines. The lines name the whole that they belong to, and lines of an older one are
+//! not read; a last line that is not whole was never confirmed to anybody.
+
+use super::change::{Change, Written};
+use super::{FORMAT, Record, RecordError};
+use interlock_host::HostSettings;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file's name in the directory of a host.
+pub(crate) const FILE: &str = "daemon.json";
+/// That of its changes.
+const CHANGES: &str = "daemon.changes";
+/// The whole is written anew when the changes have grown to this, and to four times the whole.
+const COMPACT_AT: u64 = 256 << 10;
+
+/// The first line of the changes: to which whole they belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Since {
+    generation: u64,
+}
+
+/// The file and what it holds.
+#[derive(Debug)]
+pub(crate) struct RecordFile {
+    dir: PathBuf,
+    pub(crate) record: Record,
+    written: Written,
+    /// Where changes are appended, and its length; `None`: the whole is written next.
+    changes: Option<(File, u64)>,
+    /// Bytes of the whole.
+    whole: u64,
+    /// Bytes that were written, by this process.
+    #[cfg(test)]
+    pub(super) bytes: u64,
+}
+
+impl RecordFile {
+    /// Opens the record in `dir`; what is worth telling of it comes along.
+    pub(crate) fn open(dir: &Path, settings: &HostSettings) -> Result<(Self, Vec<String>), RecordError> {
+        let file = dir.join(FILE);
+        let mut notes = Vec::new();
+        let text = match fs::read(&file) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(RecordError::Io { what: "read", file, error }),
+        };
+        let read = text.map(|text| read_whole(dir, &text, settings));
+        let (record, whole, changes) = match read.transpose() {
+            Ok(None) => (Record::new(settings), 0, None),
+            Ok(Some(read)) => read,
+            // No write depends on it: connections and exports can be asked for again, and lives are recorded elsewhere.
+            Err(RecordError::NotOurs { why, .. }) => {
+                let aside = set_aside(dir)?;
+                notes.push(format!(
+                    "{} cannot be read ({why}) and lies in {} now: what was connected and exported is not known any more; \
+                     what the configuration names begins anew",
+                    file.display(),
+                    aside.display()
+                ));
+                (Record::new(settings), 0, None)
+            }
+            Err(other) => return Err(other),
+        };
+        let written = Written::of(&record);
+        let opened = Self {
+            dir: dir.to_owned(),
+            record,
+            written,
+            changes,
+            whole,
+            #[cfg(test)]
+            bytes: 0,
+        };
+        Ok((opened, notes))
+    }
+
+    /// Changes what it holds, and makes that durable. If it cannot be, nothing has changed.
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut Record) -> R) -> Result<R, RecordError> {
+        let before = self.record.clone();
+        let done = change(&mut self.record);
+        match self.save() {
+            Ok(()) => Ok(done),
+            Err(error) => {
+                self.record = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what it holds durable. What has not changed is not written.
+    pub(crate) fn save(&mut self) -> Result<(), RecordError> {
+        let changes = self.written.changes(&self.record);
+        let limit = COMPACT_AT.max(self.whole.saturating_mul(4));
+        match &mut self.changes {
+            _ if changes.is_empty() => Ok(()),
+            Some((file, len)) if *len < limit => {
+                let mut text = Vec::new();
+                for change in &changes {
+                    serde_json::to_writer(&mut text, change).expect("its maps have strings as keys");
+                    text.push(b'\n');
+                }
+                if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
+                    // Nobody knows what is there now: the whole is written next.
+                    self.changes = None;
+                    return Err(RecordError::Io { what: "write", file: self.dir.join(CHANGES), error });
+                }
+                *len += text.len() as u64;
+                self.count(text.len());
+                self.written.apply(changes);
+                Ok(())
+            }
+            _ => self.save_whole(),
+        }
+    }
+
+    fn save_whole(&mut self) -> Result<(), RecordError> {
+        let failed = |file: PathBuf| move |error| RecordError::Io { what: "write", file, error };
+        let generation = self.record.generation + 1;
+        let record = Record { generation, ..self.record.clone() };
+        let mut text = serde_json::to_vec_pretty(&record).expect("its maps have strings as keys");
+        text.push(b'\n');
+        let file = self.dir.join(FILE);
+        self.changes = None;
+        write_whole(&file, &text).map_err(failed(file))?;
+        (self.record.generation, self.whole, self.written) = (generation, text.len() as u64, Written::of(&self.record));
+        self.count(text.len());
+        // It is durable from here on. Changes of the old whole are not read any more, also if this fails.
+        let mut first = serde_json::to_vec(&Since { generation }).expect("a number");
+        first.push(b'\n');
+        let file = self.dir.join(CHANGES);
+        if write_whole(&file, &first).is_ok() {
+            let opened = OpenOptions::new().append(true).open(&file);
+            self.changes = opened.ok().map(|file| (file, first.len() as u64));
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    const fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self, reason = "tests count")]
+    const fn count(&self, _: usize) {}
+}
+
+/// A record with its changes, the bytes of the whole, and where changes are appended.
+type Whole = (Record, u64, Option<(File, u64)>);
+
+/// The record in this text, with the changes since. Of one of an earlier format a copy is kept.
+fn read_whole(dir: &Path, text: &[u8], settings: &HostSettings) -> Result<Whole, RecordError> {
+    let (record, format) = Record::read(text, &dir.join(FILE), settings)?;
+    let len = text.len() as u64;
+    if format < u64::from(FORMAT) {
+        let copy = dir.join(format!("{FILE}.format-{format}"));
+        write_whole(&copy, text).map_err(|error| RecordError::Io { what: "write", file: copy, error })?;
+        return Ok((record, len, None));
+    }
+    let (lines, changes) = read_changes(dir, record.generation)?;
+    Ok((record.with(lines), len, changes))
+}
+
+/// Changes in order, and where they are appended to, with its length.
+type Changes = (Vec<Change>, Option<(File, u64)>);
+
+/// The changes since the whole of this generation.
+fn read_changes(dir: &Path, generation: u64) -> Result<Changes, RecordError> {
+    let path = dir.join(CHANGES);
+    let failed = |what| {
+        let file = path.clone();
+        move |error| RecordError::Io { what, file, error }
+    };
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
+        Err(error) => return Err(failed("read")(error)),
+    };
+    let (mut changes, mut read) = (Vec::new(), 0);
+    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if line.last() != Some(&b'\n') {
+            break; // cut off by the end of a process, and never confirmed
+        }
+        let not_ours = |why: serde_json::Error| RecordError::NotOurs {
+            file: path.clone(),
+            why: format!("line {}: {why}", number + 1),
+        };
+        if number == 0 {
+            let since: Since = serde_json::from_slice(line).map_err(not_ours)?;
+            if since.generation != generation {
+                return Ok((Vec::new(), None));
+            }
+        } else {
+            changes.push(serde_json::from_slice(line).map_err(not_ours)?);
+        }
+        read += line.len();
+    }
+    if read == 0 || read < text.len() {
+        return Ok((changes, None)); // something is torn: the whole is written next
+    }
+    let file = OpenOptions::new().append(true).open(&path).map_err(failed("open"))?;
+    Ok((changes, Some((file, text.len() as u64))))
+}
+
+/// Puts what cannot be read out of the way, under a name that is free.
+fn set_aside(dir: &Path) -> Result<PathBuf, RecordError> {
+    let free = |name: &str| (1..).map(|n| dir.join(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
+    let mut aside = dir.join(FILE);
+    for name in [CHANGES, FILE] {
+        let (from, to) = (dir.join(name), free(name).unwrap_or_else(|| dir.join(format!("{name}.damaged"))));
+        match fs::rename(&from, &to) {
+            Ok(()) => aside = to,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(RecordError::Io { what: "put aside", file: from, error }),
+        }
+    }
+    Ok(aside)
+}
+
+/// Writes a whole file beside the old one, makes it durable and puts it in its place; makes its directory if need be.
+pub(crate) fn write_whole(file: &Path, text: &[u8]) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = dir.join(name);
+    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    out.write_all(text)?;
+    out.sync_all()?;
+    fs::rename(&new, file)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{GOLDEN_1, sample_1, settings};
+    use super::*;
+    use interlock_api::ConnectRequest;
+
+    fn open(dir: &Path) -> RecordFile {
+        let (file, notes) = RecordFile::open(dir, &settings()).expect("ours");
+        assert_eq!(notes, [""; 0]);
+        file
+    }
+
+    fn request(n: u32) -> ConnectRequest {
+        let port = u16::try_from(n).expect("few");
+        ConnectRequest::new("192.0.2.1", port, format!("nqn.2014-08.org.example:{}", n / 4))
+    }
+
+    /// As a daemon does it: the name first, and that it is wanted when it is.
+    fn connect(file: &mut RecordFile, n: u32) {
+        let number = file.record.number(&request(n), |_| false);
+        file.record.subsystem(&request(n).subnqn);
+        file.save().expect("written");
+        file.record.known(number).expect("it").wanted = true;
+        file.save().expect("written");
+    }
+
+    #[test]
+    fn a_file_is_whole_and_comes_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let mut file = open(dir);
+        file.record.subsystem("a");
+        file.save().expect("written");
+        assert_eq!(open(dir).record, file.record);
+        assert!(!dir.join("daemon.json.new").exists());
+        fs::remove_file(dir.join(CHANGES)).expect("ours");
+        fs::write(dir.join(FILE), GOLDEN_1).expect("a file");
+        let mut migrated = open(dir);
+        assert_eq!(migrated.record, sample_1());
+        migrated.record.subsystem("b");
+        migrated.save().expect("written");
+        assert_eq!(fs::read_to_string(dir.join("daemon.json.format-1")).expect("a copy"), GOLDEN_1);
+        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 3"));
+    }
+
+    #[test]
+    fn every_change_comes_back_in_its_order() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let mut file = open(dir);
+        (1..=40).for_each(|n| connect(&mut file, n));
+        assert_eq!(open(dir).record, file.record);
+        file.record.controllers.remove(7);
+        file.record.subsystems.remove("nqn.2014-08.org.example:3");
+        file.record.exports.clone_from(&sample_1().exports);
+        file.record.discovery.push(request(99));
+        file.save().expect("written");
+        assert_eq!(open(dir).record, file.record);
+        file.record.exports.clear();
+        file.record.known(3).expect("it").wanted = false;
+        file.save().expect("written");
+        let again = open(dir);
+        assert_eq!((&again.record, again.changes.is_some()), (&file.record, true), "and goes on being appended to");
+    }
+
+    #[test]
+    fn what_is_written_grows_with_what_is_done_and_not_with_what_is_there() {
+        let written = |paths: u32| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let mut file = open(dir.path());
+            (1..=paths).for_each(|n| connect(&mut file, n));
+            assert_eq!(open(dir.path()).record, file.record);
+            // The next process finds all of it, and writes nothing to say so.
+            let mut again = open(dir.path());
+            (1..=paths).for_each(|n| connect(&mut again, n));
+            assert_eq!(again.bytes, 0);
+            file.bytes
+        };
+        let (few, many) = (written(300), written(1_200));
+        assert!(many < few * 6, "{few} bytes for 300 paths, {many} for 1,200");
+        assert!(many / 1_200 < 4_096, "{many} bytes for 1,200 paths");
+    }
+
+    #[test]
+    fn what_was_cut_off_was_never_confirmed_and_what_belongs_to_an_older_whole_is_not_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let mut file = open(dir);
+        (1..=3).for_each(|n| connect(&mut file, n));
+        let lines = fs::read(dir.join(CHANGES)).expect("there");
+        let expected = open(dir).record;
+        fs::write(dir.join(CHANGES), [&lines[..], b"{\"controller_forg"].concat()).expect("a file");
+        let mut torn = open(dir);
+        assert_eq!(torn.record, expected);
+        torn.record.subsystem("another");
+        torn.save().expect("written");
+        assert_eq!(open(dir).record, torn.record, "the whole was written anew");
+        // The end of a process between the whole and its changes.
+        fs::write(dir.join(CHANGES), &lines).expect("a file");
+        assert_eq!(open(dir).record, torn.record);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_put_aside_and_told() {
+        let damaged: [fn(&Path); 2] = [
+            |dir| fs::write(dir.join(FILE), "{\"magic\"").expect("a file"),
+            |dir| {
+                let mut lines = fs::read(dir.join(CHANGES)).expect("there");
+                lines.extend(b"garbage\n{}\n");
+                fs::write(dir.join(CHANGES), lines).expect("a file");
+            },
+        ];
+        for damage in damaged {
+            let dir = tempfile::tempdir().expect("a directory");
+            let dir = dir.path();
+            connect(&mut open(dir), 1);
+            damage(dir);
+            let (mut file, notes) = RecordFile::open(dir, &settings()).expect("it starts");
+            assert!(notes.len() == 1 && notes[0].contains("damaged-1"), "{notes:?}");
+            assert!(dir.join("daemon.json.damaged-1").exists());
+            connect(&mut file, 2);
+            assert_eq!(open(dir).record, file.record);
+        }
+    }
+}
