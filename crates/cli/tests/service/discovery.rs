@@ -105,9 +105,8 @@ fn what_nvme_cli_has_is_connected_when_it_is_asked_for_and_an_exclusion_list_can
     write("nvme/exclusions.conf", lists);
     scene.stop(Signal::TERM);
     scene.start();
-    assert!(
-        scene.daemon().log().contains("2 connection(s) and 0 discovery controller(s) of nvme-cli are not connected")
-    );
+    let left = "2 connection(s) and 0 discovery controller(s) of nvme-cli are not connected";
+    wait_for("it is told", || scene.daemon().log().contains(left).then_some(()));
     assert_eq!(scene.status()["controllers"], serde_json::json!([]));
     // Asked for, but nobody knows what is excluded.
     std::fs::write(scene.dir.join("interlock.toml"), "[daemon]\nnvme_cli_files = true\n").expect("a file");
