@@ -108,6 +108,16 @@ impl Mutation {
         all.collect()
     }
 
+    /// All that this build can do, from one that the seed decides on: what of them fits into a time is another sample with
+    /// another seed, and many seeds leave none out.
+    #[must_use]
+    pub fn rotated(seed: u64) -> Vec<Self> {
+        let mut all = Self::all();
+        let first = seed % all.len() as u64;
+        all.rotate_left(first as usize);
+        all
+    }
+
     /// True if it was reached in this process since it was installed, as far as the cores can tell.
     #[must_use]
     pub fn reached() -> bool {
@@ -159,6 +169,22 @@ impl fmt::Display for Mutation {
             Self::Tampering(what) => write!(f, "{what:?}"),
             #[cfg(feature = "mutations")]
             Self::Guard(guard) => write!(f, "without {guard:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_begins_anywhere_and_leaves_nothing_out() {
+        let all = Mutation::all();
+        for seed in [0, 1, 1_800_000_000, u64::MAX] {
+            let mut sample = Mutation::rotated(seed);
+            assert_eq!(sample[0], all[(seed % all.len() as u64) as usize]);
+            sample.sort_by_key(|mutation| all.iter().position(|known| known == mutation));
+            assert_eq!(sample, all);
         }
     }
 }

@@ -87,6 +87,8 @@ pub enum Until {
     Runs(u64),
     /// So long.
     Time(Duration),
+    /// So many seeds, or so long, whichever comes first.
+    Either(u64, Duration),
 }
 
 /// What came of many seeds.
@@ -210,6 +212,7 @@ pub fn hunt(hunt: Hunt<'_>) -> Summary {
                     let over = match until {
                         Until::Runs(runs) => index >= runs,
                         Until::Time(time) => began.0.elapsed() >= time,
+                        Until::Either(runs, time) => index >= runs || began.0.elapsed() >= time,
                     };
                     if over {
                         break;

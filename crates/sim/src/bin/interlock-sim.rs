@@ -15,7 +15,7 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] [--trace] [--threads N]
-       cargo xtask sim --mutations [--runs N]
+       cargo xtask sim --mutations [--runs N] [--seconds S]
        cargo xtask sim --explore [--help]
        cargo xtask sim --coverage [--runs N]
        cargo xtask sim --help
@@ -31,7 +31,8 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
   --with KIND   let worlds draw this kind of fault, too; --without KIND: leave it out (--kinds: which there are)
   --coverage    say which transitions of the tables the runs (default 2000) never met
   --mutation X  break the machines in this one way, as the list that --mutations prints names it
-  --mutations   break the machines on purpose, one way after the other, and say which invariant notices
+  --mutations   break the machines on purpose, one way after the other, and say which invariant notices;
+                with --seconds as many as fit into so many seconds, from one on that the seed decides
 ";
 
 const EXITS: &str = "
@@ -329,13 +330,24 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 
 fn mutations(out: &mut impl Write, args: &Args, only: Option<Mutation>) -> io::Result<bool> {
     let most = args.runs.unwrap_or(10_000);
-    let mut all_caught = true;
-    for mutation in Mutation::all().into_iter().filter(|mutation| only.is_none_or(|only| only == *mutation)) {
-        let first = args.seed.unwrap_or(0);
+    let first = args.seed.unwrap_or(0);
+    let began = std::time::Instant::now();
+    let limit = args.seconds.map(Duration::from_secs);
+    let asked: Vec<Mutation> = match limit {
+        Some(_) => Mutation::rotated(first),
+        None => Mutation::all(),
+    };
+    let asked: Vec<Mutation> = asked.into_iter().filter(|mutation| only.is_none_or(|only| only == *mutation)).collect();
+    let (mut all_caught, mut judged) = (true, 0);
+    for mutation in asked.iter().copied() {
+        let left = limit.map(|limit| limit.saturating_sub(began.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            break;
+        }
         let counts = |violation: &Violation| mutation.is_proven_by(&violation.invariant);
         let summary = hunt(Hunt {
             first,
-            until: Until::Runs(most),
+            until: left.map_or(Until::Runs(most), |left| Until::Either(most, left)),
             threads: args.threads,
             mutation: Some(mutation),
             most: 1,
@@ -346,6 +358,12 @@ fn mutations(out: &mut impl Write, args: &Args, only: Option<Mutation>) -> io::R
         let found = || summary.found.iter().filter_map(|outcome| Some((outcome.seed, outcome.violation.as_ref()?)));
         let weak = found().find(|(_, violation)| !counts(violation));
         let name = mutation.to_string();
+        let ended = left.is_none_or(|_| summary.runs >= most) || found().any(|(_, violation)| counts(violation));
+        if !ended {
+            writeln!(out, "{name:<29} not judged: the time was over after {} runs", summary.runs)?;
+            break;
+        }
+        judged += 1;
         match found().find(|(_, violation)| counts(violation)) {
             Some((seed, violation)) => {
                 let by = &violation.invariant;
@@ -371,5 +389,9 @@ fn mutations(out: &mut impl Write, args: &Args, only: Option<Mutation>) -> io::R
         }
         out.flush()?;
     }
-    Ok(all_caught)
+    if limit.is_some() {
+        writeln!(out, "{judged} of {} mutations in {:.0} s", asked.len(), began.elapsed().as_secs_f64())?;
+    }
+    // Who judged nothing has shown nothing.
+    Ok(all_caught && judged > 0)
 }
