@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use interlock_host::{ControllerSpec, Host, HostSettings, Namespace, Nqn};
 use interlock_ring::{Cx, Event, Pool, PoolConfig, Reactor, Service};
 use interlock_target::Target;
-use interlock_target::config::{Config, DEFAULT_NQN};
+use interlock_target::config::{Config, SAMPLE_NQN};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
@@ -138,17 +138,17 @@ impl Connected {
     pub(crate) fn new(pair: &Pair, scene: Scene) -> Result<Self> {
         let backing = if scene.memory { "mem:64M" } else { "null:64G" };
         let config = Config::from_toml(&format!(
-            "queue_size = {QUEUE_SIZE}\n[[port]]\nlisten = \"127.0.0.1:0\"\n[[namespace]]\nbacking = \"{backing}\"\n"
+            "nqn = \"{SAMPLE_NQN}\"\nqueue_size = {QUEUE_SIZE}\n[[port]]\nlisten = \"127.0.0.1:0\"\n[[namespace]]\nbacking = \"{backing}\"\n"
         ))?;
         let target = Target::start(pair.target.reactors(), &config)?;
         let host = Host::start(pair.host.reactors(), HostSettings::random()?)?;
         let addr = target.ports()[0];
-        let mut spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), Nqn::new(DEFAULT_NQN)?);
+        let mut spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), Nqn::new(SAMPLE_NQN)?);
         spec.queue_size = QUEUE_SIZE;
         spec.nr_io_queues = scene.connections;
         (spec.hdgst, spec.ddgst) = (scene.header_digest, scene.data_digest);
         host.connect_and_wait(spec, WITHIN)?;
-        let namespace = host.namespace(DEFAULT_NQN, 1)?;
+        let namespace = host.namespace(SAMPLE_NQN, 1)?;
         Ok(Self { scene, target, host, namespace })
     }
 

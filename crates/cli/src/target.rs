@@ -121,7 +121,7 @@ fn wait_for_signals(mut signals: Signals, news: &Sender<News>) {
 }
 
 fn normal(target: &Target, config: &Config, args: &TargetArgs) -> String {
-    let mut lines = vec![format!("subsystem {}", config.nqn)];
+    let mut lines = vec![format!("subsystem {}", target.nqn())];
     for (place, namespace) in config.namespaces.iter().enumerate() {
         lines.push(format!("namespace {}: {}", config.nsid(place), namespace.backing));
     }
@@ -142,7 +142,7 @@ fn as_json(target: &Target, config: &Config, args: &TargetArgs) -> serde_json::R
         .collect();
     serde_json::to_string(&json!({
         "format_version": 1,
-        "nqn": config.nqn,
+        "nqn": target.nqn(),
         "ports": addresses(target.ports()),
         "discovery": addresses(target.discovery()),
         "namespaces": namespaces,

@@ -8,7 +8,7 @@ use interlock_host::{
     ControllerSpec, EventKind, FileStore, Host, HostError, HostSettings, Loss, Method, Nqn, Outcome, Pool, PoolConfig,
     StoreError, UnfencedWhy,
 };
-use interlock_target::config::{Ana, Backing, Config, DEFAULT_NQN, NamespaceConfig, PortConfig, Recovery};
+use interlock_target::config::{Ana, Backing, Config, NamespaceConfig, PortConfig, Recovery, SAMPLE_NQN};
 use interlock_target::{Fault, PortId, Stamped, Target, TargetEvent};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -48,7 +48,7 @@ fn main() {
 fn predecessor(addr: SocketAddr, dir: &Path) {
     let (pool, host) = host(Some(dir)).expect("the directory is free");
     connect(&host, addr);
-    let namespace = host.namespace(DEFAULT_NQN, 1).expect("a namespace");
+    let namespace = host.namespace(SAMPLE_NQN, 1).expect("a namespace");
     let mut pending = Vec::new();
     for slba in 0..WRITES {
         let mut buf = namespace.buffer(1);
@@ -83,7 +83,7 @@ fn host(dir: Option<&Path>) -> Result<(Pool, Host), StoreError> {
 }
 
 fn connect(host: &Host, addr: SocketAddr) {
-    let mut spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), Nqn::new(DEFAULT_NQN).expect("a name"));
+    let mut spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), Nqn::new(SAMPLE_NQN).expect("a name"));
     spec.kato = Duration::from_secs(1);
     host.connect_and_wait(spec, PATIENCE).expect("the target is there");
 }
@@ -103,13 +103,12 @@ impl Scene {
         let config = Config {
             ports: vec![PortConfig { listen: ([127, 0, 0, 1], 0).into(), ana: Ana::Optimized }],
             namespaces: vec![NamespaceConfig {
-                backing: Backing::Memory { bytes: 1 << 20 },
                 nsid: Some(1),
                 block_size: 512,
-                read_only: false,
-                ana_group: 1,
+                ..NamespaceConfig::new(Backing::Memory { bytes: 1 << 20 })
             }],
             recovery: Recovery { traffic_based_keep_alive: false, ..recovery },
+            nqn: Some(SAMPLE_NQN.into()),
             ..Config::default()
         };
         let target = Target::start(pool.reactors(), &config).expect("a target");
@@ -193,14 +192,14 @@ fn rest(mut said: impl Read) -> String {
 
 /// Block 0 gets its new contents; it is what ghosts would overwrite.
 fn write_anew(host: &Host) {
-    let namespace = host.namespace(DEFAULT_NQN, 1).expect("a namespace");
+    let namespace = host.namespace(SAMPLE_NQN, 1).expect("a namespace");
     let mut buf = namespace.buffer(1);
     buf.get_mut().expect("our own buffer").fill(NEW);
     assert_eq!(namespace.write(0, buf).wait().0, Outcome::Ok);
 }
 
 fn block_0(host: &Host) -> u8 {
-    let (outcome, buf) = host.namespace(DEFAULT_NQN, 1).expect("a namespace").read(0, 1).wait();
+    let (outcome, buf) = host.namespace(SAMPLE_NQN, 1).expect("a namespace").read(0, 1).wait();
     assert_eq!(outcome, Outcome::Ok);
     buf.expect("a buffer").as_slice()[0]
 }
@@ -228,7 +227,7 @@ fn by_ccr() {
     let left = status.tombstones[0].life;
     connect(&host, scene.addr());
     assert_eq!(block_0(&host), 0, "reads flow");
-    let early = host.wait_fenced(DEFAULT_NQN, 1, Duration::ZERO).expect_err("and nothing is fenced yet");
+    let early = host.wait_fenced(SAMPLE_NQN, 1, Duration::ZERO).expect_err("and nothing is fenced yet");
     assert!(matches!(&early, HostError::NotFenced { left: lives, .. } if lives.len() == 1 && lives[0].life == left));
     assert_eq!(early.to_string(), format!("1 life is not fenced within 0ns: {left} of nvme0"));
     write_anew(&host);
@@ -245,7 +244,7 @@ fn by_ccr() {
     let [receipt] = status.receipts.as_slice() else { panic!("one receipt: {:?}", status.receipts) };
     assert_eq!((receipt.life, receipt.method, &receipt.loss), (left, Method::Log, &Loss::Predecessor));
     assert!(status.tombstones.is_empty());
-    let alive = host.wait_fenced(DEFAULT_NQN, 1, PATIENCE).expect("fenced");
+    let alive = host.wait_fenced(SAMPLE_NQN, 1, PATIENCE).expect("fenced");
     assert!(alive.len() == 1 && alive[0].why == UnfencedWhy::Alive && alive[0].life > left, "{alive:?}");
     scene.strike(pool, host);
 }

@@ -8,7 +8,7 @@ use interlock_host::{
     ControllerSpec, Event, FencePolicy, Host, HostError, HostSettings, LifeFacts, Namespace, Nqn, Reconnect, Timeouts,
 };
 use interlock_ring::{Pool, PoolConfig};
-use interlock_target::config::{Backing, Config, DEFAULT_NQN, NamespaceConfig, PortConfig, Recovery};
+use interlock_target::config::{Backing, Config, NamespaceConfig, PortConfig, Recovery, SAMPLE_NQN};
 use interlock_target::{Stamped, Target, TargetError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -76,7 +76,7 @@ impl Stage {
         let host_pool = pool("drill-host")?;
         let host = Host::start(host_pool.reactors(), HostSettings::random()?)?;
         let host_events = host.subscribe();
-        let subnqn = Nqn::new(DEFAULT_NQN).expect("the default NQN is one");
+        let subnqn = Nqn::new(SAMPLE_NQN).expect("the default NQN is one");
         let mut paths = Paths::new();
         let mut spec = None;
         for addr in target.ports() {
@@ -85,7 +85,7 @@ impl Stage {
             spec.get_or_insert(path);
         }
         let spec = spec.expect("every scenario has a path");
-        let namespace = namespace(&host, DEFAULT_NQN, NSID)?;
+        let namespace = namespace(&host, SAMPLE_NQN, NSID)?;
         Ok(Self { target, target_events, host, host_events, namespace, paths, spec, target_pool, host_pool })
     }
 
@@ -121,11 +121,9 @@ fn target_config(scenario: &Scenario) -> Config {
     Config {
         ports: vec![PortConfig { listen, ana: interlock_target::config::Ana::Optimized }; ports],
         namespaces: vec![NamespaceConfig {
-            backing: Backing::Memory { bytes: NAMESPACE_BYTES },
             nsid: Some(NSID),
             block_size: BLOCK_BYTES,
-            read_only: false,
-            ana_group: 1,
+            ..NamespaceConfig::new(Backing::Memory { bytes: NAMESPACE_BYTES })
         }],
         recovery: Recovery {
             ccr: offers.ccr,
@@ -135,6 +133,7 @@ fn target_config(scenario: &Scenario) -> Config {
             traffic_based_keep_alive: false,
             ..Recovery::default()
         },
+        nqn: Some(SAMPLE_NQN.into()),
         ..Config::default()
     }
 }

@@ -56,6 +56,7 @@ pub(crate) fn event(event: &TargetEvent) -> String {
         TargetEvent::QuiesceOverrun { life, cqt_ms } => {
             format!("life {life} is NOT OVER within the Command Quiesce Time of {cqt_ms} ms")
         }
+        TargetEvent::FlushFailed { namespace, why } => format!("a flush of namespace {} FAILED: {why}", namespace.nsid),
         TargetEvent::PortClosed { port } => format!("{} is closed", name(*port)),
         TargetEvent::PortOpened { port } => format!("{} is open again", name(*port)),
         TargetEvent::PortFailed { port, why } => format!("{} CANNOT be opened again: {why}", name(*port)),

@@ -4,7 +4,7 @@ use interlock_api::{DrillReport, Method, Verdict};
 use interlock_drill::{Consent, Fencing, Foreign, ForeignError, Options, Plan, Scenario, drill_foreign};
 use interlock_host::{ControllerSpec, Host, HostSettings, Nqn, Outcome, Pool, PoolConfig};
 use interlock_target::Target;
-use interlock_target::config::{Ana, Backing, Config, DEFAULT_NQN, NamespaceConfig, PortConfig};
+use interlock_target::config::{Ana, Backing, Config, NamespaceConfig, PortConfig, SAMPLE_NQN};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ impl Peer {
         let config = Config {
             ports: vec![PortConfig { listen, ana: Ana::Optimized }; 2],
             namespaces: vec![NamespaceConfig { nsid: Some(1), block_size: BLOCK, ..NamespaceConfig::new(backing) }],
+            nqn: Some(SAMPLE_NQN.into()),
             ..Config::default()
         };
         let target = Target::start(pool.reactors(), &config).expect("the target starts");
@@ -33,7 +34,7 @@ impl Peer {
     }
 
     fn foreign(&self, consent: Consent) -> Foreign {
-        let subnqn = Nqn::new(DEFAULT_NQN).expect("the default NQN is one");
+        let subnqn = Nqn::new(SAMPLE_NQN).expect("the default NQN is one");
         Foreign { targets: self.target.ports().to_vec(), subnqn, nsid: None, consent, identity: None }
     }
 
@@ -43,11 +44,11 @@ impl Peer {
         let host = Host::start(pool.reactors(), HostSettings::random().expect("chance")).expect("a host");
         let events = host.subscribe();
         let addr = self.target.ports()[0];
-        let subnqn = Nqn::new(DEFAULT_NQN).expect("the default NQN is one");
+        let subnqn = Nqn::new(SAMPLE_NQN).expect("the default NQN is one");
         host.connect_and_wait(ControllerSpec::new(addr.ip().to_string(), addr.port(), subnqn), WITHIN)
             .expect("connects");
         let namespace = loop {
-            match host.namespace(DEFAULT_NQN, 1) {
+            match host.namespace(SAMPLE_NQN, 1) {
                 Ok(namespace) => break namespace,
                 Err(_) => drop(events.recv_timeout(WITHIN).expect("something happens")),
             }
@@ -122,8 +123,7 @@ fn a_namespace_with_data_is_not_touched_unless_that_was_asked_for() {
     let options = Options::default();
     let error = drill_foreign(&plan, &peer.foreign(Consent::Blank), &options, &mut |_| {}).expect_err("it holds data");
     assert!(matches!(error, ForeignError::HoldsData { nsid: 1, lba, .. } if lba == BLOCKS - 1), "{error}");
-    for told in [DEFAULT_NQN, "namespace 1", &format!("LBA {}", BLOCKS - 1), &format!("{}", BLOCKS * u64::from(BLOCK))]
-    {
+    for told in [SAMPLE_NQN, "namespace 1", &format!("LBA {}", BLOCKS - 1), &format!("{}", BLOCKS * u64::from(BLOCK))] {
         assert!(error.to_string().contains(told), "`{told}` in: {error}");
     }
     assert_eq!(peer.touch(BLOCKS - 1, None), data);

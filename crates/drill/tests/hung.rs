@@ -3,7 +3,7 @@
 use interlock_host::{ControllerSpec, EventKind, Host, HostSettings, Nqn, Pool, PoolConfig};
 use interlock_ring::{Cx, Event, Service};
 use interlock_target::Target;
-use interlock_target::config::{Config, DEFAULT_NQN};
+use interlock_target::config::{Config, SAMPLE_NQN};
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -41,14 +41,14 @@ fn established_to(port: u16) -> BTreeSet<String> {
 
 #[test]
 fn a_reactor_that_hangs_keeps_no_socket_of_a_lost_controller() {
-    let config = "[[port]]\nlisten = \"127.0.0.1:0\"\n[[namespace]]\nbacking = \"mem:4M\"\n";
-    let config = Config::from_toml(config).expect("the configuration is right");
+    let port = "[[port]]\nlisten = \"127.0.0.1:0\"\n[[namespace]]\nbacking = \"mem:4M\"\n";
+    let config = Config::from_toml(&format!("nqn = \"{SAMPLE_NQN}\"\n{port}")).expect("the configuration is right");
     let pools = [pool(1, "target"), pool(2, "host")];
     let target = Target::start(pools[0].reactors(), &config).expect("the target starts");
     let host = Host::start(pools[1].reactors(), HostSettings::random().expect("random numbers")).expect("a host");
     let events = host.subscribe();
     let port = target.ports()[0].port();
-    let mut spec = ControllerSpec::new("127.0.0.1", port, Nqn::new(DEFAULT_NQN).expect("a name"));
+    let mut spec = ControllerSpec::new("127.0.0.1", port, Nqn::new(SAMPLE_NQN).expect("a name"));
     spec.timeouts.drain = Duration::from_millis(100);
     let ctrl = host.connect_and_wait(spec, PATIENCE).expect("the target is there");
     let old = established_to(port);

@@ -610,6 +610,7 @@ fn target_config(plan: &Plan) -> target::Config {
             nguid: [1 + index as u8; 16],
             uuid: [101 + index as u8; 16],
             ana_group: 1 + index as u32,
+            eui64: None,
             zeroes_when_deallocated: true,
         })
         .collect();

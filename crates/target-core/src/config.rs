@@ -273,7 +273,7 @@ pub enum NamespaceError {
     #[error("namespace {0} is there already")]
     Taken(u32),
     /// Another namespace has the same identifiers.
-    #[error("namespaces {0} and {1} have the same NGUID or UUID")]
+    #[error("namespaces {0} and {1} have the same NGUID, UUID or EUI64")]
     SameIdentity(u32, u32),
     /// No blocks, or a size that is not 512 or 4096.
     #[error("namespace {0}: the block size must be 512 or 4096 and there must be at least one block")]

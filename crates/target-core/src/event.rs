@@ -186,6 +186,14 @@ pub enum Event {
         /// The Command Quiesce Time, in milliseconds.
         cqt_ms: u16,
     },
+    /// The backing store has lost data that hosts were told was written: no Flush, Write Zeroes or write with Force Unit Access of
+    /// the namespace succeeds until somebody says that this was dealt with.
+    FlushFailed {
+        /// Which namespace.
+        namespace: NamespaceKey,
+        /// What the kernel said, and whether it could be remembered.
+        why: Box<str>,
+    },
     /// A port listens no more, as told.
     PortClosed {
         /// Which.

@@ -28,6 +28,8 @@ pub struct Namespace {
     pub nguid: [u8; 16],
     /// Namespace UUID in RFC 4122 byte order.
     pub uuid: [u8; 16],
+    /// IEEE Extended Unique Identifier, if one is stated.
+    pub eui64: Option<[u8; 8]>,
     /// ANA group; ignored if the subsystem reports no ANA.
     pub ana_group: u32,
     /// What reading a deallocated or zeroed block yields: true if zeros, as a memory or sparse file does.
@@ -35,6 +37,11 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    fn shares_identity(&self, other: &Self) -> bool {
+        let eui64 = self.eui64.is_some() && self.eui64 == other.eui64;
+        self.nguid == other.nguid || self.uuid == other.uuid || eui64
+    }
+
     /// True if every block that `work` touches exists.
     #[must_use]
     pub fn holds(&self, work: &Work) -> bool {
@@ -85,7 +92,7 @@ impl Namespaces {
         if self.by_id.contains_key(&nsid) {
             return Err(NamespaceError::Taken(nsid));
         }
-        if let Some(same) = self.iter().find(|other| other.nguid == namespace.nguid || other.uuid == namespace.uuid) {
+        if let Some(same) = self.iter().find(|other| other.shares_identity(&namespace)) {
             return Err(NamespaceError::SameIdentity(same.nsid, nsid));
         }
         self.added += 1;

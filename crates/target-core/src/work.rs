@@ -152,6 +152,8 @@ pub enum MediaResult {
     NoSpace,
     /// The namespace is gone or smaller than it was.
     Gone,
+    /// What was written earlier was lost, or may have been: nothing that promises to be durable succeeds any more.
+    FlushFailed,
     /// It, or the rest of it, was not begun, because the moment was over until which it had to begin.
     TooLate,
 }

@@ -4,14 +4,15 @@
 //! round. A key that nobody knows is an error that names the key and the nearest right one: a typing error must not
 //! silently leave a default in force.
 
+pub use crate::hex::Identifier;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The subsystem NQN when none is given.
-pub const DEFAULT_NQN: &str = "nqn.2026-11.io.interlock:target";
+/// A subsystem NQN for examples and tests. Targets that are told none make one of their own.
+pub const SAMPLE_NQN: &str = "nqn.2026-11.io.interlock:target";
 
 /// The IANA port of NVMe/TCP I/O controllers.
 pub const IO_PORT: u16 = 4420;
@@ -23,10 +24,15 @@ pub const DISCOVERY_PORT: u16 = 8009;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Subsystem NQN.
-    pub nqn: String,
-    /// Serial number: at most 20 ASCII characters.
-    pub serial: String,
+    /// Subsystem NQN. Without one the target has a name that no other has: new at every start if all of its namespaces are in
+    /// memory, kept beside the first one that is not, or in [`state`](Self::state).
+    pub nqn: Option<String>,
+    /// Serial number: 1 to 20 printable ASCII characters. Without one it is kept or new as the name is. Nodes that serve one
+    /// subsystem together have the same.
+    pub serial: Option<String>,
+    /// A folder for what outlives the target: its name, the identities of its namespaces, flushes that failed. Without one
+    /// that lies beside each file, and for devices in `/var/lib/interlock/target`.
+    pub state: Option<PathBuf>,
     /// Model number: at most 40 ASCII characters.
     pub model: String,
     /// Host NQNs that may connect; empty: any.
@@ -62,8 +68,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            nqn: DEFAULT_NQN.into(),
-            serial: "INTERLOCK0000001".into(),
+            nqn: None,
+            serial: None,
+            state: None,
             model: "Interlock target".into(),
             allow_hosts: Vec::new(),
             ports: Vec::new(),
@@ -141,13 +148,32 @@ pub struct NamespaceConfig {
     /// Its ANA group. Default 1.
     #[serde(default = "default_ana_group")]
     pub ana_group: u32,
+    /// Namespace UUID. Who gives an identifier says who the namespace is, as nodes that serve one together must: what is not
+    /// given follows from what is. Without any, that is kept beside a file and for a device, and new at every start in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Identifier<16>>,
+    /// Namespace Globally Unique Identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nguid: Option<Identifier<16>>,
+    /// IEEE Extended Unique Identifier. Without one none is stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eui64: Option<Identifier<8>>,
 }
 
 impl NamespaceConfig {
     /// A writable namespace with blocks of 4096 bytes in ANA group 1, its NSID by place.
     #[must_use]
     pub const fn new(backing: Backing) -> Self {
-        Self { backing, nsid: None, block_size: default_block_size(), read_only: false, ana_group: default_ana_group() }
+        Self {
+            backing,
+            nsid: None,
+            block_size: default_block_size(),
+            read_only: false,
+            ana_group: default_ana_group(),
+            uuid: None,
+            nguid: None,
+            eui64: None,
+        }
     }
 }
 
@@ -432,8 +458,10 @@ impl Config {
         if !(1..=128).contains(&self.io_queues) {
             return value(format!("`io_queues` is {}: use 1 to 128", self.io_queues));
         }
-        if self.serial.len() > 20 || !self.serial.is_ascii() || self.model.len() > 40 || !self.model.is_ascii() {
-            return value("`serial` holds 20 and `model` 40 ASCII characters at most".into());
+        let fits = |text: &str, most| text.len() <= most && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        let serial = self.serial.as_deref().is_none_or(|text| fits(text, 20) && !text.trim().is_empty());
+        if !serial || !fits(&self.model, 40) {
+            return value("`serial` holds 1 to 20 and `model` 40 printable ASCII characters at most".into());
         }
         self.limits.check(self.max_transfer_kib)?;
         let recovery = self.recovery;
@@ -475,6 +503,11 @@ impl Config {
 }
 
 impl NamespaceConfig {
+    /// True if whoever configured it says who it is.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.uuid.is_some() || self.nguid.is_some() || self.eui64.is_some()
+    }
+
     /// Checks what the types cannot say, in a target with so many ANA groups.
     ///
     /// # Errors

@@ -5,6 +5,9 @@
 //! keeps the lock, so a target that is restarted waits for its predecessor's writes instead of racing them.
 
 use crate::clock;
+use crate::flush::{Ended, Flushes, Question};
+use crate::hex::Identifier;
+use crate::kept::Kept;
 use interlock_ring::{Buf, BufTable, Cx, Event, File, FileOp, Space, StartBy};
 use interlock_target_core::{BlockRange, MediaId, MediaKind, MediaResult};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -13,6 +16,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Zeroes are written in pieces of this size where the file system cannot make them itself.
@@ -24,6 +28,9 @@ pub(crate) struct Opened {
     fd: OwnedFd,
     /// Bytes.
     pub(crate) len: u64,
+    /// Writes go past the page cache: what one of them loses is told to it and to nobody else.
+    direct: bool,
+    flushes: Arc<Flushes>,
 }
 
 /// Why a file cannot be a namespace.
@@ -68,9 +75,9 @@ impl Opened {
             source: error.into(),
         };
         let direct = open(OFlags::DIRECT).ok().filter(|fd| direct_works(fd, block));
-        let fd = match direct {
-            Some(fd) => fd,
-            None => open(OFlags::empty()).map_err(failed)?,
+        let (fd, direct) = match direct {
+            Some(fd) => (fd, true),
+            None => (open(OFlags::empty()).map_err(failed)?, false),
         };
         let lock =
             if read_only { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
@@ -85,7 +92,22 @@ impl Opened {
         if len < u64::from(block) {
             return Err(FileError::TooSmall { path: path.to_owned(), len, block });
         }
-        Ok(Self { fd, len })
+        Ok(Self { fd, len, direct, flushes: Arc::default() })
+    }
+
+    /// What is kept beside it, read since it is ours.
+    pub(crate) fn set_kept(&mut self, kept: Option<Kept>) {
+        self.flushes = Arc::new(Flushes::new(kept));
+    }
+
+    /// NGUID and UUID, if they are kept.
+    pub(crate) fn identity(&self) -> Option<(Identifier<16>, Identifier<16>)> {
+        self.flushes.kept(|kept| (kept.content.nguid, kept.content.uuid))
+    }
+
+    /// Its flushes.
+    pub(crate) fn flushes(&self) -> &Flushes {
+        &self.flushes
     }
 }
 
@@ -111,12 +133,25 @@ fn direct_works(fd: &OwnedFd, block: u32) -> bool {
     buf.get_mut().is_some_and(|bytes| rustix::io::pread(fd, bytes, 0).is_ok())
 }
 
+/// An error by which nothing that was written earlier can have been lost: the kernel was not asked, was interrupted, or cannot do
+/// it at all. `only_room`: nor by one that says that there is no room.
+fn lost_nothing(error: &io::Error, only_room: bool) -> bool {
+    match error.raw_os_error() {
+        None => true,
+        Some(libc::EINTR | libc::EAGAIN | libc::ECANCELED | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => true,
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => only_room,
+        Some(_) => false,
+    }
+}
+
 /// The share of one lane.
 pub(crate) struct FileStore {
     file: File,
     shift: u8,
     jobs: BTreeMap<u64, Job>,
     zeroes: Option<Buf>,
+    direct: bool,
+    flushes: Arc<Flushes>,
 }
 
 /// How often an operation may be interrupted, or move nothing that counts, before it has failed.
@@ -133,6 +168,8 @@ struct Job {
     tries: u32,
     /// From when on no step begins any more.
     by: Option<StartBy>,
+    /// What the step under way asks the kernel about losses.
+    asks: Option<Question>,
 }
 
 /// Where the buffer of a step comes from and goes back to.
@@ -158,6 +195,8 @@ enum Step {
         durable: bool,
     },
     Sync,
+    /// The kernel has said that all is durable, and somebody who asked earlier may be told otherwise.
+    Settle(Question),
     /// Make it read as zero, by the cheapest means that works.
     Zero {
         offset: u64,
@@ -181,7 +220,13 @@ impl FileStore {
     pub(crate) fn attach(cx: &mut Cx<'_>, opened: &Opened, shift: u8) -> io::Result<Self> {
         // A duplicate shares the file description, and with it the lock.
         let file = cx.add_file(opened.fd.try_clone()?);
-        Ok(Self { file, shift, jobs: BTreeMap::new(), zeroes: None })
+        let (direct, flushes) = (opened.direct, opened.flushes.clone());
+        Ok(Self { file, shift, jobs: BTreeMap::new(), zeroes: None, direct, flushes })
+    }
+
+    /// What there is to tell of a flush that failed, once.
+    pub(crate) fn take_news(&self) -> Option<String> {
+        self.flushes.take_news()
     }
 
     /// Closes the file, and with the last lane's share lets go of its lock. Nothing may be under way.
@@ -197,6 +242,10 @@ impl FileStore {
         kind: MediaKind,
         until: Option<interlock_base::Instant>,
     ) -> Option<MediaResult> {
+        let promises = matches!(kind, MediaKind::Flush | MediaKind::Zero { .. } | MediaKind::Write { fua: true, .. });
+        if promises && self.flushes.failed().is_some() {
+            return Some(MediaResult::FlushFailed);
+        }
         let shift = self.shift;
         let bytes = move |range: BlockRange| (range.slba << shift, range.blocks << shift);
         let part = |span: interlock_base::Span| span.offset as usize..(span.offset + span.len) as usize;
@@ -221,10 +270,8 @@ impl FileStore {
                 (Target::None, punches.collect())
             }
         };
-        self.jobs.insert(
-            id.0,
-            Job { steps: steps.into(), target, tries: 0, by: until.map(|at| StartBy { clock: clock::now, at }) },
-        );
+        let by = until.map(|at| StartBy { clock: clock::now, at });
+        self.jobs.insert(id.0, Job { steps: steps.into(), target, tries: 0, by, asks: None });
         self.next_step(cx, buffers, id.0)
     }
 
@@ -247,7 +294,9 @@ impl FileStore {
                 Target::None => self.zeroes = Some(buf),
             }
         }
+        let worth = job.answered(&self.flushes, self.direct, &result);
         let outcome = match result {
+            _ if worth == Some(Ended::Lost) => Err(MediaResult::FlushFailed),
             Ok(moved) => {
                 job.advance(moved, 1 << self.shift).and(if different { Err(MediaResult::Different) } else { Ok(()) })
             }
@@ -275,6 +324,7 @@ impl FileStore {
         if job.is_late() {
             return self.lost(token, MediaResult::TooLate);
         }
+        let asks = step.asks();
         let op = match step {
             Step::Read { part, offset } => {
                 let buf = match target {
@@ -292,7 +342,7 @@ impl FileStore {
                 };
                 FileOp::Write { buf, part, offset, durable }
             }
-            Step::Sync => FileOp::Sync { data_only: true },
+            Step::Sync | Step::Settle(_) => FileOp::Sync { data_only: true },
             Step::Zero { offset, len, how, .. } => FileOp::Space { offset, len, how },
             Step::Punch { offset, len } => FileOp::Space { offset, len, how: Space::Punch },
             Step::WriteZeroes { offset, len, durable } => {
@@ -301,6 +351,9 @@ impl FileStore {
                 FileOp::Write { buf, part: 0..piece, offset, durable }
             }
         };
+        if let Some(job) = self.jobs.get_mut(&token) {
+            job.asks = asks.then(|| self.flushes.ask());
+        }
         cx.submit_by(self.file, op, token, by);
         None
     }
@@ -311,7 +364,51 @@ impl FileStore {
     }
 }
 
+impl Step {
+    /// True if the kernel may tell in its answer, and only there, that data was lost.
+    const fn asks(&self) -> bool {
+        matches!(
+            self,
+            Self::Sync | Self::Settle(_) | Self::Write { durable: true, .. } | Self::WriteZeroes { durable: true, .. }
+        )
+    }
+}
+
 impl Job {
+    /// What the answer to the step under way is worth, if it asked about losses. Who cannot be sure yet gets a step more.
+    fn answered(&mut self, flushes: &Flushes, direct: bool, result: &io::Result<u32>) -> Option<Ended> {
+        let question = self.asks.take()?;
+        let writes = matches!(self.steps.front(), Some(Step::Write { .. } | Step::WriteZeroes { .. }));
+        let ended = match result {
+            Ok(_) if writes && direct => {
+                // Its own blocks are there, and it promises nothing of others.
+                flushes.withdraw(question);
+                Ended::Durable
+            }
+            Ok(_) => match self.steps.front() {
+                Some(Step::Settle(until)) => {
+                    let until = *until;
+                    flushes.withdraw(question);
+                    flushes.settle(until)
+                }
+                _ => flushes.succeeded(question),
+            },
+            Err(error) if lost_nothing(error, writes && direct) => {
+                flushes.withdraw(question);
+                return None;
+            }
+            Err(error) => {
+                flushes.fail(question, &error.to_string());
+                Ended::Lost
+            }
+        };
+        if let Ended::Unsure(until) = ended {
+            // Behind what is left of this operation; the step under way is over with its answer.
+            self.steps.push_back(Step::Settle(until));
+        }
+        Some(ended)
+    }
+
     fn is_late(&self) -> bool {
         self.by.is_some_and(|by| by.is_over())
     }
@@ -349,7 +446,7 @@ impl Job {
                 *step = Step::Sync;
                 return Ok(());
             }
-            Step::Sync | Step::Zero { .. } | Step::Punch { .. } => (0, MediaResult::WriteFailed),
+            Step::Sync | Step::Settle(_) | Step::Zero { .. } | Step::Punch { .. } => (0, MediaResult::WriteFailed),
         };
         if left == 0 {
             self.steps.pop_front();
@@ -446,8 +543,17 @@ mod tests {
     }
 
     fn run(path: &Path, fill: u8, kinds: impl FnOnce(Span) -> Vec<MediaKind>) -> (MediaResult, Vec<u8>) {
-        let opened = Opened::new(path, BLOCK, false).unwrap();
-        let pool = Pool::new(PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() }).unwrap();
+        run_on(Arc::new(Opened::new(path, BLOCK, false).unwrap()), Arc::new(Failing::default()), fill, kinds)
+    }
+
+    fn run_on(
+        opened: Arc<Opened>,
+        faults: Arc<Failing>,
+        fill: u8,
+        kinds: impl FnOnce(Span) -> Vec<MediaKind>,
+    ) -> (MediaResult, Vec<u8>) {
+        let config = PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() };
+        let pool = Pool::with_faults(config, faults).unwrap();
         let (told, answer) = mpsc::channel();
         let mut buf = Buf::zeroed(2 * BLOCK as usize);
         buf.get_mut().unwrap().fill(fill);
@@ -484,6 +590,68 @@ mod tests {
         std::fs::remove_file(path).unwrap();
     }
 
+    /// The next so many syncs and durable writes fail, as a disk does that has lost something.
+    #[derive(Default)]
+    struct Failing(std::sync::atomic::AtomicU32);
+
+    impl interlock_ring::Faults for Failing {
+        fn decide(&self, call: &interlock_ring::Call<'_>) -> interlock_ring::Verdict {
+            use std::sync::atomic::Ordering::SeqCst;
+            let interlock_ring::Call::File(FileOp::Sync { .. } | FileOp::Write { durable: true, .. }) = call else {
+                return interlock_ring::Verdict::Pass;
+            };
+            match self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => interlock_ring::Verdict::Fail(libc::EIO),
+                Err(_) => interlock_ring::Verdict::Pass,
+            }
+        }
+    }
+
+    #[test]
+    fn a_flush_that_failed_once_fails_until_somebody_says_so() {
+        let path = temporary("latched", 64);
+        let place = crate::kept::place(&path, None);
+        let open = || {
+            let mut opened = Opened::new(&path, BLOCK, false).unwrap();
+            opened.set_kept(Some(Kept::open(&place).unwrap()));
+            opened
+        };
+        let range = BlockRange { slba: 3, blocks: 1 };
+        type Kind = fn(Span, BlockRange) -> MediaKind;
+        let promises: [Kind; 4] = [
+            |_, _| MediaKind::Flush,
+            |from, _| MediaKind::Write { slba: 10, from, fua: true },
+            |_, range| MediaKind::Zero { range, deallocate: false, fua: false },
+            |_, range| MediaKind::Zero { range, deallocate: true, fua: true },
+        ];
+        let loses: [Kind; 3] = [promises[0], promises[1], promises[3]];
+        for first in loses {
+            let faults = Arc::new(Failing::default());
+            faults.0.store(1, std::sync::atomic::Ordering::SeqCst);
+            let opened = Arc::new(open());
+            let (result, _) = run_on(opened.clone(), faults, 1, |span| vec![first(span, range)]);
+            assert_eq!(result, MediaResult::FlushFailed);
+            assert!(opened.flushes().take_news().is_some_and(|why| !why.contains("RESTART")));
+            for kind in promises {
+                let (result, _) =
+                    run_on(opened.clone(), Arc::new(Failing::default()), 1, |span| vec![kind(span, range)]);
+                assert_eq!(result, MediaResult::FlushFailed, "the kernel would say that all is well");
+            }
+            let write = |span| vec![MediaKind::Write { slba: 1, from: span, fua: false }];
+            let (result, _) = run_on(opened.clone(), Arc::new(Failing::default()), 1, write);
+            assert_eq!(result, MediaResult::Done, "what promises nothing goes on");
+            drop(opened);
+            let again = Arc::new(open());
+            let (result, _) = run_on(again.clone(), Arc::new(Failing::default()), 1, |_| vec![MediaKind::Flush]);
+            assert_eq!(result, MediaResult::FlushFailed, "a restart does not forget");
+            assert!(again.flushes().clear().unwrap());
+            let (result, _) = run_on(again, Arc::new(Failing::default()), 1, |_| vec![MediaKind::Flush]);
+            assert_eq!(result, MediaResult::Done);
+        }
+        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(place).unwrap();
+    }
+
     #[test]
     fn a_read_beyond_the_end_of_a_shrunken_file_fails() {
         let path = temporary("short", 64);
@@ -500,6 +668,7 @@ mod tests {
             target: Target::None,
             tries: 0,
             by: None,
+            asks: None,
         };
         let at = |job: &Job| match job.steps.front() {
             Some(Step::Write { part, offset, .. }) => (part.start, *offset),
@@ -519,7 +688,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_step_is_tried_again_and_a_full_disk_is_not() {
-        let mut job = Job { steps: [Step::Sync].into(), target: Target::None, tries: 0, by: None };
+        let mut job = Job { steps: [Step::Sync].into(), target: Target::None, tries: 0, by: None, asks: None };
         for _ in 0..TRIES_MAX {
             assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EINTR)), Ok(()));
         }

@@ -8,6 +8,9 @@ mod clock;
 pub mod config;
 mod control;
 mod file;
+mod flush;
+mod hex;
+mod kept;
 mod lane;
 mod memory;
 mod namespaces;
@@ -23,4 +26,5 @@ pub use interlock_target_core::{
     SubsystemId,
 };
 pub use interlock_wire::status::Status;
+pub use kept::KeptError;
 pub use target::{Stamped, Target, TargetError};

@@ -24,7 +24,7 @@ impl Target {
         if kept.contains_key(&nsid) {
             return Err(NamespaceError::Taken(nsid).into());
         }
-        let (namespace, backing) = open(&self.config.nqn, nsid, config)?;
+        let (namespace, backing) = open(nsid, config, self.config.state.as_deref())?;
         let added = self.attach_namespace(&namespace, &backing).and_then(|()| {
             let namespace = namespace.clone();
             Ok(self.ask(move |control, _| control.add_namespace(SUBSYSTEM, namespace))??)
@@ -86,6 +86,22 @@ impl Target {
             BackingConfig::File { .. } => {}
         }
         Ok(blocks * block)
+    }
+
+    /// Somebody says that a flush of the namespace which failed was dealt with: flushes may succeed again. Answers whether one
+    /// had failed.
+    ///
+    /// # Errors
+    /// If the namespace is not there, or this cannot be remembered: nothing has changed then.
+    pub fn clear_flush_error(&self, nsid: u32) -> Result<bool, TargetError> {
+        let backing = {
+            let kept = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.get(&nsid).ok_or(NamespaceError::Absent(nsid))?.backing.clone()
+        };
+        match backing {
+            Backing::File(opened) => Ok(opened.flushes().clear()?),
+            Backing::Memory(_) | Backing::Null => Ok(false),
+        }
     }
 
     /// Takes a namespace away; connected hosts are told. What is under way on it ends as it began.

@@ -5,6 +5,7 @@
 
 use crate::config::{Ana, Backing as BackingConfig, Config, FaultConfig, NamespaceConfig};
 use crate::file::Opened;
+use crate::kept::{self, Kept};
 use crate::memory::Memory;
 use crate::store::Backing;
 use crate::target::TargetError;
@@ -15,6 +16,8 @@ use interlock_target_core::{Fault, Namespace, PortId};
 use interlock_wire::ana::State as AnaState;
 use interlock_wire::nqn::Nqn;
 use interlock_wire::status::Status;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Keep-alive granularity in units of 100 ms: a KATO of whole seconds is taken as it is.
@@ -26,8 +29,13 @@ const CNTLID_MAX: u16 = 0xffef;
 /// How long an answer to CCR may wait for the reset to finish, so that it can say "immediate", in milliseconds.
 const CCR_ANSWER_MS: u32 = 10;
 
-/// Opens what holds the blocks of a namespace, and says what the namespace looks like.
-pub(crate) fn open(nqn: &str, nsid: u32, config: &NamespaceConfig) -> Result<(Namespace, Backing), TargetError> {
+/// Opens what holds the blocks of a namespace, and says what the namespace looks like. What outlives the target lies in
+/// `state`, or beside the namespace.
+pub(crate) fn open(
+    nsid: u32,
+    config: &NamespaceConfig,
+    state: Option<&Path>,
+) -> Result<(Namespace, Backing), TargetError> {
     let (bytes, backing) = match &config.backing {
         BackingConfig::Memory { bytes } => {
             let memory = Memory::new(*bytes).map_err(|source| TargetError::Memory { nsid, bytes: *bytes, source })?;
@@ -35,11 +43,19 @@ pub(crate) fn open(nqn: &str, nsid: u32, config: &NamespaceConfig) -> Result<(Na
         }
         BackingConfig::Null { bytes } => (*bytes, Backing::Null),
         BackingConfig::File { path } => {
-            let opened = Opened::new(path, config.block_size, config.read_only)?;
+            // In this order: whoever has the lock of the file has what lies beside it.
+            let mut opened = Opened::new(path, config.block_size, config.read_only)?;
+            let place = kept::place(path, state);
+            let kept = match Kept::read(&place)? {
+                Some(kept) => Some(kept),
+                None if config.read_only && config.is_named() => None,
+                None => Some(Kept::open(&place)?),
+            };
+            opened.set_kept(kept);
             (opened.len, Backing::File(Arc::new(opened)))
         }
     };
-    let (nguid, uuid) = identity(nqn, nsid, &config.backing.to_string());
+    let (nguid, uuid) = identity(config, &backing)?;
     let namespace = Namespace {
         nsid,
         blocks: bytes / u64::from(config.block_size),
@@ -47,6 +63,7 @@ pub(crate) fn open(nqn: &str, nsid: u32, config: &NamespaceConfig) -> Result<(Na
         read_only: config.read_only,
         nguid,
         uuid,
+        eui64: config.eui64.map(|id| id.0),
         ana_group: config.ana_group,
         // Not every file system can make deallocated blocks read as zeroes.
         zeroes_when_deallocated: !matches!(backing, Backing::File(_)),
@@ -54,21 +71,74 @@ pub(crate) fn open(nqn: &str, nsid: u32, config: &NamespaceConfig) -> Result<(Na
     Ok((namespace, backing))
 }
 
-/// Identifiers that are the same on every port and after every restart: drawn from the names.
-fn identity(nqn: &str, nsid: u32, backing: &str) -> ([u8; 16], [u8; 16]) {
-    let draw = |salt: &str| {
-        let high = interlock_base::fingerprint(&(salt, nqn, nsid, backing));
-        let low = interlock_base::fingerprint(&(high, salt, backing));
-        (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
-    };
-    let mut uuid = draw("uuid");
-    // RFC 9562: version 8 (made by a rule of our own), variant 1.
-    uuid[6] = uuid[6] & 0x0f | 0x80;
-    uuid[8] = uuid[8] & 0x3f | 0x80;
-    (draw("nguid"), uuid)
+/// NGUID and UUID of a namespace: as given, as kept, or such as nobody else has.
+fn identity(config: &NamespaceConfig, backing: &Backing) -> io::Result<([u8; 16], [u8; 16])> {
+    if config.is_named() {
+        // Other nodes of the same namespace are given the same, and must come to the same.
+        let follow = |salt: &str| {
+            let named = (salt, config.uuid, config.nguid, config.eui64);
+            let high = interlock_base::fingerprint(&named);
+            (u128::from(high) << 64 | u128::from(interlock_base::fingerprint(&(high, named)))).to_be_bytes()
+        };
+        let uuid = || {
+            let mut uuid = follow("uuid");
+            // RFC 9562: version 8 (made by a rule of our own), variant 1.
+            uuid[6] = uuid[6] & 0x0f | 0x80;
+            uuid[8] = uuid[8] & 0x3f | 0x80;
+            uuid
+        };
+        let nguid = config.nguid.map_or_else(|| follow("nguid"), |id| id.0);
+        return Ok((nguid, config.uuid.map_or_else(uuid, |id| id.0)));
+    }
+    match backing {
+        Backing::File(file) => match file.identity() {
+            Some((nguid, uuid)) => Ok((nguid.0, uuid.0)),
+            None => Err(io::Error::other("a file without an identity")),
+        },
+        Backing::Memory(_) | Backing::Null => Ok((kept::random()?.0, kept::random_uuid()?.0)),
+    }
 }
 
-pub(crate) fn core_config(config: &Config, lanes: u16, namespaces: Vec<Namespace>) -> Result<CoreConfig, TargetError> {
+/// What a target is called that was told no name: drawn from what is kept, or such as nobody else is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Subsystem NQN.
+    pub(crate) nqn: String,
+    /// Serial number.
+    pub(crate) serial: String,
+}
+
+impl Names {
+    pub(crate) fn new(config: &Config, backings: &[(Namespace, Backing)]) -> Result<Self, TargetError> {
+        let kept = |(_, backing): &(Namespace, Backing)| match backing {
+            Backing::File(file) => file.identity().map(|(_, uuid)| uuid),
+            Backing::Memory(_) | Backing::Null => None,
+        };
+        let drawn_from = match &config.state {
+            Some(folder) => Kept::open(&folder.join("target.interlock"))?.content.uuid,
+            None => match backings.iter().find_map(kept) {
+                Some(uuid) => uuid,
+                None => kept::random_uuid()?,
+            },
+        };
+        let nqn = config.nqn.clone().unwrap_or_else(|| format!("nqn.2026-11.io.interlock:{drawn_from}"));
+        let serial = config.serial.clone().unwrap_or_else(|| {
+            let digits = drawn_from.to_string().replace('-', "");
+            digits[..SERIAL_LEN].to_ascii_uppercase()
+        });
+        Ok(Self { nqn, serial })
+    }
+}
+
+/// Characters of a serial number.
+const SERIAL_LEN: usize = 20;
+
+pub(crate) fn core_config(
+    config: &Config,
+    names: &Names,
+    lanes: u16,
+    namespaces: Vec<Namespace>,
+) -> Result<CoreConfig, TargetError> {
     let nqn = |text: &String| Nqn::new(text.as_str()).map_err(|why| TargetError::Nqn { text: text.clone(), why });
     let hosts = if config.allow_hosts.is_empty() {
         Hosts::Any
@@ -82,8 +152,8 @@ pub(crate) fn core_config(config: &Config, lanes: u16, namespaces: Vec<Namespace
         Ccr::Off
     };
     let subsystem = SubsystemConfig {
-        nqn: nqn(&config.nqn)?,
-        serial: config.serial.clone(),
+        nqn: nqn(&names.nqn)?,
+        serial: names.serial.clone(),
         model: config.model.clone(),
         hosts,
         namespaces,
@@ -173,12 +243,45 @@ pub(crate) const fn fault_of(fault: FaultConfig) -> Fault {
 mod tests {
     use super::*;
 
+    fn named(edit: impl FnOnce(&mut NamespaceConfig)) -> ([u8; 16], [u8; 16]) {
+        let mut config = NamespaceConfig::new("mem:1M".parse().unwrap());
+        edit(&mut config);
+        let (namespace, _) = open(1, &config, None).unwrap();
+        (namespace.nguid, namespace.uuid)
+    }
+
     #[test]
-    fn identities_are_stable_and_differ() {
-        let one = identity("nqn.2026-11.io.example:a", 1, "mem:1");
-        assert_eq!(one, identity("nqn.2026-11.io.example:a", 1, "mem:1"));
-        assert_ne!(one.0, one.1);
-        assert_ne!(one, identity("nqn.2026-11.io.example:a", 2, "mem:1"));
-        assert_ne!(one, identity("nqn.2026-11.io.example:b", 1, "mem:1"));
+    fn memory_is_another_disk_at_every_start_unless_it_is_named() {
+        assert_ne!(named(|_| {}), named(|_| {}));
+        let uuid = || Some("12345678-9abc-8def-8123-456789abcdef".parse().unwrap());
+        let one = named(|config| config.uuid = uuid());
+        assert_eq!((one, one.1[0]), (named(|config| config.uuid = uuid()), 0x12), "nodes come to the same");
+        let other = named(|config| config.eui64 = Some("0025385b71b00001".parse().unwrap()));
+        assert_ne!((one.0, one.1), other);
+    }
+
+    #[test]
+    fn a_file_is_the_same_disk_again_and_names_its_target() {
+        let folder = std::env::temp_dir().join(format!("interlock-shape-{}", std::process::id()));
+        let names = |name: &str, state: Option<&Path>| {
+            let path = folder.join(name);
+            std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+            let config = NamespaceConfig::new(BackingConfig::File { path });
+            let opened = open(1, &config, state).unwrap();
+            let config = Config { state: state.map(Into::into), ..Config::default() };
+            (Names::new(&config, std::slice::from_ref(&opened)).unwrap(), opened.0.uuid, opened.0.nguid)
+        };
+        std::fs::create_dir_all(&folder).unwrap();
+        let one = names("one.img", None);
+        assert_eq!(one, names("one.img", None));
+        let two = names("two.img", None);
+        assert!(one.0.nqn != two.0.nqn && one.0.serial != two.0.serial && one.1 != two.1 && one.2 != two.2);
+        let state = folder.join("state");
+        let kept = names("two.img", Some(&state));
+        assert_eq!(kept, names("two.img", Some(&state)));
+        assert_ne!(kept.1, two.1, "another folder, another disk");
+        std::fs::remove_dir_all(folder).unwrap();
+        let unnamed = |config: &Config| Names::new(config, &[]).unwrap();
+        assert_ne!(unnamed(&Config::default()), unnamed(&Config::default()));
     }
 }

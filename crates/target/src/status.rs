@@ -71,6 +71,9 @@ pub struct NamespaceStatus {
     pub read_only: bool,
     /// Its ANA group.
     pub ana_group: u32,
+    /// Why a flush of it has failed, while nobody has said that this was dealt with: no flush succeeds until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_failed: Option<String>,
 }
 
 /// One controller.
@@ -202,6 +205,7 @@ impl Target {
                 block_size: kept.config.block_size,
                 read_only: kept.config.read_only,
                 ana_group: kept.config.ana_group,
+                flush_failed: kept.backing.flush_failed(),
             })
             .collect();
         let mut connections = Vec::new();
@@ -225,8 +229,8 @@ impl Target {
             }
         }
         Ok(Status {
-            nqn: self.config.nqn.clone(),
-            serial: self.config.serial.clone(),
+            nqn: self.names.nqn.clone(),
+            serial: self.names.serial.clone(),
             model: self.config.model.clone(),
             ports,
             namespaces,

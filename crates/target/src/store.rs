@@ -27,6 +27,14 @@ pub(crate) enum Backing {
 }
 
 impl Backing {
+    /// Why a flush of it has failed, while nobody has said that this was dealt with.
+    pub(crate) fn flush_failed(&self) -> Option<String> {
+        match self {
+            Self::File(opened) => opened.flushes().failed(),
+            Self::Memory(_) | Self::Null => None,
+        }
+    }
+
     /// The share of one lane, on its reactor.
     pub(crate) fn attach(&self, cx: &mut Cx<'_>, namespace: &Namespace) -> std::io::Result<Store> {
         let shift = namespace.block_shift;
@@ -60,6 +68,14 @@ impl Store {
         match self {
             Self::File(file) => file.close(cx),
             Self::Memory { .. } | Self::Null => {}
+        }
+    }
+
+    /// What there is to tell of a flush that failed, once.
+    pub(crate) fn take_news(&self) -> Option<String> {
+        match self {
+            Self::File(file) => file.take_news(),
+            Self::Memory { .. } | Self::Null => None,
         }
     }
 

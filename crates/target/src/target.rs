@@ -3,8 +3,9 @@
 use crate::config::{Ana, Config, ConfigError, FaultConfig, NamespaceConfig};
 use crate::control::{ControlMail, ControlService};
 use crate::file::FileError;
+use crate::kept::KeptError;
 use crate::lane::{LaneMail, LaneService};
-use crate::shape::{ana_of, core_config, fault_of, open};
+use crate::shape::{Names, ana_of, core_config, fault_of, open};
 use crate::store::Backing;
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
@@ -66,6 +67,9 @@ pub enum TargetError {
     /// A file cannot be a namespace.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What outlives the target cannot be kept.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// Memory for a namespace cannot be had.
     #[error("namespace {nsid}: {bytes} bytes of memory cannot be had: {source}")]
     Memory {
@@ -138,6 +142,7 @@ pub enum TargetError {
 /// ```
 pub struct Target {
     pub(crate) config: Config,
+    pub(crate) names: Names,
     ports: Vec<SocketAddr>,
     discovery: Vec<SocketAddr>,
     control: Mailbox<ControlMail>,
@@ -167,15 +172,18 @@ impl Target {
             .ok_or_else(|| io::Error::other("a target runs on 1 to 65,535 reactors"))?;
         let mut namespaces = Vec::new();
         for (place, namespace) in config.namespaces.iter().enumerate() {
-            namespaces.push(open(&config.nqn, config.nsid(place), namespace)?);
+            namespaces.push(open(config.nsid(place), namespace, config.state.as_deref())?);
         }
-        let core = core_config(config, lanes, namespaces.iter().map(|(namespace, _)| namespace.clone()).collect())?;
+        let names = Names::new(config, &namespaces)?;
+        let core =
+            core_config(config, &names, lanes, namespaces.iter().map(|(namespace, _)| namespace.clone()).collect())?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::from)?;
         let mut control = Control::new(core.clone(), u64::from_le_bytes(seed))?;
 
         let mut starting = Self {
             config: config.clone(),
+            names,
             ports: Vec::new(),
             discovery: Vec::new(),
             control: Mailbox::default(),
@@ -255,6 +263,12 @@ impl Target {
     #[must_use]
     pub fn ports(&self) -> &[SocketAddr] {
         &self.ports
+    }
+
+    /// The NQN of its subsystem: as configured, or one that no other target has.
+    #[must_use]
+    pub fn nqn(&self) -> &str {
+        &self.names.nqn
     }
 
     /// Where the discovery-only ports listen.

@@ -85,14 +85,12 @@ fn subject(host: &Host, pool: &Pool, scene: &Scene, place: usize) -> Result<Subj
     let nqn = format!("nqn.2026-11.io.interlock:bench-{place}");
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = Config {
-        nqn: nqn.clone(),
+        nqn: Some(nqn.clone()),
         ports: vec![PortConfig { listen, ana: Ana::Optimized }; scene.paths],
         namespaces: vec![NamespaceConfig {
-            backing: Backing::Null { bytes: 64 << 30 },
             nsid: Some(1),
             block_size: 4096,
-            read_only: false,
-            ana_group: 1,
+            ..NamespaceConfig::new(Backing::Null { bytes: 64 << 30 })
         }],
         queue_size: QUEUE_SIZE,
         recovery: Recovery { cqt_ms: QUIESCE_MS, quiesce_ms: QUIESCE_MS.into(), ..Recovery::default() },

@@ -95,14 +95,12 @@ fn answer(data: &impl Serialize) -> Result<()> {
 fn target(pool: &Pool, place: usize) -> Result<Target> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = Config {
-        nqn: nqn(place),
+        nqn: Some(nqn(place)),
         ports: vec![PortConfig { listen, ana: Ana::Optimized }; PORTS],
         namespaces: vec![NamespaceConfig {
-            backing: Backing::Null { bytes: 1 << 30 },
             nsid: Some(1),
             block_size: 4096,
-            read_only: false,
-            ana_group: 1,
+            ..NamespaceConfig::new(Backing::Null { bytes: 1 << 30 })
         }],
         recovery: Recovery { cqt_ms: QUIESCE_MS, quiesce_ms: QUIESCE_MS.into(), ..Recovery::default() },
         ..Config::default()

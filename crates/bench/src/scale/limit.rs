@@ -38,17 +38,12 @@ pub(crate) struct Limit {
 
 pub(crate) fn limit(pair: &Pair) -> Result<Limit> {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let namespace_config = NamespaceConfig {
-        backing: Backing::Null { bytes: 1 << 30 },
-        nsid: Some(1),
-        block_size: 4096,
-        read_only: false,
-        ana_group: 1,
-    };
+    let namespace_config =
+        NamespaceConfig { nsid: Some(1), block_size: 4096, ..NamespaceConfig::new(Backing::Null { bytes: 1 << 30 }) };
     let target = Target::start(
         pair.target.reactors(),
         &Config {
-            nqn: NQN.into(),
+            nqn: Some(NQN.into()),
             ports: vec![PortConfig { listen, ana: Ana::Optimized }; usize::from(LOST) + 1],
             namespaces: vec![namespace_config],
             recovery: Recovery { ccr_limit: CCRL, cqt_ms: 10_000, quiesce_ms: 10_000, ..Recovery::default() },

@@ -48,9 +48,25 @@ struct Flags {
     /// What to serve, repeatable: file:disk.img, mem:1G or null:64G
     #[arg(long = "namespace", value_name = "BACKING")]
     namespaces: Vec<String>,
-    /// Subsystem NQN
+    /// Subsystem NQN; default: one that no other target has, kept beside the first namespace that is a file
     #[arg(long, value_name = "NQN")]
     nqn: Option<String>,
+    /// Serial number, at most 20 characters; default: as the NQN. Nodes of one subsystem have the same
+    #[arg(long, value_name = "TEXT")]
+    serial: Option<String>,
+    /// A folder for what outlives the target: its name, identities of namespaces, flushes that failed; default: beside each
+    /// file, and for devices /var/lib/interlock/target
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// UUID of a namespace, repeatable; default: kept for files, new in memory. Nodes of one subsystem have the same
+    #[arg(long = "uuid", value_name = "NSID=UUID")]
+    uuids: Vec<String>,
+    /// NGUID of a namespace in hexadecimal, repeatable
+    #[arg(long = "nguid", value_name = "NSID=HEX")]
+    nguids: Vec<String>,
+    /// EUI64 of a namespace in hexadecimal, repeatable
+    #[arg(long = "eui64", value_name = "NSID=HEX")]
+    eui64s: Vec<String>,
     /// Bytes per block of every namespace: 512 or 4096
     #[arg(long, value_name = "BYTES")]
     block_size: Option<u32>,
@@ -98,15 +114,27 @@ impl TargetArgs {
 impl Flags {
     fn config(&self) -> anyhow::Result<Config> {
         let mut config = Config::default();
-        if let Some(nqn) = &self.nqn {
-            config.nqn.clone_from(nqn);
-        }
+        config.nqn.clone_from(&self.nqn);
+        config.serial.clone_from(&self.serial);
+        config.state.clone_from(&self.state);
         config.ports = self.ports.iter().map(|text| text.parse::<PortConfig>()).collect::<Result<_, _>>()?;
         config.discovery = self.discovery.iter().map(|text| text.parse::<PortConfig>()).collect::<Result<_, _>>()?;
         for text in &self.namespaces {
             let backing: Backing = text.parse()?;
             let block_size = self.block_size.unwrap_or(4096);
             config.namespaces.push(NamespaceConfig { block_size, ..NamespaceConfig::new(backing) });
+        }
+        for text in &self.uuids {
+            let (namespace, id) = identified(&mut config, text)?;
+            namespace.uuid = Some(id.parse()?);
+        }
+        for text in &self.nguids {
+            let (namespace, id) = identified(&mut config, text)?;
+            namespace.nguid = Some(id.parse()?);
+        }
+        for text in &self.eui64s {
+            let (namespace, id) = identified(&mut config, text)?;
+            namespace.eui64 = Some(id.parse()?);
         }
         config.allow_hosts.clone_from(&self.allow_hosts);
         config.ana_groups = self.ana_groups.unwrap_or(config.ana_groups);
@@ -125,6 +153,17 @@ impl Flags {
         config.check()?;
         Ok(config)
     }
+}
+
+/// `1=IDENTIFIER`: the namespace that is given it, and the identifier.
+fn identified<'a, 't>(config: &'a mut Config, text: &'t str) -> anyhow::Result<(&'a mut NamespaceConfig, &'t str)> {
+    let wrong =
+        || Failure::new(format!("`{text}` names no namespace: use `NSID=IDENTIFIER`, such as `1=0025385b71b00001`"));
+    let (nsid, id) = text.split_once('=').ok_or_else(wrong)?;
+    let nsid: usize = nsid.parse().map_err(|_| wrong())?;
+    // On the command line they are numbered by place.
+    let namespace = nsid.checked_sub(1).and_then(|place| config.namespaces.get_mut(place)).ok_or_else(wrong)?;
+    Ok((namespace, id))
 }
 
 /// `kind=delay,port=0,ms=20`: the keys of a `[[fault]]`.

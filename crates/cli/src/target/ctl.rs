@@ -4,7 +4,7 @@ use super::config::fault;
 use crate::failure::Failure;
 use crate::output::{Format, print};
 use interlock_target::channel::{Answer, ChannelError, Client, Request};
-use interlock_target::config::{Ana, NamespaceConfig, size_in_bytes};
+use interlock_target::config::{Ana, Identifier, NamespaceConfig, size_in_bytes};
 use interlock_target::status::{
     ConnectionStatus, ControllerStatus, LifeStatus, NamespaceStatus, PortStatus, Status, TroubleStatus,
 };
@@ -76,6 +76,15 @@ enum NamespaceVerb {
         /// ANA group
         #[arg(long, value_name = "N", default_value_t = 1)]
         ana_group: u32,
+        /// Namespace UUID; default: kept beside a file, new in memory
+        #[arg(long, value_name = "UUID")]
+        uuid: Option<Identifier<16>>,
+        /// Namespace Globally Unique Identifier, 32 hexadecimal digits
+        #[arg(long, value_name = "HEX")]
+        nguid: Option<Identifier<16>>,
+        /// IEEE Extended Unique Identifier, 16 hexadecimal digits
+        #[arg(long, value_name = "HEX")]
+        eui64: Option<Identifier<8>>,
     },
     /// Change its size; a file that is too short is made longer, and none is cut
     Resize {
@@ -83,6 +92,13 @@ enum NamespaceVerb {
         nsid: u32,
         /// Such as 2G; without it, as large as its file is now
         size: Option<String>,
+    },
+    /// Say that a flush of it which failed was dealt with: until then none succeeds
+    ///
+    /// What was written before may be lost. Whoever relies on it (file systems, databases) must be told and checked first.
+    ClearError {
+        /// Which namespace
+        nsid: u32,
     },
     /// Take it away
     Remove {
@@ -135,19 +151,30 @@ impl Verb {
     fn request(&self) -> anyhow::Result<Request> {
         Ok(match self {
             Self::Status => Request::Status {},
-            Self::Namespace(NamespaceVerb::Add { backing, nsid, block_size, read_only, ana_group }) => {
-                Request::NamespaceAdd(NamespaceConfig {
-                    nsid: *nsid,
-                    block_size: *block_size,
-                    read_only: *read_only,
-                    ana_group: *ana_group,
-                    ..NamespaceConfig::new(backing.parse()?)
-                })
-            }
+            Self::Namespace(NamespaceVerb::Add {
+                backing,
+                nsid,
+                block_size,
+                read_only,
+                ana_group,
+                uuid,
+                nguid,
+                eui64,
+            }) => Request::NamespaceAdd(NamespaceConfig {
+                nsid: *nsid,
+                block_size: *block_size,
+                read_only: *read_only,
+                ana_group: *ana_group,
+                uuid: *uuid,
+                nguid: *nguid,
+                eui64: *eui64,
+                ..NamespaceConfig::new(backing.parse()?)
+            }),
             Self::Namespace(NamespaceVerb::Resize { nsid, size }) => {
                 let bytes = size.as_deref().map(size_in_bytes).transpose()?;
                 Request::NamespaceResize { nsid: *nsid, bytes }
             }
+            Self::Namespace(NamespaceVerb::ClearError { nsid }) => Request::NamespaceClearError { nsid: *nsid },
             Self::Namespace(NamespaceVerb::Remove { nsid }) => Request::NamespaceRemove { nsid: *nsid },
             Self::Ana { port, state, group } => {
                 Request::Ana { port: *port, group: *group, state: state.parse::<Ana>()? }
@@ -167,6 +194,8 @@ impl Verb {
                 format!("namespace {nsid} was added: {bytes} bytes")
             }
             (_, Answer::Namespace { nsid, bytes }) => format!("namespace {nsid} has {bytes} bytes"),
+            (_, Answer::Cleared { failed: true }) => "flushes may succeed again".into(),
+            (_, Answer::Cleared { failed: false }) => "no flush had failed".into(),
             (Self::Ana { port, state, group }, Answer::Ana { changed }) => {
                 let word = if *changed { "is now" } else { "was already" };
                 format!("ANA group {group} {word} {state} through port {port}")
@@ -223,8 +252,11 @@ fn port_words(port: &PortStatus) -> String {
 
 fn namespace_words(namespace: &NamespaceStatus) -> String {
     let protected = if namespace.read_only { ", write protected" } else { "" };
+    let failed = namespace.flush_failed.as_ref().map_or_else(String::new, |why| {
+        format!(", A FLUSH FAILED ({why}): none succeeds until `ctl namespace clear-error {}`", namespace.nsid)
+    });
     format!(
-        "namespace {}: {}, {} bytes in blocks of {}, ANA group {}{protected}",
+        "namespace {}: {}, {} bytes in blocks of {}, ANA group {}{protected}{failed}",
         namespace.nsid, namespace.backing, namespace.bytes, namespace.block_size, namespace.ana_group
     )
 }

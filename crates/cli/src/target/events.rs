@@ -47,6 +47,9 @@ pub(super) fn words(event: &TargetEvent) -> String {
         TargetEvent::QuiesceOverrun { life, cqt_ms } => {
             format!("life {life}: NOT OVER within the Command Quiesce Time of {cqt_ms} ms")
         }
+        TargetEvent::FlushFailed { namespace, why } => {
+            format!("namespace {}: a flush FAILED: {why}", namespace.nsid)
+        }
         TargetEvent::PortClosed { port } => format!("port {}: closed", port.0),
         TargetEvent::PortOpened { port } => format!("port {}: open again", port.0),
         TargetEvent::PortFailed { port, why } => format!("port {}: cannot be opened again: {why}", port.0),

@@ -51,8 +51,21 @@ impl Target {
         Self::start_through(&[], args)
     }
 
+    /// Without a name of its own, unless `args` have one.
+    pub(crate) fn start_nameless(args: &[&str]) -> Self {
+        Self::start_as(&[], args)
+    }
+
     /// Through another program, which is given the command line of the target and becomes it.
     pub(crate) fn start_through(program: &[&str], args: &[&str]) -> Self {
+        let mut args = args.to_vec();
+        if !args.contains(&"--nqn") && !args.contains(&"--config") {
+            args.extend(["--nqn", NQN]);
+        }
+        Self::start_as(program, &args)
+    }
+
+    fn start_as(program: &[&str], args: &[&str]) -> Self {
         let mut line = program.to_vec();
         line.extend([env!("CARGO_BIN_EXE_interlock"), "target", "-o", "json", "-v"]);
         line.extend(args);

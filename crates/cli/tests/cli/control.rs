@@ -17,6 +17,7 @@ struct Told {
 
 impl Told {
     fn new(name: &str, more: &[&str]) -> Self {
+        let more = &[more, &["--serial", "INTERLOCK0000001"]].concat();
         let socket = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}.sock", std::process::id()));
         let mut args = vec!["--control", socket.to_str().expect("ASCII")];
         args.extend_from_slice(more);
@@ -205,4 +206,50 @@ fn status_shows_what_is_connected() {
         assert!(std::time::Instant::now() < deadline, "{}", told.status());
     }
     assert!(told.tell(&["status"]).contains("through port 1, no Connect yet, 0 commands"));
+}
+
+/// What a host sees of a target: NQN, serial number and the identifiers of its first namespace.
+fn seen(target: &Target) -> (String, Vec<u8>, Vec<u8>) {
+    let nqn = target.about["nqn"].as_str().expect("a name").to_owned();
+    let mut admin = crate::raw::Queue::new(target);
+    admin.connect_to(&nqn, 0, 0xffff, 0);
+    admin.enable();
+    let serial = admin.identify(1, 0)[4..24].to_vec();
+    (nqn, serial, admin.identify(3, 1)[..44].to_vec())
+}
+
+/// Two targets that were told nothing must never be taken for two ways to one disk.
+#[test]
+fn two_targets_with_defaults_have_nothing_in_common() {
+    let start = || Target::start_nameless(&["--port", "127.0.0.1:0", "--namespace", "mem:64M"]);
+    let (one, two) = (seen(&start()), seen(&start()));
+    assert!(one.0 != two.0 && one.1 != two.1 && one.2 != two.2, "{one:?} {two:?}");
+}
+
+#[test]
+fn a_file_is_the_same_disk_after_a_restart_and_memory_is_another_one() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("same-{}.img", std::process::id()));
+    std::fs::File::create(&file).and_then(|file| file.set_len(1 << 20)).expect("a file");
+    let backing = format!("file:{}", file.display());
+    let start = |more: &[&str]| {
+        let mut args = vec!["--port", "127.0.0.1:0", "--namespace", &backing];
+        args.extend_from_slice(more);
+        let target = Target::start_nameless(&args);
+        let seen = seen(&target);
+        assert!(target.stop(Signal::TERM).0.success());
+        seen
+    };
+    let one = start(&[]);
+    assert_eq!(one, start(&[]));
+    let uuid = "1=12345678-9abc-8def-8123-456789abcdef";
+    let named = start(&["--serial", "SHARED", "--nqn", NQN, "--uuid", uuid]);
+    assert_eq!((named.0.as_str(), &named.1[..7]), (NQN, &b"SHARED "[..]));
+    assert_ne!(named.2, one.2);
+    let memory = || {
+        let args = ["--port", "127.0.0.1:0", "--namespace", "mem:1M", "--serial", "SHARED", "--nqn", NQN];
+        seen(&Target::start(&args))
+    };
+    assert_ne!(memory().2, memory().2);
+    std::fs::remove_file(&file).expect("it is ours");
+    std::fs::remove_file(file.with_extension("img.interlock")).expect("what was kept beside it");
 }

@@ -1,11 +1,11 @@
 //! A disk that is full, has a limit, or gives errors: what the host is told, and that nothing else suffers.
 
-use crate::child::Target;
+use crate::child::{NQN, Target};
 use crate::load::{Good, PATIENCE, quiet};
 use crate::serving::Scratch;
 use interlock_host::Outcome;
 use interlock_target::config::{Config, NamespaceConfig, PortConfig};
-use interlock_target::{Call, Faults, FileOp, Pool, Status, Verdict};
+use interlock_target::{Call, Faults, FileOp, Pool, Status, TargetEvent, Verdict};
 use rustix::process::Signal;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -126,6 +126,7 @@ fn errors_of_the_disk_have_their_status_and_cost_no_connection() {
     let config = Config {
         ports: vec!["127.0.0.1:0".parse::<PortConfig>().expect("an address")],
         namespaces: vec![NamespaceConfig::new(format!("file:{}", disk.path()).parse().expect("a backing"))],
+        nqn: Some(NQN.into()),
         ..Config::default()
     };
     let target = interlock_target::Target::start(pool.reactors(), &config).expect("a target");
@@ -141,8 +142,21 @@ fn errors_of_the_disk_have_their_status_and_cost_no_connection() {
     fails(&sick.writes, EIO, writes, Status::WRITE_FAULT);
     fails(&sick.writes, ENOSPC, writes, Status::CAPACITY_EXCEEDED.with_dnr());
     fails(&sick.reads, EIO, reads, Status::UNRECOVERED_READ);
-    fails(&sick.syncs, EIO, flushes, Status::WRITE_FAULT);
-    fails(&sick.syncs, ENOSPC, flushes, Status::CAPACITY_EXCEEDED.with_dnr());
+    let events = target.subscribe();
+    let lost = Outcome::Failed(Status::WRITE_FAULT.with_dnr());
+    for errno in [EIO, ENOSPC] {
+        sick.syncs.store(errno, Ordering::Relaxed);
+        assert_eq!(flushes(), lost, "errno {errno}");
+        sick.syncs.store(0, Ordering::Relaxed);
+        assert_eq!(flushes(), lost, "the kernel would say now that all is well");
+        assert_eq!(good.namespace.write_zeroes(8, 1, false).wait().0, lost);
+        assert_eq!(writes(), Outcome::Ok, "what promises nothing goes on");
+        let told = |event: interlock_target::Stamped| matches!(event.event, TargetEvent::FlushFailed { .. });
+        while !told(events.recv_timeout(PATIENCE).expect("it is told")) {}
+        assert!(target.status().expect("it answers").namespaces[0].flush_failed.is_some());
+        assert!(target.clear_flush_error(1).expect("a namespace"));
+        assert_eq!(flushes(), Outcome::Ok);
+    }
     assert_eq!(target.status().expect("it answers").lives[0].state, "live");
     good.end();
     target.shutdown(PATIENCE).expect("an orderly end");

@@ -12,6 +12,7 @@ mod forbidden;
 mod library;
 mod load;
 mod looking;
+mod raw;
 mod serving;
 mod short;
 mod stopped;

@@ -25,6 +25,8 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+        // What a target keeps beside a namespace.
+        let _ = std::fs::remove_file(format!("{}.interlock", self.path()));
     }
 }
 

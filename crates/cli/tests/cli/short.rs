@@ -3,6 +3,7 @@
 //! Host and target run in this process, and a decider stands at the boundary of both to the kernel: calls move what is
 //! drawn, from one byte on, are interrupted, or find no memory.
 
+use crate::child::NQN;
 use crate::load::{Good, PATIENCE, quiet};
 use crate::serving::Scratch;
 use interlock_target::config::{Config, NamespaceConfig, PortConfig};
@@ -75,6 +76,7 @@ fn run(name: &str, backing: &str, digests: bool, passes: u8) {
     let config = Config {
         ports: vec!["127.0.0.1:0".parse::<PortConfig>().expect("an address"); 2],
         namespaces: vec![NamespaceConfig::new(backing.parse().expect("a backing"))],
+        nqn: Some(NQN.into()),
         ..Config::default()
     };
     let target = Target::start(pool.reactors(), &config).expect("a target");
@@ -131,6 +133,7 @@ fn every_byte_boundary_of_a_conversation() {
     let config = Config {
         ports: vec!["127.0.0.1:0".parse::<PortConfig>().expect("an address")],
         namespaces: vec![NamespaceConfig::new("mem:1M".parse().expect("a backing"))],
+        nqn: Some(NQN.into()),
         ..Config::default()
     };
     let target = Target::start(pool.reactors(), &config).expect("a target");

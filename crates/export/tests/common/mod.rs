@@ -6,7 +6,7 @@ pub mod raw;
 use interlock_export::{ExportSettings, ExportStatus, NbdServer, NbdSettings};
 use interlock_host::{ControllerSpec, Host, HostSettings, Namespace, Nqn, Pool, PoolConfig};
 use interlock_target::Target;
-use interlock_target::config::{Config, DEFAULT_NQN};
+use interlock_target::config::{Config, SAMPLE_NQN};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -69,7 +69,7 @@ impl Stage {
     pub fn set(setting: &Setting) -> Self {
         let Setting { backing, block_size, more, .. } = setting;
         let config = format!(
-            "{more}\n[[port]]\nlisten = \"127.0.0.1:0\"\n[[port]]\nlisten = \"127.0.0.1:0\"\n\
+            "nqn = \"{SAMPLE_NQN}\"\n{more}\n[[port]]\nlisten = \"127.0.0.1:0\"\n[[port]]\nlisten = \"127.0.0.1:0\"\n\
              [[namespace]]\nbacking = \"{backing}\"\nblock_size = {block_size}\n"
         );
         let config = Config::from_toml(&config).expect("the configuration is right");
@@ -94,7 +94,7 @@ impl Stage {
     pub fn namespace(&self) -> Namespace {
         let until = Instant::now() + PATIENCE;
         loop {
-            match self.host.namespace(DEFAULT_NQN, 1) {
+            match self.host.namespace(SAMPLE_NQN, 1) {
                 Ok(namespace) => return namespace,
                 Err(error) => assert!(Instant::now() < until, "no namespace: {error}"),
             }
@@ -135,7 +135,7 @@ impl Stage {
 }
 
 pub fn spec(port: SocketAddr) -> ControllerSpec {
-    let mut spec = ControllerSpec::new("127.0.0.1", port.port(), Nqn::new(DEFAULT_NQN).expect("an NQN"));
+    let mut spec = ControllerSpec::new("127.0.0.1", port.port(), Nqn::new(SAMPLE_NQN).expect("an NQN"));
     spec.kato = Duration::from_secs(1);
     spec.reconnect.delay = Duration::from_millis(100);
     spec

@@ -55,6 +55,7 @@ pub fn config(limits: Limits) -> Config {
                 nguid: [1; 16],
                 uuid: [2; 16],
                 ana_group: 1,
+                eui64: None,
                 zeroes_when_deallocated: true,
             }],
             cntlids: (1, 100),

@@ -212,6 +212,7 @@ impl SmallWorld {
                     nguid: [1; 16],
                     uuid: [2; 16],
                     ana_group: 1,
+                    eui64: None,
                     zeroes_when_deallocated: true,
                 }],
                 cntlids: (1, 5),

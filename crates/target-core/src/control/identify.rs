@@ -55,7 +55,7 @@ impl Control {
             Identify::Descriptors { nsid } => {
                 let namespace = namespaces.get(nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())?;
                 let ids = NamespaceIds {
-                    eui64: None,
+                    eui64: namespace.eui64,
                     nguid: Some(namespace.nguid),
                     uuid: Some(namespace.uuid),
                     csi: Some(0),
@@ -176,6 +176,7 @@ fn identify_namespace(namespaces: &Namespaces, controller: &Controller, namespac
         dlfeat: if namespace.zeroes_when_deallocated { 0b1001 } else { 0 },
         nsattr: namespace.read_only.into(),
         nguid: namespace.nguid,
+        eui64: namespace.eui64.unwrap_or_default(),
         nvmcap: (u128::from(namespace.blocks) << namespace.block_shift).to_le_bytes(),
         ..IdentifyNamespace::default()
     };

@@ -24,6 +24,10 @@ use interlock_wire::nvm;
 use interlock_wire::sqe::OPCODE_FABRICS;
 use interlock_wire::status::Status;
 
+/// Bytes before the entries of the CCR log, and bytes of each.
+const CCR_HEADER: u64 = 8;
+const CCR_ENTRY: u64 = 8;
+
 /// Room temperature, in kelvin.
 const TEMPERATURE: u16 = 298;
 
@@ -57,11 +61,15 @@ impl Control {
         let answer = log::slice(&page, get, self.config.limits.max_transfer)?;
         let controller = self.controllers.get_mut(&key).ok_or(invalid)?;
         if get.lid == LID_CCR && ccr::removes_completed(get) && !self.script.ccr_keep_entries {
-            // Only what was returned: running ones come first, so the cut is at the end of the completed ones.
+            // Only what was returned. Running ones come first, then the completed ones in their order.
             let running = controller.ccrs.iter().filter(|run| run.run == super::controller::Run::Logged).count();
-            let end = get.offset.saturating_add(get.len.into()).saturating_sub(8) / 8;
-            let returned = usize::try_from(end).unwrap_or(usize::MAX).saturating_sub(running);
-            controller.ccr_log.drain(..returned.min(controller.ccr_log.len()));
+            let completed = |entry: u64| {
+                usize::try_from(entry).unwrap_or(usize::MAX).saturating_sub(running).min(controller.ccr_log.len())
+            };
+            // Wholly returned: one that was cut at either end is still to be read.
+            let first = completed(get.offset.saturating_sub(CCR_HEADER).div_ceil(CCR_ENTRY));
+            let end = completed(get.offset.saturating_add(get.len.into()).saturating_sub(CCR_HEADER) / CCR_ENTRY);
+            controller.ccr_log.drain(first.min(end)..end);
         }
         if !get.retain_event {
             if get.lid == LID_CHANGED_NAMESPACES {

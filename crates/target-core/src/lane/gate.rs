@@ -417,6 +417,7 @@ const fn status(result: MediaResult) -> Status {
         MediaResult::WriteFailed => Status::WRITE_FAULT,
         MediaResult::NoSpace => Status::CAPACITY_EXCEEDED.with_dnr(),
         MediaResult::Gone => Status::INVALID_NAMESPACE.with_dnr(),
+        MediaResult::FlushFailed => Status::WRITE_FAULT.with_dnr(),
         MediaResult::TooLate => Status::ABORT_REQUESTED,
     }
 }

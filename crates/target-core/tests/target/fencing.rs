@@ -3,7 +3,7 @@
 use crate::rig::*;
 use interlock_target_core::config::Ccr;
 use interlock_target_core::{By, Event, Fault, LifeState, Loss};
-use interlock_wire::admin::{AsyncEvent, EventMask};
+use interlock_wire::admin::{AsyncEvent, EventMask, GetLog};
 use interlock_wire::ccr::{self, Instance, State};
 use interlock_wire::fabrics::Cc;
 use interlock_wire::status::Status;
@@ -215,6 +215,39 @@ fn an_earlier_life_of_the_same_controller_does_not_fence_the_present_one() {
     assert!(csts(&mut rig, a.admin).ready(), "and the present one lives on");
     assert!(b.ccr_now(&mut rig, now).1);
     assert!(!rig.is_open(a.admin));
+}
+
+#[test]
+fn a_read_removes_what_it_returned_and_nothing_else() {
+    let (mut rig, _, b) = pair_with(|config| {
+        config.subsystems[0].ccr = Ccr::On { limit: 4, drain_ms: 1, answer_ms: 0 };
+    });
+    let host = Host::new(1);
+    let lost: Vec<u16> = (0..4)
+        .map(|_| {
+            let c = host.live(&mut rig, A);
+            assert!(b.ccr_now(&mut rig, c.instance).0.is_success());
+            rig.advance(1);
+            c.cntlid
+        })
+        .collect();
+    let left = |rig: &mut Rig| -> Vec<u16> { b.log(rig, false).iter().map(|entry| entry.icid).collect() };
+    assert_eq!(left(&mut rig), lost);
+    let read = |rig: &mut Rig, offset, len| {
+        let get = GetLog { offset, len, ..ccr::get_log(true) };
+        rig.get(b.admin, get.to_sqe(), len)
+    };
+    // The head alone, half an entry, and the halves of two.
+    for (offset, len) in [(0, 8), (8, 4), (12, 8)] {
+        read(&mut rig, offset, len);
+        assert_eq!(left(&mut rig), lost, "{len} bytes from {offset} on hold no whole entry");
+    }
+    assert_eq!(read(&mut rig, 16, 8)[..2], lost[1].to_le_bytes());
+    assert_eq!(left(&mut rig), [lost[0], lost[2], lost[3]], "the second one alone was returned");
+    read(&mut rig, 16, 4096);
+    assert_eq!(left(&mut rig), [lost[0]], "what lies before the offset was not returned");
+    read(&mut rig, 0, 4096);
+    assert_eq!(left(&mut rig), []);
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(crate) fn namespace(nsid: u32) -> Namespace {
         nguid: [nsid as u8; 16],
         uuid: [nsid as u8 + 100; 16],
         ana_group: 1,
+        eui64: None,
         zeroes_when_deallocated: true,
     }
 }

@@ -30,6 +30,11 @@ pub enum Request {
         /// Which.
         nsid: u32,
     },
+    /// A flush of a namespace that failed was dealt with: flushes may succeed again.
+    NamespaceClearError {
+        /// Which.
+        nsid: u32,
+    },
     /// Set the ANA state of a group as seen through a port.
     Ana {
         /// Its place in the list of ports, from 0.
@@ -80,6 +85,11 @@ pub enum Answer {
     Ana {
         /// It was another one before.
         changed: bool,
+    },
+    /// Flushes of the namespace may succeed.
+    Cleared {
+        /// One had failed.
+        failed: bool,
     },
     /// The port is open.
     Port {
@@ -172,6 +182,7 @@ mod tests {
             Request::NamespaceResize { nsid: 1, bytes: Some(4096) },
             Request::NamespaceResize { nsid: 1, bytes: None },
             Request::NamespaceRemove { nsid: 1 },
+            Request::NamespaceClearError { nsid: 1 },
             Request::Ana { port: 1, group: 2, state: Ana::Inaccessible },
             Request::PortClose { port: 0 },
             Request::PortOpen { port: 0 },

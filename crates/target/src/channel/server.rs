@@ -214,6 +214,7 @@ impl Target {
                 self.remove_namespace(nsid)?;
                 Answer::Done
             }
+            Request::NamespaceClearError { nsid } => Answer::Cleared { failed: self.clear_flush_error(nsid)? },
             Request::Ana { port, group, state } => Answer::Ana { changed: self.set_ana(PortId(port), group, state)? },
             Request::PortClose { port } => {
                 self.close_port(PortId(port))?;

@@ -42,7 +42,9 @@ impl Victim {
         let log = OpenOptions::new().create(true).append(true).open(self.dir.join("target.log"))?;
         let backing = format!("file:{}", self.dir.join("disk.img").display());
         let mut command = Command::new(&self.binary);
-        command.args(["target", "-v", "-o", "json", "--namespace", &backing, "--control"]).arg(self.socket());
+        command
+            .args(["target", "-v", "-o", "json", "--nqn", NQN, "--namespace", &backing, "--control"])
+            .arg(self.socket());
         for port in self.ports {
             command.arg("--port").arg(format!("127.0.0.1:{port}"));
         }

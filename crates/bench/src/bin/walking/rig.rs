@@ -10,7 +10,7 @@ use interlock_api::{Client, ConnectRequest, Connected, ExportRequest, ExportStat
 use interlock_daemon::{Options, Places};
 use interlock_ring::{Pool, PoolConfig};
 use interlock_target::Target;
-use interlock_target::config::{Config, DEFAULT_NQN};
+use interlock_target::config::{Config, SAMPLE_NQN};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -84,7 +84,7 @@ impl Daemon {
         let client = daemon.client();
         for port in target.ports() {
             let request: ConnectRequest = serde_json::from_value(serde_json::json!({
-                "traddr": port.ip().to_string(), "trsvcid": port.port(), "subnqn": DEFAULT_NQN,
+                "traddr": port.ip().to_string(), "trsvcid": port.port(), "subnqn": SAMPLE_NQN,
                 "nr_io_queues": 1, "iopolicy": "round-robin",
             }))?;
             let connected: Connected = client.send("POST", "/v1/controllers", &request)?;
@@ -131,7 +131,9 @@ impl Rig {
             "[limits]\ncontrollers_per_host = {each}\ncontrollers = {all}\nconnections = {}\n",
             (u32::from(all) * 2).max(1024)
         );
-        let config = Config::from_toml(&format!("{port}[[namespace]]\nbacking = \"mem:64M\"\n{limits}"))?;
+        let config = Config::from_toml(&format!(
+            "nqn = \"{SAMPLE_NQN}\"\n{port}[[namespace]]\nbacking = \"mem:64M\"\n{limits}"
+        ))?;
         let target = Target::start(pool.reactors(), &config)?;
         let (loaded, idle) = (Daemon::on(&target)?, Daemon::on(&target)?);
         let socket = loaded.dir.path().join("nbd.sock");

@@ -1,0 +1,241 @@
+//! What a target keeps beside a namespace.
+//!
+//! Two things about the blocks in a file must outlive the target: who the namespace is, so that hosts know it again and take
+//! no other for it; and whether a flush of it has failed, so that no later one claims what was lost. Both belong to the file and not to
+//! the target, and so lie beside it: `disk.img` has `disk.img.interlock`. For a device, or where the folder of the file must stay as it
+//! is, the folder of `--state` holds it.
+
+use crate::hex::Identifier;
+use rustix::fs::{CWD, RenameFlags};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Where it is kept for devices, if nothing else was said: `/dev` forgets.
+const DEVICES: &str = "/var/lib/interlock/target";
+
+/// The version that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+
+/// What is kept beside a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Content {
+    format_version: u32,
+    /// Namespace UUID, and what the names of a target are drawn from where it serves this one first.
+    pub(crate) uuid: Identifier<16>,
+    /// Namespace Globally Unique Identifier.
+    pub(crate) nguid: Identifier<16>,
+    /// Why a flush has failed, in words, until somebody says that it was dealt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flush_failed: Option<String>,
+}
+
+/// The file that keeps it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    path: PathBuf,
+    pub(crate) content: Content,
+}
+
+/// Why it cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeptError {
+    /// The kernel refuses.
+    #[error(
+        "`{path}`, which keeps the identity of a namespace, cannot be {done}: {source}: `--state DIR` names another folder for it"
+    )]
+    System {
+        /// Which file.
+        path: PathBuf,
+        /// What was to be done.
+        done: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// It is not what this program writes.
+    #[error(
+        "`{path}`, which keeps the identity of a namespace, cannot be read: {why}: put back a copy of it, or remove it, and hosts will see another disk"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A newer program wrote it.
+    #[error("`{path}` was written by a newer version of this program (format {version}): use that one")]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        version: u32,
+    },
+}
+
+/// Where the state of the namespace in `backing` lies.
+pub(crate) fn place(backing: &Path, folder: Option<&Path>) -> PathBuf {
+    let special = std::fs::metadata(backing)
+        .is_ok_and(|found| found.file_type().is_block_device() || found.file_type().is_char_device());
+    match folder.or_else(|| special.then(|| Path::new(DEVICES))) {
+        None => {
+            let mut name = backing.as_os_str().to_owned();
+            name.push(".interlock");
+            name.into()
+        }
+        Some(folder) => folder.join(format!("{}.interlock", escaped(backing))),
+    }
+}
+
+/// One name for a path: every path has its own.
+fn escaped(path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = String::new();
+    for c in whole.to_string_lossy().trim_start_matches('/').chars() {
+        match c {
+            '/' => name.push_str("%2F"),
+            '%' => name.push_str("%25"),
+            c => name.push(c),
+        }
+    }
+    name
+}
+
+impl Kept {
+    /// Reads what is kept at `path`; nothing if there is nothing.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, KeptError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(KeptError::System { path: path.to_owned(), done: "read", source }),
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let damaged = |why: serde_json::Error| KeptError::Damaged { path: path.to_owned(), why: why.to_string() };
+        let Version { format_version: version } = serde_json::from_str(&text).map_err(damaged)?;
+        if version > VERSION {
+            return Err(KeptError::Newer { path: path.to_owned(), version });
+        }
+        let content = serde_json::from_str(&text).map_err(damaged)?;
+        Ok(Some(Self { path: path.to_owned(), content }))
+    }
+
+    /// Reads what is kept at `path`, or begins to keep it there with identifiers that nobody else has.
+    pub(crate) fn open(path: &Path) -> Result<Self, KeptError> {
+        if let Some(kept) = Self::read(path)? {
+            return Ok(kept);
+        }
+        let failed = |source| KeptError::System { path: path.to_owned(), done: "made", source };
+        let (uuid, nguid) = (random_uuid().map_err(failed)?, random().map_err(failed)?);
+        let content = Content { format_version: VERSION, uuid, nguid, flush_failed: None };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let kept = Self { path: path.to_owned(), content };
+        match kept.write(RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(kept),
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Self::read(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Remembers that a flush has failed, or that somebody has dealt with it. Durable when it returns.
+    pub(crate) fn set_flush_failed(&mut self, why: Option<String>) -> io::Result<()> {
+        self.content.flush_failed = why;
+        self.write(RenameFlags::empty())
+    }
+
+    /// Whole and durable, or not at all.
+    fn write(&self, flags: RenameFlags) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(&self.content).map_err(io::Error::other)?;
+        let mut new = self.path.as_os_str().to_owned();
+        new.push(format!(".{}", std::process::id()));
+        let new = PathBuf::from(new);
+        let written = (|| {
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            rustix::fs::renameat_with(CWD, &new, CWD, &self.path, flags)?;
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        })();
+        if written.is_err() {
+            // It may not be there at all.
+            let _ = std::fs::remove_file(&new);
+        }
+        written
+    }
+}
+
+/// An identifier that nobody else has.
+pub(crate) fn random<const N: usize>() -> io::Result<Identifier<N>> {
+    let mut bytes = [0; N];
+    while bytes == [0; N] {
+        getrandom::fill(&mut bytes)?;
+    }
+    Ok(Identifier(bytes))
+}
+
+/// RFC 9562: version 4 (random), variant 1.
+pub(crate) fn random_uuid() -> io::Result<Identifier<16>> {
+    let Identifier(mut bytes) = random()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(Identifier(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("interlock-kept-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn what_is_kept_is_there_again_and_nobody_else_has_it() {
+        let folder = folder("again");
+        let (one, two) = (folder.join("one.img"), folder.join("two.img"));
+        let mut first = Kept::open(&place(&one, None)).unwrap();
+        let other = Kept::open(&place(&two, None)).unwrap();
+        assert_ne!(first.content.uuid, other.content.uuid);
+        assert_ne!(first.content.nguid, other.content.nguid);
+        first.set_flush_failed(Some("EIO".into())).unwrap();
+        let again = Kept::open(&folder.join("one.img.interlock")).unwrap();
+        assert_eq!((again.content.uuid, again.content.flush_failed.as_deref()), (first.content.uuid, Some("EIO")));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "nothing else is left there");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_or_newer_file_is_refused_and_left_alone() {
+        let folder = folder("damaged");
+        let path = folder.join("disk.interlock");
+        for (text, word) in
+            [("{", "removed"), ("{\"format_version\":1}", "another disk"), ("{\"format_version\":2}", "newer")]
+        {
+            std::fs::write(&path, text).unwrap();
+            let error = Kept::open(&path).unwrap_err().to_string();
+            assert!(word == "removed" || error.contains(word), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn every_path_has_its_own_place() {
+        let state = Path::new("/state");
+        let place = |path: &str| place(Path::new(path), Some(state));
+        assert_eq!(place("/a/b"), Path::new("/state/a%2Fb.interlock"));
+        assert_ne!(place("/a%2Fb"), place("/a/b"));
+    }
+}
