@@ -6,7 +6,7 @@
 //!
 //! - a client is not told "failed" of a write that may still take effect, unless it asked for that ([`OnLoss`]);
 //! - the writes of a client that goes away without a word are abandoned: guarded until they are answered or fenced, and
-//!   never sent again; one that says goodbye is waited for;
+//!   never sent again; one that says goodbye is waited for. A client that connects afterwards writes after them;
 //! - a flush on any connection covers every write that was answered on any of them;
 //! - an export is bound to the disk that it was made for, and never serves another one ([`Permit`]).
 //!

@@ -5,6 +5,7 @@ mod handshake;
 mod listener;
 mod outbox;
 mod server;
+mod succession;
 mod table;
 mod transmission;
 mod wire;

@@ -2,9 +2,13 @@
 
 mod common;
 
-use common::{Setting, Stage, wait_for};
+use common::raw::{Answer, READ, Raw, WRITE};
+use common::{PATIENCE, Setting, Stage, wait_for};
 use interlock_host::{Buf, Completions, Namespace, Op, Outcome};
+use interlock_ring::{Cx, Event, Service};
 use interlock_target::{Fault, PortId};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// How long a write through the first port takes.
 const SLOW_MS: u32 = 150;
@@ -48,8 +52,13 @@ fn rounds(stage: &Stage, first: &Namespace, second: &Namespace, give_up: impl Fn
     }
 }
 
-fn sent(stage: &Stage) {
-    wait_for("it is sent", || (in_flight(stage) > 0).then_some(()));
+fn commands(stage: &Stage) -> u64 {
+    stage.host.lanes().expect("the lanes answer").iter().map(|(_, lane)| lane.commands).sum()
+}
+
+/// Waits until one more command was sent than so many.
+fn sent_after(stage: &Stage, before: u64) {
+    wait_for("it is sent", || (commands(stage) > before).then_some(()));
 }
 
 #[test]
@@ -57,8 +66,9 @@ fn a_dropped_request_does_not_overtake_what_another_lane_writes_later() {
     let stage = stage();
     let (one, two) = (stage.namespace(), stage.namespace());
     let drop_it = |ns: &Namespace, lba, buf| {
+        let before = commands(&stage);
         let pending = ns.write(lba, buf);
-        sent(&stage);
+        sent_after(&stage, before);
         drop(pending);
     };
     rounds(&stage, &one, &one.clone(), drop_it);
@@ -71,10 +81,53 @@ fn a_dropped_queue_does_not_leave_writes_behind_that_overtake_later_ones() {
     let stage = stage();
     let (one, two) = (stage.namespace(), stage.namespace());
     rounds(&stage, &one, &two, |ns, lba, buf| {
-        let queue = Completions::new();
+        let (queue, before) = (Completions::new(), commands(&stage));
         ns.submit(Op::Write { fua: false }, lba, 1, Some(buf), &queue, 1);
-        sent(&stage);
+        sent_after(&stage, before);
         drop(queue);
     });
+    stage.strike();
+}
+
+/// Keeps a reactor busy until it is told to go on.
+struct Busy(Receiver<()>, Sender<()>);
+
+impl Service for Busy {
+    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+        if let Event::Attached = event {
+            self.1.send(()).expect("the test waits for it");
+            let _ = self.0.recv_timeout(PATIENCE); // a test that has failed says nothing
+            cx.detach();
+        }
+    }
+}
+
+#[test]
+fn a_client_writes_after_one_that_was_killed_before_it_connected() {
+    let stage = Stage::set(&Setting { reactors: 2, ..Setting::default() }).exported();
+    let block = |byte: u8| vec![byte; 4096];
+    // Connections are dealt out to the reactors in turn.
+    let mut first = Raw::open(stage.socket(), "disk", false);
+    let mut killed = Raw::open(stage.socket(), "disk", false);
+    for client in [&mut first, &mut killed] {
+        assert_eq!(client.ask(READ, 0, 0, 0, &[]), Answer::Done);
+    }
+    let ((go_on, wait), (began, begun)) = (channel(), channel());
+    stage.pools[1].reactors()[1].attach(move |_| Box::new(Busy(wait, began))).expect("it runs");
+    begun.recv_timeout(PATIENCE).expect("it is busy");
+    // Its reactor has read neither this nor that the client is gone.
+    killed.command(WRITE, 0, 5, 0, 4096, &block(1));
+    drop(killed);
+    let mut next = Raw::open(stage.socket(), "disk", false);
+    next.command(WRITE, 0, 6, 0, 4096, &block(2));
+    assert_eq!(first.ask(WRITE, 0, 8192, 4096, &block(3)), Answer::Done, "who was there before waits for nobody");
+    let mut polled = [PollFd::new(&next.stream, PollFlags::IN)];
+    let soon = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    assert_eq!(rustix::event::poll(&mut polled, Some(&soon)), Ok(0), "it comes after the one that is gone");
+    go_on.send(()).expect("it is busy still");
+    assert_eq!(next.answer(0), (6, Answer::Done));
+    wait_for("the other one has ended", || (stage.status().connections.len() == 2).then_some(()));
+    wait_for("everything is answered", || (in_flight(&stage) == 0).then_some(()));
+    assert_eq!(next.read(0, 4096), Answer::Data(block(2)));
     stage.strike();
 }

@@ -4,8 +4,9 @@
 //! client that does not read cannot make this grow. A client that says goodbye gets its answers first; one that is
 //! gone without it has its requests abandoned.
 
-use super::handshake::{Handshake, Standing};
+use super::handshake::{Agreed, Handshake, Standing};
 use super::outbox::Outbox;
+use super::succession::{Predecessors, is_hung_up};
 use super::table::{Export, Order, Seated};
 use super::transmission::{Command, Request, Then, Transmission};
 use crate::Counters;
@@ -39,6 +40,8 @@ const DIRECT_MIN: u32 = 16 << 10;
 
 enum Phase {
     Asking(Handshake, Instant),
+    /// It has chosen, and comes after those that are gone.
+    Queueing(Box<(Agreed, Arc<Export>, Predecessors)>, Instant),
     Serving(Box<Serving>),
 }
 
@@ -73,9 +76,10 @@ enum Course {
 }
 
 pub(super) struct Connection {
-    seated: Seated,
     sock: Sock,
     phase: Phase,
+    /// Given up after what is in `phase`: who sees it empty may rely on that.
+    seated: Seated,
     course: Course,
     out: Outbox,
     /// Bytes that came while too much was in flight: at most what one receive takes.
@@ -96,9 +100,9 @@ impl Connection {
         let mut out = Outbox::default();
         out.push_bytes(handshake.take_output());
         Self {
-            seated,
             sock: cx.adopt(loose),
             phase: Phase::Asking(handshake, cx.now() + HANDSHAKE_WITHIN),
+            seated,
             course: Course::Open,
             out,
             stash: Vec::new(),
@@ -188,6 +192,7 @@ impl Connection {
                     self.after_handshake(cx);
                     used
                 }
+                Phase::Queueing(..) => return at,
                 Phase::Serving(_) => self.take(cx, &bytes[at..]),
             };
         }
@@ -195,24 +200,49 @@ impl Connection {
     }
 
     fn after_handshake(&mut self, cx: &mut Cx<'_>) {
-        let Phase::Asking(handshake, _) = &self.phase else { return };
+        let Phase::Asking(handshake, until) = &self.phase else { return };
+        let until = *until;
         match handshake.standing() {
             Standing::Asking => {}
             Standing::Goodbye | Standing::Broken(_) => self.course = Course::Leaving(None),
             Standing::Agreed(agreed) => {
-                let serving = self.seated.choose(&agreed.name).and_then(|export| {
-                    let gate = export.gate.number();
-                    let disk = Some(self.seated.disk(cx, &export)?);
-                    let machine = Transmission::new(agreed);
-                    Some(Serving { machine, export, disk, gate, incoming: None, live: Slab::new(), payload: 0 })
-                });
-                match serving {
-                    Some(serving) => self.phase = Phase::Serving(Box::new(serving)),
-                    // It was taken away in this moment, or this reactor has no lane of its host.
+                match self.seated.choose(cx, &agreed.name) {
+                    Some((export, before)) => {
+                        self.phase = Phase::Queueing(Box::new((agreed.clone(), export, before)), until);
+                        self.begin(cx);
+                    }
+                    // It was taken away in this moment.
                     None => self.course = Course::Gone,
                 }
             }
         }
+    }
+
+    /// Begins to serve, if it is its turn; true if it did.
+    fn begin(&mut self, cx: &Cx<'_>) -> bool {
+        let Phase::Queueing(queueing, _) = &mut self.phase else { return false };
+        let (agreed, export, before) = &mut **queueing;
+        if !before.are_through() {
+            return false;
+        }
+        let (gate, export, machine) = (export.gate.number(), Arc::clone(export), Transmission::new(agreed));
+        match self.seated.disk(cx, &export) {
+            Some(disk) => {
+                let disk = Some(disk);
+                let serving = Serving { machine, export, disk, gate, incoming: None, live: Slab::new(), payload: 0 };
+                self.phase = Phase::Serving(Box::new(serving));
+            }
+            // It was taken away in this moment, or this reactor has no lane of its host.
+            None => self.course = Course::Gone,
+        }
+        true
+    }
+
+    /// What new clients have asked that has no answer yet. If this client is gone, it is read to its end now.
+    fn look_after_client(&mut self, cx: &mut Cx<'_>) -> Option<u64> {
+        let question = self.seated.seat.roll.question()?;
+        self.hung |= is_hung_up(cx, self.sock);
+        Some(question)
     }
 
     fn take(&mut self, cx: &mut Cx<'_>, bytes: &[u8]) -> usize {
@@ -346,7 +376,11 @@ impl Connection {
 
     /// True if as much is in flight as may be. In the middle of a command never: it has its place already.
     fn is_full(&self) -> bool {
-        let Phase::Serving(serving) = &self.phase else { return false };
+        let serving = match &self.phase {
+            Phase::Asking(..) => return false,
+            Phase::Queueing(..) => return true,
+            Phase::Serving(serving) => serving,
+        };
         serving.machine.is_between()
             && (serving.live.len() + self.out.counted() >= COMMANDS_MAX
                 || serving.payload + self.out.payload() >= PAYLOAD_IN_FLIGHT_MAX)
@@ -354,7 +388,7 @@ impl Connection {
 
     fn is_idle(&self) -> bool {
         match &self.phase {
-            Phase::Asking(..) => true,
+            Phase::Asking(..) | Phase::Queueing(..) => true,
             Phase::Serving(serving) => serving.live.is_empty(),
         }
     }
@@ -404,7 +438,7 @@ impl Connection {
             _ => None,
         };
         let phase = match &self.phase {
-            Phase::Asking(_, until) => Some(*until),
+            Phase::Asking(_, until) | Phase::Queueing(_, until) => Some(*until),
             Phase::Serving(serving) => serving.disk.as_ref().and_then(Disk::next_deadline),
         };
         own.into_iter().chain(phase).min()
@@ -417,8 +451,8 @@ impl Service for Connection {
             Event::Readable { .. } => self.receive(cx),
             Event::Hangup { .. } => self.hung = true,
             Event::Deadline => match &mut self.phase {
-                Phase::Asking(_, until) if *until <= cx.now() => self.course = Course::Gone,
-                Phase::Asking(..) => {}
+                Phase::Asking(_, until) | Phase::Queueing(_, until) if *until <= cx.now() => self.course = Course::Gone,
+                Phase::Asking(..) | Phase::Queueing(..) => {}
                 Phase::Serving(serving) => {
                     if let Some(disk) = &mut serving.disk {
                         disk.handle_timeout(cx);
@@ -433,8 +467,10 @@ impl Service for Connection {
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.obey();
         self.follow(cx);
+        let mut began = self.begin(cx);
+        let question = self.look_after_client(cx);
         loop {
-            let was_full = self.is_full();
+            let was_full = self.is_full() || mem::take(&mut began);
             self.answer(cx);
             self.flush(cx);
             let has_room = !self.is_full() && self.course == Course::Open;
@@ -449,6 +485,9 @@ impl Service for Connection {
             self.course = Course::Gone;
         }
         let over = self.end(cx);
+        if let Some(question) = question.filter(|_| !over) {
+            self.seated.seat.roll.tell(question);
+        }
         self.publish();
         if !over {
             cx.set_deadline(self.next_deadline());

@@ -3,6 +3,7 @@
 //! It is looked at when something begins or ends, never for a command.
 
 use super::handshake::Offer;
+use super::succession::{Predecessors, Roll};
 use super::transmission::{PAYLOAD_MAX, View};
 use crate::disk::Disk;
 use crate::gate::Gate;
@@ -95,6 +96,7 @@ pub(super) struct Seat {
     order: AtomicU8,
     export: OnceLock<Arc<Export>>,
     pub(super) counters: Published,
+    pub(super) roll: Roll,
 }
 
 impl Seat {
@@ -118,7 +120,7 @@ impl Seat {
     }
 
     /// Its connection looks at what has changed.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
@@ -137,15 +139,16 @@ impl Seated {
         self.table.lock().exports.iter().filter(|export| export.gate.is_open()).map(|export| export.offer()).collect()
     }
 
-    /// Takes its place at an export. `None` if that is gone, or everything ends.
-    pub(super) fn choose(&self, name: &str) -> Option<Arc<Export>> {
+    /// Takes its place at an export, behind those that have one. `None` if that is gone, or everything ends.
+    pub(super) fn choose(&self, cx: &Cx<'_>, name: &str) -> Option<(Arc<Export>, Predecessors)> {
         let state = self.table.lock();
         let export = state.exports.iter().find(|export| export.settings.name == name)?;
         if state.closing || self.seat.order() != Order::GoOn || !export.gate.is_open() {
             return None;
         }
+        let predecessors = Predecessors::ask(state.seats_of(export), cx);
         let _ = self.seat.export.set(Arc::clone(export)); // a client chooses once
-        Some(Arc::clone(export))
+        Some((Arc::clone(export), predecessors))
     }
 
     /// What is behind the gate of this export, for the reactor of `cx`; `None`: it is shut, or no lane runs there.
@@ -169,6 +172,7 @@ impl Drop for Seated {
             export.past.lock().unwrap_or_else(PoisonError::into_inner).add(&counters);
         }
         drop(state);
+        self.seat.roll.tell_gone();
         self.table.changed.notify_all();
     }
 }
@@ -212,6 +216,7 @@ impl Table {
             order: AtomicU8::new(Order::GoOn as u8),
             export: OnceLock::new(),
             counters: Published::default(),
+            roll: Roll::default(),
         });
         state.seats.insert(seat.id, Arc::clone(&seat));
         Some(Seated { table: Arc::clone(self), seat })
