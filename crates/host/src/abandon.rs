@@ -18,13 +18,22 @@ pub(crate) struct Abandons {
     /// By lane: there is something to read.
     unread: Vec<AtomicBool>,
     lanes: Vec<Mailbox<LaneMail>>,
+    /// Nothing is taken any more.
+    closed: AtomicBool,
+}
+
+/// What a lane has to know before it takes a request.
+pub(crate) struct News {
+    pub(crate) abandoned: Vec<Abandoned>,
+    /// It takes none any more.
+    pub(crate) closed: bool,
 }
 
 impl Abandons {
     pub(crate) fn new(lanes: &[Mailbox<LaneMail>]) -> Self {
         let count = u16::try_from(lanes.len()).expect("a host has at most 65,535 lanes");
         let unread = lanes.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { log: Mutex::new(AbandonLog::new(count)), unread, lanes: lanes.to_vec() }
+        Self { log: Mutex::new(AbandonLog::new(count)), unread, lanes: lanes.to_vec(), closed: AtomicBool::new(false) }
     }
 
     /// Nobody waits for this request of a foreign thread any more. When this returns, every later change of the same blocks
@@ -76,14 +85,30 @@ impl Abandons {
 
     /// What a lane has not read. Called after requests were taken from a mailbox, and before they are submitted: whoever
     /// gave something up before asking for one of them has written it here before.
-    pub(crate) fn take(&self, lane: LaneId) -> Option<Vec<Abandoned>> {
+    pub(crate) fn take(&self, lane: LaneId) -> Option<News> {
         let unread = self.unread.get(usize::from(lane.0))?;
         if !unread.load(Ordering::Acquire) {
             return None;
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         unread.store(false, Ordering::Relaxed); // under the lock, as all that is written
-        Some(log.take(lane))
+        Some(News { abandoned: log.take(lane), closed: self.closed.load(Ordering::Relaxed) })
+    }
+
+    /// The host ends, or a lane of it: no lane takes anything that is asked for from now on. Whoever is told afterwards that
+    /// nobody knows what became of a write cannot write over it through this host.
+    pub(crate) fn close(&self) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for unread in &self.unread {
+            unread.store(true, Ordering::Release);
+        }
+        drop(log);
+        for mailbox in &self.lanes {
+            mailbox.send(LaneMail::Close);
+        }
     }
 }
 
@@ -121,8 +146,9 @@ mod tests {
         assert!(abandons.take(B).is_none(), "one load, and nothing to read");
         drop(write);
         let expected = [Abandoned { lane: A, number: 1, head: HEAD, range: 8..12 }];
-        assert_eq!(abandons.take(B).as_deref(), Some(&expected[..]));
-        assert_eq!(abandons.take(A).as_deref(), Some(&expected[..]), "its own lane may not have read its mail");
+        let taken = |lane| abandons.take(lane).map(|news| news.abandoned);
+        assert_eq!(taken(B).as_deref(), Some(&expected[..]));
+        assert_eq!(taken(A).as_deref(), Some(&expected[..]), "its own lane may not have read its mail");
         assert!(abandons.take(B).is_none() && abandons.take(A).is_none());
         assert!(matches!(mail.take().pop_front(), Some(LaneMail::Abandon { id: 7, number: Some(1) })));
     }
@@ -152,7 +178,7 @@ mod tests {
         assert!(abandons.take(B).is_none(), "somebody reads it still");
         drop(reader);
         let entry = |head| Abandoned { lane: A, number: 1, head, range: 0..u64::MAX };
-        let mut read = abandons.take(B).expect("given up");
+        let mut read = abandons.take(B).expect("given up").abandoned;
         read.sort_by_key(|entry| entry.head);
         assert_eq!(read, [entry(HEAD), entry(HeadId(4))]);
         let Some(LaneMail::AbandonQueue { queue, number: 1 }) = mail.take().pop_front() else { panic!("no mail") };

@@ -3,6 +3,7 @@
 use crate::jobs::Jobs;
 use crate::lane::LaneMail;
 use crate::links::{HostMachine, Links, Sockets};
+use crate::panic::Ending;
 use interlock_base::{Instant, Span};
 use interlock_carry::{Machine, Mailbox};
 use interlock_host_core::{
@@ -10,6 +11,7 @@ use interlock_host_core::{
 };
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufTable, Cx, Event, Service};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 /// Something to be run with control, on its reactor.
@@ -74,6 +76,9 @@ pub(crate) struct ControlService {
     lanes: Vec<Mailbox<LaneMail>>,
     jobs: Jobs,
     listeners: Vec<SyncSender<HostEvent>>,
+    ending: Arc<Ending>,
+    /// It was detached.
+    in_order: bool,
 }
 
 impl ControlService {
@@ -84,6 +89,7 @@ impl ControlService {
         lanes: Vec<Mailbox<LaneMail>>,
         jobs: Jobs,
         sockets: Sockets,
+        ending: Arc<Ending>,
     ) -> Self {
         mailbox.set_reader(cx.waker());
         Self {
@@ -95,6 +101,8 @@ impl ControlService {
             lanes,
             jobs,
             listeners: Vec::new(),
+            ending,
+            in_order: false,
         }
     }
 
@@ -139,7 +147,10 @@ impl Service for ControlService {
                 }
             }
             Event::Deadline => self.machine.0.handle_timeout(cx.now()),
-            Event::Detach => self.links.abort_all(cx),
+            Event::Detach => {
+                self.in_order = true;
+                self.links.abort_all(cx);
+            }
             event => self.links.handle(cx, &mut self.machine, &mut self.memory, event),
         }
     }
@@ -156,11 +167,18 @@ impl Service for ControlService {
         let control = self.machine.0.next_deadline().map(|deadline| deadline.at);
         cx.set_deadline(control.into_iter().chain(self.links.next_deadline()).min());
     }
+
+    fn panicked(&mut self, message: &str) {
+        self.ending.begin("control", message);
+    }
 }
 
 /// However it ends, whoever asks afterwards hears at once that nobody answers.
 impl Drop for ControlService {
     fn drop(&mut self) {
+        if !self.in_order {
+            self.ending.begin("control", "its reactor has ended under it");
+        }
         drop(self.mailbox.close());
     }
 }

@@ -16,6 +16,10 @@ fn host() -> (Pool, Host) {
 
 /// A handle to a namespace that no controller has: the lane refuses what is asked of it.
 fn namespace(host: &Host) -> Namespace {
+    on_lane(host, LaneId(0))
+}
+
+fn on_lane(host: &Host, lane: LaneId) -> Namespace {
     let shape = Shape { block_size: 512, blocks: 8, metadata: 0, read_only: false };
     let found = NamespaceStatus {
         head: HeadId(0),
@@ -25,7 +29,7 @@ fn namespace(host: &Host) -> Namespace {
         ids: NamespaceIds::default(),
         paths: Vec::new(),
     };
-    Namespace::new(Arc::clone(&host.0), LaneId(0), found)
+    Namespace::new(Arc::clone(&host.0), lane, found)
 }
 
 fn read(namespace: &Namespace) -> Outcome {
@@ -83,6 +87,87 @@ fn a_lane_that_panics_leaves_nobody_waiting() {
     drop(host);
     let error = pool.shutdown(WITHIN).expect_err("the panic is told");
     assert_eq!(error.panicked.len(), 1, "{error}");
+}
+
+#[test]
+fn without_a_store_a_panic_ends_the_host_on_every_lane() {
+    for control in [false, true] {
+        let config = PoolConfig { reactors: 2, spin: Duration::ZERO, ..PoolConfig::default() };
+        let pool = Pool::new(config).expect("io_uring");
+        let host = Host::start(pool.reactors(), HostSettings::random().expect("random")).expect("starts");
+        let [first, second] = [0, 1].map(|lane| on_lane(&host, LaneId(lane)));
+        assert_eq!(read(&second), Outcome::NotSent(Refused::NoSuchNamespace), "the lane is there");
+        if control {
+            assert!(matches!(host.ask(|_, _| panic!("as asked by the test")), Err(HostError::Gone)));
+        } else {
+            host.0.lanes[0].send(LaneMail::Ask(Box::new(|_| panic!("as asked by the test"))));
+            // That the first one says no means that every lane has been told to.
+            while read(&first) != GONE {}
+        }
+        while control && read(&second) != GONE {}
+        assert_eq!(read(&second), GONE, "nothing is written over what the other one had in doubt");
+        drop(host);
+        assert_eq!(pool.shutdown(WITHIN).expect_err("the panic is told").panicked.len(), 1);
+    }
+}
+
+#[test]
+fn a_service_that_uses_a_lane_and_makes_it_panic_ends_the_host() {
+    let config = PoolConfig { reactors: 2, spin: Duration::ZERO, ..PoolConfig::default() };
+    let pool = Pool::new(config).expect("io_uring");
+    let host = Host::start(pool.reactors(), HostSettings::random().expect("random")).expect("starts");
+    let second = on_lane(&host, LaneId(1));
+    assert_eq!(read(&second), Outcome::NotSent(Refused::NoSuchNamespace), "the lane is there");
+    let abandons = Arc::clone(&host.0.abandons);
+    let ending = Ending::new(OnPanic::EndHost, false, abandons, host.0.control.clone());
+    crate::panic::Sentry::new(&ending).leave();
+    assert_eq!(read(&second), Outcome::NotSent(Refused::NoSuchNamespace), "all went well");
+    drop(crate::panic::Sentry::new(&ending));
+    assert_eq!(read(&second), GONE);
+    pool.shutdown(WITHIN).expect("in order");
+}
+
+/// Tells the child of the next test what to do.
+const PANICS: &str = "INTERLOCK_TEST_PANICS";
+
+#[test]
+fn with_a_store_a_panic_ends_the_process_and_says_so() {
+    use std::os::unix::process::ExitStatusExt as _;
+    const NAME: &str = "host::ends::with_a_store_a_panic_ends_the_process_and_says_so";
+    if let Ok(who) = std::env::var(PANICS) {
+        let pool = Pool::new(PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() }).expect("io_uring");
+        let settings = HostSettings::random().expect("random");
+        let store = Box::new(MemoryStore::default());
+        let host = Host::start_as(pool.reactors(), settings, store, OnPanic::EndProcess).expect("starts");
+        if who == "control" {
+            let _ = host.ask(|_, _| panic!("as asked by the test"));
+        } else {
+            host.0.lanes[0].send(LaneMail::Ask(Box::new(|_| panic!("as asked by the test"))));
+        }
+        // Nobody gets here before the process is gone, or the test has failed.
+        let _ = host.subscribe().recv_timeout(WITHIN);
+        std::process::exit(0);
+    }
+    for who in ["control", "lane0"] {
+        let this = std::env::current_exe().expect("a path");
+        let mut child = std::process::Command::new(this);
+        let ended = child.args(["--exact", NAME, "--nocapture"]).env(PANICS, who).output().expect("it runs");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.signal(), Some(6), "{who}: {}: {said}", ended.status);
+        let line = said.lines().find(|line| line.starts_with("interlock: ")).expect("one line of its own");
+        for words in [who, "reactor-0", "as asked by the test", "this process ends"] {
+            assert!(line.contains(words), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_ends_with_the_process_does_not_leave_the_fence_to_a_successor() {
+    let pool = Pool::new(PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() }).expect("io_uring");
+    let settings = HostSettings::random().expect("random");
+    let refused = Host::start_with(pool.reactors(), settings, Box::new(MemoryStore::default()));
+    assert!(matches!(refused, Err(HostError::NothingOutlives)));
+    pool.shutdown(WITHIN).expect("in order");
 }
 
 #[test]

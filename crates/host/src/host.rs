@@ -8,6 +8,7 @@ use crate::lane::{LaneMail, LaneService};
 use crate::links::Sockets;
 use crate::local::LaneKey;
 use crate::namespace::Namespace;
+use crate::panic::{Ending, OnPanic};
 use crate::predecessor;
 use crate::store::{LifeStore, MemoryStore};
 use interlock_base::Instant;
@@ -113,6 +114,12 @@ pub enum HostError {
         /// Those it has.
         known: Vec<u32>,
     },
+    /// Nobody has chosen what a panic ends.
+    #[error(
+        "the store of lives ends with the process, so a successor could fence nothing: choose what a panic of the host \
+         ends (`Host::start_as` with `OnPanic`)"
+    )]
+    NothingOutlives,
     /// A reactor does not answer.
     #[error("the host does not answer: its reactor has ended or is stuck")]
     Gone,
@@ -259,24 +266,42 @@ pub struct HostStatus {
 impl Host {
     /// Starts a host: control on the first reactor, a lane on each. It remembers nothing of earlier processes, and leaves
     /// nothing to later ones: what may still be under way of a process that was killed is not fenced. For that see
-    /// [`Host::start_with`].
+    /// [`Host::start_with`]. As nobody would fence what a panic leaves, a panic ends the host and not the process:
+    /// [`OnPanic::EndHost`].
     ///
     /// # Errors
     /// If there is no reactor, or its threads cannot be used.
     pub fn start(reactors: &[Reactor], settings: HostSettings) -> Result<Self, HostError> {
-        Self::start_with(reactors, settings, Box::new(MemoryStore::default()))
+        Self::start_as(reactors, settings, Box::new(MemoryStore::default()), OnPanic::EndHost)
     }
 
     /// As [`Host::start`], with a store for the records of lives: a [`FileStore`](crate::FileStore), so that what this
     /// process leaves is fenced by the next one, and what an earlier one left by this one. Nothing is written to the
-    /// subsystems of such lives before they are fenced; reads flow. [`HostStatus::tombstones`] lists them.
+    /// subsystems of such lives before they are fenced; reads flow. [`HostStatus::tombstones`] lists them. A panic of control
+    /// or of a lane ends the process ([`OnPanic::EndProcess`]).
     ///
     /// # Errors
-    /// As [`Host::start`].
+    /// As [`Host::start`]; [`HostError::NothingOutlives`] if the store ends with the process.
     pub fn start_with(
         reactors: &[Reactor],
         settings: HostSettings,
+        store: Box<dyn LifeStore>,
+    ) -> Result<Self, HostError> {
+        if !store.outlives_process() {
+            return Err(HostError::NothingOutlives);
+        }
+        Self::start_as(reactors, settings, store, OnPanic::EndProcess)
+    }
+
+    /// As [`Host::start_with`], and says what a panic of control or of a lane ends.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_as(
+        reactors: &[Reactor],
+        settings: HostSettings,
         mut store: Box<dyn LifeStore>,
+        on_panic: OnPanic,
     ) -> Result<Self, HostError> {
         let Some(first) = reactors.first() else {
             return Err(HostError::Start(io::Error::other("a host needs at least one reactor")));
@@ -288,16 +313,19 @@ impl Host {
         let control_mail = Mailbox::<ControlMail>::default();
         let lane_mail: Vec<Mailbox<LaneMail>> = (0..lanes).map(|_| Mailbox::default()).collect();
         let predecessors = store.predecessors();
+        let remembered = store.outlives_process();
         let sockets = Sockets::default();
         let (jobs, jobs_end) = Jobs::new(store, sockets.clone(), control_mail.clone())?;
         let (alive, host_ended) = mpsc::channel();
+        let abandons = Arc::new(Abandons::new(&lane_mail));
+        let ending = Arc::new(Ending::new(on_panic, remembered, Arc::clone(&abandons), control_mail.clone()));
         let shared = Arc::new(Shared {
             key: NEXT_HOST.fetch_add(1, Ordering::Relaxed),
             buffers: BufPool::new(CACHED_BUFFERS),
             settings: settings.clone(),
             control: control_mail.clone(),
             lanes: lane_mail.clone(),
-            abandons: Arc::new(Abandons::new(&lane_mail)),
+            abandons: Arc::clone(&abandons),
             next_lane: AtomicUsize::new(0),
             services: RwLock::new(Vec::new()),
             jobs: jobs_end,
@@ -309,9 +337,9 @@ impl Host {
         let stopped = |error| HostError::Start(io::Error::other(error));
         let for_lanes = lane_mail.clone();
         let mailbox = control_mail.clone();
-        let connections = sockets.clone();
+        let (connections, end) = (sockets.clone(), Arc::clone(&ending));
         let id = first
-            .attach(move |cx| Box::new(ControlService::new(cx, control, mailbox, for_lanes, jobs, connections)))
+            .attach(move |cx| Box::new(ControlService::new(cx, control, mailbox, for_lanes, jobs, connections, end)))
             .map_err(stopped)?;
         services.push((first.clone(), id));
         for (index, (reactor, mailbox)) in (0..lanes).zip(reactors.iter().zip(lane_mail)) {
@@ -319,10 +347,10 @@ impl Host {
             let key = LaneKey { host: shared.key, lane };
             let config = LaneConfig { id: lane, requests_max: REQUESTS_PER_LANE, seed: seed ^ u64::from(index) };
             let (to_control, connections) = (control_mail.clone(), sockets.clone());
-            let abandons = Arc::clone(&shared.abandons);
+            let ends = (Arc::clone(&abandons), Arc::clone(&ending));
             let id = reactor
                 .attach(move |cx| {
-                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, abandons, connections))
+                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, ends, connections))
                 })
                 .map_err(stopped)?;
             services.push((reactor.clone(), id));

@@ -95,6 +95,9 @@ mod tests {
     struct Stuck(Receiver<()>);
 
     impl LifeStore for Stuck {
+        fn outlives_process(&self) -> bool {
+            false
+        }
         fn record(&mut self, _: &LifeRecord, _: &[crate::SocketPair]) -> io::Result<()> {
             Ok(())
         }

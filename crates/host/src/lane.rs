@@ -9,6 +9,7 @@ use crate::completion::{QueueId, Reply};
 use crate::control::ControlMail;
 use crate::links::{HostMachine, Links, Sockets};
 use crate::local::LocalReply;
+use crate::panic::Ending;
 use interlock_base::{BufId, Instant, Key, Slab, Span};
 use interlock_carry::{Machine, Mailbox};
 use interlock_host_core::{
@@ -34,6 +35,8 @@ pub(crate) enum LaneMail {
     AbandonQueue { queue: QueueId, number: u64 },
     /// What was given up under this number was abandoned before this was sent.
     HandedOver(u64),
+    /// Nothing is taken any more: what is under way ends.
+    Close,
     /// Run this with the lane: for status and counters.
     Ask(Box<dyn FnOnce(&Lane) + Send>),
 }
@@ -179,8 +182,9 @@ impl LaneDriver {
 
     /// Hears what was given up on any lane before what is submitted next was asked for.
     fn read_abandoned(&mut self) {
-        if let Some(abandoned) = self.abandons.take(self.id) {
-            self.machine.0.handle_abandoned(abandoned);
+        if let Some(news) = self.abandons.take(self.id) {
+            self.machine.0.handle_abandoned(news.abandoned);
+            self.ended |= news.closed;
         }
     }
 
@@ -224,6 +228,7 @@ impl LaneDriver {
                 );
                 self.machine.0.handed_over(now, number);
             }
+            LaneMail::Close => self.machine.0.handle_control(now, ToLane::Shutdown),
             LaneMail::HandedOver(number) => self.machine.0.handed_over(now, number),
             LaneMail::Ask(ask) => ask(&self.machine.0),
         }
@@ -277,6 +282,9 @@ pub(crate) struct LaneService {
     driver: Rc<RefCell<LaneDriver>>,
     mailbox: Mailbox<LaneMail>,
     key: crate::local::LaneKey,
+    ending: Arc<Ending>,
+    /// It was detached.
+    in_order: bool,
 }
 
 impl LaneService {
@@ -286,7 +294,7 @@ impl LaneService {
         key: crate::local::LaneKey,
         mailbox: Mailbox<LaneMail>,
         to_control: Mailbox<ControlMail>,
-        abandons: Arc<Abandons>,
+        (abandons, ending): (Arc<Abandons>, Arc<Ending>),
         sockets: Sockets,
     ) -> Self {
         mailbox.set_reader(cx.waker());
@@ -302,8 +310,8 @@ impl LaneService {
             waker: cx.waker(),
             ended: false,
         }));
-        crate::local::register(key, &driver);
-        Self { driver, mailbox, key }
+        crate::local::register(key, &driver, &ending);
+        Self { driver, mailbox, key, ending, in_order: false }
     }
 }
 
@@ -321,6 +329,9 @@ impl Service for LaneService {
             }
             Event::Deadline => driver.machine.0.handle_timeout(cx.now()),
             Event::Detach => {
+                // Before anybody is told.
+                driver.abandons.close();
+                self.in_order = true;
                 driver.links.abort_all(cx);
                 driver.end(cx.now());
                 crate::local::unregister(self.key);
@@ -332,11 +343,18 @@ impl Service for LaneService {
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.driver.borrow_mut().drain(cx);
     }
+
+    fn panicked(&mut self, message: &str) {
+        self.ending.begin(&self.key.lane.to_string(), message);
+    }
 }
 
 /// However the service ends - in order, by a panic, with its reactor - nobody waits for it afterwards.
 impl Drop for LaneService {
     fn drop(&mut self) {
+        if !self.in_order {
+            self.ending.begin(&self.key.lane.to_string(), "its reactor has ended under it");
+        }
         for mail in self.mailbox.close() {
             mail.refuse(Refused::ShuttingDown);
         }

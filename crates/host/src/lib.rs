@@ -22,6 +22,7 @@ mod links;
 mod local;
 mod names;
 mod namespace;
+mod panic;
 mod predecessor;
 mod probe;
 mod store;
@@ -49,6 +50,7 @@ pub use interlock_wire::nqn::{HostId, Nqn};
 pub use interlock_wire::status::Status;
 pub use local::LocalNamespace;
 pub use namespace::Namespace;
+pub use panic::OnPanic;
 pub use probe::{ProbeError, ProbeSpec, Watch, Watched, probe};
 #[doc(hidden)]
 pub use store::fuzz_lives;

@@ -4,12 +4,14 @@
 //! completions in a queue of its own, after a wake-up of its own service.
 
 use crate::lane::LaneDriver;
+use crate::panic::{Ending, Sentry};
 use crate::{Buf, Completion, Outcome};
 use interlock_host_core::{HeadId, LaneId, Op, Request, Shape};
 use interlock_ring::{Cx, Waker};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 /// Names one lane of one host in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,21 +20,31 @@ pub(crate) struct LaneKey {
     pub(crate) lane: LaneId,
 }
 
-thread_local! {
-    /// The lanes that run on this thread.
-    static LANES: RefCell<BTreeMap<LaneKey, Weak<RefCell<LaneDriver>>>> = const { RefCell::new(BTreeMap::new()) };
+/// A lane of this thread, and what a panic of it ends.
+struct Found {
+    driver: Weak<RefCell<LaneDriver>>,
+    ending: Arc<Ending>,
 }
 
-pub(crate) fn register(key: LaneKey, driver: &Rc<RefCell<LaneDriver>>) {
-    LANES.with_borrow_mut(|lanes| lanes.insert(key, Rc::downgrade(driver)));
+thread_local! {
+    /// The lanes that run on this thread.
+    static LANES: RefCell<BTreeMap<LaneKey, Found>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+pub(crate) fn register(key: LaneKey, driver: &Rc<RefCell<LaneDriver>>, ending: &Arc<Ending>) {
+    let found = Found { driver: Rc::downgrade(driver), ending: Arc::clone(ending) };
+    LANES.with_borrow_mut(|lanes| lanes.insert(key, found));
 }
 
 pub(crate) fn unregister(key: LaneKey) {
     LANES.with_borrow_mut(|lanes| lanes.remove(&key));
 }
 
-pub(crate) fn find(host: u64) -> Option<Rc<RefCell<LaneDriver>>> {
-    LANES.with_borrow(|lanes| lanes.iter().find(|(key, _)| key.host == host).and_then(|(_, driver)| driver.upgrade()))
+fn find(host: u64) -> Option<(Rc<RefCell<LaneDriver>>, Arc<Ending>)> {
+    LANES.with_borrow(|lanes| {
+        let (_, found) = lanes.iter().find(|(key, _)| key.host == host)?;
+        Some((found.driver.upgrade()?, Arc::clone(&found.ending)))
+    })
 }
 
 type Queue = Rc<RefCell<VecDeque<Completion>>>;
@@ -89,6 +101,7 @@ impl LocalReply {
 /// ```
 pub struct LocalNamespace {
     driver: Rc<RefCell<LaneDriver>>,
+    ending: Arc<Ending>,
     head: HeadId,
     shape: Shape,
     queue: Queue,
@@ -97,7 +110,8 @@ pub struct LocalNamespace {
 
 impl LocalNamespace {
     pub(crate) fn open(cx: &Cx<'_>, host: u64, head: HeadId, shape: Shape) -> Option<Self> {
-        Some(Self { driver: find(host)?, head, shape, queue: Queue::default(), waker: Rc::new(cx.waker()) })
+        let (driver, ending) = find(host)?;
+        Some(Self { driver, ending, head, shape, queue: Queue::default(), waker: Rc::new(cx.waker()) })
     }
 
     /// What it looks like.
@@ -111,14 +125,18 @@ impl LocalNamespace {
     pub fn submit(&self, cx: &Cx<'_>, op: Op, slba: u64, nlb: u32, buf: Option<Buf>, token: u64) {
         let request = Request { head: self.head, op, slba, nlb, data: None };
         let reply = LocalReply { queue: Rc::clone(&self.queue), waker: Rc::clone(&self.waker), token };
+        let sentry = Sentry::new(&self.ending);
         self.driver.borrow_mut().submit_local(cx.now(), request, buf, reply);
+        sentry.leave();
     }
 
     /// Gives up everything that is not answered: nobody waits for it any more. It is not cancelled: a write may still take
     /// effect, its range is guarded until it was answered or fenced, and it is never retried. Dropping the door does the
     /// same. A walk over all requests of the lane.
     pub fn abandon(&self) {
+        let sentry = Sentry::new(&self.ending);
         self.driver.borrow_mut().abandon_local(interlock_ring::now(), |reply| Rc::ptr_eq(&reply.queue, &self.queue));
+        sentry.leave();
     }
 
     /// The next finished request.

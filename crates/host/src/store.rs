@@ -63,6 +63,9 @@ pub struct Predecessor {
 /// [`LifeStore::record`] returns only when the record is as durable as the store can make it: no write of the life is
 /// sent before (`life_recorded_before_first_write`).
 pub trait LifeStore: Send {
+    /// True if a later process finds what was recorded: only then it makes sense to leave the fence to it.
+    fn outlives_process(&self) -> bool;
+
     /// What earlier processes left, neither fenced nor clean. Asked once, before anything else. Whoever answers holds a
     /// lock by which it knows that those processes are gone.
     fn predecessors(&mut self) -> Vec<Predecessor> {
@@ -102,6 +105,10 @@ pub trait LifeStore: Send {
 pub struct MemoryStore(BTreeMap<LifeId, LifeRecord>);
 
 impl LifeStore for MemoryStore {
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
     fn record(&mut self, record: &LifeRecord, _sockets: &[SocketPair]) -> io::Result<()> {
         self.0.insert(record.life, record.clone());
         Ok(())

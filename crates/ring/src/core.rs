@@ -331,6 +331,11 @@ impl Core {
                 }
             }
             Err(panic) => {
+                let message = words_of(&*panic);
+                // What it says of that itself may panic as well, and is noted the same way.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| service.panicked(&message))) {
+                    self.note_panic(key, &*panic);
+                }
                 self.note_panic(key, &*panic);
                 self.drop_service(key, service);
                 self.bury(key);
@@ -392,11 +397,7 @@ impl Core {
     }
 
     fn note_panic(&self, key: Key, panic: &(dyn Any + Send)) {
-        let message = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => (*text).to_owned(),
-            (_, Some(text)) => text.clone(),
-            _ => "a panic without words".to_owned(),
-        };
+        let message = words_of(panic);
         let service = self.services.get(key).map_or(0, |entry| entry.id);
         self.link.shared.note_panic(Panicked { service: crate::ServiceId(service), message });
     }
@@ -515,5 +516,13 @@ impl Core {
                 std::hint::spin_loop();
             }
         }
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without words".to_owned(),
     }
 }

@@ -35,6 +35,12 @@ pub trait Service {
     fn turn(&mut self, cx: &mut Cx<'_>) {
         let _ = cx;
     }
+
+    /// It has panicked, in one of the methods above, with this message. It is dropped next and gets no event any more; the
+    /// other services go on. A service that others cannot do without ends more than itself here.
+    fn panicked(&mut self, message: &str) {
+        let _ = message;
+    }
 }
 
 /// What happened to a service.

@@ -196,6 +196,10 @@ impl FileStore {
 }
 
 impl LifeStore for FileStore {
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
     fn predecessors(&mut self) -> Vec<Predecessor> {
         std::mem::take(&mut self.predecessors)
     }
