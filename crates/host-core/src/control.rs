@@ -13,6 +13,7 @@ mod condemn;
 mod config;
 mod counters;
 mod disable;
+mod duplicates;
 mod facts;
 mod fence;
 mod guards;

@@ -95,11 +95,13 @@ pub enum Guard {
     HeadIdentity,
     /// What is protected of a namespace is protected of whatever may be the same disk.
     EitherMatch,
+    /// No two controllers of a subsystem have one name.
+    DuplicateCntlid,
 }
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
@@ -144,6 +146,7 @@ impl Guard {
         Self::OwnerConfirmed,
         Self::HeadIdentity,
         Self::EitherMatch,
+        Self::DuplicateCntlid,
     ];
 }
 

@@ -33,6 +33,8 @@ pub(super) enum Purpose {
     AsyncEvent,
     KeepAlive,
     Probe,
+    /// A Keep Alive that asks whether it is still there, with a limit of its own.
+    Presence,
     Ccr {
         life: LifeId,
     },
@@ -63,7 +65,7 @@ impl Purpose {
             Self::Association => "a command of the connect sequence",
             Self::Task => "Identify or Get Log Page",
             Self::AsyncEvent => "Asynchronous Event Request",
-            Self::KeepAlive | Self::Probe => "Keep Alive",
+            Self::KeepAlive | Self::Probe | Self::Presence => "Keep Alive",
             Self::Ccr { .. } => "Cross-Controller Reset",
             Self::CcrLog { .. } => "Get Log Page, Cross-Controller Reset",
             Self::Shutdown | Self::ShutdownPoll => "controller shutdown",
@@ -390,8 +392,8 @@ impl Control {
             Purpose::CcrLog { remove } => self.handle_ccr_log(now, life_id, remove, &answer),
             Purpose::Shutdown => self.handle_shutdown_asked(now, life_id, &answer),
             Purpose::ShutdownPoll => self.handle_shutdown_polled(now, life_id, &answer),
-            // Whether it helped, the command's own answer says.
-            Purpose::Abort => {}
+            // Whether an Abort helped, the command's own answer says; and who answers is there.
+            Purpose::Abort | Purpose::Presence => {}
             Purpose::Disable => self.handle_disable(now, life_id, &answer),
             Purpose::DisablePoll => self.handle_disable_polled(now, life_id, &answer),
         }

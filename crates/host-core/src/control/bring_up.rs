@@ -208,6 +208,11 @@ impl Control {
             return;
         }
         let named = LifeFacts::of(&facts, facts.events.unwrap_or(EventMask::empty()));
+        if self.refuse_duplicate(now, life_id, &named) {
+            return;
+        }
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
         // A controller whose own timer is off still answers: this host's half of Keep Alive goes on.
         let asked = u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX);
         let kato_ms = if kato.is_zero() { asked } else { u32::try_from(kato.as_millis()).unwrap_or(u32::MAX) };

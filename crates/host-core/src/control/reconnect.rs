@@ -19,6 +19,9 @@ pub(super) enum Next {
     Stop(&'static str),
 }
 
+/// Before the first retry of an attempt that failed because another controller seems to be there, which is asked now.
+pub(super) const SOON: Duration = Duration::from_millis(200);
+
 /// Decides after an attempt failed. `lost`: when the path was lost. `permanent`: the answer had Do Not Retry.
 pub(super) fn after_failure(policy: &Reconnect, now: Instant, lost: Instant, permanent: bool, rng: &mut Rng) -> Next {
     if permanent {

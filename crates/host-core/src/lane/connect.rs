@@ -6,6 +6,7 @@
 use super::life::{Life, QueueSlot};
 use super::link::{Socket, Stage};
 use super::{Lane, LaneOutput, LaneWhy, LifeStanding};
+use crate::guards::{self as conditions, Guard};
 use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, QueueSpec, ToControl};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -234,6 +235,14 @@ impl Lane {
             return self.abort_connecting(conn, DownReason::Refused { text, permanent: true });
         }
         let Some(link) = self.links.get_mut(conn) else { return };
+        if answer.cntlid != link.spec.cntlid && conditions::enabled(Guard::DuplicateCntlid) {
+            // Another target answers here: its disks are not those that were looked at.
+            let text = format!(
+                "Connect of I/O queue {} was answered by controller {:#06x}, not {:#06x}: two targets may answer here",
+                link.spec.qid, answer.cntlid, link.spec.cntlid
+            );
+            return self.abort_connecting(conn, DownReason::Refused { text, permanent: false });
+        }
         let stage = core::mem::replace(&mut link.stage, Stage::Dialing);
         match stage {
             Stage::Connecting(queue) => {

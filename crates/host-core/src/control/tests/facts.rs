@@ -214,3 +214,69 @@ fn new_blocks_are_served_once_nothing_waits_for_the_old_ones() {
     let table = world.control.paths();
     assert_eq!(table.twins[&DISK], [Twin { head: DISK, whole: true }]);
 }
+
+/// Two ports; what comes through the second one contradicts the first.
+fn strangers(second: impl FnOnce(&mut Port)) -> (World, CtrlId, CtrlId) {
+    let mut world = World::new(1, &[1, 2]);
+    for port in world.ports.values_mut() {
+        (port.serial, port.model) = ("A", "M");
+    }
+    second(world.ports.get_mut(&2).expect("a port"));
+    let a = world.connect(World::spec(1));
+    world.advance(1_500 * MS);
+    let b = world.connect(World::spec(2));
+    (world, a, b)
+}
+
+#[test]
+fn a_second_controller_of_one_name_is_refused_by_name_and_never_for_good() {
+    for (second, word) in [
+        ((|port: &mut Port| port.cntlid = Some(1)) as fn(&mut Port), "controller 0x0001"),
+        (|port| port.serial = "B", "serial number `B`, not `A`"),
+        (|port| port.model = "N", "model `N`, not `M`"),
+    ] {
+        let (mut world, a, b) = strangers(second);
+        assert_eq!((world.state(a), world.state(b)), (StateName::Live, StateName::Waiting), "{word}");
+        assert!(
+            world.saw(|e| matches!(e, EventKind::ConnectFailed { permanent: false, why, .. }
+            if why.contains(word) && why.contains("nvme0"))),
+            "{word}"
+        );
+        world.advance(60_000 * MS);
+        assert_eq!(
+            (world.state(a), world.state(b)),
+            (StateName::Live, StateName::Waiting),
+            "{word}: the older one is there"
+        );
+        assert_eq!(heads(&world), [(DISK, 1)], "its disk has one path");
+        // They are given names of their own.
+        let port = world.ports.get_mut(&2).expect("a port");
+        (port.cntlid, port.serial, port.model) = (None, "A", "M");
+        world.advance(15_000 * MS);
+        assert_eq!((world.state(b), heads(&world)), (StateName::Live, vec![(DISK, 2)]), "{word}");
+    }
+}
+
+#[test]
+fn a_target_that_was_started_again_is_believed_once_the_older_controller_does_not_answer() {
+    let (mut world, a, b) = strangers(|port| port.cntlid = Some(1));
+    // The connections of the older one are dead, and nobody has noticed yet.
+    world.ports.get_mut(&1).expect("a port").mute = true;
+    let older = world.life(a);
+    world.advance(200 * MS);
+    assert!(!matches!(world.state(b), StateName::Live));
+    world.advance(2_500 * MS);
+    assert!(world.saw(|e| matches!(e, EventKind::Lost { life, .. } if *life == older)), "asked at once, it had KATO/2");
+    world.advance(12_000 * MS);
+    assert_eq!(world.state(b), StateName::Live, "a life that is being fenced does not count");
+}
+
+#[test]
+fn a_predecessor_of_the_same_name_refuses_nobody() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").cntlid = Some(3);
+    world.control.predecessors(world.now, vec![super::predecessor::record(LifeId(40))]);
+    world.run();
+    let a = world.connect(World::spec(1));
+    assert_eq!(world.state(a), StateName::Live);
+}

@@ -13,7 +13,7 @@ use interlock_wire::nqn::{HostId, Nqn};
 const OLD: LifeId = LifeId(40);
 const NAMED: Identity = Identity { cntlid: 77, ciu: 9, cirn: 0x77 };
 
-fn record(life: LifeId) -> LifeRecord {
+pub(super) fn record(life: LifeId) -> LifeRecord {
     let hostid = HostId([7; 16]);
     LifeRecord {
         life,

@@ -14,7 +14,7 @@ use interlock_wire::admin::{self, AsyncEvent};
 use interlock_wire::ana;
 use interlock_wire::ccr;
 use interlock_wire::fabrics::{Cap, Cc, Command, Connect, ConnectAnswer, Csts, ShutdownStatus};
-use interlock_wire::identify::{IdentifyController, IdentifyNamespace, NamespaceIds, encode_list};
+use interlock_wire::identify::{IdentifyController, IdentifyNamespace, NamespaceIds, encode_list, text_field};
 use interlock_wire::log::{LID_ANA, LID_CHANGED_NAMESPACES};
 use interlock_wire::nqn::{HostId, Nqn};
 use interlock_wire::property;
@@ -52,6 +52,10 @@ pub(super) struct Port {
     pub(super) lbads: u8,
     pub(super) ids: NamespaceIds,
     pub(super) nsids: Vec<u32>,
+    /// Controller identifier of all that come, if not one each.
+    pub(super) cntlid: Option<u16>,
+    pub(super) serial: &'static str,
+    pub(super) model: &'static str,
     /// What its ANA log says of the one group; `None`: it reports no ANA.
     pub(super) ana: Option<ana::State>,
     /// Admin commands that are answered so, this many times.
@@ -80,6 +84,9 @@ impl Default for Port {
             lbads: 12,
             ids: NamespaceIds { uuid: Some([9; 16]), ..NamespaceIds::default() },
             nsids: vec![1],
+            cntlid: None,
+            serial: "",
+            model: "",
             ana: None,
             bad: Vec::new(),
             unreadable: false,
@@ -343,7 +350,7 @@ impl World {
                     max_transfer: 1 << 20,
                     slots: 32,
                 };
-                let cntlid = self.next_cntlid;
+                let cntlid = self.ports[&port].cntlid.unwrap_or(self.next_cntlid);
                 self.next_cntlid += 1;
                 self.conns.insert(
                     conn,
@@ -676,6 +683,8 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
         admin::Identify::Controller => {
             let mut page = IdentifyController::default();
             page.cntlid.set(cntlid);
+            page.sn = text_field(port.serial);
+            page.mn = text_field(port.model);
             page.cntrltype = 1;
             page.cmic = if port.ana.is_some() { 0xB } else { 3 };
             page.anatt = 10;

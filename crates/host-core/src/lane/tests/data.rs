@@ -345,6 +345,23 @@ fn connecting_has_one_deadline_for_all_steps() {
 }
 
 #[test]
+fn a_queue_that_another_controller_answers_is_not_used() {
+    let mut rig = Rig::new();
+    // The admin queue spoke with controller 2; here answers controller 1.
+    let spec = Arc::new(QueueSpec { cntlid: 2, ..rig.spec(A, 1) });
+    rig.opening.push_back(Arc::clone(&spec));
+    rig.tell(ToLane::OpenQueue(spec));
+    rig.run();
+    let heard = rig.hear();
+    let refused = |text: &str| text.contains("controller 0x0001, not 0x0002");
+    assert!(
+        matches!(&heard[..], [ToControl::QueueDown { why: DownReason::Refused { text, permanent: false }, .. }]
+            if refused(text)),
+        "{heard:?}"
+    );
+}
+
+#[test]
 fn an_unreachable_port_is_reported() {
     let mut rig = Rig::new();
     rig.open_queue(A, 1);
