@@ -404,7 +404,7 @@ pub struct UnfencedLife {
     pub controller: String,
     /// The life, `life3`.
     pub life: String,
-    /// `alive`, `lost` or `predecessor`.
+    /// `alive`, `connecting` (it is tried, and can write once it is live), `lost` or `predecessor`.
     pub why: String,
     /// It is over by time after so long; `null` if that is not known, or if it is alive.
     pub left_ms: Option<u64>,
@@ -440,6 +440,12 @@ pub enum ProblemKind {
     Timeout,
     /// The daemon itself.
     Internal,
+    /// There is no daemon to ask. Never an answer of one.
+    NoDaemon,
+    /// Whoever asks may not: of the control socket, a file, a device.
+    Denied,
+    /// Something else. Never an answer of the daemon.
+    Failed,
 }
 
 /// Why something was not done.

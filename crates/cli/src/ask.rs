@@ -1,10 +1,10 @@
 //! How verbs reach the daemon, and what they say if it is not there or says no.
 
 use crate::failure::Failure;
-use interlock_api::{Client, ClientError, Done, ProblemKind, Status};
+use interlock_api::{Client, ClientError, DEFAULT_SOCKET, Done, ProblemKind, Status};
 use interlock_daemon::Places;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A verb takes as long as the target takes, and the daemon's own deadlines bound that: 60 s to connect, 30 s to end.
@@ -13,7 +13,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// Which daemon.
 #[derive(clap::Args)]
 pub(crate) struct AskArgs {
-    /// Control socket of the daemon; default: /run/interlock/control.sock
+    /// Control socket of the daemon; default: that of the user's own daemon if there is one, else /run/interlock/control.sock
     #[arg(long, value_name = "PATH", env = "INTERLOCK_SOCKET")]
     pub(crate) socket: Option<PathBuf>,
 }
@@ -55,7 +55,7 @@ impl AskArgs {
 
     /// The daemon, for a verb that may take so much longer.
     pub(crate) fn client_within(&self, longer: Duration) -> Client {
-        Client::new(self.socket.clone().unwrap_or_else(|| Places::usual().socket), ANSWER_WITHIN + longer)
+        Client::new(self.socket.clone().unwrap_or_else(usual_socket), ANSWER_WITHIN + longer)
     }
 
     /// Everything at one moment.
@@ -68,13 +68,44 @@ impl AskArgs {
 pub(crate) fn failed(error: ClientError) -> Failure {
     let failure = Failure::new(&error);
     match error {
-        ClientError::NotThere { socket, error } if error.kind() == io::ErrorKind::PermissionDenied => {
-            failure.hint(format!("only the owner and the group of {} may use it; become one of them", socket.display()))
-        }
+        ClientError::NotThere { socket, error } if error.kind() == io::ErrorKind::PermissionDenied => failure
+            .kind(ProblemKind::Denied)
+            .hint(format!("only the owner and the group of {} may use it; become one of them", socket.display())),
         ClientError::NotThere { .. } => failure
+            .kind(ProblemKind::NoDaemon)
             .hint("start it with `systemctl start interlock`, or in a terminal with `interlock daemon`")
             .hint("if it listens elsewhere, say where with --socket"),
-        ClientError::Problem(problem) => problem.hints.into_iter().fold(failure, Failure::hint),
-        ClientError::Io { .. } | ClientError::Strange { .. } => failure,
+        ClientError::Problem(problem) => {
+            let failure = failure.kind(problem.kind).device(problem.device);
+            problem.hints.into_iter().fold(failure, Failure::hint)
+        }
+        ClientError::Io { .. } => failure.kind(ProblemKind::Timeout),
+        ClientError::Strange { .. } => failure.kind(ProblemKind::NoDaemon),
+    }
+}
+
+/// The socket of the daemon that this user means, if none is named: the user's own if there is one, else that of the
+/// system, which its group may use as well.
+pub(crate) fn usual_socket() -> PathBuf {
+    nearest(Places::usual().socket, Path::new(DEFAULT_SOCKET))
+}
+
+/// What cannot be looked at is there: whoever asks is told that it is not allowed, not that nobody listens.
+fn nearest(own: PathBuf, system: &Path) -> PathBuf {
+    match own.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => system.to_owned(),
+        _ => own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_own_daemon_that_of_the_system_is_meant() {
+        let system = Path::new(DEFAULT_SOCKET);
+        assert_eq!(nearest("/nonexistent/run/control.sock".into(), system), system);
+        assert_eq!(nearest("/dev/null".into(), system), Path::new("/dev/null"));
     }
 }

@@ -68,9 +68,16 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     // With an address it is no matter whether it is there.
     let daemon = args.ask.client().get::<Status>("/v1/status");
     let status = daemon.as_ref().ok();
+    if let Err(error @ interlock_api::ClientError::NotThere { error: why, .. }) = &daemon
+        && why.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        // What it has connected is not known: said, because the report is another one without it.
+        say(&format!("note: {error}: the daemon's settings and identity are not used"))?;
+    }
     let cases = cases(args, &daemon)?;
-    let settings = match status.filter(|_| !args.peer.names_a_host() && cases.iter().any(|case| case.live.is_some())) {
-        // The target must see the host that is connected.
+    args.peer.refuse_security()?;
+    let settings = match status.filter(|_| !args.peer.names_a_host()) {
+        // The target must see the host that is connected, or would be.
         Some(status) => HostSettings {
             hostnqn: Nqn::new(status.hostnqn.as_str()).map_err(Failure::new)?,
             hostid: status.hostid.parse().map_err(|why| Failure::new(format!("{why}")))?,
@@ -109,11 +116,19 @@ fn cases<'a>(
     }
     let status = match daemon {
         Ok(status) => status,
-        Err(interlock_api::ClientError::NotThere { socket, .. }) => {
+        Err(interlock_api::ClientError::NotThere { socket, error })
+            if error.kind() != std::io::ErrorKind::PermissionDenied =>
+        {
             let text = format!("nothing to look at: no -a was given, and nobody listens on {}", socket.display());
             return Err(Failure::new(text)
                 .hint("give a port of a subsystem: -a ADDR -s PORT -n NQN")
                 .hint("or start the daemon, and everything that it has connected is looked at")
+                .into());
+        }
+        Err(error @ interlock_api::ClientError::NotThere { .. }) => {
+            return Err(Failure::new(error)
+                .kind(interlock_api::ProblemKind::Denied)
+                .hint("only the owner and the group of the socket may ask; become one of them, or give -a ADDR -s PORT -n NQN")
                 .into());
         }
         Err(error) => return Err(Failure::new(error).into()),

@@ -1,5 +1,7 @@
 //! How a failure is told: one sentence, then what to do.
 
+use crate::output::{Format, print};
+use interlock_api::{Problem, ProblemKind, Version};
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,13 +9,27 @@ use std::process::ExitCode;
 /// A failure with hints.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    kind: ProblemKind,
+    device: Option<String>,
     text: String,
     hints: Vec<String>,
 }
 
 impl Failure {
     pub(crate) fn new(text: impl fmt::Display) -> Self {
-        Self { text: text.to_string(), hints: Vec::new() }
+        Self { kind: ProblemKind::Failed, device: None, text: text.to_string(), hints: Vec::new() }
+    }
+
+    /// What kind of failure a program sees.
+    pub(crate) fn kind(mut self, kind: ProblemKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The device that it is about.
+    pub(crate) fn device(mut self, device: Option<String>) -> Self {
+        self.device = device;
+        self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -35,8 +51,9 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Tells it on standard error and says how to exit. A reader that went away (`| head`) is no failure.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+/// Tells it on standard error, and for a program as a JSON document on standard output, and says how to exit. A reader that
+/// went away (`| head`) is no failure.
+pub(crate) fn report(error: &anyhow::Error, format: Format) -> ExitCode {
     let gone = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
@@ -49,7 +66,32 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Nowhere is left to tell that this failed.
     let _ = io::stderr().write_all(text.as_bytes());
+    if format == Format::Json {
+        let _ = print(&document(error));
+    }
     ExitCode::FAILURE
+}
+
+/// The same for a program: what the daemon answers when it refuses something.
+fn document(error: &anyhow::Error) -> String {
+    let failure = error.downcast_ref::<Failure>();
+    let denied = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let kind = match failure {
+        Some(failure) => failure.kind,
+        None if error.chain().any(denied) => ProblemKind::Denied,
+        None => ProblemKind::Failed,
+    };
+    let problem = Problem {
+        format_version: Version,
+        kind,
+        error: plain(&sentence(error.chain())),
+        hints: failure.map(|failure| failure.hints.clone()).unwrap_or_default(),
+        device: failure.and_then(|failure| failure.device.clone()),
+    };
+    // Strings and a list of them always are JSON.
+    serde_json::to_string_pretty(&problem).unwrap_or_default()
 }
 
 /// All causes, each said once: many an error already quotes its cause.
@@ -87,6 +129,18 @@ mod tests {
         assert_eq!(sentence(quoting.chain()), "cannot start: the disk is on fire");
         let quoted = anyhow::Error::new(io::Error::other("on fire")).context("cannot start: on fire");
         assert_eq!(sentence(quoted.chain()), "cannot start: on fire");
+    }
+
+    #[test]
+    fn a_program_is_told_the_kind() {
+        let kind = |error: &anyhow::Error| {
+            let document: Problem = serde_json::from_str(&document(error)).expect("JSON");
+            document.kind
+        };
+        assert_eq!(kind(&anyhow::Error::new(Failure::new("x").kind(ProblemKind::NotFound))), ProblemKind::NotFound);
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(kind(&anyhow::Error::new(denied).context("cannot open it")), ProblemKind::Denied);
+        assert_eq!(kind(&anyhow::anyhow!("no idea")), ProblemKind::Failed);
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl PeerArgs {
         self.hostnqn.is_some() || self.hostid.is_some()
     }
 
+    /// What asks for authentication or TLS.
+    pub(crate) fn refuse_security(&self) -> anyhow::Result<()> {
+        self.security.refuse()
+    }
+
     /// Who asks.
     pub(crate) fn settings(&self) -> anyhow::Result<HostSettings> {
         self.security.refuse()?;

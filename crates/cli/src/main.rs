@@ -26,6 +26,8 @@ mod source;
 mod sources;
 mod status;
 mod target;
+#[cfg(test)]
+mod texts;
 mod top;
 
 use clap::{Parser, Subcommand};
@@ -80,10 +82,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let format = output::asked_for(std::env::args_os());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no failure. Nothing can be done if even this cannot be printed.
+            if error.use_stderr() && format == output::Format::Json {
+                let text = error.render().to_string();
+                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                let failure = failure::Failure::new(first).kind(interlock_api::ProblemKind::BadRequest);
+                return failure::report(&failure.hint("see `--help`").into(), format);
+            }
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -122,5 +131,5 @@ fn main() -> ExitCode {
         Command::Completion(args) => pages::completion::<Cli>(args),
         Command::Man(args) => pages::man::<Cli>(args),
     };
-    result.unwrap_or_else(|error| failure::report(&error))
+    result.unwrap_or_else(|error| failure::report(&error, format))
 }

@@ -2,7 +2,7 @@
 
 use crate::ask::{AskArgs, EndArgs, failed};
 use crate::connect::{Fence, Loss, Policy, seconds_or_off};
-use crate::output::{Format, OutputArgs, print};
+use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
 use interlock_api::{
     ClientError, Done, ExportKind, ExportOnLoss, ExportRequest, ExportStatus, Exports, Fenced, ProblemKind, SetRequest,
@@ -108,6 +108,10 @@ pub(crate) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Wait until nothing of this host can change a namespace any more, or say that a lost life is over
+///
+/// With --wait, exit code 0 says that this host cannot write to the namespace any more: every lost life is fenced, and no
+/// controller of the subsystem is connected or being connected. While one is, the exit code is 1, unless --lost-only says that
+/// only lost lives matter.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["wait", "accept_risk"])))]
 pub(crate) struct FenceArgs {
@@ -117,6 +121,9 @@ pub(crate) struct FenceArgs {
     /// Take it upon yourself that this life, as `status` names it, is over: UNSAFE, and counted so
     #[arg(long, value_name = "LIFE")]
     accept_risk: Option<String>,
+    /// Succeed once every lost life is fenced, although connected controllers can still write
+    #[arg(long, requires = "wait")]
+    lost_only: bool,
     /// Wait at most so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 60_000)]
     timeout: u64,
@@ -135,10 +142,9 @@ pub(crate) fn fence(args: &FenceArgs) -> anyhow::Result<ExitCode> {
     let namespace = args.wait.as_deref().unwrap_or_default();
     let path = format!("/v1/namespaces/{}/fence?timeout_ms={}", escaped(namespace), args.timeout);
     let fenced: Fenced = args.ask.client_within(Duration::from_millis(args.timeout)).get(&path).map_err(failed)?;
+    let alive: Vec<String> = fenced.alive.iter().map(|life| format!("{} of {}", life.life, life.controller)).collect();
     print(&match args.output.format {
         Format::Normal => {
-            let alive: Vec<String> =
-                fenced.alive.iter().map(|life| format!("{} of {}", life.life, life.controller)).collect();
             let rest = if alive.is_empty() {
                 "this host cannot write to it any more".into()
             } else {
@@ -148,7 +154,12 @@ pub(crate) fn fence(args: &FenceArgs) -> anyhow::Result<ExitCode> {
         }
         Format::Json => serde_json::to_string_pretty(&fenced)?,
     })?;
-    Ok(ExitCode::SUCCESS)
+    if alive.is_empty() || args.lost_only {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say("error: this host can still write to it")?;
+    say("hint: end that with `interlock disconnect`; if only lost lives matter, use --lost-only")?;
+    Ok(ExitCode::FAILURE)
 }
 
 /// Choices of `--on-loss` of an export.

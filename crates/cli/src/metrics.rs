@@ -26,7 +26,7 @@ pub(crate) struct MetricsArgs {
 }
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<ExitCode> {
-    let source = args.source.source();
+    let source = args.source.source()?;
     let Some(listen) = &args.listen else {
         output::print(&metrics::once(source).map_err(Failure::new)?)?;
         return Ok(ExitCode::SUCCESS);

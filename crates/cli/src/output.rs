@@ -1,5 +1,6 @@
 //! How results are printed.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 /// `format_version` of every JSON document.
@@ -25,6 +26,17 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Format {
     Normal,
     Json,
+}
+
+/// How a command line asks to print, whether it can be understood or not: a program that asks for JSON gets its failures as
+/// JSON as well.
+pub(crate) fn asked_for(args: impl IntoIterator<Item = OsString>) -> Format {
+    let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = args.split(|arg| arg == "--").next().unwrap_or_default();
+    let pair =
+        |pair: &[String]| matches!(pair, [key, value] if value == "json" && (key == "-o" || key == "--output-format"));
+    let one = |arg: &String| matches!(arg.as_str(), "-ojson" | "-o=json" | "--output-format=json");
+    if args.windows(2).any(pair) || args.iter().any(one) { Format::Json } else { Format::Normal }
 }
 
 /// Prints to standard output, with a final newline, and makes sure that it is out: a reader may wait for this line.

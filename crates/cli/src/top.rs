@@ -40,7 +40,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &TopArgs) -> Result<ExitCode> {
-    let mut source = args.source.source();
+    let mut source = args.source.source()?;
     let delay = Duration::from_secs(args.delay.into());
     if !args.once {
         // A source that is not there is said at once, in words that stay on the screen.

@@ -61,7 +61,8 @@ impl IntoResponse for Refusal {
             ProblemKind::Already | ProblemKind::InUse => StatusCode::CONFLICT,
             ProblemKind::Target => StatusCode::BAD_GATEWAY,
             ProblemKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            ProblemKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ProblemKind::Denied => StatusCode::FORBIDDEN,
+            ProblemKind::Internal | ProblemKind::NoDaemon | ProblemKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self.0)).into_response()
     }

@@ -486,6 +486,48 @@ impl Service {
         Ok(all.iter().map(|ns| names::head(self.subsystem_number(&ns.subnqn), ns.nsid)).collect())
     }
 
+    /// The controllers that can still change a namespace although every lost life is fenced: those that are alive, and those
+    /// that have no life at this moment and get one with their next attempt.
+    pub(crate) fn able_to_write(&self, subnqn: &str, alive: &[Unfenced]) -> Result<Vec<UnfencedLife>, Refusal> {
+        let mut able: Vec<UnfencedLife> = alive.iter().map(unfenced).collect();
+        for ctrl in self.host.status()?.controllers {
+            let name = ctrl.id.to_string();
+            if ctrl.subnqn == subnqn && serves(&ctrl) && !able.iter().any(|life| life.controller == name) {
+                let life = ctrl.life.map(|life| life.to_string()).unwrap_or_default();
+                able.push(UnfencedLife { controller: name, life, why: "connecting".into(), left_ms: None });
+            }
+        }
+        Ok(able)
+    }
+
+    /// The namespace whose fences are asked for. Unlike for other verbs it may be gone, but something must be known of it.
+    pub(crate) fn fenceable(&self, text: &str) -> Result<(String, u32), Refusal> {
+        let (subnqn, nsid) = self.namespace(text)?;
+        self.known_namespace(text, &subnqn, nsid)?;
+        Ok((subnqn, nsid))
+    }
+
+    /// Whether there is such a namespace, or was: of a subsystem that is not connected any more nobody knows which it has.
+    fn known_namespace(&self, text: &str, subnqn: &str, nsid: u32) -> Result<(), Refusal> {
+        let there = self.host.namespaces()?;
+        let mut of_it = there.iter().filter(|ns| ns.subnqn == subnqn).peekable();
+        let known = match of_it.peek() {
+            Some(_) => of_it.any(|ns| ns.nsid == nsid) || !self.host.unfenced(subnqn, nsid)?.iter().all(is_alive),
+            None => self.record().record.subsystems.contains_key(subnqn),
+        };
+        if known {
+            return Ok(());
+        }
+        let names = self.namespace_names()?;
+        let refusal =
+            Refusal::new(ProblemKind::NotFound, format!("there is no namespace `{text}`, and nothing is known of it"));
+        Err(if names.is_empty() {
+            refusal.hint("no namespace is connected: see `interlock status`")
+        } else {
+            refusal.hint(format!("there are: {}", names.join(", ")))
+        })
+    }
+
     /// Takes it upon the caller that a lost life is over.
     pub(crate) fn accept_risk(&self, life: &str) -> Result<Done, Refusal> {
         let number = life.strip_prefix("life").and_then(|number| number.parse().ok());
@@ -545,7 +587,11 @@ fn no_such(text: &str, status: &HostStatus) -> Refusal {
     }
 }
 
-pub(crate) fn unfenced(life: &Unfenced) -> UnfencedLife {
+fn is_alive(life: &Unfenced) -> bool {
+    life.why == UnfencedWhy::Alive
+}
+
+fn unfenced(life: &Unfenced) -> UnfencedLife {
     let (why, until) = match life.why {
         UnfencedWhy::Alive => ("alive", None),
         UnfencedWhy::Lost { until } => ("lost", until),

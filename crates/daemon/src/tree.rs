@@ -55,7 +55,12 @@ fn told(refusal: Refusal) -> io::Error {
         ProblemKind::NotFound => io::ErrorKind::NotFound,
         ProblemKind::BadRequest => io::ErrorKind::InvalidInput,
         ProblemKind::Already | ProblemKind::InUse => io::ErrorKind::ResourceBusy,
-        ProblemKind::Target | ProblemKind::Timeout | ProblemKind::Internal => io::ErrorKind::Other,
+        ProblemKind::Target
+        | ProblemKind::Timeout
+        | ProblemKind::Internal
+        | ProblemKind::NoDaemon
+        | ProblemKind::Denied
+        | ProblemKind::Failed => io::ErrorKind::Other,
     };
     tracing::warn!("file tree: {}", refusal.0.error);
     io::Error::from(kind)

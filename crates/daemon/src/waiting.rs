@@ -6,10 +6,9 @@
 
 use crate::names;
 use crate::refusal::Refusal;
-use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service, unfenced};
+use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service};
 use interlock_api::{
-    ConnectRequest, Connected, ControllerState, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
-    canonical_address,
+    ConnectRequest, Connected, ControllerState, Event, Fenced, ProblemKind, Version, What, canonical_address,
 };
 use interlock_host::{CtrlId, HostError, StateName, UnfencedWhy};
 use std::net::IpAddr;
@@ -188,7 +187,7 @@ async fn gone(service: &Arc<Service>, id: CtrlId) -> Result<(), Refusal> {
 /// Waits until every lost life of this host is proven unable to change the namespace.
 pub(crate) async fn fenced(service: Arc<Service>, namespace: String, within: Duration) -> Result<Fenced, Refusal> {
     let _place = service.room.wait()?;
-    let (subnqn, nsid) = quick(&service, move |service| service.namespace(&namespace)).await?;
+    let (subnqn, nsid) = quick(&service, move |service| service.fenceable(&namespace)).await?;
     let within = within.min(FENCE_WAIT_MAX);
     let deadline = Instant::now() + within;
     let mut follower = service.told.follow(service.told.last());
@@ -197,7 +196,8 @@ pub(crate) async fn fenced(service: Arc<Service>, namespace: String, within: Dur
         let all = quick(&service, move |service| Ok(service.host.unfenced(&place, nsid)?)).await?;
         let (alive, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|life| life.why == UnfencedWhy::Alive);
         if left.is_empty() {
-            let alive: Vec<UnfencedLife> = alive.iter().map(unfenced).collect();
+            let place = subnqn.clone();
+            let alive = quick(&service, move |service| service.able_to_write(&place, &alive)).await?;
             let namespace = names::head(service.subsystem_number(&subnqn), nsid);
             return Ok(Fenced { format_version: Version, namespace, alive });
         }

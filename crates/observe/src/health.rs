@@ -59,7 +59,12 @@ pub fn of(subsystem: &Subsystem, host: Option<&HostFacts>) -> Vec<Finding> {
         let fences = &totals.fences;
         if fences.unsafe_failovers > 0 {
             let what = format!("{} retried without a fence: data may be stale", commands(fences.unsafe_failovers));
-            note(Weight::Critical, &subsystem.name, what, "check the data; `set --fence strict` ends the policy");
+            note(
+                Weight::Critical,
+                &subsystem.name,
+                what,
+                "check the data; `set --fence-policy strict` ends the policy",
+            );
         }
         for method in [Method::Assumed, Method::Legacy, Method::AcceptedRisk] {
             let times = fences.by_method.get(&method).copied().unwrap_or_default();

@@ -46,7 +46,13 @@ fn verbs_do_what_nvme_cli_users_expect() {
     assert_eq!(scene.does(&["reset", "nvme1"]), "reset nvme1\n");
     let status = scene.all_live(&["nvme0", "nvme1"]);
     assert_eq!(status["controllers"][1]["counters"]["reset_count"], 1);
-    let fenced = scene.does(&["fence", "--wait", "nvme0n1"]);
+    // A script that goes on after success must not find another host that still writes.
+    assert!(scene.fails(&["fence", "--wait", "nvme0n1"]).contains("this host can still write to it"));
+    for unknown in ["nvme0n9", "nvme7n1", "nqn.2014-08.org.example:never-seen:1"] {
+        let told = scene.fails(&["fence", "--wait", unknown]);
+        assert!(told.contains("there is no namespace `"), "{unknown}: {told}");
+    }
+    let fenced = scene.does(&["fence", "--wait", "nvme0n1", "--lost-only"]);
     assert!(fenced.starts_with("nvme0n1: every lost life is fenced; still connected, and able to write: "), "{fenced}");
     assert!(scene.fails(&["fence", "--accept-risk", "life99"]).contains("life99 is not waiting for a fence"));
     assert_eq!(scene.does(&["ns-rescan", "/dev/nvme1"]), "rescan nvme1\n", "as nvme-cli is told");
@@ -121,6 +127,48 @@ fn a_configuration_is_wanted_from_the_start_and_read_anew_at_sighup() {
         refused.contains("line 2: unknown field `reactos`") && refused.contains("did you mean `reactors`?"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_namespace_that_nothing_is_connected_to_is_fenced() {
+    let scene = Scene::new("fenced", &[]);
+    scene.connect(0, &[]);
+    scene.all_live(&["nvme0"]);
+    scene.does(&["disconnect", "-n", NQN]);
+    let fenced = scene.does(&["fence", "--wait", "nvme0n1"]);
+    assert_eq!(fenced, "nvme0n1: every lost life is fenced; this host cannot write to it any more\n");
+    // One that is only being tried can write as soon as it is live.
+    scene.tell(&["port", "close", "0"]);
+    scene.connect(0, &["--keep-trying"]);
+    assert!(scene.fails(&["fence", "--wait", "nvme0n1"]).contains("this host can still write to it"));
+}
+
+#[test]
+fn a_program_gets_its_failures_as_json() {
+    let scene = Scene::new("failures", &[]);
+    let port = scene.target.port(0);
+    scene.connect(0, &[]);
+    let again = ["connect", "-a", "127.0.0.1", "-s", &port, "-n", NQN, "-o", "json"];
+    let closed = ["connect", "-a", "127.0.0.1", "-s", "1", "-n", NQN, "-o", "json"];
+    let nowhere = ["status", "--socket", "/nonexistent/x", "-o", "json"];
+    for (args, kind) in [
+        (&again[..], "already"),
+        (&closed[..], "target"),
+        (&["disconnect", "-n", "nqn.x", "-o", "json"][..], "not-found"),
+        (&["explain", "999", "-o", "json"][..], "not-found"),
+        (&["reset", "sda", "--output-format=json"][..], "bad-request"),
+        (&["frobnicate", "-o", "json"][..], "bad-request"),
+        (&nowhere[..], "no-daemon"),
+    ] {
+        let output = scene.verb(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let document: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|why| panic!("{args:?}: {why}: {text}"));
+        assert_eq!(document["kind"], kind, "{args:?}: {document}");
+        assert!(document["error"].as_str().is_some_and(|error| !error.is_empty()), "{document}");
+    }
+    assert!(scene.verb(&["reset", "sda"]).stdout.is_empty());
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn advice(trace: &Trace) -> Vec<String> {
     };
     say(
         method(trace) == Some(Method::Legacy) || was.is_some_and(|life| life.fence == FencePolicy::Legacy),
-        format!("fence before repeating: `interlock set {name} --fence strict`"),
+        format!("fence before repeating: `interlock set {name} --fence-policy strict`"),
     );
     say(
         method(trace) == Some(Method::Assumed),
