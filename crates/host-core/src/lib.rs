@@ -26,6 +26,7 @@ mod event;
 pub mod guards;
 mod ids;
 mod lane;
+pub mod latch;
 mod msg;
 mod policy;
 pub mod probe;

@@ -4,7 +4,8 @@ use crate::abandon::Abandons;
 use crate::control::{ControlMail, ControlService};
 use crate::counters::DataCounters;
 use crate::jobs::{Jobs, JobsEnd};
-use crate::lane::{LaneMail, LaneService};
+use crate::lane::{Common, LaneMail, LaneService};
+use crate::latch::FlushErrors;
 use crate::links::Sockets;
 use crate::local::LaneKey;
 use crate::namespace::Namespace;
@@ -150,6 +151,7 @@ pub(crate) struct Shared {
     control: Mailbox<ControlMail>,
     pub(crate) lanes: Vec<Mailbox<LaneMail>>,
     pub(crate) abandons: Arc<Abandons>,
+    pub(crate) flush_errors: Arc<FlushErrors>,
     next_lane: AtomicUsize,
     services: RwLock<Vec<(Reactor, ServiceId)>>,
     jobs: JobsEnd,
@@ -326,6 +328,7 @@ impl Host {
             control: control_mail.clone(),
             lanes: lane_mail.clone(),
             abandons: Arc::clone(&abandons),
+            flush_errors: Arc::default(),
             next_lane: AtomicUsize::new(0),
             services: RwLock::new(Vec::new()),
             jobs: jobs_end,
@@ -347,10 +350,14 @@ impl Host {
             let key = LaneKey { host: shared.key, lane };
             let config = LaneConfig { id: lane, requests_max: REQUESTS_PER_LANE, seed: seed ^ u64::from(index) };
             let (to_control, connections) = (control_mail.clone(), sockets.clone());
-            let ends = (Arc::clone(&abandons), Arc::clone(&ending));
+            let common = Common {
+                abandons: Arc::clone(&abandons),
+                flush_errors: Arc::clone(&shared.flush_errors),
+                ending: Arc::clone(&ending),
+            };
             let id = reactor
                 .attach(move |cx| {
-                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, ends, connections))
+                    Box::new(LaneService::new(cx, Lane::new(config), key, mailbox, to_control, &common, connections))
                 })
                 .map_err(stopped)?;
             services.push((reactor.clone(), id));

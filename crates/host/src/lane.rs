@@ -7,13 +7,14 @@
 use crate::abandon::Abandons;
 use crate::completion::{QueueId, Reply};
 use crate::control::ControlMail;
+use crate::latch::FlushErrors;
 use crate::links::{HostMachine, Links, Sockets};
 use crate::local::LocalReply;
 use crate::panic::Ending;
 use interlock_base::{BufId, Instant, Key, Slab, Span};
 use interlock_carry::{Machine, Mailbox};
 use interlock_host_core::{
-    ConnEvent, ConnId, HeadId, Lane, LaneId, LaneOutput, LifeId, Outcome, Refused, Request, ToLane,
+    ConnEvent, ConnId, HeadId, Lane, LaneId, LaneOutput, LifeId, Op, Outcome, Refused, Request, ToLane,
 };
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{Buf, BufTable, Cx, Event, Service, Waker};
@@ -56,11 +57,36 @@ enum Answer {
     Local(LocalReply),
 }
 
+/// What a request may leave behind that others must know of.
+enum Touches {
+    Nothing,
+    /// It changes these blocks.
+    Blocks(HeadId, Range<u64>),
+    /// It makes durable what others have written.
+    Cache(HeadId),
+}
+
+impl Touches {
+    fn of(request: &Request) -> Self {
+        match request.op {
+            Op::Flush => Self::Cache(request.head),
+            op if op.changes_media() => Self::Blocks(request.head, request.range()),
+            _ => Self::Nothing,
+        }
+    }
+
+    fn blocks(&self) -> Option<(HeadId, Range<u64>)> {
+        match self {
+            Self::Blocks(head, range) => Some((*head, range.clone())),
+            Self::Nothing | Self::Cache(_) => None,
+        }
+    }
+}
+
 struct Waiting {
     answer: Answer,
     buf: Option<BufId>,
-    /// What it would change.
-    change: Option<(HeadId, Range<u64>)>,
+    touches: Touches,
 }
 
 pub(crate) struct LaneMachine(pub(crate) Lane);
@@ -115,6 +141,7 @@ pub(crate) struct LaneDriver {
     foreign: BTreeMap<u64, Key>,
     to_control: Mailbox<ControlMail>,
     abandons: Arc<Abandons>,
+    flush_errors: Arc<FlushErrors>,
     waker: Waker,
     /// Its service is gone: nothing is carried any more.
     ended: bool,
@@ -136,8 +163,8 @@ impl LaneDriver {
         let id = buf.map(|buf| self.memory.insert(buf));
         request.data = id.map(|buf| Span { buf, offset: 0, len: u32::try_from(len).unwrap_or(u32::MAX) });
         let foreign = if let Answer::Foreign { id, .. } = &answer { Some(*id) } else { None };
-        let change = request.op.changes_media().then(|| (request.head, request.range()));
-        let key = self.waiting.insert(Waiting { answer, buf: id, change });
+        let touches = Touches::of(&request);
+        let key = self.waiting.insert(Waiting { answer, buf: id, touches });
         if let Some(foreign) = foreign {
             self.foreign.insert(foreign, key);
         }
@@ -161,7 +188,7 @@ impl LaneDriver {
             .waiting
             .iter()
             .filter(|(_, waiting)| mine(waiting))
-            .filter_map(|(_, waiting)| waiting.change.clone())
+            .filter_map(|(_, waiting)| waiting.touches.blocks())
             .collect();
         if self.abandon_all(now, mine) {
             self.waker.wake();
@@ -188,11 +215,14 @@ impl LaneDriver {
         }
     }
 
-    fn done(&mut self, token: u64, outcome: Outcome) {
+    fn done(&mut self, token: u64, mut outcome: Outcome) {
         let Some(waiting) = self.waiting.remove(Key::from_u64(token)) else {
             debug_assert!(false, "completes_exactly_once: the lane ended a request twice");
             return;
         };
+        if let Touches::Cache(head) = waiting.touches {
+            outcome = self.flush_errors.ended(head, outcome);
+        }
         let buf = waiting.buf.and_then(|id| self.memory.remove(id));
         self.finish(waiting.answer, outcome, buf);
     }
@@ -277,6 +307,14 @@ impl LaneDriver {
     }
 }
 
+/// What the lanes of a host have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) abandons: Arc<Abandons>,
+    pub(crate) flush_errors: Arc<FlushErrors>,
+    pub(crate) ending: Arc<Ending>,
+}
+
 /// The service of one lane.
 pub(crate) struct LaneService {
     driver: Rc<RefCell<LaneDriver>>,
@@ -294,7 +332,7 @@ impl LaneService {
         key: crate::local::LaneKey,
         mailbox: Mailbox<LaneMail>,
         to_control: Mailbox<ControlMail>,
-        (abandons, ending): (Arc<Abandons>, Arc<Ending>),
+        common: &Common,
         sockets: Sockets,
     ) -> Self {
         mailbox.set_reader(cx.waker());
@@ -306,10 +344,12 @@ impl LaneService {
             waiting: Slab::new(),
             foreign: BTreeMap::new(),
             to_control,
-            abandons,
+            abandons: Arc::clone(&common.abandons),
+            flush_errors: Arc::clone(&common.flush_errors),
             waker: cx.waker(),
             ended: false,
         }));
+        let ending = Arc::clone(&common.ending);
         crate::local::register(key, &driver, &ending);
         Self { driver, mailbox, key, ending, in_order: false }
     }

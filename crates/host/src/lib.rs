@@ -18,6 +18,7 @@ mod host;
 mod identity;
 mod jobs;
 mod lane;
+mod latch;
 mod links;
 mod local;
 mod names;

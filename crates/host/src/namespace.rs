@@ -141,9 +141,25 @@ impl Namespace {
         self.with_blocks(Op::Compare, slba, buf)
     }
 
-    /// Makes everything durable that was answered before this call.
+    /// Makes everything durable that was answered before this call. Once a flush has failed in a way that says that answered
+    /// writes may be lost, none of this namespace succeeds any more, through any handle of the host:
+    /// [`Namespace::flush_error`].
     pub fn flush(&self) -> Pending {
         self.request(Op::Flush, 0, 0, None)
+    }
+
+    /// Why every flush of the namespace fails, if it does: a controller said that it could not make answered writes durable
+    /// (an error with Do Not Retry, or one of the media), or was lost with them in its cache. Whose writes they were nobody
+    /// can know.
+    #[must_use]
+    pub fn flush_error(&self) -> Option<Outcome> {
+        self.shared.flush_errors.error(self.head)
+    }
+
+    /// What was lost has been written again, or somebody takes the loss upon himself: flushes may succeed again. Gives what
+    /// [`Namespace::flush_error`] said.
+    pub fn clear_flush_error(&self) -> Option<Outcome> {
+        self.shared.flush_errors.clear(self.head)
     }
 
     /// Makes blocks read as zeroes, at most 65,536 at once; with `deallocate` their space may be given back.

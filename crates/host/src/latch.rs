@@ -1,0 +1,29 @@
+//! Which flushes of the host must not succeed any more, over all lanes.
+
+use crate::Outcome;
+use interlock_host_core::HeadId;
+use interlock_host_core::latch::FlushLatch;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What the lanes of one host know together. Looked at when a flush ends, never for anything else.
+#[derive(Default)]
+pub(crate) struct FlushErrors(Mutex<FlushLatch>);
+
+impl FlushErrors {
+    fn lock(&self) -> MutexGuard<'_, FlushLatch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lane says how a flush has ended; gives what its caller is told. Called whether or not somebody hears it.
+    pub(crate) fn ended(&self, head: HeadId, outcome: Outcome) -> Outcome {
+        self.lock().handle_ended(head, outcome)
+    }
+
+    pub(crate) fn error(&self, head: HeadId) -> Option<Outcome> {
+        self.lock().error(head)
+    }
+
+    pub(crate) fn clear(&self, head: HeadId) -> Option<Outcome> {
+        self.lock().clear(head)
+    }
+}
