@@ -18,7 +18,7 @@ pub use store::{JournalError, Owner, Reader};
 
 use interlock_api::Event;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,6 +32,9 @@ pub const FILE: &str = "journal.db";
 /// Events that may wait to be written. A thousand paths lost at once are about as many.
 pub const QUEUE: usize = 16_384;
 
+/// Places of it that only receipts take: a flood of other events drops none of them.
+pub(crate) const FOR_RECEIPTS: usize = 1_024;
+
 /// The last events are written within this, or not at all.
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// A full queue is looked at again after this.
@@ -43,7 +46,7 @@ pub(crate) const RESERVE: u64 = 1_024;
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Events older than this are removed.
+    /// Events older than this are removed, once the daemon has run for as long since.
     pub age: Duration,
     /// The oldest are removed when the file is larger than this, in bytes; at least 1 MiB.
     pub bytes: u64,
@@ -72,6 +75,8 @@ pub(crate) struct Counts {
     written: AtomicU64,
     dropped: AtomicU64,
     bytes: AtomicU64,
+    /// In the queue.
+    waiting: AtomicUsize,
 }
 
 /// How the journal stands.
@@ -117,9 +122,16 @@ impl Journal {
     /// Keeps an event, or counts that it was dropped. Never waits.
     pub fn record(&self, event: Arc<Event>) {
         self.counts.told.store(event.seq, Ordering::Relaxed);
+        let most = if event.what.name() == "fenced" { QUEUE } else { QUEUE - FOR_RECEIPTS };
+        if self.counts.waiting.load(Ordering::Relaxed) >= most {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
         match self.mail.try_send(Mail::Event(event)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -20,6 +20,9 @@ const ASIDE: usize = 3;
 const BUSY: Duration = Duration::from_secs(5);
 /// The smallest bound by size.
 const BYTES_MIN: u64 = 1 << 20;
+/// Of the bound by size, receipts have this part: no flood of other events pushes them out.
+const RECEIPTS_SHARE: u64 = 4;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// So much more than needed is removed when the file is too large: every tenth event.
 const TRIM_SHARE: u64 = 10;
 
@@ -258,18 +261,49 @@ impl Store {
         u64::try_from(pages * get("page_size")).unwrap_or(0)
     }
 
-    /// Removes what is too old, and the oldest of what is too much.
-    pub(super) fn trim(&mut self, bounds: Bounds, now_ms: u64) -> Result<(), Fault> {
+    /// Counts time that the daemon has run, and remembers where each day of it begins. Gives the first number that is not
+    /// older than `age` of such time; `None`: it has not run for so long.
+    fn lived(&self, more: Duration, age: Duration) -> Result<Option<u64>, Fault> {
+        let number = |key: &str| Ok::<_, Fault>(get(&self.db, key)?.and_then(|text| text.parse::<u64>().ok()));
+        let lived = Duration::from_secs(number("lived_s")?.unwrap_or(0)) + more;
+        put(&self.db, "lived_s", &lived.as_secs().to_string())?;
+        let day = |lived: Duration| format!("lived:{:08}", lived.as_secs() / DAY.as_secs());
+        if number(&day(lived))?.is_none() {
+            put(&self.db, &day(lived), &next(&self.db)?.to_string())?;
+        }
+        let Some(since) = lived.checked_sub(age) else { return Ok(None) };
+        let sql = "SELECT key, value FROM meta WHERE key >= 'lived:' AND key <= ?1 ORDER BY key DESC LIMIT 1";
+        let found =
+            self.db.query_row(sql, [day(since)], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+        let Some((key, mark)) = found.optional()? else { return Ok(None) };
+        self.db.execute("DELETE FROM meta WHERE key >= 'lived:' AND key < ?1", [key])?;
+        Ok(mark.parse().ok())
+    }
+
+    /// Bytes of receipts.
+    fn receipt_bytes(&self) -> Result<u64, Fault> {
+        let sql = "SELECT coalesce(sum(length(json)), 0) FROM events WHERE event = 'fenced'";
+        let bytes: i64 = self.db.query_row(sql, [], |row| row.get(0))?;
+        Ok(u64::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Removes what is too old, and the oldest of what is too much; `lived` is how long the daemon has run since the last
+    /// time. Too old is what is so by the clock *and* by the time that the daemon has run since: a clock that is a year
+    /// ahead removes nothing. What is too much goes, the oldest first, but receipts only when they have more than their
+    /// share.
+    pub(super) fn trim(&mut self, bounds: Bounds, now_ms: u64, lived: Duration) -> Result<(), Fault> {
         let age = u64::try_from(bounds.age.as_millis()).unwrap_or(u64::MAX);
         let oldest = signed(now_ms.saturating_sub(age));
-        self.db.execute("DELETE FROM events WHERE unix_ms < ?1", [oldest])?;
+        if let Some(mark) = self.lived(lived, bounds.age)? {
+            self.db.execute("DELETE FROM events WHERE unix_ms < ?1 AND seq < ?2", [oldest, signed(mark)])?;
+        }
         while self.bytes() > bounds.bytes.max(BYTES_MIN) {
-            let count: i64 = self.db.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+            let kinds = if self.receipt_bytes()? > bounds.bytes.max(BYTES_MIN) / RECEIPTS_SHARE { "=" } else { "<>" };
+            let of = format!("FROM events WHERE event {kinds} 'fenced'");
+            let count: i64 = self.db.query_row(&format!("SELECT count(*) {of}"), [], |row| row.get(0))?;
             let share = (count / i64::try_from(TRIM_SHARE).unwrap_or(10)).max(1);
-            let removed = self
-                .db
-                .execute("DELETE FROM events WHERE seq IN (SELECT seq FROM events ORDER BY seq LIMIT ?1)", [share])?;
-            if removed == 0 {
+            let remove = format!("DELETE FROM events WHERE seq IN (SELECT seq {of} ORDER BY seq LIMIT ?1)");
+            if self.db.execute(&remove, [share])? == 0 {
                 break;
             }
         }

@@ -119,16 +119,24 @@ fn what_is_too_old_or_too_much_goes_and_the_file_shrinks() {
         (from..to).map(|seq| Arc::new(Event { unix_ms: day * DAY_MS, ..(*event(seq)).clone() })).collect()
     };
     store.insert(&batch(1, 100, 60), 1).expect("kept");
+    store.trim(bounds, now, Duration::ZERO).expect("trimmed");
     store.insert(&batch(100, 200, 99), 1).expect("kept");
-    store.trim(bounds, now).expect("trimmed");
+    store.trim(bounds, now, Duration::from_millis(29 * DAY_MS)).expect("trimmed");
     let reader = Reader::open(&dir.path().join(FILE)).expect("a reader");
-    assert_eq!(reader.between(0, u64::MAX, 1).expect("events")[0].seq, 100, "the old ones are gone");
+    let first = || reader.between(0, u64::MAX, 1).expect("events")[0].seq;
+    assert_eq!(first(), 1, "by the clock they are old, but the daemon has not run for so long: who knows the clock?");
+    store.trim(bounds, 500 * DAY_MS, Duration::ZERO).expect("trimmed");
+    assert_eq!(first(), 1, "a clock a year ahead removes nothing");
+    store.trim(bounds, 60 * DAY_MS, Duration::from_millis(2 * DAY_MS)).expect("trimmed");
+    assert_eq!(first(), 1, "nor does one that says that they are young");
+    store.trim(bounds, now, Duration::ZERO).expect("trimmed");
+    assert_eq!(first(), 100, "the old ones are gone");
     for from in (200..20_200).step_by(1_000) {
         store.insert(&batch(from, from + 1_000, 99), 1).expect("kept");
     }
     let before = store.bytes();
     assert!(before > 2 << 20, "{before}");
-    store.trim(bounds, now).expect("trimmed");
+    store.trim(bounds, now, Duration::ZERO).expect("trimmed");
     assert!(store.bytes() <= 1 << 20, "{}", store.bytes());
     let left = reader.between(0, u64::MAX, usize::MAX).expect("events");
     assert!(left.len() > 1_000 && left.last().expect("some").seq == 20_199, "the newest stay: {}", left.len());
@@ -244,4 +252,37 @@ fn a_newer_format_and_another_hosts_journal_are_left_alone() {
     let refused = Journal::open(dir.path(), &owner(), Bounds::default()).expect_err("refused").to_string();
     assert!(refused.ends_with("has format 2, this program knows up to 1: use version 9.1 or later"), "{refused}");
     assert!(file.exists(), "and it is still there");
+}
+
+/// An event that keeps a receipt.
+fn receipt(seq: u64) -> Arc<Event> {
+    let receipt: interlock_api::Receipt =
+        serde_json::from_str(include_str!("../../../api/tests/golden/receipt.json")).expect("as the stream has it");
+    Arc::new(Event { what: What::Fenced { receipt: Box::new(receipt) }, ..(*event(seq)).clone() })
+}
+
+#[test]
+fn no_flood_of_events_pushes_receipts_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bounds = Bounds { bytes: 1 << 20, ..Bounds::default() };
+    let (mut store, _) = Store::open(&dir.path().join(FILE), &owner()).expect("opens");
+    let receipts: Vec<Arc<Event>> = (1..=50).map(receipt).collect();
+    store.insert(&receipts, 1).expect("kept");
+    for from in (1_000..41_000).step_by(1_000) {
+        let flood: Vec<Arc<Event>> = (from..from + 1_000).map(event).collect();
+        store.insert(&flood, 1).expect("kept");
+        store.trim(bounds, writer::unix_ms(), Duration::ZERO).expect("trimmed");
+    }
+    assert!(store.bytes() <= 1 << 20);
+    let reader = Reader::open(&dir.path().join(FILE)).expect("a reader");
+    assert_eq!(reader.of_kind("fenced", 0, u64::MAX, 100).expect("events").len(), 50, "every receipt is there");
+    // A flood of receipts pushes out its own kind.
+    for from in (50_000..70_000).step_by(1_000) {
+        let flood: Vec<Arc<Event>> = (from..from + 1_000).map(receipt).collect();
+        store.insert(&flood, 1).expect("kept");
+        store.trim(bounds, writer::unix_ms(), Duration::ZERO).expect("trimmed");
+    }
+    assert!(store.bytes() <= 1 << 20);
+    let last = reader.of_kind("fenced", 0, u64::MAX, 1).expect("events");
+    assert_eq!(last[0].seq, 69_999);
 }

@@ -6,7 +6,7 @@ use interlock_api::Event;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events of one transaction.
 const BATCH: usize = 512;
@@ -30,10 +30,12 @@ pub(super) enum Mail {
 pub(super) fn write(mut store: Store, owner: &Owner, bounds: Bounds, letters: &Receiver<Mail>, counts: &Counts) {
     let mut since_trim = TRIM_EVERY;
     let mut failing = false;
+    let mut trimmed = Instant::now();
     loop {
         if since_trim >= TRIM_EVERY {
             since_trim = 0;
-            if let Err(fault) = store.trim(bounds, unix_ms()) {
+            let lived = std::mem::replace(&mut trimmed, Instant::now()).elapsed();
+            if let Err(fault) = store.trim(bounds, unix_ms(), lived) {
                 tracing::warn!("the journal was not trimmed: {fault}");
             }
             counts.bytes.store(store.bytes(), Ordering::Relaxed);
@@ -52,7 +54,10 @@ pub(super) fn write(mut store: Store, owner: &Owner, bounds: Bounds, letters: &R
         };
         while let Some(next) = letter {
             match next {
-                Mail::Event(event) => batch.push(event),
+                Mail::Event(event) => {
+                    counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                    batch.push(event);
+                }
                 Mail::Flush(done) => waiting.push(done),
                 Mail::End(done) => {
                     waiting.push(done);
