@@ -73,7 +73,12 @@ where
             Self::Plain if word == "warn" => writer.write_str("warning: ")?,
             Self::Plain => write!(writer, "{word}: ")?,
         }
-        ctx.field_format().format_fields(writer.by_ref(), event)?;
+        let mut said = String::new();
+        ctx.field_format().format_fields(Writer::new(&mut said), event)?;
+        // Names and addresses come from others: none of them begins a line of its own.
+        said.chars().try_for_each(|c| {
+            if c.is_control() { write!(writer, "{}", c.escape_default()) } else { writer.write_char(c) }
+        })?;
         writeln!(writer)
     }
 }

@@ -21,6 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Ports of subsystems that one discovery controller can make this host want, with what it refers to and over all its logs:
+/// whoever answers at its address must not be able to fill every table that belongs to all.
+const WANTED_MAX: usize = 4_096;
 /// Referrals that are asked or watched on behalf of one controller.
 const REFERRALS_MAX: usize = 16;
 /// Those that are watched at once.
@@ -341,9 +344,17 @@ struct Watching {
     named: Vec<ConnectRequest>,
     /// Which problems of its log were told last.
     problems: Vec<String>,
+    /// What it made this host want: addresses, ports and subsystems.
+    wanted: BTreeSet<(String, u16, String)>,
 }
 
 impl Watching {
+    /// True if this host may want one more because of it.
+    fn may_want(&mut self, request: &ConnectRequest) -> bool {
+        let one = (request.traddr.clone(), request.trsvcid, request.subnqn.clone());
+        self.wanted.contains(&one) || self.wanted.len() < WANTED_MAX && self.wanted.insert(one)
+    }
+
     fn delay_at_first(&self) -> Duration {
         Duration::from_secs(self.asked.found.reconnect_delay_s.clamp(1, 60).into())
     }
@@ -411,6 +422,7 @@ impl Watcher {
             delay: Duration::ZERO,
             named: Vec::new(),
             problems: Vec::new(),
+            wanted: BTreeSet::new(),
         };
         watching.delay = watching.delay_at_first();
         self.watches.insert(address, watching);
@@ -495,7 +507,22 @@ impl Watcher {
         let new: Vec<&ConnectRequest> =
             named.subsystems.iter().filter(|one| !before.iter().any(|old| old.is_same_path(one))).collect();
         let Some(service) = self.service.upgrade() else { return };
-        let wanted = new.into_iter().filter(|found| !excluded.excludes(found, &self.who)).cloned();
+        let mut wanted: Vec<ConnectRequest> =
+            new.into_iter().filter(|found| !excluded.excludes(found, &self.who)).cloned().collect();
+        let asked = wanted.len();
+        if let Some(owner) = self.watches.get_mut(&root) {
+            wanted.retain(|request| owner.may_want(request));
+        }
+        if wanted.len() < asked {
+            let text = format!(
+                "discovery at {} port {}: it and what it refers to have named more than {WANTED_MAX} ports of subsystems: {} \
+                 of them are not connected; what is asked for by name is",
+                address.0,
+                address.1,
+                asked - wanted.len()
+            );
+            service.told.note(Level::Error, "discovery-too-many", text);
+        }
         for (request, refusal) in service.restore_all(wanted, || true) {
             let text =
                 format!("{} on {} port {}: {}", request.subnqn, request.traddr, request.trsvcid, refusal.0.error);
@@ -686,6 +713,29 @@ mod tests {
         assert_eq!(all.found.len(), REFERRALS_MAX);
         assert_eq!(all.problems.len(), 3, "{:?}", all.problems);
         assert!(all.problems[0].contains("at most 16 referrals"), "{:?}", all.problems);
+    }
+
+    #[test]
+    fn one_discovery_controller_cannot_fill_what_belongs_to_all() {
+        let asked =
+            DiscoveryController::of(ConnectRequest::new("192.0.2.1", 8009, "nqn.2014-08.org.nvmexpress.discovery"));
+        let mut watching = Watching {
+            asked,
+            mute: false,
+            attempts: 0,
+            root: None,
+            number: 0,
+            watch: None,
+            due: None,
+            delay: Duration::ZERO,
+            named: Vec::new(),
+            problems: Vec::new(),
+            wanted: BTreeSet::new(),
+        };
+        let request = |n: usize| ConnectRequest::new("192.0.2.2", 4420, format!("nqn.2014-08.org.example:{n}"));
+        assert!((0..WANTED_MAX).all(|n| watching.may_want(&request(n))));
+        assert!(!watching.may_want(&request(WANTED_MAX)), "another log does not make it more");
+        assert!(watching.may_want(&request(7)), "what it named before comes back");
     }
 
     #[test]

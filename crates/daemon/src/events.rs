@@ -148,6 +148,7 @@ impl Told {
 
     /// Gives it its number, and tells everybody. The lock is held meanwhile: the order of numbers is the order of events.
     fn say(&self, mut inner: MutexGuard<'_, Inner>, ctrl: Option<CtrlId>, mut event: Event) {
+        event.text = one_line(event.text);
         inner.log(ctrl, &event);
         inner.last += 1;
         event.seq = inner.last;
@@ -291,6 +292,14 @@ impl Inner {
     }
 }
 
+/// Names and addresses come from others: what would begin a new line, or tell a terminal something, is shown and not done.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -348,6 +357,13 @@ mod tests {
             assert_eq!(hear(&mut follower, last + 500).await, (last + 1..=last + 500).collect::<Vec<_>>());
             speaker.join().expect("it spoke");
         });
+    }
+
+    #[test]
+    fn nobody_can_forge_a_line() {
+        let told = Told::new(None, 1);
+        told.note(Level::Info, "test", "127.0.0.1\n<3>forged\u{1b}[2J".into());
+        assert_eq!(told.recent(1)[0].text, "127.0.0.1\\n<3>forged\\u{1b}[2J");
     }
 
     #[test]

@@ -10,16 +10,18 @@
 //! ```
 //!
 //! There is no shell: the program is started with exactly these arguments, in which `$field` stands for a field of the event,
-//! and with the keys of the event in its environment. It has a limit of time, and each hook one of runs per minute, so that
+//! and with the keys of the event, `PATH`, `HOME`, `LANG` and `TZ` in its environment. It leads a process group, which ends
+//! when its time is up. It has a limit of time, and each hook one of runs per minute, so that
 //! a flapping path starts no thousand programs. What became of a run is an event itself, which no hook matches.
 
 use crate::config::HookEntry;
 use crate::events::Told;
 use interlock_api::{Event, Level, What};
 use interlock_observe::devd::{fields, keys};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
@@ -118,24 +120,57 @@ async fn run(entry: &HookEntry, event: &Event, socket: &std::path::Path) -> (Opt
         Err(field) => return (None, format!("not run: the event has no `{field}`")),
     };
     let mut command = Command::new(&line[0]);
-    command.args(&line[1..]).envs(keys(event)).env("INTERLOCK_SOCKET", socket);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-    let mut child = match command.spawn() {
-        Ok(child) => child,
+    // Nothing of ours: with the service manager's socket it could speak for the daemon.
+    let kept = PASSED_ON.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    command.args(&line[1..]).env_clear().envs(kept).envs(keys(event)).env("INTERLOCK_SOCKET", socket);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).process_group(0);
+    let (mut child, group) = match command.spawn() {
+        Ok(child) => {
+            let group = Group::of(&child);
+            (child, group)
+        }
         Err(error) => return (None, format!("not run: {}: {error}", line[0])),
     };
     let within = Duration::from_secs(entry.timeout_s.into());
     match tokio::time::timeout(within, child.wait()).await {
-        Ok(Ok(status)) => match status.code() {
+        Ok(Ok(status)) => match group.leave(status).code() {
             Some(0) => (Some(0), "done".into()),
             Some(code) => (Some(code), format!("failed with exit code {code}")),
             None => (None, format!("was ended: {status}")),
         },
         Ok(Err(error)) => (None, format!("is lost: {error}")),
         Err(_) => {
+            drop(group);
             // It is gone, or it will be: there is nobody else to tell.
             let _ = child.kill().await;
             (None, format!("took longer than {} s and was ended", entry.timeout_s))
+        }
+    }
+}
+
+/// What a hook finds in its environment besides the event.
+const PASSED_ON: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+
+/// The processes of a run. All of them are ended with this value, also what the program itself has started.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &tokio::process::Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    /// The program has ended by itself: what it leaves behind was its own wish.
+    fn leave(mut self, status: ExitStatus) -> ExitStatus {
+        self.0 = None;
+        status
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Gone already is as good.
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
@@ -182,6 +217,31 @@ mod tests {
         let run = entry(&[], &["/bin/x", "$controller", "a;b $how", "$(id)"]).run;
         assert_eq!(arguments(&run[..3], &some()), Ok(vec!["/bin/x".into(), "nvme0".into(), "a;b $how".into()]));
         assert_eq!(arguments(&run, &some()), Err("(id)".into()));
+    }
+
+    #[test]
+    fn a_hook_has_an_environment_of_its_own_and_ends_with_what_it_started() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (env, pid) = (dir.path().join("env"), dir.path().join("pid"));
+        let script = format!("env > {}; sleep 600 & echo $! > {}; wait", env.display(), pid.display());
+        let told = Told::new(None, 1);
+        told.note(Level::Info, "test", "text".into());
+        let event = told.recent(1).remove(0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let hook = entry(&[], &["/bin/sh", "-c", &script]);
+        let (code, text) = runtime.block_on(run(&hook, &event, std::path::Path::new("/x.sock")));
+        assert_eq!((code, text.as_str()), (None, "took longer than 1 s and was ended"));
+        let env = std::fs::read_to_string(env).expect("it ran");
+        assert!(env.contains("INTERLOCK_SOCKET=/x.sock\n") && env.contains("PATH="), "{env}");
+        assert!(!env.contains("CARGO"), "{env}");
+        let pid = std::fs::read_to_string(pid).expect("it started another one");
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let deadline = Instant::now() + MINUTE;
+        // Dead, or dead and not yet looked at by whoever inherited it.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "what it started is still there");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

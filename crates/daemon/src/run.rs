@@ -12,6 +12,8 @@ use crate::hooks;
 use crate::http::router;
 use crate::identity::{self, IdentityError};
 use crate::kernel::{KernelController, Neighbours};
+use crate::memory;
+use crate::numbers;
 use crate::places::Places;
 use crate::record::{RecordError, RecordFile};
 use crate::restore::{self, Restoring};
@@ -128,6 +130,7 @@ fn list(controllers: &[KernelController]) -> String {
 /// # Errors
 /// Why it could not start, or did not end in order.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let memory = memory::prepare();
     let config = Config::read(&options.places.config, options.config_named)?;
     let settings = identity::load(&options.places, options.hostnqn.as_deref(), options.hostid.as_deref())?;
     let group = options.group.as_ref().or(config.daemon.group.as_ref());
@@ -177,6 +180,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let every = Duration::from_secs(config.daemon.discovery_interval_s.into());
     let discovery = &service.discovery;
     discovery.start(&service, pool.reactor(0), every, options.places.nvme.clone()).map_err(DaemonError::Start)?;
+    *service.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory::warning(&memory);
     for note in record_notes {
         service.told.note(Level::Error, "record-damaged", note);
     }
@@ -228,14 +232,21 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 /// What tells, with the journal if there can be one: nothing in it keeps the daemon from starting.
 fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -> Told {
     let owner = Owner { hostnqn: settings.hostnqn.to_string(), hostid: settings.hostid.to_string() };
+    // Beyond every number that was ever given.
+    let without = |mut notes: Vec<String>| {
+        let (next, failed) = numbers::first(dir, None, events::unix_ms());
+        notes.extend(failed.map(|why| format!("numbers of events may be used again by the next process: {why}")));
+        (Told::new(None, next), notes)
+    };
     let (told, notes) = match section.bounds().map(|bounds| Journal::open(dir, &owner, bounds)) {
-        Some(Ok((journal, begin))) => (Told::new(Some(journal), begin.next), begin.notes),
+        Some(Ok((journal, begin))) => {
+            (Told::new(Some(journal), numbers::first(dir, Some(begin.next), events::unix_ms()).0), begin.notes)
+        }
         Some(Err(why)) => {
             let note = format!("there is no journal, and `explain` knows only of this process: {why}");
-            // Beyond every number that a journal has given.
-            (Told::new(None, events::unix_ms()), vec![note])
+            without(vec![note])
         }
-        None => (Told::new(None, events::unix_ms()), Vec::new()),
+        None => without(Vec::new()),
     };
     let version = env!("CARGO_PKG_VERSION");
     let begun = What::Started { version: version.into(), pid: std::process::id() };

@@ -52,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) room: Room,
     /// Not everything that was wanted before has begun to be connected.
     pub(crate) restoring: AtomicBool,
+    /// What to tell when the first device of the kernel is made.
+    pub(crate) memory: Mutex<Option<String>>,
     pub(crate) started_unix_ms: u64,
     neighbours: OnceLock<Neighbours>,
     record: Mutex<RecordFile>,
@@ -76,6 +78,7 @@ impl Service {
             disowned: Disowned::default(),
             room: Room::default(),
             restoring: AtomicBool::new(false),
+            memory: Mutex::default(),
             started_unix_ms: crate::events::unix_ms(),
             neighbours: OnceLock::new(),
             record: Mutex::new(record),

@@ -8,7 +8,7 @@ use super::{Standing, refused};
 use crate::record::WantedExport;
 use crate::refusal::Refusal;
 use crate::service::Service;
-use interlock_api::ProblemKind;
+use interlock_api::{Level, ProblemKind};
 use interlock_export::{ExportError, Stop, UblkDevice, UblkSettings};
 use interlock_host::{HostError, Shape};
 use std::fs;
@@ -132,6 +132,9 @@ impl Service {
     }
 
     fn start_device(&self, entry: &WantedExport, starting: &Starting) -> Result<Option<Device>, Refusal> {
+        if let Some(warning) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.told.note(Level::Warn, "memory", warning);
+        }
         let mut told = false;
         loop {
             if starting.given_up().is_some() {

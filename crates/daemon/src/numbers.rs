@@ -1,0 +1,53 @@
+//! Numbers of events never go back, also over starts without a journal.
+//!
+//! The journal knows which numbers were given. A start that has none (it is another program's, or its disk is broken) must
+//! not use a number again, and the next start that has one must not either: so a file beside it says from which number on
+//! nothing was told yet.
+
+use crate::record::write_whole;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The file in the directory of a host.
+const FILE: &str = "events.next";
+/// So many numbers a process without a journal may use: a thousand events a second for 34 years.
+const RUN: u64 = 1 << 40;
+
+/// The first number of this process. `journal` is what the journal says, `now_ms` the time since 1970; the second value is why
+/// it could not be written down, which only matters if there is no journal.
+pub(crate) fn first(dir: &Path, journal: Option<u64>, now_ms: u64) -> (u64, Option<io::Error>) {
+    let floor = fs::read_to_string(dir.join(FILE)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let floor = floor.unwrap_or(1);
+    match journal {
+        Some(next) => (next.max(floor), None),
+        None => {
+            let next = now_ms.max(floor);
+            let text = format!("{}\n", next.saturating_add(RUN));
+            (next, write_whole(&dir.join(FILE), text.as_bytes()).err())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_used_once_whatever_becomes_of_the_journal_and_the_clock() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let next = |journal, now| {
+            let (next, failed) = first(dir.path(), journal, now);
+            assert!(failed.is_none(), "{failed:?}");
+            next
+        };
+        assert_eq!(next(Some(5), 1_000_000), 5, "as the journal says");
+        let without = next(None, 1_000_000);
+        assert_eq!(without, 1_000_000);
+        let again = next(None, 10);
+        assert!(again > without + 1_000_000, "the clock went back: {again}");
+        let with = next(Some(7), 2_000_000);
+        assert!(with > again, "the journal does not know of them: {with}");
+        assert!(next(Some(with + 100), 0) >= with + 100);
+    }
+}
