@@ -111,6 +111,10 @@ pub struct ConnectRequest {
     /// The quiesce time assumed where the target states none (CQT 0), in milliseconds.
     #[serde(default = "assumed_cqt")]
     pub assumed_cqt_ms: u32,
+    /// By how much longer than it states a target's KATO and quiesce time may be because its clock is slow, in thousandths of
+    /// them, 0 to 1,000.
+    #[serde(default = "clock_slew")]
+    pub clock_slew_permille: u16,
     /// A box between host and target ends TCP connections, and may hold data back so long, in milliseconds; 0: there is
     /// none.
     #[serde(default)]
@@ -164,6 +168,10 @@ const fn assumed_cqt() -> u32 {
     5_000
 }
 
+const fn clock_slew() -> u16 {
+    100
+}
+
 const fn off() -> i64 {
     -1
 }
@@ -195,6 +203,7 @@ impl ConnectRequest {
             fence: FencePolicy::default(),
             on_loss: OnLoss::default(),
             assumed_cqt_ms: assumed_cqt(),
+            clock_slew_permille: clock_slew(),
             proxy_delay_ms: 0,
             disable_is_fence: false,
             flush_scope: FlushScope::default(),
@@ -249,6 +258,10 @@ pub struct SetRequest {
     /// Who reconnects; for losses from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<OnLoss>,
+    /// By how much longer than stated the target's spans may be because its clock is slow, in thousandths; for losses from now
+    /// on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_slew_permille: Option<u16>,
 }
 
 /// It was done, to these controllers.

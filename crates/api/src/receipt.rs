@@ -143,6 +143,9 @@ pub struct Receipt {
     /// The Keep Alive Timeout that was assumed because the target does not report the one in force; `null` if it does.
     #[serde(default)]
     pub assumed_kato_ms: Option<u64>,
+    /// By how much longer than stated these times were reckoned because the target's clock may be slow, in thousandths.
+    #[serde(default)]
+    pub clock_slew_permille: u16,
     /// Whatever else a reader should know, in words.
     pub notes: Vec<String>,
 }

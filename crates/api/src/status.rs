@@ -143,6 +143,9 @@ pub struct SettingsStatus {
     pub on_loss: OnLoss,
     /// The quiesce time assumed where the target states none.
     pub assumed_cqt_ms: u64,
+    /// By how much longer than stated the target's spans may be because its clock is slow, in thousandths.
+    #[serde(default)]
+    pub clock_slew_permille: u16,
     /// How long a box between host and target may hold data back; 0: there is none.
     pub proxy_delay_ms: u64,
     /// An orderly end of a controller counts as a fence.

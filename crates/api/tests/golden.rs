@@ -60,6 +60,7 @@ fn receipt() -> Receipt {
         cqt_ms: Some(1000),
         assumed_cqt_ms: None,
         assumed_kato_ms: None,
+        clock_slew_permille: 100,
         notes: vec!["first proof came through nvme1".into()],
     }
 }
@@ -72,6 +73,7 @@ fn assumed_receipt() -> Receipt {
         cqt_ms: None,
         assumed_cqt_ms: Some(5000),
         assumed_kato_ms: None,
+        clock_slew_permille: 100,
         notes: Vec::new(),
         ..receipt()
     }

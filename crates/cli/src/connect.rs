@@ -129,6 +129,9 @@ pub(crate) struct SettingArgs {
     /// Quiesce time to assume, in milliseconds, where the target states none; default: 5000
     #[arg(long, value_name = "MS")]
     assumed_cqt: Option<u32>,
+    /// By how many percent longer than stated the target's times may be because its clock is slow; default: 10
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    clock_slew: Option<u16>,
     /// A box between host and target ends TCP connections, and may hold data back so long, in milliseconds
     #[arg(long, value_name = "MS")]
     proxy_delay: Option<u32>,
@@ -188,6 +191,19 @@ pub(crate) fn seconds_or_off(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| "expected seconds, -1 or `off`".into())
 }
 
+/// `8.4` or `8.4%`, in thousandths.
+pub(crate) fn percent(text: &str) -> Result<u16, String> {
+    let wrong = || String::from("expected percent, 0 to 100, with one decimal at most");
+    let (whole, tenths) =
+        text.strip_suffix('%').unwrap_or(text).split_once('.').unwrap_or((text.trim_end_matches('%'), "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || whole.len() > 3 || !digits(tenths) || tenths.len() != 1 {
+        return Err(wrong());
+    }
+    let permille = whole.parse::<u16>().map_err(|_| wrong())? * 10 + tenths.parse::<u16>().map_err(|_| wrong())?;
+    if permille > 1_000 { Err(wrong()) } else { Ok(permille) }
+}
+
 impl SettingArgs {
     /// What asks for authentication or TLS.
     pub(crate) fn refuse_security(&self) -> anyhow::Result<()> {
@@ -212,6 +228,7 @@ impl SettingArgs {
         request.fence = self.fence_policy.map_or(request.fence, Into::into);
         request.on_loss = self.on_loss.map_or(request.on_loss, Into::into);
         request.assumed_cqt_ms = self.assumed_cqt.unwrap_or(request.assumed_cqt_ms);
+        request.clock_slew_permille = self.clock_slew.unwrap_or(request.clock_slew_permille);
         request.proxy_delay_ms = self.proxy_delay.unwrap_or(request.proxy_delay_ms);
         request.disable_is_fence = self.disable_is_fence;
         request.flush_scope = self.flush_scope.map_or(request.flush_scope, Into::into);

@@ -86,6 +86,9 @@ pub(crate) struct SetArgs {
     /// Who reconnects a lost controller
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
+    /// By how many percent longer than stated the target's times may be because its clock is slow; for losses from now on
+    #[arg(long, value_name = "PERCENT", value_parser = crate::connect::percent)]
+    clock_slew: Option<u16>,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -100,6 +103,7 @@ pub(crate) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
         iopolicy: args.iopolicy.map(Into::into),
         fence: args.fence_policy.map(Into::into),
         on_loss: args.on_loss.map(Into::into),
+        clock_slew_permille: args.clock_slew,
     };
     let word = args.device.strip_prefix("/dev/").unwrap_or(&args.device);
     let path = format!("/v1/controllers/{}", escaped(word));

@@ -29,6 +29,7 @@ pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, Stri
     spec.fence = fence(request.fence);
     spec.on_loss = on_loss(request.on_loss);
     spec.timeouts.assumed_cqt = Duration::from_millis(request.assumed_cqt_ms.into());
+    spec.timeouts.clock_slew_permille = request.clock_slew_permille;
     spec.timeouts.proxy_delay = Duration::from_millis(request.proxy_delay_ms.into());
     spec.proxied = request.proxy_delay_ms > 0;
     spec.disable_is_fence = request.disable_is_fence;
@@ -69,6 +70,7 @@ pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
             OnLoss::Notify => api::OnLoss::Notify,
         },
         assumed_cqt_ms: millis(spec.timeouts.assumed_cqt),
+        clock_slew_permille: spec.timeouts.clock_slew_permille,
         proxy_delay_ms: millis(spec.timeouts.proxy_delay),
         disable_is_fence: spec.disable_is_fence,
     }
@@ -88,6 +90,7 @@ pub(crate) fn changes(request: &api::SetRequest) -> Vec<Setting> {
     changes.extend(request.iopolicy.map(|policy| Setting::IoPolicy(iopolicy(policy))));
     changes.extend(request.fence.map(|policy| Setting::FencePolicy(fence(policy))));
     changes.extend(request.on_loss.map(|policy| Setting::OnLoss(on_loss(policy))));
+    changes.extend(request.clock_slew_permille.map(Setting::ClockSlew));
     changes
 }
 
@@ -99,6 +102,7 @@ pub(crate) fn remember(request: &api::SetRequest, known: &mut api::ConnectReques
     known.iopolicy = request.iopolicy.unwrap_or(known.iopolicy);
     known.fence = request.fence.unwrap_or(known.fence);
     known.on_loss = request.on_loss.unwrap_or(known.on_loss);
+    known.clock_slew_permille = request.clock_slew_permille.unwrap_or(known.clock_slew_permille);
 }
 
 fn limit(seconds: i64) -> Option<Duration> {
@@ -145,13 +149,14 @@ mod tests {
             iopolicy: Some(api::IoPolicy::QueueDepth),
             fence: Some(api::FencePolicy::Legacy),
             on_loss: Some(api::OnLoss::Notify),
+            clock_slew_permille: Some(84),
         };
         remember(&all, &mut request);
         let now = settings(&spec(&request).expect("good"));
         assert_eq!((now.reconnect_delay_s, now.ctrl_loss_tmo_s, now.fast_io_fail_tmo_s), (1, -1, 7));
         assert_eq!((now.iopolicy, now.fence), (api::IoPolicy::QueueDepth, api::FencePolicy::Legacy));
-        assert_eq!(now.on_loss, api::OnLoss::Notify);
-        assert_eq!(changes(&all).len(), 7);
+        assert_eq!((now.on_loss, now.clock_slew_permille), (api::OnLoss::Notify, 84));
+        assert_eq!(changes(&all).len(), 8);
         assert_eq!(changes(&SetRequest::default()), []);
         request.transport = "rdma".into();
         assert!(spec(&request).is_err());

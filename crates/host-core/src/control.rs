@@ -18,6 +18,7 @@ mod facts;
 mod fence;
 mod guards;
 mod heads;
+mod hold_clock;
 mod lanes;
 mod life;
 mod live;
@@ -38,8 +39,8 @@ mod waits;
 mod tests;
 
 pub use config::{
-    ControllerSpec, HostConfig, LifeFacts, MAX_IO_QUEUES, MAX_KATO, MAX_RECONNECT, MIN_KATO, NoSuchController,
-    SpecError,
+    ControllerSpec, HostConfig, LifeFacts, MAX_IO_QUEUES, MAX_KATO, MAX_RECONNECT, MAX_SLEW_PERMILLE, MIN_KATO,
+    NoSuchController, SpecError,
 };
 pub use counters::{ControllerCounters, FenceCounters, HostCounters};
 pub use heads::HeadInfo;
@@ -85,6 +86,9 @@ pub enum Output {
     /// doing. Answer with [`Control::handle_cut`] once the kernel has said of each that its send queue is empty and stays
     /// so; if it does not say so, not at all: this is asked again.
     Cut(LaneId, LifeId),
+    /// Read a clock that nobody sets (`CLOCK_MONOTONIC_RAW`), and answer with [`Control::handle_raw_clock`] at once: the hold
+    /// of this life has begun, or would have passed by the clock that moments are taken from.
+    RawClock(LifeId),
     /// Work that may block; answer with [`Control::handle_job_done`].
     Job(JobId, Job),
     /// For whoever listens.

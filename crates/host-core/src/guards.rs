@@ -27,6 +27,8 @@ pub enum Guard {
     Multiplier,
     /// The quiesce time in the hold.
     QuiesceTime,
+    /// The hold allows for a target whose clock is slow.
+    SlewMargin,
     /// The hold reckons with the KATO in force.
     EffectiveKato,
     /// Of a late answer Control decides once.
@@ -112,6 +114,7 @@ impl Guard {
         Self::AllLanesQuiet,
         Self::Multiplier,
         Self::QuiesceTime,
+        Self::SlewMargin,
         Self::EffectiveKato,
         Self::LateOnce,
         Self::ReleaseWaitsGuardSeen,

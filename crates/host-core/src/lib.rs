@@ -37,9 +37,9 @@ pub mod stall;
 pub use attempts::{CcrAttempt, CcrAttempts, CcrResult};
 pub use control::{
     Control, ControllerCounters, ControllerInfo, ControllerSpec, FenceCounters, HeadInfo, HostConfig, HostCounters,
-    Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MAX_RECONNECT, MIN_KATO,
-    NoSuchController, NotUnfenced, Output, Setting, SettingError, SpecError, State, StateName, Unfenced, UnfencedWhy,
-    ViaEvent, ViaNext, ViaStage, Why,
+    Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MAX_RECONNECT,
+    MAX_SLEW_PERMILLE, MIN_KATO, NoSuchController, NotUnfenced, Output, Setting, SettingError, SpecError, State,
+    StateName, Unfenced, UnfencedWhy, ViaEvent, ViaNext, ViaStage, Why,
 };
 pub use event::{Event, EventKind};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};

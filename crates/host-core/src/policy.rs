@@ -89,6 +89,9 @@ pub struct Timeouts {
     pub assumed_cqt: Duration,
     /// The longest delay of a declared TCP-terminating box between host and target. Default 0: none declared.
     pub proxy_delay: Duration,
+    /// By how much longer than it states a target's KATO and quiesce time may be because its clock is slow, in thousandths of
+    /// them, 0 to 1,000. Default 100 ([`crate::stall::DEFAULT_SLEW_PERMILLE`]).
+    pub clock_slew_permille: u16,
 }
 
 impl Default for Timeouts {
@@ -105,6 +108,7 @@ impl Default for Timeouts {
             late_grace: Duration::from_millis(250),
             assumed_cqt: Duration::from_secs(5),
             proxy_delay: Duration::ZERO,
+            clock_slew_permille: crate::stall::DEFAULT_SLEW_PERMILLE,
         }
     }
 }

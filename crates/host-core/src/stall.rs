@@ -7,8 +7,13 @@ use crate::guards::{self as conditions, Guard};
 use crate::{ControllerSpec, FencePolicy, LifeFacts};
 use core::time::Duration;
 
-/// Added to every hold for clocks that are not exact: one percent, and this.
+/// Added to every hold: for timers that are late, and for what is measured with a grain.
 pub const MARGIN: Duration = Duration::from_millis(100);
+
+/// By how much longer than stated a target's spans may be because its clock is slow, in thousandths: what is allowed for
+/// unless the operator says otherwise. A clock that chrony slows down as much as it ever does by default (83,333 ppm) makes
+/// them longer by 91.
+pub const DEFAULT_SLEW_PERMILLE: u16 = 100;
 
 /// What a hold by time is made of. Base Specification, "Communication Loss Handling"; TP4129.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +30,9 @@ pub struct HoldTerms {
     pub assumed_cqt: Duration,
     /// The longest delay of a declared box in between.
     pub proxy_delay: Duration,
+    /// By how much longer than stated these spans may be because the target's clock is slow, in thousandths. The host's own
+    /// clocks need no allowance: the hold ends only once both of them have gone so far.
+    pub slew_permille: u16,
 }
 
 impl HoldTerms {
@@ -38,6 +46,7 @@ impl HoldTerms {
             cqt: facts.cqt.value().copied(),
             assumed_cqt: spec.timeouts.assumed_cqt,
             proxy_delay: spec.proxy_delay(),
+            slew_permille: spec.timeouts.clock_slew_permille,
         }
     }
 
@@ -60,11 +69,21 @@ impl HoldTerms {
         Some(self.kato * multiplier + quiesce + self.proxy_delay)
     }
 
-    /// The bound with its margin: what is really waited from t0 on.
+    /// What is added to the bound because the target's clock may be slow. `None`: KATO is 0.
+    #[must_use]
+    pub fn slew(&self) -> Option<Duration> {
+        let permille = if conditions::enabled(Guard::SlewMargin) { self.slew_permille } else { 0 };
+        self.bound().map(|bound| bound * u32::from(permille) / 1_000)
+    }
+
+    /// The bound with its margins: what is really waited from t0 on.
     #[must_use]
     pub fn hold(&self) -> Option<Duration> {
-        let margin = |bound| if conditions::enabled(Guard::HoldMargin) { bound / 100 + MARGIN } else { Duration::ZERO };
-        self.bound().map(|bound| bound + margin(bound))
+        let bound = self.bound()?;
+        if !conditions::enabled(Guard::HoldMargin) {
+            return Some(bound);
+        }
+        Some(bound + self.slew()? + MARGIN)
     }
 }
 
@@ -122,6 +141,7 @@ mod tests {
             cqt: if cqt_ms == 0 { None } else { Some(Duration::from_millis(cqt_ms)) },
             assumed_cqt: Duration::ZERO,
             proxy_delay: Duration::ZERO,
+            slew_permille: DEFAULT_SLEW_PERMILLE,
         }
     }
 
@@ -135,7 +155,20 @@ mod tests {
             assert_eq!(terms(kato, true, cqt).bound(), Some(Duration::from_millis(traffic_based)));
         }
         assert_eq!(terms(0, true, 5).bound(), None, "KATO 0 bounds nothing");
-        assert_eq!(terms(5, false, 5_000).hold(), Some(Duration::from_millis(15_250)), "1 % and 100 ms");
+        assert_eq!(terms(5, false, 5_000).hold(), Some(Duration::from_millis(16_600)), "10 % and 100 ms");
+    }
+
+    #[test]
+    fn the_allowance_covers_a_target_whose_clock_is_slewed() {
+        // chrony and the kernel's adjtime(3) slow a clock down by at most 83,333 and 500 ppm.
+        for (ppm, permille) in [(83_333, DEFAULT_SLEW_PERMILLE), (83_833, DEFAULT_SLEW_PERMILLE), (100_000, 112)] {
+            for (kato, cqt) in [(1, 10), (5, 5_000), (120, 60_000)] {
+                let terms = HoldTerms { slew_permille: permille, ..terms(kato, true, cqt) };
+                let bound = terms.bound().expect("KATO is not 0");
+                let by_its_clock = bound.as_nanos() * 1_000_000 / (1_000_000 - ppm);
+                assert!(terms.hold().expect("it ends").as_nanos() > by_its_clock, "{ppm} ppm, {bound:?}");
+            }
+        }
     }
 
     #[test]
@@ -177,9 +210,9 @@ mod tests {
         let stall = worst_stall(&spec, &facts());
         assert_eq!(stall.detect, Some(Duration::from_secs(5)));
         assert!(stall.assumed);
-        // 3 * 5 s + 5 s assumed, 1 % and 100 ms.
-        assert_eq!(stall.hold, Some(Duration::from_millis(20_300)));
-        assert_eq!(stall.worst, Some(Duration::from_millis(5_000 + 250 + 20_300)));
+        // 3 * 5 s + 5 s assumed, 10 % and 100 ms.
+        assert_eq!(stall.hold, Some(Duration::from_millis(22_100)));
+        assert_eq!(stall.worst, Some(Duration::from_millis(5_000 + 250 + 22_100)));
         assert_eq!(stall.settled_fails_after, Some(Duration::from_secs(600)));
         let no_kato = LifeFacts { kato: Fact::NotOffered, ..facts() };
         assert_eq!(worst_stall(&spec, &no_kato).worst, None);

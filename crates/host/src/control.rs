@@ -129,6 +129,7 @@ impl ControlService {
                     self.machine.0.handle_cut(cx.now(), lane, life);
                 }
             }
+            Output::RawClock(life) => self.machine.0.handle_raw_clock(cx.now(), life, interlock_ring::raw_now()),
             Output::Job(id, job) => self.jobs.start(id, job),
             Output::Event(event) => {
                 // One that is gone, or so far behind that it would miss this, hears no more.

@@ -96,6 +96,7 @@ mod tests {
                 cqt: None,
                 assumed_cqt: zero,
                 proxy_delay: zero,
+                slew_permille: 0,
             },
         };
         Predecessor { record, sockets }

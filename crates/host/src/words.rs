@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use event::{Said, Teller};
 
+/// A hold that ends so much later than its deadline does so because the host's clocks disagree.
+const RAW_CLOCK_TOLD: Duration = Duration::from_millis(50);
+
 /// A receipt. Its moments count from the start of the process' clock, but for the one by the wall clock, which is worked
 /// out now.
 #[must_use]
@@ -25,6 +28,13 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
             "{} Cross-Controller Reset commands were sent, the last one at {} ms",
             attempts.sent(),
             attempts.iter().last().map_or(0, |last| millis(last.sent))
+        ));
+    }
+    let late = receipt.deadline.map_or(Duration::ZERO, |deadline| receipt.fenced - deadline);
+    if matches!(receipt.method, Method::Time | Method::Assumed) && late > RAW_CLOCK_TOLD {
+        notes.push(format!(
+            "the hold ended {} ms late: until then CLOCK_MONOTONIC_RAW had not gone as far",
+            whole_millis(late)
         ));
     }
     match receipt.method {
@@ -56,6 +66,7 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
         cqt_ms: terms.and_then(|terms| terms.cqt).map(whole_millis),
         assumed_cqt_ms: receipt.assumed_cqt.map(whole_millis),
         assumed_kato_ms: receipt.assumed_kato.map(whole_millis),
+        clock_slew_permille: terms.map_or(0, |terms| terms.slew_permille),
         notes,
     }
 }
@@ -182,6 +193,7 @@ mod tests {
                 tbkas: false,
                 cqt: Some(Duration::from_millis(10)),
                 assumed_cqt: Duration::from_secs(5),
+                slew_permille: 100,
                 proxy_delay: Duration::ZERO,
             }),
             method: Method::Log,

@@ -63,7 +63,7 @@ mod table;
 
 pub use backend::{Backend, NoBackend};
 pub use buf::{Buf, BufPool};
-pub use clock::now;
+pub use clock::{now, raw_now};
 pub use cx::{Cx, SLICES_MAX};
 pub use dispatch::ACCEPT_RETRY;
 pub use driver::driver_command;

@@ -10,7 +10,7 @@ use crate::minimise::Cut;
 use crate::mix::Kinds;
 use crate::mutation::{Mutation, Tampering};
 use interlock_base::Rng;
-use interlock_host_core::stall::{HoldTerms, MARGIN};
+use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, HoldTerms, MARGIN};
 use interlock_host_core::{ControllerSpec, FencePolicy, FlushScope, Reconnect, Timeouts};
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,6 +198,7 @@ impl Plan {
                 late_grace: self.late_grace,
                 assumed_cqt: self.assumed_cqt,
                 proxy_delay: Duration::ZERO,
+                ..Timeouts::default()
             },
             fence: if self.is(Tampering::LegacyPolicy) { FencePolicy::Legacy } else { FencePolicy::Strict },
             ..ControllerSpec::new(address.ip().to_string(), address.port(), crate::world::subnqn())
@@ -218,6 +219,7 @@ impl Plan {
             cqt: self.cqt,
             assumed_cqt: self.assumed_cqt,
             proxy_delay: Duration::ZERO,
+            slew_permille: DEFAULT_SLEW_PERMILLE,
         };
         terms.hold().unwrap_or(MARGIN)
     }

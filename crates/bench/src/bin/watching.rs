@@ -215,6 +215,7 @@ fn controller(name: String, subsystem: &str, subnqn: &str, counters: ControllerC
             fence: FencePolicy::Strict,
             on_loss: OnLoss::Reconnect,
             assumed_cqt_ms: 0,
+            clock_slew_permille: 100,
             proxy_delay_ms: 0,
             disable_is_fence: false,
         },

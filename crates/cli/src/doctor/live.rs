@@ -45,6 +45,7 @@ impl<'a> Live<'a> {
             FencePolicy::Legacy => HostFence::Legacy,
         };
         spec.timeouts.assumed_cqt = Duration::from_millis(settings.assumed_cqt_ms);
+        spec.timeouts.clock_slew_permille = settings.clock_slew_permille;
         spec.timeouts.proxy_delay = Duration::from_millis(settings.proxy_delay_ms);
         spec.proxied = settings.proxy_delay_ms > 0;
         spec.disable_is_fence = settings.disable_is_fence;

@@ -327,6 +327,7 @@ impl HostRig {
                         }
                         self.control.handle_cut(self.now, lane, life);
                     }
+                    Output::RawClock(life) => self.control.handle_raw_clock(self.now, life, self.now),
                     Output::Event(event) => self.events.push(event.kind),
                 }
             }

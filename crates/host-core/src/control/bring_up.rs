@@ -20,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use interlock_base::Instant;
@@ -275,23 +276,37 @@ impl Control {
         if !matches!(life.phase, Phase::OpeningQueues) || life.queues.values().any(|queue| *queue != IoQueue::Up) {
             return;
         }
-        let (Some(facts), Some(addr)) = (life.facts.clone(), life.addr) else { return };
         life.phase = Phase::Recording;
-        let ctrl = life.ctrl;
-        let Some(spec) = self.controllers.get(&ctrl).map(|ctrl| &ctrl.spec) else { return };
-        let record = LifeRecord {
-            life: life_id,
-            ctrl,
-            hostnqn: self.config.hostnqn.clone(),
-            hostid: self.config.hostid,
-            subnqn: spec.subnqn.clone(),
-            addr,
-            identity: facts.identity,
-            hold: HoldTerms::of(spec, &facts),
-        };
+        let Some(record) = self.record_of(life_id) else { return };
         self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
         if !conditions::enabled(Guard::RecordFirst) {
             self.go_live(now, life_id);
+        }
+    }
+
+    /// What a successor must know of a life, as things are set now.
+    fn record_of(&self, life_id: LifeId) -> Option<LifeRecord> {
+        let life = self.lives.get(&life_id)?;
+        let spec = &self.controllers.get(&life.ctrl)?.spec;
+        let facts = life.facts.as_ref()?;
+        Some(LifeRecord {
+            life: life_id,
+            ctrl: life.ctrl,
+            hostnqn: self.config.hostnqn.clone(),
+            hostid: self.config.hostid,
+            subnqn: spec.subnqn.clone(),
+            addr: life.addr?,
+            identity: facts.identity,
+            hold: HoldTerms::of(spec, facts),
+        })
+    }
+
+    /// What a successor would have to wait for was set anew.
+    pub(super) fn record_again(&mut self, ctrl: CtrlId) {
+        let used = |life: &Life| life.ctrl == ctrl && matches!(life.phase, Phase::Live | Phase::Draining { .. });
+        let lives: Vec<_> = self.lives.iter().filter(|(_, life)| used(life)).map(|(id, _)| *id).collect();
+        for record in lives.into_iter().filter_map(|life| self.record_of(life)).collect::<Vec<_>>() {
+            self.job(JobFor::Nobody, Job::RecordLife(Box::new(record)));
         }
     }
 

@@ -222,9 +222,6 @@ impl Control {
         {
             condemned.fence.handle_t0(t0);
             let (deadline, assumed) = (condemned.fence.deadline(), condemned.fence.hold().is_assumed());
-            if let Some(at) = deadline {
-                self.timers.set(Why::Hold(life_id), at);
-            }
             // Of a life that never served nobody was told that it is lost, and nobody is told its end.
             if condemned.policy == FencePolicy::Strict && condemned.served {
                 self.emit(now, EventKind::HoldUntil { life: life_id, t0, deadline, assumed });
@@ -285,12 +282,17 @@ impl Control {
                 Some(at) => self.timers.set(Why::Fence(life_id), at),
                 None => self.timers.stop(Why::Fence(life_id)),
             }
+            match condemned.fence.hold_due() {
+                Some(at) => self.timers.set(Why::Hold(life_id), at),
+                None => self.timers.stop(Why::Hold(life_id)),
+            }
             let mut again = false;
             for ask in asks {
                 match ask {
                     Ask::Ccr(source) => again |= !self.send_ccr(now, life_id, source),
                     Ask::ReadLog(source) => self.read_ccr_log(now, source),
                     Ask::Purge(source) => self.purge_again(now, source),
+                    Ask::RawClock => self.outputs.push_back(Output::RawClock(life_id)),
                 }
             }
             if !again {
@@ -408,7 +410,7 @@ impl Control {
         match ask {
             Some(Ask::ReadLog(source)) => self.read_ccr_log(now, source),
             Some(Ask::Purge(source)) => self.purge_again(now, source),
-            Some(Ask::Ccr(_)) | None => {}
+            Some(Ask::Ccr(_) | Ask::RawClock) | None => {}
         }
         // What an earlier read had to leave in the log can be removed once nothing is unanswered.
         if self.lives.get(&source_id).is_some_and(|source| source.source.needs_purge()) {
@@ -458,6 +460,16 @@ impl Control {
     pub fn handle_cut(&mut self, now: Instant, lane: LaneId, life: LifeId) {
         self.handle_quiet(now, lane, life, now);
         self.settle_down(now);
+    }
+
+    /// [`Output::RawClock`] is answered: at `now`, `CLOCK_MONOTONIC_RAW` (or whatever clock nobody sets) stands at `raw`,
+    /// counted from any zero that stays the same. A life that is over is ignored.
+    pub fn handle_raw_clock(&mut self, now: Instant, life_id: LifeId, raw: Instant) {
+        if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
+            condemned.fence.handle_raw_clock(now, raw);
+            self.advance(now, life_id);
+            self.settle_down(now);
+        }
     }
 
     /// The admin socket of a condemned life has had its time. Asked again for as long as nobody says that it is gone:

@@ -13,6 +13,8 @@ pub const MAX_KATO: Duration = Duration::from_secs(60);
 pub const MIN_KATO: Duration = Duration::from_secs(1);
 /// Longest time between attempts, and longest limit from a loss: one year.
 pub const MAX_RECONNECT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Largest allowance for a slow clock: a target whose clock goes at half the rate.
+pub const MAX_SLEW_PERMILLE: u16 = 1_000;
 /// Most I/O queue pairs of one controller.
 pub const MAX_IO_QUEUES: u16 = 1024;
 
@@ -132,6 +134,9 @@ impl ControllerSpec {
         {
             return Err(SpecError::FastIoFail);
         }
+        if self.timeouts.clock_slew_permille > MAX_SLEW_PERMILLE {
+            return Err(SpecError::ClockSlew);
+        }
         let longest = [Some(self.reconnect.delay), self.reconnect.ctrl_loss, self.reconnect.fast_io_fail];
         if longest.into_iter().flatten().any(|span| span > MAX_RECONNECT) {
             return Err(SpecError::TooLong);
@@ -176,6 +181,9 @@ pub enum SpecError {
     /// Times that contradict each other.
     #[error("fast_io_fail_tmo is larger than ctrl_loss_tmo")]
     FastIoFail,
+    /// A clock so slow is a clock that stands still.
+    #[error("clock_slew must be 0 to 100 %")]
+    ClockSlew,
     /// A time without an end in sight.
     #[error("reconnect_delay, ctrl_loss_tmo and fast_io_fail_tmo are at most one year; switch a limit off instead")]
     TooLong,

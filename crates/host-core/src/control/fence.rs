@@ -8,6 +8,7 @@
 //!
 //! What is known of each source, and what follows from what it says, is the table in `via`, drawn in `docs/tables.md`.
 
+use super::hold_clock::HoldClock;
 use super::source::{Candidate, choose, ends_of};
 use super::via::{ViaEvent, ViaNext, ViaStage};
 use crate::guards::{self as conditions, Guard};
@@ -42,6 +43,8 @@ pub(super) enum Ask {
     ReadLog(LifeId),
     /// Purge the log of this source before it is used again.
     Purge(LifeId),
+    /// Say where the raw clock stands: the hold begins or may have passed.
+    RawClock,
 }
 
 /// Why a life is over.
@@ -126,6 +129,8 @@ pub(super) struct Fence {
     identity: Identity,
     hold: Hold,
     t0: Option<Instant>,
+    /// Of the hold, from t0 on.
+    clock: Option<HoldClock>,
     final_read: bool,
     /// Live sources that were asked.
     known: BTreeMap<LifeId, Known>,
@@ -139,6 +144,7 @@ impl Fence {
             identity,
             hold,
             t0: None,
+            clock: None,
             final_read: false,
             known: BTreeMap::new(),
             attempts: CcrAttempts::default(),
@@ -168,12 +174,25 @@ impl Fence {
 
     /// When time alone ends it; known from t0 on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        Some(self.t0? + self.hold.span()?)
+        self.clock.map(|clock| clock.deadline())
     }
 
     /// From `at` on nothing of the life can leave this host.
     pub(super) fn handle_t0(&mut self, at: Instant) {
         self.t0 = Some(at);
+        self.clock = self.hold.span().map(|hold| HoldClock::new(at, hold));
+    }
+
+    /// The raw clock stands at `raw`.
+    pub(super) fn handle_raw_clock(&mut self, now: Instant, raw: Instant) {
+        if let Some(clock) = &mut self.clock {
+            clock.handle_raw(now, raw);
+        }
+    }
+
+    /// When the hold is to be looked at again.
+    pub(super) fn hold_due(&self) -> Option<Instant> {
+        self.clock.filter(|_| self.proof.is_none())?.next_deadline()
     }
 
     fn poll_every(&self) -> Duration {
@@ -244,11 +263,15 @@ impl Fence {
         if self.proof.is_some() {
             return asks;
         }
-        if let Some(deadline) = self.deadline() {
-            if now >= deadline {
+        if let Some(clock) = &mut self.clock {
+            let deadline = clock.deadline();
+            if clock.has_passed() {
                 let method = if self.hold.is_assumed() { Method::Assumed } else { Method::Time };
                 self.prove(now, method, None);
                 return asks;
+            }
+            if clock.poll(now) {
+                asks.push(Ask::RawClock);
             }
             if !self.final_read && now + FINAL_READ >= deadline {
                 self.final_read = true;

@@ -219,10 +219,20 @@ fn without_a_proof_the_hold_ends_it_and_says_what_it_rests_on() {
         assert_eq!(fence.proof(), None, "time proves nothing before t0 is known");
         fence.handle_t0(at(100));
         assert_eq!(fence.deadline(), Some(at(10_100)));
-        fence.poll(at(10_099), &[]);
-        assert_eq!(fence.proof(), None);
-        fence.poll(at(10_100), &[]);
-        assert_eq!(fence.proof(), Some(Proof { method, source: None, at: at(10_100) }));
+        assert_eq!(fence.poll(at(100), &[]), [Ask::RawClock]);
+        fence.handle_raw_clock(at(100), at(500_000));
+        assert_eq!(fence.hold_due(), Some(at(10_100)));
+        assert_eq!(fence.poll(at(10_099), &[]), []);
+        // By the one clock it has passed, by the other it has not yet.
+        assert_eq!(fence.poll(at(10_100), &[]), [Ask::RawClock]);
+        fence.handle_raw_clock(at(10_100), at(509_999));
+        assert_eq!(fence.poll(at(10_100), &[]), []);
+        assert_eq!((fence.proof(), fence.hold_due()), (None, Some(at(10_101))));
+        assert_eq!(fence.poll(at(10_101), &[]), [Ask::RawClock]);
+        fence.handle_raw_clock(at(10_101), at(510_000));
+        fence.poll(at(10_101), &[]);
+        assert_eq!(fence.proof(), Some(Proof { method, source: None, at: at(10_101) }));
+        assert_eq!(fence.hold_due(), None);
     }
 }
 

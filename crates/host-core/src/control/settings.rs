@@ -26,6 +26,9 @@ pub enum Setting {
     FencePolicy(FencePolicy),
     /// Reconnect, or tell and wait to be told. For losses from now on.
     OnLoss(OnLoss),
+    /// By how much longer than stated the target's spans may be because its clock is slow, in thousandths. For losses from now
+    /// on.
+    ClockSlew(u16),
 }
 
 impl fmt::Display for Setting {
@@ -41,6 +44,7 @@ impl fmt::Display for Setting {
             Self::IoPolicy(policy) => write!(f, "iopolicy = {policy:?}"),
             Self::FencePolicy(policy) => write!(f, "fence policy = {policy:?}"),
             Self::OnLoss(policy) => write!(f, "on loss = {policy:?}"),
+            Self::ClockSlew(permille) => write!(f, "clock_slew = {}.{} %", permille / 10, permille % 10),
         }
     }
 }
@@ -73,6 +77,7 @@ impl Control {
             Setting::IoPolicy(policy) => spec.iopolicy = policy,
             Setting::FencePolicy(policy) => spec.fence = policy,
             Setting::OnLoss(policy) => spec.on_loss = policy,
+            Setting::ClockSlew(permille) => spec.timeouts.clock_slew_permille = permille,
         }
         spec.check(lanes)?;
         ctrl.spec = spec;
@@ -82,6 +87,8 @@ impl Control {
             Setting::CtrlLossTmo(_) | Setting::FastIoFailTmo(_) => self.limits_changed(now, id),
             Setting::IoPolicy(policy) => self.policy_changed(id, policy),
             Setting::FencePolicy(_) | Setting::OnLoss(_) => {}
+            // Who comes after this process must hold as long.
+            Setting::ClockSlew(_) => self.record_again(id),
         }
         self.settle_down(now);
         Ok(())

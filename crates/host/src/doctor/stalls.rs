@@ -78,7 +78,11 @@ fn fence_because(spec: &ControllerSpec, facts: &LifeFacts) -> String {
     };
     let assumed = facts.kato.assumption().map_or("", |_| " (assumed)");
     let kato = text(facts.kato_in_force());
-    let hold = format!("{times} x KATO {kato}{assumed} + {quiesce}, and 1 % + 100 ms for clocks");
+    let slew = spec.timeouts.clock_slew_permille;
+    let (whole, tenths) = (slew / 10, slew % 10);
+    let hold = format!(
+        "{times} x KATO {kato}{assumed} + {quiesce}, {whole}.{tenths} % for a target whose clock is slow, and 100 ms"
+    );
     if facts.can_reset() && facts.can_be_reset() {
         format!("usually milliseconds, by Cross-Controller Reset; if that fails {hold}")
     } else {

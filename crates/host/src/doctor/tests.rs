@@ -77,13 +77,13 @@ fn nothing_is_found_where_nothing_is_wrong() {
 fn stalls_add_up() {
     let (report, spec, ways) = healthy();
     let stalls = examine(&report, &spec, "host", &ways).stalls;
-    // 3 x 5 s + 1 s, 1 % and 100 ms; 250 ms until nothing can leave; 5 s to notice.
+    // 3 x 5 s + 1 s, 10 % and 100 ms; 250 ms until nothing can leave; 5 s to notice.
     let by: Vec<(Failure, Option<u64>)> = stalls.iter().map(|stall| (stall.failure, stall.total_ms)).collect();
     assert_eq!(
         by,
         [
-            (Failure::SignalledLoss, Some(16_510)),
-            (Failure::SilentLoss, Some(21_510)),
+            (Failure::SignalledLoss, Some(17_950)),
+            (Failure::SilentLoss, Some(22_950)),
             (Failure::SinglePath, Some(60_000)),
             (Failure::LastPath, Some(605_000)),
         ]

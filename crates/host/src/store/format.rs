@@ -1,7 +1,7 @@
 //! The file of lives: text, one entry per line, so that it can be read by eye in the middle of the night.
 //!
 //! ```text
-//! INTERLOCK-LIVES {"format":1,"writer":"0.1.0","hostnqn":"nqn...","hostid":"0a0b..."} 1c291ca3
+//! INTERLOCK-LIVES {"format":2,"writer":"0.1.0","hostnqn":"nqn...","hostid":"0a0b..."} 1c291ca3
 //! {"life":{"id":1,...}} 8a9136aa
 //! {"clean":1} 5b1e30ad
 //! ```
@@ -10,7 +10,7 @@
 //! match its checksum is an entry that was never answered for - if it is the last one. Anywhere else the file is damaged.
 
 use super::{OldSockets, SocketPair};
-use interlock_host_core::stall::HoldTerms;
+use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, HoldTerms};
 use interlock_host_core::{CtrlId, Identity, LifeId, LifeRecord};
 use interlock_wire::nqn::{HostId, Nqn};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,8 @@ use std::time::Duration;
 /// First word of the file.
 pub(super) const MAGIC: &str = "INTERLOCK-LIVES ";
 /// The format that this program writes.
-pub(super) const FORMAT: u32 = 1;
+/// 2: the allowance for slow clocks is part of a life.
+pub(super) const FORMAT: u32 = 2;
 
 /// Whose file it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +74,15 @@ pub(super) struct Recorded {
     cqt_ms: Option<u64>,
     assumed_cqt_ms: u64,
     proxy_delay_ms: u64,
+    /// Format 1 had none: what is recorded there is held as long as what is recorded now.
+    #[serde(default = "default_slew")]
+    slew_permille: u16,
     place: Place,
     sockets: Vec<(SocketAddr, SocketAddr)>,
+}
+
+const fn default_slew() -> u16 {
+    DEFAULT_SLEW_PERMILLE
 }
 
 /// Rounded up: nothing in the file shortens a hold.
@@ -99,6 +107,7 @@ impl Recorded {
             cqt_ms: hold.cqt.map(millis),
             assumed_cqt_ms: millis(hold.assumed_cqt),
             proxy_delay_ms: millis(hold.proxy_delay),
+            slew_permille: hold.slew_permille,
             place: place.clone(),
             sockets: sockets.iter().map(|pair| (pair.local, pair.peer)).collect(),
         }
@@ -130,6 +139,7 @@ impl Recorded {
                 cqt: self.cqt_ms.map(span),
                 assumed_cqt: span(self.assumed_cqt_ms),
                 proxy_delay: span(self.proxy_delay_ms),
+                slew_permille: self.slew_permille,
             },
         })
     }

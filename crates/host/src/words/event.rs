@@ -93,6 +93,7 @@ impl Teller {
                     Setting::IoPolicy(policy) => spec.iopolicy = policy,
                     Setting::FencePolicy(policy) => spec.fence = policy,
                     Setting::OnLoss(policy) => spec.on_loss = policy,
+                    Setting::ClockSlew(permille) => spec.timeouts.clock_slew_permille = permille,
                 }
             }
             _ => {}
@@ -490,7 +491,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let (first, ccr, fence, path) = predicted_of(teller.tell(&Event { at, kind: began.clone() }));
-        assert_eq!((first.detect_ms, first.hold_ms, first.assumed), (Some(5_000), Some(20_300), true));
+        assert_eq!((first.detect_ms, first.hold_ms, first.assumed), (Some(5_000), Some(22_100), true));
         assert_eq!((ccr, fence, path.as_str()), (true, api::FencePolicy::Strict, "192.0.2.1:4420"));
         let legacy = Setting::FencePolicy(FencePolicy::Legacy);
         teller.tell(&Event { at, kind: EventKind::SettingChanged { ctrl: CtrlId(1), setting: legacy } });

@@ -234,6 +234,7 @@ impl State {
                         }
                         self.control.get_mut().handle_cut(self.now, lane, life);
                     }
+                    Output::RawClock(life) => self.control.get_mut().handle_raw_clock(self.now, life, self.now),
                     Output::Event(event) => self.host_event(&event.kind),
                 }
             }

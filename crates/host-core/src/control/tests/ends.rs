@@ -81,9 +81,9 @@ fn ctrl_loss_and_fast_io_fail_run_from_the_loss() {
     world.advance(MS);
     assert_eq!(may_return(&world), Some(false), "settled I/O fails; what is in doubt is still held");
     assert_eq!(world.settled(0, life), None);
-    world.advance(6_000 * MS);
+    world.advance(7_000 * MS);
     assert_eq!(world.settled(0, life), Some(Release::Retry), "fenced by time");
-    world.advance(18_999 * MS);
+    world.advance(17_999 * MS);
     assert_eq!(world.state(a), StateName::Waiting);
     world.advance(MS);
     assert_eq!(world.state(a), StateName::Dead);

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
+use interlock_base::Instant;
 use interlock_wire::ccr as wire_ccr;
 use interlock_wire::status::Status;
 
@@ -188,9 +189,8 @@ fn an_entry_of_an_earlier_life_fences_nobody() {
 
 #[test]
 fn hold_ends_by_deadline() {
-    // KATO 5 s, M = 2, CQT 10 ms, 1 % and 100 ms.
-    let hold = 10_010 * MS + Duration::from_micros(100_100) + 100 * MS;
-    for (cqt_ms, method, hold) in [(10, Method::Time, hold), (0, Method::Assumed, 15_000 * MS + 150 * MS + 100 * MS)] {
+    // KATO 5 s, M = 2, CQT 10 ms or 5 s assumed, 10 % and 100 ms.
+    for (cqt_ms, method, hold) in [(10, Method::Time, 11_111 * MS), (0, Method::Assumed, 16_600 * MS)] {
         let mut world = World::new(1, &[1, 2]);
         for port in world.ports.values_mut() {
             (port.ccrl, port.cqt_ms) = (0, cqt_ms);
@@ -213,6 +213,34 @@ fn hold_ends_by_deadline() {
         assert_eq!(receipt.assumed_cqt, (cqt_ms == 0).then_some(5_000 * MS));
         assert_eq!(receipt.held(), hold + 50 * MS);
         assert_eq!(receipt.method.is_proof(), cqt_ms != 0);
+    }
+}
+
+/// The host's monotonic clock is made faster by a tenth, so that 10 s of it are 9 s: the hold ends by the raw one.
+#[test]
+fn a_hold_ends_once_both_clocks_of_the_host_have_gone_so_far() {
+    let rates: [(fn(Instant) -> Instant, u64); 2] = [
+        (|now| Instant::from_nanos(now.as_nanos() / 10 * 9), 12_345),
+        (|now| Instant::from_nanos(now.as_nanos() / 9 * 10), 11_111),
+    ];
+    for (raw_clock, ends) in rates {
+        let mut world = World::new(1, &[1, 2]);
+        for port in world.ports.values_mut() {
+            port.ccrl = 0;
+        }
+        world.raw_clock = raw_clock;
+        let a = world.connect(World::spec(1));
+        world.connect(World::spec(2));
+        let life = world.life(a);
+        let entry = world.write(life, 0, 1);
+        let t0 = world.now;
+        world.lose(life, vec![entry]);
+        world.advance(Duration::from_millis(ends) - MS);
+        assert_eq!(world.settled(0, life), None, "{ends}");
+        world.advance(2 * MS);
+        assert_eq!(world.settled(0, life), Some(Release::Retry), "{ends}");
+        let receipt = world.receipt();
+        assert_eq!((receipt.method, receipt.t0, receipt.deadline), (Method::Time, Some(t0), Some(t0 + 11_111 * MS)));
     }
 }
 

@@ -29,14 +29,15 @@ pub(super) fn record(life: LifeId) -> LifeRecord {
             tbkas: false,
             cqt: Some(10 * MS),
             assumed_cqt: Duration::from_secs(5),
+            slew_permille: 100,
             proxy_delay: Duration::ZERO,
         },
     }
 }
 
-/// KATO 5 s, M = 2, CQT 10 ms, 1 % and 100 ms.
+/// KATO 5 s, M = 2, CQT 10 ms, 10 % and 100 ms.
 fn hold() -> Duration {
-    10_010 * MS + Duration::from_micros(100_100) + 100 * MS
+    11_111 * MS
 }
 
 fn world(records: Vec<LifeRecord>) -> World {

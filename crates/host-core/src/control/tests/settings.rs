@@ -206,7 +206,7 @@ fn a_lost_path_is_fenced_by_time_while_nobody_reconnects_it() {
     let life = world.life(a);
     let entry = world.write(life, 0, 1);
     world.lose(life, vec![entry]);
-    world.advance(11 * SEC);
+    world.advance(12 * SEC);
     assert_eq!(world.receipt().method, Method::Time);
     assert_eq!(world.state(a), StateName::Waiting);
 }
@@ -261,4 +261,27 @@ fn a_name_comes_back_with_its_counters_and_is_given_once() {
     assert_eq!(world.state(b), StateName::Live);
     let info = world.control.controllers().find(|info| info.id == b).expect("it");
     assert_eq!(info.counters.reset_count, 1, "of its first time");
+}
+
+#[test]
+fn the_allowance_for_slow_clocks_holds_for_losses_from_now_on_and_for_a_successor() {
+    let mut world = World::new(1, &[1]);
+    world.ports.get_mut(&1).expect("a port").ccrl = 0;
+    let a = world.connect(World::spec(1));
+    world.jobs.clear();
+    world.control.set(world.now, a, Setting::ClockSlew(500)).expect("valid");
+    assert!(world.control.set(world.now, a, Setting::ClockSlew(1_001)).is_err());
+    world.run();
+    let recorded = world.jobs.iter().filter_map(|job| match job {
+        crate::Job::RecordLife(record) => Some((record.life, record.hold.slew_permille)),
+        _ => None,
+    });
+    let recorded: Vec<_> = recorded.collect();
+    assert_eq!(recorded, [(world.life(a), 500)]);
+    let life = world.life(a);
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    let until = world.control.unfenced(&nqn(), 1).into_iter().find(|unfenced| unfenced.life == life);
+    let wanted = UnfencedWhy::Lost { until: Some(world.now + (10_010 + 5_005 + 100) * MS) };
+    assert_eq!(until.map(|unfenced| unfenced.why), Some(wanted));
 }

@@ -164,6 +164,8 @@ pub(super) struct World {
     pub(super) reads: Vec<Instant>,
     /// The kernel refuses it.
     pub(super) keep_cuts: bool,
+    /// Where the raw clock of the host stands.
+    pub(super) raw_clock: fn(Instant) -> Instant,
     pub(super) aborts: Vec<admin::Abort>,
     next_cntlid: u16,
 }
@@ -201,6 +203,7 @@ impl World {
             cuts: Vec::new(),
             reads: Vec::new(),
             keep_cuts: false,
+            raw_clock: |now| now,
             aborts: Vec::new(),
             next_cntlid: 1,
         }
@@ -322,6 +325,10 @@ impl World {
                 }
             }
             Output::Event(event) => self.events.push(event),
+            Output::RawClock(life) => {
+                let raw = (self.raw_clock)(self.now);
+                self.control.handle_raw_clock(self.now, life, raw);
+            }
             Output::Cut(lane, life) => {
                 self.cuts.push((self.now, lane, life));
                 if !self.keep_cuts {
