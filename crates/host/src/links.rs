@@ -124,14 +124,14 @@ impl Links {
             Event::Connected { sock } => {
                 if let Some(conn) = self.opening.remove(&sock) {
                     self.wires.insert(conn, sock);
-                    match (cx.local_addr(sock), cx.peer_addr(sock)) {
-                        (Ok(local), Ok(peer)) => {
+                    match (cx.local_addr(sock), cx.peer_addr(sock), cx.inode(sock)) {
+                        (Ok(local), Ok(peer), Ok(inode)) => {
                             if let Some(socket) = self.sockets.lock().get_mut(&(self.owner, conn)) {
-                                socket.pair = Some(SocketPair { local, peer });
+                                socket.pair = Some(SocketPair { local, peer, inode });
                             }
                         }
                         // Gone again: without its ends it could not be recorded.
-                        (Err(error), _) | (_, Err(error)) => {
+                        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                             return self.ended(cx, machine, conn, Io::Ended(Some(error)));
                         }
                     }

@@ -8,7 +8,7 @@ use crate::control::ControlMail;
 use crate::store::{OldSockets, Predecessor, still_open};
 use interlock_carry::Mailbox;
 use interlock_host_core::{LifeId, MAX_KATO};
-use interlock_ring::now;
+use interlock_ring::{now, raw_now};
 use std::convert::Infallible;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -27,13 +27,14 @@ pub(crate) fn watch(
     if old.is_empty() {
         return Ok(());
     }
-    let began = now();
+    let (began, raw_began) = (now(), raw_now());
     std::thread::Builder::new().name("interlock-predecessors".into()).spawn(move || {
         let mut left = old;
         let mut pause = LOOK.0;
         loop {
             left.retain(|old| {
-                let gone = is_gone(old, now() - began);
+                // By the slower of both clocks.
+                let gone = is_gone(old, (now() - began).min(raw_now() - raw_began));
                 if gone {
                     tell(&control, old.record.life);
                 }
@@ -114,7 +115,12 @@ mod tests {
         );
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let pair = crate::store::SocketPair { local: near.local_addr().unwrap(), peer: listener.local_addr().unwrap() };
+        let inode = rustix::fs::fstat(&near).unwrap().st_ino;
+        let (local, peer) = (near.local_addr().unwrap(), listener.local_addr().unwrap());
+        let pair = crate::store::SocketPair { local, peer, inode };
+        // This process was given the port of the one before it: its own connection is not the old one.
+        let again = crate::store::SocketPair { inode: inode + 1, ..pair };
+        assert!(is_gone(&old(OldSockets::Look(vec![again]), kato), Duration::ZERO));
         assert!(!is_gone(&old(OldSockets::Look(vec![pair]), kato), kato * 10), "it is there");
         assert!(is_gone(&old(OldSockets::Look(Vec::new()), kato), Duration::ZERO));
     }

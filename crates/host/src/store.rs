@@ -28,13 +28,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
-/// A TCP connection of this host, by its two ends.
+/// A TCP connection of this host, by its two ends and its socket: once it is gone, another socket may have the same ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketPair {
     /// Here.
     pub local: SocketAddr,
     /// The target's port.
     pub peer: SocketAddr,
+    /// Which socket of the machine it is, as the kernel numbers them; 0: not known.
+    pub inode: u64,
 }
 
 /// How it is known that the sockets of an earlier process are gone, given that the process itself is.

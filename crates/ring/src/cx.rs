@@ -390,6 +390,15 @@ impl Cx<'_> {
         sys::outq(&self.source(sock.0)?.socket)
     }
 
+    /// The number that the kernel's tables of connections show for this socket, and for no other (`/proc/net/tcp`, column
+    /// `inode`).
+    ///
+    /// # Errors
+    /// The socket is closed.
+    pub fn inode(&mut self, sock: Sock) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.source(sock.0)?.socket)?.st_ino)
+    }
+
     /// The address of this side.
     ///
     /// # Errors

@@ -75,8 +75,11 @@ fn record(id: u64) -> LifeRecord {
 }
 
 fn sockets() -> [SocketPair; 2] {
-    [40_000, 40_001]
-        .map(|port| SocketPair { local: ([192, 0, 2, 9], port).into(), peer: "192.0.2.1:4420".parse().unwrap() })
+    [40_000, 40_001].map(|port| SocketPair {
+        local: ([192, 0, 2, 9], port).into(),
+        peer: "192.0.2.1:4420".parse().unwrap(),
+        inode: 8_000 + u64::from(port),
+    })
 }
 
 #[test]
@@ -185,7 +188,7 @@ fn whatever_cannot_be_read_is_refused_and_left_alone() {
     let text = std::str::from_utf8(whole).unwrap();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let newer = format::write_header(&Header {
-        format: 2,
+        format: FORMAT + 1,
         writer: "7.1.0".into(),
         hostnqn: settings(7).hostnqn.to_string(),
         hostid: settings(7).hostid.to_string(),
@@ -265,17 +268,17 @@ fn the_file_does_not_grow_without_end() {
     assert_eq!(dir.found(), [1]);
 }
 
-/// Written by version 0.1.0. It must be readable by every later one.
+/// Files that were written by earlier versions. They must be readable by every later one.
 fn golden() -> &'static [u8] {
+    include_bytes!("../../tests/golden/lives-2.txt")
+}
+
+fn golden_1() -> &'static [u8] {
     include_bytes!("../../tests/golden/lives-1.txt")
 }
 
 #[test]
-fn format_1_is_read_and_written_as_ever() {
-    let mut store = Dir::with(golden()).open().unwrap();
-    let mut want = record(1);
-    want.hold.proxy_delay = Duration::from_millis(2);
-    assert_eq!(store.predecessors(), [Predecessor { record: want, sockets: OldSockets::Look(sockets().to_vec()) }]);
+fn old_formats_are_read_and_the_present_one_is_written_as_ever() {
     let dir = Dir::new();
     let mut store = dir.open().unwrap();
     store.header.writer = "0.1.0".into();
@@ -285,5 +288,18 @@ fn format_1_is_read_and_written_as_ever() {
     store.mark_clean(LifeId(2)).unwrap();
     store.record(&record(3), &[]).unwrap();
     store.forget(LifeId(3)).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::copy(dir.file(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lives-2.txt")).unwrap();
+    }
     assert_eq!(std::str::from_utf8(&fs::read(dir.file()).unwrap()), std::str::from_utf8(golden()));
+    for (file, numbered) in [(golden_1(), false), (golden(), true)] {
+        let mut store = Dir::with(file).open().unwrap();
+        let mut want = record(1);
+        want.hold.proxy_delay = Duration::from_millis(2);
+        let mut sockets = sockets().to_vec();
+        if !numbered {
+            sockets.iter_mut().for_each(|pair| pair.inode = 0);
+        }
+        assert_eq!(store.predecessors(), [Predecessor { record: want, sockets: OldSockets::Look(sockets) }]);
+    }
 }

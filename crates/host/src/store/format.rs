@@ -21,7 +21,7 @@ use std::time::Duration;
 /// First word of the file.
 pub(super) const MAGIC: &str = "INTERLOCK-LIVES ";
 /// The format that this program writes.
-/// 2: the allowance for slow clocks is part of a life.
+/// 2: the allowance for slow clocks is part of a life, and so are the numbers of its sockets.
 pub(super) const FORMAT: u32 = 2;
 
 /// Whose file it is.
@@ -79,6 +79,9 @@ pub(super) struct Recorded {
     slew_permille: u16,
     place: Place,
     sockets: Vec<(SocketAddr, SocketAddr)>,
+    /// Of `sockets`, in their order. Format 1 had none.
+    #[serde(default)]
+    inodes: Vec<u64>,
 }
 
 const fn default_slew() -> u16 {
@@ -110,6 +113,7 @@ impl Recorded {
             slew_permille: hold.slew_permille,
             place: place.clone(),
             sockets: sockets.iter().map(|pair| (pair.local, pair.peer)).collect(),
+            inodes: sockets.iter().map(|pair| pair.inode).collect(),
         }
     }
 
@@ -151,8 +155,10 @@ impl Recorded {
         } else if self.place.netns != here.netns {
             OldSockets::Unseen
         } else {
+            let inodes = self.inodes.iter().copied().chain(std::iter::repeat(0));
+            let pairs = self.sockets.iter().zip(inodes);
             OldSockets::Look(
-                self.sockets.iter().map(|(local, peer)| SocketPair { local: *local, peer: *peer }).collect(),
+                pairs.map(|((local, peer), inode)| SocketPair { local: *local, peer: *peer, inode }).collect(),
             )
         }
     }

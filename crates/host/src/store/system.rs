@@ -2,7 +2,7 @@
 
 use super::SocketPair;
 use super::format::Place;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -24,10 +24,14 @@ pub(super) fn is_running(pid: u32) -> bool {
 
 /// Which of these connections the kernel still knows.
 ///
+/// A connection with the same two ends may be a later one: a process that comes after a dead one may be given the same port,
+/// and so may any other. It is the old one only if its socket is: by its number, or because it belongs to no process any
+/// more and has none. Where the number was not recorded, a socket of this process is not it.
+///
 /// # Errors
 /// If the tables of the kernel cannot be read: then nothing is known to be gone.
 pub(crate) fn still_open(pairs: &[SocketPair]) -> io::Result<Vec<SocketPair>> {
-    let mut open = BTreeSet::new();
+    let mut open = BTreeMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         match std::fs::read_to_string(table) {
             Ok(text) => open.extend(connections(&text)),
@@ -36,8 +40,30 @@ pub(crate) fn still_open(pairs: &[SocketPair]) -> io::Result<Vec<SocketPair>> {
             Err(error) => return Err(error),
         }
     }
-    let ends = |pair: &SocketPair| (plain(pair.local), plain(pair.peer));
-    Ok(pairs.iter().copied().filter(|pair| open.contains(&ends(pair))).collect())
+    let found = |pair: &SocketPair| open.get(&(plain(pair.local), plain(pair.peer))).copied();
+    let unnumbered = pairs.iter().any(|pair| pair.inode == 0 && found(pair).is_some());
+    let mine = if unnumbered { own_sockets()? } else { BTreeSet::new() };
+    let is_old = |pair: &SocketPair| {
+        found(pair).is_some_and(|inode| match (inode, pair.inode) {
+            (0, _) => true,
+            (inode, 0) => !mine.contains(&inode),
+            (inode, old) => inode == old,
+        })
+    };
+    Ok(pairs.iter().copied().filter(is_old).collect())
+}
+
+/// The numbers of the sockets that this process has open.
+fn own_sockets() -> io::Result<BTreeSet<u64>> {
+    let mut own = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        // One that was closed since is none.
+        let Ok(link) = std::fs::read_link(entry?.path()) else { continue };
+        let number: Option<u64> =
+            link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        own.extend(number);
+    }
+    Ok(own)
 }
 
 type End = (IpAddr, u16);
@@ -47,12 +73,14 @@ fn plain(addr: SocketAddr) -> End {
     (addr.ip().to_canonical(), addr.port())
 }
 
-/// Both ends of every connection in a table as the kernel prints it (`Documentation/networking/proc_net_tcp.rst`).
-fn connections(table: &str) -> impl Iterator<Item = (End, End)> {
+/// Both ends of every connection in a table as the kernel prints it (`Documentation/networking/proc_net_tcp.rst`), and the number
+/// of its socket; 0 if no process has it.
+fn connections(table: &str) -> impl Iterator<Item = ((End, End), u64)> {
     table.lines().skip(1).filter_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
         let (local, peer, state) = (end(words.next()?)?, end(words.next()?)?, words.next()?);
-        (state != TIME_WAIT).then_some((local, peer))
+        let inode = words.nth(5).and_then(|inode| inode.parse().ok()).unwrap_or(0);
+        (state != TIME_WAIT).then_some(((local, peer), inode))
     })
 }
 
@@ -83,9 +111,14 @@ mod tests {
             let Ok(listener) = TcpListener::bind(any) else { continue }; // No IPv6 here.
             let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (far, _) = listener.accept().unwrap();
-            let pair = SocketPair { local: near.local_addr().unwrap(), peer: near.peer_addr().unwrap() };
-            let other = SocketPair { local: pair.local, peer: "192.0.2.1:4420".parse().unwrap() };
+            let inode =
+                std::fs::metadata(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&near))).unwrap().ino();
+            let pair = SocketPair { local: near.local_addr().unwrap(), peer: near.peer_addr().unwrap(), inode };
+            let other = SocketPair { peer: "192.0.2.1:4420".parse().unwrap(), ..pair };
             assert_eq!(still_open(&[other, pair]).unwrap(), [pair]);
+            // The same ends, and another socket: the old one is gone. Without a number it is gone if this process has them.
+            assert_eq!(still_open(&[SocketPair { inode: inode + 1, ..pair }]).unwrap(), []);
+            assert_eq!(still_open(&[SocketPair { inode: 0, ..pair }]).unwrap(), []);
             // A process that is killed resets its connections, as a linger time of zero has them.
             drop(far);
             socket2::SockRef::from(&near).set_linger(Some(std::time::Duration::ZERO)).unwrap();
@@ -97,14 +130,14 @@ mod tests {
     #[test]
     fn tables_are_read_as_the_kernel_prints_them() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n   \
-                     0: 0100007F:A2C4 0100007F:1144 01 00000000:00000000 00:00000000 00000000  1000\n   \
+                     0: 0100007F:A2C4 0100007F:1144 01 00000000:00000000 00:00000000 00000000  1000        0 8214 1 0\n   \
                      1: 0100007F:A2C5 0100007F:1144 06 00000000:00000000 00:00000000 00000000  1000\n   \
                      2: 0000000000000000FFFF00000100007F:A2C6 0000000000000000FFFF00000100007F:1144 04 0\n   \
                      3: nonsense\n";
         if cfg!(target_endian = "little") {
             let here = |port| (IpAddr::V4(Ipv4Addr::LOCALHOST), port);
             let found: Vec<_> = connections(table).collect();
-            assert_eq!(found, [(here(0xA2C4), here(4420)), (here(0xA2C6), here(4420))]);
+            assert_eq!(found, [((here(0xA2C4), here(4420)), 8214), ((here(0xA2C6), here(4420)), 0)]);
         }
     }
 

@@ -219,7 +219,8 @@ fn hold_ends_by_deadline() {
 /// The host's monotonic clock is made faster by a tenth, so that 10 s of it are 9 s: the hold ends by the raw one.
 #[test]
 fn a_hold_ends_once_both_clocks_of_the_host_have_gone_so_far() {
-    let rates: [(fn(Instant) -> Instant, u64); 2] = [
+    type Clock = fn(Instant) -> Instant;
+    let rates: [(Clock, u64); 2] = [
         (|now| Instant::from_nanos(now.as_nanos() / 10 * 9), 12_345),
         (|now| Instant::from_nanos(now.as_nanos() / 9 * 10), 11_111),
     ];
