@@ -103,7 +103,7 @@ pub enum Guard {
 
 impl Guard {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Hold,
         Self::OverlapsWait,
         Self::ReleaseOrder,
