@@ -80,6 +80,8 @@ pub(crate) struct App {
     /// On which life commands are in doubt.
     in_doubt: BTreeMap<host::GuardKey, host::LifeId>,
     white: WhiteBox,
+    /// Lives that the target has forgotten, as the host names them.
+    over_there: BTreeSet<host::LifeId>,
     /// What dead processes left.
     orphans: Vec<Orphans>,
     /// The target's lives by Controller ID, the newest last.
@@ -135,10 +137,7 @@ impl App {
                         overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
                         ..LoadConfig::default()
                     }),
-                    oracle: Oracle::new(OracleConfig {
-                        later_answer_ends: plan.kinds.contains(Kind::LaterAnswerEnds),
-                        ..OracleConfig::new(run)
-                    }),
+                    oracle: Oracle::new(OracleConfig::new(run)),
                     head: None,
                     answered: BTreeMap::new(),
                     done: BTreeSet::new(),
@@ -158,6 +157,7 @@ impl App {
             doubtful: BTreeSet::new(),
             in_doubt: BTreeMap::new(),
             white: WhiteBox::new(),
+            over_there: BTreeSet::new(),
             orphans: Vec::new(),
             lives: BTreeMap::new(),
             created: BTreeMap::new(),
@@ -283,6 +283,35 @@ impl App {
         }
     }
 
+    /// The target says that it has forgotten a life; `None`: all, because it was switched off.
+    pub(crate) fn over_at_target(&mut self, life: Option<target::Life>) {
+        let those = self.named.iter().filter(|(_, known)| life.is_none_or(|life| life == **known));
+        self.over_there.extend(those.map(|(name, _)| *name));
+    }
+
+    pub(crate) fn is_over_at_target(&self, life: host::LifeId) -> bool {
+        self.over_there.contains(&life)
+    }
+
+    /// Changes that a caller may give up: on which lane each is.
+    pub(crate) fn may_be_given_up(&self) -> Vec<(usize, OpId)> {
+        let open = self.open.iter().filter_map(|id| Some((*id, self.asked.get(id)?)));
+        let changes = open.filter(|(_, asked)| asked.op.kind.changes_media() && !asked.abandoned);
+        changes.filter_map(|(id, asked)| Some((usize::from(asked.key?.lane), OpId(id)))).collect()
+    }
+
+    /// True if a caller on another lane has given a change up that overlaps this one and may still take effect.
+    fn is_given_up_elsewhere(&self, id: u64) -> bool {
+        let Some(mine) = self.asked.get(&id).filter(|mine| mine.op.kind.changes_media()) else { return false };
+        let (Some(key), range) = (mine.key, mine.op.range()) else { return false };
+        self.asked.values().any(|other| {
+            let given_up = other.abandoned && other.over.is_none() && other.op.kind.changes_media();
+            let elsewhere = other.key.is_some_and(|of| of.lane != key.lane);
+            let overlaps = range.start.max(other.op.lba) < range.end.min(other.op.range().end);
+            given_up && elsewhere && other.volume == mine.volume && overlaps
+        })
+    }
+
     /// True while a change that was sent may still take effect although its path, its caller or its process is gone.
     pub(crate) fn is_in_doubt(&self) -> bool {
         let may_happen =
@@ -325,6 +354,22 @@ impl World {
     }
 
     /// Several requests at once, around the moments at which things go wrong.
+    /// Callers give some of their changes up, and write the same blocks again at once.
+    pub(crate) fn give_some_up(&mut self, count: u64) {
+        for _ in 0..count {
+            let may = self.app.may_be_given_up();
+            if may.is_empty() {
+                return;
+            }
+            let (lane, op) = may[self.app.rng.below(may.len() as u64) as usize];
+            self.give_up(lane, op);
+            if let Some(Asked { op, volume, .. }) = self.app.asked.get(&op.0).cloned() {
+                self.app.volumes[volume].load.rewrite_of(&op);
+            }
+            self.burst(2);
+        }
+    }
+
     pub(crate) fn burst(&mut self, count: u64) {
         for _ in 0..count {
             if self.app.unfinished() < self.app.depth * 3 && self.app.issued < self.app.wanted * 2 {
@@ -447,6 +492,11 @@ impl World {
                     asked.expected = expected;
                 }
                 self.see(&Seen::Accepted { op, key, nsid: volume as u32 + 1 });
+                let met = self.stats.met;
+                let news = met.ever.contains(Kind::GivenUp) && !met.in_doubt.contains(Kind::GivenUpOverwritten);
+                if news && self.app.is_given_up_elsewhere(op.0) {
+                    self.met(Kind::GivenUpOverwritten);
+                }
             }
             Err(refused) => {
                 if let Some(buf) = buf {
@@ -633,6 +683,7 @@ impl World {
         }
         self.see(&Seen::Host(event));
         self.chaos_heard(event);
+        self.operator_heard(event);
     }
 
     fn receipt(&mut self, receipt: &host::Receipt) {
@@ -691,6 +742,7 @@ impl World {
         let known = lives.iter().rev().find(mine).map(|begun| begun.life);
         if let Some(known) = known {
             self.app.named.insert(record.life, known);
+            self.app.over_there.remove(&record.life);
         }
     }
 
@@ -702,6 +754,7 @@ impl World {
                 self.app.doubtful.insert(*id);
             }
         }
+        self.met_ways();
     }
 
     /// Control releases a life: what was given up before is not sent again.

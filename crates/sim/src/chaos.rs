@@ -7,6 +7,7 @@
 mod act;
 mod episodes;
 mod extra;
+mod operator;
 
 pub(crate) use self::act::Act;
 
@@ -123,7 +124,7 @@ impl World {
         }
     }
 
-    fn controllers_of(&self, port: usize) -> Vec<CtrlId> {
+    pub(crate) fn controllers_of(&self, port: usize) -> Vec<CtrlId> {
         let address = crate::world::address(port).ip().to_string();
         self.control.controllers().filter(|info| info.spec.traddr == address).map(|info| info.id).collect()
     }
@@ -309,6 +310,25 @@ impl World {
                 self.disturb(None);
                 self.lose_ownership();
             }
+            Act::BadDisk(disk) => self.bad_disk = disk,
+            Act::LanePanics { lane, again } => {
+                self.disturb(None);
+                count(&mut self.stats);
+                self.panic_lane(lane, again);
+            }
+            Act::GiveUp(count) => self.give_some_up(count),
+            Act::Set { port, setting } => {
+                self.disturb(Some(port));
+                self.change_setting(port, setting);
+            }
+            Act::Rescan(port) => {
+                for ctrl in self.controllers_of(port) {
+                    // One that is gone has nothing to look at.
+                    let _ = self.control.rescan(self.now, ctrl);
+                }
+            }
+            Act::Reconnect => self.reconnect_all(),
+            Act::AcceptRisk => self.accept_risks(),
             Act::KillSources(kill) => self.chaos.kill_sources = kill,
             Act::Crash { power, again, linger } => {
                 count(&mut self.stats);
@@ -482,7 +502,10 @@ impl World {
         self.chaos.left = 0;
         self.peer.end();
         self.restore_ownership();
+        self.panics = None;
+        self.bad_disk = None;
         self.restart();
+        self.end_what_time_does_not();
         self.resume_those(|_| true);
         self.media.slow = false;
         self.media.fails = false;

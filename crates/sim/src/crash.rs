@@ -8,6 +8,7 @@
 
 use crate::app::Known;
 use crate::checkers::Seen;
+use crate::mix::Kind;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Owner, Piece, TargetState, Way};
 use crate::world::{Box_, Ev, HostLane, Machine, Mail, World, machines_of_host, machines_of_target, note};
@@ -55,6 +56,15 @@ struct First {
     by_host: BTreeMap<(Owner, ConnId), usize>,
     mail: Vec<(Box_, VecDeque<Mail>)>,
     known: Known,
+}
+
+/// A lane that is about to panic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panic {
+    pub(crate) lane: usize,
+    pub(crate) again: Duration,
+    /// It is being called.
+    pub(crate) called: bool,
 }
 
 /// One process of the host, as far as it is not its machines.
@@ -125,6 +135,7 @@ impl World {
         if self.process.down || self.process.first.is_some() {
             return;
         }
+        self.panics = None;
         self.stats.crashes += 1;
         self.see(&Seen::Crashed);
         let dying: Vec<usize> = (0..self.links.len())
@@ -148,6 +159,24 @@ impl World {
         }
         self.forget_process();
         self.after(again, Ev::Restart);
+    }
+
+    /// A lane of the process panics when it is called next.
+    pub(crate) const fn panic_lane(&mut self, lane: usize, again: Duration) {
+        self.panics = Some(Panic { lane, again, called: false });
+    }
+
+    /// True if the process has just ended, because the lane that was called panicked: nothing of what it wanted is done.
+    pub(crate) fn panics_now(&mut self) -> bool {
+        let Some(Panic { again, .. }) = self.panics.filter(|panic| panic.called) else { return false };
+        self.panics = None;
+        if self.process.down || self.process.first.is_some() {
+            return false;
+        }
+        self.met(Kind::LanePanics);
+        note!(self, "host: a lane panics, and the process ends");
+        self.crash(false, again, Duration::from_millis(20));
+        true
     }
 
     /// Nothing of the process is left but its sockets and its records.
@@ -251,6 +280,7 @@ impl World {
         self.resume_those(|machine| !of_host(machine));
         self.armed.retain(of_host);
         self.media.stop();
+        self.app.over_at_target(None);
         self.chaos.fake_next_answer = false;
         self.peer.forget();
         for path in &mut self.net.paths {

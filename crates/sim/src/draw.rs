@@ -9,6 +9,7 @@ pub(crate) use self::extras::Extras;
 use crate::minimise::Cut;
 use crate::mix::Kinds;
 use crate::mutation::{Mutation, Tampering};
+use crate::ways::Ways;
 use interlock_base::Rng;
 use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, HoldTerms, MARGIN};
 use interlock_host_core::{ControllerSpec, FencePolicy, FlushScope, Reconnect, Timeouts};
@@ -80,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) user_timeout: bool,
     /// What it may meet.
     pub(crate) kinds: Kinds,
+    /// How the operator uses the host.
+    pub(crate) ways: Ways,
     /// Of how many admin commands in a thousand the answer is bent at any time.
     pub(crate) bent_permille: u64,
     pub(crate) mutation: Option<Mutation>,
@@ -156,6 +159,7 @@ impl Plan {
             episodes: 3 + rng.below(3) as u32,
             user_timeout: rng.percent(50),
             kinds: Kinds::installed(),
+            ways: Ways::draw(seed, Kinds::installed()),
             bent_permille: *pick(&mut Rng::new(seed ^ 0x51a1_5eed_0000_0010), &[0, 0, 0, 0, 2, 10, 40]),
             mutation,
             extras: Extras::draw(seed, Kinds::installed()),
@@ -173,7 +177,7 @@ impl Plan {
     /// What the host is asked to stay connected to.
     pub(crate) fn spec(&self, controller: usize) -> ControllerSpec {
         let address = crate::world::address(controller % self.ports);
-        ControllerSpec {
+        self.ways.apply(ControllerSpec {
             kato: self.kato,
             queue_size: self.queue_size,
             nr_io_queues: self.host_lanes * self.queues_per_lane,
@@ -202,7 +206,7 @@ impl Plan {
             },
             fence: if self.is(Tampering::LegacyPolicy) { FencePolicy::Legacy } else { FencePolicy::Strict },
             ..ControllerSpec::new(address.ip().to_string(), address.port(), crate::world::subnqn())
-        }
+        })
     }
 
     /// True if this is what is done to the run.

@@ -6,6 +6,7 @@ use crate::checkers::Seen;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Owner, Piece, Pipe, SEND_QUEUE, Segment, TargetState, Way};
 use crate::outbox::Outbox;
+use crate::store::Fate;
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
 use crc32c::crc32c_append;
 use interlock_base::Instant;
@@ -27,17 +28,22 @@ impl World {
             return;
         }
         for controller in (port..self.plan.controllers).step_by(self.plan.ports) {
-            // A controller that is configured already stays as it is.
-            let answer = self.control.connect(self.now, self.plan.spec(controller));
-            note!(self, "operator: connect controller {controller} at port {port}: {answer:?}");
+            self.connect_controller(controller);
         }
     }
 
     pub(crate) fn job_done(&mut self, process: u32, id: JobId) {
         let Some(job) = self.process.finish_job(process, id) else { return };
         let unsynced = matches!(job, Job::RecordLife(_)) && self.tampers(Tampering::RecordNotSynced);
-        self.process.store.carry_out(process, &job, !unsynced);
+        let fate = self.fate(&job);
+        if fate != (Fate::Failed { done: false }) {
+            self.process.store.carry_out(process, &job, !unsynced);
+        }
         self.stats.mutated |= u64::from(unsynced);
+        if fate != Fate::Done {
+            self.control.handle_job_done(self.now, id, JobResult::Failed("the disk says no".to_owned()));
+            return self.drain_host();
+        }
         self.see(&Seen::JobDone(&job));
         let result = match &job {
             Job::Resolve { host, .. } => JobResult::Failed(format!("`{host}` is no address")),
@@ -50,6 +56,9 @@ impl World {
 
     /// Carries out everything that the machines of the host want, until they want nothing.
     pub(crate) fn drain_host(&mut self) {
+        if self.panics_now() {
+            return;
+        }
         loop {
             let mut idle = true;
             while let Some(output) = self.control.poll_output() {
@@ -96,7 +105,7 @@ impl World {
                 if let Job::RecordLife(record) = &job {
                     self.life_named(record);
                 }
-                let delay = Duration::from_micros(50 + self.mail_rng.below(20_000));
+                let delay = Duration::from_micros(50 + self.mail_rng.below(20_000)) + self.disk_delay();
                 let at = self.process.begin_job(self.now + delay, id, job);
                 self.at(at, Ev::Job(self.process.number, id));
             }

@@ -40,6 +40,13 @@
 //! that was being written may be there or not, and one that was not synced goes with the power. Somebody takes the state
 //! directory of a running process: what is lost after that is not for it to release.
 //!
+//! The disk with the records is slow, or says that a record or its removal failed, done all the same or not. A lane that panics
+//! ends its process, and nothing of what it wanted is done.
+//!
+//! Who uses the host: callers that give changes up while another lane writes over them; all I/O policies, KATO 0, a host that
+//! only notifies of a loss, settings that change, rescan, names that last over processes, and somebody who says of a life that
+//! the target has forgotten that it is over.
+//!
 //! In the host: a lane or control that hangs for a while, messages between them that are slow, two paths lost within one
 //! round trip, requests given up by their callers, an operator who resets, disconnects and connects in the middle of it.
 //!
@@ -58,6 +65,7 @@
 //!   nothing of it, and its flushes promise what it has answered itself.
 //!
 //! - An Identify Controller page of zeroes, and a keep-alive time that is stated wrongly: both lie about what a hold rests on.
+//! - An operator whose word for the end of a life is not true, and the policy `legacy`: without a fence there is no promise.
 //! - Kinds of faults that the cores cannot survive yet ([`Kind::waits_for`] says why); `--with` asks for them.
 //!
 //! # What watches
@@ -86,8 +94,10 @@ mod peer;
 mod phases;
 mod run;
 mod stall;
+mod store;
 mod story;
 mod target_side;
+mod ways;
 mod world;
 
 pub use coverage::{Coverage, cover};

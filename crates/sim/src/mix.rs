@@ -80,15 +80,37 @@ pub enum Kind {
     EntriesStay,
     /// Somebody else takes the state directory of the host.
     OwnerReplaced,
-    /// No fault, but a rule: the answer to a later change ends what was given up.
-    LaterAnswerEnds,
+    /// The record of a life, or its removal, fails.
+    StoreRefuses,
+    /// The disk with the records is slow.
+    StoreLate,
+    /// A lane of the host panics: the process ends, and another follows.
+    LanePanics,
+    /// A lane takes a change over blocks that a caller on another lane has given up and that may still change.
+    GivenUpOverwritten,
+    /// KATO is 0: time ends no doubt.
+    NoKato,
+    /// The keep-alive time in force is longer than asked for.
+    KatoRounded,
+    /// Somebody says of a life that it is over.
+    RiskAccepted,
+    /// A lost controller is connected again only when somebody says so.
+    NotifyOnly,
+    /// Lanes choose among paths by queue depth, or take the first.
+    OtherIoPolicy,
+    /// A setting of a controller changes while it is in use.
+    SettingsChange,
+    /// The operator asks for a look at the namespaces.
+    Rescan,
+    /// Controllers have names that last over processes.
+    NamesLast,
     /// No fault, but a rule: what could not be read is looked at again without anybody's asking.
     LooksAgain,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 48] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -124,7 +146,18 @@ impl Kind {
         Self::BoundsTight,
         Self::EntriesStay,
         Self::OwnerReplaced,
-        Self::LaterAnswerEnds,
+        Self::StoreRefuses,
+        Self::StoreLate,
+        Self::LanePanics,
+        Self::GivenUpOverwritten,
+        Self::NoKato,
+        Self::KatoRounded,
+        Self::RiskAccepted,
+        Self::NotifyOnly,
+        Self::OtherIoPolicy,
+        Self::SettingsChange,
+        Self::Rescan,
+        Self::NamesLast,
         Self::LooksAgain,
     ];
 
@@ -132,9 +165,7 @@ impl Kind {
     #[must_use]
     pub const fn waits_for(self) -> Option<&'static str> {
         match self {
-            Self::LaterAnswerEnds => Some("abandoned requests pass no barrier between lanes"),
             Self::IdentifiersMissing => Some("without its identifiers a namespace is taken for another"),
-            Self::KatoUnread => Some("what was asked for counts where the time in force cannot be read"),
             Self::LooksAgain => {
                 Some("a look that failed is repeated only when an event or a new connection asks for it")
             }
@@ -145,7 +176,7 @@ impl Kind {
     /// True for what a report counts; false for a rule by which worlds are judged.
     #[must_use]
     pub const fn is_counted(self) -> bool {
-        !matches!(self, Self::LaterAnswerEnds | Self::LooksAgain)
+        !matches!(self, Self::LooksAgain)
     }
 
     const fn bit(self) -> u64 {

@@ -57,6 +57,8 @@ pub enum Tampering {
     LockMissing,
     /// Devices answer every compare as if the blocks were equal.
     DifferenceOverlooked,
+    /// The operator says of a life that it is over, and it is not.
+    RiskTakenTooEarly,
     /// Lanes of a target are never told until when a life may execute: only timers end it, and those of a machine that was
     /// stopped run out late. Not among [`Tampering::ALL`] while no machine is stopped in any world.
     GateByClock,
@@ -64,7 +66,7 @@ pub enum Tampering {
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -85,6 +87,7 @@ impl Tampering {
         Self::DisabledBeforeDrained,
         Self::LockMissing,
         Self::DifferenceOverlooked,
+        Self::RiskTakenTooEarly,
     ];
 }
 

@@ -30,14 +30,7 @@ impl World {
             Phase::Starting => (self.app.is_ready() || late).then_some(Phase::Faults),
             Phase::Faults => self.faults_are_over().then_some(Phase::Healing),
             Phase::Healing => {
-                let gives_up = self.plan.ctrl_loss.is_some() || self.peer.has_bent();
-                if gives_up && !self.is_whole() {
-                    // Somebody connects what was given up.
-                    for port in 0..self.plan.ports {
-                        self.connect(port);
-                    }
-                    self.drain_host();
-                }
+                self.attend();
                 let over = self.app.open.is_empty() && self.app.indeterminate.is_empty() && self.is_whole();
                 if late && !over {
                     return self.not_live();
@@ -97,7 +90,7 @@ impl World {
     }
 
     /// Every port serves again.
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let live = self
             .control
             .controllers()

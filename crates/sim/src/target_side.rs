@@ -216,6 +216,7 @@ impl World {
             Event::GhostExecuted(_) => self.stats.ghosts_executed += 1,
             _ => {}
         }
+        self.lives_at_target(event);
         self.see(&Seen::Target(event));
     }
 

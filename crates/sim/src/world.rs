@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
 use crate::coverage::Coverage;
-use crate::crash::Process;
+use crate::crash::{Panic, Process};
 use crate::draw::{Plan, Reset};
 use crate::media::Media;
 use crate::mix::{Kind, Met};
@@ -17,6 +17,7 @@ use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
 use crate::peer::Peer;
 use crate::stall::Stall;
+use crate::store::BadDisk;
 use crate::story::Lines;
 use interlock_base::{Instant, Rng};
 use interlock_check::OpId;
@@ -195,6 +196,9 @@ pub(crate) struct World {
     pub(crate) app: App,
     pub(crate) chaos: Chaos,
     pub(crate) peer: Peer,
+    /// The disk with the records, while it is worse than usual.
+    pub(crate) bad_disk: Option<BadDisk>,
+    pub(crate) panics: Option<Panic>,
     pub(crate) phase: Phase,
     pub(crate) phase_until: Instant,
     pub(crate) phase_began: Instant,
@@ -269,6 +273,8 @@ impl World {
             app: App::new(&plan, rng.fork()),
             chaos: Chaos::new(&plan, rng.fork()),
             peer: Peer::new(plan.seed),
+            bad_disk: None,
+            panics: None,
             phase: Phase::Starting,
             phase_until: Instant::ZERO,
             phase_began: Instant::ZERO,
@@ -312,6 +318,7 @@ impl World {
 
     fn start(&mut self) {
         self.script_standing();
+        self.met_ways();
         self.drain_target();
         for port in 0..self.plan.ports {
             self.connect(port);
@@ -420,6 +427,10 @@ impl World {
 
     fn handle(&mut self, event: Ev) {
         let Some(event) = self.hold_back(event) else { return };
+        if let Some(panic) = self.panics {
+            let called = self.machine(&event) == Some(Machine::HostLane(panic.lane));
+            self.panics = Some(Panic { called, ..panic });
+        }
         match event {
             Ev::Resume(machine) => self.resume(machine),
             Ev::Wake(machine) => self.wake(machine),

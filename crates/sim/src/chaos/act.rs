@@ -2,7 +2,9 @@
 
 use crate::mix::Kind;
 use crate::peer::Hour;
+use crate::store::BadDisk;
 use crate::world::Machine;
+use interlock_host_core::Setting;
 use interlock_target_core::Fault;
 use interlock_wire::ana::State as Ana;
 use std::time::Duration;
@@ -87,6 +89,25 @@ pub(crate) enum Act {
     },
     /// Somebody else takes the state directory of the host.
     LoseOwnership,
+    /// The disk with the records is bad, or as usual again.
+    BadDisk(Option<BadDisk>),
+    /// A lane panics when it is called next, and its process with it.
+    LanePanics {
+        lane: usize,
+        again: Duration,
+    },
+    /// Callers give up so many changes, and the same blocks are written again.
+    GiveUp(u64),
+    /// The operator changes a setting of the controllers of a port.
+    Set {
+        port: usize,
+        setting: Setting,
+    },
+    Rescan(usize),
+    /// The operator asks for everything that is lost to be connected.
+    Reconnect,
+    /// The operator says of everything that the target has forgotten that it is over.
+    AcceptRisk,
     /// Whoever is asked to reset a life dies soon after.
     KillSources(bool),
 }
@@ -104,6 +125,8 @@ impl Act {
             Self::Ana { .. } => Kind::AnaChanges,
             Self::Resize { .. } => Kind::Resized,
             Self::Reset(_) | Self::Disconnect(_) | Self::Connect(_) => Kind::OperatorActs,
+            Self::Set { .. } => Kind::SettingsChange,
+            Self::Rescan(_) => Kind::Rescan,
             Self::Stall { .. } => Kind::LaneHangs,
             Self::Mail { .. } => Kind::MailSlow,
             Self::Crash { .. } => Kind::HostDies,
@@ -119,6 +142,12 @@ impl Act {
             | Self::TargetOn
             | Self::Second
             | Self::Wake
+            // What comes of them counts.
+            | Self::BadDisk(_)
+            | Self::LanePanics { .. }
+            | Self::GiveUp(_)
+            | Self::Reconnect
+            | Self::AcceptRisk
             // Each answer counts by itself.
             | Self::BadHour(_)
             | Self::LastWords { .. }

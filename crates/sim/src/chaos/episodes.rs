@@ -232,6 +232,9 @@ impl Chaos {
         if let Some(acts) = self.extra_episode(plan, port) {
             return acts;
         }
+        if self.rng.percent(22) {
+            return self.operator(plan, port, other);
+        }
         match self.rng.below(34) {
             28..=33 => self.bad_hour(plan, port, other),
             0..=3 => self.ghosts(port),

@@ -52,6 +52,7 @@ impl Plan {
     pub(super) fn with_extras(mut self) -> Self {
         if self.extras.brink {
             self.tbkas = false;
+            self.ways.no_kato = false;
             self.mail_us = 1;
             self.media = Duration::from_millis(5);
             self.media_us = 200;
