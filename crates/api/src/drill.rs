@@ -1,6 +1,6 @@
 //! The result of a drill.
 
-use crate::basics::{PathAddress, Version};
+use crate::basics::{PathAddress, StatusCode, Version};
 use crate::event::Event;
 use crate::receipt::{DetectedHow, Method, Receipt};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,33 @@ pub struct LossDetection {
     pub how: DetectedHow,
     /// How long after the fault was injected.
     pub ms: f64,
+}
+
+/// What became of Cross-Controller Reset in a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum CcrUse {
+    /// It proved the fence.
+    Used {
+        /// Commands sent.
+        sent: u64,
+    },
+    /// Every command was answered with an error, and something else fenced.
+    Refused {
+        /// Commands sent.
+        sent: u64,
+        /// The last answer.
+        status: StatusCode,
+    },
+    /// Commands were sent, and none that proved anything was answered in time.
+    Unanswered {
+        /// Commands sent.
+        sent: u64,
+    },
+    /// The target does not offer it (CCRL 0).
+    NotOffered,
+    /// The target offers it, and it was not needed.
+    NotSent,
 }
 
 /// The fence of a scenario in short; the receipts have the rest.
@@ -98,6 +125,9 @@ pub struct ScenarioResult {
     pub writes_in_doubt: u64,
     /// The fence; `null` if there was none.
     pub fence: Option<FenceSummary>,
+    /// What became of Cross-Controller Reset; absent if the scenario did not come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ccr: Option<CcrUse>,
     /// What the application felt.
     pub stall: StallTimes,
     /// Attempts to reconnect.
@@ -186,6 +216,28 @@ pub struct ForeignTarget {
     pub block_size: u32,
     /// Where the paths lead, the one that breaks first.
     pub paths: Vec<PathAddress>,
+    /// What its controller says of itself; absent if it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identify: Option<TargetIdentity>,
+}
+
+/// What a controller says of itself, as far as a failover depends on it (Identify Controller, Get Features).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TargetIdentity {
+    /// Model Number.
+    pub model: String,
+    /// Serial Number.
+    pub serial: String,
+    /// Firmware Revision.
+    pub firmware: String,
+    /// Version of the specification, as in `2.1.0`.
+    pub version: String,
+    /// Cross-Controller Reset Limit; `null`: not offered.
+    pub ccrl: Option<u8>,
+    /// Command Quiesce Time, in milliseconds; `null`: not stated.
+    pub cqt_ms: Option<u64>,
+    /// Keep Alive Timeout in force, in milliseconds; `null`: none, or not known.
+    pub kato_ms: Option<u64>,
 }
 
 /// A whole drill.
@@ -193,6 +245,12 @@ pub struct ForeignTarget {
 pub struct DrillReport {
     /// 1.
     pub format_version: Version<1>,
+    /// Version of this program; absent in documents of earlier ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When it ended, in milliseconds of Unix time; absent in documents of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix_ms: Option<u64>,
     /// Of the load: the same seed gives the same operations.
     pub seed: u64,
     /// What was drilled; absent if it was our own target.
@@ -202,6 +260,7 @@ pub struct DrillReport {
     pub scenarios: Vec<ScenarioResult>,
     /// The worst of them.
     pub verdict: Verdict,
-    /// 0: all safe; 1: something unsafe was found; 2: inconclusive.
+    /// 0: all safe; 1: something unsafe was found; 2: inconclusive. A drill that does not begin has no report, and exit code
+    /// 3.
     pub exit_code: u8,
 }

@@ -44,8 +44,8 @@ pub use doctor::{
     PortFacts, Stage, Stall, SubsystemFacts,
 };
 pub use drill::{
-    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point, Reach, Recording,
-    ScenarioResult, StaleBlock, StallTimes, Verdict, WriteRef,
+    CcrUse, DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point, Reach,
+    Recording, ScenarioResult, StaleBlock, StallTimes, TargetIdentity, Verdict, WriteRef,
 };
 pub use event::{CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, What};
 pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};

@@ -149,6 +149,7 @@ fn scenario() -> ScenarioResult {
         reasons: Vec::new(),
         detection: Some(LossDetection { how: DetectedHow::ConnectionReset, ms: 0.25 }),
         writes_in_doubt: 16,
+        ccr: None,
         fence: Some(FenceSummary { method: Method::Immediate, source: Some("nvme1".into()), held_ms: 3 }),
         stall: StallTimes { longest_ms: 4.5, p99_ms: 1.75 },
         reconnect_attempts: 1,
@@ -192,6 +193,8 @@ fn drill_report() {
     let assumed =
         ScenarioResult { verdict: Verdict::SafeIf, assumed_ms: Some(5000), receipts: Vec::new(), ..scenario() };
     let report = DrillReport {
+        version: None,
+        unix_ms: None,
         format_version: Version,
         seed: 7,
         target: None,
@@ -210,6 +213,7 @@ fn drill_report() {
         blocks: 131_072,
         block_size: 512,
         paths: vec![PathAddress::tcp("192.0.2.1", 4420), PathAddress::tcp("192.0.2.2", 4420)],
+        identify: None,
     };
     let foreign = ScenarioResult { name: "foreign-reset".into(), reach: Some(reach), ..scenario() };
     let report =

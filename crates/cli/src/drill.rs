@@ -4,10 +4,10 @@ use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use interlock_api::{DetectedHow, DrillReport, Method, Reach, ScenarioResult, Verdict};
+use interlock_api::{CcrUse, DetectedHow, DrillReport, Method, Reach, ScenarioResult, Verdict};
 use interlock_drill::{
-    Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, SCENARIOS, Scenario, Side, drill,
-    drill_foreign,
+    Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, SCENARIOS, Scenario, Side, ccr_in_words,
+    drill, drill_foreign,
 };
 use interlock_host::{HostId, HostSettings, IdentityInUse, IdentityLock, Nqn};
 use std::fmt::Write;
@@ -31,7 +31,8 @@ const SPIN: Duration = Duration::ZERO;
 ///
 /// Starts a target and a host in this process, which share nothing but TCP sockets. In every scenario the target holds
 /// writes back, the path they came on breaks, the host fails over, the load rewrites what was retried, and then the
-/// target tries to execute the old writes after all. Exit code 0: safe; 1: stale data was found; 2: inconclusive.
+/// target tries to execute the old writes after all. Exit code 0: safe; 1: stale data or another broken promise was found;
+/// 2: inconclusive; 3: the drill did not take place (a wrong option, no connection, data where it would write).
 ///
 /// With --target the peer is any NVMe/TCP target, and the network between misbehaves instead: a proxy in this process
 /// delays writes and delivers them late. The drill writes to the first 64 MiB of the namespace, refuses to if it holds
@@ -75,12 +76,34 @@ pub(crate) struct DrillArgs {
     /// Host Identifier to connect as, a UUID; no other process may use it meanwhile; default: a random one
     #[arg(short = 'I', long, value_name = "UUID", requires = "targets")]
     hostid: Option<HostId>,
+    /// Keep Alive Timeout to ask a target for that is not ours, in seconds; default: 5
+    #[arg(short = 'k', long, value_name = "S", requires = "targets", value_parser = clap::value_parser!(u16).range(1..=60))]
+    keep_alive_tmo: Option<u16>,
+    /// I/O queue pairs of each controller; default: one
+    #[arg(short = 'i', long, value_name = "N", requires = "targets", value_parser = clap::value_parser!(u16).range(1..))]
+    nr_io_queues: Option<u16>,
+    /// Quiesce time to assume, in milliseconds, where the target states none; default: 5000, as for every connection
+    #[arg(long, value_name = "MS", requires = "targets")]
+    assumed_cqt: Option<u32>,
+    /// Be inconclusive where a fence was not proven by this
+    #[arg(long, value_name = "WHAT", value_enum)]
+    require: Option<Required>,
     /// Draw every failover on one page, which needs nothing else to be looked at
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
+
+/// Choices of `--require`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Required {
+    /// Cross-Controller Reset
+    Ccr,
+}
+
+/// The drill did not take place: nothing is said about any data.
+pub(crate) const NOT_DRILLED: u8 = 3;
 
 fn target(text: &str) -> Result<SocketAddr, String> {
     let address = text.strip_prefix("tcp:").ok_or("expected tcp:HOST:PORT")?;
@@ -94,15 +117,24 @@ fn nqn(text: &str) -> Result<Nqn, String> {
 
 pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     if args.list {
-        print(&list())?;
+        print(&list(args.output.format)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let plan = plan(args)?;
+    // A place where nothing can be written is told before minutes of work, not after.
+    let page = args.report.as_ref().map(|file| {
+        let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
+        open.map(|_| file).map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
+    });
+    let page = page.transpose()?;
     let options = Options {
         seed: args.seed.unwrap_or_else(any_seed),
         digests: args.digests,
         spin: SPIN,
         record: args.report.is_some(),
+        kato: args.keep_alive_tmo.map(|seconds| Duration::from_secs(seconds.into())),
+        assumed_cqt: args.assumed_cqt.map(|ms| Duration::from_millis(ms.into())),
+        nr_io_queues: args.nr_io_queues,
     };
     let foreign = foreign(args)?;
     let mut screen = Screen::new(args.output.verbose > 0);
@@ -111,8 +143,11 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         Some((foreign, _)) => drill_foreign(&plan, foreign, &options, &mut |step| screen.show(step)),
     };
     screen.end()?;
-    let report = report.map_err(not_begun)?;
-    if let Some(file) = &args.report {
+    let mut report = report.map_err(not_begun)?;
+    if args.require == Some(Required::Ccr) {
+        require_ccr(&plan, &mut report);
+    }
+    if let Some(file) = page {
         std::fs::write(file, interlock_drill::page(&report))
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
     }
@@ -121,6 +156,26 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         Format::Json => interlock_api::to_pretty(&report)?,
     })?;
     Ok(ExitCode::from(report.exit_code))
+}
+
+/// A fence that nothing but time or an assumption proved does not do where CCR is required.
+fn require_ccr(plan: &[Plan], report: &mut DrillReport) {
+    let fenced = plan.iter().zip(&mut report.scenarios).filter(|(item, _)| item.fencing == Fencing::Strict);
+    for (_, result) in fenced {
+        let used = matches!(result.ccr, Some(CcrUse::Used { .. }));
+        if used || !matches!(result.verdict, Verdict::Safe | Verdict::SafeIf) {
+            continue;
+        }
+        let words = result.ccr.as_ref().map_or_else(|| "nothing is known of it".into(), ccr_in_words);
+        result.reasons.push(format!("CCR is required: {words}"));
+        (result.verdict, result.assumed_ms) = (Verdict::Inconclusive, None);
+    }
+    report.verdict = report.scenarios.iter().map(|result| result.verdict).max().unwrap_or(Verdict::Inconclusive);
+    report.exit_code = match report.verdict {
+        Verdict::Unsafe => 1,
+        Verdict::Inconclusive => 2,
+        Verdict::Safe | Verdict::SafeIf => 0,
+    };
 }
 
 /// The target that is not ours, if one is named, and the identity under which it is written to, held as long as that.
@@ -155,14 +210,23 @@ fn not_begun(error: ForeignError) -> anyhow::Error {
     Failure::new(text).hint(hint).into()
 }
 
-fn list() -> String {
+fn list(format: Format) -> serde_json::Result<String> {
     let all = || SCENARIOS.iter().chain(&FOREIGN);
     let widest = all().map(|scenario| scenario.name.len()).max().unwrap_or_default();
-    all().fold(String::new(), |mut text, scenario| {
+    if format == Format::Json {
+        let scenarios: Vec<_> = all()
+            .map(|one| {
+                let foreign = Scenario::foreign(one.name).is_some();
+                serde_json::json!({ "name": one.name, "summary": one.summary, "needs_target": foreign })
+            })
+            .collect();
+        return serde_json::to_string_pretty(&serde_json::json!({ "format_version": 1, "scenarios": scenarios }));
+    }
+    Ok(all().fold(String::new(), |mut text, scenario| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:<widest$}  {}", scenario.name, scenario.summary);
         text
-    })
+    }))
 }
 
 /// What to play: the scenarios named, all if none is; unfenced those named by `--no-fence`, which alone suffices.
@@ -336,7 +400,11 @@ fn details(text: &mut String, plan: &Plan, result: &ScenarioResult) {
     let foretold = plan.scenario.fast_io_fail.is_some();
     let notes = result.notes.iter().filter(|note| foretold && note.contains("settled I/O")).cloned().collect();
     let reach = result.reach.as_ref().map(|reach| reached(reach, result)).unwrap_or_default();
-    for line in [stale, broken, reasons, notes, reach].into_iter().flat_map(shortened) {
+    // Of our own target it is known what it offers; what it did with it is not.
+    let told =
+        |ccr: &&CcrUse| result.reach.is_some() || matches!(ccr, CcrUse::Refused { .. } | CcrUse::Unanswered { .. });
+    let ccr = result.ccr.as_ref().filter(told).map(ccr_in_words).into_iter().collect();
+    for line in [stale, broken, reasons, notes, ccr, reach].into_iter().flat_map(shortened) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}: {line}", result.name);
     }
@@ -365,12 +433,26 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
 
 fn summary(plan: &[Plan], report: &DrillReport) -> String {
     let count = |wanted: &[Verdict]| report.scenarios.iter().filter(|result| wanted.contains(&result.verdict)).count();
-    let (safe, bad) = (count(&[Verdict::Safe, Verdict::SafeIf]), count(&[Verdict::Unsafe]));
-    let mut text = format!("{safe} of {} safe", report.scenarios.len());
+    let (safe, bad) = (count(&[Verdict::Safe]), count(&[Verdict::Unsafe]));
+    let conditional: Vec<&ScenarioResult> =
+        report.scenarios.iter().filter(|result| result.verdict == Verdict::SafeIf).collect();
+    let safe_if = conditional.len();
+    let of = report.scenarios.len();
+    let mut text = if safe_if == 0 {
+        format!("{safe} of {of} safe")
+    } else {
+        // A condition belongs to the sum as it belongs to its parts.
+        let most = conditional.iter().filter_map(|result| result.assumed_ms).max();
+        let condition =
+            most.map_or_else(|| "quiesces in time".to_owned(), |most| format!("quiesces within {most} ms (assumed)"));
+        let all = if safe > 0 { format!("{safe} of {of} safe, {safe_if}") } else { format!("{safe_if} of {of}") };
+        let more = if safe > 0 { "more" } else { "safe" };
+        format!("{all} {more} if the target {condition}")
+    };
     if bad > 0 {
         let _ = write!(text, ", {bad} UNSAFE");
     }
-    let unclear = report.scenarios.len() - safe - bad;
+    let unclear = of - safe - safe_if - bad;
     if unclear > 0 {
         let _ = write!(text, ", {unclear} inconclusive");
     }
@@ -385,7 +467,18 @@ fn summary(plan: &[Plan], report: &DrillReport) -> String {
     text
 }
 
+/// The verdict in the table, with what weakens it.
 fn verdict(result: &ScenarioResult) -> String {
+    let text = judged(result);
+    match &result.ccr {
+        Some(CcrUse::Refused { status, .. }) if matches!(result.verdict, Verdict::Safe | Verdict::SafeIf) => {
+            format!("{text} (CCR refused: {})", status.text)
+        }
+        _ => text,
+    }
+}
+
+fn judged(result: &ScenarioResult) -> String {
     match (result.verdict, result.assumed_ms) {
         (Verdict::Safe, _) => "SAFE".into(),
         (Verdict::SafeIf, Some(ms)) => format!("SAFE IF the target quiesces within {ms} ms"),
@@ -494,6 +587,8 @@ mod tests {
         let scenario = ScenarioResult { name: "foreign-reset".into(), reach: Some(reach), ..result() };
         let report = DrillReport {
             format_version: Version,
+            version: None,
+            unix_ms: None,
             seed: 7,
             target: None,
             scenarios: vec![scenario],
@@ -513,6 +608,7 @@ mod tests {
             reasons: Vec::new(),
             detection: Some(LossDetection { how: DetectedHow::ConnectionReset, ms: 1.25 }),
             writes_in_doubt: 16,
+            ccr: Some(CcrUse::Used { sent: 1 }),
             fence: Some(FenceSummary { method: Method::Immediate, source: Some("nvme1".into()), held_ms: 3 }),
             stall: StallTimes { longest_ms: 14.5, p99_ms: 1.75 },
             reconnect_attempts: 1,
@@ -531,6 +627,8 @@ mod tests {
         let plan = [Plan { scenario: &SCENARIOS[0], fencing: Fencing::Strict }];
         let report = DrillReport {
             format_version: Version,
+            version: None,
+            unix_ms: None,
             seed: 7,
             target: None,
             scenarios: vec![result()],
@@ -542,6 +640,50 @@ mod tests {
         let words: Vec<&str> = lines[1].split_whitespace().collect();
         assert_eq!(words.join(" "), "reset reset 1.2 ms 16 CCR via nvme1 3 ms 14 ms / 1.8 ms 1 16/16 stopped 0 SAFE");
         assert_eq!(*lines.last().unwrap(), "1 of 1 safe (seed 7)");
+    }
+
+    fn report_of(scenarios: Vec<ScenarioResult>) -> DrillReport {
+        let verdict = scenarios.iter().map(|result| result.verdict).max().expect("one");
+        DrillReport {
+            format_version: Version,
+            version: None,
+            unix_ms: None,
+            seed: 7,
+            target: None,
+            scenarios,
+            verdict,
+            exit_code: 0,
+        }
+    }
+
+    #[test]
+    fn a_refused_ccr_is_told_with_the_verdict_and_can_be_required() {
+        let plan = [Plan { scenario: &SCENARIOS[0], fencing: Fencing::Strict }];
+        let status = interlock_api::StatusCode { code: 0x141, dnr: false, text: "odd (141h)".into() };
+        let refused = ScenarioResult { ccr: Some(CcrUse::Refused { sent: 30, status }), ..result() };
+        let mut report = report_of(vec![refused]);
+        let text = normal(&plan, &report);
+        assert!(text.contains("SAFE (CCR refused: odd (141h))"), "{text}");
+        assert!(text.contains("reset: CCR was refused 30 times: odd (141h)\n"), "{text}");
+        require_ccr(&plan, &mut report);
+        assert_eq!((report.verdict, report.exit_code), (Verdict::Inconclusive, 2));
+        assert!(normal(&plan, &report).contains("why: CCR is required: CCR was refused 30 times"));
+        let mut used = report_of(vec![result()]);
+        require_ccr(&plan, &mut used);
+        assert_eq!((used.verdict, used.exit_code), (Verdict::Safe, 0));
+    }
+
+    #[test]
+    fn the_sum_keeps_its_condition() {
+        let plan = [Plan { scenario: &SCENARIOS[0], fencing: Fencing::Strict }; 2];
+        let condition = ScenarioResult { verdict: Verdict::SafeIf, assumed_ms: Some(5000), ..result() };
+        let both = normal(&plan, &report_of(vec![condition.clone(), condition.clone()]));
+        assert!(both.ends_with("2 of 2 safe if the target quiesces within 5000 ms (assumed) (seed 7)\n"), "{both}");
+        let one = normal(&plan, &report_of(vec![result(), condition]));
+        assert!(
+            one.ends_with("1 of 2 safe, 1 more if the target quiesces within 5000 ms (assumed) (seed 7)\n"),
+            "{one}"
+        );
     }
 
     #[test]
@@ -557,6 +699,8 @@ mod tests {
         let plan = [Plan { scenario: &SCENARIOS[0], fencing: Fencing::Legacy }];
         let report = DrillReport {
             format_version: Version,
+            version: None,
+            unix_ms: None,
             seed: 7,
             target: None,
             scenarios: vec![caught],

@@ -1,7 +1,8 @@
 //! The one binary, `interlock`: parses, calls, prints.
 //!
 //! What a command found goes to standard output, as text or as JSON; what went wrong goes to standard error, as one
-//! sentence and what to do next. Exit codes: 0 success, 1 failure; `drill` also has 2, inconclusive.
+//! sentence and what to do next. Exit codes: 0 success, 1 failure; of `drill` 0 safe, 1 unsafe, 2
+//! inconclusive, 3 not drilled.
 
 mod ask;
 mod config;
@@ -83,6 +84,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let format = output::asked_for(std::env::args_os());
+    // Exit code 1 of a drill says that data is not safe, and nothing else may.
+    let drills = std::env::args_os().nth(1).is_some_and(|word| word == "drill");
+    let failed =
+        |code: ExitCode| if drills && code == ExitCode::FAILURE { ExitCode::from(drill::NOT_DRILLED) } else { code };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -91,10 +96,10 @@ fn main() -> ExitCode {
                 let text = error.render().to_string();
                 let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 let failure = failure::Failure::new(first).kind(interlock_api::ProblemKind::BadRequest);
-                return failure::report(&failure.hint("see `--help`").into(), format);
+                return failed(failure::report(&failure.hint("see `--help`").into(), format));
             }
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { failed(ExitCode::FAILURE) } else { ExitCode::SUCCESS };
         }
     };
     if !matches!(cli.command, Command::Daemon(_)) {
@@ -131,5 +136,5 @@ fn main() -> ExitCode {
         Command::Completion(args) => pages::completion::<Cli>(args),
         Command::Man(args) => pages::man::<Cli>(args),
     };
-    result.unwrap_or_else(|error| failure::report(&error, format))
+    result.unwrap_or_else(|error| failed(failure::report(&error, format)))
 }

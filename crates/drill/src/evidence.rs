@@ -6,6 +6,7 @@
 
 use crate::foreign::NetLog;
 use crate::load::Suspect;
+use interlock_api::{CcrUse, StatusCode};
 use interlock_base::Instant;
 use interlock_check::{Evidence, Fence, Ghosts, Life, Method, OpId, OpKind, Outcome, ReadBack, Violation, WhiteBox};
 use interlock_host::{Event, EventKind, Identity, LifeId, Loss, Method as HostMethod, Receipt};
@@ -218,6 +219,31 @@ impl Record {
             (Fencing::Legacy, _) => Fence::None,
             (Fencing::Strict, Some(cqt)) => Fence::Assumed { ms: u64::try_from(cqt.as_millis()).unwrap_or(u64::MAX) },
             (Fencing::Strict, None) => Fence::Proven,
+        }
+    }
+
+    /// What became of Cross-Controller Reset since the fault.
+    pub(crate) fn ccr(&self) -> CcrUse {
+        let sent = self.after_break().filter(|event| matches!(event.kind, EventKind::CcrSent { .. })).count() as u64;
+        if self.receipts().any(|receipt| matches!(receipt.method, HostMethod::Immediate | HostMethod::Log)) {
+            return CcrUse::Used { sent };
+        }
+        let refused = self.after_break().filter_map(|event| match event.kind {
+            EventKind::CcrAnswered { status, .. } if !status.is_success() => Some(status),
+            _ => None,
+        });
+        if let Some(status) = refused.last() {
+            let status = StatusCode { code: status.code(), dnr: status.dnr(), text: status.to_string() };
+            return CcrUse::Refused { sent, status };
+        }
+        let offers = self.host.iter().any(|event| match &event.kind {
+            EventKind::LifeBegan { facts, .. } => facts.ccrl.unwrap_or(0) > 0,
+            _ => false,
+        });
+        match (sent, offers) {
+            (1.., _) => CcrUse::Unanswered { sent },
+            (0, true) => CcrUse::NotSent,
+            (0, false) => CcrUse::NotOffered,
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) use evidence::NetLog;
 use crate::report;
 use crate::run::{Options, Plan, Progress};
 use ground::Found;
-use interlock_api::{DrillReport, ForeignTarget, PathAddress};
+use interlock_api::{DrillReport, ForeignTarget, PathAddress, TargetIdentity};
 use interlock_check::Verdict;
 use interlock_host::{HostError, HostSettings, Nqn};
 use std::io;
@@ -133,7 +133,7 @@ pub fn drill_foreign(
         return Err(ForeignError::TooFewPaths(foreign.targets.len()));
     }
     watch(Progress::Phase("looking whether the namespace holds data"));
-    let found = ground::look(foreign, options)?;
+    let (found, identify) = ground::look(foreign, options)?;
     let mut results = Vec::new();
     let mut verdicts: Vec<Verdict> = Vec::new();
     for (index, item) in plan.iter().enumerate() {
@@ -146,10 +146,10 @@ pub fn drill_foreign(
         results.push(result);
         verdicts.push(verdict);
     }
-    Ok(report::report(options.seed, Some(describe(foreign, &found)), results, &verdicts))
+    Ok(report::report(options.seed, Some(describe(foreign, &found, identify)), results, &verdicts))
 }
 
-fn describe(foreign: &Foreign, found: &Found) -> ForeignTarget {
+fn describe(foreign: &Foreign, found: &Found, identify: Option<TargetIdentity>) -> ForeignTarget {
     let path = |addr: &SocketAddr| PathAddress::tcp(addr.ip().to_string(), addr.port());
     ForeignTarget {
         subsystem: foreign.subnqn.to_string(),
@@ -157,5 +157,6 @@ fn describe(foreign: &Foreign, found: &Found) -> ForeignTarget {
         blocks: found.ground.blocks,
         block_size: found.block_size,
         paths: foreign.targets.iter().map(path).collect(),
+        identify,
     }
 }

@@ -38,3 +38,17 @@ pub use page::page;
 pub use proxy::fuzz_frames;
 pub use run::{Options, Plan, Progress, Side, drill};
 pub use scenario::{Break, FOREIGN, Offers, Paths, Reset, SCENARIOS, Scenario, Telling};
+
+/// What became of Cross-Controller Reset, in words.
+#[must_use]
+pub fn ccr_in_words(ccr: &interlock_api::CcrUse) -> String {
+    use interlock_api::CcrUse;
+    match ccr {
+        CcrUse::Used { sent } => format!("CCR was used ({sent} sent)"),
+        CcrUse::Refused { sent: 1, status } => format!("CCR was refused: {}", status.text),
+        CcrUse::Refused { sent, status } => format!("CCR was refused {sent} times: {}", status.text),
+        CcrUse::Unanswered { sent } => format!("CCR had no answer in time ({sent} sent)"),
+        CcrUse::NotOffered => "CCR is not offered by the target".into(),
+        CcrUse::NotSent => "CCR was not needed".into(),
+    }
+}

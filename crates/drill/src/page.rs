@@ -51,7 +51,37 @@ fn head(html: &mut String, report: &DrillReport) {
             text::verdict(scenario.verdict)
         );
     }
-    html.push_str("</ul></header>\n");
+    html.push_str("</ul>\n");
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    if let Some(version) = &report.version {
+        rows.push(("made by", format!("interlock {version}")));
+    }
+    if let Some(unix_ms) = report.unix_ms {
+        rows.push(("made at", text::date(unix_ms)));
+    }
+    if let Some(target) = &report.target {
+        let paths: Vec<String> = target.paths.iter().map(ToString::to_string).collect();
+        rows.push(("paths", paths.join(", ")));
+        if let Some(identify) = &target.identify {
+            rows.push((
+                "target",
+                format!("{}, firmware {}, serial {}", identify.model, identify.firmware, identify.serial),
+            ));
+            rows.push(("NVMe version", identify.version.clone()));
+            let or = |value: Option<String>, none: &str| value.unwrap_or_else(|| none.into());
+            rows.push((
+                "CCRL",
+                or(identify.ccrl.map(|limit| limit.to_string()), "0: Cross-Controller Reset is not offered"),
+            ));
+            rows.push(("CQT", or(identify.cqt_ms.map(|time| format!("{time} ms")), "not stated")));
+            rows.push(("Keep Alive Timeout", or(identify.kato_ms.map(|time| format!("{time} ms")), "none")));
+        }
+    }
+    html.push_str("<table class=\"facts\">\n");
+    for (name, value) in rows {
+        let _ = writeln!(html, "<tr><th>{name}</th><td>{}</td></tr>", escaped(&value));
+    }
+    html.push_str("</table></header>\n");
 }
 
 fn section(html: &mut String, scenario: &ScenarioResult) {
@@ -64,6 +94,14 @@ fn section(html: &mut String, scenario: &ScenarioResult) {
     );
     for reason in scenario.reasons.iter().chain(scenario.stale.iter().map(|block| &block.text).take(3)) {
         let _ = writeln!(html, "<p class=\"bad\">{}</p>", escaped(reason));
+    }
+    let ccr = scenario.ccr.as_ref().map(|ccr| crate::ccr_in_words(ccr));
+    let reach = scenario.reach.iter().flat_map(|reach| {
+        let shown = reach.exercised.iter().map(|what| format!("{what}: exercised"));
+        shown.chain(reach.not_exercised.iter().map(|what| format!("{what}: not exercised")))
+    });
+    for line in ccr.into_iter().chain(reach).chain(scenario.violations.iter().take(3).cloned()) {
+        let _ = writeln!(html, "<p class=\"sub\">{}</p>", escaped(&line));
     }
     let Some(recording) = &scenario.recording else {
         html.push_str("<p class=\"sub\">This scenario was not recorded.</p></section>\n");
@@ -169,6 +207,7 @@ mod tests {
             detection: None,
             writes_in_doubt: 18,
             fence: None,
+            ccr: None,
             stall: StallTimes { longest_ms: 12.5, p99_ms: 1.5 },
             reconnect_attempts: 1,
             ghosts: GhostCounts { armed: 18, stopped: 18, executed: 0 },
@@ -181,6 +220,8 @@ mod tests {
         };
         DrillReport {
             format_version: Version,
+            version: Some("1.2.3".into()),
+            unix_ms: Some(1_790_000_000_000),
             seed: 7,
             target: None,
             scenarios: vec![scenario],
@@ -200,6 +241,43 @@ mod tests {
         assert!(html.contains("<summary>Receipt</summary>"));
         for foreign in ["http://", "https://", "src=", "@import", "<script", "url("] {
             assert!(!html.contains(foreign), "the page asks for {foreign}");
+        }
+    }
+
+    #[test]
+    fn a_page_says_what_was_drilled_when_and_how_far_it_reaches() {
+        let mut report = report();
+        report.target = Some(interlock_api::ForeignTarget {
+            subsystem: "nqn.2014-08.org.example:disk".into(),
+            nsid: 1,
+            blocks: 1,
+            block_size: 4096,
+            paths: vec![PathAddress::tcp("192.0.2.1", 4420)],
+            identify: Some(interlock_api::TargetIdentity {
+                model: "Array 9000".into(),
+                serial: "S1".into(),
+                firmware: "F1".into(),
+                version: "2.1.0".into(),
+                ccrl: None,
+                cqt_ms: Some(250),
+                kato_ms: None,
+            }),
+        });
+        let status = interlock_api::StatusCode { code: 0x141, dnr: false, text: "odd (141h)".into() };
+        report.scenarios[0].ccr = Some(interlock_api::CcrUse::Refused { sent: 3, status });
+        let not_exercised = vec!["commands delayed inside the target".to_owned()];
+        report.scenarios[0].reach = Some(interlock_api::Reach { exercised: Vec::new(), not_exercised });
+        let html = page(&report);
+        for needed in [
+            "interlock 1.2.3",
+            "2026-09-21T14:13:20Z",
+            "Array 9000, firmware F1, serial S1",
+            "250 ms",
+            "Cross-Controller Reset is not offered",
+            "commands delayed inside the target: not exercised",
+            "CCR was refused 3 times: odd (141h)",
+        ] {
+            assert!(html.contains(needed), "{needed} is missing");
         }
     }
 

@@ -39,6 +39,7 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         detection: None,
         writes_in_doubt: 0,
         fence: None,
+        ccr: None,
         stall: StallTimes { longest_ms: 0.0, p99_ms: 0.0 },
         reconnect_attempts: 0,
         ghosts: GhostCounts::default(),
@@ -62,6 +63,7 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
             .map(|(loss, after)| LossDetection { how: receipts::how(loss), ms: after.as_micros() as f64 / 1e3 });
         result.writes_in_doubt = evidence.writes_in_doubt;
         result.fence = fence(&record);
+        result.ccr = Some(record.ccr());
         result.reconnect_attempts = record.reconnect_attempts();
         let ghosts = evidence.ghosts;
         result.ghosts = GhostCounts { armed: ghosts.armed, stopped: ghosts.stopped, executed: ghosts.executed };
@@ -116,7 +118,17 @@ pub(crate) fn report(
     verdicts: &[Verdict],
 ) -> DrillReport {
     let verdict = scenarios.iter().map(|result| result.verdict).max().unwrap_or(ApiVerdict::Inconclusive);
-    DrillReport { format_version: Version, seed, target, scenarios, verdict, exit_code: exit_code(verdicts) }
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    DrillReport {
+        format_version: Version,
+        version: Some(env!("CARGO_PKG_VERSION").into()),
+        unix_ms: u64::try_from(since.as_millis()).ok(),
+        seed,
+        target,
+        scenarios,
+        verdict,
+        exit_code: exit_code(verdicts),
+    }
 }
 
 const fn in_words(verdict: &Verdict) -> ApiVerdict {

@@ -57,11 +57,25 @@ pub struct Options {
     pub spin: Duration,
     /// Record how each scenario goes, to draw it.
     pub record: bool,
+    /// Keep Alive Timeout to ask for; `None`: that of the scenario.
+    pub kato: Option<Duration>,
+    /// Quiesce time to assume where the target states none; `None`: that of the scenario.
+    pub assumed_cqt: Option<Duration>,
+    /// I/O queues of each controller; `None`: one for each reactor.
+    pub nr_io_queues: Option<u16>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 1, digests: false, spin: Duration::ZERO, record: false }
+        Self {
+            seed: 1,
+            digests: false,
+            spin: Duration::ZERO,
+            record: false,
+            kato: None,
+            assumed_cqt: None,
+            nr_io_queues: None,
+        }
     }
 }
 

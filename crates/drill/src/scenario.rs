@@ -180,7 +180,6 @@ const FOREIGN_BASE: Scenario = Scenario {
     summary: "foreign target: path A is reset for the host while the network still carries writes; delivered later",
     offers: ITS_OWN,
     kato: FOREIGN_KATO,
-    assumed_cqt: Duration::from_secs(1),
     ..BASE
 };
 

@@ -147,14 +147,15 @@ pub(crate) fn controller(
     options: &Options,
 ) -> ControllerSpec {
     ControllerSpec {
-        kato: scenario.kato,
+        kato: options.kato.unwrap_or(scenario.kato),
+        nr_io_queues: options.nr_io_queues.unwrap_or(0),
         hdgst: options.digests,
         ddgst: options.digests,
         reconnect: Reconnect { delay: RECONNECT_DELAY, fast_io_fail: scenario.fast_io_fail, ..Reconnect::default() },
         timeouts: Timeouts {
             tcp_connect: HANDSHAKE_WITHIN,
             handshake: HANDSHAKE_WITHIN,
-            assumed_cqt: scenario.assumed_cqt,
+            assumed_cqt: options.assumed_cqt.unwrap_or(scenario.assumed_cqt),
             ..Timeouts::default()
         },
         fence: match fencing {

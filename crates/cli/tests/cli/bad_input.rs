@@ -166,3 +166,16 @@ fn a_version_of_the_output_that_there_is_not() {
     assert!(crate::child::succeed(&as_version("1")).contains("\"format_version\": 1"));
     assert!(fail(&as_version("2")).contains("--output-format-version"));
 }
+
+#[test]
+fn a_drill_that_does_not_take_place_says_nothing_of_any_data() {
+    let foreign = ["drill", "--target", "tcp:127.0.0.1:1", "--target", "tcp:127.0.0.1:1", "--nqn", NQN];
+    let unwritable = ["drill", "reset", "--report", "/nonexistent/drill.html"];
+    for args in [&["drill", "no-such"][..], &["drill", "--frob"][..], &foreign[..], &unwritable[..]] {
+        let output = crate::child::interlock(args).output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let list = crate::child::interlock(&["drill", "--list", "-o", "json"]).output().expect("the binary runs");
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).expect("JSON");
+    assert_eq!(list["scenarios"][0]["name"], "reset");
+}

@@ -7,9 +7,10 @@ use crate::foreign::{Consent, Foreign, ForeignError};
 use crate::load::Ground;
 use crate::run::Options;
 use crate::stage::{CONNECT_WITHIN, END_WITHIN};
+use interlock_api::TargetIdentity;
 use interlock_base::Rng;
 use interlock_check::{Deallocated, Initial, Weights};
-use interlock_host::{ControllerSpec, Host, HostError, Namespace, Outcome, Pool, PoolConfig, Shape};
+use interlock_host::{ControllerSpec, Host, HostError, LifeFacts, Namespace, Outcome, Pool, PoolConfig, Shape};
 use std::time::{Duration, Instant};
 
 /// The load uses at most so many bytes, from the beginning.
@@ -39,7 +40,7 @@ pub(crate) struct Found {
 }
 
 /// Finds the namespace and looks whether it may be used.
-pub(super) fn look(foreign: &Foreign, options: &Options) -> Result<Found, ForeignError> {
+pub(super) fn look(foreign: &Foreign, options: &Options) -> Result<(Found, Option<TargetIdentity>), ForeignError> {
     let config = PoolConfig { reactors: 1, spin: options.spin, name: "drill-look".into(), ..PoolConfig::default() };
     let pool = Pool::new(config)?;
     let host = Host::start(pool.reactors(), foreign.host()?)?;
@@ -51,7 +52,11 @@ pub(super) fn look(foreign: &Foreign, options: &Options) -> Result<Found, Foreig
     found
 }
 
-fn look_with(host: &Host, foreign: &Foreign, options: &Options) -> Result<Found, ForeignError> {
+fn look_with(
+    host: &Host,
+    foreign: &Foreign,
+    options: &Options,
+) -> Result<(Found, Option<TargetIdentity>), ForeignError> {
     let addr = foreign.targets[0];
     let subnqn = foreign.subnqn.to_string();
     let spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), foreign.subnqn.clone());
@@ -75,6 +80,7 @@ fn look_with(host: &Host, foreign: &Foreign, options: &Options) -> Result<Found,
         }
     }
     let facts = host.status()?.controllers.into_iter().find_map(|controller| controller.facts);
+    let identify = facts.as_ref().map(identity);
     let (in_capsule, max_transfer) = facts.map_or((0, u32::MAX), |facts| (facts.in_capsule, facts.max_transfer));
     let max_blocks = largest(shape.block_size, in_capsule, max_transfer);
     let max_blocks = max_blocks.min(u32::try_from(blocks).unwrap_or(u32::MAX));
@@ -85,7 +91,22 @@ fn look_with(host: &Host, foreign: &Foreign, options: &Options) -> Result<Found,
         deallocated: Deallocated::Unreported,
         weights: can_do(&namespace, max_blocks),
     };
-    Ok(Found { nsid, block_size: shape.block_size, ground })
+    Ok((Found { nsid, block_size: shape.block_size, ground }, identify))
+}
+
+/// What the controller said of itself.
+fn identity(facts: &LifeFacts) -> TargetIdentity {
+    let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let vs = facts.vs;
+    TargetIdentity {
+        model: facts.model.clone(),
+        serial: facts.serial.clone(),
+        firmware: facts.firmware.clone(),
+        version: format!("{}.{}.{}", vs >> 16, vs >> 8 & 0xff, vs & 0xff),
+        ccrl: facts.ccrl.value().copied().filter(|limit| *limit > 0),
+        cqt_ms: facts.cqt.value().map(millis).filter(|time| *time > 0),
+        kato_ms: facts.kato.value().map(millis).filter(|time| *time > 0),
+    }
 }
 
 /// What it can do, tried on its first blocks, which may be overwritten by then and are made to hold zeroes in any case.
