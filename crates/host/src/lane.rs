@@ -239,7 +239,14 @@ impl LaneDriver {
 
     fn mail(&mut self, now: Instant, mail: LaneMail) {
         match mail {
-            LaneMail::Control(message) => self.machine.0.handle_control(now, message),
+            LaneMail::Control(message) => {
+                if matches!(message, ToLane::Shutdown) {
+                    // What ends as indeterminate here must not be overtaken on a lane that has not heard it yet.
+                    self.abandons.close();
+                    self.ended = true;
+                }
+                self.machine.0.handle_control(now, message);
+            }
             LaneMail::Submit { id, request, buf, reply } => {
                 self.submit(now, request, buf, Answer::Foreign { id, reply });
             }
