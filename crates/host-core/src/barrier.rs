@@ -113,8 +113,6 @@ pub(crate) struct Barrier {
     last_name: u64,
     /// By lane: everything up to this number is guarded here, or over.
     handed: BTreeMap<LaneId, u64>,
-    /// What control was not told of this lane itself.
-    untold: Option<u64>,
 }
 
 impl Barrier {
@@ -167,17 +165,6 @@ impl Barrier {
             }
         }
         !over.is_empty()
-    }
-
-    /// The same of this lane itself; control is to be told.
-    pub(crate) fn hand_over(&mut self, lane: LaneId, number: u64) -> bool {
-        self.untold = self.untold.max(Some(number));
-        self.handle_handed_over(lane, number)
-    }
-
-    /// What control is to be told, after everything else.
-    pub(crate) fn poll(&mut self) -> Option<u64> {
-        self.untold.take()
     }
 }
 
@@ -271,11 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn control_is_told_the_newest_number_once() {
-        let mut barrier = Barrier::default();
-        barrier.hand_over(A, 1);
-        barrier.hand_over(A, 2);
-        assert_eq!((barrier.poll(), barrier.poll()), (Some(2), None));
+    fn lanes_are_told_the_newest_number_of_each_once() {
         let mut handovers = Handovers::default();
         handovers.handle(A, 1);
         handovers.handle(B, 4);

@@ -244,7 +244,8 @@ impl Lane {
     /// Everything that was given up under this number and those before it was told with [`Lane::abandon`]. Control is told,
     /// and passes it on: until then every lane has what it overlaps wait.
     pub fn handed_over(&mut self, now: Instant, number: u64) {
-        self.wake.guards |= self.barrier.hand_over(self.config.id, number);
+        self.wake.guards |= self.barrier.handle_handed_over(self.config.id, number);
+        self.say(ToControl::HandedOver(number));
         self.finish_call(now);
     }
 
@@ -337,8 +338,7 @@ impl Lane {
 
     /// The next thing to do. Call until `None` after every other call.
     pub fn poll_output(&mut self) -> Option<LaneOutput> {
-        let told = |number| LaneOutput::ToControl(ToControl::HandedOver(number));
-        self.outputs.pop_front().or_else(|| self.barrier.poll().map(told))
+        self.outputs.pop_front()
     }
 
     /// Appends what is ready to be sent on `conn`, at most `interlock_proto::MAX_POLL_BYTES`. Report what the kernel
