@@ -282,6 +282,15 @@ pub enum EventKind {
         /// Why.
         why: String,
     },
+    /// The ANA log of a live controller could not be read. It is read again, and what lanes have put aside is tried.
+    AnaUnread {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+        /// Why.
+        why: String,
+    },
     /// A namespace appeared.
     NamespaceAdded {
         /// Its name here.
@@ -399,6 +408,9 @@ impl fmt::Display for EventKind {
             Self::FastIoFail { ctrl } => write!(f, "{ctrl}: fast_io_fail_tmo has passed"),
             Self::GivenUp { ctrl, why } => write!(f, "{ctrl}: Removing controller: {why}"),
             Self::PathRefused { ctrl, nsid, why } => write!(f, "{ctrl}: namespace {nsid} refused: {why}"),
+            Self::AnaUnread { ctrl, why, .. } => {
+                write!(f, "{ctrl}: the ANA log could not be read, and is read again: {why}")
+            }
             Self::NamespaceAdded { head, nsid, .. } => write!(f, "{head}: namespace {nsid} added"),
             Self::NamespaceRemoved { head } => write!(f, "{head}: removed"),
             Self::NamespaceResized { head, from, to } => {

@@ -161,7 +161,7 @@ impl Script {
             }
             admin::Command::GetLog(get) => {
                 self.asked.push("ANA");
-                let mut page = self.log.encode(false);
+                let mut page = self.log.encode(get.lsp & ana::LSP_GROUPS_ONLY != 0);
                 page.resize(page.len().max(get.offset as usize + get.len as usize), 0);
                 (ok, page[get.offset as usize..][..get.len as usize].to_vec())
             }
@@ -309,11 +309,15 @@ fn crto_is_read_where_the_controller_has_it() {
 }
 
 #[test]
-fn a_long_ana_log_is_read_in_pieces() {
-    let mut script = Script::new().with_ana(20_000);
-    let facts = run(config(), &mut script).unwrap();
-    assert_eq!(facts.ana.unwrap(), script.log);
-    assert_eq!(script.asked.iter().filter(|asked| **asked == "ANA").count(), 5);
+fn of_a_long_ana_log_the_groups_are_read() {
+    for (namespaces, mdts) in [(20_000, 5), (200_000, 5), (2_000, 1)] {
+        let mut script = Script::new().with_ana(namespaces);
+        script.identify.mdts = mdts;
+        let log = run(config(), &mut script).unwrap().ana.unwrap();
+        let states = |log: &ana::Log| log.groups.iter().map(|group| (group.id, group.state)).collect::<Vec<_>>();
+        assert_eq!((log.change_count, states(&log)), (5, states(&script.log)));
+        assert_eq!(script.asked.iter().filter(|asked| **asked == "ANA").count(), 1);
+    }
 }
 
 fn failure(script: Script) -> ConnectError {

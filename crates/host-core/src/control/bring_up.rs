@@ -24,9 +24,8 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use interlock_base::Instant;
-use interlock_proto::host::{Association, AssociationConfig, Facts, KeepAlive, Kind, Step};
+use interlock_proto::host::{AnaLog, Association, AssociationConfig, Facts, KeepAlive, Kind, Step};
 use interlock_wire::admin::EventMask;
-use interlock_wire::ana;
 use interlock_wire::fabrics::{CNTLID_DYNAMIC, Cc};
 
 impl Control {
@@ -219,7 +218,7 @@ impl Control {
         let kato_ms = if kato.is_zero() { asked } else { u32::try_from(kato.as_millis()).unwrap_or(u32::MAX) };
         life.keep_alive = Some(KeepAlive::new(now, kato_ms, facts.tbkas));
         life.source = Source::new(named.ccrl.unwrap_or(0));
-        life.ana_len = ana_len(&facts, named.max_transfer);
+        life.ana_log = Some(AnaLog::new(&facts.identify, named.max_transfer)).filter(|_| named.ana);
         life.cc = Cc::new(facts.cap.css_csi()).with_enable(true);
         life.ana = facts.ana;
         let expected = self.heads.members_of(life.ctrl, life_id).map(|(nsid, ..)| nsid).collect();
@@ -326,6 +325,7 @@ impl Control {
         }
         self.timers.stop(Why::ControllerLoss(ctrl_id));
         self.timers.stop(Why::FastIoFail(ctrl_id));
+        self.timers.set(Why::Look(life_id), now + super::live::next_look(life_id));
         let queues = u16::try_from(queues).unwrap_or(u16::MAX);
         self.emit(now, EventKind::LifeBegan { ctrl: ctrl_id, life: life_id, facts: Box::new(facts), queues });
         if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
@@ -453,14 +453,4 @@ pub(super) enum Pause {
     Delay,
     /// Until then.
     Until(Instant),
-}
-
-/// How much of the ANA log is read after the first time: all of it, if that is one ordinary command.
-fn ana_len(facts: &Facts, max_transfer: u32) -> u32 {
-    let identify = &facts.identify;
-    let most = u64::from(max_transfer.min(interlock_proto::MAX_CONTROL_DATA));
-    let full = ana::Log::max_len(identify.nanagrpid.get(), identify.max_namespaces());
-    let groups = ana::Log::max_len(identify.nanagrpid.get(), 0);
-    let len = if full <= most { full } else { groups.min(most) };
-    u32::try_from(len & !3).unwrap_or(0)
 }

@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use interlock_base::Instant;
-use interlock_proto::host::{Association, KeepAlive};
+use interlock_proto::host::{AnaLog, Association, KeepAlive};
 use interlock_wire::ana;
 use interlock_wire::fabrics::Cc;
 use interlock_wire::nqn::Nqn;
@@ -143,7 +143,9 @@ pub(super) enum Task {
     Idle,
     Changed,
     Scan(Scan),
-    Ana,
+    /// The list of namespaces, to see whether it is as it was.
+    List,
+    Ana(AnaLog),
 }
 
 /// The I/O that has had no answer for longest, when that was reported.
@@ -158,6 +160,12 @@ pub(super) struct Probing {
 pub(super) struct Todo {
     pub(super) rescan: bool,
     pub(super) ana: bool,
+    /// Whether the list of namespaces is as it was.
+    pub(super) list: bool,
+    /// The CCR log of a source, after a read that failed.
+    pub(super) ccr: bool,
+    /// An event request, after one that was answered with an error.
+    pub(super) events: bool,
     /// Lanes have put a path aside until they hear of it again, also if nothing has changed.
     pub(super) tell: bool,
 }
@@ -165,7 +173,14 @@ pub(super) struct Todo {
 impl Todo {
     /// Everything that either of them names.
     pub(super) const fn with(self, other: Self) -> Self {
-        Self { rescan: self.rescan | other.rescan, ana: self.ana | other.ana, tell: self.tell | other.tell }
+        Self {
+            rescan: self.rescan | other.rescan,
+            ana: self.ana | other.ana,
+            list: self.list | other.list,
+            ccr: self.ccr | other.ccr,
+            events: self.events | other.events,
+            tell: self.tell | other.tell,
+        }
     }
 }
 
@@ -212,7 +227,12 @@ pub(super) struct Life {
     pub(super) unread_nsids: BTreeSet<u32>,
     pub(super) found: Vec<Found>,
     pub(super) ana: Option<ana::Log>,
-    pub(super) ana_len: u32,
+    /// How its ANA log is read, from the beginning; `None`: it reports no ANA.
+    pub(super) ana_log: Option<AnaLog>,
+    /// How often in a row an event request was answered with an error.
+    pub(super) eventless: u32,
+    /// NSIDs that it listed last.
+    pub(super) listed: Vec<u32>,
     /// As the controller was enabled with.
     pub(super) cc: Cc,
 }
@@ -244,7 +264,9 @@ impl Life {
             unread_nsids: BTreeSet::new(),
             found: Vec::new(),
             ana: None,
-            ana_len: 0,
+            ana_log: None,
+            eventless: 0,
+            listed: Vec::new(),
             cc: Cc::new(false),
         }
     }

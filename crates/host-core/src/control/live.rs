@@ -6,19 +6,19 @@ use super::guards::Guards;
 use super::heads::{self, NotTaken, Protection, Taken};
 use super::life::{Ended, Life, LogRead, Phase, Probing, Task, Todo};
 use super::lives::Lives;
-use super::scan::Scan;
+use super::scan::{LIST_PAGE, Scan};
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
 use crate::{AnaState, EventKind, FlushScope, HeadId, LifeId, Loss, StateName, Suspicion, Witness};
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::time::Duration;
 use interlock_base::Instant;
-use interlock_proto::host::Pulse;
-use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN};
-use interlock_wire::identify::IdentifyController;
-use interlock_wire::log::{ChangedNamespaces, LID_ANA, LID_CHANGED_NAMESPACES};
+use interlock_proto::host::{Pulse, Unread};
+use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN, Identify};
+use interlock_wire::identify::{IdentifyController, parse_list};
+use interlock_wire::log::{ChangedNamespaces, LID_CHANGED_NAMESPACES};
 use interlock_wire::nqn::Nqn;
 use interlock_wire::{ana, ccr};
 
@@ -32,6 +32,15 @@ const PATH_AGAIN: Duration = Duration::from_millis(100);
 /// A namespace that was there and could not be told apart since is waited for over so many looks, some minutes: then its
 /// I/O fails, as it does when a namespace is gone.
 const PATIENCE: u32 = 8;
+
+/// How often a live controller is looked at although it has told of nothing: its list of namespaces and its ANA log, two
+/// or three commands. An event may be lost, and a controller may have none.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// When the next such look comes: within a fifth, so that those that came up together do not look together.
+pub(super) fn next_look(life: LifeId) -> Duration {
+    LOOK + Duration::from_millis(life.0.wrapping_mul(7_919) % 12_000)
+}
 
 /// How long to wait before the next look, after so many that failed.
 fn again_in(failed: u32) -> Duration {
@@ -203,7 +212,16 @@ impl Control {
 
     pub(super) fn handle_async_event(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
         if !answer.status().is_success() {
-            return; // A controller without events is polled where it matters.
+            // It may have none, or none at the moment: asked again, less and less often. Meanwhile it is looked at by time.
+            let Some(life) = self.lives.get_mut(&life_id) else { return };
+            life.again.events = true;
+            let delay = again_in(life.eventless);
+            life.eventless = life.eventless.saturating_add(1);
+            self.timers.set_earliest(Why::Reread(life_id), now + delay);
+            return;
+        }
+        if let Some(life) = self.lives.get_mut(&life_id) {
+            life.eventless = 0;
         }
         self.ask_async_event(now, life_id);
         let event = AsyncEvent::from_dw0(answer.cqe.dw0.get());
@@ -255,7 +273,9 @@ impl Control {
         let entries = match (answer.status().is_success(), ccr::parse_log(&answer.data)) {
             (true, Ok(entries)) => entries,
             _ => {
+                // Until it can be read it serves nobody; those who wait for an entry go on asking.
                 source.source.handle_log_failed();
+                self.read_again(now, source_id, Todo { ccr: true, ..Todo::default() });
                 self.advance_kin(now, source_id);
                 return;
             }
@@ -291,17 +311,21 @@ impl Control {
             let get = GetLog::new(LID_CHANGED_NAMESPACES, ChangedNamespaces::LEN);
             self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
         } else if core::mem::take(&mut life.todo.ana) {
-            if life.ana_len < 4 || !life.facts.as_ref().is_some_and(|facts| facts.ana) {
+            let Some(log) = life.ana_log.clone() else {
                 // It reports no ANA, and has answered with an ANA status all the same.
                 if core::mem::take(&mut life.todo.tell) {
                     life.again.tell = true;
                     self.timers.set_earliest(Why::Reread(life_id), now + PATH_AGAIN);
                 }
                 return;
-            }
-            life.task = Task::Ana;
-            let get = GetLog::new(LID_ANA, life.ana_len);
+            };
+            let get = log.ask();
+            life.task = Task::Ana(log);
             self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
+        } else if core::mem::take(&mut life.todo.list) {
+            life.task = Task::List;
+            let list = Identify::ActiveNamespaces { after: 0 };
+            self.ask(now, life_id, Purpose::Task, reading(list.to_sqe(), IDENTIFY_LEN), limit);
         }
     }
 
@@ -316,6 +340,7 @@ impl Control {
         }
         life.found = core::mem::take(&mut scan.found);
         let seen = core::mem::take(&mut scan.seen);
+        life.listed = core::mem::take(&mut scan.listed);
         life.task = Task::Idle;
         life.unread_nsids = seen.iter().filter(|(_, seen)| seen.is_unread()).map(|(nsid, _)| *nsid).collect();
         life.refused.retain(|nsid, _| seen.contains_key(nsid));
@@ -358,11 +383,35 @@ impl Control {
                     self.attempt_failed(now, life_id, why, false);
                 }
             }
-            Task::Ana => {
+            Task::List => {
                 life.task = Task::Idle;
-                match ana::Log::parse(&answer.data) {
-                    Ok(log) if answer.status().is_success() => self.apply_ana(now, life_id, log),
-                    _ => self.read_again(now, life_id, Todo { ana: true, ..Todo::default() }),
+                // A look that failed says nothing; the next one may.
+                if let (true, Ok(list)) = (answer.status().is_success(), parse_list(&answer.data, 0)) {
+                    life.todo.rescan |=
+                        !life.listed.starts_with(&list) || (list.len() < LIST_PAGE && list != life.listed);
+                }
+                self.do_tasks(now, life_id);
+            }
+            Task::Ana(reading_log) => {
+                let status = answer.status();
+                let read = if status.is_success() {
+                    reading_log.handle_answer(&answer.data).map_err(|error| error.to_string())
+                } else {
+                    Err(Unread::Status(status).to_string())
+                };
+                if let Ok(None) = read {
+                    let (get, limit) = (reading_log.ask(), self.admin_limit(life_id));
+                    self.ask(now, life_id, Purpose::Task, reading(get.to_sqe(), get.len), limit);
+                    return;
+                }
+                life.task = Task::Idle;
+                match read {
+                    // Of one instance the count only grows: an answer with a smaller one is an old one.
+                    Ok(Some(log)) if life.ana.as_ref().is_none_or(|had| log.change_count >= had.change_count) => {
+                        self.apply_ana(now, life_id, log);
+                    }
+                    Ok(_) => self.ana_unread(now, life_id, "its change count went backwards".to_string()),
+                    Err(why) => self.ana_unread(now, life_id, why),
                 }
                 self.do_tasks(now, life_id);
             }
@@ -389,6 +438,17 @@ impl Control {
         }
     }
 
+    /// The ANA log could not be read: told once, and tried again. What the lanes have put aside for it is tried as well,
+    /// because its state is not known, and the log may never be.
+    fn ana_unread(&mut self, now: Instant, life_id: LifeId, why: String) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let (ctrl, first, tell) = (life.ctrl, life.unread == 0, core::mem::take(&mut life.todo.tell));
+        if first {
+            self.emit(now, EventKind::AnaUnread { ctrl, life: life_id, why });
+        }
+        self.read_again(now, life_id, Todo { ana: true, tell, ..Todo::default() });
+    }
+
     /// Something of a live controller could not be read: once more, after a while.
     fn read_again(&mut self, now: Instant, life_id: LifeId, what: Todo) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
@@ -398,12 +458,36 @@ impl Control {
         self.timers.set_earliest(Why::Reread(life_id), now + delay);
     }
 
-    pub(super) fn handle_reread(&mut self, now: Instant, life_id: LifeId) {
+    /// Time for a look.
+    pub(super) fn handle_look(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
+        life.todo = life.todo.with(Todo { list: true, ana: life.ana_log.is_some(), ..Todo::default() });
+        self.timers.set(Why::Look(life_id), now + next_look(life_id));
+        if life.source.needs_purge() {
+            self.purge_source(now, life_id);
+        }
+        self.do_tasks(now, life_id);
+    }
+
+    pub(super) fn handle_reread(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.may_send()) else { return };
+        if !life.is_live() {
+            self.timers.set(Why::Reread(life_id), now + REREAD);
+            return;
+        }
         let again = core::mem::take(&mut life.again);
-        life.todo = life.todo.with(Todo { tell: false, ..again });
+        life.todo = life.todo.with(Todo { tell: false, ccr: false, events: false, ..again });
         if again.tell {
             self.publish(true);
+        }
+        if again.events {
+            self.ask_async_event(now, life_id);
+        }
+        if again.ccr {
+            if let Some(life) = self.lives.get_mut(&life_id) {
+                life.source.read_again();
+            }
+            self.purge_source(now, life_id);
         }
         self.do_tasks(now, life_id);
     }
@@ -439,6 +523,9 @@ impl Control {
                 waits.insert(head);
             }
         }
+        let listed: BTreeSet<u32> = found.iter().map(|ns| ns.nsid).chain(unread.iter().copied()).collect();
+        let members = self.heads.members_of(ctrl_id, life_id).filter(|(nsid, ..)| listed.contains(nsid));
+        let mut stays: BTreeMap<HeadId, u32> = members.map(|(nsid, head, _)| (head, nsid)).collect();
         let mut doubtful = !unread.is_empty();
         for ns in &found {
             let ana = match (&log, reports_ana) {
@@ -447,18 +534,21 @@ impl Control {
                 (None, true) => AnaState::Inaccessible,
             };
             let (guards, lives) = (&self.guards, &self.lives);
-            let protection = |head| protection(guards, lives, &subnqn, head);
-            match self.heads.take((ctrl_id, life_id), &subnqn, policy, ns, ana, protection) {
+            // One disk has one NSID: what this controller lists under another one has not moved.
+            let here = |head| stays.get(&head).is_some_and(|nsid| *nsid != ns.nsid);
+            let protection = |head| match protection(guards, lives, &subnqn, head) {
+                Protection::None if here(head) => Protection::Left,
+                other => other,
+            };
+            let taken = match self.heads.take((ctrl_id, life_id), &subnqn, policy, ns, ana, protection) {
                 Ok(Taken::New(head)) => {
-                    kept.insert(head);
                     self.emit(now, EventKind::NamespaceAdded { head, nsid: ns.nsid, shape: ns.shape });
+                    head
                 }
-                Ok(Taken::Path(head)) => {
-                    kept.insert(head);
-                }
+                Ok(Taken::Path(head)) => head,
                 Ok(Taken::Resized(head, from)) => {
-                    kept.insert(head);
                     self.emit(now, EventKind::NamespaceResized { head, from, to: ns.shape });
+                    head
                 }
                 Err(NotTaken { why, keeps }) => {
                     doubtful = true;
@@ -466,7 +556,9 @@ impl Control {
                     self.say_refused(now, life_id, ns.nsid, why);
                     continue;
                 }
-            }
+            };
+            kept.insert(taken);
+            stays.insert(taken, ns.nsid);
             if let Some(life) = self.lives.get_mut(&life_id) {
                 life.refused.remove(&ns.nsid);
             }

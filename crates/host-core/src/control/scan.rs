@@ -26,7 +26,7 @@ pub(super) const MAX_NAMESPACES: usize = 1024;
 /// From this version on a controller may say whether a namespace is ready (CNS 08h).
 const VERSION_2_0: u32 = 0x0002_0000;
 /// Entries of a full page of the namespace list.
-const LIST_PAGE: usize = 1024;
+pub(super) const LIST_PAGE: usize = 1024;
 
 /// One usable namespace of a controller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,8 @@ pub(super) struct Scan {
     /// Still to look at; the last one comes first.
     todo: Vec<u32>,
     ids: NamespaceIds,
+    /// As the list has them.
+    pub(super) listed: Vec<u32>,
     pub(super) found: Vec<Found>,
     pub(super) seen: BTreeMap<u32, Seen>,
 }
@@ -95,6 +97,7 @@ impl Scan {
             relisted: false,
             todo: Vec::new(),
             ids: NamespaceIds { eui64: None, nguid: None, uuid: None, csi: None },
+            listed: Vec::new(),
             found: Vec::new(),
             seen: BTreeMap::new(),
         }
@@ -144,6 +147,7 @@ impl Scan {
                     self.at = At::List { after: 0 };
                 } else {
                     self.todo.truncate(MAX_NAMESPACES);
+                    self.listed.clone_from(&self.todo);
                     self.todo.reverse();
                     self.begin();
                 }

@@ -73,8 +73,8 @@ pub(super) struct Source {
     returned: BTreeSet<(u16, u8)>,
     /// CCR commands sent whose end is not known, by name; `answered` once the CQE is there.
     open: BTreeMap<(u16, u8), Open>,
-    /// False once its log could not be read.
-    supported: bool,
+    /// False from a read of its log that failed until the next attempt.
+    readable: bool,
     pub(super) failures: u32,
     latencies: [Duration; LATENCIES],
     latency_count: usize,
@@ -94,7 +94,7 @@ impl Source {
             stale: BTreeSet::new(),
             returned: BTreeSet::new(),
             open: BTreeMap::new(),
-            supported: true,
+            readable: true,
             failures: 0,
             latencies: [Duration::ZERO; LATENCIES],
             latency_count: 0,
@@ -102,7 +102,7 @@ impl Source {
     }
 
     pub(super) const fn is_capable(&self) -> bool {
-        self.limit > 0 && self.supported
+        self.limit > 0 && self.readable
     }
 
     /// True if the log must be read before anything is asked. Starts that read. It waits for the answers to what was
@@ -193,6 +193,7 @@ impl Source {
 
     /// The log was read; `removed`: with RMC = 1. True if it must be read again to see what stays.
     pub(super) fn handle_log(&mut self, entries: &[Entry], removed: bool) -> bool {
+        self.readable = true;
         let completed = |name: &(u16, u8)| ends_of(entries, *name).next().is_some();
         self.open.retain(|name, open| !open.answered || !completed(name));
         if !removed {
@@ -229,10 +230,16 @@ impl Source {
         false
     }
 
-    /// The log could not be read: nothing that it might say can be believed, so it serves nobody.
+    /// The log could not be read: until it can be, nothing that it might say is known, so it serves nobody.
     pub(super) fn handle_log_failed(&mut self) {
-        self.supported = false;
+        self.readable = false;
+        self.purge = Purge::Needed;
         self.failures += 1;
+    }
+
+    /// Time to try again.
+    pub(super) fn read_again(&mut self) {
+        self.readable = true;
     }
 
     /// The fence that asked is over. What it left here is found by the purge that follows.

@@ -366,6 +366,7 @@ impl Control {
             Why::Shutdown(life) => self.close_finished(now, life),
             Why::Disable(life) => self.disable_over(now, life),
             Why::Reread(life) => self.handle_reread(now, life),
+            Why::Look(life) => self.handle_look(now, life),
             Why::LaneAnswer(life) => self.handle_lane_overdue(now, life),
             Why::LateGrace(life) => self.handle_late_grace(now, life),
             Why::Fence(life) | Why::Hold(life) => self.advance(now, life),

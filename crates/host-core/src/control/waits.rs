@@ -32,6 +32,8 @@ pub enum Why {
     Slow(LifeId),
     /// What could not be read of a live controller is read again, or a path that lanes have put aside is tried again.
     Reread(LifeId),
+    /// A live controller is looked at although it has told of nothing.
+    Look(LifeId),
     /// An ANA group must leave the Change state.
     AnaTransition(LifeId),
     /// The drain of an orderly end.
@@ -72,6 +74,7 @@ impl fmt::Display for Why {
             Self::Probe(id) => write!(f, "{id}: a witness for an I/O timeout"),
             Self::Slow(id) => write!(f, "{id}: no longer slow"),
             Self::Reread(id) => write!(f, "{id}: next attempt to read its namespaces and ANA states"),
+            Self::Look(id) => write!(f, "{id}: next look at its namespaces and ANA states"),
             Self::AnaTransition(id) => write!(f, "{id}: end of the ANA Change state"),
             Self::Drain(id) => write!(f, "{id}: drain"),
             Self::Shutdown(id) => write!(f, "{id}: controller shutdown"),

@@ -185,6 +185,7 @@ impl Teller {
             },
             K::FastIoFail { .. } => What::FastIoFail,
             K::GivenUp { why, .. } => What::GivenUp { reason: why.clone() },
+            K::AnaUnread { .. } => What::Note { topic: "ana-unread".into() },
             K::PathRefused { nsid, why, .. } => What::PathRefused { nsid: *nsid, reason: why.clone() },
             K::NamespaceAdded { head, nsid, shape } => {
                 What::NamespaceAdded { namespace: self.head(*head), nsid: *nsid, size_bytes: size(shape) }
@@ -313,6 +314,7 @@ fn level(kind: &EventKind) -> Level {
         K::ControllerState { to: StateName::Dead, .. }
         | K::TransitionRefused { .. }
         | K::Lost { .. }
+        | K::AnaUnread { .. }
         | K::Slow { .. }
         | K::StaleEntry { .. }
         | K::HoldUntil { .. }
@@ -350,6 +352,7 @@ fn concerns(kind: &EventKind) -> (Option<CtrlId>, Option<LifeId>) {
     match kind {
         K::LifeBegan { ctrl, life, .. }
         | K::Lost { ctrl, life, .. }
+        | K::AnaUnread { ctrl, life, .. }
         | K::Slow { ctrl, life, .. }
         | K::NoLongerSlow { ctrl, life }
         | K::Condemned { ctrl, life, .. }

@@ -14,9 +14,10 @@
 //!
 //! NVM Express Base Specification, "Controller Initialization", "Message-Based Controller Initialization".
 
+use super::ana_log::AnaLog;
 use super::fact::{Assumption, Fact, Heard, Question, Unread};
 use super::refusal::{ConnectError, connect_refused};
-use crate::{DataError, MAX_CONTROL_DATA};
+use crate::DataError;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -24,7 +25,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::admin::{
-    EventMask, FID_KEEP_ALIVE, GetFeatures, GetLog, HostBehavior, IDENTIFY_LEN, Identify, QueueCount, SetFeatures,
+    EventMask, FID_KEEP_ALIVE, GetFeatures, HostBehavior, IDENTIFY_LEN, Identify, QueueCount, SetFeatures,
 };
 use interlock_wire::ana;
 use interlock_wire::ccr::Instance;
@@ -32,7 +33,6 @@ use interlock_wire::fabrics::{
     Cap, Cc, Connect, ConnectAnswer, ConnectData, Crto, Csts, PropertyGet, PropertySet, Version,
 };
 use interlock_wire::identify::{CNTRLTYPE_DISCOVERY, IdentifyController};
-use interlock_wire::log::LID_ANA;
 use interlock_wire::nqn::{HostId, Nqn};
 use interlock_wire::sqe::{Cqe, Sqe};
 use interlock_wire::{FromBytes, IntoBytes};
@@ -43,9 +43,6 @@ const READY_POLL: Duration = Duration::from_millis(2);
 
 /// The shortest time a controller gets to become ready: CAP.TO may be 0, which nobody can mean.
 const READY_AT_LEAST: Duration = Duration::from_millis(500);
-
-/// Bytes of the ANA log read at once: below every MDTS in the field, and all of it for most subsystems.
-const ANA_CHUNK: u32 = 16 * 1024;
 
 /// What kind of controller is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,8 +190,8 @@ enum State {
     SettingQueues(Box<Facts>),
     /// Which events.
     SettingEvents(Box<Facts>, EventMask),
-    /// The ANA log, piece by piece.
-    ReadingAna { facts: Box<Facts>, log: Vec<u8>, total: u32, chunk: u32 },
+    /// The ANA log.
+    ReadingAna { facts: Box<Facts>, log: AnaLog },
     /// Live or failed.
     Over,
 }
@@ -393,10 +390,14 @@ impl Association {
                 facts.events = if cqe.status().is_success() { Fact::Stated(events) } else { Fact::NotOffered };
                 self.after_events(facts)?
             }
-            State::ReadingAna { facts, mut log, total, chunk } => {
-                log.extend_from_slice(data);
-                more_ana(facts, log, total, chunk)?
-            }
+            State::ReadingAna { mut facts, mut log } => match log.handle_answer(data) {
+                Ok(None) => read_ana(facts, log),
+                Ok(parsed) => {
+                    facts.ana = parsed;
+                    (State::Over, Step::Live(facts))
+                }
+                Err(error) => return Err(ConnectError::ana(&error)),
+            },
         })
     }
 
@@ -490,10 +491,8 @@ impl Association {
         if self.config.kind == Kind::Discovery || !facts.identify.reports_ana() {
             return Ok((State::Over, Step::Live(facts)));
         }
-        let total = ana::Log::max_len(facts.identify.nanagrpid.get(), facts.identify.max_namespaces());
-        let total = u32::try_from(total).unwrap_or(u32::MAX).min(MAX_CONTROL_DATA);
-        let chunk = ANA_CHUNK.min(facts.max_transfer.unwrap_or(u32::MAX));
-        Ok(read_ana(facts, Vec::new(), total, chunk))
+        let log = AnaLog::new(&facts.identify, facts.max_transfer.unwrap_or(u32::MAX));
+        Ok(read_ana(facts, log))
     }
 }
 
@@ -511,21 +510,7 @@ fn enable(known: Enabling) -> (State, Step) {
 }
 
 /// The next piece of the ANA log.
-fn read_ana(facts: Box<Facts>, log: Vec<u8>, total: u32, chunk: u32) -> (State, Step) {
-    let at = u32::try_from(log.len()).expect("the log is bounded by MAX_CONTROL_DATA");
-    let into = chunk.min(total - at);
-    let sqe = GetLog::new(LID_ANA, into).at(u64::from(at)).to_sqe();
-    (State::ReadingAna { facts, log, total, chunk }, Step::Ask(AdminCommand { sqe, out: Vec::new(), into }))
-}
-
-/// A controller states how long its ANA log can be, not how long it is: stop once it makes sense.
-fn more_ana(mut facts: Box<Facts>, log: Vec<u8>, total: u32, chunk: u32) -> Result<(State, Step), ConnectError> {
-    match ana::Log::parse(&log) {
-        Ok(parsed) => {
-            facts.ana = Some(parsed);
-            Ok((State::Over, Step::Live(facts)))
-        }
-        Err(ana::LogError::Truncated { .. }) if log.len() < total as usize => Ok(read_ana(facts, log, total, chunk)),
-        Err(error) => Err(ConnectError::ana(&error)),
-    }
+fn read_ana(facts: Box<Facts>, log: AnaLog) -> (State, Step) {
+    let get = log.ask();
+    (State::ReadingAna { facts, log }, Step::Ask(AdminCommand { sqe: get.to_sqe(), out: Vec::new(), into: get.len }))
 }

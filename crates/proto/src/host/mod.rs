@@ -1,5 +1,6 @@
 //! The host's side: queue pair, association, keep alive.
 
+mod ana_log;
 mod association;
 mod event;
 mod fact;
@@ -7,6 +8,7 @@ mod keep_alive;
 mod queue;
 mod refusal;
 
+pub use ana_log::{AnaLog, AnaLogError};
 pub use association::{AdminCommand, Association, AssociationConfig, Facts, Kind, Step};
 pub use event::{Event, Full, MAX_DEPTH, Outstanding, QueueConfig, Sent};
 pub use fact::{Assumption, Fact, Heard, Question, Unread};

@@ -1,11 +1,11 @@
 //! Why there is no association, in words, and whether to try again.
 
+use super::ana_log::AnaLogError;
 use super::fact::Unread;
 use crate::DataError;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
-use interlock_wire::ana::LogError;
 use interlock_wire::fabrics::InvalidParameter;
 use interlock_wire::sqe::Cqe;
 use interlock_wire::status::Status;
@@ -97,7 +97,7 @@ impl ConnectError {
         Self::new(step, why, true, hint)
     }
 
-    pub(super) fn ana(error: &LogError) -> Self {
+    pub(super) fn ana(error: &AnaLogError) -> Self {
         Self::new("reading the ANA log", error, false, "the target is faulty: report it to its vendor")
     }
 }

@@ -5,7 +5,10 @@ use crate::*;
 use alloc::vec;
 use core::time::Duration;
 use interlock_wire::admin::{AsyncEvent, Command, FID_ASYNC_EVENTS, FID_KEEP_ALIVE, Identify};
+use interlock_wire::ana;
+use interlock_wire::ccr;
 use interlock_wire::identify::NamespaceIds;
+use interlock_wire::log::LID_ANA;
 use interlock_wire::status::Status;
 
 fn reads_kato(command: &Command) -> bool {
@@ -279,4 +282,143 @@ fn a_predecessor_of_the_same_name_refuses_nobody() {
     world.run();
     let a = world.connect(World::spec(1));
     assert_eq!(world.state(a), StateName::Live);
+}
+
+fn with_ana(mnan: u32) -> (World, CtrlId) {
+    let mut world = World::new(1, &[1]);
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.mnan) = (Some(ana::State::Optimized), mnan);
+    let a = world.connect(World::spec(1));
+    world.advance(1_500 * MS);
+    (world, a)
+}
+
+fn ana_state(world: &World) -> AnaState {
+    world.control.heads().next().and_then(|head| head.paths.first().map(|path| path.2)).expect("a path")
+}
+
+fn reads_ana(command: &Command) -> bool {
+    matches!(command, Command::GetLog(get) if get.lid == LID_ANA)
+}
+
+fn reads_ccr(command: &Command) -> bool {
+    matches!(command, Command::GetLog(get) if get.lid == ccr::get_log(true).lid)
+}
+
+fn asks_event(command: &Command) -> bool {
+    matches!(command, Command::AsyncEventRequest)
+}
+
+fn asked(world: &World, what: fn(&Command) -> bool) -> usize {
+    let commands = world.asked.iter().filter(|sqe| !sqe.is_fabrics()).filter_map(|sqe| Command::from_sqe(sqe).ok());
+    commands.filter(what).count()
+}
+
+#[test]
+fn the_ana_log_of_a_target_with_room_for_many_namespaces_is_read_after_connect_too() {
+    for mnan in [0, 1_024, 32_700, 1 << 20, u32::MAX] {
+        let (mut world, _) = with_ana(mnan);
+        assert_eq!(ana_state(&world), AnaState::Optimized, "MNAN {mnan}");
+        world.ports.get_mut(&1).expect("a port").ana = Some(ana::State::Inaccessible);
+        world.tell(1, AsyncEvent::ANA_CHANGED);
+        world.advance(MS);
+        assert_eq!(ana_state(&world), AnaState::Inaccessible, "MNAN {mnan}");
+    }
+}
+
+#[test]
+fn a_path_that_lanes_put_aside_is_tried_again_also_if_the_log_cannot_be_read() {
+    let (mut world, a) = with_ana(0);
+    let life = world.life(a);
+    world.ports.get_mut(&1).expect("a port").bad =
+        vec![Bad { what: reads_ana, status: Status::INTERNAL_ERROR, times: u32::MAX }];
+    let tables = |world: &World| world.lanes[0].heard.iter().filter(|m| matches!(m, ToLane::Paths(_))).count();
+    let before = tables(&world);
+    world.say(0, ToControl::AnaStale(life));
+    assert_eq!(tables(&world), before);
+    assert!(world.saw(|e| matches!(e, EventKind::AnaUnread { .. })), "it is told");
+    world.advance(1_100 * MS);
+    assert_eq!(tables(&world), before + 1, "tried again after a pause");
+    // A lane that meets the same status again puts it aside again, and it is tried again, less and less often.
+    let mut tried = 0;
+    for _ in 0..600 {
+        let heard = tables(&world);
+        world.say(0, ToControl::AnaStale(life));
+        world.advance(1_000 * MS);
+        tried += tables(&world) - heard;
+    }
+    assert!((8..=40).contains(&tried), "{tried} times in ten minutes");
+}
+
+#[test]
+fn an_older_ana_log_of_the_same_instance_is_not_applied() {
+    let (mut world, _) = with_ana(0);
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.ana_count) = (Some(ana::State::Inaccessible), 0);
+    world.tell(1, AsyncEvent::ANA_CHANGED);
+    assert_eq!(ana_state(&world), AnaState::Optimized);
+    world.ports.get_mut(&1).expect("a port").ana_count = 2;
+    world.advance(2_000 * MS);
+    assert_eq!(ana_state(&world), AnaState::Inaccessible, "it was read again");
+}
+
+#[test]
+fn an_event_request_that_fails_is_made_again_and_meanwhile_it_is_looked() {
+    let mut world = World::new(1, &[1]);
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.eventless) = (Some(ana::State::Optimized), Some(Status::ABORT_REQUESTED));
+    world.connect(World::spec(1));
+    world.advance(10_000 * MS);
+    assert!((2..=6).contains(&asked(&world, asks_event)), "{}", asked(&world, asks_event));
+    // Nobody is told, and it is seen all the same.
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.ana_count) = (Some(ana::State::NonOptimized), 2);
+    port.nsids = vec![1, 2];
+    world.advance(75_000 * MS);
+    assert_eq!(ana_state(&world), AnaState::NonOptimized);
+    let second =
+        |e: &EventKind| matches!(e, EventKind::PathRefused { nsid: 2, why, .. } if why.contains("same identifier"));
+    assert!(world.saw(second), "the new one as well");
+    let before = asked(&world, asks_event);
+    world.ports.get_mut(&1).expect("a port").eventless = None;
+    world.advance(130_000 * MS);
+    assert_eq!(asked(&world, asks_event), before + 1, "it waits there now");
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.ana_count) = (Some(ana::State::Optimized), 3);
+    world.tell(1, AsyncEvent::ANA_CHANGED);
+    assert_eq!(ana_state(&world), AnaState::Optimized);
+}
+
+#[test]
+fn a_source_whose_log_could_not_be_read_once_serves_again() {
+    let (mut world, a, b) = World::two_paths(1);
+    let (life, other) = (world.life(a), world.life(b));
+    world.ports.get_mut(&2).expect("a port").bad =
+        vec![Bad { what: reads_ccr, status: Status::INTERNAL_ERROR, times: 2 }];
+    world.tell(2, AsyncEvent::CCR_COMPLETED);
+    world.ports.get_mut(&1).expect("a port").open = false;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    assert_eq!(world.ccrs.len(), 0, "nothing is known of its log");
+    world.advance(4_000 * MS);
+    let receipt = world.receipt();
+    assert_eq!((receipt.method, receipt.source.map(|by| by.life)), (Method::Immediate, Some(other)));
+}
+
+#[test]
+fn a_look_is_cheap_and_a_look_that_fails_removes_nothing() {
+    let (mut world, _) = with_ana(0);
+    let before = world.asked.len();
+    world.advance(300_000 * MS);
+    let commands: alloc::vec::Vec<_> =
+        world.asked[before..].iter().filter_map(|sqe| Command::from_sqe(sqe).ok()).collect();
+    let looks = commands.iter().filter(|command| !matches!(command, Command::KeepAlive)).count();
+    assert!((8..=12).contains(&looks), "{looks} commands in five minutes, two a minute");
+    let port = world.ports.get_mut(&1).expect("a port");
+    port.bad = vec![
+        Bad { what: list, status: Status::INTERNAL_ERROR, times: 3 },
+        Bad { what: reads_ana, status: Status::INTERNAL_ERROR, times: 3 },
+    ];
+    world.advance(300_000 * MS);
+    assert_eq!((heads(&world), ana_state(&world)), (vec![(DISK, 1)], AnaState::Optimized));
 }

@@ -60,6 +60,12 @@ pub(super) struct Port {
     pub(super) ana: Option<ana::State>,
     /// Admin commands that are answered so, this many times.
     pub(super) bad: Vec<Bad>,
+    /// Namespaces that it could have.
+    pub(super) mnan: u32,
+    /// Change count of its ANA log.
+    pub(super) ana_count: u64,
+    /// Event requests are answered with this.
+    pub(super) eventless: Option<Status>,
     /// Its namespaces and its ANA log cannot be read.
     pub(super) unreadable: bool,
     /// It is still ready after it was disabled.
@@ -89,6 +95,9 @@ impl Default for Port {
             model: "",
             ana: None,
             bad: Vec::new(),
+            mnan: 0,
+            ana_count: 1,
+            eventless: None,
             unreadable: false,
             stays_ready: false,
             ccr: Ccr::Immediate,
@@ -550,6 +559,9 @@ impl World {
                     self.aborts.push(abort);
                     done(admin::Abort::NOT_ABORTED)
                 }
+                admin::Command::AsyncEventRequest if port.eventless.is_some() => {
+                    refuse(port.eventless.expect("just seen"))
+                }
                 admin::Command::AsyncEventRequest => {
                     conn.aer = Some(slot);
                     return;
@@ -562,7 +574,8 @@ impl World {
                 admin::Command::GetLog(get) if get.lid == LID_ANA => {
                     let state = port.ana.expect("it reports ANA");
                     let group = ana::Group { id: 1, change_count: 1, state, nsids: vec![1] };
-                    let mut bytes = ana::Log { change_count: 1, groups: vec![group] }.encode(false);
+                    let log = ana::Log { change_count: port.ana_count, groups: vec![group] };
+                    let mut bytes = log.encode(get.lsp & ana::LSP_GROUPS_ONLY != 0);
                     bytes.resize(bytes.len().max(get.offset as usize + get.len as usize), 0);
                     data(bytes[get.offset as usize..][..get.len as usize].to_vec())
                 }
@@ -698,6 +711,8 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             page.anacap = 0x1F;
             page.anagrpmax.set(1);
             page.nanagrpid.set(1);
+            page.mnan.set(port.mnan);
+            page.mdts = 5;
             page.kas.set(10);
             page.ciu = port.ciu;
             page.cirn.set(0x1000 + u64::from(cntlid));
