@@ -9,7 +9,7 @@ mod format;
 mod system;
 
 pub use file::{FileStore, StoreError};
-pub(crate) use system::still_open;
+pub(crate) use system::{is_running, still_open};
 
 /// For fuzzing: reads any bytes as a file of lives. What can be read reads the same when it is written again.
 #[doc(hidden)]

@@ -18,7 +18,7 @@ pub(super) fn place() -> io::Result<Place> {
 }
 
 /// True if a process of this number exists in this PID namespace.
-pub(super) fn is_running(pid: u32) -> bool {
+pub(crate) fn is_running(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
