@@ -30,6 +30,7 @@ mod names;
 mod numbers;
 mod openapi;
 mod places;
+mod port;
 mod record;
 mod refusal;
 mod restore;

@@ -15,6 +15,7 @@ use crate::kernel::{KernelController, Neighbours};
 use crate::memory;
 use crate::numbers;
 use crate::places::Places;
+use crate::port::Port;
 use crate::record::{RecordError, RecordFile};
 use crate::restore::{self, Restoring};
 use crate::service::Service;
@@ -28,12 +29,11 @@ use interlock_host::{
     PoolConfig, StoreError,
 };
 use interlock_observe::journal::{Journal, Owner};
-use interlock_observe::tree::{Mount, MountError};
+use interlock_observe::tree::Mount;
 use interlock_ring::now;
 use sd_notify::NotifyState;
-use std::future::IntoFuture;
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -107,9 +107,6 @@ pub enum DaemonError {
     /// Another process is this host now.
     #[error("the daemon has ended: {0}")]
     Disowned(String),
-    /// Its file tree.
-    #[error(transparent)]
-    Mount(#[from] MountError),
     /// Its port for metrics.
     #[error("metrics cannot be served: {0}")]
     Metrics(String),
@@ -135,7 +132,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let settings = identity::load(&options.places, options.hostnqn.as_deref(), options.hostid.as_deref())?;
     let group = options.group.as_ref().or(config.daemon.group.as_ref());
     let group = group.map(|name| socket::group(name)).transpose()?;
-    let _identity = IdentityLock::take(settings.hostid)?;
+    let identity = IdentityLock::take(settings.hostid)?;
     let dir = options.places.of_host(settings.hostid);
     let store = FileStore::open(&dir, &settings)?;
     let (record, record_notes) = RecordFile::open(&dir, &settings)?;
@@ -151,7 +148,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (listener, _bound) = socket::listen(&options.places.socket, group)?;
     let (devd_listener, _devd_bound) = socket::listen(&options.places.run().join(devd::SOCKET), group)?;
     let metrics = options.metrics.as_ref().or(config.daemon.metrics.as_ref());
-    let metrics = metrics.map(|text| metrics_port(text)).transpose().map_err(DaemonError::Metrics)?;
+    let metrics = metrics.map(|text| crate::metrics::listen_address(text)).transpose().map_err(DaemonError::Metrics)?;
     let pool = Pool::new(PoolConfig {
         reactors: config.daemon.reactors.into(),
         spin: Duration::from_micros(config.daemon.spin_us.into()),
@@ -181,6 +178,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let discovery = &service.discovery;
     discovery.start(&service, pool.reactor(0), every, options.places.nvme.clone()).map_err(DaemonError::Start)?;
     *service.memory.lock().unwrap_or_else(PoisonError::into_inner) = memory::warning(&memory);
+    for note in identity.notes() {
+        service.told.note(Level::Warn, "identity", note.clone());
+    }
     for note in record_notes {
         service.told.note(Level::Error, "record-damaged", note);
     }
@@ -188,7 +188,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         restore::exports(&service, &config);
     }
     let dir = options.sysfs.as_ref().or(config.daemon.sysfs.as_ref());
-    let tree = dir.map(|dir| Mount::on(dir, Arc::new(OfService(Arc::clone(&service))))).transpose()?;
+    let mount = |dir: &PathBuf| match Mount::on(dir, Arc::new(OfService(Arc::clone(&service)))) {
+        Ok(tree) => Some(tree),
+        // A view that is missing keeps no disk from its users.
+        Err(error) => {
+            service.told.note(Level::Error, "no-file-tree", error.to_string());
+            None
+        }
+    };
+    let tree = dir.and_then(mount);
     if let Some(tree) = &tree {
         tracing::info!("file tree at {}", tree.dir().display());
     }
@@ -374,17 +382,35 @@ impl Service {
     }
 }
 
-fn metrics_port(text: &str) -> Result<TcpListener, String> {
-    let address = crate::metrics::listen_address(text)?;
-    let bound = TcpListener::bind(address).and_then(|port| port.set_nonblocking(true).map(|()| port));
-    bound.map_err(|error| format!("{address}: {error}"))
+/// Serves metrics for as long as the runtime lives. A port that somebody else has costs the metrics, until it is free, and
+/// nothing else.
+async fn serve_metrics(service: Arc<Service>, address: SocketAddr) {
+    let mut told = false;
+    let port = loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(port) => break port,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    let text = format!("no metrics at {address} until that can be listened on: {error}");
+                    service.told.note(Level::Error, "metrics-not-served", text);
+                }
+                tokio::time::sleep(PORT_AGAIN).await;
+            }
+        }
+    };
+    tracing::info!("metrics at http://{}/metrics", port.local_addr().unwrap_or(address));
+    // It ends with the runtime: a scrape that is cut is scraped again.
+    let _ = axum::serve(Port::new(port), crate::metrics::router(service)).await;
 }
+
+/// A port that is taken is tried again so often.
+const PORT_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is listened on.
 struct Sockets {
     control: UnixListener,
     devd: UnixListener,
-    metrics: Option<TcpListener>,
+    metrics: Option<SocketAddr>,
 }
 
 /// Serves the control socket until a signal asks for the end.
@@ -412,11 +438,10 @@ async fn serve(
         });
         ended.await
     });
-    if let Some(port) = metrics {
-        tracing::info!("metrics at http://{}/metrics", port.local_addr()?);
-        let port = tokio::net::TcpListener::from_std(port)?;
-        // It ends with the runtime: a scrape that is cut is scraped again.
-        tokio::spawn(axum::serve(port, crate::metrics::router(Arc::clone(service))).into_future());
+    if let Some(address) = metrics {
+        tokio::spawn(serve_metrics(Arc::clone(service), address));
+        // It says where before the daemon says that it listens.
+        tokio::task::yield_now().await;
     }
     tracing::info!("listening on {}", options.places.socket.display());
     tell_systemd(&[NotifyState::Ready]);

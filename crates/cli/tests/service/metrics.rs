@@ -62,6 +62,26 @@ pub(crate) fn with_port(name: &str) -> (Scene, String) {
     (scene, address)
 }
 
+#[test]
+fn a_port_that_somebody_has_costs_the_metrics_until_it_is_free_and_no_disk() {
+    let mut scene = Scene::new("taken", &[]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address");
+    scene.stop(Signal::TERM);
+    let config = format!("[daemon]\nmetrics = \"{address}\"\nsysfs = \"/proc/no/such/place\"\n");
+    std::fs::write(scene.dir.join("interlock.toml"), config).expect("a file");
+    scene.start();
+    scene.connect(0, &[]);
+    scene.does(&["export", "nvme0n1"]);
+    Nbd::open(&scene.nbd(), "nvme0n1").expect("the disk is there").write(0, &[1; 4096]).expect("written");
+    let events = scene.does(&["events", "--since", "0", "-o", "json"]);
+    for topic in ["metrics-not-served", "no-file-tree"] {
+        assert!(events.contains(&format!("\"topic\":\"{topic}\"")), "{topic}: {events}");
+    }
+    drop(taken);
+    wait_for("the port is free", || get(&address.to_string(), "/metrics"));
+}
+
 /// A real Prometheus with our rules that scrapes `port` every second, on a port that was free a moment ago; where.
 pub(crate) fn prometheus(scene: &Scene, port: &str) -> (Running, String) {
     let web = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").to_string();

@@ -1,6 +1,7 @@
 //! An orderly end under load and a new start, as an upgrade does it: to a target without Cross-Controller Reset, so that
 //! anything left in doubt would cost a hold of many seconds.
 
+use crate::child::interlock;
 use crate::nbd::Client;
 use crate::scene::{Scene, say, wait_for};
 use rustix::process::Signal;
@@ -59,4 +60,34 @@ fn an_upgrade_under_load_needs_no_fence() {
         "upgrade of the daemon under load without CCR: longest time between two answers {}",
         longest.join(", ")
     ));
+}
+
+/// Somebody goes back to an older version: it refuses what it does not know, and what the newer one has left in doubt is
+/// still there for the one that knows it.
+#[test]
+fn an_older_program_refuses_a_newer_state_and_loses_no_predecessor() {
+    let mut scene = Scene::new("downgrade", &[]);
+    scene.connect(0, &["-c", "1", "-l", "-1"]);
+    scene.does(&["export", "nvme0n1"]);
+    Client::open(&scene.nbd(), "nvme0n1").expect("the export").write(0, &[1; 4096]).expect("written");
+    scene.stop(Signal::KILL);
+    let hosts = std::fs::read_dir(scene.dir.join("state/hosts")).expect("the state directory");
+    let host = hosts.map(|entry| entry.expect("a host").path()).find(|path| path.is_dir()).expect("one host");
+    let path = |name: &str| scene.dir.join(name).display().to_string();
+    let (socket, state, nvme) = (path("c.sock"), path("state"), path("nvme"));
+    let read = |name: &str| std::fs::read_to_string(host.join(name)).expect("it is there");
+    let (record, lives) = (read("daemon.json"), read("lives"));
+    let later = record.replace("\"format\": 3", "\"format\": 4").replace("\"writer\": \"", "\"writer\": \"9.");
+    assert_ne!(later, record);
+    std::fs::write(host.join("daemon.json"), &later).expect("a file");
+    let args = ["daemon", "--socket", &socket, "--state-dir", &state, "--nvme-dir", &nvme];
+    let refused = interlock(&args).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("has format 4, this program knows up to 3"), "{said}");
+    assert_eq!((read("daemon.json"), read("lives").lines().count()), (later, lives.lines().count()));
+    std::fs::write(host.join("daemon.json"), &record).expect("a file");
+    scene.start();
+    scene.all_live(&["nvme0"]);
+    let events = scene.does(&["events", "--since", "0", "-o", "json"]);
+    assert!(events.contains("\"event\":\"predecessor_found\""), "{events}");
 }
