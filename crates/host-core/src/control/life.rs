@@ -90,7 +90,8 @@ pub(super) enum Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     Unasked,
-    Asked,
+    /// Since then.
+    Asked(Instant),
     Confirmed,
 }
 

@@ -17,6 +17,8 @@ use interlock_base::Instant;
 
 /// Whether this process is still the host is a look at a file; after this it is told that nobody has looked.
 const OWNER_ANSWER: Duration = Duration::from_secs(1);
+/// A store that is silent for so long says nothing any more: this host ends as if it were disowned, and a successor fences.
+const OWNER_SILENCE: Duration = Duration::from_secs(120);
 
 impl Control {
     /// Releases, if the proof is there and every lane has stopped and holds the guards.
@@ -59,8 +61,8 @@ impl Control {
         let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return false };
         match condemned.owner {
             Owner::Confirmed => return true,
-            Owner::Asked => return false,
-            Owner::Unasked => condemned.owner = Owner::Asked,
+            Owner::Asked(_) => return false,
+            Owner::Unasked => condemned.owner = Owner::Asked(now),
         }
         self.timers.set(Why::Owner(life_id), now + OWNER_ANSWER);
         self.job(JobFor::Owner(life_id), Job::ConfirmOwner);
@@ -76,8 +78,15 @@ impl Control {
     }
 
     /// Nobody has said whether this process still speaks for its host. It is waited for: what is released to a second
-    /// owner is what two processes write.
+    /// owner is what two processes write. But not for ever: then what is held ends as not known, and stays guarded.
     pub(super) fn handle_owner_silent(&mut self, now: Instant, life_id: LifeId) {
+        let asked = self.lives.get(&life_id).and_then(|life| life.condemned()).map(|condemned| condemned.owner);
+        if let Some(Owner::Asked(since)) = asked
+            && now >= since + OWNER_SILENCE
+        {
+            let why = "the state directory has not said for 120 s whether this process is still the host";
+            return self.disowned(now, why.into());
+        }
         self.timers.set(Why::Owner(life_id), now + OWNER_ANSWER);
         self.emit(now, EventKind::OwnerUnconfirmed { life: life_id });
     }

@@ -630,6 +630,25 @@ fn nothing_held_goes_on_before_this_process_is_known_to_be_the_host_still() {
 }
 
 #[test]
+fn a_store_that_never_answers_ends_the_host_and_releases_nothing() {
+    let (mut world, a, _) = World::two_paths(2);
+    let life = world.life(a);
+    world.keep_owner = true;
+    let entry = world.write(life, 0, 1);
+    world.lose(life, vec![entry]);
+    world.advance(119_000 * MS);
+    assert_eq!(world.settled(0, life), None);
+    world.advance(2_000 * MS);
+    assert!(world.saw(|e| matches!(e, EventKind::Disowned { why } if why.contains("120 s"))));
+    assert!(matches!(world.settled(0, life), Some(Release::Indeterminate { until: Some(_) })), "not retried");
+    // An answer that comes now lets nothing go on.
+    let job = world.keeps_records.expect("asked");
+    world.control.handle_job_done(world.now, job, JobResult::Done);
+    world.run();
+    assert!(!world.saw(|e| matches!(e, EventKind::Released { .. })));
+}
+
+#[test]
 fn a_process_that_is_no_longer_the_host_releases_nothing_and_ends() {
     let (mut world, a, b) = World::two_paths(2);
     let life = world.life(a);
