@@ -33,6 +33,10 @@ pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
     if let Some(TargetCommand::Ctl(args)) = &args.command {
         return ctl::run(args);
     }
+    if let Some(list) = args.asked_for_help() {
+        print(&list)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = args.config()?;
     // From here on a signal is news, not death: whatever was begun is ended in order.
     let (sender, news) = mpsc::channel();

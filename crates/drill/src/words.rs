@@ -95,6 +95,8 @@ const fn by(by: By) -> &'static str {
 const fn loss(loss: Loss) -> &'static str {
     match loss {
         Loss::Closed => "connection closed",
+        Loss::Left => "its host closed it in order",
+        Loss::Unfinished => "its host closed it with commands inside",
         Loss::Protocol => "protocol violation",
         Loss::Handshake => "no Connect in time",
         Loss::Crowded => "too many connections",

@@ -233,6 +233,11 @@ impl Frames {
         }
     }
 
+    /// True if no PDU has begun that is not over.
+    pub(crate) const fn is_between_pdus(&self) -> bool {
+        self.have == 0 && matches!(self.state, State::Common)
+    }
+
     /// True if nothing more is taken until a destination is named.
     pub(crate) fn is_blocked(&self) -> bool {
         matches!(&self.state, State::Pad { body: Body { to: Destination::Unknown, .. }, .. })

@@ -23,6 +23,9 @@ pub const DISCOVERY_IDLE: Duration = Duration::from_secs(120);
 /// Keep Alive Timeout ends it: a host that resets needs a moment, one that was frozen in between never comes back.
 pub const ASSOCIATION_IDLE: Duration = Duration::from_secs(120);
 
+/// Longest Keep Alive Timeout that is granted, in milliseconds: a controller whose host has gone is held for twice as long.
+pub const KATO_MAX: u32 = 3_600_000;
+
 /// Most data of one admin or Fabrics command that a host sends, in bytes: what every in-capsule command fits in.
 pub const ADMIN_DATA_MAX: u32 = 8192;
 

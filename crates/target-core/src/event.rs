@@ -13,6 +13,10 @@ use interlock_wire::status::Status;
 pub enum Loss {
     /// The peer closed or reset the connection, or it broke.
     Closed,
+    /// The host closed an I/O queue in order, and nothing of it was inside any more.
+    Left,
+    /// The host closed an I/O queue in order, and something of it was still inside.
+    Unfinished,
     /// The peer violated the protocol; it was told how.
     Protocol,
     /// No complete Connect within the handshake deadline.

@@ -134,6 +134,13 @@ pub enum ToLane {
         /// What the host gets: as much as it wanted, or nothing.
         data: Vec<u8>,
     },
+    /// A command is over without an answer: its controller was reset or shut down.
+    Forget {
+        /// The connection.
+        conn: ConnId,
+        /// The command.
+        slot: u16,
+    },
     /// The connection is over: abort it.
     End {
         /// The connection.

@@ -339,12 +339,15 @@ impl LaneService {
     }
 
     fn ended(&mut self, cx: &mut Cx<'_>, conn: ConnId, outcome: Io) {
-        if let Io::Ended(_) = outcome {
+        if let Io::Ended(error) = outcome {
             if let Some(sock) = self.forget(conn) {
                 // Nothing of ours needs to reach a peer that has left.
                 let _ = cx.abort(sock);
             }
-            self.machine.lane.handle_closed(conn);
+            match error {
+                None => self.machine.lane.handle_finished(conn),
+                Some(_) => self.machine.lane.handle_closed(conn),
+            }
         }
     }
 
@@ -446,7 +449,9 @@ impl Service for LaneService {
             Event::Hangup { sock, error } => {
                 // A mute port does not even notice that its peer has left.
                 if let Some(conn) = self.wires.conn(sock).filter(|conn| !self.muted.contains(conn)) {
-                    self.ended(cx, conn, Io::Ended(error));
+                    // Whatever the kernel says of it, an orderly end is one that is read.
+                    let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+                    self.ended(cx, conn, Io::Ended(Some(error)));
                 }
             }
             Event::Op { token, result, buf } => {

@@ -9,6 +9,7 @@ pub mod config;
 mod control;
 mod file;
 mod flush;
+pub mod help;
 mod hex;
 mod kept;
 mod lane;

@@ -35,6 +35,16 @@ pub const IDENTIFY_LEN: u32 = 4096;
 
 /// Feature: volatile write cache.
 pub const FID_VOLATILE_WRITE_CACHE: u8 = 0x06;
+/// Feature: arbitration.
+pub const FID_ARBITRATION: u8 = 0x01;
+/// Feature: power management.
+pub const FID_POWER: u8 = 0x02;
+/// Feature: temperature threshold.
+pub const FID_TEMPERATURE: u8 = 0x04;
+/// Feature: error recovery.
+pub const FID_ERROR_RECOVERY: u8 = 0x05;
+/// Feature: write atomicity normal.
+pub const FID_WRITE_ATOMICITY: u8 = 0x0A;
 /// Feature: number of queues.
 pub const FID_QUEUES: u8 = 0x07;
 /// Feature: asynchronous event configuration.
@@ -519,6 +529,8 @@ bitflags! {
     /// Specification, "Asynchronous Event Configuration".
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct EventMask: u32 {
+        /// SMART / health critical warnings, which OAES does not name.
+        const HEALTH = 0xFF;
         /// Attached namespace attributes.
         const NAMESPACE = 1 << 8;
         /// Firmware activation.

@@ -21,6 +21,10 @@ pub const LID_FIRMWARE: u8 = 0x03;
 pub const LID_CHANGED_NAMESPACES: u8 = 0x04;
 /// Commands supported and effects.
 pub const LID_EFFECTS: u8 = 0x05;
+/// Feature identifiers supported and effects.
+pub const LID_FEATURES: u8 = 0x12;
+/// NVMe-MI commands supported and effects.
+pub const LID_MI_EFFECTS: u8 = 0x13;
 /// Asymmetric namespace access, see [`crate::ana`].
 pub const LID_ANA: u8 = 0x0C;
 /// Cross-Controller Reset, see [`crate::ccr`].
@@ -194,6 +198,10 @@ bitflags! {
         const INVENTORY_CHANGE = 1 << 3;
         /// Changes capabilities of the controller.
         const CONTROLLER_CHANGE = 1 << 4;
+        /// Scope: the namespace.
+        const OF_NAMESPACE = 1 << 20;
+        /// Scope: the controller.
+        const OF_CONTROLLER = 1 << 21;
         /// Others exist.
         const _ = !0;
     }
@@ -273,5 +281,29 @@ impl ChangedNamespaces {
             Self::These(nsids) if nsids.len() <= Self::MAX => crate::identify::encode_list(nsids.iter().copied()),
             _ => crate::identify::encode_list([NSID_ALL]),
         }
+    }
+}
+
+wire! {
+    /// Feature identifiers supported and effects, LID 12h, and NVMe-MI commands supported and effects, LID 13h (all zeros: none).
+    /// NVM Express Base Specification, "Feature Identifiers Supported and Effects", "NVMe-MI Commands Supported and Effects".
+    pub struct FeaturesLog [4096] {
+        /// Per feature identifier: bit 0 supported, bit 20 of a namespace, bit 21 of a controller.
+        0 => pub features: [U32; 256],
+        /// Reserved, zero.
+        #[doc(hidden)]
+        1024 => pub rsvd: [u8; 3072],
+    }
+}
+
+impl FeaturesLog {
+    /// With these features, of a controller each.
+    #[must_use]
+    pub fn of(fids: &[u8]) -> Self {
+        let mut log = Self::default();
+        for fid in fids {
+            log.features[usize::from(*fid)].set((Effects::SUPPORTED | Effects::OF_CONTROLLER).bits());
+        }
+        log
     }
 }

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::output::OutputArgs;
 use anyhow::Context;
 use interlock_target::config::{Backing, Config, FaultConfig, NamespaceConfig, PortConfig, unknown_key};
+use interlock_target::help;
 use std::path::PathBuf;
 
 /// Run an NVMe/TCP target
@@ -88,10 +89,11 @@ struct Flags {
     /// Do not grant digests
     #[arg(long)]
     no_digests: bool,
-    /// What peers can make it hold, repeatable: connections=100,handshake_ms=500 and so on, as in [limits] of the file
+    /// What peers can make it hold, repeatable: connections=100,handshake_ms=500 and so on, as in [limits] of the file; `help`
+    /// lists them
     #[arg(long = "limit", value_name = "KEY=VALUE,...")]
     limits: Vec<String>,
-    /// A fault in force from the start, repeatable: kind=delay,port=0,ms=20 and so on, as in the file
+    /// A fault in force from the start, repeatable: kind=delay,port=0,ms=20 and so on, as in the file; `help` lists them
     #[arg(long = "fault", value_name = "KEY=VALUE,...")]
     faults: Vec<String>,
 }
@@ -102,6 +104,16 @@ impl TargetArgs {
         let Some(path) = &self.config else { return self.flags.config() };
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         Ok(Config::from_toml(&text).map_err(|why| Failure::new(format!("{}: {why}", path.display())))?)
+    }
+
+    /// The list that was asked for instead of a target.
+    pub(super) fn asked_for_help(&self) -> Option<String> {
+        let asks = |list: &[String]| list.iter().any(|text| text == "help");
+        if asks(&self.flags.faults) {
+            Some(help::table(&help::FAULTS))
+        } else {
+            asks(&self.flags.limits).then(|| help::table(&help::LIMITS))
+        }
     }
 
     /// How many reactors to run it on.
@@ -147,7 +159,7 @@ impl Flags {
         });
         config.digests = !self.no_digests;
         if !self.limits.is_empty() {
-            config.limits = keyed(&self.limits.join(","), "limit", "connections=100,handshake_ms=500")?;
+            config.limits = keyed(&self.limits.join(","), "limit", "connections=100,handshake_ms=500", &help::LIMITS)?;
         }
         config.faults = self.faults.iter().map(|text| fault(text)).collect::<anyhow::Result<_>>()?;
         config.check()?;
@@ -168,11 +180,16 @@ fn identified<'a, 't>(config: &'a mut Config, text: &'t str) -> anyhow::Result<(
 
 /// `kind=delay,port=0,ms=20`: the keys of a `[[fault]]`.
 pub(super) fn fault(text: &str) -> anyhow::Result<FaultConfig> {
-    keyed(text, "fault", "kind=delay,port=0,ms=20")
+    keyed(text, "fault", "kind=delay,port=0,ms=20", &help::FAULTS)
 }
 
 /// Keys and values as the configuration file knows them, in one line. `what` they are, and how they look.
-fn keyed<T: serde::de::DeserializeOwned>(text: &str, what: &str, example: &str) -> anyhow::Result<T> {
+fn keyed<T: serde::de::DeserializeOwned>(
+    text: &str,
+    what: &str,
+    example: &str,
+    all: &[help::Known],
+) -> anyhow::Result<T> {
     let mut keys = serde_json::Map::new();
     for pair in text.split(',') {
         let (key, value) =
@@ -186,7 +203,8 @@ fn keyed<T: serde::de::DeserializeOwned>(text: &str, what: &str, example: &str) 
     serde_json::from_value(keys.into()).map_err(|why| {
         let words = why.to_string();
         let words = unknown_key(&words).map_or(words, |known| known.to_string());
-        Failure::new(format!("`{text}` is no {what}: {words}")).into()
+        let hint = format!("there are {}; `--{what} help` says what they do", help::names(all));
+        Failure::new(format!("`{text}` is no {what}: {words}")).hint(&hint).into()
     })
 }
 

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::output::{Format, print};
 use interlock_target::channel::{Answer, ChannelError, Client, Request};
 use interlock_target::config::{Ana, Identifier, NamespaceConfig, size_in_bytes};
+use interlock_target::help;
 use interlock_target::status::{
     ConnectionStatus, ControllerStatus, LifeStatus, NamespaceStatus, PortStatus, Status, TroubleStatus,
 };
@@ -48,7 +49,7 @@ enum Verb {
     /// Close a port and reset its connections, or open it again
     #[command(subcommand)]
     Port(PortVerb),
-    /// Do something wrong: kind=hold-writes,port=0 and so on, as in the configuration file; kind=clear ends it
+    /// Do something wrong: kind=hold-writes,port=0 and so on, as in the configuration file; kind=clear ends it, `help` lists them
     Fault {
         /// kind=KIND,KEY=VALUE,...
         #[arg(value_name = "KEY=VALUE,...")]
@@ -122,6 +123,10 @@ enum PortVerb {
 }
 
 pub(super) fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
+    if matches!(&args.verb, Verb::Fault { fault } if fault == "help") {
+        print(&help::table(&help::FAULTS))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let path = args.control.as_ref().ok_or_else(|| {
         Failure::new("which target? `--control SOCKET` is missing").hint("the path that the target was started with")
     })?;

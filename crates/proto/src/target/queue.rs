@@ -115,6 +115,16 @@ enum Flow {
     Off,
 }
 
+impl Flow {
+    /// One entry more was consumed.
+    const fn consume(&mut self) -> Self {
+        if let Self::On { sqsize, sqhd } = self {
+            *sqhd = if *sqhd >= *sqsize { 0 } else { *sqhd + 1 };
+        }
+        *self
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
     cid: u16,
@@ -425,6 +435,25 @@ impl Queue {
         self.rx.is_blocked()
     }
 
+    /// Whether nothing that the host sent is still inside: no command without its whole answer, and no part of a PDU.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0 && self.rx.is_between_pdus()
+    }
+
+    /// A command is over without an answer, because its controller was reset or shut down. Its submission queue entry counts as
+    /// consumed. There is no [`Event::Sent`] for it.
+    ///
+    /// # Panics
+    /// If it has data, or was answered: mistakes of the owner.
+    pub fn forget(&mut self, slot: u16) {
+        let entry = self.slots.get_mut(usize::from(slot)).expect("the owner names a slot it was given");
+        assert!(matches!(entry.work, Work::Open), "slot {slot} has a command without data and without an answer");
+        entry.work = Work::Free;
+        self.free.push(slot);
+        self.flow.consume();
+    }
+
     /// Commands that hold a slot.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -471,11 +500,8 @@ impl Queue {
             }
         }
         if !answered {
-            let sqhd = match &mut self.flow {
-                Flow::On { sqsize, sqhd } => {
-                    *sqhd = if *sqhd >= *sqsize { 0 } else { *sqhd + 1 };
-                    *sqhd
-                }
+            let sqhd = match self.flow.consume() {
+                Flow::On { sqhd, .. } => sqhd,
                 Flow::Off if entry.kind == CommandKind::Connect => SQHD_UNUSED,
                 Flow::Off | Flow::NotConnected => 0,
             };

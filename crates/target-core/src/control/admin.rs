@@ -3,24 +3,34 @@
 //! NVM Express Base Specification, "Admin Command Set", "Controller Properties", "Features".
 
 use super::controller::{Controller, ControllerKey, EVENT_REQUESTS_MAX, Events, Kind, Stage};
+use super::identify::WARNING_TEMPERATURE;
 use super::{Control, Why};
 use crate::Loss;
-use crate::config::Ccr;
+use crate::config::{Ccr, KATO_MAX};
 use crate::life::Input;
+use crate::message::ToLane;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::admin::{
-    self, Abort, EventMask, FID_ASYNC_EVENTS, FID_HOST_ID, FID_KEEP_ALIVE, FID_QUEUES, FID_VOLATILE_WRITE_CACHE,
-    GetFeatures, IDENTIFY_LEN, QueueCount, Select, SetFeatures,
+    self, Abort, EventMask, FID_ARBITRATION, FID_ASYNC_EVENTS, FID_ERROR_RECOVERY, FID_HOST_ID, FID_KEEP_ALIVE,
+    FID_POWER, FID_QUEUES, FID_TEMPERATURE, FID_VOLATILE_WRITE_CACHE, FID_WRITE_ATOMICITY, GetFeatures, IDENTIFY_LEN,
+    QueueCount, Select, SetFeatures,
 };
 use interlock_wire::fabrics::{self, Cap, Cc, PropertyGet, PropertySet, PropertySize, Shutdown, Version};
+use interlock_wire::log::{LID_SMART, NSID_ALL};
 use interlock_wire::property;
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
 
 /// How long enabling and disabling may take (CAP.TO): disabling waits for the slowest media operation.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Arbitration: no limit to a burst.
+const ARBITRATION_UNLIMITED: u32 = 0b111;
+
+/// Temperature Threshold: THSEL says under.
+const TEMPERATURE_UNDER: u32 = 1 << 20;
 
 /// What a command is answered with: DW0, DW1 and data; nothing if the answer comes later.
 type Answer = Option<(u32, u32, Vec<u8>)>;
@@ -122,6 +132,7 @@ impl Control {
         }
         controller.events = Events::new(Controller::default_events(controller.kind));
         controller.changed.clear();
+        controller.broken = false;
         // A source's log begins empty; what it was asked for earlier is nobody's business any more.
         controller.ccrs.clear();
         controller.ccr_log.clear();
@@ -179,8 +190,11 @@ impl Control {
         self.timers.stop_where(|wait| {
             matches!(wait, Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) if whose == key)
         });
-        for slot in requests.into_iter().chain(answers) {
-            self.answer(key, slot, Status::ABORT_REQUESTED, 0, 0, Vec::new());
+        // A reset and a shutdown take commands away without an answer: hosts do not expect one.
+        if let Some((lane, conn)) = self.controllers.get(&key).map(|controller| controller.admin) {
+            for slot in requests.into_iter().chain(answers) {
+                self.to(lane, ToLane::Forget { conn, slot });
+            }
         }
         for place in queues.values() {
             self.conns.remove(place);
@@ -224,6 +238,10 @@ impl Control {
             }
             admin::Command::Identify(_) if room != IDENTIFY_LEN => Err(length),
             admin::Command::Identify(identify) => self.identify(key, identify).map(|page| Some((0, 0, page))),
+            // Health is that of the controller: LPA does not offer that of a namespace.
+            admin::Command::GetLog(get) if get.lid == LID_SMART && ![0, NSID_ALL].contains(&get.nsid) => {
+                Err(Status::INVALID_FIELD.with_dnr())
+            }
             admin::Command::GetLog(get) if get.len != room => Err(length),
             admin::Command::GetLog(get) => self.get_log(key, &get).map(|page| Some((0, 0, page))),
             admin::Command::SetFeatures(set) => self.set_features(at, key, set),
@@ -274,12 +292,14 @@ impl Control {
             }
             FID_ASYNC_EVENTS => {
                 let wanted = EventMask::from_bits_retain(set.cdw11);
-                if !self.oaes(controller).contains(wanted) {
+                // Health warnings are not among the events that OAES names.
+                if !self.oaes(controller).union(EventMask::HEALTH).contains(wanted) {
                     return Err(invalid);
                 }
                 self.with(key, |controller| controller.events.wanted = wanted);
                 Ok(value(0))
             }
+            FID_KEEP_ALIVE if set.cdw11 > KATO_MAX => Err(Status::KEEP_ALIVE_INVALID.with_dnr()),
             FID_KEEP_ALIVE => {
                 let kato_ms = self.round_kato(controller.kind, set.cdw11);
                 self.with(key, |controller| controller.kato_ms = kato_ms);
@@ -288,6 +308,11 @@ impl Control {
             }
             FID_VOLATILE_WRITE_CACHE if io.is_some() && set.cdw11 & 1 == 1 => Ok(value(0)),
             FID_VOLATILE_WRITE_CACHE if io.is_some() => Err(Status::FEATURE_NOT_CHANGEABLE.with_dnr()),
+            FID_ARBITRATION | FID_POWER | FID_TEMPERATURE | FID_ERROR_RECOVERY | FID_WRITE_ATOMICITY
+                if io.is_some() =>
+            {
+                Err(Status::FEATURE_NOT_CHANGEABLE.with_dnr())
+            }
             // On fabrics the host identifier is set by Connect.
             FID_HOST_ID => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
             _ => Err(invalid),
@@ -306,6 +331,13 @@ impl Control {
             FID_ASYNC_EVENTS => Ok(value(controller.events.wanted.bits())),
             FID_KEEP_ALIVE => Ok(value(controller.kato_ms)),
             FID_VOLATILE_WRITE_CACHE if io => Ok(value(1)),
+            FID_ARBITRATION if io => Ok(value(ARBITRATION_UNLIMITED)),
+            // Power state 0, no time-limited error recovery, and writes as atomic as without the feature.
+            FID_POWER | FID_ERROR_RECOVERY | FID_WRITE_ATOMICITY if io => Ok(value(0)),
+            // The composite temperature, or a sensor; over or under.
+            FID_TEMPERATURE if io => {
+                Ok(value(if cdw11 & TEMPERATURE_UNDER == 0 { WARNING_TEMPERATURE.into() } else { 0 }))
+            }
             FID_HOST_ID if io && cdw11 & 1 == 1 && room == 16 => Ok(Some((0, 0, controller.host.id.0.to_vec()))),
             FID_HOST_ID if io => Err(Status::HOST_ID_INCONSISTENT.with_dnr()),
             _ => Err(invalid),

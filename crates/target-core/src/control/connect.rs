@@ -3,7 +3,8 @@
 //! NVM Express Base Specification, "Connect Command and Response".
 
 use super::controller::{Controller, ControllerKey, Events, Kind, Place, Stage};
-use super::{Control, ControlOutput};
+use super::{Control, ControlOutput, Why};
+use crate::config::{Hosts, KATO_MAX};
 use crate::life::HostIdentity;
 use crate::message::{Role, ToLane};
 use crate::watch::Watch;
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use interlock_base::Instant;
 use interlock_wire::fabrics::{CNTLID_DYNAMIC, CNTLID_MAX, Cc, Connect, ConnectAnswer, ConnectData, InvalidParameter};
+use interlock_wire::nqn::{HostId, Nqn};
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
 
@@ -30,6 +32,11 @@ impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         Self(status, 0)
     }
+}
+
+/// The name of a host that says none (SPDK's tools do where any host is allowed): its identifier tells it from others.
+fn named_by(id: HostId) -> Option<Nqn> {
+    Nqn::new(alloc::format!("nqn.2014-08.org.nvmexpress:uuid:{id}")).ok()
 }
 
 /// What a Connect asks for, parsed.
@@ -80,10 +87,12 @@ impl Control {
         let connect = Connect::from_sqe(sqe)?;
         let data = ConnectData::decode(data).ok_or(Status::SGL_DATA_LENGTH_INVALID.with_dnr())?;
         let subnqn = data.subnqn().map_err(|_| InvalidParameter::SUBNQN)?;
-        let nqn = data.hostnqn().map_err(|_| InvalidParameter::HOSTNQN)?;
         if data.hostid().is_zero() {
             return Err(InvalidParameter::HOSTID.into());
         }
+        let nameless = data.hostnqn[0] == 0;
+        let nqn = if nameless { named_by(data.hostid()) } else { data.hostnqn().ok() };
+        let nqn = nqn.ok_or(InvalidParameter::HOSTNQN)?;
         let kind = if subnqn.is_discovery() {
             Kind::Discovery
         } else {
@@ -92,11 +101,18 @@ impl Control {
                 .subsystem(subnqn.as_str())
                 .filter(|id| offers.is_some_and(|offers| offers.includes(*id)))
                 .ok_or(InvalidParameter::SUBNQN)?;
-            if !self.config.subsystems[usize::from(id.0)].hosts.admits(&nqn) {
+            let hosts = &self.config.subsystems[usize::from(id.0)].hosts;
+            if nameless && *hosts != Hosts::Any {
+                return Err(InvalidParameter::HOSTNQN.into());
+            }
+            if !hosts.admits(&nqn) {
                 return Err(Status::CONNECT_INVALID_HOST.with_dnr().into());
             }
             Kind::Io(id)
         };
+        if connect.kato_ms > KATO_MAX {
+            return Err(Status::KEEP_ALIVE_INVALID.with_dnr().into());
+        }
         if connect.sqsize == 0 || connect.sqsize >= self.config.limits.queue_depth {
             return Err(InvalidParameter::SQSIZE.into());
         }
@@ -143,6 +159,7 @@ impl Control {
             cirn: super::fencing::nonzero(&mut self.rng),
             kato_ms,
             watch: Watch::new(now, None, true),
+            broken: false,
             events: Events::new(Controller::default_events(asked.kind)),
             changed: BTreeSet::new(),
             ccrs: Vec::new(),
@@ -188,7 +205,10 @@ impl Control {
         let entry = self.lives.get(&life).ok_or(Status::COMMAND_SEQUENCE_ERROR.with_dnr())?;
         let traffic = self.config.subsystems[usize::from(subsystem.0)].tbkas;
         controller.queues.insert(qid, place);
-        let (key, life) = (*key, entry.life);
+        let (key, life, broken) = (*key, entry.life, controller.broken);
+        if !broken {
+            self.timers.stop(Why::QueueLost(key));
+        }
         self.conns.insert(place, (key, qid));
         self.out(ControlOutput::Event(Event::Connected { life, qid }));
         self.hear(key, now);

@@ -134,6 +134,8 @@ pub(super) struct Controller {
     pub(super) kato_ms: u32,
     /// Its Keep Alive Timer.
     pub(super) watch: Watch,
+    /// An I/O queue of the life was reset or broke: no other one makes up for it.
+    pub(super) broken: bool,
     pub(super) events: Events,
     /// For log 04h.
     pub(super) changed: BTreeSet<u32>,

@@ -27,8 +27,12 @@ const VWC: u8 = 0b101;
 const ANATT: u8 = 10;
 /// All five states can be seen, and a namespace stays in its group.
 const ANACAP: u8 = 0b0101_1111;
-/// Log attributes: effects log, and offsets.
-const LPA: u8 = 0b110;
+/// Log attributes: effects log, offsets, and the logs of supported logs, features and NVMe-MI commands.
+const LPA: u8 = 0b10_0110;
+/// Temperature that warns (WCTEMP), in kelvin.
+pub(super) const WARNING_TEMPERATURE: u16 = 0x157;
+/// Write Zeroes size limit, 2^n pages of 4096 bytes: what NLB can say in blocks of that size.
+const WZSL: u8 = 16;
 
 impl Control {
     pub(super) fn identify(&self, key: ControllerKey, identify: Identify) -> Result<Vec<u8>, Status> {
@@ -78,7 +82,7 @@ impl Control {
             // A Verify reads into a buffer of this target: it is as large as other commands at most.
             Identify::ControllerCsi { csi: 0 } => {
                 let vsl = (self.config.limits.max_transfer / 4096).ilog2() as u8;
-                Ok(NvmController { vsl, ..NvmController::default() }.as_bytes().to_vec())
+                Ok(NvmController { vsl, wzsl: WZSL, ..NvmController::default() }.as_bytes().to_vec())
             }
             Identify::NamespaceCsi { .. } | Identify::ControllerCsi { .. } => Err(invalid),
         }
@@ -106,7 +110,7 @@ impl Control {
         page.oaes.set(self.oaes(controller).bits());
         page.maxcmd.set(limits.queue_depth);
         page.sgls.set(SGLS);
-        page.wctemp.set(0x157);
+        page.wctemp.set(WARNING_TEMPERATURE);
         page.cctemp.set(0x175);
         page.iorcsz.set(1);
         page.set_in_capsule_io(limits.in_capsule);
@@ -119,7 +123,8 @@ impl Control {
             mn: text_field("Interlock discovery"),
             cntrltype: CNTRLTYPE_DISCOVERY,
             lpa: 0b100,
-            dctype: 1,
+            // Not reported: neither a direct one nor a central one that takes registrations.
+            dctype: 0,
             ..self.identify_common(controller, &Nqn::discovery())
         };
         page.kas.set(10);

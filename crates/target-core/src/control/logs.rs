@@ -16,13 +16,28 @@ use interlock_wire::discovery::{self, Family, Kind as RecordKind, Record, Secure
 use interlock_wire::fabrics::CNTLID_DYNAMIC;
 use interlock_wire::identify::text_field;
 use interlock_wire::log::{
-    self, ChangedNamespaces, Effects, EffectsLog, ErrorEntry, FirmwareSlots, LID_ANA, LID_CCR, LID_CHANGED_NAMESPACES,
-    LID_DISCOVERY, LID_EFFECTS, LID_ERROR, LID_FIRMWARE, LID_SMART, LID_SUPPORTED, Smart, SupportedLogs,
+    self, ChangedNamespaces, Effects, EffectsLog, ErrorEntry, FeaturesLog, FirmwareSlots, LID_ANA, LID_CCR,
+    LID_CHANGED_NAMESPACES, LID_DISCOVERY, LID_EFFECTS, LID_ERROR, LID_FEATURES, LID_FIRMWARE, LID_MI_EFFECTS,
+    LID_SMART, LID_SUPPORTED, Smart, SupportedLogs,
 };
 use interlock_wire::nqn::Nqn;
 use interlock_wire::nvm;
 use interlock_wire::sqe::OPCODE_FABRICS;
 use interlock_wire::status::Status;
+
+/// The features of an I/O controller.
+const FEATURES: [u8; 10] = [
+    admin::FID_ARBITRATION,
+    admin::FID_POWER,
+    admin::FID_TEMPERATURE,
+    admin::FID_ERROR_RECOVERY,
+    admin::FID_VOLATILE_WRITE_CACHE,
+    admin::FID_QUEUES,
+    admin::FID_WRITE_ATOMICITY,
+    admin::FID_ASYNC_EVENTS,
+    admin::FID_KEEP_ALIVE,
+    admin::FID_HOST_ID,
+];
 
 /// Bytes before the entries of the CCR log, and bytes of each.
 const CCR_HEADER: u64 = 8;
@@ -51,6 +66,8 @@ impl Control {
                     ChangedNamespaces::These(controller.changed.iter().copied().collect()).encode()
                 }
                 LID_EFFECTS => self.effects(controller).as_bytes().to_vec(),
+                LID_FEATURES => FeaturesLog::of(&FEATURES).as_bytes().to_vec(),
+                LID_MI_EFFECTS => FeaturesLog::default().as_bytes().to_vec(),
                 LID_ANA if self.config.subsystems[usize::from(id.0)].ana_groups > 0 => {
                     self.ana_log(controller, id).encode(get.lsp & ana::LSP_GROUPS_ONLY != 0)
                 }
@@ -81,8 +98,16 @@ impl Control {
     }
 
     fn supported(&self, controller: &Controller) -> SupportedLogs {
-        let mut lids =
-            alloc::vec![LID_SUPPORTED, LID_ERROR, LID_SMART, LID_FIRMWARE, LID_CHANGED_NAMESPACES, LID_EFFECTS];
+        let mut lids = alloc::vec![
+            LID_SUPPORTED,
+            LID_ERROR,
+            LID_SMART,
+            LID_FIRMWARE,
+            LID_CHANGED_NAMESPACES,
+            LID_EFFECTS,
+            LID_FEATURES,
+            LID_MI_EFFECTS
+        ];
         if controller.subsystem().is_some_and(|id| self.config.subsystems[usize::from(id.0)].ana_groups > 0) {
             lids.push(LID_ANA);
         }
@@ -104,16 +129,16 @@ impl Control {
             admin::OPCODE_KEEP_ALIVE,
             OPCODE_FABRICS,
         ] {
-            log.set_admin(opcode, Effects::SUPPORTED);
+            log.set_admin(opcode, Effects::SUPPORTED | Effects::OF_CONTROLLER);
         }
         if self.ccr_limit(controller) > 0 {
-            log.set_admin(ccr::OPCODE, Effects::SUPPORTED);
+            log.set_admin(ccr::OPCODE, Effects::SUPPORTED | Effects::OF_CONTROLLER);
         }
         for opcode in [nvm::OPCODE_FLUSH, nvm::OPCODE_READ, nvm::OPCODE_COMPARE, nvm::OPCODE_VERIFY] {
-            log.set_io(opcode, Effects::SUPPORTED);
+            log.set_io(opcode, Effects::SUPPORTED | Effects::OF_NAMESPACE);
         }
         for opcode in [nvm::OPCODE_WRITE, nvm::OPCODE_WRITE_ZEROES, nvm::OPCODE_DSM] {
-            log.set_io(opcode, Effects::SUPPORTED | Effects::BLOCK_CHANGE);
+            log.set_io(opcode, Effects::SUPPORTED | Effects::BLOCK_CHANGE | Effects::OF_NAMESPACE);
         }
         log
     }

@@ -496,7 +496,12 @@ impl Control {
             // The loss of a queue ends the association. A host that resets or removes a controller in order closes the
             // I/O connections first and disables it on the admin queue afterwards (Linux does), so a close alone gets
             // a moment. Never more than KATO: by then a lost host would be noticed anyway.
-            if controller.is_ready() && why == Loss::Closed {
+            // One that had nothing inside takes nothing with it: hosts open and close queues as they like.
+            if why == Loss::Left {
+                return;
+            }
+            controller.broken |= why == Loss::Closed;
+            if controller.is_ready() && matches!(why, Loss::Closed | Loss::Unfinished) {
                 let grace = match controller.kato_ms {
                     0 => QUEUE_LOSS_GRACE,
                     ms => QUEUE_LOSS_GRACE.min(Duration::from_millis(ms.into())),

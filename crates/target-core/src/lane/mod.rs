@@ -373,6 +373,23 @@ impl Lane {
         self.end(conn, End::Closed, Loss::Closed, true);
     }
 
+    /// The peer closed its direction in order, and everything that it sent was handed over. As [`Lane::handle_closed`], but
+    /// an I/O queue that has nothing inside takes nothing with it.
+    pub fn handle_finished(&mut self, conn: ConnId) {
+        let why = match self.conns.get(&conn) {
+            Some(known) if matches!(known.stage, Stage::Io(_)) => {
+                if known.queue.is_idle() {
+                    Loss::Left
+                } else {
+                    Loss::Unfinished
+                }
+            }
+            _ => Loss::Closed,
+        };
+        self.parked.remove(&conn);
+        self.end(conn, End::Closed, why, true);
+    }
+
     /// The buffer that `NeedBuffer` asked for; exactly as long.
     pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
         let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, Some(span)) };
@@ -413,6 +430,13 @@ impl Lane {
                     self.drain(now, conn);
                 }
                 self.after(conn);
+            }
+            ToLane::Forget { conn, slot } => {
+                if let Some(known) = self.conns.get_mut(&conn)
+                    && matches!(known.take(slot), Slot::Asked)
+                {
+                    known.queue.forget(slot);
+                }
             }
             ToLane::End { conn, why } => self.end(conn, End::Abort, why, false),
             ToLane::Cut { life, why, until } => {

@@ -6,7 +6,9 @@ use interlock_proto::host::{Association, AssociationConfig, Fact, Kind, Step};
 use interlock_target_core::config::{Hosts, Offers};
 use interlock_target_core::{Event, Fault, Loss};
 use interlock_wire::admin::EventMask;
-use interlock_wire::fabrics::{Cc, Connect, ConnectData, InvalidParameter, PropertyGet, PropertySet, PropertySize};
+use interlock_wire::fabrics::{
+    Cc, Connect, ConnectAnswer, ConnectData, InvalidParameter, PropertyGet, PropertySet, PropertySize,
+};
 use interlock_wire::nqn::{DISCOVERY_NQN, HostId, Nqn};
 use interlock_wire::sqe::Cqe;
 use interlock_wire::status::Status;
@@ -38,6 +40,98 @@ fn a_refused_admin_connect_names_the_field() {
     let nobody = Host { id: HostId([0; 16]), ..Host::new(1) };
     invalid(&try_connect(&mut rig, ADMIN, &nobody.data(SUBNQN, 0xFFFF)), InvalidParameter::HOSTID);
     assert_eq!(rig.control.controllers(), 0);
+}
+
+/// SPDK's tools say no name where any host is allowed.
+#[test]
+fn a_host_without_a_name_is_told_by_its_identifier() {
+    let nameless = |host: &Host, cntlid| ConnectData { hostnqn: [0; 256], ..host.data(SUBNQN, cntlid) };
+    let mut rig = Rig::new(config());
+    let (one, two) = (Host::new(1), Host::new(2));
+    let cqe = try_connect(&mut rig, ADMIN, &nameless(&one, 0xFFFF));
+    assert_eq!(cqe.status(), Status::SUCCESS);
+    let admin = *rig.wires.keys().last().unwrap();
+    set_cc(&mut rig, admin, Cc::new(false).with_enable(true));
+    let cntlid = ConnectAnswer::from_dw0(cqe.dw0.get()).cntlid;
+    assert!(!try_connect(&mut rig, IO, &nameless(&two, cntlid)).status().is_success(), "another one");
+    assert!(!try_connect(&mut rig, IO, &one.data(SUBNQN, cntlid)).status().is_success(), "one with a name");
+    assert_eq!(try_connect(&mut rig, IO, &nameless(&one, cntlid)).status(), Status::SUCCESS);
+    let mut listed = config();
+    listed.subsystems[0].hosts = Hosts::List(vec![one.nqn.clone()]);
+    let mut rig = Rig::new(listed);
+    invalid(&try_connect(&mut rig, ADMIN, &nameless(&one, 0xFFFF)), InvalidParameter::HOSTNQN);
+}
+
+#[test]
+fn a_keep_alive_timeout_that_keeps_everything_for_weeks_is_refused() {
+    let mut rig = Rig::new(config());
+    for (kato_ms, fits) in [(3_600_000, true), (3_600_001, false), (u32::MAX, false)] {
+        let cqe = try_connect(&mut rig, Connect { kato_ms, ..ADMIN }, &Host::new(1).data(SUBNQN, 0xFFFF));
+        assert_eq!(cqe.status().is_success(), fits, "{kato_ms} ms: {}", cqe.status());
+    }
+}
+
+/// SPDK's block layer opens and closes queues as it likes.
+#[test]
+fn closing_an_idle_queue_ends_nothing() {
+    let mut rig = Rig::new(config());
+    let host = Host::new(1);
+    let a = host.live(&mut rig, A);
+    for qid in 2..40 {
+        let io = host.queue(&mut rig, A, a.cntlid, qid);
+        rig.finish(io);
+    }
+    rig.finish(a.io);
+    rig.advance(60_000);
+    assert!(rig.is_open(a.admin));
+    let io = host.queue(&mut rig, A, a.cntlid, 1);
+    let again = Path { io, ..a };
+    let token = again.write(&mut rig, 3, 0x11);
+    assert!(rig.answer(io, token).unwrap().0.status().is_success());
+}
+
+#[test]
+fn a_queue_that_is_closed_with_something_inside_has_a_moment_to_be_made_up_for() {
+    type Fill = fn(&mut Rig, &Path);
+    let fills: [Fill; 3] = [
+        |rig, a| {
+            rig.script(Fault::HoldWrites { port: A });
+            a.write(rig, 3, 0x11);
+        },
+        |rig, a| {
+            rig.slow_media = true;
+            a.write(rig, 3, 0x11);
+        },
+        |rig, a| {
+            rig.wires.get_mut(&a.io).unwrap().sends = Some(20);
+            a.write(rig, 3, 0x11);
+        },
+    ];
+    for fill in fills {
+        for made_up_for in [false, true] {
+            let mut rig = Rig::new(config());
+            let host = Host::new(1);
+            let a = host.live(&mut rig, A);
+            fill(&mut rig, &a);
+            rig.finish(a.io);
+            if made_up_for {
+                host.queue(&mut rig, A, a.cntlid, 1);
+            }
+            rig.advance(6000);
+            assert_eq!(rig.is_open(a.admin), made_up_for);
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_was_reset_is_not_made_up_for() {
+    let mut rig = Rig::new(config());
+    let host = Host::new(1);
+    let a = host.live(&mut rig, A);
+    rig.hang_up(a.io);
+    host.queue(&mut rig, A, a.cntlid, 1);
+    rig.advance(6000);
+    assert!(!rig.is_open(a.admin));
 }
 
 #[test]

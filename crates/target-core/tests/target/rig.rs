@@ -224,6 +224,16 @@ impl Rig {
         self.run();
     }
 
+    /// The host's end closes in order, and what it sent before arrives.
+    pub(crate) fn finish(&mut self, conn: ConnId) {
+        self.run();
+        let wire = self.wires.get_mut(&conn).unwrap();
+        wire.open = false;
+        let lane = wire.lane;
+        self.lanes[lane].handle_finished(conn);
+        self.run();
+    }
+
     /// Everything moves until nothing does.
     pub(crate) fn run(&mut self) {
         let conns: Vec<ConnId> = self.wires.keys().copied().collect();
