@@ -19,6 +19,14 @@ pub enum Source {
     Span(Span),
     /// Control data.
     Bytes(Vec<u8>),
+    /// Control data with zeros behind it, which are made when they are sent: a peer that asks for much of what is little, and
+    /// takes nothing, has little held for it.
+    Padded {
+        /// What is not only zeros.
+        bytes: Vec<u8>,
+        /// Bytes in all, at least as many.
+        len: u32,
+    },
 }
 
 impl Source {
@@ -32,6 +40,7 @@ impl Source {
             Self::None => 0,
             Self::Span(span) => span.len,
             Self::Bytes(bytes) => u32::try_from(bytes.len()).expect("control data is bounded by MAX_CONTROL_DATA"),
+            Self::Padded { len, .. } => *len,
         }
     }
 

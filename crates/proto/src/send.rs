@@ -93,13 +93,21 @@ impl SendList {
                 self.total += u64::from(len) + if ddgst { digest::LEN as u64 } else { 0 };
                 self.segments.push(Segment::Payload { span: span.slice(offset, len), digest: ddgst });
             }
-            Source::Bytes(bytes) => {
-                let piece = &bytes[offset as usize..][..len as usize];
-                self.raw(piece);
-                if ddgst {
-                    self.raw(&digest::crc32c(piece).to_le_bytes());
-                }
-            }
+            Source::Bytes(bytes) => self.piece(bytes, offset, len, ddgst),
+            Source::Padded { bytes, .. } => self.piece(bytes, offset, len, ddgst),
+        }
+    }
+
+    /// Appends `len` bytes of control data from `offset` on, zeros where it has none, and their digest.
+    fn piece(&mut self, bytes: &[u8], offset: u32, len: u32, ddgst: bool) {
+        let start = self.headers.len();
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        self.headers.extend_from_slice(&rest[..rest.len().min(len as usize)]);
+        self.headers.resize(start + len as usize, 0);
+        let digest = if ddgst { Some(digest::crc32c(&self.headers[start..])) } else { None };
+        self.appended(start);
+        if let Some(digest) = digest {
+            self.raw(&digest.to_le_bytes());
         }
     }
 

@@ -131,7 +131,7 @@ pub enum ToLane {
         dw0: u32,
         /// DW1.
         dw1: u32,
-        /// What the host gets: as much as it wanted, or nothing.
+        /// What the host gets: nothing, or as much as it wanted, of which zeros at the end may be left out.
         data: Vec<u8>,
     },
     /// A command is over without an answer: its controller was reset or shut down.

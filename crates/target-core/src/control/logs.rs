@@ -75,7 +75,8 @@ impl Control {
                 _ => return Err(unknown),
             },
         };
-        let answer = log::slice(&page, get, self.config.limits.max_transfer)?;
+        let mut answer = log::slice(&page, get, self.config.limits.max_transfer)?;
+        trim(&mut answer);
         let controller = self.controllers.get_mut(&key).ok_or(invalid)?;
         if get.lid == LID_CCR && ccr::removes_completed(get) && !self.script.ccr_keep_entries {
             // Only what was returned. Running ones come first, then the completed ones in their order.
@@ -194,6 +195,14 @@ impl Control {
         }
         discovery::Log::encode(self.genctr, &records)
     }
+}
+
+/// Leaves out the zeros at the end, all but one byte: the lane makes them when they are sent. A host may ask for a megabyte of a page
+/// of nothing, many times, and never take it.
+fn trim(answer: &mut Vec<u8>) {
+    let end = answer.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+    answer.truncate(end);
+    answer.shrink_to_fit();
 }
 
 fn smart() -> Smart {

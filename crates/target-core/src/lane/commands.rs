@@ -68,7 +68,7 @@ impl Lane {
             Transfer::ToHost { len } => len,
             Transfer::None => 0,
         };
-        self.set(conn, slot, Slot::Asked);
+        self.set(conn, slot, Slot::Asked { room });
         let at = self.arrived_at(now);
         self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room, at }));
         Ok(())
@@ -155,7 +155,7 @@ impl Lane {
         }
         match state {
             Slot::Collecting(sqe) => {
-                known.set(slot, Slot::Asked);
+                known.set(slot, Slot::Asked { room: 0 });
                 let message = if known.stage == Stage::New {
                     known.stage = Stage::Connecting;
                     ToControl::Connect { conn, slot, port, local, sqe, data }

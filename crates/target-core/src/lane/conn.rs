@@ -40,7 +40,10 @@ pub(super) enum Slot {
         count: u16,
     },
     /// The answer of `Control`.
-    Asked,
+    Asked {
+        /// Bytes that the host wants.
+        room: u32,
+    },
     /// A buffer.
     Unbuffered(Task, u32),
     /// Its data, into this buffer.
@@ -56,7 +59,7 @@ impl Slot {
     const fn waits_for_peer(&self) -> bool {
         match self {
             Self::Collecting(_) | Self::Ranges { .. } | Self::Filling(..) | Self::Answering(_) => true,
-            Self::Free | Self::Asked | Self::Unbuffered(..) | Self::Inside => false,
+            Self::Free | Self::Asked { .. } | Self::Unbuffered(..) | Self::Inside => false,
         }
     }
 }

@@ -419,13 +419,19 @@ impl Lane {
             }
             ToLane::Answer { conn, slot, status, dw0, dw1, data } => {
                 if let Some(known) = self.conns.get_mut(&conn)
-                    && matches!(known.take(slot), Slot::Asked)
+                    && let Slot::Asked { room } = known.take(slot)
                 {
                     if known.stage == Stage::Connecting {
                         known.stage = Stage::New;
                     }
                     known.set(slot, Slot::Answering(None));
-                    let data = if data.is_empty() { Source::None } else { Source::Bytes(data) };
+                    let data = if data.is_empty() {
+                        Source::None
+                    } else if data.len() < room as usize {
+                        Source::Padded { bytes: data, len: room }
+                    } else {
+                        Source::Bytes(data)
+                    };
                     known.queue.respond(slot, status, dw0, dw1, data);
                     self.drain(now, conn);
                 }
@@ -433,7 +439,7 @@ impl Lane {
             }
             ToLane::Forget { conn, slot } => {
                 if let Some(known) = self.conns.get_mut(&conn)
-                    && matches!(known.take(slot), Slot::Asked)
+                    && matches!(known.take(slot), Slot::Asked { .. })
                 {
                     known.queue.forget(slot);
                 }
@@ -523,7 +529,7 @@ impl Lane {
 
     fn admit(&mut self, conn: ConnId, slot: u16, role: Role, sqsize: u16, sq_flow_control: bool, dw0: u32) {
         let Some(known) = self.conns.get_mut(&conn) else { return };
-        if !matches!(known.take(slot), Slot::Asked) {
+        if !matches!(known.take(slot), Slot::Asked { .. }) {
             return;
         }
         known.queue.connected(sqsize, sq_flow_control, matches!(role, Role::Io { .. }));

@@ -3,6 +3,7 @@
 use crate::rig::*;
 use interlock_target_core::{Event, Loss};
 use interlock_wire::fabrics::Connect;
+use interlock_wire::log::{LID_CCR, LID_CHANGED_NAMESPACES, LID_ERROR, LID_FIRMWARE, LID_SMART};
 use interlock_wire::nvm::Command;
 use interlock_wire::status::Status;
 
@@ -66,6 +67,23 @@ fn connections_are_bounded() {
     assert_eq!((dropped(&rig, Loss::Crowded), rig.lanes[LANE_A].connections()), (2, 4));
     rig.hang_up(third);
     Host::new(3).admin(&mut rig, A, SUBNQN);
+}
+
+#[test]
+fn zeros_that_a_host_asks_for_are_not_held() {
+    for digests in [false, true] {
+        let mut rig = Rig::new(config());
+        rig.digests = digests;
+        let a = Host::new(1).live(&mut rig, A);
+        rig.largest_answer = 0;
+        for lid in [LID_ERROR, LID_SMART, LID_FIRMWARE, LID_CHANGED_NAMESPACES, LID_CCR] {
+            let page = log(&mut rig, a.admin, lid, 65_536);
+            assert!(page[4096..].iter().all(|byte| *byte == 0));
+            let (head, whole) = (log(&mut rig, a.admin, lid, 512), &page[..512]);
+            assert_eq!(head, whole, "log {lid:#x} is the same in pieces of any length");
+        }
+        assert!(rig.largest_answer <= 4096, "{} bytes for pages of nothing", rig.largest_answer);
+    }
 }
 
 #[test]

@@ -119,6 +119,8 @@ pub(crate) struct Rig {
     next_conn: u32,
     next_token: u64,
     pub(crate) digests: bool,
+    /// The most data of an answer that a lane was given to hold.
+    pub(crate) largest_answer: usize,
 }
 
 impl Rig {
@@ -146,6 +148,7 @@ impl Rig {
             next_conn: 1,
             next_token: 1,
             digests: false,
+            largest_answer: 0,
         };
         rig.run();
         rig
@@ -370,6 +373,9 @@ impl Rig {
             }
             while let Some(message) = self.to_lane[n].pop_front() {
                 moved = true;
+                if let ToLane::Answer { data, .. } = &message {
+                    self.largest_answer = self.largest_answer.max(data.capacity());
+                }
                 self.lanes[n].handle_control(self.now, message);
             }
         }
