@@ -155,6 +155,8 @@ fn errors_of_the_disk_have_their_status_and_cost_no_connection() {
         while !told(events.recv_timeout(PATIENCE).expect("it is told")) {}
         assert!(target.status().expect("it answers").namespaces[0].flush_failed.is_some());
         assert!(target.clear_flush_error(1).expect("a namespace"));
+        assert_eq!(flushes(), lost, "the host remembers it as well, whatever the target says now");
+        assert_eq!(good.namespace.clear_flush_error(), Some(lost));
         assert_eq!(flushes(), Outcome::Ok);
     }
     assert_eq!(target.status().expect("it answers").lives[0].state, "live");

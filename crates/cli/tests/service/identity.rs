@@ -49,7 +49,9 @@ fn a_second_process_is_refused_with_the_name_of_the_first() {
     let target = |n: usize| format!("tcp:127.0.0.1:{}", scene.target.port(n));
     let (a, b) = (target(0), target(1));
     let drill = ["drill", "foreign-reset", "--target", &a, "--target", &b, "--nqn", NQN, "--hostid", &hostid];
-    let refused = scene.fails(&drill);
+    let refused = scene.verb(&drill);
+    assert_eq!(refused.status.code(), Some(3), "no drill took place");
+    let refused = String::from_utf8(refused.stderr).expect("text");
     let owner = format!("in use by process {} (interlock daemon)", scene.daemon().pid());
     assert!(refused.contains(&owner) && refused.contains("hint: end that one first"), "{refused}");
 }
