@@ -6,6 +6,7 @@ mod orphans;
 use self::abandon::Abandons;
 use self::orphans::Orphans;
 use crate::checkers::Seen;
+use crate::disks::Disk;
 use crate::draw::Plan;
 use crate::media::BLOCK;
 use crate::mix::Kind;
@@ -22,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-/// One namespace, as the application sees it.
+/// One disk, as the application sees it.
 struct Volume {
+    disk: Disk,
     load: Load,
     oracle: Oracle,
     head: Option<host::HeadId>,
@@ -33,6 +35,31 @@ struct Volume {
     done: BTreeSet<u64>,
     /// Of these, what was lost with the cache of a controller, as a flush was told.
     told: BTreeSet<u64>,
+}
+
+impl Volume {
+    fn new(plan: &Plan, run: u64, disk: Disk, rng: &mut Rng) -> Self {
+        Self {
+            disk,
+            load: Load::new(LoadConfig {
+                run,
+                seed: rng.next_u64(),
+                first_lba: 0,
+                blocks: plan.blocks,
+                hot: 8,
+                very_hot: 2 + rng.below(2),
+                max_blocks: 4,
+                weights: Weights { read: 22, write: 60, write_zeroes: 6, discard: 6, flush: 4, compare: 3 },
+                overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
+                ..LoadConfig::default()
+            }),
+            oracle: Oracle::new(OracleConfig::new(run)),
+            head: None,
+            answered: BTreeMap::new(),
+            done: BTreeSet::new(),
+            told: BTreeSet::new(),
+        }
+    }
 }
 
 /// One request.
@@ -64,6 +91,8 @@ pub(crate) struct Asked {
 
 pub(crate) struct App {
     volumes: Vec<Volume>,
+    /// Which of them each namespace is now.
+    mounted: Vec<usize>,
     /// By number over all volumes.
     pub(crate) asked: BTreeMap<u64, Asked>,
     /// Not ended.
@@ -121,31 +150,12 @@ fn global(volume: usize, op: OpId) -> u64 {
 
 impl App {
     pub(crate) fn new(plan: &Plan, mut rng: Rng) -> Self {
-        let volumes = (0..plan.namespaces)
-            .map(|index| {
-                let run = index as u64 + 1;
-                Volume {
-                    load: Load::new(LoadConfig {
-                        run,
-                        seed: rng.next_u64(),
-                        first_lba: 0,
-                        blocks: plan.blocks,
-                        hot: 8,
-                        very_hot: 2 + rng.below(2),
-                        max_blocks: 4,
-                        weights: Weights { read: 22, write: 60, write_zeroes: 6, discard: 6, flush: 4, compare: 3 },
-                        overlap: if plan.overlap { Overlap::Allowed } else { Overlap::Disjoint },
-                        ..LoadConfig::default()
-                    }),
-                    oracle: Oracle::new(OracleConfig::new(run)),
-                    head: None,
-                    answered: BTreeMap::new(),
-                    done: BTreeSet::new(),
-                    told: BTreeSet::new(),
-                }
-            })
+        let volumes: Vec<Volume> = (1..)
+            .take(plan.namespaces)
+            .map(|nsid| Volume::new(plan, u64::from(nsid), Disk::first(nsid), &mut rng))
             .collect();
         Self {
+            mounted: (0..volumes.len()).collect(),
             volumes,
             asked: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -185,29 +195,72 @@ impl App {
         (self.accepted, self.abandons) = (known.accepted, known.abandons);
     }
 
+    /// The host has a head for every disk that is there.
     pub(crate) fn is_ready(&self) -> bool {
-        self.volumes.iter().all(|volume| volume.head.is_some())
+        self.mounted.iter().all(|volume| self.volumes[*volume].head.is_some())
+    }
+
+    /// The number of the disk that a namespace is now.
+    pub(crate) fn mounted_number(&self, nsid: u32) -> usize {
+        self.mounted[nsid as usize - 1]
+    }
+
+    /// The disk that a namespace is now.
+    pub(crate) fn mounted(&self, nsid: u32) -> Disk {
+        self.volumes[self.mounted_number(nsid)].disk
+    }
+
+    pub(crate) fn disk(&self, volume: usize) -> Option<Disk> {
+        self.volumes.get(volume).map(|volume| volume.disk)
+    }
+
+    pub(crate) fn volumes_made(&self) -> usize {
+        self.volumes.len()
+    }
+
+    /// Another disk takes the place of the one that has its NSID.
+    pub(crate) fn mount(&mut self, plan: &Plan, disk: Disk) {
+        let number = self.volumes.len();
+        self.volumes.push(Volume::new(plan, number as u64 + 1, disk, &mut self.rng));
+        self.mounted[disk.nsid as usize - 1] = number;
+    }
+
+    /// This head is the newest disk of which that is true.
+    pub(crate) fn bind(&mut self, head: host::HeadId, is: impl Fn(Disk) -> bool) {
+        if let Some(volume) = self.volumes.iter_mut().rev().find(|volume| is(volume.disk)) {
+            volume.head = Some(head);
+        }
+    }
+
+    fn is_mounted(&self, volume: usize) -> bool {
+        self.mounted.contains(&volume)
     }
 
     /// Which operation this change of the media carries out.
     pub(crate) fn executed(
         &self,
-        nsid: u32,
+        volume: usize,
         range: &Range<u64>,
         kind: OpKind,
         data: &[u8],
         _now: Instant,
     ) -> Option<OpId> {
-        let volume = nsid as usize - 1;
         if kind == OpKind::Write {
             let Content::Stamp(stamp) = Content::decode(data.get(..BLOCK)?) else { return None };
-            return Some(OpId(global(volume, stamp.op)));
+            return Some(OpId(global(usize::try_from(stamp.run).ok()?.checked_sub(1)?, stamp.op)));
         }
+        let here = self.zeroing(range, kind, |of| of == volume);
+        // Nobody asked this disk for it: who asked another that had its NSID?
+        let nsid = self.disk(volume)?.nsid;
+        here.or_else(|| self.zeroing(range, kind, |of| self.disk(of).is_some_and(|disk| disk.nsid == nsid)))
+    }
+
+    fn zeroing(&self, range: &Range<u64>, kind: OpKind, of: impl Fn(usize) -> bool) -> Option<OpId> {
         // Zeroes name nobody: of those that asked for just this, the one that was over last or is not over.
         self.asked
             .iter()
             .filter(|(_, asked)| !asked.not_sent && asked.key.is_some())
-            .filter(|(_, asked)| asked.volume == volume && asked.op.kind == kind && asked.op.range() == *range)
+            .filter(|(_, asked)| of(asked.volume) && asked.op.kind == kind && asked.op.range() == *range)
             .max_by_key(|(_, asked)| asked.over.map_or(u64::MAX, Instant::as_nanos))
             .map(|(id, _)| OpId(*id))
     }
@@ -380,7 +433,11 @@ impl World {
 
     fn issue(&mut self) {
         let volume = self.app.rng.below(self.app.volumes.len() as u64) as usize;
-        if self.process.down || self.app.volumes[volume].head.is_none() {
+        if self.process.down || self.app.volumes[volume].head.is_none() || !self.app.volumes[volume].disk.is_loaded() {
+            return;
+        }
+        // Who holds the handle of a disk that is there no more still uses it now and then.
+        if !self.app.is_mounted(volume) && !self.app.rng.percent(30) {
             return;
         }
         if let Some(op) = self.app.volumes[volume].load.next_op() {
@@ -596,7 +653,7 @@ impl World {
     fn promise(&mut self, id: u64) {
         let Some(asked) = self.app.asked.get(&id) else { return };
         let (volume, op, change, vague) = (asked.volume, asked.op, asked.change, asked.vague);
-        let durable = self.media.durable(volume as u32 + 1);
+        let durable = self.media.durable(volume);
         let mut owed = asked.promised.clone();
         if op.kind.changes_media() {
             let Volume { answered, done, .. } = &mut self.app.volumes[volume];
@@ -660,9 +717,7 @@ impl World {
     pub(crate) fn host_event(&mut self, event: &host::EventKind) {
         match event {
             host::EventKind::NamespaceAdded { head, nsid, .. } => {
-                if let Some(volume) = self.app.volumes.get_mut(*nsid as usize - 1) {
-                    volume.head = Some(*head);
-                }
+                self.head_added(*head, *nsid);
             }
             host::EventKind::Lost { .. } => self.stats.lost += 1,
             host::EventKind::Condemned { in_doubt, .. } => self.stats.in_doubt += *in_doubt as u64,
@@ -791,7 +846,7 @@ impl World {
 
     /// Reads everything that was ever touched.
     pub(crate) fn read_back(&mut self) {
-        for volume in 0..self.app.volumes.len() {
+        for volume in self.app.mounted.clone() {
             for op in self.app.volumes[volume].load.read_back() {
                 self.issue_op(volume, op, true);
             }

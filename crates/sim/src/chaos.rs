@@ -305,6 +305,7 @@ impl World {
                 self.disturb(Some(port));
                 self.chaos.last_words = Some(port);
             }
+            Act::Replace { nsid, how } => self.replace_namespace(nsid, how),
             Act::LoseOwnership => {
                 count(&mut self.stats);
                 self.disturb(None);

@@ -288,6 +288,7 @@ impl World {
             path.muted = false;
         }
         (self.target, self.target_lanes) = machines_of_target(&self.plan, &mut self.mail_rng);
+        self.remount();
         self.script_standing();
         self.drain_target();
     }

@@ -80,6 +80,7 @@ mod checkers;
 mod clocks;
 mod coverage;
 mod crash;
+mod disks;
 mod draw;
 mod explore;
 mod host_side;

@@ -26,6 +26,8 @@ pub(crate) struct Failure {
 pub(crate) struct Work {
     pub(crate) op: MediaOp,
     data: Vec<u8>,
+    /// The number of the disk that its namespace was when it began.
+    pub(crate) disk: usize,
     /// How many changes had been applied when it began.
     since: u64,
     /// How it fails.
@@ -64,6 +66,15 @@ struct Disk {
 }
 
 impl Disk {
+    fn new(bytes: usize) -> Self {
+        Self {
+            bytes: vec![0; bytes],
+            changed: vec![0; bytes / BLOCK],
+            durable: vec![0; bytes / BLOCK],
+            cached: BTreeMap::new(),
+        }
+    }
+
     /// What the cache of this life holds of the changes up to this one becomes durable.
     fn write_back(&mut self, life: Life, until: u64) {
         for (lba, change) in self.cached.get_mut(&life).into_iter().flat_map(|of| of.extract_if(.., |c| c.1 <= until)) {
@@ -98,14 +109,7 @@ impl Media {
     pub(crate) fn new(plan: &Plan, rng: Rng) -> Self {
         let bytes = (plan.blocks + SPARE_BLOCKS * 2) as usize * BLOCK;
         Self {
-            disks: (0..plan.namespaces)
-                .map(|_| Disk {
-                    bytes: vec![0; bytes],
-                    changed: vec![0; bytes / BLOCK],
-                    durable: vec![0; bytes / BLOCK],
-                    cached: BTreeMap::new(),
-                })
-                .collect(),
+            disks: (0..plan.namespaces).map(|_| Disk::new(bytes)).collect(),
             changes: 0,
             holders: plan.own_caches.then(BTreeMap::new),
             skips_flush: plan.mutation == Some(Mutation::Tampering(Tampering::FlushSkipped)),
@@ -123,11 +127,18 @@ impl Media {
         }
     }
 
-    pub(crate) fn begin(&mut self, lane: usize, op: MediaOp, data: Vec<u8>, early: bool) -> (u64, Duration) {
+    pub(crate) fn begin(
+        &mut self,
+        lane: usize,
+        disk: usize,
+        op: MediaOp,
+        data: Vec<u8>,
+        early: bool,
+    ) -> (u64, Duration) {
         self.last += 1;
         let key = self.last << 8 | lane as u64;
         let fails = if self.fails && self.rng.percent(33) { self.failure(&op) } else { None };
-        self.working.insert(key, Work { op, data, since: self.changes, fails, early });
+        self.working.insert(key, Work { op, data, disk, since: self.changes, fails, early });
         let longest = u64::try_from(self.longest.as_micros()).unwrap_or(u64::MAX);
         let us =
             if self.slow || self.rng.percent(3) { self.rng.below(longest) } else { 1 + self.rng.below(self.usual_us) };
@@ -167,6 +178,12 @@ impl Media {
         }
     }
 
+    /// Another disk, as large as the others and empty.
+    pub(crate) fn mount(&mut self) {
+        let bytes = self.disks.first().map_or(0, |disk| disk.bytes.len());
+        self.disks.push(Disk::new(bytes));
+    }
+
     /// A life is over, with its cache: written back by an orderly shutdown, or lost.
     pub(crate) fn life_over(&mut self, life: Life, orderly: bool) {
         for disk in &mut self.disks {
@@ -183,8 +200,8 @@ impl Media {
     }
 
     /// Which change of all is safe in each block.
-    pub(crate) fn durable(&self, nsid: u32) -> &[u64] {
-        self.disks.get(nsid as usize - 1).map_or(&[], |disk| &disk.durable)
+    pub(crate) fn durable(&self, disk: usize) -> &[u64] {
+        self.disks.get(disk).map_or(&[], |disk| &disk.durable)
     }
 
     /// The number of the change that was applied last.
@@ -197,7 +214,7 @@ impl Media {
     }
 
     pub(crate) fn apply(&mut self, work: &Work, life: Life, blocks: u64, memory: &mut Memory) -> MediaResult {
-        let Some(disk) = self.disks.get_mut(work.op.namespace.nsid as usize - 1) else { return MediaResult::Gone };
+        let Some(disk) = self.disks.get_mut(work.disk) else { return MediaResult::Gone };
         let bytes = |range: &Range<u64>| range.start as usize * BLOCK..range.end as usize * BLOCK;
         let inside = |range: &Range<u64>| range.end <= blocks;
         let forced = matches!(work.op.kind, MediaKind::Write { fua: true, .. } | MediaKind::Zero { fua: true, .. });

@@ -104,13 +104,17 @@ pub enum Kind {
     Rescan,
     /// Controllers have names that last over processes.
     NamesLast,
+    /// A namespace is deleted, and another disk or format has its NSID.
+    NamespaceReplaced,
+    /// A namespace is formatted with blocks of another size.
+    NamespaceFormatted,
     /// No fault, but a rule: what could not be read is looked at again without anybody's asking.
     LooksAgain,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -158,6 +162,8 @@ impl Kind {
         Self::SettingsChange,
         Self::Rescan,
         Self::NamesLast,
+        Self::NamespaceReplaced,
+        Self::NamespaceFormatted,
         Self::LooksAgain,
     ];
 
@@ -168,6 +174,9 @@ impl Kind {
             Self::IdentifiersMissing => Some("without its identifiers a namespace is taken for another"),
             Self::LooksAgain => {
                 Some("a look that failed is repeated only when an event or a new connection asks for it")
+            }
+            Self::NamespaceFormatted => {
+                Some("a handle from before still reaches it: Discard and Write Zeroes with LBAs of the old format")
             }
             _ => None,
         }

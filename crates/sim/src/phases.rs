@@ -31,7 +31,10 @@ impl World {
             Phase::Faults => self.faults_are_over().then_some(Phase::Healing),
             Phase::Healing => {
                 self.attend();
-                let over = self.app.open.is_empty() && self.app.indeterminate.is_empty() && self.is_whole();
+                let over = self.app.open.is_empty()
+                    && self.app.indeterminate.is_empty()
+                    && self.is_whole()
+                    && self.app.is_ready();
                 if late && !over {
                     return self.not_live();
                 }

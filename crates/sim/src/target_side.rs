@@ -362,7 +362,8 @@ impl World {
             matches!(op.kind, MediaKind::Write { .. } | MediaKind::Zero { .. } | MediaKind::Deallocate { .. });
         let early = changes && self.tampers(Tampering::MediaDoneTooEarly);
         let id = op.id;
-        let (key, delay) = self.media.begin(lane, op, data, early);
+        let disk = self.app.mounted_number(op.namespace.nsid);
+        let (key, delay) = self.media.begin(lane, disk, op, data, early);
         self.after(delay, Ev::Media(lane, key));
         if early {
             self.stats.mutated = 1;
@@ -389,11 +390,12 @@ impl World {
         let life = self.app.life(work.op.life);
         let mut ops = Vec::new();
         for (range, kind, data) in work.changes() {
-            let op = self.app.executed(work.op.namespace.nsid, &range, kind, data, self.now);
+            let op = self.app.executed(work.disk, &range, kind, data, self.now);
+            self.one_disk_one_head(work.disk, op);
             note!(self, "media: {kind:?} {range:?} of {op:?} takes effect for {life}");
             // Zeroes carry no name: which of several that asked for them is only the kindest guess.
             let certain = op.filter(|_| kind == OpKind::Write);
-            self.see(&Seen::Executed { op: certain, nsid: work.op.namespace.nsid, range: range.clone(), life });
+            self.see(&Seen::Executed { op: certain, nsid: work.disk as u32 + 1, range: range.clone(), life });
             self.app.white_box_executed(op, life, self.now);
             ops.push(op);
         }

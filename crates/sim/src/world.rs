@@ -9,6 +9,7 @@ use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
 use crate::coverage::Coverage;
 use crate::crash::{Panic, Process};
+use crate::disks::Disk;
 use crate::draw::{Plan, Reset};
 use crate::media::Media;
 use crate::mix::{Kind, Met};
@@ -612,19 +613,7 @@ pub(crate) fn machines_of_host(plan: &Plan, rng: &mut Rng) -> (host::Control, Ve
 const MAX_EVENTS: u64 = 2_000_000;
 
 fn target_config(plan: &Plan) -> target::Config {
-    let namespaces = (0..plan.namespaces)
-        .map(|index| target::Namespace {
-            nsid: 1 + index as u32,
-            blocks: plan.blocks + SPARE_BLOCKS,
-            block_shift: 9,
-            read_only: false,
-            nguid: [1 + index as u8; 16],
-            uuid: [101 + index as u8; 16],
-            ana_group: 1 + index as u32,
-            eui64: None,
-            zeroes_when_deallocated: true,
-        })
-        .collect();
+    let namespaces = (0..plan.namespaces).map(|index| Disk::first(1 + index as u32).namespace(plan)).collect();
     let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
     target::Config {
         subsystems: vec![target::config::SubsystemConfig {

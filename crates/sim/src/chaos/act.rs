@@ -1,5 +1,6 @@
 //! Everything that a run does to its world, one act at a time.
 
+use crate::disks::Replaced;
 use crate::mix::Kind;
 use crate::peer::Hour;
 use crate::store::BadDisk;
@@ -87,6 +88,11 @@ pub(crate) enum Act {
     LastWords {
         port: usize,
     },
+    /// Another disk has the NSID, from the moment on at which no association stands.
+    Replace {
+        nsid: u32,
+        how: Replaced,
+    },
     /// Somebody else takes the state directory of the host.
     LoseOwnership,
     /// The disk with the records is bad, or as usual again.
@@ -152,6 +158,7 @@ impl Act {
             | Self::BadHour(_)
             | Self::LastWords { .. }
             | Self::LoseOwnership
+            | Self::Replace { .. }
             | Self::KillSources(_) => return None,
         })
     }

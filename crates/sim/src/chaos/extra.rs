@@ -1,7 +1,8 @@
 //! Episodes of the worlds with extras.
 
 use super::{Act, Chaos};
-use crate::draw::Plan;
+use crate::disks::Replaced;
+use crate::draw::{Plan, pick};
 use interlock_target_core::{Fault, PortId};
 use interlock_wire::status::Status;
 use std::time::Duration;
@@ -18,6 +19,13 @@ impl Chaos {
         }
         if plan.extras.ownership && turn(self, 30) {
             return Some(self.ownership_lost(port));
+        }
+        if plan.extras.replaces && turn(self, 45) {
+            let how = *pick(&mut self.rng, &[Replaced::Anew, Replaced::Anew, Replaced::AnewWithLargeBlocks]);
+            return Some(self.replaced(plan, port, how));
+        }
+        if plan.extras.formats && turn(self, 45) {
+            return Some(self.replaced(plan, port, Replaced::Formatted));
         }
         None
     }
@@ -62,6 +70,39 @@ impl Chaos {
             }
         }
         acts.push((at + self.hold, Act::Script(Fault::Clear)));
+        acts
+    }
+
+    /// Every path goes, with writes held, and behind one NSID there is another disk when they come back.
+    fn replaced(&mut self, plan: &Plan, port: usize, how: Replaced) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let nsid = 1 + self.rng.below(plan.namespaces as u64) as u32;
+        let zero = Duration::ZERO;
+        let dies = self.ms(3, 30);
+        let again = dies + *pick(&mut self.rng, &[Duration::from_millis(60), self.kato / 2, self.hold]);
+        let mut acts = vec![(zero, Act::Burst(6)), (self.ms(0, 2), Act::Script(Fault::HoldWrites { port: id }))];
+        for _ in 0..3 {
+            let at = self.ms(0, 12);
+            acts.push((at, Act::Burst(4)));
+        }
+        if self.rng.percent(30) {
+            acts.push((dies, Act::TargetOff { silent: self.rng.percent(40) }));
+            acts.push((again, Act::TargetOn));
+        } else {
+            for port in (0..plan.ports).map(|port| PortId(port as u16)) {
+                let late = self.ms(0, 10);
+                acts.push((dies + late, Act::Script(Fault::ClosePort { port })));
+                let late = self.ms(0, 10);
+                acts.push((again + late, Act::Script(Fault::OpenPort { port })));
+            }
+        }
+        acts.push((dies + self.ms(11, 5), Act::Replace { nsid, how }));
+        for _ in 0..4 {
+            let at = self.ms(0, 600);
+            acts.push((again + at, Act::Burst(4)));
+        }
+        acts.push((again, Act::Script(Fault::StopHolding { port: id })));
+        acts.push((again + self.ms(0, 800), Act::Script(Fault::Release)));
         acts
     }
 

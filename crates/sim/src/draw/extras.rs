@@ -17,6 +17,10 @@ pub(crate) struct Extras {
     pub(crate) admin_queue: usize,
     /// What a host asks to be removed from a CCR log stays there, and resets may fail.
     pub(crate) keeps_entries: bool,
+    /// Namespaces may be deleted, and others have their NSID.
+    pub(crate) replaces: bool,
+    /// ... and be formatted with blocks of another size.
+    pub(crate) formats: bool,
     /// The process may lose its state directory to somebody else.
     pub(crate) ownership: bool,
 }
@@ -42,6 +46,8 @@ impl Extras {
             brink: has(Kind::BoundsTight, 2, 8),
             admin_queue: *pick(&mut stream(3), &[SEND_QUEUE, SEND_QUEUE, SEND_QUEUE, SMALL]),
             keeps_entries: has(Kind::EntriesStay, 4, 8),
+            formats: has(Kind::NamespaceFormatted, 7, 12),
+            replaces: has(Kind::NamespaceReplaced, 6, 12),
             ownership: has(Kind::OwnerReplaced, 5, 10),
         }
     }
