@@ -18,7 +18,8 @@
 //! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
 //! without a word, or closed; commands answered with path-related, ANA, transient and final errors, in time or when their
 //! life is lost already; media that fail before or after they have changed something; a target that dies and forgets every
-//! life; ANA flips; namespaces that grow and shrink; events that are told twice. Cross-controller reset that is refused with
+//! life; ANA flips; namespaces that grow and shrink; a namespace that is
+//! deleted while no association stands, and another disk that has its NSID afterwards; events that are told twice. Cross-controller reset that is refused with
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
 //! die while they fence. Effective KATO larger than asked for, quiesce time stated or not. Logs of resets that keep every
 //! entry, and resets that are accepted and fail. A clock that is slower or faster than the host's, as far as the margin of
@@ -57,6 +58,8 @@
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
+//! - Another disk under an NSID while an association stands: a command names an NSID and no more, and what was sent before
+//!   its host could know reaches the other disk through any host.
 //! - A log of resets that shows neither the reset that is under way nor removes what is old, and an old entry that comes
 //!   up there after it was looked for: such a log says the same of two lives.
 //! - Loss of a cache that was said to be shared. In seven worlds of eight the host has the flush scope `subsystem`: the cache
