@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use interlock_observe::metrics::{self, Monotonic};
@@ -38,12 +38,21 @@ impl Service {
     }
 }
 
-/// Everything, for Prometheus, as OpenMetrics text.
+/// Everything, for Prometheus: as OpenMetrics text for those who ask for it, else in text format 0.0.4.
 #[utoipa::path(get, path = "/metrics",
     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
-pub(crate) async fn page(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
+pub(crate) async fn page(State(service): State<Arc<Service>>, headers: HeaderMap) -> Result<Response, Refusal> {
     let text = does(service, |service| Ok(metrics::text(&service.snapshot(true)?)));
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text.await?.0).into_response())
+    Ok(negotiated(&headers, text.await?.0))
+}
+
+/// A page in the format that was asked for.
+fn negotiated(headers: &HeaderMap, page: String) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if metrics::wants_openmetrics(accept) {
+        return ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response();
+    }
+    ([(header::CONTENT_TYPE, metrics::PLAIN_CONTENT_TYPE)], metrics::plain(&page)).into_response()
 }
 
 /// What a metrics port offers of the daemon: nothing else.
@@ -100,10 +109,10 @@ pub fn export(source: Box<dyn Source + Send>, address: SocketAddr, ready: impl F
     })
 }
 
-async fn exported_page(State(exported): State<Arc<Mutex<Exported>>>) -> Response {
+async fn exported_page(State(exported): State<Arc<Mutex<Exported>>>, headers: HeaderMap) -> Response {
     let text = tokio::task::spawn_blocking(move || exported.lock().unwrap_or_else(PoisonError::into_inner).text());
     match text.await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Ok(Ok(text)) => negotiated(&headers, text),
         Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "a mistake in the program\n").into_response(),
     }

@@ -7,8 +7,10 @@
 
 mod monotonic;
 mod page;
+mod plain;
 
 pub use monotonic::Monotonic;
+pub use plain::{PLAIN_CONTENT_TYPE, plain, wants_openmetrics};
 
 use crate::{Controller, Head, Io, Path, Snapshot, Subsystem};
 use interlock_api::{HostCounters, Method};
@@ -17,8 +19,17 @@ use page::{Labels, Page};
 /// The media type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// States of a controller, as Linux names them.
-const STATES: [&str; 7] = ["new", "live", "resetting", "connecting", "deleting", "deleting (no IO)", "dead"];
+/// States of a controller, as Linux names them; `unknown` is whatever is none of them, as node_exporter has it.
+const STATES: [&str; 7] = ["new", "live", "resetting", "connecting", "deleting", "dead", "unknown"];
+
+/// The state of a controller as one of [`STATES`]. Linux tells apart whether a controller that is being deleted still does
+/// I/O; for whoever watches it is being deleted.
+fn state(text: &str) -> &str {
+    if text.starts_with("deleting") {
+        return "deleting";
+    }
+    STATES.into_iter().find(|known| *known == text).unwrap_or("unknown")
+}
 /// ANA states, as Linux names them.
 const ANA_STATES: [&str; 5] = ["optimized", "non-optimized", "inaccessible", "persistent-loss", "change"];
 
@@ -76,7 +87,7 @@ fn subsystems(page: &mut Page, snapshot: &Snapshot) {
     page.gauges("subsystem_paths_live", "Controllers that are live", count(Subsystem::live));
     let states = all.0.iter().flat_map(|(labels, one)| {
         one.controllers.iter().map(|ctrl| {
-            (labels.clone().with("controller", &ctrl.name).with("transport", &ctrl.transport), &*ctrl.state)
+            (labels.clone().with("controller", &ctrl.name).with("transport", &ctrl.transport), state(&ctrl.state))
         })
     });
     page.states("subsystem_path_state", "The state of a controller: 1 for the one it is in", &STATES, states);

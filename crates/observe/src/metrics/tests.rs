@@ -106,3 +106,22 @@ fn counters_of_the_kernel_never_fall() {
     monotonic.smooth(&mut back);
     assert_eq!(back.subsystems[0].namespaces[0].paths[0].counters.multipath_failover_count, Some(u64::MAX));
 }
+
+#[test]
+fn every_state_of_a_controller_has_its_series() {
+    for (told, want) in [
+        ("live", "live"),
+        ("deleting", "deleting"),
+        ("deleting (no IO)", "deleting"),
+        ("something-new", "unknown"),
+        ("", "unknown"),
+    ] {
+        let ctrl = Controller { name: "nvme0".into(), state: told.into(), ..Controller::default() };
+        let one = Subsystem { name: "nvme-subsys0".into(), controllers: vec![ctrl], ..Subsystem::default() };
+        let page = text(&Snapshot { subsystems: vec![one], ..Snapshot::default() });
+        let on: Vec<&str> =
+            page.lines().filter(|line| line.contains("subsystem_path_state{") && line.ends_with(" 1")).collect();
+        assert_eq!(on.len(), 1, "{told}: {page}");
+        assert!(on[0].contains(&format!("state=\"{want}\"")), "{told}: {}", on[0]);
+    }
+}

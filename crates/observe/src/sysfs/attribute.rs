@@ -34,11 +34,12 @@ impl Device {
         names
     }
 
-    /// An attribute without the blanks and newlines that pad it; `None` if it cannot be read.
+    /// An attribute without the blanks, newlines and NULs that pad it; `None` if it cannot be read.
     pub(super) fn text(&self, attribute: &str) -> Option<String> {
         let mut bytes = Vec::new();
         File::open(self.0.join(attribute)).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+        let text = String::from_utf8_lossy(&bytes);
+        Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
     }
 
     /// An attribute that is a number in range; words like `off` and negative numbers for "none" are no number.
