@@ -108,9 +108,10 @@ pub struct ConnectRequest {
     /// Who reconnects.
     #[serde(default)]
     pub on_loss: OnLoss,
-    /// The quiesce time assumed where the target states none (CQT 0), in milliseconds.
+    /// The quiesce time assumed where the target states none (CQT 0), in milliseconds; -1: never, so that only a reset ends a
+    /// doubt, or somebody's word.
     #[serde(default = "assumed_cqt")]
-    pub assumed_cqt_ms: u32,
+    pub assumed_cqt_ms: i64,
     /// By how much longer than it states a target's KATO and quiesce time may be because its clock is slow, in thousandths of
     /// them, 0 to 1,000.
     #[serde(default = "clock_slew")]
@@ -164,7 +165,7 @@ const fn ctrl_loss() -> i64 {
     600
 }
 
-const fn assumed_cqt() -> u32 {
+const fn assumed_cqt() -> i64 {
     5_000
 }
 
@@ -258,6 +259,9 @@ pub struct SetRequest {
     /// Who reconnects; for losses from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_loss: Option<OnLoss>,
+    /// The quiesce time assumed where the target states none, in milliseconds; -1: never; for losses from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed_cqt_ms: Option<i64>,
     /// By how much longer than stated the target's spans may be because its clock is slow, in thousandths; for losses from now
     /// on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -141,8 +141,8 @@ pub struct SettingsStatus {
     pub fence: FencePolicy,
     /// Who reconnects.
     pub on_loss: OnLoss,
-    /// The quiesce time assumed where the target states none.
-    pub assumed_cqt_ms: u64,
+    /// The quiesce time assumed where the target states none; -1: never.
+    pub assumed_cqt_ms: i64,
     /// By how much longer than stated the target's spans may be because its clock is slow, in thousandths.
     #[serde(default)]
     pub clock_slew_permille: u16,

@@ -126,9 +126,10 @@ pub(crate) struct SettingArgs {
     /// Who reconnects a lost controller; default: reconnect
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
-    /// Quiesce time to assume, in milliseconds, where the target states none; default: 5000
-    #[arg(long, value_name = "MS")]
-    assumed_cqt: Option<u32>,
+    /// Quiesce time to assume, in milliseconds, where the target states none; -1 or `never`: nothing is assumed, and only a
+    /// reset or your word ends a doubt. A paused target breaks any assumption. Default: 5000
+    #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = millis_or_never)]
+    assumed_cqt: Option<i64>,
     /// By how many percent longer than stated the target's times may be because its clock is slow; default: 10
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     clock_slew: Option<u16>,
@@ -189,6 +190,13 @@ pub(crate) fn seconds_or_off(text: &str) -> Result<i64, String> {
         return Ok(-1);
     }
     text.parse().map_err(|_| "expected seconds, -1 or `off`".into())
+}
+
+pub(crate) fn millis_or_never(text: &str) -> Result<i64, String> {
+    match text {
+        "never" | "-1" => Ok(-1),
+        _ => text.parse::<u32>().map(i64::from).map_err(|_| "expected milliseconds, -1 or `never`".into()),
+    }
 }
 
 /// `8.4` or `8.4%`, in thousandths.

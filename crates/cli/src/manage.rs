@@ -89,6 +89,9 @@ pub(crate) struct SetArgs {
     /// By how many percent longer than stated the target's times may be because its clock is slow; for losses from now on
     #[arg(long, value_name = "PERCENT", value_parser = crate::connect::percent)]
     clock_slew: Option<u16>,
+    /// Quiesce time to assume, in milliseconds, where the target states none; -1 or `never`: none; for losses from now on
+    #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = crate::connect::millis_or_never)]
+    assumed_cqt: Option<i64>,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -104,6 +107,7 @@ pub(crate) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
         fence: args.fence_policy.map(Into::into),
         on_loss: args.on_loss.map(Into::into),
         clock_slew_permille: args.clock_slew,
+        assumed_cqt_ms: args.assumed_cqt,
     };
     let word = args.device.strip_prefix("/dev/").unwrap_or(&args.device);
     let path = format!("/v1/controllers/{}", escaped(word));

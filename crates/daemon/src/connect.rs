@@ -28,7 +28,7 @@ pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, Stri
     spec.iopolicy = iopolicy(request.iopolicy);
     spec.fence = fence(request.fence);
     spec.on_loss = on_loss(request.on_loss);
-    spec.timeouts.assumed_cqt = Duration::from_millis(request.assumed_cqt_ms.into());
+    spec.timeouts.assumed_cqt = span_or_never(request.assumed_cqt_ms);
     spec.timeouts.clock_slew_permille = request.clock_slew_permille;
     spec.timeouts.proxy_delay = Duration::from_millis(request.proxy_delay_ms.into());
     spec.proxied = request.proxy_delay_ms > 0;
@@ -69,7 +69,7 @@ pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
             OnLoss::Reconnect => api::OnLoss::Reconnect,
             OnLoss::Notify => api::OnLoss::Notify,
         },
-        assumed_cqt_ms: millis(spec.timeouts.assumed_cqt),
+        assumed_cqt_ms: spec.timeouts.assumed_cqt.map_or(-1, |span| i64::try_from(millis(span)).unwrap_or(i64::MAX)),
         clock_slew_permille: spec.timeouts.clock_slew_permille,
         proxy_delay_ms: millis(spec.timeouts.proxy_delay),
         disable_is_fence: spec.disable_is_fence,
@@ -91,6 +91,7 @@ pub(crate) fn changes(request: &api::SetRequest) -> Vec<Setting> {
     changes.extend(request.fence.map(|policy| Setting::FencePolicy(fence(policy))));
     changes.extend(request.on_loss.map(|policy| Setting::OnLoss(on_loss(policy))));
     changes.extend(request.clock_slew_permille.map(Setting::ClockSlew));
+    changes.extend(request.assumed_cqt_ms.map(|span| Setting::AssumedCqt(span_or_never(span))));
     changes
 }
 
@@ -102,7 +103,12 @@ pub(crate) fn remember(request: &api::SetRequest, known: &mut api::ConnectReques
     known.iopolicy = request.iopolicy.unwrap_or(known.iopolicy);
     known.fence = request.fence.unwrap_or(known.fence);
     known.on_loss = request.on_loss.unwrap_or(known.on_loss);
+    known.assumed_cqt_ms = request.assumed_cqt_ms.unwrap_or(known.assumed_cqt_ms);
     known.clock_slew_permille = request.clock_slew_permille.unwrap_or(known.clock_slew_permille);
+}
+
+fn span_or_never(millis: i64) -> Option<Duration> {
+    u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
 fn limit(seconds: i64) -> Option<Duration> {
@@ -150,13 +156,15 @@ mod tests {
             fence: Some(api::FencePolicy::Legacy),
             on_loss: Some(api::OnLoss::Notify),
             clock_slew_permille: Some(84),
+            assumed_cqt_ms: Some(-1),
         };
         remember(&all, &mut request);
         let now = settings(&spec(&request).expect("good"));
         assert_eq!((now.reconnect_delay_s, now.ctrl_loss_tmo_s, now.fast_io_fail_tmo_s), (1, -1, 7));
         assert_eq!((now.iopolicy, now.fence), (api::IoPolicy::QueueDepth, api::FencePolicy::Legacy));
         assert_eq!((now.on_loss, now.clock_slew_permille), (api::OnLoss::Notify, 84));
-        assert_eq!(changes(&all).len(), 8);
+        assert_eq!(now.assumed_cqt_ms, -1);
+        assert_eq!(changes(&all).len(), 9);
         assert_eq!(changes(&SetRequest::default()), []);
         request.transport = "rdma".into();
         assert!(spec(&request).is_err());

@@ -155,7 +155,7 @@ pub(crate) fn controller(
         timeouts: Timeouts {
             tcp_connect: HANDSHAKE_WITHIN,
             handshake: HANDSHAKE_WITHIN,
-            assumed_cqt: options.assumed_cqt.unwrap_or(scenario.assumed_cqt),
+            assumed_cqt: Some(options.assumed_cqt.unwrap_or(scenario.assumed_cqt)),
             ..Timeouts::default()
         },
         fence: match fencing {

@@ -86,7 +86,8 @@ pub struct Timeouts {
     /// Default 250 ms.
     pub late_grace: Duration,
     /// The quiesce time assumed where a target states none (CQT 0). Default 5 s.
-    pub assumed_cqt: Duration,
+    /// `None`: nothing is assumed, and time proves nothing of such a target: only a reset ends a doubt, or somebody's word.
+    pub assumed_cqt: Option<Duration>,
     /// The longest delay of a declared TCP-terminating box between host and target. Default 0: none declared.
     pub proxy_delay: Duration,
     /// By how much longer than it states a target's KATO and quiesce time may be because its clock is slow, in thousandths of
@@ -106,7 +107,7 @@ impl Default for Timeouts {
             connect_total: Duration::from_secs(60),
             drain: Duration::from_secs(5),
             late_grace: Duration::from_millis(250),
-            assumed_cqt: Duration::from_secs(5),
+            assumed_cqt: Some(Duration::from_secs(5)),
             proxy_delay: Duration::ZERO,
             clock_slew_permille: crate::stall::DEFAULT_SLEW_PERMILLE,
         }

@@ -26,8 +26,8 @@ pub struct HoldTerms {
     pub tbkas: bool,
     /// Command Quiesce Time; `None` if not reported.
     pub cqt: Option<Duration>,
-    /// What to assume then.
-    pub assumed_cqt: Duration,
+    /// What to assume then; `None`: nothing, so that no time bounds it.
+    pub assumed_cqt: Option<Duration>,
     /// The longest delay of a declared box in between.
     pub proxy_delay: Duration,
     /// By how much longer than stated these spans may be because the target's clock is slow, in thousandths. The host's own
@@ -56,7 +56,8 @@ impl HoldTerms {
         self.kato_assumed || self.cqt.is_none()
     }
 
-    /// M * KATO + CQT + proxy delay, as the target's behaviour bounds it. `None`: KATO is 0.
+    /// M * KATO + CQT + proxy delay, as the target's behaviour bounds it. `None`: KATO is 0, or no quiesce time is stated and none
+    /// may be assumed.
     #[must_use]
     pub fn bound(&self) -> Option<Duration> {
         if self.kato.is_zero() {
@@ -64,7 +65,7 @@ impl HoldTerms {
         }
         let multiplier = if self.tbkas { 3 } else { 2 };
         let multiplier = if conditions::enabled(Guard::Multiplier) { multiplier } else { multiplier - 1 };
-        let quiesce = self.cqt.unwrap_or(self.assumed_cqt);
+        let quiesce = self.cqt.or(self.assumed_cqt)?;
         let quiesce = if conditions::enabled(Guard::QuiesceTime) { quiesce } else { Duration::ZERO };
         Some(self.kato * multiplier + quiesce + self.proxy_delay)
     }
@@ -139,7 +140,7 @@ mod tests {
             kato_assumed: false,
             tbkas,
             cqt: if cqt_ms == 0 { None } else { Some(Duration::from_millis(cqt_ms)) },
-            assumed_cqt: Duration::ZERO,
+            assumed_cqt: Some(Duration::ZERO),
             proxy_delay: Duration::ZERO,
             slew_permille: DEFAULT_SLEW_PERMILLE,
         }
@@ -173,7 +174,13 @@ mod tests {
 
     #[test]
     fn what_is_not_stated_is_assumed_and_what_is_declared_is_added() {
-        let assumed = HoldTerms { assumed_cqt: Duration::from_secs(5), ..terms(5, false, 0) };
+        let assumed = HoldTerms { assumed_cqt: Some(Duration::from_secs(5)), ..terms(5, false, 0) };
+        let never = HoldTerms { assumed_cqt: None, ..assumed };
+        assert_eq!((never.bound(), never.hold()), (None, None), "nothing may be assumed: no time proves it");
+        assert!(
+            HoldTerms { cqt: Some(Duration::ZERO), ..never }.hold().is_some(),
+            "what is stated needs no assumption"
+        );
         assert_eq!(assumed.bound(), Some(Duration::from_secs(15)));
         let proxied = HoldTerms { proxy_delay: Duration::from_secs(7), ..terms(5, false, 1) };
         assert_eq!(proxied.bound(), Some(Duration::from_millis(17_001)));

@@ -95,7 +95,7 @@ mod tests {
                 kato_assumed: false,
                 tbkas: false,
                 cqt: None,
-                assumed_cqt: zero,
+                assumed_cqt: Some(zero),
                 proxy_delay: zero,
                 slew_permille: 0,
             },

@@ -192,7 +192,7 @@ mod tests {
                 kato_assumed: false,
                 tbkas: false,
                 cqt: Some(Duration::from_millis(10)),
-                assumed_cqt: Duration::from_secs(5),
+                assumed_cqt: Some(Duration::from_secs(5)),
                 slew_permille: 100,
                 proxy_delay: Duration::ZERO,
             }),

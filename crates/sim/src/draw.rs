@@ -200,7 +200,7 @@ impl Plan {
                 connect_total: Duration::from_secs(6),
                 drain: self.drain,
                 late_grace: self.late_grace,
-                assumed_cqt: self.assumed_cqt,
+                assumed_cqt: Some(self.assumed_cqt),
                 proxy_delay: Duration::ZERO,
                 ..Timeouts::default()
             },
@@ -221,7 +221,7 @@ impl Plan {
             kato: self.kato_in_force(),
             tbkas: self.tbkas,
             cqt: self.cqt,
-            assumed_cqt: self.assumed_cqt,
+            assumed_cqt: Some(self.assumed_cqt),
             proxy_delay: Duration::ZERO,
             slew_permille: DEFAULT_SLEW_PERMILLE,
         };

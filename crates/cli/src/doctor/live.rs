@@ -44,7 +44,7 @@ impl<'a> Live<'a> {
             FencePolicy::Strict => HostFence::Strict,
             FencePolicy::Legacy => HostFence::Legacy,
         };
-        spec.timeouts.assumed_cqt = Duration::from_millis(settings.assumed_cqt_ms);
+        spec.timeouts.assumed_cqt = u64::try_from(settings.assumed_cqt_ms).ok().map(Duration::from_millis);
         spec.timeouts.clock_slew_permille = settings.clock_slew_permille;
         spec.timeouts.proxy_delay = Duration::from_millis(settings.proxy_delay_ms);
         spec.proxied = settings.proxy_delay_ms > 0;

@@ -46,7 +46,7 @@ fn spec(digests: bool) -> impl Fn(&mut ControllerSpec) {
             io: Duration::from_secs(3),
             io_hard: Duration::from_secs(12),
             admin: Duration::from_secs(3),
-            assumed_cqt: Duration::from_secs(1),
+            assumed_cqt: Some(Duration::from_secs(1)),
             ..Timeouts::default()
         };
     }

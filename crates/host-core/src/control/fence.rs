@@ -62,7 +62,7 @@ pub(super) enum Hold {
     Stated(Duration),
     /// So long after t0, if what was assumed of the target is true.
     Assumed(Duration),
-    /// KATO is 0: time proves nothing.
+    /// KATO is 0, or nothing may be assumed of the quiesce time: time proves nothing.
     Unbounded,
 }
 

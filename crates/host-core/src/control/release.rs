@@ -193,7 +193,7 @@ impl Control {
             fenced: proof.at,
             released: now,
             deadline: condemned.fence.deadline(),
-            assumed_cqt: assumed.filter(|terms| terms.cqt.is_none()).map(|terms| terms.assumed_cqt),
+            assumed_cqt: assumed.filter(|terms| terms.cqt.is_none()).and_then(|terms| terms.assumed_cqt),
             assumed_kato: assumed.filter(|terms| terms.kato_assumed).map(|terms| terms.kato),
             attempts: condemned.fence.attempts().clone(),
         };

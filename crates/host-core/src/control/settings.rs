@@ -29,6 +29,8 @@ pub enum Setting {
     /// By how much longer than stated the target's spans may be because its clock is slow, in thousandths. For losses from now
     /// on.
     ClockSlew(u16),
+    /// The quiesce time assumed where the target states none; `None`: nothing is assumed. For losses from now on.
+    AssumedCqt(Option<Duration>),
 }
 
 impl fmt::Display for Setting {
@@ -44,6 +46,8 @@ impl fmt::Display for Setting {
             Self::IoPolicy(policy) => write!(f, "iopolicy = {policy:?}"),
             Self::FencePolicy(policy) => write!(f, "fence policy = {policy:?}"),
             Self::OnLoss(policy) => write!(f, "on loss = {policy:?}"),
+            Self::AssumedCqt(Some(span)) => write!(f, "assumed_cqt = {} ms", span.as_millis()),
+            Self::AssumedCqt(None) => f.write_str("assumed_cqt = never"),
             Self::ClockSlew(permille) => write!(f, "clock_slew = {}.{} %", permille / 10, permille % 10),
         }
     }
@@ -78,6 +82,7 @@ impl Control {
             Setting::FencePolicy(policy) => spec.fence = policy,
             Setting::OnLoss(policy) => spec.on_loss = policy,
             Setting::ClockSlew(permille) => spec.timeouts.clock_slew_permille = permille,
+            Setting::AssumedCqt(span) => spec.timeouts.assumed_cqt = span,
         }
         spec.check(lanes)?;
         ctrl.spec = spec;
@@ -88,7 +93,7 @@ impl Control {
             Setting::IoPolicy(policy) => self.policy_changed(id, policy),
             Setting::FencePolicy(_) | Setting::OnLoss(_) => {}
             // Who comes after this process must hold as long.
-            Setting::ClockSlew(_) => self.record_again(id),
+            Setting::ClockSlew(_) | Setting::AssumedCqt(_) => self.record_again(id),
         }
         self.settle_down(now);
         Ok(())

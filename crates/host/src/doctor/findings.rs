@@ -66,7 +66,6 @@ fn policy(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn fence(case: &Case<'_>) -> Option<Finding> {
-    let assumed = text(case.spec.timeouts.assumed_cqt);
     match (case.ccr(), case.facts.cqt.value().is_some()) {
         (true, _) => None,
         (false, true) => {
@@ -81,10 +80,19 @@ fn fence(case: &Case<'_>) -> Option<Finding> {
             )
         }
         (false, false) => {
+            let Some(assumed) = case.spec.timeouts.assumed_cqt else {
+                let text = "the target offers neither CCR nor CQT, and nothing may be assumed: a write in doubt ends as not \
+                            known, and its range stays guarded until somebody takes the risk (`interlock fence`)";
+                let change = "use a target with CCR or CQT; or state what it needs: --assumed-cqt";
+                return finding(Severity::Slow, "no-fence", text.into(), change);
+            };
             let text = format!(
-                "the target offers neither CCR nor CQT: the hold rests on the assumption that it quiesces within {assumed}"
+                "the target offers neither CCR nor CQT: the hold rests on the assumption that it quiesces within {}. A target \
+                 process or virtual machine that is paused for longer breaks it, and loses data",
+                text(assumed)
             );
-            let change = "ask the vendor how long a lost controller can go on writing; use a target with CCR or CQT";
+            let change = "ask the vendor how long a lost controller can go on writing; use a target with CCR or CQT; \
+                          `--assumed-cqt never` assumes nothing";
             finding(Severity::Unsafe, "no-fence", text, change)
         }
     }
@@ -102,8 +110,12 @@ fn quiesce(case: &Case<'_>) -> Option<Finding> {
     if case.facts.cqt.value().is_some() || !case.ccr() {
         return None;
     }
-    let assumed = text(case.spec.timeouts.assumed_cqt);
-    let text = format!("the target states no CQT: should a reset fail, the hold rests on an assumed {assumed}");
+    let text = match case.spec.timeouts.assumed_cqt {
+        Some(assumed) => {
+            format!("the target states no CQT: should a reset fail, the hold rests on an assumed {}", text(assumed))
+        }
+        None => "the target states no CQT and nothing may be assumed: should a reset fail, no time ends a doubt".into(),
+    };
     finding(Severity::Note, "no-cqt", text, "set a CQT on the target, if it has one")
 }
 

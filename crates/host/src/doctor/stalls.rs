@@ -72,9 +72,13 @@ fn fence_because(spec: &ControllerSpec, facts: &LifeFacts) -> String {
         return "without keep alive no time bounds it: only a reset of the controller ends it".into();
     }
     let times = if facts.tbkas { 3 } else { 2 };
-    let quiesce = match facts.cqt.value().copied() {
-        Some(cqt) => format!("CQT {}", text(cqt)),
-        None => format!("{} assumed, because the target states no CQT", text(spec.timeouts.assumed_cqt)),
+    let quiesce = match (facts.cqt.value().copied(), spec.timeouts.assumed_cqt) {
+        (Some(cqt), _) => format!("CQT {}", text(cqt)),
+        (None, Some(assumed)) => format!("{} assumed, because the target states no CQT", text(assumed)),
+        (None, None) => {
+            return "the target states no CQT and nothing may be assumed: only a reset of the controller ends it"
+                .into();
+        }
     };
     let assumed = facts.kato.assumption().map_or("", |_| " (assumed)");
     let kato = text(facts.kato_in_force());

@@ -67,7 +67,7 @@ fn record(id: u64) -> LifeRecord {
             kato: Duration::from_secs(5),
             tbkas: true,
             cqt: Some(Duration::from_millis(10)),
-            assumed_cqt: Duration::from_secs(5),
+            assumed_cqt: Some(Duration::from_secs(5)),
             slew_permille: 100,
             proxy_delay: Duration::from_nanos(1_500_000),
         },

@@ -72,7 +72,8 @@ pub(super) struct Recorded {
     kato_assumed: bool,
     tbkas: bool,
     cqt_ms: Option<u64>,
-    assumed_cqt_ms: u64,
+    /// `null`: nothing may be assumed.
+    assumed_cqt_ms: Option<u64>,
     proxy_delay_ms: u64,
     /// Format 1 had none: what is recorded there is held as long as what is recorded now.
     #[serde(default = "default_slew")]
@@ -108,7 +109,7 @@ impl Recorded {
             kato_assumed: hold.kato_assumed,
             tbkas: hold.tbkas,
             cqt_ms: hold.cqt.map(millis),
-            assumed_cqt_ms: millis(hold.assumed_cqt),
+            assumed_cqt_ms: hold.assumed_cqt.map(millis),
             proxy_delay_ms: millis(hold.proxy_delay),
             slew_permille: hold.slew_permille,
             place: place.clone(),
@@ -141,7 +142,7 @@ impl Recorded {
                 kato_assumed: self.kato_assumed,
                 tbkas: self.tbkas,
                 cqt: self.cqt_ms.map(span),
-                assumed_cqt: span(self.assumed_cqt_ms),
+                assumed_cqt: self.assumed_cqt_ms.map(span),
                 proxy_delay: span(self.proxy_delay_ms),
                 slew_permille: self.slew_permille,
             },

@@ -94,6 +94,7 @@ impl Teller {
                     Setting::FencePolicy(policy) => spec.fence = policy,
                     Setting::OnLoss(policy) => spec.on_loss = policy,
                     Setting::ClockSlew(permille) => spec.timeouts.clock_slew_permille = permille,
+                    Setting::AssumedCqt(span) => spec.timeouts.assumed_cqt = span,
                 }
             }
             _ => {}

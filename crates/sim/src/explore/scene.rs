@@ -192,7 +192,7 @@ impl SmallWorld {
             nr_io_queues: self.lanes,
             reconnect: host::Reconnect { delay: Duration::from_secs(90), ctrl_loss: None, fast_io_fail: None },
             fence: self.fence,
-            timeouts: host::Timeouts { assumed_cqt: CQT, ..host::Timeouts::default() },
+            timeouts: host::Timeouts { assumed_cqt: Some(CQT), ..host::Timeouts::default() },
             ..host::ControllerSpec::new(address.ip().to_string(), address.port(), subnqn())
         }
     }

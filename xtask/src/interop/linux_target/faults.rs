@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Where something is taken away: soon noticed, soon sought again.
 fn soon(spec: &mut ControllerSpec) {
     spec.kato = Duration::from_secs(5);
-    spec.timeouts.assumed_cqt = Duration::from_secs(2);
+    spec.timeouts.assumed_cqt = Some(Duration::from_secs(2));
     spec.reconnect = Reconnect { delay: Duration::from_secs(1), ..Reconnect::default() };
 }
 

@@ -28,7 +28,7 @@ pub(super) fn record(life: LifeId) -> LifeRecord {
             kato_assumed: false,
             tbkas: false,
             cqt: Some(10 * MS),
-            assumed_cqt: Duration::from_secs(5),
+            assumed_cqt: Some(Duration::from_secs(5)),
             slew_permille: 100,
             proxy_delay: Duration::ZERO,
         },
