@@ -95,7 +95,7 @@ fn section(html: &mut String, scenario: &ScenarioResult) {
     for reason in scenario.reasons.iter().chain(scenario.stale.iter().map(|block| &block.text).take(3)) {
         let _ = writeln!(html, "<p class=\"bad\">{}</p>", escaped(reason));
     }
-    let ccr = scenario.ccr.as_ref().map(|ccr| crate::ccr_in_words(ccr));
+    let ccr = scenario.ccr.as_ref().map(crate::ccr_in_words);
     let reach = scenario.reach.iter().flat_map(|reach| {
         let shown = reach.exercised.iter().map(|what| format!("{what}: exercised"));
         shown.chain(reach.not_exercised.iter().map(|what| format!("{what}: not exercised")))
