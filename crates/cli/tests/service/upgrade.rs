@@ -89,5 +89,5 @@ fn an_older_program_refuses_a_newer_state_and_loses_no_predecessor() {
     scene.start();
     scene.all_live(&["nvme0"]);
     let events = scene.does(&["events", "--since", "0", "-o", "json"]);
-    assert!(events.contains("\"event\":\"predecessor_found\""), "{events}");
+    assert!(events.contains("\"topic\":\"predecessor-found\""), "{events}");
 }
