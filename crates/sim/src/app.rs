@@ -757,7 +757,9 @@ impl World {
         let open: usize = self
             .target_lanes
             .iter()
-            .map(|lane| lane.lane.lives().filter(|(id, open)| *open && self.app.by_id.get(id) == Some(&known)).count())
+            .map(|lane| {
+                lane.lane.executable(self.target_now()).filter(|id| self.app.by_id.get(id) == Some(&known)).count()
+            })
             .sum();
         let today = self.app.by_id.get(&known.id) == Some(&known);
         let executable = open + if today { self.media.pending(known.id) } else { 0 };

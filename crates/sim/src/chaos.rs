@@ -294,6 +294,11 @@ impl World {
                     self.stall(Machine::HostLane(lane), self.now + span);
                 }
             }
+            Act::StopTarget(span) => {
+                self.disturb_all();
+                count(&mut self.stats);
+                self.stop_target(span);
+            }
             Act::Second => self.second_process(),
             Act::Wake => self.wake_first(),
             Act::BadHour(Some(hour)) => {
@@ -523,13 +528,6 @@ impl World {
             self.disturb(Some(port));
             self.silence(port, false, false);
             self.connect(port);
-            if self.peer.has_bent() && !self.plan.kinds.contains(Kind::LooksAgain) {
-                // Whoever was told something wrong asks once more.
-                for ctrl in self.controllers_of(port) {
-                    // One that is gone cannot be reset.
-                    let _ = self.control.reset(self.now, ctrl);
-                }
-            }
         }
         self.drain_target();
         self.drain_host();

@@ -25,6 +25,11 @@ impl World {
         shown(self.now, self.plan.extras.target_slow_ppm)
     }
 
+    /// What the clock of the target showed at that moment of the world.
+    pub(crate) fn target_shows(&self, at: Instant) -> Instant {
+        shown(at, self.plan.extras.target_slow_ppm)
+    }
+
     /// When the clock of the target shows this.
     pub(crate) fn when_target_shows(&self, at: Instant) -> Instant {
         reached(at, self.plan.extras.target_slow_ppm)

@@ -108,8 +108,8 @@ pub enum Kind {
     NamespaceReplaced,
     /// A namespace is formatted with blocks of another size.
     NamespaceFormatted,
-    /// No fault, but a rule: what could not be read is looked at again without anybody's asking.
-    LooksAgain,
+    /// The whole machine of the target stands still and goes on.
+    TargetStops,
 }
 
 impl Kind {
@@ -164,28 +164,22 @@ impl Kind {
         Self::NamesLast,
         Self::NamespaceReplaced,
         Self::NamespaceFormatted,
-        Self::LooksAgain,
+        Self::TargetStops,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
     #[must_use]
     pub const fn waits_for(self) -> Option<&'static str> {
         match self {
-            Self::IdentifiersMissing => Some("without its identifiers a namespace is taken for another"),
-            Self::LooksAgain => {
-                Some("a look that failed is repeated only when an event or a new connection asks for it")
+            Self::IdentifiersMissing => {
+                Some("a namespace whose identifiers could not be read may stay away, and a flush may miss a cache")
             }
             Self::NamespaceFormatted => {
                 Some("a handle from before still reaches it: Discard and Write Zeroes with LBAs of the old format")
             }
+            Self::TargetStops => Some("no long hunt with targets that stand still has been made"),
             _ => None,
         }
-    }
-
-    /// True for what a report counts; false for a rule by which worlds are judged.
-    #[must_use]
-    pub const fn is_counted(self) -> bool {
-        !matches!(self, Self::LooksAgain)
     }
 
     const fn bit(self) -> u64 {
@@ -305,8 +299,7 @@ impl Mix {
     #[must_use]
     pub fn rare(&self) -> Option<Vec<Kind>> {
         (self.runs >= ENOUGH_RUNS).then(|| {
-            let counted = Kind::ALL.into_iter().zip(self.in_doubt).filter(|(kind, _)| kind.is_counted());
-            let drawn = counted.filter(|(kind, _)| self.drawn.contains(*kind));
+            let drawn = Kind::ALL.into_iter().zip(self.in_doubt).filter(|(kind, _)| self.drawn.contains(*kind));
             drawn.filter(|(_, runs)| runs * RARE < self.runs).map(|(kind, _)| kind).collect()
         })
     }
@@ -317,9 +310,6 @@ impl fmt::Display for Mix {
         let share = |runs: u64| runs as f64 * 100.0 / self.runs.max(1) as f64;
         writeln!(f, "  runs that met it, and that met it while a write was in doubt:")?;
         for ((kind, ever), in_doubt) in Kind::ALL.into_iter().zip(self.ever).zip(self.in_doubt) {
-            if !kind.is_counted() {
-                continue;
-            }
             match kind.waits_for().filter(|_| !self.drawn.contains(kind)) {
                 Some(why) => writeln!(f, "  {:>17} {kind}: left out ({why})", "")?,
                 None => writeln!(f, "  {:>7.1} % {:>7.1} % {kind}", share(ever), share(in_doubt))?,

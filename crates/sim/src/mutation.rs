@@ -60,7 +60,7 @@ pub enum Tampering {
     /// The operator says of a life that it is over, and it is not.
     RiskTakenTooEarly,
     /// Lanes of a target are never told until when a life may execute: only timers end it, and those of a machine that was
-    /// stopped run out late. Not among [`Tampering::ALL`] while no machine is stopped in any world.
+    /// stopped run out late. Not among [`Tampering::ALL`] while usual worlds stop no machine ([`crate::Kind::TargetStops`]).
     GateByClock,
 }
 

@@ -3,8 +3,10 @@
 //! What happens to such a machine meanwhile waits, in its order, until it goes on: when its time is over, when everything is
 //! healed, or when its process has died.
 
-use crate::world::{Ev, Machine, World};
+use crate::mix::Kind;
+use crate::world::{Ev, Machine, Phase, World};
 use interlock_base::Instant;
+use std::time::Duration;
 
 /// One machine that hangs.
 #[derive(Clone, Debug)]
@@ -21,6 +23,28 @@ impl World {
             None => self.stalled.insert(machine, Stall { until, held: Vec::new() }),
         }
         self.at(until, Ev::Resume(machine));
+    }
+
+    /// The whole machine of the target stands still for so long.
+    pub(crate) fn stop_target(&mut self, span: Duration) {
+        let (now, until) = (self.now, self.now + span);
+        let since = self.target_stopped.filter(|(_, until)| *until > now).map_or(now, |(since, _)| since);
+        self.target_stopped = Some((since, until));
+        self.stall(Machine::TargetControl, until);
+        for lane in 0..self.target_lanes.len() {
+            self.stall(Machine::TargetLane(lane), until);
+        }
+    }
+
+    /// The target has read what came in while it stood still.
+    pub(crate) fn looked(&mut self) {
+        self.target_looked.retain(|_| false);
+        self.met(Kind::TargetStops);
+    }
+
+    /// When a lane of the target last looked at its sockets, by its own clock.
+    pub(crate) fn target_looked(&self, lane: usize) -> Instant {
+        self.target_looked.get(&lane).map_or_else(|| self.target_now(), |at| self.target_shows(*at))
     }
 
     /// Keeps an event of a machine that hangs, and gives back any other.
@@ -40,9 +64,25 @@ impl World {
 
     /// These machines go on at once with all that they have missed.
     pub(crate) fn resume_those(&mut self, which: impl Fn(&Machine) -> bool) {
-        let held: Vec<Ev> =
+        let mut missed = Vec::new();
+        let mut held: Vec<Ev> =
             self.stalled.iter().filter(|(of, _)| which(of)).flat_map(|(_, stall)| stall.held.clone()).collect();
+        for (of, _) in self.stalled.iter().filter(|(of, _)| which(of)) {
+            if let Machine::TargetLane(lane) = of
+                && self.target_stopped.is_some_and(|(_, until)| until <= self.now || self.phase != Phase::Faults)
+            {
+                missed.push(*lane);
+            }
+        }
         self.stalled.retain(|of| !which(of));
+        // What came in while the target stood still is read before its timers are looked at, and nobody can say when it came.
+        if let (false, Some((since, _))) = (missed.is_empty(), self.target_stopped) {
+            held.sort_by_key(|event| !matches!(event, Ev::Deliver(..)));
+            for lane in missed {
+                self.target_looked.insert(lane, since);
+            }
+            self.after(Duration::from_nanos(1), Ev::Looked);
+        }
         for event in held {
             if let Ev::Deliver(link, way) = event {
                 self.pipe(link, way).armed = Some(self.now);

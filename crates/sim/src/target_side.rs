@@ -97,8 +97,9 @@ impl World {
     }
 
     fn offer_target(&mut self, lane: usize, conn: ConnId, bytes: &[u8]) -> usize {
-        let now = self.target_now();
+        let (now, looked) = (self.target_now(), self.target_looked(lane));
         let target = &mut self.target_lanes[lane];
+        target.lane.handle_looked(looked);
         let mut at = 0;
         while at < bytes.len() {
             let taken = target.lane.handle_bytes(now, conn, &bytes[at..]).unwrap_or_else(|_| {

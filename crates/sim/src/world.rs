@@ -79,6 +79,8 @@ pub(crate) enum Ev {
     Look(u32, Duration),
     Media(usize, u64),
     LateAnswer(u64),
+    /// A target that stood still has read its sockets.
+    Looked,
     Submit(usize, OpId),
     /// The application gives a request up.
     Abandon(usize, OpId),
@@ -200,6 +202,10 @@ pub(crate) struct World {
     /// The disk with the records, while it is worse than usual.
     pub(crate) bad_disk: Option<BadDisk>,
     pub(crate) panics: Option<Panic>,
+    /// Since when the target stands still, or stood, and until when.
+    pub(crate) target_stopped: Option<(Instant, Instant)>,
+    /// Lanes of the target that read what came in since.
+    pub(crate) target_looked: Few<usize, Instant>,
     pub(crate) phase: Phase,
     pub(crate) phase_until: Instant,
     pub(crate) phase_began: Instant,
@@ -276,6 +282,8 @@ impl World {
             peer: Peer::new(plan.seed),
             bad_disk: None,
             panics: None,
+            target_stopped: None,
+            target_looked: Few::default(),
             phase: Phase::Starting,
             phase_until: Instant::ZERO,
             phase_began: Instant::ZERO,
@@ -411,6 +419,7 @@ impl World {
             | Ev::Look(..)
             | Ev::Media(..)
             | Ev::LateAnswer(_)
+            | Ev::Looked
             | Ev::Resume(_)
             | Ev::Abandon(..)
             | Ev::Tick
@@ -457,6 +466,7 @@ impl World {
             Ev::Restart => self.restart(),
             Ev::Look(process, pause) => self.look_for_old_sockets(process, pause),
             Ev::Media(lane, key) => self.media_done(lane, key),
+            Ev::Looked => self.looked(),
             Ev::LateAnswer(key) => self.late_answer(key),
             Ev::Submit(lane, op) => self.submit(lane, op),
             Ev::Abandon(lane, op) => self.give_up(lane, op),

@@ -78,6 +78,8 @@ pub(crate) enum Act {
     TargetOn,
     /// The whole process of the host stands still for so long.
     Hang(Duration),
+    /// The whole machine of the target stands still for so long.
+    StopTarget(Duration),
     /// Somebody starts a second process.
     Second,
     /// The first goes on.
@@ -138,6 +140,7 @@ impl Act {
             Self::Crash { .. } => Kind::HostDies,
             Self::TargetOff { .. } => Kind::TargetDies,
             Self::Hang(_) => Kind::HostStops,
+            Self::StopTarget(_) => Kind::TargetStops,
             Self::Episode
             | Self::Silence { .. }
             | Self::Drip { .. }

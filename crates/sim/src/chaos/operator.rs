@@ -6,12 +6,37 @@ use crate::draw::{Plan, pick};
 use crate::mix::Kind;
 use crate::store::BadDisk;
 use crate::ways::any_setting;
+use interlock_target_core::Fault;
 use std::time::Duration;
 
 impl Chaos {
+    /// The machine of the target stands still while the host loses a path and holds what was sent on it: what lies in its
+    /// sockets, and what stalls inside, must not begin when it goes on.
+    fn target_stops(&mut self, port: usize, acts: &mut Vec<(Duration, Act)>) {
+        let at = self.ms(0, 40);
+        let span = match self.rng.below(4) {
+            0 => self.ms(1, 300),
+            1 => self.around(self.kato),
+            2 => self.around(self.hold),
+            _ => self.hold * 3 / 2,
+        };
+        acts.push((at, Act::StopTarget(span)));
+        // What is sent meanwhile lies in its sockets.
+        let later = at + self.ms(0, 10);
+        acts.push((later, Act::Burst(6)));
+        if self.rng.percent(50) {
+            let later = at + self.ms(1, 60);
+            acts.push((later, Act::RstAdmin { port }));
+        }
+        let later = at + span + self.ms(0, 20);
+        acts.push((later, Act::Script(Fault::Release)));
+        acts.push((later, Act::Burst(4)));
+    }
+
     pub(super) fn operator(&mut self, plan: &Plan, port: usize, other: usize) -> Vec<(Duration, Act)> {
         let mut acts = self.ghosts(port);
-        match self.rng.below(10) {
+        match self.rng.below(13) {
+            10..=12 if plan.kinds.contains(Kind::TargetStops) => self.target_stops(port, &mut acts),
             0..=3 => {
                 // Callers give up before the loss, at it, and while what they wrote is held.
                 for (from, more) in [(0, 8), (4, 30), (30, 400)] {

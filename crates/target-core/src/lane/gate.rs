@@ -120,7 +120,7 @@ impl LaneLife {
     }
 
     /// True if a media operation may begin.
-    fn may_execute(&self, now: Instant) -> bool {
+    pub(super) fn may_execute(&self, now: Instant) -> bool {
         self.permit == Permit::Open && self.until.is_none_or(|until| now < until)
     }
 }

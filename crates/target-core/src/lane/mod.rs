@@ -663,6 +663,11 @@ impl Lane {
         }
     }
 
+    /// Lives of which this lane would begin a media operation at `now`: for tests.
+    pub fn executable(&self, now: Instant) -> impl Iterator<Item = LifeId> + '_ {
+        self.lives.iter().filter(move |(_, life)| life.may_execute(now)).map(|(id, _)| *id)
+    }
+
     /// Lives that this lane knows, and whether each may still execute: for tests and for `status`.
     pub fn lives(&self) -> impl Iterator<Item = (LifeId, bool)> + '_ {
         self.lives.iter().map(|(id, life)| (*id, life.permit == Permit::Open))
