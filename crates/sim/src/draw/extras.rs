@@ -25,8 +25,8 @@ pub(crate) struct Extras {
     pub(crate) ownership: bool,
 }
 
-/// As far as two clocks may be apart: what the margin of a hold covers.
-const SLOW_PPM: i32 = 9_000;
+/// As far as two clocks may be apart: the fastest a clock is slewed, well inside what a hold allows for it.
+const SLOW_PPM: i32 = 83_000;
 /// One small command, and some of a second one.
 const SMALL: usize = 100;
 
