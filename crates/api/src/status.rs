@@ -184,6 +184,9 @@ pub struct NamespaceStatus {
     pub nguid: Option<String>,
     /// EUI-64; `null` if it has none.
     pub eui64: Option<String>,
+    /// How a flush of it failed, data being lost perhaps: no flush of it succeeds until that is cleared. `null` if none did.
+    #[serde(default)]
+    pub flush_error: Option<String>,
     /// Its paths.
     pub paths: Vec<PathStatus>,
 }

@@ -1,4 +1,4 @@
-//! `interlock reset`, `ns-rescan`, `reconnect`, `set`, `fence`, `export`, `unexport`, `events`.
+//! `interlock reset`, `ns-rescan`, `reconnect`, `set`, `fence`, `clear-flush-error`, `export`, `unexport`, `events`.
 
 use crate::ask::{AskArgs, EndArgs, failed};
 use crate::connect::{Fence, Loss, Policy, seconds_or_off};
@@ -168,6 +168,27 @@ pub(crate) fn fence(args: &FenceArgs) -> anyhow::Result<ExitCode> {
     say("error: this host can still write to it")?;
     say("hint: end that with `interlock disconnect`; if only lost lives matter, use --lost-only")?;
     Ok(ExitCode::FAILURE)
+}
+
+/// Let flushes of a namespace succeed again after one lost data; rewrite what was lost first
+///
+/// A target that could not make answered writes durable often says so once. The daemon remembers it: every later flush of the
+/// namespace fails, for every client, until this. Which writes were lost nobody can know.
+#[derive(clap::Args)]
+pub(crate) struct ClearFlushErrorArgs {
+    /// The namespace: nvme0n1, or NQN:NSID
+    #[arg(value_name = "NAMESPACE")]
+    namespace: String,
+    #[command(flatten)]
+    ask: AskArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn clear_flush_error(args: &ClearFlushErrorArgs) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/namespaces/{}/flush-error", escaped(&args.namespace));
+    let done: Done = args.ask.client().call("DELETE", &path, None).map_err(failed)?;
+    told(&done, "flushes may succeed again on", &args.output)
 }
 
 /// Choices of `--on-loss` of an export.

@@ -44,6 +44,10 @@ fn normal(status: &Status, all: bool) -> String {
                 ns.paths.iter().map(|path| format!("{} {}", path.controller, ana(path.ana_state))).collect();
             let paths = if paths.is_empty() { "NO PATH: I/O waits".into() } else { paths.join(", ") };
             let _ = writeln!(text, "  {}  {}  {paths}", ns.name, bytes(ns.size_bytes));
+            if let Some(error) = &ns.flush_error {
+                let until = format!("none succeeds until `interlock clear-flush-error {}`", ns.name);
+                let _ = writeln!(text, "         A FLUSH FAILED ({error}): {until}");
+            }
         }
     }
     if !status.discovery.is_empty() {

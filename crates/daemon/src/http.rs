@@ -41,6 +41,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/exports", get(exports).post(export))
         .route("/v1/exports/{name}", delete(unexport))
         .route("/v1/namespaces/{namespace}/fence", get(fence_wait))
+        .route("/v1/namespaces/{namespace}/flush-error", delete(clear_flush_error))
         .route("/v1/lives/{life}/accept-risk", post(accept_risk))
         .route("/v1/events", get(history::events))
         .route("/v1/receipts", get(history::receipts))
@@ -277,6 +278,17 @@ pub(crate) async fn fence_wait(
 ) -> Result<Json<Fenced>, Refusal> {
     let within = Duration::from_millis(query.timeout_ms.unwrap_or(0));
     waiting::fenced(service, namespace, within).await.map(Json)
+}
+
+/// Let flushes of a namespace (`nvme0n1`, or `NQN:NSID`) succeed again after one lost data. What was lost is to be written again
+/// first: whoever clears the error says that it was, or that nobody needs it.
+#[utoipa::path(delete, path = "/v1/namespaces/{namespace}/flush-error", params(("namespace" = String, Path)),
+    responses((status = 200, body = Done), (status = 404, body = Problem)))]
+pub(crate) async fn clear_flush_error(
+    State(service): State<Arc<Service>>,
+    Path(namespace): Path<String>,
+) -> Result<Json<Done>, Refusal> {
+    does(service, move |service| service.clear_flush_error(&namespace)).await
 }
 
 /// Take it upon oneself that a lost life (`life3`) is over. UNSAFE, and counted so.

@@ -18,12 +18,12 @@ use crate::refusal::Refusal;
 use crate::run::Disowned;
 use crate::waiting::Room;
 use interlock_api::{
-    ConnectRequest, DiscoveryControllers, Done, ProblemKind, SetRequest, UnfencedLife, Version, canonical_address,
-    same_address,
+    ConnectRequest, DiscoveryControllers, Done, Level, ProblemKind, SetRequest, UnfencedLife, Version,
+    canonical_address, same_address,
 };
 use interlock_host::{
-    ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, SpecError, StateName, Unfenced,
-    UnfencedWhy,
+    ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, Outcome, SpecError, StateName,
+    Unfenced, UnfencedWhy,
 };
 use interlock_ring::{Reactor, now};
 use std::collections::BTreeSet;
@@ -457,31 +457,34 @@ impl Service {
 
     /// A namespace by its device name or as `NQN:NSID`.
     pub(crate) fn namespace(&self, text: &str) -> Result<(String, u32), Refusal> {
-        let no_such = |known: &[String]| {
-            let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no namespace `{text}`"));
-            if known.is_empty() {
-                refusal.hint("no namespace is connected: see `interlock status`")
-            } else {
-                refusal.hint(format!("there are: {}", known.join(", ")))
-            }
-        };
         let word = text.strip_prefix("/dev/").unwrap_or(text);
         if !word.starts_with("nqn.") {
             let Device::Head(number, nsid) = device(word)? else {
-                return Err(no_such(&self.namespace_names()?).hint("give a namespace, as in `nvme0n1`"));
+                return Err(self.no_such_namespace(text)?.hint("give a namespace, as in `nvme0n1`"));
             };
             let file = self.record();
             let found = file.record.subsystems.iter().find(|(_, known)| **known == number).map(|(nqn, _)| nqn.clone());
             drop(file);
             return match found {
                 Some(nqn) => Ok((nqn, nsid)),
-                None => Err(no_such(&self.namespace_names()?)),
+                None => Err(self.no_such_namespace(text)?),
             };
         }
         match word.rsplit_once(':').and_then(|(nqn, nsid)| Some((nqn, nsid.parse().ok()?))) {
             Some((nqn, nsid)) => Ok((nqn.to_owned(), nsid)),
             None => Err(Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no namespace: use `NQN:NSID`"))),
         }
+    }
+
+    /// What is said of a namespace that is not there.
+    fn no_such_namespace(&self, text: &str) -> Result<Refusal, Refusal> {
+        let known = self.namespace_names()?;
+        let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no namespace `{text}`"));
+        Ok(if known.is_empty() {
+            refusal.hint("no namespace is connected: see `interlock status`")
+        } else {
+            refusal.hint(format!("there are: {}", known.join(", ")))
+        })
     }
 
     pub(crate) fn namespace_names(&self) -> Result<Vec<String>, Refusal> {
@@ -529,6 +532,29 @@ impl Service {
         } else {
             refusal.hint(format!("there are: {}", names.join(", ")))
         })
+    }
+
+    /// Lets flushes of a namespace succeed again after one lost data. A name may have had more than one disk: what is known of
+    /// any of them is cleared, as `status` shows it under this name.
+    pub(crate) fn clear_flush_error(&self, text: &str) -> Result<Done, Refusal> {
+        let (subnqn, nsid) = self.namespace(text)?;
+        let all = self.host.namespaces()?;
+        let mut disks = all.iter().filter(|ns| ns.subnqn == subnqn && ns.nsid == nsid).peekable();
+        if disks.peek().is_none() {
+            return Err(self.no_such_namespace(text)?);
+        }
+        let name = names::head(self.subsystem_number(&subnqn), nsid);
+        let cleared: Vec<Outcome> = disks.filter_map(|ns| self.host.clear_flush_error(ns.head)).collect();
+        if cleared.is_empty() {
+            let text = format!("no flush of {name} has failed: there is nothing to clear");
+            return Err(Refusal::new(ProblemKind::NotFound, text));
+        }
+        for outcome in cleared {
+            let lost = crate::view::lost(outcome);
+            let text = format!("{name}: somebody cleared the error of its flushes ({lost}): they may succeed again");
+            self.told.note(Level::Warn, "flush-error-cleared", text);
+        }
+        Ok(Done { format_version: Version, devices: vec![name] })
     }
 
     /// Takes it upon the caller that a lost life is over.

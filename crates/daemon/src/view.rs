@@ -6,7 +6,9 @@ use crate::names;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use interlock_api as api;
-use interlock_host::{AnaState, ControllerStatus, HostStatus, NamespaceIds, NamespaceStatus, StateName, WaitStatus};
+use interlock_host::{
+    AnaState, ControllerStatus, HostStatus, NamespaceIds, NamespaceStatus, Outcome, StateName, WaitStatus,
+};
 use interlock_ring::now;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -37,7 +39,11 @@ impl Service {
             hostid: settings.hostid.to_string(),
             subsystems: subsystems(&controllers, &numbers),
             controllers: controllers.iter().map(|ctrl| controller(ctrl, &waits, &numbers, &self.told)).collect(),
-            namespaces: status.namespaces.iter().map(|ns| namespace(ns, numbers[&ns.subnqn])).collect(),
+            namespaces: status
+                .namespaces
+                .iter()
+                .map(|ns| namespace(ns, numbers[&ns.subnqn], self.host.flush_error(ns.head)))
+                .collect(),
             exports: self.exports.status(&numbers),
             discovery: self.discovery.status(),
             tombstones: tombstones(status),
@@ -157,7 +163,7 @@ fn controller(
     }
 }
 
-fn namespace(ns: &NamespaceStatus, number: u32) -> api::NamespaceStatus {
+fn namespace(ns: &NamespaceStatus, number: u32, flush_error: Option<Outcome>) -> api::NamespaceStatus {
     let NamespaceIds { eui64, nguid, uuid, .. } = ns.ids;
     api::NamespaceStatus {
         name: names::head(number, ns.nsid),
@@ -170,6 +176,7 @@ fn namespace(ns: &NamespaceStatus, number: u32) -> api::NamespaceStatus {
         uuid: uuid.map(|id| interlock_host::HostId(id).to_string()),
         nguid: nguid.map(|id| hex(&id)),
         eui64: eui64.map(|id| hex(&id)),
+        flush_error: flush_error.map(lost),
         paths: ns
             .paths
             .iter()
@@ -180,6 +187,14 @@ fn namespace(ns: &NamespaceStatus, number: u32) -> api::NamespaceStatus {
                 ana_group: Some(path.ana_group).filter(|group| *group != 0),
             })
             .collect(),
+    }
+}
+
+/// How the flush that failed first did, as a part of a sentence that says that it failed.
+pub(crate) fn lost(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed(status) => status.to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -17,7 +17,7 @@ use interlock_carry::Mailbox;
 use interlock_host_core::{
     AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HeadInfo, HostConfig,
     HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced,
-    Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
+    Outcome, Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::identify::NamespaceIds;
@@ -462,6 +462,17 @@ impl Host {
     /// If no such life waits for a fence.
     pub fn fence_accept_risk(&self, life: LifeId) -> Result<(), HostError> {
         Ok(self.ask(move |control, now| control.fence_accept_risk(now, life))??)
+    }
+
+    /// Why every flush of a namespace fails, if it does: [`Namespace::flush_error`].
+    #[must_use]
+    pub fn flush_error(&self, head: HeadId) -> Option<Outcome> {
+        self.0.flush_errors.error(head)
+    }
+
+    /// Lets flushes of a namespace succeed again, and gives what [`Host::flush_error`] said: [`Namespace::clear_flush_error`].
+    pub fn clear_flush_error(&self, head: HeadId) -> Option<Outcome> {
+        self.0.flush_errors.clear(head)
     }
 
     /// Every life of this host that may still change the namespace: those that are alive, and those that were lost (by

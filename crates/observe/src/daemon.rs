@@ -266,6 +266,7 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
             io_requeue_no_usable_path_count: counted.map(|head| head.io_requeue_no_usable_path_count),
             io_fail_no_available_path_count: counted.map(|head| head.io_fail_no_available_path_count),
         },
+        flush_error: namespace.flush_error.clone(),
         paths,
     }
 }

@@ -135,6 +135,14 @@ fn of_head(subsystem: &Subsystem, head: &Head, note: &mut impl FnMut(Weight, &st
         ),
         _ => {}
     }
+    if let Some(error) = &head.flush_error {
+        note(
+            Weight::Critical,
+            &head.name,
+            format!("a flush failed ({error}): none succeeds until that is cleared"),
+            "rewrite what was lost, then `interlock clear-flush-error`",
+        );
+    }
     let failed = head.counters.io_fail_no_available_path_count.unwrap_or_default();
     if failed > 0 {
         let what = format!("{failed} I/O failed because no path was left");
@@ -242,9 +250,11 @@ mod tests {
         subsystem.totals = Some(Box::new(totals));
         subsystem.namespaces[0].counters =
             HeadCounters { io_fail_no_available_path_count: Some(7), ..HeadCounters::default() };
+        subsystem.namespaces[0].flush_error = Some("Write Fault".into());
         assert_eq!(
             said(&subsystem),
             [
+                "nvme0n1: a flush failed (Write Fault): none succeeds until that is cleared",
                 "nvme0n1: 7 I/O failed because no path was left",
                 "nvme-subsys0: 2 commands retried without a fence: data may be stale",
                 "nvme-subsys0: 1 of 3 lives ended by `assumed`, which is no proof",

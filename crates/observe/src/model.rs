@@ -176,6 +176,8 @@ pub struct Head {
     pub times: Option<Box<Times>>,
     /// What went wrong so far.
     pub counters: HeadCounters,
+    /// How a flush failed after which none succeeds until that is cleared; `None` if none did, or if the source does not say.
+    pub flush_error: Option<String>,
     /// In natural order of their names. Without multipath there is one, with the name of the namespace.
     pub paths: Vec<Path>,
 }

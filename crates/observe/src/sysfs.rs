@@ -132,6 +132,7 @@ fn head(device: &Device, name: &str) -> Option<Head> {
             io_requeue_no_usable_path_count: device.number("diag/io_requeue_no_usable_path_count"),
             io_fail_no_available_path_count: device.number("diag/io_fail_no_available_path_count"),
         },
+        flush_error: None,
         paths: Vec::new(),
     })
 }

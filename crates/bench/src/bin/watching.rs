@@ -178,6 +178,7 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
                 uuid: Some("8a72143e-14fa-4544-ba82-4c592431884e".into()),
                 nguid: None,
                 eui64: None,
+                flush_error: None,
                 paths,
             });
         }

@@ -12,6 +12,7 @@ mod dashboard;
 mod discovery;
 mod disk;
 mod events;
+mod flush_error;
 mod hooks;
 mod identity;
 mod kills;
