@@ -100,6 +100,19 @@ impl<'a> Live<'a> {
                 change: None,
             });
         }
+        for ns in self.status.namespaces.iter().filter(|ns| ns.subsystem == self.subsystem.name) {
+            if let Some(error) = &ns.flush_error {
+                findings.push(Finding {
+                    severity: Severity::Unsafe,
+                    code: "flush-failed".into(),
+                    text: format!(
+                        "a flush of {} failed ({error}): answered writes may be lost, and no other succeeds",
+                        ns.name
+                    ),
+                    change: Some(format!("rewrite what was lost, then `interlock clear-flush-error {}`", ns.name)),
+                });
+            }
+        }
         let unsafe_failovers = self.status.totals.unsafe_failovers;
         if unsafe_failovers > 0 {
             findings.push(Finding {

@@ -38,6 +38,9 @@ fn a_flush_that_lost_data_is_told_and_cleared_by_name() {
     let line =
         "A FLUSH FAILED (Write Fault (280h, do not retry)): none succeeds until `interlock clear-flush-error nvme0n1`";
     assert!(told.contains(line), "{told}");
+    let judged = scene.verb(&["doctor"]);
+    let said = String::from_utf8_lossy(&judged.stdout);
+    assert!(said.contains("(flush-failed)") && said.contains("clear-flush-error nvme0n1"), "{said}");
     let unknown = scene.fails(&[VERB, "nvme0n9"]);
     assert!(unknown.contains("there is no namespace `nvme0n9`\nhint: there are: nvme0n1"), "{unknown}");
     client.flush().expect_err("nothing was cleared");
