@@ -325,7 +325,8 @@ impl Control {
         }
         self.timers.stop(Why::ControllerLoss(ctrl_id));
         self.timers.stop(Why::FastIoFail(ctrl_id));
-        self.timers.set(Why::Look(life_id), now + super::live::next_look(life_id));
+        // A list that has lost a namespace is looked at sooner.
+        self.timers.set_earliest(Why::Look(life_id), now + super::live::next_look(life_id));
         let queues = u16::try_from(queues).unwrap_or(u16::MAX);
         self.emit(now, EventKind::LifeBegan { ctrl: ctrl_id, life: life_id, facts: Box::new(facts), queues });
         if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {

@@ -4,6 +4,9 @@
 //! ever told to the lanes as a usable path of a namespace may hold writes of it, whichever lane they came from; so control
 //! says whom a flush has to ask. A life that ends is judged by what all lanes say of it: until then no flush of its
 //! namespaces is answered, and if it ended with something unflushed, every flush fails until one of them was told so.
+//!
+//! A disk whose identifiers were misread has two names ([`super::names`]: twins), and what was written under one of them is
+//! flushed under the other: a flush asks the lives of all twins, waits for all of their verdicts and is told all losses.
 
 use crate::guards::{self as conditions, Guard};
 use crate::{CacheEntry, HeadId, LaneId, LifeId, ToLane};
@@ -30,7 +33,10 @@ pub(super) struct Caches {
     own: BTreeSet<HeadId>,
     used: BTreeMap<(HeadId, LifeId), Use>,
     said: BTreeMap<LifeId, Vec<(LaneId, CacheEntry)>>,
+    /// What is still to be told under each name. A loss is told under each name that the disk may have.
     lost: BTreeMap<HeadId, BTreeSet<LifeId>>,
+    /// Names that may be those of one disk, both ways.
+    twins: BTreeMap<HeadId, BTreeSet<HeadId>>,
     asked: VecDeque<(LaneId, u64, HeadId)>,
 }
 
@@ -39,6 +45,34 @@ impl Caches {
     pub(super) fn serves(&mut self, head: HeadId, life: LifeId, nsid: u32) {
         self.own.insert(head);
         self.used.entry((head, life)).or_insert(Use::Serves { nsid });
+    }
+
+    /// Two names may be those of one disk: what was lost under one of them and not told yet is lost under the other.
+    pub(super) fn alike(&mut self, one: HeadId, other: HeadId) {
+        if one == other || !self.twins.entry(one).or_default().insert(other) {
+            return;
+        }
+        self.twins.entry(other).or_default().insert(one);
+        let lost = |head| self.lost.get(&head).cloned().unwrap_or_default();
+        for (to, lives) in [(one, lost(other)), (other, lost(one))] {
+            lives.into_iter().for_each(|life| self.lose(to, life));
+        }
+        if self.is_own(one) || self.is_own(other) {
+            self.own.extend([one, other]);
+        }
+    }
+
+    fn lose(&mut self, head: HeadId, life: LifeId) {
+        let lives = self.lost.entry(head).or_default();
+        lives.insert(life);
+        if lives.len() > MAX_NAMED {
+            lives.pop_first();
+        }
+    }
+
+    /// This name, and then the others that its disk may have.
+    fn names_of(&self, head: HeadId) -> impl Iterator<Item = HeadId> + '_ {
+        core::iter::once(head).chain(self.twins.get(&head).into_iter().flatten().copied())
     }
 
     /// Whether each controller of this namespace has a cache of its own.
@@ -81,11 +115,8 @@ impl Caches {
             return Vec::new();
         }
         for head in &lost {
-            let lives = self.lost.entry(*head).or_default();
-            lives.insert(life);
-            if lives.len() > MAX_NAMED {
-                lives.pop_first();
-            }
+            let names: Vec<HeadId> = self.names_of(*head).collect();
+            names.into_iter().for_each(|name| self.lose(name, life));
         }
         lost
     }
@@ -107,24 +138,25 @@ impl Caches {
 
     /// The answer to the next question that can be answered. Call until `None` after every other call.
     pub(super) fn poll(&mut self) -> Option<(LaneId, ToLane)> {
-        let of = |used: &BTreeMap<(HeadId, LifeId), Use>, head: HeadId| {
-            let of_head = used.range((head, LifeId(0))..=(head, LifeId(u64::MAX)));
-            of_head.map(|((_, life), of)| (*life, *of)).collect::<Vec<_>>()
+        let used = |head: HeadId| {
+            let of_name = |name| self.used.range((name, LifeId(0))..=(name, LifeId(u64::MAX)));
+            self.names_of(head).flat_map(of_name).map(|((_, life), of)| (*life, *of))
         };
         let ready = |(_, _, head): &(LaneId, u64, HeadId)| {
-            of(&self.used, *head)
-                .iter()
-                .all(|(_, of)| *of != Use::Ends || !conditions::enabled(Guard::FlushWaitsVerdict))
+            used(*head).all(|(_, of)| of != Use::Ends || !conditions::enabled(Guard::FlushWaitsVerdict))
         };
         let at = self.asked.iter().position(ready)?;
+        let (_, _, head) = *self.asked.get(at)?;
+        let mut lives = BTreeMap::new();
+        for (life, of) in used(head) {
+            if let Use::Serves { nsid } = of {
+                // The identifier under its own name, if it has both.
+                lives.entry(life).or_insert(nsid);
+            }
+        }
         let (lane, seq, head) = self.asked.remove(at)?;
-        let serving = of(&self.used, head).into_iter();
-        let lives = serving.filter_map(|(life, of)| match of {
-            Use::Serves { nsid } => Some((life, nsid)),
-            Use::Ends => None,
-        });
         let lost = self.lost.get(&head).map(|lost| lost.iter().copied().collect()).unwrap_or_default();
-        Some((lane, ToLane::FlushPlan { seq, lives: lives.collect(), lost }))
+        Some((lane, ToLane::FlushPlan { seq, lives: lives.into_iter().collect(), lost }))
     }
 }
 
@@ -199,6 +231,51 @@ mod tests {
         assert_eq!(plan(&mut caches), Some((vec![(B, 2)], Vec::new())), "others do not wait for it");
         caches.over(A, false);
         assert_eq!(plan(&mut caches), Some((vec![(B, 1)], Vec::new())));
+    }
+
+    #[test]
+    fn what_was_written_under_one_name_of_a_disk_is_flushed_and_lost_under_each() {
+        let other = HeadId(9);
+        for known_before in [true, false] {
+            let mut caches = caches();
+            // A had the namespace by a misread identifier; C has it by the right one.
+            let c = LifeId(5);
+            if known_before {
+                caches.alike(other, HEAD);
+            }
+            caches.serves(other, c, 1);
+            caches.alike(HEAD, other);
+            caches.asks(LANES[1], 7, other);
+            assert_eq!(plan(&mut caches), Some((vec![(A, 1), (B, 1), (c, 1)], Vec::new())), "each may hold something");
+            caches.ends(A);
+            caches.asks(LANES[1], 7, other);
+            assert_eq!(plan(&mut caches), None, "nobody knows yet what was lost with it");
+            caches.says(LANES[0], A, vec![entry(Some(5), None)]);
+            assert_eq!(caches.over(A, false), [HEAD]);
+            assert_eq!(plan(&mut caches), Some((vec![(B, 1), (c, 1)], vec![A])), "lost under this name, too");
+            caches.told(other, &[A]);
+            for (head, lost) in [(other, Vec::new()), (HEAD, vec![A]), (HeadId(4), Vec::new())] {
+                caches.asks(LANES[1], 7, head);
+                assert_eq!(plan(&mut caches).expect("answered").1, lost, "told once under each name: {head:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_turns_up_after_a_loss_has_it() {
+        let other = HeadId(9);
+        let mut caches = caches();
+        caches.ends(A);
+        caches.says(LANES[0], A, vec![entry(Some(5), None)]);
+        caches.over(A, false);
+        caches.alike(other, HEAD);
+        assert!(caches.is_own(other), "its flushes have to ask");
+        caches.asks(LANES[1], 7, other);
+        assert_eq!(plan(&mut caches), Some((vec![(B, 1)], vec![A])));
+        caches.told(other, &[A]);
+        caches.alike(HEAD, other);
+        caches.asks(LANES[1], 7, other);
+        assert_eq!(plan(&mut caches), Some((vec![(B, 1)], Vec::new())), "what was told is not lost again");
     }
 
     #[test]

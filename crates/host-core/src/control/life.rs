@@ -222,6 +222,8 @@ pub(super) struct Life {
     pub(super) unread: u32,
     /// How often in a row namespaces were looked at, and something of them could not be read or was not taken.
     pub(super) doubts: u32,
+    /// Looks that are still to come soon because a namespace was gone.
+    pub(super) looks: u32,
     /// What was said of such namespaces last: it is not said twice.
     pub(super) refused: BTreeMap<u32, String>,
     /// Namespaces of the last scan that could not be read.
@@ -261,6 +263,7 @@ impl Life {
             again: Todo::default(),
             unread: 0,
             doubts: 0,
+            looks: 0,
             refused: BTreeMap::new(),
             unread_nsids: BTreeSet::new(),
             found: Vec::new(),

@@ -37,6 +37,10 @@ const PATIENCE: u32 = 8;
 /// or three commands. An event may be lost, and a controller may have none.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// So many looks follow soon when a namespace that was there is gone, within two minutes: a list that was empty, or short,
+/// twice is believed, and may be whole again without an event.
+const LOOKS_WHEN_GONE: u32 = 6;
+
 /// When the next such look comes: within a fifth, so that those that came up together do not look together.
 pub(super) fn next_look(life: LifeId) -> Duration {
     LOOK + Duration::from_millis(life.0.wrapping_mul(7_919) % 12_000)
@@ -462,7 +466,10 @@ impl Control {
     pub(super) fn handle_look(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
         life.todo = life.todo.with(Todo { list: true, ana: life.ana_log.is_some(), ..Todo::default() });
-        self.timers.set(Why::Look(life_id), now + next_look(life_id));
+        let (since, left) = (LOOKS_WHEN_GONE - life.looks.min(LOOKS_WHEN_GONE), life.looks);
+        life.looks = left.saturating_sub(1);
+        let soon = if life.looks > 0 { again_in(since + 1) } else { next_look(life_id) };
+        self.timers.set(Why::Look(life_id), now + soon);
         if life.source.needs_purge() {
             self.purge_source(now, life_id);
         }
@@ -563,6 +570,10 @@ impl Control {
                 life.refused.remove(&ns.nsid);
             }
         }
+        let stays = |head: &HeadId| kept.contains(head) || waits.contains(head);
+        if self.heads.members_of(ctrl_id, life_id).any(|(_, head, _)| !stays(&head)) {
+            self.look_for_what_is_gone(now, life_id);
+        }
         self.heads.keep_only(ctrl_id, life_id, &kept, &waits);
         self.look_again(now, life_id, doubtful);
         self.guard_for_predecessors(now, &subnqn, &kept);
@@ -578,6 +589,13 @@ impl Control {
             let ctrl = life.ctrl;
             self.emit(now, EventKind::PathRefused { ctrl, nsid, why });
         }
+    }
+
+    /// A controller says that it has a namespace no more: soon it is asked for its list again, and then less often.
+    fn look_for_what_is_gone(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.looks = LOOKS_WHEN_GONE;
+        self.timers.set_earliest(Why::Look(life_id), now + again_in(0));
     }
 
     /// Namespaces that could not be read, or were not taken, are looked at again: soon, and then less often.
@@ -616,6 +634,9 @@ impl Control {
             .filter(|ctrl| ctrl.spec.flush_scope == FlushScope::Controller && ctrl.state.name() != StateName::Dead)
             .map(|ctrl| &ctrl.spec.subnqn)
             .collect();
+        for (id, twins) in &table.twins {
+            twins.iter().for_each(|twin| self.caches.alike(*id, twin.head));
+        }
         for (id, head) in &mut table.heads {
             if !self.caches.is_own(*id) && !self.heads.subsystem(*id).is_some_and(|nqn| own.contains(nqn)) {
                 continue;

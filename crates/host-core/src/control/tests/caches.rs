@@ -52,6 +52,30 @@ fn a_flush_hears_whom_to_ask_once_every_lost_life_is_judged() {
     assert_eq!(plans(&world, 1), [(vec![other], vec![life]), (vec![other], Vec::new())]);
 }
 
+/// A disk whose identifier was misread once has another name afterwards.
+#[test]
+fn a_loss_is_told_under_the_name_that_the_disk_has_by_its_right_identifiers() {
+    let mut world = World::new(2, &[1]);
+    let a = world.connect(spec(1));
+    world.advance(1_500 * MS);
+    let (life, misread) = (world.life(a), world.control.heads().next().expect("a head").id);
+    world.lanes[0].cached = vec![CacheEntry { head: misread, wrote: Some(world.now), flushed: None }];
+    world.ports.get_mut(&1).expect("a port").ids.uuid = Some([9; 16]);
+    world.lose(life, Vec::new());
+    world.advance(1_500 * MS);
+    let (after, head) = (world.life(a), world.control.heads().next().expect("a head").id);
+    assert_ne!((life, misread), (after, head));
+    world.say(1, ToControl::Flush { seq: 1, head });
+    assert_eq!(
+        plans(&world, 1),
+        [(vec![after], vec![life])],
+        "what was written under the old name may be of this disk"
+    );
+    world.say(1, ToControl::FlushTold { head, lives: vec![life] });
+    world.say(1, ToControl::Flush { seq: 2, head });
+    assert_eq!(plans(&world, 1)[1..], [(vec![after], Vec::new())]);
+}
+
 #[test]
 fn what_another_lane_has_flushed_is_not_lost() {
     let (mut world, a, _, head) = own_caches();

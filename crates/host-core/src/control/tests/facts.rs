@@ -188,6 +188,33 @@ fn a_list_that_is_short_or_unreadable_once_takes_no_path_away() {
 }
 
 #[test]
+fn a_namespace_that_was_gone_is_found_again_without_an_event() {
+    for reconnects in [false, true] {
+        let mut world = World::new(1, &[1]);
+        let a = world.connect(World::spec(1));
+        world.advance(1_500 * MS);
+        let nsids = core::mem::take(&mut world.ports.get_mut(&1).expect("a port").nsids);
+        if reconnects {
+            let life = world.life(a);
+            world.lose(life, alloc::vec::Vec::new());
+        } else {
+            world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
+        }
+        world.advance(MS);
+        assert_eq!((heads(&world), world.state(a)), (vec![], StateName::Live), "said twice");
+        world.advance(5_000 * MS);
+        assert_eq!(heads(&world), [], "it is not there");
+        world.ports.get_mut(&1).expect("a port").nsids = nsids;
+        world.advance(5_000 * MS);
+        assert_eq!(heads(&world), [(DISK, 1)], "reconnects: {reconnects}");
+        let before = world.asked.len();
+        world.advance(600_000 * MS);
+        let looks = world.asked[before..].iter().filter_map(|sqe| Command::from_sqe(sqe).ok()).filter(list).count();
+        assert!(looks <= 16, "{looks} in ten minutes: it becomes as rare as it was");
+    }
+}
+
+#[test]
 fn a_disk_without_an_identifier_serves_on_one_path_and_comes_back() {
     let mut world = World::new(1, &[1, 2]);
     for port in world.ports.values_mut() {
