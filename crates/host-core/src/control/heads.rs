@@ -70,6 +70,8 @@ pub(super) struct NotTaken {
     pub(super) why: String,
     /// It may be this one after all: its controller may serve it again.
     pub(super) keeps: Option<HeadId>,
+    /// It contradicts this one: either may have been misread.
+    pub(super) contradicts: Option<HeadId>,
 }
 
 /// What is protected of a namespace.
@@ -131,7 +133,7 @@ impl Heads {
         } else if self.names.changes_size(id, now.block_size) && protection(id) == Protection::Held {
             let why =
                 format!("its blocks have {} bytes now: it waits until what is held for it has ended", now.block_size);
-            return Err(NotTaken { why, keeps: None });
+            return Err(NotTaken { why, keeps: None, contradicts: None });
         }
         self.names.learn(id, &found.ids);
         self.names.sized(id, now.block_size);
@@ -181,7 +183,8 @@ impl Heads {
             Err(doubt) => {
                 // It may be that one, and say so again: as long as that can be hoped for its I/O waits.
                 let keeps = if let Doubt::Unclear(id) = doubt { Some(id) } else { None };
-                Err(NotTaken { why: doubt.to_string(), keeps })
+                let contradicts = if let Doubt::Other(id) = doubt { Some(id) } else { None };
+                Err(NotTaken { why: doubt.to_string(), keeps, contradicts })
             }
         }
     }
@@ -200,6 +203,11 @@ impl Heads {
     pub(super) fn members_of(&self, ctrl: CtrlId, life: LifeId) -> impl Iterator<Item = (u32, HeadId, bool)> {
         let members = self.heads.iter().filter(move |(_, head)| head.members.contains(&ctrl));
         members.map(move |(id, head)| (head.nsid, *id, head.paths.contains_key(&life)))
+    }
+
+    /// Lives that are paths of it.
+    pub(super) fn lives_of(&self, id: HeadId) -> Vec<LifeId> {
+        self.heads.get(&id).map(|head| head.paths.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The life is no path any more; its controller may come back.
@@ -284,7 +292,7 @@ impl Heads {
 impl OneHead {
     /// Whether this can be a path of it, seen from a life.
     fn judge(&self, life: LifeId, found: &Found, has_name: bool) -> Result<(), NotTaken> {
-        let refuse = |why| Err(NotTaken { why, keeps: None });
+        let refuse = |why| Err(NotTaken { why, keeps: None, contradicts: None });
         let others = self.paths.keys().any(|other| *other != life);
         let known = self.paths.contains_key(&life);
         if others && !known {

@@ -557,8 +557,9 @@ impl Control {
                     self.emit(now, EventKind::NamespaceResized { head, from, to: ns.shape });
                     head
                 }
-                Err(NotTaken { why, keeps }) => {
+                Err(NotTaken { why, keeps, contradicts }) => {
                     doubtful = true;
+                    self.read_anew(now, life_id, contradicts);
                     waits.extend(keeps.filter(|_| patient));
                     self.say_refused(now, life_id, ns.nsid, why);
                     continue;
@@ -588,6 +589,17 @@ impl Control {
             life.refused.insert(nsid, why.clone());
             let ctrl = life.ctrl;
             self.emit(now, EventKind::PathRefused { ctrl, nsid, why });
+        }
+    }
+
+    /// A controller contradicts what others say of a namespace: they are asked again, because it may be they that were misread.
+    fn read_anew(&mut self, now: Instant, life_id: LifeId, contradicted: Option<HeadId>) {
+        let lives = contradicted.map(|head| self.heads.lives_of(head)).unwrap_or_default();
+        for other in lives.into_iter().filter(|other| *other != life_id) {
+            if let Some(life) = self.lives.get_mut(&other) {
+                life.again.rescan = true;
+                self.timers.set_earliest(Why::Reread(other), now + REREAD);
+            }
         }
     }
 

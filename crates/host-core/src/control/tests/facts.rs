@@ -188,6 +188,20 @@ fn a_list_that_is_short_or_unreadable_once_takes_no_path_away() {
 }
 
 #[test]
+fn a_disk_that_was_misread_on_one_path_is_read_again_when_another_contradicts() {
+    let mut world = World::new(1, &[1, 2]);
+    let right = world.ports[&1].ids;
+    world.ports.get_mut(&1).expect("a port").ids.uuid = Some([9; 16]);
+    world.connect(World::spec(1));
+    world.advance(1_500 * MS);
+    world.ports.get_mut(&1).expect("a port").ids = right;
+    world.connect(World::spec(2));
+    world.advance(10_000 * MS);
+    let paths: alloc::vec::Vec<usize> = heads(&world).into_iter().map(|(_, paths)| paths).collect();
+    assert_eq!(paths, [2], "one disk, two paths");
+}
+
+#[test]
 fn a_namespace_that_was_gone_is_found_again_without_an_event() {
     for reconnects in [false, true] {
         let mut world = World::new(1, &[1]);
