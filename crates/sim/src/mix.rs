@@ -171,9 +171,6 @@ impl Kind {
     #[must_use]
     pub const fn waits_for(self) -> Option<&'static str> {
         match self {
-            Self::IdentifiersMissing => Some(
-                "a namespace whose identifiers could not be read may stay away for as long as something else holds its name",
-            ),
             Self::NamespaceFormatted => {
                 Some("a handle from before still reaches it: Discard and Write Zeroes with LBAs of the old format")
             }
