@@ -200,6 +200,11 @@ impl App {
         self.mounted.iter().all(|volume| self.volumes[*volume].head.is_some())
     }
 
+    /// The heads of the disks that are there.
+    pub(crate) fn mounted_heads(&self) -> impl Iterator<Item = host::HeadId> {
+        self.mounted.iter().filter_map(|volume| self.volumes[*volume].head)
+    }
+
     /// The number of the disk that a namespace is now.
     pub(crate) fn mounted_number(&self, nsid: u32) -> usize {
         self.mounted[nsid as usize - 1]

@@ -36,7 +36,8 @@ impl World {
                 let over = self.app.open.is_empty()
                     && self.app.indeterminate.is_empty()
                     && self.is_whole()
-                    && self.app.is_ready();
+                    && self.app.is_ready()
+                    && self.disks_are_there();
                 if late && !over {
                     return self.not_live();
                 }
@@ -102,6 +103,13 @@ impl World {
             .filter(|info| matches!(info.state, interlock_host_core::State::Live { .. }))
             .count();
         live >= self.plan.controllers
+    }
+
+    /// Every disk that the host has a head for has a path. A list that lacked it twice, just before everything was healed,
+    /// takes it away until the host looks again.
+    fn disks_are_there(&self) -> bool {
+        let there = |head| self.control.heads().any(|info| info.id == head && !info.paths.is_empty());
+        self.app.mounted_heads().all(there)
     }
 
     /// Nothing that was sent earlier can arrive or execute any more.
