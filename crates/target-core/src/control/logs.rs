@@ -118,6 +118,7 @@ impl Control {
         SupportedLogs::of(&lids)
     }
 
+    // No scopes: Linux logs a warning for a command whose effects name one.
     fn effects(&self, controller: &Controller) -> EffectsLog {
         let mut log = EffectsLog::default();
         for opcode in [
@@ -130,16 +131,16 @@ impl Control {
             admin::OPCODE_KEEP_ALIVE,
             OPCODE_FABRICS,
         ] {
-            log.set_admin(opcode, Effects::SUPPORTED | Effects::OF_CONTROLLER);
+            log.set_admin(opcode, Effects::SUPPORTED);
         }
         if self.ccr_limit(controller) > 0 {
-            log.set_admin(ccr::OPCODE, Effects::SUPPORTED | Effects::OF_CONTROLLER);
+            log.set_admin(ccr::OPCODE, Effects::SUPPORTED);
         }
         for opcode in [nvm::OPCODE_FLUSH, nvm::OPCODE_READ, nvm::OPCODE_COMPARE, nvm::OPCODE_VERIFY] {
-            log.set_io(opcode, Effects::SUPPORTED | Effects::OF_NAMESPACE);
+            log.set_io(opcode, Effects::SUPPORTED);
         }
         for opcode in [nvm::OPCODE_WRITE, nvm::OPCODE_WRITE_ZEROES, nvm::OPCODE_DSM] {
-            log.set_io(opcode, Effects::SUPPORTED | Effects::BLOCK_CHANGE | Effects::OF_NAMESPACE);
+            log.set_io(opcode, Effects::SUPPORTED | Effects::BLOCK_CHANGE);
         }
         log
     }
