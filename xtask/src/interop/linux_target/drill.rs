@@ -95,7 +95,7 @@ pub(super) fn spares_data(bench: &mut LinuxTarget) -> Result<String> {
         ))?;
         let output = drill(bench, &["foreign-reset"])?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.code() == Some(1), "the drill ended with {:?}: {error}", output.status.code());
+        ensure!(output.status.code() == Some(3), "the drill ended with {:?}: {error}", output.status.code());
         for word in [
             "namespace 1",
             NQN,
