@@ -47,7 +47,7 @@ pub enum ExportError {
     },
     /// Clients count in blocks of another size.
     #[error(
-        "export `{name}`: blocks have {now} bytes now, and clients were promised {promised}; end it, and export it anew"
+        "export `{name}`: blocks have {now} bytes now, and clients were promised {promised}; stop it, and export it again"
     )]
     BlockSize {
         /// Which export.
@@ -114,7 +114,7 @@ pub enum ExportError {
     /// The device of a dead process holds requests, and nothing says for which disk they are.
     #[error(
         "/dev/ublkb{id} was left by an earlier process, and nothing was recorded that says which disk it is for: its \
-         requests are not carried out on this one; end the export by force, and export anew"
+         requests are not carried out on this one; stop the export by force, and export it again"
     )]
     UblkUnbound {
         /// The device.

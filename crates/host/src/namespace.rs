@@ -156,8 +156,8 @@ impl Namespace {
         self.shared.flush_errors.error(self.head)
     }
 
-    /// What was lost has been written again, or somebody takes the loss upon himself: flushes may succeed again. Gives what
-    /// [`Namespace::flush_error`] said.
+    /// Lets flushes succeed again: what was lost has been written again, or the caller accepts the loss. Returns what
+    /// [`Namespace::flush_error`] returned.
     pub fn clear_flush_error(&self) -> Option<Outcome> {
         self.shared.flush_errors.clear(self.head)
     }
