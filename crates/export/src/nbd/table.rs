@@ -28,7 +28,6 @@ const CACHED_BUFFERS: usize = 64 << 20;
 pub(super) struct Export {
     pub(super) settings: ExportSettings,
     pub(super) gate: Gate,
-    block: u32,
     size: AtomicU64,
     write_protected: AtomicBool,
     /// Of connections that are gone.
@@ -40,7 +39,6 @@ impl Export {
         let shape = settings.namespace.shape();
         let export = Self {
             gate: Gate::open_to(settings.namespace.clone()),
-            block: shape.block_size,
             settings,
             size: AtomicU64::new(0),
             write_protected: AtomicBool::new(false),
@@ -55,11 +53,16 @@ impl Export {
         self.write_protected.store(shape.read_only, Ordering::Relaxed);
     }
 
+    /// Bytes per block, as clients were promised when it was made.
+    fn block_size(&self) -> u32 {
+        self.settings.namespace.shape().block_size
+    }
+
     /// What it is at this moment.
     pub(super) fn view(&self) -> View {
         View {
             size: self.size.load(Ordering::Relaxed),
-            block: self.block,
+            block: self.block_size(),
             read_only: self.settings.read_only || self.write_protected.load(Ordering::Relaxed),
         }
     }
@@ -247,11 +250,11 @@ impl Table {
             return Err(no_such(&state, name));
         };
         if let Some(namespace) = &namespace
-            && namespace.shape().block_size != export.block
+            && namespace.shape().block_size != export.block_size()
         {
             return Err(ExportError::BlockSize {
                 name: name.to_owned(),
-                promised: export.block,
+                promised: export.block_size(),
                 now: namespace.shape().block_size,
             });
         }

@@ -151,8 +151,8 @@ impl UblkDevice {
         begun.map(|()| device)
     }
 
-    /// Removes the device that a dead process has left under this number for this namespace, or for this disk. One that is not there is as
-    /// good; one that another process serves is left alone.
+    /// Removes the device that a dead process has left under this number for this namespace, or for this disk. One that is not
+    /// there is as good; one that another process serves is left alone.
     ///
     /// # Errors
     /// If it is open or mounted ([`Stop::IfUnused`]), or the kernel refuses.
