@@ -4,8 +4,8 @@
 //! are one host: neither can keep the other's writes from landing late. A state directory is locked, but nobody can lock
 //! a directory that another process chose. So a process that writes also takes the identity itself, twice:
 //!
-//! - a file below `/run/lock/interlock`, locked. Root owns the directory, so nobody else can take the lock to keep this host down; and it
-//!   is the same for every network namespace that shares `/run`;
+//! - a file below `/run/lock/interlock`, locked. Root owns the directory, so nobody else can take the lock to keep this host
+//!   down; and it is the same for every network namespace that shares `/run`;
 //! - a name in the kernel's abstract socket space, which processes of other users and with another `/run` see as well. Any
 //!   user may take any such name: one who is neither root nor ours is named and ignored.
 //!

@@ -93,11 +93,16 @@ fn next((queue, news): &(Mutex<Queue>, Condvar)) -> Option<Wanted> {
 }
 
 pub(crate) fn resolve(host: &str, port: u16) -> JobResult {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    match (bare, port).to_socket_addrs() {
-        Ok(addresses) => JobResult::Resolved(answering(addresses.collect())),
+    match addresses(host, port) {
+        Ok(addresses) => JobResult::Resolved(answering(addresses)),
         Err(error) => JobResult::Failed(format!("`{host}` cannot be resolved: {error}")),
     }
+}
+
+/// All addresses of a name, or of an address with or without brackets. Blocks as long as the resolver does.
+pub(crate) fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    Ok((bare, port).to_socket_addrs()?.collect())
 }
 
 /// Those of several addresses that take a connection, in the order of the resolver; all of them if none does.

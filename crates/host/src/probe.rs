@@ -13,7 +13,7 @@ use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufTable, Cx, Event, Reactor, Service, Waker};
 use interlock_wire::nqn::Nqn;
 use interlock_wire::status::Status;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
@@ -182,22 +182,19 @@ pub fn probe(reactor: &Reactor, spec: &ProbeSpec, within: Duration) -> Result<Pr
             first = Some(why);
         }
     }
-    Err(first.unwrap_or_else(|| no_address(&spec.traddr)))
+    Err(first.expect("a name has at least one address, and each was tried"))
 }
 
 /// The addresses of a look, beginning with the one whose turn it is; at least one.
 fn addresses(spec: &ProbeSpec) -> Result<Vec<SocketAddr>, ProbeError> {
-    let mut all = resolve(&spec.traddr, spec.trsvcid)?;
+    let failed = |why| ProbeError::Resolve { name: spec.traddr.clone(), why };
+    let mut all = crate::names::addresses(&spec.traddr, spec.trsvcid).map_err(|error| failed(error.to_string()))?;
     if all.is_empty() {
-        return Err(no_address(&spec.traddr));
+        return Err(failed("it has no address".into()));
     }
     let turn = spec.turn % all.len();
     all.rotate_left(turn);
     Ok(all)
-}
-
-fn no_address(name: &str) -> ProbeError {
-    ProbeError::Resolve { name: name.to_owned(), why: "it has no address".into() }
 }
 
 /// What a watch tells.
@@ -229,7 +226,8 @@ impl Wishes {
 
 impl Watch {
     /// Connects to a discovery controller and stays: `tell` hears of its log at once and after each change, on the reactor,
-    /// until the watch is over. One address of a name is tried, that of [`ProbeSpec::turn`]. Resolving may block: not from a reactor.
+    /// until the watch is over. One address of a name is tried, that of [`ProbeSpec::turn`]. Resolving may block: not from a
+    /// reactor.
     ///
     /// # Errors
     /// The name cannot be resolved, or the reactor has ended.
@@ -238,7 +236,7 @@ impl Watch {
         spec: &ProbeSpec,
         mut tell: impl FnMut(Watched) + Send + 'static,
     ) -> Result<Self, ProbeError> {
-        let addr = addresses(spec)?.first().copied().ok_or_else(|| no_address(&spec.traddr))?;
+        let addr = addresses(spec)?[0];
         let mut config = spec.config(addr, spec.timeouts.connect_total);
         config.goal = Goal::Watch;
         let wishes = Arc::<Wishes>::default();
@@ -283,14 +281,6 @@ fn told_once(why: probe::ProbeError, addr: SocketAddr) -> probe::ProbeError {
 }
 
 /// The addresses of a name. An address may stand in brackets, as IPv6 often does.
-fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
-    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-    match (bare, port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(error) => Err(ProbeError::Resolve { name: name.to_owned(), why: error.to_string() }),
-    }
-}
-
 /// The kernel's words alone: the address stands before the sentence already.
 fn without_address(text: &str, addr: SocketAddr) -> String {
     let text = text.split_once(&format!("{addr}: ")).map_or(text, |(_, words)| words);
@@ -447,11 +437,13 @@ mod tests {
 
     #[test]
     fn addresses_are_taken_with_and_without_brackets() {
+        let settings = HostSettings::random().expect("random");
+        let of = |name: &str| addresses(&ProbeSpec::discovery(name, 4420, settings.clone()));
         let v6: SocketAddr = "[::1]:4420".parse().expect("an address");
-        assert_eq!(resolve("[::1]", 4420).expect("an address"), [v6]);
-        assert_eq!(resolve("::1", 4420).expect("an address"), [v6]);
-        let scoped = resolve("fe80::1%lo", 4420).expect("an address with a scope");
+        assert_eq!(of("[::1]").expect("an address"), [v6]);
+        assert_eq!(of("::1").expect("an address"), [v6]);
+        let scoped = of("fe80::1%lo").expect("an address with a scope");
         assert!(matches!(scoped[..], [SocketAddr::V6(addr)] if addr.scope_id() != 0));
-        assert!(matches!(resolve("no such name", 1), Err(ProbeError::Resolve { .. })));
+        assert!(matches!(of("no such name"), Err(ProbeError::Resolve { .. })));
     }
 }
