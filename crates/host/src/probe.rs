@@ -280,7 +280,6 @@ fn told_once(why: probe::ProbeError, addr: SocketAddr) -> probe::ProbeError {
     }
 }
 
-/// The addresses of a name. An address may stand in brackets, as IPv6 often does.
 /// The kernel's words alone: the address stands before the sentence already.
 fn without_address(text: &str, addr: SocketAddr) -> String {
     let text = text.split_once(&format!("{addr}: ")).map_or(text, |(_, words)| words);
