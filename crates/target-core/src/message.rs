@@ -30,6 +30,8 @@ pub enum ToControl {
         sqe: Sqe,
         /// Its data.
         data: Vec<u8>,
+        /// The command had not come in before.
+        at: Instant,
     },
     /// A command on an admin queue. Answered by `Answer`; Asynchronous Event Requests late or never.
     Admin {

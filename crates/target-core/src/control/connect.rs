@@ -52,6 +52,7 @@ impl Control {
     pub(super) fn handle_connect(
         &mut self,
         now: Instant,
+        at: Instant,
         place: Place,
         slot: u16,
         port: PortId,
@@ -63,7 +64,7 @@ impl Control {
             if asked.connect.qid == 0 {
                 self.create(now, place, port, local, &asked)
             } else {
-                self.join(now, place, port, &asked)
+                self.join(at, place, port, &asked)
             }
             .map(|(cntlid, role)| (asked.connect, cntlid, role))
         });
@@ -179,8 +180,8 @@ impl Control {
         Ok((cntlid, Role::Admin))
     }
 
-    /// An I/O queue joins the life of a controller.
-    fn join(&mut self, now: Instant, place: Place, port: PortId, asked: &Asked) -> Result<(u16, Role), Refusal> {
+    /// An I/O queue joins the life of a controller, by a Connect that came in after `at`.
+    fn join(&mut self, at: Instant, place: Place, port: PortId, asked: &Asked) -> Result<(u16, Role), Refusal> {
         let qid = asked.connect.qid;
         let Kind::Io(subsystem) = asked.kind else { return Err(InvalidParameter::QID.into()) };
         let cntlid = asked.data.cntlid.get();
@@ -211,7 +212,7 @@ impl Control {
         }
         self.conns.insert(place, (key, qid));
         self.out(ControlOutput::Event(Event::Connected { life, qid }));
-        self.hear(key, now);
+        self.hear(key, at);
         let until = self.lease(key);
         Ok((cntlid, Role::Io { life, traffic, until }))
     }

@@ -233,8 +233,8 @@ impl Control {
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
         self.handle_timeout(now);
         match message {
-            ToControl::Connect { conn, slot, port, local, sqe, data } => {
-                self.handle_connect(now, (lane, conn), slot, port, local, &sqe, &data);
+            ToControl::Connect { conn, slot, port, local, sqe, data, at } => {
+                self.handle_connect(now, at, (lane, conn), slot, port, local, &sqe, &data);
             }
             ToControl::Admin { conn, slot, sqe, data: _, room, at } => {
                 if let Some((key, 0)) = self.conns.get(&(lane, conn)).copied() {

@@ -158,7 +158,7 @@ impl Lane {
                 known.set(slot, Slot::Asked { room: 0 });
                 let message = if known.stage == Stage::New {
                     known.stage = Stage::Connecting;
-                    ToControl::Connect { conn, slot, port, local, sqe, data }
+                    ToControl::Connect { conn, slot, port, local, sqe, data, at }
                 } else {
                     ToControl::Admin { conn, slot, sqe, data, room: 0, at }
                 };

@@ -235,3 +235,15 @@ fn whoever_notices_a_loss_late_has_no_more_time_for_it() {
     rig.advance(0);
     assert_eq!(rig.control.overruns(), 1, "two timeouts and the stated 500 ms are over");
 }
+
+#[test]
+fn a_queue_whose_connect_is_read_late_was_not_heard_late() {
+    let (mut rig, a, _) = pair();
+    let looked = rig.now;
+    stop(&mut rig, 1100);
+    rig.lanes[LANE_A].handle_looked(looked);
+    let second = Host { kato_ms: KATO_MS, ..Host::new(1) }.queue(&mut rig, A, a.cntlid, 2);
+    assert!(rig.is_open(second));
+    rig.advance(901);
+    assert!(!rig.is_open(a.admin), "silent in the whole second interval: lost after two timeouts");
+}
