@@ -227,9 +227,6 @@ impl ExportEntry {
     }
 }
 
-/// Stands for whatever a log may name.
-const ANY_NQN: &str = "nqn.2014-08.org.example:any";
-
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -316,7 +313,7 @@ impl Config {
     fn check_entries(&self) -> Result<(), String> {
         let lanes = self.daemon.reactors;
         // The defaults alone must make sense too, or the mistake shows only when the first connection is added.
-        let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", ANY_NQN)]
+        let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", crate::connect::ANY_NQN)]
             .into_iter()
             .map(|(key, value)| (key.to_owned(), toml::Value::from(value)))
             .collect();
@@ -336,9 +333,7 @@ impl Config {
         for (place, table) in (1..).zip(&self.discovery) {
             let told = |why: String| format!("[[discovery]] number {place}: {why}");
             let request = self.discovery_request(table).map_err(told)?;
-            // What its log names is connected with these settings.
-            let named = ConnectRequest { subnqn: ANY_NQN.into(), ..request.clone() };
-            crate::connect::check(&named, lanes).map_err(told)?;
+            crate::connect::check_found(&request, lanes).map_err(told)?;
             if let Some(first) = seen.iter().position(|old| old.is_same_path(&request)) {
                 return Err(told(format!("it is the same discovery controller as number {}", first + 1)));
             }

@@ -48,6 +48,17 @@ pub(crate) fn check(request: &api::ConnectRequest, lanes: u16) -> Result<(), Str
     spec(request)?.check(lanes).map_err(|why| why.to_string())
 }
 
+/// Stands for the NQN of whatever a discovery log may name.
+pub(crate) const ANY_NQN: &str = "nqn.2014-08.org.example:any";
+
+/// The same for what the log of a discovery controller names: it is connected with the settings of this request.
+///
+/// # Errors
+/// Why not, in one sentence.
+pub(crate) fn check_found(request: &api::ConnectRequest, lanes: u16) -> Result<(), String> {
+    check(&api::ConnectRequest { subnqn: ANY_NQN.into(), ..request.clone() }, lanes)
+}
+
 /// What is in force.
 pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
     let seconds =

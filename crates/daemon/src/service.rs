@@ -4,7 +4,7 @@
 //! depend on a target. What is wanted is written down before the answer goes out, so that a crash after it changes
 //! nothing.
 
-use crate::connect::{changes, remember, spec};
+use crate::connect::{changes, check_found, remember, spec};
 use crate::counting::Counting;
 use crate::discovery::Discovery;
 use crate::events::Told;
@@ -410,19 +410,14 @@ impl Service {
 
     /// Watches a discovery controller, also after restarts: what its log names is connected, now and whenever it changes.
     pub(crate) fn discover(&self, request: &ConnectRequest) -> Result<DiscoveryControllers, Refusal> {
-        let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
-        // What its log names is connected with these settings: they are checked once, here.
-        let any = ConnectRequest { subnqn: "nqn.2014-08.org.example:any".into(), ..request.clone() };
-        let lanes = self.host.lane_count();
-        spec(&any)
-            .and_then(|spec| spec.check(u16::try_from(lanes).unwrap_or(u16::MAX)).map_err(|why| why.to_string()))
-            .map_err(bad)?;
+        let lanes = u16::try_from(self.host.lane_count()).unwrap_or(u16::MAX);
+        check_found(request, lanes).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
+        let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
         self.record().change(|record| {
             let record = &mut record.discovery;
             record.retain(|old| !same_controller(old, &request.traddr, request.trsvcid));
-            record.push(ConnectRequest { first_attempt_decides: false, ..request.clone() });
+            record.push(wanted.clone());
         })?;
-        let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
         self.discovery.want(DiscoveryController::of(wanted), "asked for");
         Ok(self.discovery_list())
     }

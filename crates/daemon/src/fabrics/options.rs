@@ -5,6 +5,7 @@
 //! not understood refuses the connection as well: a misspelt option may have been one of those.
 
 use super::DISCOVERY_NQN;
+use crate::connect;
 use crate::refusal::nearest;
 use interlock_api::{ConnectRequest, canonical_address};
 use interlock_host::{HostSettings, Nqn};
@@ -206,10 +207,9 @@ impl Options {
         };
         Nqn::new(nqn).map_err(|why| Left::Refused(format!("nqn = {nqn}: {why}")))?;
         let request = self.settings(&canonical_address(traddr), discovery, nqn).map_err(Left::Refused)?;
-        let checked = if discovery { "nqn.2014-08.org.example:any" } else { nqn };
         // What the host would refuse later is refused here, where its place is known.
-        crate::connect::check(&ConnectRequest { subnqn: checked.into(), ..request.clone() }, u16::MAX)
-            .map_err(Left::Refused)?;
+        let check = if discovery { connect::check_found } else { connect::check };
+        check(&request, u16::MAX).map_err(Left::Refused)?;
         Ok(request)
     }
 
