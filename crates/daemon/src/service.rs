@@ -471,10 +471,15 @@ impl Service {
         }
     }
 
-    /// What is said of a namespace that is not there.
+    /// The refusal of a namespace that is not there.
     fn no_such_namespace(&self, text: &str) -> Result<Refusal, Refusal> {
+        self.with_namespaces(format!("there is no namespace `{text}`"))
+    }
+
+    /// A refusal that lists the namespaces there are.
+    fn with_namespaces(&self, error: String) -> Result<Refusal, Refusal> {
         let known = self.namespace_names()?;
-        let refusal = Refusal::new(ProblemKind::NotFound, format!("there is no namespace `{text}`"));
+        let refusal = Refusal::new(ProblemKind::NotFound, error);
         Ok(if known.is_empty() {
             refusal.hint("no namespace is connected: see `interlock status`")
         } else {
@@ -519,14 +524,7 @@ impl Service {
         if known {
             return Ok(());
         }
-        let names = self.namespace_names()?;
-        let refusal =
-            Refusal::new(ProblemKind::NotFound, format!("there is no namespace `{text}`, and nothing is known of it"));
-        Err(if names.is_empty() {
-            refusal.hint("no namespace is connected: see `interlock status`")
-        } else {
-            refusal.hint(format!("there are: {}", names.join(", ")))
-        })
+        Err(self.with_namespaces(format!("there is no namespace `{text}`, and nothing is known of it"))?)
     }
 
     /// Lets flushes of a namespace succeed again after one lost data. A name may have had more than one disk: what is known of
