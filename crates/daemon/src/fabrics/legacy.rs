@@ -9,92 +9,79 @@ use std::fmt;
 
 const ANYWHERE: [Class; 4] = [Class::Address, Class::Name, Class::Tunable, Class::Identity];
 
-/// Options of `nvme discover` that say how to print or what to do afterwards, and whether each takes a value.
-const OF_THE_COMMAND: [(&str, bool); 11] = [
-    ("persistent", false),
-    ("quiet", false),
-    ("force", false),
-    ("verbose", false),
-    ("dump-config", false),
-    ("nbft", false),
-    ("no-nbft", false),
-    ("raw", true),
-    ("device", true),
-    ("output-format", true),
-    ("config", true),
+/// An option of nvme-cli: its long name, its letter, and whether it takes a value.
+type Known = (&'static str, Option<char>, bool);
+
+/// Options of `nvme discover` that say how to print or what to do afterwards.
+const OF_THE_COMMAND: [Known; 11] = [
+    ("persistent", Some('p'), false),
+    ("quiet", None, false),
+    ("force", None, false),
+    ("verbose", Some('v'), false),
+    ("dump-config", Some('O'), false),
+    ("nbft", None, false),
+    ("no-nbft", None, false),
+    ("raw", Some('r'), true),
+    ("device", None, true),
+    ("output-format", Some('o'), true),
+    ("config", Some('J'), true),
 ];
 
-/// Options of a connection; those of one letter are spelt as nvme-cli spells them.
-const OF_A_CONNECTION: [(&str, Option<char>); 28] = [
-    ("transport", Some('t')),
-    ("nqn", Some('n')),
-    ("traddr", Some('a')),
-    ("trsvcid", Some('s')),
-    ("host-traddr", Some('w')),
-    ("host-iface", Some('f')),
-    ("hostnqn", Some('q')),
-    ("hostid", Some('I')),
-    ("hostsymname", None),
-    ("nr-io-queues", Some('i')),
-    ("nr-write-queues", Some('W')),
-    ("nr-poll-queues", Some('P')),
-    ("queue-size", Some('Q')),
-    ("keep-alive-tmo", Some('k')),
-    ("reconnect-delay", Some('c')),
-    ("ctrl-loss-tmo", Some('l')),
-    ("fast-io-fail-tmo", Some('F')),
-    ("tos", Some('T')),
-    ("dhchap-secret", Some('S')),
-    ("dhchap-ctrl-secret", Some('C')),
-    ("kxchap-secret", None),
-    ("kxchap-ctrl-secret", None),
-    ("keyring", None),
-    ("tls-key", None),
-    ("tls-key-identity", None),
-    ("duplicate-connect", Some('D')),
-    ("hdr-digest", Some('g')),
-    ("data-digest", Some('G')),
+/// Options of a connection.
+const OF_A_CONNECTION: [Known; 31] = [
+    ("transport", Some('t'), true),
+    ("nqn", Some('n'), true),
+    ("traddr", Some('a'), true),
+    ("trsvcid", Some('s'), true),
+    ("host-traddr", Some('w'), true),
+    ("host-iface", Some('f'), true),
+    ("hostnqn", Some('q'), true),
+    ("hostid", Some('I'), true),
+    ("hostsymname", None, true),
+    ("nr-io-queues", Some('i'), true),
+    ("nr-write-queues", Some('W'), true),
+    ("nr-poll-queues", Some('P'), true),
+    ("queue-size", Some('Q'), true),
+    ("keep-alive-tmo", Some('k'), true),
+    ("reconnect-delay", Some('c'), true),
+    ("ctrl-loss-tmo", Some('l'), true),
+    ("fast-io-fail-tmo", Some('F'), true),
+    ("tos", Some('T'), true),
+    ("dhchap-secret", Some('S'), true),
+    ("dhchap-ctrl-secret", Some('C'), true),
+    ("kxchap-secret", None, true),
+    ("kxchap-ctrl-secret", None, true),
+    ("keyring", None, true),
+    ("tls-key", None, true),
+    ("tls-key-identity", None, true),
+    ("duplicate-connect", Some('D'), false),
+    ("hdr-digest", Some('g'), false),
+    ("data-digest", Some('G'), false),
+    ("disable-sqflow", Some('d'), false),
+    ("tls", None, false),
+    ("concat", None, false),
 ];
-const FLAGS: [(&str, Option<char>); 3] = [("disable-sqflow", Some('d')), ("tls", None), ("concat", None)];
 
 /// One option as it was written: its long name, and whether it takes a value.
-fn option(word: &str) -> Result<(String, bool), String> {
-    let is_flag = |name: &str| {
-        matches!(name, "duplicate-connect" | "hdr-digest" | "data-digest")
-            || FLAGS.iter().any(|(flag, _)| *flag == name)
-    };
-    let ours = || OF_A_CONNECTION.into_iter().chain(FLAGS);
+fn option(word: &str) -> Result<(&'static str, bool), String> {
+    let all = || OF_A_CONNECTION.into_iter().chain(OF_THE_COMMAND);
+    let unknown = || format!("`{word}` is no option");
     let Some(long) = word.strip_prefix("--") else {
         let letter = word.chars().nth(1);
-        let commands = [
-            ('p', "persistent"),
-            ('v', "verbose"),
-            ('r', "raw"),
-            ('o', "output-format"),
-            ('J', "config"),
-            ('O', "dump-config"),
-        ];
-        let of_command = commands.into_iter().find(|(own, _)| Some(*own) == letter).map(|(_, name)| name);
-        if let Some(name) = of_command {
-            let value = OF_THE_COMMAND.iter().any(|(known, value)| *known == name && *value);
-            return Ok((name.into(), value));
-        }
-        let found = ours().find(|(_, own)| own.is_some() && *own == letter).map(|(name, _)| name);
-        return found.map(|name| (name.to_owned(), !is_flag(name))).ok_or_else(|| format!("`{word}` is no option"));
+        let found = all().find(|(_, own, _)| own.is_some() && *own == letter);
+        return found.map(|(name, _, value)| (name, value)).ok_or_else(unknown);
     };
     // nvme-cli 2 also spells some with underscores, and takes every beginning that only one option has.
     let long = long.replace('_', "-");
-    let all: Vec<(&str, bool)> = ours().map(|(name, _)| (name, !is_flag(name))).chain(OF_THE_COMMAND).collect();
-    if let Some((name, value)) = all.iter().find(|(name, _)| *name == long) {
-        return Ok(((*name).to_owned(), *value));
+    if let Some((name, _, value)) = all().find(|(name, ..)| *name == long) {
+        return Ok((name, value));
     }
-    let begun: Vec<&(&str, bool)> =
-        all.iter().filter(|(name, _)| !long.is_empty() && name.starts_with(&long)).collect();
+    let begun: Vec<Known> = all().filter(|(name, ..)| !long.is_empty() && name.starts_with(&long)).collect();
     match begun.as_slice() {
-        [(name, value)] => Ok(((*name).to_owned(), *value)),
-        [] => Err(format!("`{word}` is no option")),
+        [(name, _, value)] => Ok((name, *value)),
+        [] => Err(unknown()),
         several => {
-            let names: Vec<&str> = several.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = several.iter().map(|(name, ..)| *name).collect();
             Err(format!("`{word}` may be {}", names.join(" or ")))
         }
     }
@@ -230,7 +217,7 @@ fn arguments(line: &str, options: &mut Options) -> Vec<String> {
                 continue;
             }
         };
-        let mut keys = vec![(key.clone(), takes)];
+        let mut keys = vec![(key, takes)];
         if !takes && !name.starts_with("--") {
             for letter in attached.take().unwrap_or_default().chars() {
                 match option(&format!("-{letter}")) {
@@ -253,10 +240,10 @@ fn arguments(line: &str, options: &mut Options) -> Vec<String> {
                 problems.push(format!("`{word}` needs a value"));
                 continue;
             }
-            if OF_THE_COMMAND.iter().any(|(known, _)| *known == key) {
+            if OF_THE_COMMAND.iter().any(|(known, ..)| *known == key) {
                 continue;
             }
-            if let Err(why) = options.set(&key, value.unwrap_or("yes"), &ANYWHERE) {
+            if let Err(why) = options.set(key, value.unwrap_or("yes"), &ANYWHERE) {
                 problems.push(why);
             }
         }
