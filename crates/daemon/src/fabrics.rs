@@ -152,14 +152,15 @@ impl Wanted {
     /// nvme-cli 3: sections of `key = value`. The most specific wins: line, section, `[Host]`, defaults of the file, defaults
     /// of the main file; an empty value takes back what an outer one said.
     fn fabrics(&mut self, main: Option<(&str, &str)>, more: &[(String, String)], who: Option<&HostSettings>) {
-        let main = main.map(|(name, text)| self.parse(name, text));
-        let more: Vec<Conf> = more.iter().map(|(name, text)| self.parse(name, text)).collect();
+        let mut main = main.map(|(name, text)| self.parse(name, text));
+        let mut more: Vec<Conf> = more.iter().map(|(name, text)| self.parse(name, text)).collect();
         // A host may have one file only, and a file of another identity must say which.
         let mut hosts: BTreeMap<String, String> = BTreeMap::new();
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
-        for (conf, first) in main.iter().map(|conf| (conf, true)).chain(more.iter().map(|conf| (conf, false))) {
+        for (conf, first) in main.iter_mut().map(|conf| (conf, true)).chain(more.iter_mut().map(|conf| (conf, false))) {
             let Some(host) = &conf.host else { continue };
             if !first && host.text("hostnqn").is_none() {
+                conf.faulty = true;
                 self.problems.push(format!("{}: `[Host]` of a drop-in must say its hostnqn", conf.name));
             }
             for (key, known) in [("hostnqn", &mut hosts), ("hostid", &mut ids)] {
@@ -178,9 +179,6 @@ impl Wanted {
                 io.over(&conf.io);
             }
             let mut host = conf.host.clone().unwrap_or_default();
-            if !first && conf.host.is_some() && host.text("hostnqn").is_none() {
-                host.spoil();
-            }
             if conf.faulty {
                 host.spoil();
             }
@@ -240,7 +238,7 @@ struct Conf {
     discovery: Options,
     io: Options,
     sections: Vec<Section>,
-    /// Something stands in no section that is known: nobody knows for which connections it was meant.
+    /// Something stands in no section that is known, or it is not clear whose file this is: nothing of it is connected.
     faulty: bool,
 }
 
