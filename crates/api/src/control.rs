@@ -108,8 +108,8 @@ pub struct ConnectRequest {
     /// Who reconnects.
     #[serde(default)]
     pub on_loss: OnLoss,
-    /// The quiesce time assumed where the target states none (CQT 0), in milliseconds; -1: never, so that only a reset ends a
-    /// doubt, or somebody's word.
+    /// The quiesce time assumed where the target states none (CQT 0), in milliseconds; -1: never, so that only a reset or
+    /// an operator ends a doubt.
     #[serde(default = "assumed_cqt")]
     pub assumed_cqt_ms: i64,
     /// By how much longer than it states a target's KATO and quiesce time may be because its clock is slow, in thousandths of
@@ -459,7 +459,7 @@ pub enum ProblemKind {
     Internal,
     /// There is no daemon to ask. Never an answer of one.
     NoDaemon,
-    /// Whoever asks may not: of the control socket, a file, a device.
+    /// The caller has no permission: for the control socket, a file or a device.
     Denied,
     /// Something else. Never an answer of the daemon.
     Failed,

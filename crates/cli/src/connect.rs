@@ -126,11 +126,11 @@ pub(crate) struct SettingArgs {
     /// Who reconnects a lost controller; default: reconnect
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
-    /// Quiesce time to assume, in milliseconds, where the target states none; -1 or `never`: nothing is assumed, and only a
-    /// reset or your word ends a doubt. A paused target breaks any assumption. Default: 5000
+    /// Assume this quiesce time, in milliseconds, where the target states none; -1 or `never`: assume none, so that only a
+    /// reset or an operator ends a doubt. A paused target breaks any assumption. Default: 5000
     #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = millis_or_never)]
     assumed_cqt: Option<i64>,
-    /// By how many percent longer than stated the target's times may be because its clock is slow; default: 10
+    /// Let the target's times be this many percent longer than stated, 0 to 100, as its clock may be slow; default: 10
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     clock_slew: Option<u16>,
     /// A box between host and target ends TCP connections, and may hold data back so long, in milliseconds

@@ -86,10 +86,10 @@ pub(crate) struct SetArgs {
     /// Who reconnects a lost controller
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
-    /// By how many percent longer than stated the target's times may be because its clock is slow; for losses from now on
+    /// Let the target's times be this many percent longer than stated, 0 to 100, as its clock may be slow; for losses from now on
     #[arg(long, value_name = "PERCENT", value_parser = crate::connect::percent)]
     clock_slew: Option<u16>,
-    /// Quiesce time to assume, in milliseconds, where the target states none; -1 or `never`: none; for losses from now on
+    /// Assume this quiesce time, in milliseconds, where the target states none; -1 or `never`: none; for losses from now on
     #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = crate::connect::millis_or_never)]
     assumed_cqt: Option<i64>,
     #[command(flatten)]

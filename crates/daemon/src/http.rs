@@ -280,8 +280,8 @@ pub(crate) async fn fence_wait(
     waiting::fenced(service, namespace, within).await.map(Json)
 }
 
-/// Let flushes of a namespace (`nvme0n1`, or `NQN:NSID`) succeed again after one lost data. What was lost is to be written again
-/// first: whoever clears the error says that it was, or that nobody needs it.
+/// Let flushes of a namespace (`nvme0n1`, or `NQN:NSID`) succeed again after one lost data. Write what was lost again first:
+/// clearing the error confirms that this was done, or that the data is not needed.
 #[utoipa::path(delete, path = "/v1/namespaces/{namespace}/flush-error", params(("namespace" = String, Path)),
     responses((status = 200, body = Done), (status = 404, body = Problem)))]
 pub(crate) async fn clear_flush_error(

@@ -544,7 +544,7 @@ impl Service {
         }
         for outcome in cleared {
             let lost = crate::view::lost(outcome);
-            let text = format!("{name}: somebody cleared the error of its flushes ({lost}): they may succeed again");
+            let text = format!("{name}: its flush error ({lost}) was cleared on request: flushes may succeed again");
             self.told.note(Level::Warn, "flush-error-cleared", text);
         }
         Ok(Done { format_version: Version, devices: vec![name] })

@@ -63,7 +63,7 @@ impl Room {
 }
 
 fn lost() -> Refusal {
-    Refusal::new(ProblemKind::Internal, "the request was not finished: the daemon has a mistake, or ends")
+    Refusal::new(ProblemKind::Internal, "the request was not finished: internal error, or the daemon is shutting down")
 }
 
 /// Does something that is done at once, on a thread where it may block.

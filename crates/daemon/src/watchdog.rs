@@ -40,7 +40,7 @@ impl Watchdog {
                 if alive {
                     tell();
                 } else if was_alive {
-                    tracing::error!("a reactor has not answered within {interval:?}: the service manager is not told that all is well");
+                    tracing::error!("a reactor has not answered within {interval:?}: the watchdog is not notified");
                 }
                 was_alive = alive;
                 match stopped.recv_timeout(interval) {

@@ -61,8 +61,8 @@ impl RecordFile {
             Err(RecordError::NotOurs { why, .. }) => {
                 let aside = set_aside(dir)?;
                 notes.push(format!(
-                    "{} cannot be read ({why}) and lies in {} now: what was connected and exported is not known any more; \
-                     what the configuration names begins anew",
+                    "{} cannot be read ({why}) and was moved to {}: earlier connections and exports are forgotten; those of \
+                     the configuration start again",
                     file.display(),
                     aside.display()
                 ));
