@@ -181,14 +181,15 @@ impl ExportTable {
     /// The same, whether or not its socket can be made now.
     fn restore(&self, wanted: Wanted) -> Result<(), Refusal> {
         let (name, socket) = (wanted.entry.name.clone(), wanted.entry.socket.clone());
-        match self.add(wanted.clone()) {
-            Err(refusal) if refusal.0.kind != ProblemKind::Already && !self.inner().wanted.contains_key(&name) => {
-                tracing::warn!("export {name}: waits for its socket {}: {}", socket.display(), refusal.0.error);
-                self.inner().wanted.insert(name, Wanted { standing: Standing::Failed(refusal), ..wanted });
-                Ok(())
-            }
-            other => other,
+        let Err(refusal) = self.add(wanted.clone()) else { return Ok(()) };
+        let mut inner = self.inner();
+        // Its name is taken, or there are too many: no socket is missing.
+        if inner.wanted.contains_key(&name) || inner.wanted.len() >= EXPORTS_MAX {
+            return Err(refusal);
         }
+        tracing::warn!("export {name}: waits for its socket {}: {}", socket.display(), refusal.0.error);
+        inner.wanted.insert(name, Wanted { standing: Standing::Failed(refusal), ..wanted });
+        Ok(())
     }
 
     /// Takes it upon the caller to start the device of this export. `None`: that is done, or being done.
@@ -559,8 +560,7 @@ impl Service {
         let disk = self.record().record.disks.get(&entry.name).and_then(|disk| disk.at(entry.place()));
         match self.exports.restore(Wanted::new(entry, Standing::Waiting, disk)) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
-            Err(other) => Err(other),
-            Ok(()) => Ok(()),
+            other => other,
         }
     }
 
@@ -588,5 +588,36 @@ impl Service {
             });
         }
         Ok(Done { format_version: Version, devices: vec![name.to_owned()] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exports_that_are_restored_are_bounded_too() {
+        let table = ExportTable::new(Vec::new(), PathBuf::new(), None);
+        let wanted = |n: usize| {
+            let entry = WantedExport {
+                name: n.to_string(),
+                subnqn: "nqn.2014-08.org.example:disk".into(),
+                nsid: 1,
+                kind: ExportKind::Ublk,
+                socket: PathBuf::new(),
+                ublk_id: None,
+                read_only: false,
+                on_loss: ExportOnLoss::Hold,
+            };
+            Wanted::new(entry, Standing::Waiting, None)
+        };
+        for n in 0..EXPORTS_MAX {
+            table.restore(wanted(n)).expect("there is room");
+        }
+        let Refusal(problem) = table.restore(wanted(EXPORTS_MAX)).expect_err("one too many");
+        assert!(problem.error.contains("more than"), "{}", problem.error);
+        let Refusal(problem) = table.restore(wanted(0)).expect_err("its name is taken");
+        assert_eq!(problem.kind, ProblemKind::Already);
+        assert_eq!(table.inner().wanted.len(), EXPORTS_MAX);
     }
 }
