@@ -9,7 +9,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// In one sentence.
-pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
+fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
     if request.transport != "tcp" {
         return Err(format!("transport `{}`: only `tcp` is there", request.transport));
     }
@@ -40,12 +40,14 @@ pub(crate) fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, Stri
     Ok(spec)
 }
 
-/// Whether the host would take it, with this many I/O lanes.
+/// The same, if the host would take it with this many I/O lanes.
 ///
 /// # Errors
 /// Why not, in one sentence.
-pub(crate) fn check(request: &api::ConnectRequest, lanes: u16) -> Result<(), String> {
-    spec(request)?.check(lanes).map_err(|why| why.to_string())
+pub(crate) fn check(request: &api::ConnectRequest, lanes: u16) -> Result<ControllerSpec, String> {
+    let spec = spec(request)?;
+    spec.check(lanes).map_err(|why| why.to_string())?;
+    Ok(spec)
 }
 
 /// Stands for the NQN of whatever a discovery log may name.
@@ -55,7 +57,7 @@ pub(crate) const ANY_NQN: &str = "nqn.2014-08.org.example:any";
 ///
 /// # Errors
 /// Why not, in one sentence.
-pub(crate) fn check_found(request: &api::ConnectRequest, lanes: u16) -> Result<(), String> {
+pub(crate) fn check_found(request: &api::ConnectRequest, lanes: u16) -> Result<ControllerSpec, String> {
     check(&api::ConnectRequest { subnqn: ANY_NQN.into(), ..request.clone() }, lanes)
 }
 

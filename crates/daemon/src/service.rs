@@ -4,7 +4,7 @@
 //! depend on a target. What is wanted is written down before the answer goes out, so that a crash after it changes
 //! nothing.
 
-use crate::connect::{changes, check_found, remember, spec};
+use crate::connect::{changes, check, check_found, remember};
 use crate::counting::Counting;
 use crate::discovery::Discovery;
 use crate::events::Told;
@@ -104,12 +104,13 @@ impl Service {
 
     /// What is asked for, checked. `theirs` is what the kernel's driver has connected under this identity.
     fn checked(&self, request: &ConnectRequest, theirs: &[KernelController]) -> Result<ControllerSpec, Refusal> {
-        let bad = |why: String| Refusal::new(ProblemKind::BadRequest, why);
-        let spec = spec(request).map_err(bad)?;
-        let lanes = u16::try_from(self.host.lane_count()).unwrap_or(u16::MAX);
-        spec.check(lanes).map_err(|why| bad(why.to_string()))?;
+        let spec = check(request, self.lanes()).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
         self.refuse_twice(theirs, request)?;
         Ok(spec)
+    }
+
+    fn lanes(&self) -> u16 {
+        u16::try_from(self.host.lane_count()).unwrap_or(u16::MAX)
     }
 
     fn of_kernel(&self) -> Vec<KernelController> {
@@ -124,10 +125,7 @@ impl Service {
     fn connect_as(&self, id: CtrlId, spec: ControllerSpec) -> Result<(), Refusal> {
         self.told.name_controller(id, spec.clone());
         match self.host.connect_as(id, spec) {
-            Err(HostError::Spec(SpecError::Duplicate(old) | SpecError::NameInUse(old))) => {
-                let text = format!("already connected: {old} is this port of this subsystem");
-                Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()))
-            }
+            Err(HostError::Spec(SpecError::Duplicate(old) | SpecError::NameInUse(old))) => Err(already(old)),
             other => Ok(other?),
         }
     }
@@ -152,8 +150,7 @@ impl Service {
         if request.first_attempt_decides
             && let Some(old) = crate::names::leads_to(request, &self.host.status()?.controllers)
         {
-            let text = format!("already connected: {old} is this port of this subsystem");
-            return Err(Refusal::new(ProblemKind::Already, text).device(old.to_string()));
+            return Err(already(old));
         }
         let within = spec.timeouts.connect_total + CONNECT_SLACK;
         let left = self.names_left()?;
@@ -410,8 +407,7 @@ impl Service {
 
     /// Watches a discovery controller, also after restarts: what its log names is connected, now and whenever it changes.
     pub(crate) fn discover(&self, request: &ConnectRequest) -> Result<DiscoveryControllers, Refusal> {
-        let lanes = u16::try_from(self.host.lane_count()).unwrap_or(u16::MAX);
-        check_found(request, lanes).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
+        check_found(request, self.lanes()).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
         let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
         self.record().change(|record| {
             let record = &mut record.discovery;
@@ -596,6 +592,11 @@ fn serves(ctrl: &ControllerStatus) -> bool {
 
 fn done(ids: &[CtrlId]) -> Done {
     Done { format_version: Version, devices: ids.iter().map(ToString::to_string).collect() }
+}
+
+fn already(old: CtrlId) -> Refusal {
+    let text = format!("already connected: {old} is this port of this subsystem");
+    Refusal::new(ProblemKind::Already, text).device(old.to_string())
 }
 
 fn no_such(text: &str, status: &HostStatus) -> Refusal {
