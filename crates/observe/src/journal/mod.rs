@@ -16,7 +16,7 @@ mod writer;
 
 pub use store::{JournalError, Owner, Reader};
 
-use interlock_api::Event;
+use interlock_api::{Event, What};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -122,7 +122,7 @@ impl Journal {
     /// Keeps an event, or counts that it was dropped. Never waits.
     pub fn record(&self, event: Arc<Event>) {
         self.counts.told.store(event.seq, Ordering::Relaxed);
-        let most = if event.what.name() == "fenced" { QUEUE } else { QUEUE - FOR_RECEIPTS };
+        let most = if matches!(event.what, What::Fenced { .. }) { QUEUE } else { QUEUE - FOR_RECEIPTS };
         if self.counts.waiting.load(Ordering::Relaxed) >= most {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
             return;
