@@ -8,18 +8,23 @@ use crate::lane::LaneMail;
 use interlock_carry::Mailbox;
 use interlock_host_core::barrier::{AbandonLog, Abandoned};
 use interlock_host_core::{HeadId, LaneId, Request};
+use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The log of one host.
 pub(crate) struct Abandons {
-    log: Mutex<AbandonLog>,
+    log: Mutex<Log>,
     /// By lane: there is something to read.
     unread: Vec<AtomicBool>,
     lanes: Vec<Mailbox<LaneMail>>,
+}
+
+struct Log {
+    abandoned: AbandonLog,
     /// Nothing is taken any more.
-    closed: AtomicBool,
+    closed: bool,
 }
 
 /// What a lane has to know before it takes a request.
@@ -33,7 +38,8 @@ impl Abandons {
     pub(crate) fn new(lanes: &[Mailbox<LaneMail>]) -> Self {
         let count = u16::try_from(lanes.len()).expect("a host has at most 65,535 lanes");
         let unread = lanes.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { log: Mutex::new(AbandonLog::new(count)), unread, lanes: lanes.to_vec(), closed: AtomicBool::new(false) }
+        let log = Log { abandoned: AbandonLog::new(count), closed: false };
+        Self { log: Mutex::new(log), unread, lanes: lanes.to_vec() }
     }
 
     /// Nobody waits for this request of a foreign thread any more. When this returns, every later change of the same blocks
@@ -68,7 +74,7 @@ impl Abandons {
         mail: impl FnOnce(u64) -> LaneMail,
     ) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = log.abandon(lane, changes);
+        let number = log.abandoned.abandon(lane, changes);
         for unread in &self.unread {
             unread.store(true, Ordering::Release);
         }
@@ -92,14 +98,14 @@ impl Abandons {
         }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         unread.store(false, Ordering::Relaxed); // under the lock, as all that is written
-        Some(News { abandoned: log.take(lane), closed: self.closed.load(Ordering::Relaxed) })
+        Some(News { abandoned: log.abandoned.take(lane), closed: log.closed })
     }
 
     /// The host ends, or a lane of it: no lane takes anything that is asked for from now on. Whoever is told afterwards that
     /// nobody knows what became of a write cannot write over it through this host.
     pub(crate) fn close(&self) {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.closed.swap(true, Ordering::Relaxed) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if mem::replace(&mut log.closed, true) {
             return;
         }
         for unread in &self.unread {
