@@ -145,12 +145,11 @@ impl Flushes {
     pub(crate) fn clear(&self) -> std::io::Result<bool> {
         // In this order: what is being remembered at this moment is remembered first.
         let mut kept = lock(&self.shared.kept);
-        let Some(failed) = self.failed() else { return Ok(false) };
-        if let Some(kept) = &mut *kept
-            && let Err(error) = kept.set_flush_failed(None)
-        {
-            kept.content.flush_failed = Some(failed);
-            return Err(error);
+        if self.failed().is_none() {
+            return Ok(false);
+        }
+        if let Some(kept) = &mut *kept {
+            kept.set_flush_failed(None)?;
         }
         self.lock().failed = None;
         Ok(true)

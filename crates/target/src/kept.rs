@@ -132,9 +132,7 @@ impl Kept {
         let failed = |source| KeptError::System { path: path.to_owned(), done: "made", source };
         let (uuid, nguid) = (random_uuid().map_err(failed)?, random().map_err(failed)?);
         let content = Content { format_version: VERSION, uuid, nguid, flush_failed: None };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
+        make(parent(path)).map_err(failed)?;
         let kept = Self { path: path.to_owned(), content };
         match kept.write(RenameFlags::NOREPLACE) {
             Ok(()) => Ok(kept),
@@ -146,10 +144,15 @@ impl Kept {
         }
     }
 
-    /// Remembers that a flush has failed, or that somebody has dealt with it. Durable when it returns.
+    /// Remembers that a flush has failed, or that somebody has dealt with it. Durable when it returns; after an error nothing
+    /// has changed.
     pub(crate) fn set_flush_failed(&mut self, why: Option<String>) -> io::Result<()> {
-        self.content.flush_failed = why;
-        self.write(RenameFlags::empty())
+        let before = std::mem::replace(&mut self.content.flush_failed, why);
+        let written = self.write(RenameFlags::empty());
+        if written.is_err() {
+            self.content.flush_failed = before;
+        }
+        written
     }
 
     /// Whole and durable, or not at all.
@@ -163,8 +166,7 @@ impl Kept {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             rustix::fs::renameat_with(CWD, &new, CWD, &self.path, flags)?;
-            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            File::open(parent(&self.path))?.sync_all()
         })();
         if written.is_err() {
             // It may not be there at all.
@@ -172,6 +174,19 @@ impl Kept {
         }
         written
     }
+}
+
+/// The folder that holds `path`.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a folder, so that it is still there after the loss of power.
+fn make(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    std::fs::create_dir_all(folder)?;
+    missing.into_iter().try_for_each(|made| File::open(parent(made))?.sync_all())
 }
 
 /// An identifier that nobody else has.
@@ -221,11 +236,11 @@ mod tests {
         let folder = folder("damaged");
         let path = folder.join("disk.interlock");
         for (text, word) in
-            [("{", "removed"), ("{\"format_version\":1}", "another disk"), ("{\"format_version\":2}", "newer")]
+            [("{", "another disk"), ("{\"format_version\":1}", "another disk"), ("{\"format_version\":2}", "newer")]
         {
             std::fs::write(&path, text).unwrap();
             let error = Kept::open(&path).unwrap_err().to_string();
-            assert!(word == "removed" || error.contains(word), "{error}");
+            assert!(error.contains(word), "{error}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
         std::fs::remove_dir_all(folder).unwrap();
