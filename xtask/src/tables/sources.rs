@@ -11,7 +11,7 @@ const fn meaning(stage: ViaStage) -> &'static str {
         ViaStage::Asked => "CCR was sent, its patience runs",
         ViaStage::Overdue => "no answer in time; others are asked too",
         ViaStage::Pending => "it resets; its log will say how it ended",
-        ViaStage::Elsewhere => "a reset goes on; others are asked too",
+        ViaStage::Elsewhere => "a reset is running; others are asked too",
         ViaStage::Full => "its log was full: purged, asked again",
         ViaStage::Spent => "asked again, after a pause of up to 1 s",
     }
@@ -102,7 +102,7 @@ pub(super) fn markdown() -> String {
     text.push_str(
         "\nRows are where a source stands in one fence, columns what happens to it. *fenced*: the proof, which ends the \
          fence. Empty: it\ncannot mean this fence. An entry of a source that has begun no reset itself is not looked at. \
-         All the while the hold runs; the\nfirst proof wins. Without a hold (KATO 0) the asking goes on until the life is fenced.\n",
+         All the while the hold runs; the\nfirst proof wins. Without a hold (KATO 0) the host keeps asking until the life is fenced.\n",
     );
     text
 }
