@@ -51,7 +51,7 @@ pub(crate) fn event(event: &TargetEvent) -> String {
             format!("{} is tried and stopped ({})", written(ghost), by(*stopper))
         }
         TargetEvent::TooLate(ghost) => {
-            format!("{} came after its host had to be given up, and is not executed", written(ghost))
+            format!("{} is refused: it comes up after the time at which its host counts as lost", written(ghost))
         }
         TargetEvent::QuiesceOverrun { life, cqt_ms } => {
             format!("life {life} is NOT OVER within the Command Quiesce Time of {cqt_ms} ms")

@@ -14,8 +14,12 @@ impl<const N: usize> FromStr for Identifier<N> {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let wrong =
-            || ConfigError::Value(format!("`{text}` is no identifier: use {} hexadecimal digits, not all 0", 2 * N));
+        let wrong = || {
+            ConfigError::Value(format!(
+                "`{text}` is not a valid identifier: use {} hexadecimal digits, not all 0",
+                2 * N
+            ))
+        };
         let digits: Vec<u8> = text
             .chars()
             .filter(|c| *c != '-')

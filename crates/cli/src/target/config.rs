@@ -52,20 +52,22 @@ struct Flags {
     /// Subsystem NQN; default: one that no other target has, kept beside the first namespace that is a file
     #[arg(long, value_name = "NQN")]
     nqn: Option<String>,
-    /// Serial number, at most 20 characters; default: as the NQN. Nodes of one subsystem have the same
+    /// Serial number, 1 to 20 characters; default: one that no other target has, kept as the NQN is. Nodes of one subsystem
+    /// must use the same
     #[arg(long, value_name = "TEXT")]
     serial: Option<String>,
-    /// A folder for what outlives the target: its name, identities of namespaces, flushes that failed; default: beside each
+    /// Keep what outlives the target in this folder: its name, identities of namespaces, failed flushes; default: beside each
     /// file, and for devices /var/lib/interlock/target
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// UUID of a namespace, repeatable; default: kept for files, new in memory. Nodes of one subsystem have the same
+    /// UUID of a namespace, repeatable; default: kept for files, new at every start for memory. Nodes of one subsystem must use
+    /// the same
     #[arg(long = "uuid", value_name = "NSID=UUID")]
     uuids: Vec<String>,
-    /// NGUID of a namespace in hexadecimal, repeatable
+    /// NGUID of a namespace, 32 hexadecimal digits, repeatable; default: as for --uuid
     #[arg(long = "nguid", value_name = "NSID=HEX")]
     nguids: Vec<String>,
-    /// EUI64 of a namespace in hexadecimal, repeatable
+    /// EUI64 of a namespace, 16 hexadecimal digits, repeatable; default: none
     #[arg(long = "eui64", value_name = "NSID=HEX")]
     eui64s: Vec<String>,
     /// Bytes per block of every namespace: 512 or 4096
@@ -89,11 +91,11 @@ struct Flags {
     /// Do not grant digests
     #[arg(long)]
     no_digests: bool,
-    /// What peers can make it hold, repeatable: connections=100,handshake_ms=500 and so on, as in [limits] of the file; `help`
+    /// Limit what peers can make the target hold, repeatable: connections=100,handshake_ms=500 and so on, as in [limits] of the file; `help`
     /// lists them
     #[arg(long = "limit", value_name = "KEY=VALUE,...")]
     limits: Vec<String>,
-    /// A fault in force from the start, repeatable: kind=delay,port=0,ms=20 and so on, as in the file; `help` lists them
+    /// Start with this fault in force, repeatable: kind=delay,port=0,ms=20 and so on, as in the file; `help` lists them
     #[arg(long = "fault", value_name = "KEY=VALUE,...")]
     faults: Vec<String>,
 }
@@ -203,7 +205,7 @@ fn keyed<T: serde::de::DeserializeOwned>(
     serde_json::from_value(keys.into()).map_err(|why| {
         let words = why.to_string();
         let words = unknown_key(&words).map_or(words, |known| known.to_string());
-        let hint = format!("there are {}; `--{what} help` says what they do", help::names(all));
+        let hint = format!("there are {}; `--{what} help` explains them", help::names(all));
         Failure::new(format!("`{text}` is no {what}: {words}")).hint(&hint).into()
     })
 }

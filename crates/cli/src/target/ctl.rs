@@ -94,9 +94,9 @@ enum NamespaceVerb {
         /// Such as 2G; without it, as large as its file is now
         size: Option<String>,
     },
-    /// Say that a flush of it which failed was dealt with: until then none succeeds
+    /// Declare a failed flush of it repaired: until then no flush succeeds
     ///
-    /// What was written before may be lost. Whoever relies on it (file systems, databases) must be told and checked first.
+    /// Data that was written before may be lost. Check everything that relies on it (file systems, databases) first.
     ClearError {
         /// Which namespace
         nsid: u32,
@@ -241,7 +241,10 @@ fn trouble_words(troubles: &TroubleStatus) -> Vec<String> {
     let TroubleStatus { quiesce_overruns, too_late } = troubles;
     let lines = [
         (*quiesce_overruns, "lives were NOT OVER within the Command Quiesce Time"),
-        (*too_late, "commands came to their execution after their host had to be given up, and were not executed"),
+        (
+            *too_late,
+            "commands were refused: they came up for execution after the time at which their host counts as lost",
+        ),
     ];
     lines.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }

@@ -40,7 +40,7 @@ pub(super) fn words(event: &TargetEvent) -> String {
         }
         TargetEvent::TooLate(ghost) => {
             format!(
-                "life {}: a write of {} blocks at {} came after its host had to be given up, and was not executed",
+                "life {}: a write of {} blocks at {} was refused: it came up after the time at which its host counts as lost",
                 ghost.life, ghost.blocks, ghost.slba
             )
         }
