@@ -319,7 +319,8 @@ impl Record {
             .sum()
     }
 
-    fn white_box(&self, held: &[Held]) -> Vec<Violation> {
+    /// What the application knows of the changes that were in flight when the path was lost.
+    pub(crate) fn white_box_of_suspects(&self) -> WhiteBox {
         let mut white = WhiteBox::new();
         for suspect in &self.suspects {
             match suspect.answered {
@@ -333,6 +334,11 @@ impl Record {
                 }
             }
         }
+        white
+    }
+
+    fn white_box(&self, held: &[Held]) -> Vec<Violation> {
+        let mut white = self.white_box_of_suspects();
         for ghost in held {
             if let (Some(at), Some(suspect)) = (ghost.executed, ghost.op) {
                 white.executed(suspect.op.id, ghost.life, at);

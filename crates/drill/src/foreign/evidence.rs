@@ -9,7 +9,7 @@ use crate::load::Suspect;
 use crate::proxy::{ConnId, Extent, HeldWrite, NetEvent, StampedNet};
 use interlock_api::Reach;
 use interlock_base::Instant;
-use interlock_check::{Evidence, Ghosts, Life, Outcome, WhiteBox};
+use interlock_check::{Evidence, Ghosts, Life};
 use std::collections::BTreeMap;
 
 /// What became of a held write.
@@ -102,19 +102,7 @@ impl NetLog {
 
     /// Writes executed after the application had been told that they were over.
     fn white_box(&self, record: &Record) -> Vec<interlock_check::Violation> {
-        let mut white = WhiteBox::new();
-        for suspect in &record.suspects {
-            match suspect.answered {
-                Some((at, Outcome::Ok | Outcome::Failed | Outcome::NotSent | Outcome::UnknownSettled)) => {
-                    white.answered(suspect.op.id, at);
-                }
-                Some((_, Outcome::Indeterminate)) | None => {
-                    if let Some((later, at)) = suspect.overtaken {
-                        white.overtaken(suspect.op.id, later, at);
-                    }
-                }
-            }
-        }
+        let mut white = record.white_box_of_suspects();
         let lost = record.condemned().find_map(|(life, ..)| record.identity(life));
         let life = lost.map_or(Life { cntlid: 0, ciu: 0, cirn: 0 }, |identity| Life {
             cntlid: identity.cntlid,
