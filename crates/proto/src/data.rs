@@ -3,6 +3,7 @@
 //! Bulk data is named by [`Span`] and never seen by a queue. Small control data (Identify, log pages, Connect) is
 //! owned bytes, so that the machines that need its content get it without a detour through a driver's buffer.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use interlock_base::Span;
 
@@ -19,15 +20,22 @@ pub enum Source {
     Span(Span),
     /// Control data.
     Bytes(Vec<u8>),
-    /// Control data with zeros behind it, which are made when they are sent: a peer that asks for much of what is little, and
-    /// takes nothing, has little held for it.
-    Padded {
-        /// What is not only zeros.
-        bytes: Vec<u8>,
-        /// Bytes in all, at least as many.
-        len: u32,
-    },
+    /// Control data with zeros behind it. Boxed, because it is rare: every request moves a [`Source`] several times.
+    Padded(Box<Padded>),
 }
+
+/// Control data with zeros behind it, which are made when they are sent: a peer that asks for much of what is little, and
+/// takes nothing, has little held for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Padded {
+    /// What is not only zeros.
+    pub bytes: Vec<u8>,
+    /// Bytes in all, at least as many.
+    pub len: u32,
+}
+
+// Three words: every request moves one.
+const _: () = assert!(size_of::<Source>() <= 24);
 
 impl Source {
     /// Length in bytes.
@@ -40,7 +48,7 @@ impl Source {
             Self::None => 0,
             Self::Span(span) => span.len,
             Self::Bytes(bytes) => u32::try_from(bytes.len()).expect("control data is bounded by MAX_CONTROL_DATA"),
-            Self::Padded { len, .. } => *len,
+            Self::Padded(padded) => padded.len,
         }
     }
 

@@ -29,5 +29,5 @@ mod send;
 pub mod host;
 pub mod target;
 
-pub use data::{DataError, MAX_CONTROL_DATA, Place, Sink, Source, Taken};
+pub use data::{DataError, MAX_CONTROL_DATA, Padded, Place, Sink, Source, Taken};
 pub use send::{MAX_POLL_BYTES, MAX_POLL_SEGMENTS, Segment, SendList};

@@ -94,7 +94,7 @@ impl SendList {
                 self.segments.push(Segment::Payload { span: span.slice(offset, len), digest: ddgst });
             }
             Source::Bytes(bytes) => self.piece(bytes, offset, len, ddgst),
-            Source::Padded { bytes, .. } => self.piece(bytes, offset, len, ddgst),
+            Source::Padded(padded) => self.piece(&padded.bytes, offset, len, ddgst),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::message::{Role, ToControl, ToLane};
 use crate::namespace::Namespaces;
 use crate::status::ConnView;
 use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +32,7 @@ use core::time::Duration;
 use gate::{Job, LaneLife, Permit, Stalled, Tombstone};
 use interlock_base::{BufId, Deadline, Instant, Slab, Span, Timers};
 use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig};
-use interlock_proto::{SendList, Source, Taken};
+use interlock_proto::{Padded, SendList, Source, Taken};
 use interlock_wire::pdu::Fatal;
 use interlock_wire::status::Status;
 
@@ -428,7 +429,7 @@ impl Lane {
                     let data = if data.is_empty() {
                         Source::None
                     } else if data.len() < room as usize {
-                        Source::Padded { bytes: data, len: room }
+                        Source::Padded(Box::new(Padded { bytes: data, len: room }))
                     } else {
                         Source::Bytes(data)
                     };
