@@ -4,9 +4,23 @@
 //! with the feature `mutations`, which only the simulator enables; it then shows which invariant dies. In every other
 //! build [`enabled`] is the constant `true` and costs nothing.
 
-/// One condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guard {
+/// The enumeration and the list of its members, from one list.
+macro_rules! guards {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// One condition.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Guard {
+            $($(#[$doc])+ $name,)+
+        }
+
+        impl Guard {
+            /// All of them.
+            pub const ALL: [Self; [$(Self::$name,)+].len()] = [$(Self::$name,)+];
+        }
+    };
+}
+
+guards! {
     /// What is in doubt is held.
     Hold,
     /// What overlaps a guarded range waits.
@@ -101,57 +115,8 @@ pub enum Guard {
     DuplicateCntlid,
 }
 
-impl Guard {
-    /// All of them.
-    pub const ALL: [Self; 46] = [
-        Self::Hold,
-        Self::OverlapsWait,
-        Self::ReleaseOrder,
-        Self::Detach,
-        Self::PurgeBeforeUse,
-        Self::OwnEntriesOnly,
-        Self::ReturnedEntriesCount,
-        Self::AllLanesQuiet,
-        Self::Multiplier,
-        Self::QuiesceTime,
-        Self::SlewMargin,
-        Self::EffectiveKato,
-        Self::LateOnce,
-        Self::ReleaseWaitsGuardSeen,
-        Self::GiveUpWaitsGuardSeen,
-        Self::TombstoneKept,
-        Self::AbandonedNeverRetried,
-        Self::AbandonedIsGuarded,
-        Self::AbandonedOnEveryLane,
-        Self::EpochAtDequeue,
-        Self::ImmediateOnly,
-        Self::IdentitySnapshot,
-        Self::StopSending,
-        Self::HardLimitEnds,
-        Self::LogSuccessOnly,
-        Self::OrderlyEndIsFenced,
-        Self::SentIsInDoubt,
-        Self::ZeroingIsHeld,
-        Self::RecordFirst,
-        Self::CleanMeansAnswered,
-        Self::UsablePathsOnly,
-        Self::SecondWitness,
-        Self::PredecessorGuardsAll,
-        Self::HoldFromQuiet,
-        Self::FlushEachCache,
-        Self::CacheLossTold,
-        Self::FlushWaitsVerdict,
-        Self::AdminHalted,
-        Self::AdminQuiet,
-        Self::HoldMargin,
-        Self::ReleasedStayGuarded,
-        Self::StaleEntryBars,
-        Self::OwnerConfirmed,
-        Self::HeadIdentity,
-        Self::EitherMatch,
-        Self::DuplicateCntlid,
-    ];
-}
+// What is switched off is a bit of one word.
+const _: () = assert!(Guard::ALL.len() <= 64, "there are more conditions than bits");
 
 /// True: the condition holds.
 #[cfg(not(feature = "mutations"))]
