@@ -22,7 +22,7 @@
 //! become one, the whole of it.
 
 use crate::{HeadId, LaneId};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
@@ -168,21 +168,20 @@ impl Barrier {
     }
 }
 
-/// What control has heard of lanes and not passed on.
+/// What control has heard of lanes and not passed on: the newest number of each.
 #[derive(Clone, Debug, Hash, Default)]
-pub(crate) struct Handovers(BTreeSet<(LaneId, u64)>);
+pub(crate) struct Handovers(BTreeMap<LaneId, u64>);
 
 impl Handovers {
     /// A lane has said of everything up to this number what is in doubt.
     pub(crate) fn handle(&mut self, lane: LaneId, number: u64) {
-        self.0.insert((lane, number));
+        let newest = self.0.entry(lane).or_default();
+        *newest = number.max(*newest);
     }
 
     /// What every lane is to be told, after everything else: the newest number of a lane.
     pub(crate) fn poll(&mut self) -> Option<(LaneId, u64)> {
-        let (lane, number) = self.0.pop_last()?;
-        self.0.retain(|(other, _)| *other != lane);
-        Some((lane, number))
+        self.0.pop_last()
     }
 }
 
