@@ -130,8 +130,7 @@ pub fn worst_stall(spec: &ControllerSpec, facts: &LifeFacts) -> Stall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Fact, Identity};
-    use alloc::string::String;
+    use crate::Fact;
     use interlock_wire::nqn::Nqn;
 
     const fn terms(kato_s: u64, tbkas: bool, cqt_ms: u64) -> HoldTerms {
@@ -186,44 +185,20 @@ mod tests {
         assert_eq!(proxied.bound(), Some(Duration::from_millis(17_001)));
     }
 
-    fn facts() -> LifeFacts {
-        LifeFacts {
-            identity: Identity { cntlid: 1, ciu: 1, cirn: 1 },
-            vs: 0x20300,
-            kato: Fact::Stated(Duration::from_secs(5)),
-            tbkas: true,
-            cqt: Fact::NotOffered,
-            ccrl: Fact::Stated(4),
-            ccr_event: true,
-            ana: false,
-            anatt: Duration::ZERO,
-            io_queues: 1,
-            sqsize_max: 127,
-            in_capsule: 0,
-            max_transfer: u32::MAX,
-            vwc: false,
-            retry_delays: [Duration::ZERO; 3],
-            shutdown: Duration::ZERO,
-            serial: String::new(),
-            model: String::new(),
-            firmware: String::new(),
-        }
-    }
-
     #[test]
     fn the_worst_stall_is_detection_and_hold() {
         let nqn = Nqn::new("nqn.2014-08.org.example:s").expect("valid");
         let mut spec = ControllerSpec::new("192.0.2.1", 4420, nqn);
-        let stall = worst_stall(&spec, &facts());
+        let stall = worst_stall(&spec, &LifeFacts::sample());
         assert_eq!(stall.detect, Some(Duration::from_secs(5)));
         assert!(stall.assumed);
         // 3 * 5 s + 5 s assumed, 10 % and 100 ms.
         assert_eq!(stall.hold, Some(Duration::from_millis(22_100)));
         assert_eq!(stall.worst, Some(Duration::from_millis(5_000 + 250 + 22_100)));
         assert_eq!(stall.settled_fails_after, Some(Duration::from_secs(600)));
-        let no_kato = LifeFacts { kato: Fact::NotOffered, ..facts() };
+        let no_kato = LifeFacts { kato: Fact::NotOffered, ..LifeFacts::sample() };
         assert_eq!(worst_stall(&spec, &no_kato).worst, None);
         spec.fence = FencePolicy::Legacy;
-        assert_eq!(worst_stall(&spec, &facts()).hold, Some(Duration::ZERO));
+        assert_eq!(worst_stall(&spec, &LifeFacts::sample()).hold, Some(Duration::ZERO));
     }
 }

@@ -107,36 +107,11 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Fact, Identity};
     use alloc::string::ToString;
-
-    fn facts() -> LifeFacts {
-        LifeFacts {
-            identity: Identity { cntlid: 1, ciu: 1, cirn: 1 },
-            vs: 0x20300,
-            kato: Fact::Stated(Duration::from_secs(5)),
-            tbkas: true,
-            cqt: Fact::NotOffered,
-            ccrl: Fact::NotOffered,
-            ccr_event: false,
-            ana: false,
-            anatt: Duration::ZERO,
-            io_queues: 1,
-            sqsize_max: 127,
-            in_capsule: 0,
-            max_transfer: u32::MAX,
-            vwc: false,
-            retry_delays: [Duration::ZERO; 3],
-            shutdown: Duration::ZERO,
-            serial: "A".to_string(),
-            model: "M".to_string(),
-            firmware: String::new(),
-        }
-    }
 
     #[test]
     fn what_is_unique_and_what_is_the_same_in_a_subsystem() {
-        let old = facts();
+        let old = LifeFacts::sample();
         let other = |cntlid: u16, serial: &str, model: &str| {
             let mut facts = LifeFacts { serial: serial.to_string(), model: model.to_string(), ..old.clone() };
             facts.identity.cntlid = cntlid;

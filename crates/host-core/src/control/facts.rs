@@ -3,6 +3,8 @@
 
 use super::LifeFacts;
 use core::time::Duration;
+#[cfg(test)]
+use interlock_proto::host::Fact;
 use interlock_proto::host::Facts;
 use interlock_wire::admin::EventMask;
 
@@ -49,5 +51,31 @@ impl LifeFacts {
     #[must_use]
     pub const fn can_be_reset(&self) -> bool {
         self.identity.ciu != 0
+    }
+
+    /// Of a controller that offers a reset of others and states no quiesce time.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        Self {
+            identity: crate::Identity { cntlid: 1, ciu: 1, cirn: 1 },
+            vs: 0x20300,
+            kato: Fact::Stated(Duration::from_secs(5)),
+            tbkas: true,
+            cqt: Fact::NotOffered,
+            ccrl: Fact::Stated(4),
+            ccr_event: true,
+            ana: false,
+            anatt: Duration::ZERO,
+            io_queues: 1,
+            sqsize_max: 127,
+            in_capsule: 0,
+            max_transfer: u32::MAX,
+            vwc: false,
+            retry_delays: [Duration::ZERO; 3],
+            shutdown: Duration::ZERO,
+            serial: "A".into(),
+            model: "M".into(),
+            firmware: "1".into(),
+        }
     }
 }
