@@ -46,7 +46,7 @@ impl FlushLatch {
         self.failed.get(&head).copied()
     }
 
-    /// Somebody has seen to it that what was lost is written again, or takes the loss upon himself. Gives what it was.
+    /// What was lost has been written again, or the caller accepts the loss. Returns what it was.
     pub fn clear(&mut self, head: HeadId) -> Option<Outcome> {
         self.failed.remove(&head)
     }
