@@ -198,8 +198,6 @@ bitflags! {
         const INVENTORY_CHANGE = 1 << 3;
         /// Changes capabilities of the controller.
         const CONTROLLER_CHANGE = 1 << 4;
-        /// Scope: the namespace.
-        const OF_NAMESPACE = 1 << 20;
         /// Scope: the controller.
         const OF_CONTROLLER = 1 << 21;
         /// Others exist.
