@@ -15,16 +15,22 @@ const FILE: &str = "events.next";
 const RUN: u64 = 1 << 40;
 
 /// The first number of this process. `journal` is what the journal says, `now_ms` the time since 1970; the second value is why
-/// it could not be written down, which only matters if there is no journal.
+/// it could not be read or written down, so that numbers may be used twice.
 pub(crate) fn first(dir: &Path, journal: Option<u64>, now_ms: u64) -> (u64, Option<io::Error>) {
-    let floor = fs::read_to_string(dir.join(FILE)).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let floor = floor.unwrap_or(1);
+    let (floor, unread) = match fs::read_to_string(dir.join(FILE)) {
+        Ok(text) => match text.trim().parse::<u64>() {
+            Ok(floor) => (floor, None),
+            Err(why) => (1, Some(io::Error::new(io::ErrorKind::InvalidData, format!("`{FILE}`: {why}")))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (1, None),
+        Err(error) => (1, Some(error)),
+    };
     match journal {
-        Some(next) => (next.max(floor), None),
+        Some(next) => (next.max(floor), unread),
         None => {
             let next = now_ms.max(floor);
             let text = format!("{}\n", next.saturating_add(RUN));
-            (next, write_whole(&dir.join(FILE), text.as_bytes()).err())
+            (next, write_whole(&dir.join(FILE), text.as_bytes()).err().or(unread))
         }
     }
 }
@@ -49,5 +55,15 @@ mod tests {
         let with = next(Some(7), 2_000_000);
         assert!(with > again, "the journal does not know of them: {with}");
         assert!(next(Some(with + 100), 0) >= with + 100);
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(FILE), "many\n").expect("a file");
+        assert_eq!(first(dir.path(), Some(5), 0).1.map(|why| why.kind()), Some(io::ErrorKind::InvalidData));
+        fs::remove_file(dir.path().join(FILE)).expect("it is there");
+        fs::create_dir(dir.path().join(FILE)).expect("a folder");
+        assert!(first(dir.path(), Some(5), 0).1.is_some(), "a folder cannot be read");
     }
 }

@@ -241,14 +241,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 fn begin_to_tell(dir: &Path, settings: &HostSettings, section: JournalSection) -> Told {
     let owner = Owner { hostnqn: settings.hostnqn.to_string(), hostid: settings.hostid.to_string() };
     // Beyond every number that was ever given.
-    let without = |mut notes: Vec<String>| {
-        let (next, failed) = numbers::first(dir, None, events::unix_ms());
-        notes.extend(failed.map(|why| format!("numbers of events may be used again by the next process: {why}")));
-        (Told::new(None, next), notes)
+    let first = |journal, notes: &mut Vec<String>| {
+        let (next, failed) = numbers::first(dir, journal, events::unix_ms());
+        notes.extend(failed.map(|why| format!("numbers of events may be used twice: {why}")));
+        next
     };
+    let without = |mut notes: Vec<String>| (Told::new(None, first(None, &mut notes)), notes);
     let (told, notes) = match section.bounds().map(|bounds| Journal::open(dir, &owner, bounds)) {
-        Some(Ok((journal, begin))) => {
-            (Told::new(Some(journal), numbers::first(dir, Some(begin.next), events::unix_ms()).0), begin.notes)
+        Some(Ok((journal, mut begin))) => {
+            (Told::new(Some(journal), first(Some(begin.next), &mut begin.notes)), begin.notes)
         }
         Some(Err(why)) => {
             let note = format!("there is no journal, and `explain` knows only of this process: {why}");
