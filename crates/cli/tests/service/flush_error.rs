@@ -51,7 +51,7 @@ fn a_flush_that_lost_data_is_told_and_cleared_by_name() {
     assert!(!scene.does(&["status"]).contains("A FLUSH FAILED"));
     let log = scene.daemon().log();
     assert!(
-        log.contains("nvme0n1: somebody cleared the error of its flushes (Write Fault (280h, do not retry))"),
+        log.contains("nvme0n1: its flush error (Write Fault (280h, do not retry)) was cleared on request"),
         "{log}"
     );
 }
