@@ -3,7 +3,7 @@
 //! Times on a shared machine say little, and a slow leak of speed goes unnoticed. Instructions can be counted exactly: the
 //! two cores are joined through memory (`crates/fuzz/src/bin/instructions.rs`), and callgrind counts what is executed of
 //! their source files, the code of others that was inlined into their functions included. The counts are kept in a file;
-//! a change that makes them grow by more than [`Build::tolerance`] must change that file on purpose.
+//! a change that makes them grow by more than `Build::tolerance` must change that file on purpose.
 //!
 //! Two builds are counted. The build that the tests use is there already, and its counts do not depend on what the optimiser
 //! happens to inline. The optimized build (`--optimized`) is what a user runs. Both say that the cores do more than before,

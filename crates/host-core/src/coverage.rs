@@ -1,6 +1,6 @@
 //! Which rows of the classification table were asked for: so that a hunt can say what it never met.
 //!
-//! Built only with the feature `mutations`, which no shipped crate can enable; otherwise [`note`] is empty.
+//! Built only with the feature `mutations`, which no shipped crate can enable; otherwise `note` is empty.
 
 use crate::lane::{Case, Provenance, Standing};
 use crate::{FencePolicy, Op};

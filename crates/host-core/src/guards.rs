@@ -2,7 +2,7 @@
 //!
 //! A checker that never fails may be blind. So each of these conditions can be switched off, one at a time, in a build
 //! with the feature `mutations`, which only the simulator enables; it then shows which invariant dies. In every other
-//! build [`enabled`] is the constant `true` and costs nothing.
+//! build `enabled` is the constant `true` and costs nothing.
 
 /// The enumeration and the list of its members, from one list.
 macro_rules! guards {

@@ -1,6 +1,6 @@
 //! Events in the forms that other programs wait for: FreeBSD's devd lines, and uevent-style keys.
 //!
-//! Whoever has a devd rule or a udev rule for NVMe should not have to learn a third form. [`line`] is what devd(8) sends to
+//! Whoever has a devd rule or a udev rule for NVMe should not have to learn a third form. [`line()`] is what devd(8) sends to
 //! its listeners; [`keys`] are what a rule or a hook finds in its environment; [`fields`] are the fields of the event by the
 //! names that they have in JSON.
 

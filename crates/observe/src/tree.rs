@@ -2,7 +2,7 @@
 //!
 //! Tools and scripts of twenty years read these files; nothing has to be taught to them. A [`Tree`] is a snapshot by path:
 //! it resolves a path to a directory, a link or an attribute without a file system, so that everything can be tested
-//! without a mount. [`mount`] carries it to the kernel. What can be written is an [`Order`], which somebody else carries
+//! without a mount. `mount` carries it to the kernel. What can be written is an [`Order`], which somebody else carries
 //! out.
 
 mod attributes;

@@ -39,6 +39,7 @@ pub(crate) enum TargetCommand {
 
 #[derive(clap::Args)]
 #[group(id = "flags", multiple = true)]
+#[allow(rustdoc::broken_intra_doc_links, reason = "these are the texts of --help: brackets are what a user types")]
 struct Flags {
     /// Where to listen, repeatable: 4420, 127.0.0.1:4420 or [::1]:4420; port 0: any
     #[arg(long = "port", value_name = "ADDR")]
