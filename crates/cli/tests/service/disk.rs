@@ -1,4 +1,4 @@
-//! The README's "Use it as a disk", as typed: an image is put on it, a path dies, and it is read back identical.
+//! "Connect and export a disk" of docs/guide.md, as typed: an image is put on it, a path dies, and it is read back identical.
 
 use crate::child::NQN;
 use crate::scene::{Scene, say, wait_for};
