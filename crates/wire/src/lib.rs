@@ -12,6 +12,26 @@
 //! - [`nvm`]: the commands of the NVM command set.
 //! - [`digest`]: CRC-32C. [`nqn`]: names of hosts and subsystems.
 //!
+//! # Example
+//! A host asks for a cross-controller reset, and the target reads what it asks:
+//!
+//! ```
+//! use interlock_wire::ccr::{CrossControllerReset, Instance};
+//! use interlock_wire::{FromBytes, IntoBytes, sqe::Sqe, status::Status};
+//!
+//! let lost = Instance { cntlid: 7, ciu: 3, cirn: 0x1234_5678_9abc_def0 };
+//! let sent = CrossControllerReset { impacted: lost }.to_sqe();
+//! let bytes = sent.as_bytes(); // 64 bytes, as they are sent
+//!
+//! let received = Sqe::read_from_bytes(bytes).expect("a submission queue entry has 64 bytes");
+//! assert_eq!(CrossControllerReset::from_sqe(&received)?.impacted, lost);
+//!
+//! // A command that names no instance is refused with the status that answers it.
+//! let nameless = Sqe::new(interlock_wire::ccr::OPCODE);
+//! assert_eq!(CrossControllerReset::from_sqe(&nameless), Err(Status::INVALID_FIELD.with_dnr()));
+//! # Ok::<(), Status>(())
+//! ```
+//!
 //! Sources: the NVM Express Base, NVM Command Set and TCP Transport Specifications; each item names its section.
 #![no_std]
 
