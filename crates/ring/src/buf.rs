@@ -7,7 +7,7 @@
 use crate::memory::Memory;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Bytes at a stable, 4 KiB-aligned address, shared by counting. A clone shares; so does a slice.
 #[derive(Clone)]
@@ -131,6 +131,7 @@ struct Shelves {
 #[derive(Default)]
 struct Free {
     cached: usize,
+    held: usize,
     by_class: [Vec<Memory>; CLASSES],
 }
 
@@ -147,9 +148,7 @@ impl BufPool {
     /// A buffer of `len` bytes. **Its bytes are those of an earlier user**: send or show only what was written since.
     #[must_use]
     pub fn take(&self, len: usize) -> Buf {
-        let memory = self.0.get(len).unwrap_or_else(|| {
-            Memory::zeroed(class_of(len).map_or(len, class_bytes)) // a class is filled whole, so that it fits its shelf
-        });
+        let memory = self.0.get(len).unwrap_or_else(|| Memory::zeroed(bytes_for(len)));
         Buf { region: Arc::new(Region { memory, home: Arc::downgrade(&self.0) }), start: 0, len }
     }
 
@@ -161,10 +160,17 @@ impl BufPool {
         buf
     }
 
+    /// Bytes of buffers that somebody still holds: a caller, the kernel, a queue of a lost path. Sizes are those of the
+    /// memory behind them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.free().held
+    }
+
     /// Bytes of free buffers that wait for their next use.
     #[must_use]
     pub fn cached(&self) -> usize {
-        self.0.free.lock().unwrap_or_else(PoisonError::into_inner).cached
+        self.0.free().cached
     }
 }
 
@@ -181,17 +187,23 @@ impl fmt::Debug for BufPool {
 }
 
 impl Shelves {
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A free buffer for `len` bytes; `None`: make one of [`bytes_for`]. It is held from now on either way.
     fn get(&self, len: usize) -> Option<Memory> {
-        let class = class_of(len)?;
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = free.by_class[class].pop()?;
+        let mut free = self.free();
+        free.held += bytes_for(len);
+        let memory = free.by_class[class_of(len)?].pop()?;
         free.cached -= memory.len();
         Some(memory)
     }
 
     fn put(&self, memory: Memory) {
+        let mut free = self.free();
+        free.held -= memory.len();
         let Some(class) = class_of(memory.len()).filter(|class| class_bytes(*class) == memory.len()) else { return };
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.cached + memory.len() <= self.cached_max {
             free.cached += memory.len();
             free.by_class[class].push(memory);
@@ -201,6 +213,11 @@ impl Shelves {
 
 const fn class_bytes(class: usize) -> usize {
     crate::memory::ALIGN << class
+}
+
+/// The size of the memory behind a buffer of `len` bytes: a class is filled whole, so that it fits its shelf.
+fn bytes_for(len: usize) -> usize {
+    class_of(len).map_or_else(|| len.next_multiple_of(crate::memory::ALIGN), class_bytes)
 }
 
 /// The smallest class that holds `len` bytes.
@@ -240,17 +257,19 @@ mod tests {
         let at = a.as_slice().as_ptr();
         let shared = a.clone();
         drop(a);
-        assert_eq!(pool.cached(), 0, "still held");
+        assert_eq!((pool.cached(), pool.held()), (0, 8192), "still held");
         drop(shared);
-        assert_eq!(pool.cached(), 8192);
+        assert_eq!((pool.cached(), pool.held()), (8192, 0));
         let again = pool.take(8192);
         assert_eq!(again.as_slice().as_ptr(), at, "the same class is used again");
         let more: Vec<Buf> = (0..3).map(|_| pool.take(4096)).collect();
         drop(again);
         drop(more);
         assert_eq!(pool.cached(), 12 << 10, "8 KiB and one of 4 KiB; the rest was freed");
-        drop(pool.take(64 << 20));
-        assert_eq!(pool.cached(), 12 << 10, "too large for any class");
+        let large = pool.take((64 << 20) + 1);
+        assert_eq!(pool.held(), (64 << 20) + 4096);
+        drop(large);
+        assert_eq!((pool.cached(), pool.held()), (12 << 10, 0), "too large for any class");
         let orphan = pool.take(1);
         drop(pool);
         drop(orphan);
