@@ -13,7 +13,8 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
 use interlock_export::{
-    DiskIdentity, ExportError, ExportSettings, NbdServer, NbdSettings, OnLoss, Permit, Stop, UblkDevice, Verdict, Waits,
+    DiskIdentity, ExportError, ExportSettings, NbdMemory, NbdServer, NbdSettings, OnLoss, Permit, Stop, UblkDevice,
+    Verdict, Waits,
 };
 use interlock_host::Namespace;
 use interlock_ring::Reactor;
@@ -31,10 +32,17 @@ const EXPORTS_MAX: usize = 4_096;
 
 /// All exports.
 pub(crate) struct ExportTable {
-    reactors: Vec<Reactor>,
+    front: Front,
     run: PathBuf,
-    group: Option<u32>,
     inner: Mutex<Inner>,
+}
+
+/// What servers of NBD are made of.
+struct Front {
+    reactors: Vec<Reactor>,
+    group: Option<u32>,
+    /// Of the clients of all sockets.
+    memory: NbdMemory,
 }
 
 #[derive(Default)]
@@ -72,7 +80,10 @@ impl Wanted {
             Standing::Starting(_) => {
                 return Some("its device, and first for the fence of what an earlier process left".into());
             }
-            Standing::Failed(Refusal(problem)) => return Some(format!("help: {}", problem.error)),
+            Standing::Failed(Refusal(problem)) => {
+                let what = if self.entry.kind == ExportKind::Nbd { "its socket" } else { "help" };
+                return Some(format!("{what}: {}", problem.error));
+            }
             Standing::Waiting | Standing::Nbd | Standing::Device(_) => {}
         }
         let waits = match self.permit.verdict() {
@@ -122,7 +133,7 @@ impl WantedExport {
 
 impl ExportTable {
     pub(crate) fn new(reactors: Vec<Reactor>, run: PathBuf, group: Option<u32>) -> Self {
-        Self { reactors, run, group, inner: Mutex::default() }
+        Self { front: Front { reactors, group, memory: NbdMemory::default() }, run, inner: Mutex::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -135,11 +146,11 @@ impl ExportTable {
     }
 
     fn serve(&self, name: &str, namespace: Namespace) -> Result<(), ExportError> {
-        self.inner().serve(name, namespace, &self.reactors, self.group)
+        self.inner().serve(name, namespace, &self.front)
     }
 
     fn reactors(&self) -> &[Reactor] {
-        &self.reactors
+        &self.front.reactors
     }
 
     /// The last path of this subsystem is to go: exports without clients wait for it to come back, others refuse, or
@@ -172,7 +183,7 @@ impl ExportTable {
             return Err(Refusal::new(ProblemKind::BadRequest, format!("more than {EXPORTS_MAX} exports")));
         }
         if entry.kind == ExportKind::Nbd {
-            inner.server(&entry.socket, &self.reactors, self.group).map_err(|error| refused(&error))?;
+            inner.server(&entry.socket, &self.front).map_err(|error| refused(&error))?;
         }
         inner.wanted.insert(entry.name.clone(), wanted);
         Ok(())
@@ -384,36 +395,26 @@ impl ExportTable {
 }
 
 impl Inner {
-    fn server(
-        &mut self,
-        socket: &Path,
-        reactors: &[Reactor],
-        group: Option<u32>,
-    ) -> Result<Arc<NbdServer>, ExportError> {
+    fn server(&mut self, socket: &Path, front: &Front) -> Result<Arc<NbdServer>, ExportError> {
         if let Some(server) = self.servers.get(socket) {
             return Ok(Arc::clone(server));
         }
-        let mode = if group.is_some() { 0o660 } else { 0o600 };
-        let settings = NbdSettings { mode, group, ..NbdSettings::new(socket) };
-        let server = Arc::new(NbdServer::start(reactors, settings)?);
+        let mode = if front.group.is_some() { 0o660 } else { 0o600 };
+        let memory = front.memory.clone();
+        let settings = NbdSettings { mode, group: front.group, memory, ..NbdSettings::new(socket) };
+        let server = Arc::new(NbdServer::start(&front.reactors, settings)?);
         self.servers.insert(socket.to_owned(), Arc::clone(&server));
         Ok(server)
     }
 
-    fn serve(
-        &mut self,
-        name: &str,
-        namespace: Namespace,
-        reactors: &[Reactor],
-        group: Option<u32>,
-    ) -> Result<(), ExportError> {
+    fn serve(&mut self, name: &str, namespace: Namespace, front: &Front) -> Result<(), ExportError> {
         let Some(wanted) = self.wanted.get(name) else { return Ok(()) };
         if matches!(wanted.standing, Standing::Nbd) {
             return Ok(());
         }
         let settings = wanted.entry.settings(namespace);
         let socket = wanted.entry.socket.clone();
-        let served = self.server(&socket, reactors, group).and_then(|server| server.add(settings));
+        let served = self.server(&socket, front).and_then(|server| server.add(settings));
         if let Some(wanted) = self.wanted.get_mut(name) {
             wanted.standing = served.as_ref().map_or_else(|error| Standing::Failed(refused(error)), |()| Standing::Nbd);
         }

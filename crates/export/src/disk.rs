@@ -7,19 +7,24 @@
 //! submitted again, the host's guard makes it wait until the lost life is fenced, and only then is it answered.
 //!
 //! Submitting an unanswered write again is allowed: until it was answered it may take effect more than once.
+//!
+//! A controller need not have commands for zeroes and for discarding. Clients are offered both and get both: zeroes are
+//! written, unless the client wants them fast or not at all, and a discard, which is advice, is taken for given.
 
+use crate::payload::{PART_BYTES, Payload};
 use crate::{Counters, OnLoss};
 use interlock_base::{Instant, Key, Slab};
 use interlock_host::{Buf, LocalNamespace, Op, Outcome, Refused, Status};
 use interlock_ring::{BufPool, Cx};
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Blocks one Write Zeroes or Dataset Management command names here at most: what Write Zeroes can.
 const BLOCKS_MAX: u32 = 65_536;
 
 /// Payload of one command at first, in bytes; it shrinks if the controllers carry less.
-const PIECE_BYTES: u32 = 1 << 20;
+const PIECE_BYTES: u32 = PART_BYTES as u32;
 
 /// Pieces of one request in flight at once.
 const PIECES_MAX: u32 = 16;
@@ -37,13 +42,15 @@ pub(crate) enum Work {
     /// `data` may be shared.
     Write {
         offset: u64,
-        data: Buf,
+        data: Payload,
         fua: bool,
     },
+    /// `fast`: fails with [`Fault::NotFast`] where zeroes would have to be written.
     WriteZeroes {
         offset: u64,
         len: u32,
         deallocate: bool,
+        fast: bool,
         fua: bool,
     },
     Discard {
@@ -67,6 +74,8 @@ pub(crate) enum Fault {
     Unknown,
     /// A flush: a controller was lost with answered writes in its cache.
     CacheLost,
+    /// Zeroes that were to be fast: the controller has no command for them.
+    NotFast,
     /// The export is shut: its namespace is gone, or another one is there.
     Shut,
 }
@@ -80,15 +89,26 @@ pub(crate) struct Finished {
     pub(crate) result: Result<Vec<Buf>, Fault>,
 }
 
+/// What a write writes.
+enum Data {
+    Nothing,
+    Payload(Payload),
+    /// In place of a command that the controller does not have.
+    Zeroes,
+}
+
 struct Job {
     token: u64,
     op: Op,
-    /// The payload of a write.
-    data: Option<Buf>,
+    data: Data,
+    /// Zeroes must not be written one by one.
+    fast: bool,
     slba: u64,
     blocks: u64,
     /// Blocks that became pieces.
     cut: u64,
+    /// First block and number of blocks of pieces that are to be cut anew.
+    anew: Vec<(u64, u64)>,
     pieces: u32,
     /// What was read so far.
     parts: Vec<(u64, Buf)>,
@@ -96,12 +116,61 @@ struct Job {
     flush_after: bool,
 }
 
+impl Job {
+    /// The next blocks that can be a piece: from where, and how many; `None`: all are.
+    fn rest(&self) -> Option<(u64, u64)> {
+        match self.anew.last() {
+            _ if self.fault.is_some() => None,
+            Some(range) => Some(*range),
+            None if self.op == Op::Flush => (self.cut == 0).then_some((0, 0)),
+            None => (self.cut < self.blocks).then(|| (self.slba + self.cut, self.blocks - self.cut)),
+        }
+    }
+
+    /// The controller has no command for its zeroes.
+    fn become_writes(&mut self) {
+        if self.fast {
+            self.fault = self.fault.or(Some(Fault::NotFast));
+        }
+        (self.op, self.data) = (Op::Write { fua: false }, Data::Zeroes);
+    }
+
+    /// Of what [`Job::rest`] gives, so many blocks are a piece now.
+    fn take(&mut self, nlb: u64) {
+        match self.anew.last_mut() {
+            Some((slba, left)) if *left > nlb => (*slba, *left) = (*slba + nlb, *left - nlb),
+            Some(_) => drop(self.anew.pop()),
+            None => self.cut += nlb.max(1),
+        }
+        self.pieces += 1;
+    }
+}
+
 struct Piece {
     job: Key,
     slba: u64,
     nlb: u32,
+    /// As it was sent last.
+    op: Op,
     /// Since when it is held.
     held: Option<Instant>,
+}
+
+/// True if the controller says with this status that it has no such command, and there is another way.
+fn lacks(op: Op, status: Status) -> bool {
+    match op {
+        // More than Write Zeroes takes at once (WZSL) is an invalid field.
+        Op::WriteZeroes { .. } => status.is(Status::INVALID_OPCODE) || status.is(Status::INVALID_FIELD),
+        Op::Discard => status.is(Status::INVALID_OPCODE),
+        _ => false,
+    }
+}
+
+/// Zeroes for one piece, the same for all.
+fn zeroes(block: u32) -> &'static Buf {
+    static ZEROES: OnceLock<Buf> = OnceLock::new();
+    debug_assert!(block <= PIECE_BYTES, "a piece has at least one block");
+    ZEROES.get_or_init(|| Buf::zeroed(PIECE_BYTES as usize))
 }
 
 /// A namespace as a block device, for one connection or queue on a reactor. Dropping it abandons what is in flight.
@@ -112,6 +181,8 @@ pub(crate) struct Disk {
     /// Blocks of payload in one command.
     piece: u32,
     on_loss: OnLoss,
+    /// A controller has answered that it has no command for zeroes.
+    writes_zeroes: bool,
     jobs: Slab<Job>,
     pieces: Slab<Piece>,
     again: VecDeque<(Instant, Key)>,
@@ -127,6 +198,7 @@ impl Disk {
             block,
             piece: (PIECE_BYTES / block).max(1),
             on_loss,
+            writes_zeroes: false,
             jobs: Slab::new(),
             pieces: Slab::new(),
             again: VecDeque::new(),
@@ -141,23 +213,25 @@ impl Disk {
 
     /// Starts a request; it ends with exactly one [`Finished`].
     pub(crate) fn submit(&mut self, cx: &Cx<'_>, work: Work, token: u64) {
-        let (op, offset, len, data, flush_after) = match work {
-            Work::Read { offset, len } => (Op::Read, offset, u64::from(len), None, false),
-            Work::Write { offset, data, fua } => (Op::Write { fua }, offset, data.len() as u64, Some(data), false),
-            Work::WriteZeroes { offset, len, deallocate, fua } => {
-                (Op::WriteZeroes { deallocate }, offset, u64::from(len), None, fua)
+        let (op, offset, len, fast, flush_after) = match &work {
+            Work::Read { offset, len } => (Op::Read, *offset, u64::from(*len), false, false),
+            Work::Write { offset, data, fua } => (Op::Write { fua: *fua }, *offset, data.len() as u64, false, false),
+            Work::WriteZeroes { offset, len, deallocate, fast, fua } => {
+                (Op::WriteZeroes { deallocate: *deallocate }, *offset, u64::from(*len), *fast, *fua)
             }
-            Work::Discard { offset, len, fua } => (Op::Discard, offset, u64::from(len), None, fua),
-            Work::Flush => (Op::Flush, 0, 0, None, false),
+            Work::Discard { offset, len, fua } => (Op::Discard, *offset, u64::from(*len), false, *fua),
+            Work::Flush => (Op::Flush, 0, 0, false, false),
         };
         let block = u64::from(self.block);
         let job = Job {
             token,
             op,
-            data,
+            data: if let Work::Write { data, .. } = work { Data::Payload(data) } else { Data::Nothing },
+            fast,
             slba: offset / block,
             blocks: len / block,
             cut: 0,
+            anew: Vec::new(),
             pieces: 0,
             parts: Vec::new(),
             fault: None,
@@ -201,20 +275,24 @@ impl Disk {
     fn go_on(&mut self, cx: &Cx<'_>, key: Key) {
         loop {
             let Some(job) = self.jobs.get_mut(key) else { return };
-            let more = job.fault.is_none() && if job.op == Op::Flush { job.cut == 0 } else { job.cut < job.blocks };
-            if more && job.pieces < PIECES_MAX {
+            if self.writes_zeroes && matches!(job.op, Op::WriteZeroes { .. }) {
+                job.become_writes();
+            }
+            if let Some((slba, left)) = job.rest().filter(|_| job.pieces < PIECES_MAX) {
                 let most = if matches!(job.op, Op::Read | Op::Write { .. }) { self.piece } else { BLOCKS_MAX };
-                let nlb = (job.blocks - job.cut).min(u64::from(most)) as u32; // at most `most`
-                let slba = job.slba + job.cut;
-                job.cut += u64::from(nlb).max(1);
-                job.pieces += 1;
-                let piece = self.pieces.insert(Piece { job: key, slba, nlb, held: None });
+                let mut nlb = left.min(u64::from(most)) as u32; // at most `most`
+                if let Data::Payload(data) = &job.data {
+                    let part = data.slice(((slba - job.slba) * u64::from(self.block)) as usize, usize::MAX >> 1);
+                    nlb = nlb.min((part.len() / self.block as usize) as u32); // a part is smaller than 4 GiB
+                }
+                job.take(u64::from(nlb));
+                let piece = self.pieces.insert(Piece { job: key, slba, nlb, op: job.op, held: None });
                 self.send(cx, piece);
             } else if job.pieces > 0 {
                 return;
             } else if job.flush_after && job.fault.is_none() {
                 // No command but Write has Force Unit Access everywhere: what was changed is made durable by a flush.
-                (job.op, job.cut, job.flush_after) = (Op::Flush, 0, false);
+                (job.op, job.data, job.cut, job.flush_after) = (Op::Flush, Data::Nothing, 0, false);
             } else {
                 return self.end(key);
             }
@@ -232,18 +310,32 @@ impl Disk {
     }
 
     fn send(&mut self, cx: &Cx<'_>, key: Key) {
-        let Some(piece) = self.pieces.get(key) else { return };
+        let Some(piece) = self.pieces.get_mut(key) else { return };
         let Some(job) = self.jobs.get(piece.job) else { return };
+        piece.op = job.op;
         let bytes = piece.nlb as usize * self.block as usize;
-        let buf = match job.op {
-            Op::Read => Some(self.buffers.take(bytes)),
-            _ => job.data.as_ref().map(|data| {
-                let from = (piece.slba - job.slba) as usize * self.block as usize; // inside the payload
-                data.slice(from..from + bytes)
-            }),
+        let buf = match (job.op, &job.data) {
+            (Op::Read, _) => Some(self.buffers.take(bytes)),
+            (Op::Write { .. }, Data::Payload(data)) => {
+                Some(data.slice((piece.slba - job.slba) as usize * self.block as usize, bytes)) // inside the payload
+            }
+            // Cut for one command without a payload: too long for one with it.
+            (Op::Write { .. }, Data::Zeroes) if piece.nlb > self.piece => return self.write_zeroes(cx, key),
+            (Op::Write { .. }, Data::Zeroes) => Some(zeroes(self.block).slice(0..bytes)),
+            _ => None,
         };
         let (slba, nlb) = if job.op == Op::Flush { (0, 0) } else { (piece.slba, piece.nlb) };
-        self.door.submit(cx, job.op, slba, nlb, buf.filter(|_| job.op != Op::Flush), key.to_u64());
+        self.door.submit(cx, job.op, slba, nlb, buf, key.to_u64());
+    }
+
+    /// The zeroes of this piece are written, in smaller ones.
+    fn write_zeroes(&mut self, cx: &Cx<'_>, key: Key) {
+        self.writes_zeroes = true;
+        let Some(Piece { job: of, slba, nlb, .. }) = self.pieces.remove(key) else { return };
+        let Some(job) = self.jobs.get_mut(of) else { return };
+        job.pieces -= 1;
+        job.anew.push((slba, nlb.into()));
+        self.go_on(cx, of);
     }
 
     fn answered(&mut self, cx: &Cx<'_>, key: Key, outcome: Outcome, buf: Option<Buf>) {
@@ -259,6 +351,10 @@ impl Disk {
             Outcome::Failed(status) if status.is(Status::COMMAND_SIZE_LIMIT) && piece.nlb > 1 => {
                 return self.halve(cx, key);
             }
+            Outcome::Failed(status) if lacks(piece.op, status) => match piece.op {
+                Op::Discard => None,
+                _ => return self.write_zeroes(cx, key),
+            },
             Outcome::NotSent(Refused::Busy) => return self.hold(cx, key),
             Outcome::NotSent(Refused::NoPath | Refused::NoSuchNamespace) if hold => return self.hold(cx, key),
             Outcome::Indeterminate { .. } | Outcome::OutcomeUnknown if hold => return self.hold(cx, key),
@@ -297,7 +393,8 @@ impl Disk {
         if self.jobs.get(job).is_some_and(|job| matches!(job.op, Op::Read | Op::Write { .. })) {
             self.piece = self.piece.min(rest);
         }
-        let other = self.pieces.insert(Piece { job, slba, nlb: rest, held: None });
+        let other = Piece { job, slba, nlb: rest, op: piece.op, held: None };
+        let other = self.pieces.insert(other);
         if let Some(job) = self.jobs.get_mut(job) {
             job.pieces += 1;
         }

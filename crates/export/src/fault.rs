@@ -13,6 +13,8 @@ pub(crate) enum Errno {
     Perm = 1,
     /// The device, or the way to it.
     Io = 5,
+    /// No memory for it now.
+    NoMemory = 12,
     /// The request makes no sense.
     Invalid = 22,
     /// Beyond the end, or no space behind it.
@@ -36,6 +38,9 @@ pub(crate) fn told(fault: Fault) -> (Errno, String) {
         }
         Fault::CacheLost => {
             (Errno::Io, "answered writes may be lost: a controller was lost with its write cache".to_owned())
+        }
+        Fault::NotFast => {
+            (Errno::NotSupported, "the controller has no command for zeroes: they would have to be written".to_owned())
         }
         Fault::Shut => (
             Errno::Io,
@@ -90,6 +95,7 @@ mod tests {
             (Fault::Unknown, Errno::Io),
             (Fault::CacheLost, Errno::Io),
             (Fault::Shut, Errno::Io),
+            (Fault::NotFast, Errno::NotSupported),
         ];
         for (fault, errno) in cases {
             assert_eq!(told(fault).0, errno, "{fault:?}");

@@ -27,13 +27,14 @@ mod fault;
 mod gate;
 mod identity;
 mod nbd;
+mod payload;
 mod permit;
 mod status;
 mod ublk;
 
 pub use error::ExportError;
 pub use identity::{Difference, DiskIdentity};
-pub use nbd::{NbdServer, NbdSettings};
+pub use nbd::{NbdLimits, NbdMemory, NbdServer, NbdSettings};
 pub use permit::{GONE_AFTER, Permit, Seen, Sight, Verdict, Waits};
 pub use status::{ConnectionStatus, Counters, ExportSettings, ExportStatus, OnLoss, Stop};
 pub use ublk::{UblkDevice, UblkSettings};

@@ -3,6 +3,7 @@
 mod connection;
 mod handshake;
 mod listener;
+mod memory;
 mod outbox;
 mod server;
 mod succession;
@@ -15,4 +16,5 @@ mod handshake_tests;
 #[cfg(test)]
 mod transmission_tests;
 
+pub use memory::{NbdLimits, NbdMemory};
 pub use server::{NbdServer, NbdSettings};

@@ -157,3 +157,19 @@ fn a_record_of_an_earlier_version_binds_at_the_first_connect_and_says_so() {
     scene.start();
     waits_for(&scene, "another disk is there");
 }
+
+/// What an earlier process has in its hands for a moment, or another program for longer, keeps neither the daemon nor other
+/// exports waiting.
+#[test]
+fn an_export_whose_socket_is_taken_waits_for_it_and_then_serves() {
+    let (mut scene, client) = exported("taken");
+    drop(client);
+    scene.stop(Signal::TERM);
+    let other = std::os::unix::net::UnixListener::bind(scene.nbd()).expect("its socket is free");
+    scene.start();
+    waits_for(&scene, "its socket: ");
+    drop(other);
+    serves(&scene);
+    let mut client = Client::open(&scene.nbd(), DISK).expect("the export");
+    assert_eq!(client.read(4096, 4096).expect("its disk"), [7; 4096]);
+}

@@ -143,8 +143,7 @@ impl Service {
         let found = view.by_head(wanted.entry.place(), &verdict);
         let done = match (&wanted.standing, verdict, found) {
             (Standing::Waiting | Standing::Failed(_), Verdict::Serve(_), Some(found)) if nbd => {
-                let begun =
-                    inner.serve(name, self.host.open(found.clone()), &self.exports.reactors, self.exports.group);
+                let begun = inner.serve(name, self.host.open(found.clone()), &self.exports.front);
                 begun.inspect(|()| tracing::info!("export {name}: its namespace is there, serving"))
             }
             (Standing::Waiting | Standing::Failed(_), Verdict::Serve(_), Some(_)) if !nbd => {

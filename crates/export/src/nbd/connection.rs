@@ -1,17 +1,20 @@
 //! One client: carries bytes between its socket, the protocol's machines and the disk.
 //!
 //! Reading stops while as much is in flight as the bounds allow; replies count until the kernel has taken them, so a
-//! client that does not read cannot make this grow. A client that says goodbye gets its answers first; one that is
+//! client that does not read cannot make this grow. A request whose payload exceeds what the connection may hold waits
+//! for memory before any is made, and with it what the client sent after it. A client that says goodbye gets its answers first; one that is
 //! gone without it has its requests abandoned.
 
-use super::handshake::{Agreed, Handshake, Standing};
+use super::handshake::{Agreed, Handshake, SAY_MAX, Standing};
+use super::memory::{AGAIN_AFTER, Stall};
 use super::outbox::Outbox;
 use super::succession::{Predecessors, is_hung_up};
 use super::table::{Export, Order, Seated};
-use super::transmission::{Command, Request, Then, Transmission};
+use super::transmission::{Command, NO_MEMORY, Request, Then, Transmission};
 use crate::Counters;
 use crate::disk::{Disk, Fault, Finished, Work};
-use crate::fault::told;
+use crate::fault::{Errno, told};
+use crate::payload::{Incoming, Payload};
 use interlock_base::{Instant, Key, Slab};
 use interlock_host::Buf;
 use interlock_ring::{Cx, Event, Loose, Service, Sock};
@@ -35,6 +38,9 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(10);
 /// Receives per turn: one busy connection must not starve the others of its reactor.
 const RECEIVES_PER_TURN: usize = 16;
 
+/// Answers that make room for more commands, and those received then, so often per turn: for the same reason.
+const ROUNDS_PER_TURN: usize = 16;
+
 /// Payload of at least this many bytes is received straight into its place.
 const DIRECT_MIN: u32 = 16 << 10;
 
@@ -52,11 +58,22 @@ struct Serving {
     disk: Option<Disk>,
     /// The number of the export's gate at which that was so.
     gate: u64,
-    /// The write that is being received.
-    incoming: Option<Buf>,
+    /// The write that is being received, once it may hold its payload.
+    incoming: Option<Incoming>,
+    /// What waits for memory.
+    parked: Option<Parked>,
     live: Slab<Live>,
     /// Payload of live commands.
     payload: usize,
+}
+
+/// A command that waits for memory.
+struct Parked {
+    /// A read; `None`: the write that was announced.
+    read: Option<Request>,
+    len: usize,
+    /// Then it is answered with an error.
+    until: Instant,
 }
 
 /// A command without an answer.
@@ -90,6 +107,11 @@ pub(super) struct Connection {
     /// The peer has closed its end altogether.
     hung: bool,
     wants_write: bool,
+    /// Bytes that came so far.
+    received: u64,
+    stall: Stall,
+    /// When a client that stalls is to be looked at.
+    look_at: Option<Instant>,
     counters: Counters,
 }
 
@@ -99,6 +121,7 @@ impl Connection {
         let mut handshake = Handshake::new();
         let mut out = Outbox::default();
         out.push_bytes(handshake.take_output());
+        let stall = Stall::new(seated.allowance.patience());
         Self {
             sock: cx.adopt(loose),
             phase: Phase::Asking(handshake, cx.now() + HANDSHAKE_WITHIN),
@@ -110,6 +133,9 @@ impl Connection {
             deaf: false,
             hung: false,
             wants_write: false,
+            received: 0,
+            stall,
+            look_at: None,
             counters: Counters::default(),
         }
     }
@@ -140,15 +166,16 @@ impl Connection {
     /// One call to the kernel; true if nothing more is there.
     fn receive_once(&mut self, cx: &mut Cx<'_>) -> bool {
         if let Phase::Serving(serving) = &mut self.phase
-            && let Some((at, len)) = serving.machine.direct(DIRECT_MIN)
-            && let Some(place) = serving.incoming.as_mut().and_then(Buf::get_mut)
+            && let Some((at, _)) = serving.machine.direct(DIRECT_MIN)
+            && let Some(room) = serving.incoming.as_mut().and_then(|incoming| incoming.room(at as usize))
         {
-            let place = &mut place[at as usize..(at + len) as usize];
-            return match cx.recv(self.sock, place) {
+            let len = room.len();
+            return match cx.recv(self.sock, room) {
                 Ok(0) => self.ended(),
                 Ok(count) => {
-                    self.placed(cx, count as u32); // no more than `len`
-                    count < len as usize
+                    self.received += count as u64;
+                    self.placed(cx, count as u32); // no more than what is missing
+                    count < len
                 }
                 Err(error) => self.failed(error.kind()),
             };
@@ -157,6 +184,7 @@ impl Connection {
         cx.with_staging(|cx, staging| match cx.recv(sock, staging) {
             Ok(0) => self.ended(),
             Ok(count) => {
+                self.received += count as u64;
                 let used = self.feed(cx, &staging[..count]);
                 if used < count && self.course == Course::Open {
                     self.stash.extend_from_slice(&staging[used..count]);
@@ -187,7 +215,7 @@ impl Connection {
         while at < bytes.len() && self.course == Course::Open && !self.is_full() {
             at += match &mut self.phase {
                 Phase::Asking(handshake, _) => {
-                    let used = handshake.handle_bytes(&self.seated.offers(), &bytes[at..]);
+                    let used = handshake.handle_bytes(&self.seated, &bytes[at..]);
                     self.out.push_bytes(handshake.take_output());
                     self.after_handshake(cx);
                     used
@@ -229,13 +257,39 @@ impl Connection {
         match self.seated.disk(cx, &export) {
             Some(disk) => {
                 let disk = Some(disk);
-                let serving = Serving { machine, export, disk, gate, incoming: None, live: Slab::new(), payload: 0 };
-                self.phase = Phase::Serving(Box::new(serving));
+                self.phase = Phase::Serving(Box::new(Serving {
+                    machine,
+                    export,
+                    disk,
+                    gate,
+                    incoming: None,
+                    parked: None,
+                    live: Slab::new(),
+                    payload: 0,
+                }));
             }
             // It was taken away in this moment, or this reactor has no lane of its host.
             None => self.course = Course::Gone,
         }
         true
+    }
+
+    /// Goes on with what waited for something else than bytes of the client; true if it did.
+    fn go_on(&mut self, cx: &mut Cx<'_>) -> bool {
+        match &mut self.phase {
+            Phase::Asking(handshake, _) if handshake.is_listing() => {
+                if self.out.uncounted() < SAY_MAX {
+                    handshake.list(&self.seated);
+                    self.out.push_bytes(handshake.take_output());
+                }
+                true
+            }
+            Phase::Serving(serving) if serving.parked.is_some() => {
+                self.look_for_memory(cx);
+                !self.is_full()
+            }
+            _ => false,
+        }
     }
 
     /// What new clients have asked that has no answer yet. If this client is gone, it is read to its end now.
@@ -251,14 +305,28 @@ impl Connection {
         let mut used = taken.used;
         match taken.then {
             Then::More => {}
-            Then::Allocate { len } => serving.incoming = Some(self.seated.buffers().take(len as usize)),
-            Then::Place { at, len } => {
-                let place = serving.incoming.as_mut().and_then(Buf::get_mut).expect("allocated, and nobody else's yet");
-                place[at as usize..(at + len) as usize].copy_from_slice(&bytes[..len as usize]);
-                self.placed(cx, len);
-                used += len as usize;
+            Then::Announced { len } => {
+                let parked =
+                    Parked { read: None, len: len as usize, until: cx.now() + self.seated.allowance.patience() };
+                self.unpark(cx, parked);
             }
-            Then::Submit(request) => self.submit(cx, request, None),
+            Then::Place { at, len } => {
+                let incoming = serving.incoming.as_mut().expect("a payload is read once it has its memory");
+                let count = incoming.place(self.seated.buffers(), at as usize, &bytes[..len as usize]);
+                self.placed(cx, count as u32); // at most `len`
+                used += count;
+            }
+            Then::Submit(request) => match request.command {
+                Command::Read { len, .. } => {
+                    let parked = Parked {
+                        read: Some(request),
+                        len: len as usize,
+                        until: cx.now() + self.seated.allowance.patience(),
+                    };
+                    self.unpark(cx, parked);
+                }
+                _ => self.submit(cx, request, None),
+            },
             Then::Refuse { cookie, errno, why } => {
                 self.counters.errors += 1;
                 let head = serving.machine.error(cookie, errno, why);
@@ -270,24 +338,78 @@ impl Connection {
         used
     }
 
+    /// Goes on with a command if it may have its memory; else it waits, and with it everything after it.
+    fn unpark(&mut self, cx: &mut Cx<'_>, parked: Parked) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        // What is in flight already, and this.
+        let bytes = serving.payload + self.out.payload() + parked.len;
+        if !self.seated.allowance.covers(bytes, || cx.waker()) {
+            serving.parked = Some(parked);
+        } else if let Some(request) = parked.read {
+            self.submit(cx, request, None);
+        } else {
+            serving.incoming = Some(Incoming::new(parked.len));
+        }
+    }
+
+    /// Looks again at what waits for memory; ends its wait if that has lasted too long.
+    fn look_for_memory(&mut self, cx: &mut Cx<'_>) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        let Some(parked) = serving.parked.take() else { return };
+        if cx.now() < parked.until {
+            return self.unpark(cx, parked);
+        }
+        self.seated.allowance.give_up();
+        match parked.read {
+            Some(request) => {
+                self.counters.errors += 1;
+                let head = serving.machine.error(request.cookie, Errno::NoMemory, NO_MEMORY);
+                self.reply(head, Vec::new());
+            }
+            None => serving.machine.handle_no_memory(),
+        }
+    }
+
+    /// Payload that this connection holds, or has announced.
+    fn held(&self) -> usize {
+        let Phase::Serving(serving) = &self.phase else { return 0 };
+        serving.payload + self.out.payload() + serving.incoming.as_ref().map_or(0, Incoming::len)
+    }
+
+    /// Gives back what it does not need. A client that keeps from others what it does not use is sent away.
+    fn share(&mut self, now: Instant) {
+        self.seated.allowance.settle(self.held());
+        let Phase::Serving(serving) = &self.phase else { return };
+        let owes = serving.incoming.is_some() || !self.out.is_empty();
+        let bytes = self.received.wrapping_add(self.out.sent());
+        let again = serving.parked.is_some().then(|| now + AGAIN_AFTER);
+        let stalls = self.stall.observe(now, bytes, owes && self.seated.allowance.has_grant());
+        self.look_at = again.into_iter().chain(stalls).min();
+        if self.stall.is_over(now) && self.seated.allowance.is_wanted() && self.course == Course::Open {
+            self.course = Course::Gone;
+        }
+    }
+
     fn placed(&mut self, cx: &mut Cx<'_>, len: u32) {
         let Phase::Serving(serving) = &mut self.phase else { return };
         if let Some(request) = serving.machine.handle_placed(len) {
-            let data = serving.incoming.take();
+            let data = serving.incoming.take().map(Incoming::complete);
             self.submit(cx, request, data);
         }
     }
 
-    fn submit(&mut self, cx: &mut Cx<'_>, request: Request, data: Option<Buf>) {
+    fn submit(&mut self, cx: &mut Cx<'_>, request: Request, data: Option<Payload>) {
         let Phase::Serving(serving) = &mut self.phase else { return };
         let work = match request.command {
             Command::Read { offset, len } => Work::Read { offset, len },
             Command::Write { offset, fua, .. } => {
-                Work::Write { offset, data: data.unwrap_or_else(|| Buf::zeroed(0)), fua }
+                Work::Write { offset, data: data.unwrap_or_else(|| Buf::zeroed(0).into()), fua }
             }
             Command::Flush => Work::Flush,
             Command::Trim { offset, len, fua } => Work::Discard { offset, len, fua },
-            Command::WriteZeroes { offset, len, fua, deallocate } => Work::WriteZeroes { offset, len, deallocate, fua },
+            Command::WriteZeroes { offset, len, fua, deallocate, fast } => {
+                Work::WriteZeroes { offset, len, deallocate, fast, fua }
+            }
             Command::BlockStatus { len } => {
                 let head = serving.machine.block_status(request.cookie, len);
                 return self.reply(head, Vec::new());
@@ -374,13 +496,17 @@ impl Connection {
         }
     }
 
-    /// True if as much is in flight as may be. In the middle of a command never: it has its place already.
+    /// True if as much is in flight as may be, or a command waits for memory. In the middle of a command never: it has its
+    /// place already.
     fn is_full(&self) -> bool {
         let serving = match &self.phase {
-            Phase::Asking(..) => return false,
+            Phase::Asking(..) => return self.out.uncounted() >= SAY_MAX,
             Phase::Queueing(..) => return true,
             Phase::Serving(serving) => serving,
         };
+        if serving.parked.is_some() {
+            return true;
+        }
         serving.machine.is_between()
             && (serving.live.len() + self.out.counted() >= COMMANDS_MAX
                 || serving.payload + self.out.payload() >= PAYLOAD_IN_FLIGHT_MAX)
@@ -389,7 +515,9 @@ impl Connection {
     fn is_idle(&self) -> bool {
         match &self.phase {
             Phase::Asking(..) | Phase::Queueing(..) => true,
-            Phase::Serving(serving) => serving.live.is_empty(),
+            Phase::Serving(serving) => {
+                serving.live.is_empty() && serving.parked.as_ref().is_none_or(|parked| parked.read.is_none())
+            }
         }
     }
 
@@ -441,7 +569,7 @@ impl Connection {
             Phase::Asking(_, until) | Phase::Queueing(_, until) => Some(*until),
             Phase::Serving(serving) => serving.disk.as_ref().and_then(Disk::next_deadline),
         };
-        own.into_iter().chain(phase).min()
+        own.into_iter().chain(phase).chain(self.look_at).min()
     }
 }
 
@@ -469,21 +597,26 @@ impl Service for Connection {
         self.follow(cx);
         let mut began = self.begin(cx);
         let question = self.look_after_client(cx);
-        loop {
+        for round in 0..=ROUNDS_PER_TURN {
             let was_full = self.is_full() || mem::take(&mut began);
+            let freed = self.go_on(cx);
             self.answer(cx);
             self.flush(cx);
             let has_room = !self.is_full() && self.course == Course::Open;
-            if has_room && (was_full || self.hung || !self.stash.is_empty()) {
-                self.receive(cx);
-            } else {
+            if !has_room || !(was_full || freed || self.hung || !self.stash.is_empty()) {
                 break;
             }
+            if round == ROUNDS_PER_TURN {
+                cx.again(self.sock);
+                break;
+            }
+            self.receive(cx);
         }
         if self.hung && self.course == Course::Open && self.is_full() {
             // It left more behind than it may have in flight, and reads no answers: that is no goodbye.
             self.course = Course::Gone;
         }
+        self.share(cx.now());
         let over = self.end(cx);
         if let Some(question) = question.filter(|_| !over) {
             self.seated.seat.roll.tell(question);

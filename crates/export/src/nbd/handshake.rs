@@ -13,6 +13,9 @@ const OPTION_MAX: usize = 64 << 10;
 /// Bytes of one option that are read past to say so; a client that sends more is sent away.
 const SKIP_MAX: usize = 4 << 20;
 
+/// Bytes that are said before the client has to take them: one option may be answered with the names of all exports.
+pub(crate) const SAY_MAX: usize = 64 << 10;
+
 /// Options in one handshake: more than any client needs, and an end to one that never chooses.
 const OPTIONS_MAX: u32 = 1024;
 
@@ -48,6 +51,15 @@ impl Offer {
     }
 }
 
+/// What there is to choose from, at this moment.
+pub(crate) trait Offers {
+    /// The export of this name; the empty name means the only one.
+    fn find(&self, name: &str) -> Option<Offer>;
+
+    /// The export at this place in the list; `None` behind the last.
+    fn nth(&self, at: usize) -> Option<Offer>;
+}
+
 /// What both sides have agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
@@ -76,8 +88,18 @@ pub(crate) enum Standing {
 enum Reading {
     ClientFlags,
     Header,
-    Data { option: u32, len: usize },
-    Skip { option: u32, left: usize },
+    Data {
+        option: u32,
+        len: usize,
+    },
+    Skip {
+        option: u32,
+        left: usize,
+    },
+    /// The list of exports is being said: those from this place on are missing.
+    List {
+        at: usize,
+    },
 }
 
 /// The handshake of one connection.
@@ -113,11 +135,16 @@ impl Handshake {
         }
     }
 
-    /// Takes bytes, and says how many; stops as soon as the client has chosen.
-    pub(crate) fn handle_bytes(&mut self, offers: &[Offer], bytes: &[u8]) -> usize {
+    /// Takes bytes, and says how many; stops as soon as the client has chosen, or when [`SAY_MAX`] bytes are there to be
+    /// [taken](Handshake::take_output).
+    pub(crate) fn handle_bytes(&mut self, offers: &(impl Offers + ?Sized), bytes: &[u8]) -> usize {
         let mut at = 0;
-        while at < bytes.len() && self.standing == Standing::Asking {
+        while at < bytes.len() && self.standing == Standing::Asking && !self.is_full() {
             let rest = &bytes[at..];
+            if self.is_listing() {
+                self.list(offers);
+                continue;
+            }
             if let Reading::Skip { option, left } = &mut self.reading {
                 let take = (*left).min(rest.len());
                 *left -= take;
@@ -133,7 +160,7 @@ impl Handshake {
                 Reading::ClientFlags => 4,
                 Reading::Header => 16,
                 Reading::Data { len, .. } => len,
-                Reading::Skip { .. } => 0,
+                Reading::Skip { .. } | Reading::List { .. } => 0,
             };
             let take = (want - self.have.len()).min(rest.len());
             self.have.extend_from_slice(&rest[..take]);
@@ -141,6 +168,32 @@ impl Handshake {
             while self.standing == Standing::Asking && self.piece(offers) {}
         }
         at
+    }
+
+    const fn is_full(&self) -> bool {
+        self.out.len() >= SAY_MAX
+    }
+
+    /// True if there is more to say although nothing comes.
+    pub(crate) const fn is_listing(&self) -> bool {
+        matches!(self.reading, Reading::List { .. })
+    }
+
+    /// Goes on with the list of exports, if one is being said.
+    pub(crate) fn list(&mut self, offers: &(impl Offers + ?Sized)) {
+        while let Reading::List { at } = self.reading
+            && !self.is_full()
+        {
+            let Some(offer) = offers.nth(at) else {
+                self.reading = Reading::Header;
+                return self.reply(OPT_LIST, REP_ACK, &[]);
+            };
+            let mut entry = Vec::new();
+            string(&mut entry, &offer.name);
+            entry.extend(offer.description.as_bytes());
+            self.reply(OPT_LIST, REP_SERVER, &entry);
+            self.reading = Reading::List { at: at + 1 };
+        }
     }
 
     /// Bytes for the client.
@@ -153,7 +206,7 @@ impl Handshake {
     }
 
     /// Works on a whole piece, if there is one; true if another one may be there (an option without data).
-    fn piece(&mut self, offers: &[Offer]) -> bool {
+    fn piece(&mut self, offers: &(impl Offers + ?Sized)) -> bool {
         match self.reading {
             Reading::ClientFlags if self.have.len() == 4 => {
                 let flags = be32(&self.have, 0).unwrap_or(u32::MAX);
@@ -195,7 +248,7 @@ impl Handshake {
         }
     }
 
-    fn option(&mut self, offers: &[Offer], option: u32, data: &[u8]) {
+    fn option(&mut self, offers: &(impl Offers + ?Sized), option: u32, data: &[u8]) {
         match option {
             OPT_EXPORT_NAME => self.export_name(offers, data),
             OPT_ABORT => {
@@ -203,13 +256,8 @@ impl Handshake {
                 self.standing = Standing::Goodbye;
             }
             OPT_LIST if data.is_empty() => {
-                for offer in offers {
-                    let mut entry = Vec::new();
-                    string(&mut entry, &offer.name);
-                    entry.extend(offer.description.as_bytes());
-                    self.reply(option, REP_SERVER, &entry);
-                }
-                self.reply(option, REP_ACK, &[]);
+                self.reading = Reading::List { at: 0 };
+                self.list(offers);
             }
             OPT_LIST => self.refuse(option, REP_ERR_INVALID, "NBD_OPT_LIST has no data"),
             OPT_INFO | OPT_GO => self.info(offers, option, data),
@@ -224,8 +272,8 @@ impl Handshake {
     }
 
     /// The oldest way to choose; it has no way to say no.
-    fn export_name(&mut self, offers: &[Offer], data: &[u8]) {
-        let Some(offer) = std::str::from_utf8(data).ok().and_then(|name| find(offers, name)) else {
+    fn export_name(&mut self, offers: &(impl Offers + ?Sized), data: &[u8]) {
+        let Some(offer) = std::str::from_utf8(data).ok().and_then(|name| offers.find(name)) else {
             self.standing = Standing::Broken("NBD_OPT_EXPORT_NAME names no export");
             return;
         };
@@ -234,10 +282,10 @@ impl Handshake {
         if !self.no_zeroes {
             self.out.extend([0; 124]);
         }
-        self.agree(offer);
+        self.agree(&offer);
     }
 
-    fn info(&mut self, offers: &[Offer], option: u32, data: &[u8]) {
+    fn info(&mut self, offers: &(impl Offers + ?Sized), option: u32, data: &[u8]) {
         let mut data = Data(data);
         let parsed = data.string().and_then(|name| {
             let wanted = (0..data.u16()?).map(|_| data.u16()).collect::<Option<Vec<u16>>>()?;
@@ -246,8 +294,9 @@ impl Handshake {
         let Some((name, wanted)) = parsed else {
             return self.refuse(option, REP_ERR_INVALID, "the data is not a name and a list of requests");
         };
-        let Some(offer) = find(offers, &name) else {
-            let why = if offers.is_empty() { "nothing is exported here" } else { "there is no export of this name" };
+        let Some(offer) = offers.find(&name) else {
+            let why =
+                if offers.nth(0).is_none() { "nothing is exported here" } else { "there is no export of this name" };
             return self.refuse(option, REP_ERR_UNKNOWN, why);
         };
         let mut info = Vec::new();
@@ -269,11 +318,11 @@ impl Handshake {
         self.reply(option, REP_INFO, &sizes);
         self.reply(option, REP_ACK, &[]);
         if option == OPT_GO {
-            self.agree(offer);
+            self.agree(&offer);
         }
     }
 
-    fn meta_context(&mut self, offers: &[Offer], option: u32, data: &[u8]) {
+    fn meta_context(&mut self, offers: &(impl Offers + ?Sized), option: u32, data: &[u8]) {
         if option == OPT_SET_META_CONTEXT {
             self.allocation = None;
         }
@@ -288,7 +337,7 @@ impl Handshake {
         if !self.structured {
             return self.refuse(option, REP_ERR_INVALID, "NBD_OPT_STRUCTURED_REPLY comes first");
         }
-        let Some(offer) = find(offers, &name) else {
+        let Some(offer) = offers.find(&name) else {
             return self.refuse(option, REP_ERR_UNKNOWN, "there is no export of this name");
         };
         let set = option == OPT_SET_META_CONTEXT;
@@ -322,15 +371,6 @@ impl Handshake {
         self.out.extend(kind.to_be_bytes());
         self.out.extend(u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
         self.out.extend_from_slice(data);
-    }
-}
-
-/// The export of this name; the empty name means the only one.
-fn find<'a>(offers: &'a [Offer], name: &str) -> Option<&'a Offer> {
-    let named = offers.iter().find(|offer| offer.name == name);
-    match offers {
-        [only] if name.is_empty() => Some(only),
-        _ => named,
     }
 }
 

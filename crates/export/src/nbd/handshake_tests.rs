@@ -1,6 +1,6 @@
 //! Every option and its answer; every split of the stream; any bytes at all.
 
-use super::handshake::{Agreed, Handshake, Offer, Standing};
+use super::handshake::{Agreed, Handshake, Offer, Offers, SAY_MAX, Standing};
 use super::wire::*;
 use proptest::prelude::*;
 
@@ -13,6 +13,19 @@ fn offer(name: &str) -> Offer {
         block_min: 512,
         block_preferred: 4096,
         payload_max: 32 << 20,
+    }
+}
+
+impl Offers for [Offer] {
+    fn find(&self, name: &str) -> Option<Offer> {
+        match self {
+            [only] if name.is_empty() => Some(only.clone()),
+            all => all.iter().find(|offer| offer.name == name).cloned(),
+        }
+    }
+
+    fn nth(&self, at: usize) -> Option<Offer> {
+        self.get(at).cloned()
     }
 }
 
@@ -126,6 +139,30 @@ fn a_choice_carries_what_was_agreed_on() {
     assert_eq!(flags(&play(&[&structured, &go]).0), 0b1001_1110_1101);
 }
 
+/// 28 bytes ask for the names of all exports, again and again; they are said as they are taken.
+#[test]
+fn a_long_list_is_said_in_bounded_pieces() {
+    let offers: Vec<Offer> = (0..4096).map(|n| offer(&format!("{n:0200}"))).collect();
+    let mut handshake = Handshake::new();
+    handshake.take_output();
+    let lists = [&FIXED[..], &option(OPT_LIST, &[]).repeat(3), &option(OPT_ABORT, &[])].concat();
+    let (mut at, mut said) = (0, Vec::new());
+    while *handshake.standing() == Standing::Asking {
+        let used = handshake.handle_bytes(&offers[..], &lists[at..]);
+        at += used;
+        if used == 0 {
+            assert!(handshake.is_listing(), "no progress");
+            handshake.list(&offers[..]);
+        }
+        let out = handshake.take_output();
+        assert!(out.len() < SAY_MAX + 5000, "{} bytes at once", out.len());
+        said.extend(out);
+    }
+    let kinds: Vec<u32> = replies(&said).iter().map(|(_, kind, _)| *kind).collect();
+    let list = [vec![REP_SERVER; 4096], vec![REP_ACK]].concat();
+    assert_eq!(kinds, [list.repeat(3), vec![REP_ACK]].concat());
+}
+
 #[test]
 fn a_read_only_export_offers_no_change() {
     let frozen = [Offer { read_only: true, ..offer("a") }];
@@ -184,7 +221,7 @@ fn every_split_gives_the_same_answers_and_leaves_the_same_rest() {
         let (mut out, mut at) = (Vec::new(), 0);
         while *handshake.standing() == Standing::Asking {
             let end = (at + step).min(bytes.len());
-            at += handshake.handle_bytes(&[offer("a")], &bytes[at..end]);
+            at += handshake.handle_bytes(&[offer("a")][..], &bytes[at..end]);
             out.extend(handshake.take_output());
         }
         assert_eq!((out, handshake.standing().clone()), whole, "{step} bytes at a time");
@@ -200,7 +237,7 @@ proptest! {
         let mut handshake = Handshake::new();
         let mut out = 0;
         for piece in bytes.chunks(step) {
-            let used = handshake.handle_bytes(&[offer("a"), offer("b")], piece);
+            let used = handshake.handle_bytes(&[offer("a"), offer("b")][..], piece);
             out += handshake.take_output().len();
             prop_assert!(used == piece.len() || *handshake.standing() != Standing::Asking);
             if used < piece.len() {

@@ -38,6 +38,10 @@ pub(super) struct Outbox {
     counted: usize,
     /// Bytes of payload.
     payload: usize,
+    /// Bytes of answers to no command.
+    uncounted: usize,
+    /// Bytes that the kernel has taken so far.
+    sent: u64,
 }
 
 impl Outbox {
@@ -55,9 +59,20 @@ impl Outbox {
         self.payload
     }
 
+    /// Bytes that wait and answer no command.
+    pub(super) const fn uncounted(&self) -> usize {
+        self.uncounted
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub(super) const fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Something that answers no command.
     pub(super) fn push_bytes(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
+            self.uncounted += bytes.len();
             self.replies.push_back(Reply { head: bytes, payload: Vec::new(), counts: false });
         }
     }
@@ -71,7 +86,7 @@ impl Outbox {
 
     /// Forgets everything: nobody will read it.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { sent: self.sent, ..Self::default() };
     }
 
     /// Gives the kernel what it takes. True: there is more, and it has no room or this turn is over.
@@ -110,13 +125,18 @@ impl Outbox {
 
     fn advance(&mut self, bytes: usize) {
         self.given += bytes;
+        self.sent += bytes as u64;
         while let Some(len) = self.replies.front().map(Reply::len) {
             if self.given < len {
                 return;
             }
             self.given -= len;
             let Some(reply) = self.replies.pop_front() else { return };
-            self.counted -= usize::from(reply.counts);
+            if reply.counts {
+                self.counted -= 1;
+            } else {
+                self.uncounted -= reply.head.len();
+            }
             self.payload -= reply.payload.iter().map(Buf::len).sum::<usize>();
         }
     }
@@ -145,7 +165,7 @@ mod tests {
                 outbox.advance(given);
             }
             assert_eq!(stream, b"helloheadpayloadend", "given {step} bytes at a time");
-            assert_eq!((outbox.counted(), outbox.payload()), (0, 0));
+            assert_eq!((outbox.counted(), outbox.payload(), outbox.uncounted(), outbox.sent()), (0, 0, 0, 19));
         }
     }
 }

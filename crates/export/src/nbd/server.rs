@@ -1,6 +1,7 @@
 //! A server: one socket, any number of exports, and the handle that programs hold.
 
 use super::listener::ListenerService;
+use super::memory::NbdMemory;
 use super::table::Table;
 use crate::{ExportError, ExportSettings, ExportStatus, Stop};
 use interlock_host::{Namespace, Shape};
@@ -23,7 +24,7 @@ const BACKLOG: i32 = 128;
 const DETACH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NbdSettings {
     /// The Unix socket. One that nobody listens on any more is replaced.
     pub socket: PathBuf,
@@ -31,13 +32,15 @@ pub struct NbdSettings {
     pub mode: u32,
     /// The socket's group; `None`: that of the process.
     pub group: Option<u32>,
+    /// What its clients share with those of other servers. Default: nothing, they have all of it.
+    pub memory: NbdMemory,
 }
 
 impl NbdSettings {
     /// With the defaults.
     #[must_use]
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into(), mode: 0o600, group: None }
+        Self { socket: socket.into(), mode: 0o600, group: None, memory: NbdMemory::default() }
     }
 }
 
@@ -61,10 +64,10 @@ impl NbdServer {
     pub fn start(reactors: &[Reactor], settings: NbdSettings) -> Result<Self, ExportError> {
         let Some(first) = reactors.first() else { return Err(ExportError::NoReactor) };
         let socket = listen(&settings)?;
-        let path = settings.socket;
+        let NbdSettings { socket: path, memory, .. } = settings;
         let file = fs::metadata(&path).map(|meta| (meta.dev(), meta.ino()));
         let file = file.map_err(|source| ExportError::Socket { path: path.clone(), source })?;
-        let table = Arc::new(Table::new());
+        let table = Arc::new(Table::new(memory));
         let service = ListenerService::new(Arc::clone(&table), reactors.to_vec());
         let id = first.attach(move |cx| service.attach(cx, socket)).map_err(|_| ExportError::NoReactor)?;
         Ok(Self { path, file, table, listener: Mutex::new(Some((first.clone(), id))) })

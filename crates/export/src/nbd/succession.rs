@@ -12,8 +12,9 @@
 use super::table::Seat;
 use interlock_ring::{Cx, Sock, Waker};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a connection is asked by new ones, and what it has answered.
 #[derive(Default)]
@@ -22,13 +23,14 @@ pub(super) struct Roll {
     told: AtomicU64,
     /// It is gone, and what it had is given up.
     gone: AtomicBool,
-    askers: Mutex<Vec<Waker>>,
+    /// Connections that wait for an answer, by their number: each once, and none that is gone.
+    askers: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Roll {
     /// Asks; gives the number of the question.
-    fn ask(&self, asker: Waker) -> u64 {
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner).push(asker);
+    fn ask(&self, number: u64, asker: Waker) -> u64 {
+        self.askers().insert(number, asker);
         self.asked.fetch_add(1, Ordering::AcqRel) + 1
     }
 
@@ -55,30 +57,46 @@ impl Roll {
     }
 
     fn wake_askers(&self) {
-        for asker in self.askers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for asker in std::mem::take(&mut *self.askers()).into_values() {
             asker.wake();
         }
+    }
+
+    fn askers(&self) -> MutexGuard<'_, BTreeMap<u64, Waker>> {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Those that a new client comes after.
-pub(super) struct Predecessors(Vec<(Arc<Seat>, u64)>);
+pub(super) struct Predecessors {
+    /// The number of the client that asks.
+    number: u64,
+    asked: Vec<(Arc<Seat>, u64)>,
+}
 
 impl Predecessors {
     /// Asks them all.
-    pub(super) fn ask<'a>(seats: impl Iterator<Item = &'a Arc<Seat>>, cx: &Cx<'_>) -> Self {
+    pub(super) fn ask<'a>(number: u64, seats: impl Iterator<Item = &'a Arc<Seat>>, cx: &Cx<'_>) -> Self {
         let ask = |seat: &Arc<Seat>| {
-            let question = seat.roll.ask(cx.waker());
+            let question = seat.roll.ask(number, cx.waker());
             seat.wake();
             (Arc::clone(seat), question)
         };
-        Self(seats.map(ask).collect())
+        Self { number, asked: seats.map(ask).collect() }
     }
 
     /// True once all of them have answered or are gone.
     pub(super) fn are_through(&mut self) -> bool {
-        self.0.retain(|(seat, question)| !seat.roll.is_through(*question));
-        self.0.is_empty()
+        self.asked.retain(|(seat, question)| !seat.roll.is_through(*question));
+        self.asked.is_empty()
+    }
+}
+
+impl Drop for Predecessors {
+    fn drop(&mut self) {
+        for (seat, _) in &self.asked {
+            seat.roll.askers().remove(&self.number);
+        }
     }
 }
 

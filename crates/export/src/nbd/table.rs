@@ -2,7 +2,8 @@
 //!
 //! It is looked at when something begins or ends, never for a command.
 
-use super::handshake::Offer;
+use super::handshake::{Offer, Offers};
+use super::memory::{Allowance, NbdMemory};
 use super::succession::{Predecessors, Roll};
 use super::transmission::{PAYLOAD_MAX, View};
 use crate::disk::Disk;
@@ -17,12 +18,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-
-/// Connections to one server at once.
-pub(super) const CONNECTIONS_MAX: usize = 1024;
-
-/// Bytes of free buffers that one server keeps for reuse.
-const CACHED_BUFFERS: usize = 64 << 20;
 
 /// One export.
 pub(super) struct Export {
@@ -134,14 +129,27 @@ impl Seat {
 pub(super) struct Seated {
     table: Arc<Table>,
     pub(super) seat: Arc<Seat>,
+    pub(super) allowance: Allowance,
+}
+
+/// The exports that may be chosen now.
+impl Offers for Seated {
+    fn find(&self, name: &str) -> Option<Offer> {
+        let state = self.table.lock();
+        let open = || state.exports.iter().filter(|export| export.gate.is_open());
+        let mut all = open();
+        let only = all.next().filter(|_| name.is_empty() && all.next().is_none());
+        only.or_else(|| open().find(|export| export.settings.name == name)).map(|export| export.offer())
+    }
+
+    fn nth(&self, at: usize) -> Option<Offer> {
+        let state = self.table.lock();
+        let mut open = state.exports.iter().filter(|export| export.gate.is_open());
+        open.nth(at).map(|export| export.offer())
+    }
 }
 
 impl Seated {
-    /// The exports that may be chosen now.
-    pub(super) fn offers(&self) -> Vec<Offer> {
-        self.table.lock().exports.iter().filter(|export| export.gate.is_open()).map(|export| export.offer()).collect()
-    }
-
     /// Takes its place at an export, behind those that have one. `None` if that is gone, or everything ends.
     pub(super) fn choose(&self, cx: &Cx<'_>, name: &str) -> Option<(Arc<Export>, Predecessors)> {
         let state = self.table.lock();
@@ -149,7 +157,7 @@ impl Seated {
         if state.closing || self.seat.order() != Order::GoOn || !export.gate.is_open() {
             return None;
         }
-        let predecessors = Predecessors::ask(state.seats_of(export), cx);
+        let predecessors = Predecessors::ask(self.seat.id, state.seats_of(export), cx);
         let _ = self.seat.export.set(Arc::clone(export)); // a client chooses once
         Some((Arc::clone(export), predecessors))
     }
@@ -157,12 +165,12 @@ impl Seated {
     /// What is behind the gate of this export, for the reactor of `cx`; `None`: it is shut, or no lane runs there.
     pub(super) fn disk(&self, cx: &Cx<'_>, export: &Export) -> Option<Disk> {
         let door = export.gate.namespace()?.local(cx)?;
-        Some(Disk::new(door, self.buffers(), export.settings.on_loss))
+        Some(Disk::new(door, self.buffers().clone(), export.settings.on_loss))
     }
 
     /// The buffers of all connections.
-    pub(super) fn buffers(&self) -> BufPool {
-        self.table.buffers.clone()
+    pub(super) fn buffers(&self) -> &BufPool {
+        self.table.memory.buffers()
     }
 }
 
@@ -192,22 +200,23 @@ struct State {
 pub(super) struct Table {
     state: Mutex<State>,
     changed: Condvar,
-    buffers: BufPool,
+    memory: NbdMemory,
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), buffers: BufPool::new(CACHED_BUFFERS) }
+    pub(super) fn new(memory: NbdMemory) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), memory }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection; `None` if there are too many, or everything ends.
+    /// A place for a new connection; `None` if there are too many, too much is held, or everything ends.
     pub(super) fn seat(self: &Arc<Self>, pid: Option<i32>, since: Instant) -> Option<Seated> {
+        let allowance = self.memory.admit(pid)?;
         let mut state = self.lock();
-        if state.closing || state.seats.len() >= CONNECTIONS_MAX {
+        if state.closing {
             return None;
         }
         state.last += 1;
@@ -222,7 +231,7 @@ impl Table {
             roll: Roll::default(),
         });
         state.seats.insert(seat.id, Arc::clone(&seat));
-        Some(Seated { table: Arc::clone(self), seat })
+        Some(Seated { table: Arc::clone(self), seat, allowance })
     }
 
     pub(super) fn add(&self, settings: ExportSettings) -> Result<(), ExportError> {

@@ -11,6 +11,9 @@ use super::wire::*;
 /// The longest payload of a read or a write, as the protocol advises.
 pub(crate) const PAYLOAD_MAX: u32 = 32 << 20;
 
+/// What a client reads whose request gets no memory.
+pub(crate) const NO_MEMORY: &str = "other clients hold the memory that the request needs; it was not carried out";
+
 /// What the export is at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct View {
@@ -32,12 +35,32 @@ pub(crate) struct Request {
 /// Offsets and lengths in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    Read { offset: u64, len: u32 },
-    Write { offset: u64, len: u32, fua: bool },
+    Read {
+        offset: u64,
+        len: u32,
+    },
+    Write {
+        offset: u64,
+        len: u32,
+        fua: bool,
+    },
     Flush,
-    Trim { offset: u64, len: u32, fua: bool },
-    WriteZeroes { offset: u64, len: u32, fua: bool, deallocate: bool },
-    BlockStatus { len: u32 },
+    Trim {
+        offset: u64,
+        len: u32,
+        fua: bool,
+    },
+    /// `fast`: an error, rather than a write of zeroes.
+    WriteZeroes {
+        offset: u64,
+        len: u32,
+        fua: bool,
+        deallocate: bool,
+        fast: bool,
+    },
+    BlockStatus {
+        len: u32,
+    },
 }
 
 /// What to do after some bytes were taken.
@@ -45,8 +68,9 @@ pub(crate) enum Command {
 pub(crate) enum Then {
     /// Offer what is left.
     More,
-    /// A write begins: give it `len` bytes of memory. Its payload follows.
-    Allocate { len: u32 },
+    /// A write begins: `len` bytes of payload follow, which need memory. If there is none, call
+    /// [`Transmission::handle_no_memory`].
+    Announced { len: u32 },
     /// The next `len` bytes (offered already) belong to the write that is being received, at `at`. Copy them and call
     /// [`Transmission::handle_placed`].
     Place { at: u32, len: u32 },
@@ -67,6 +91,20 @@ pub(crate) struct Taken {
     pub(crate) then: Then,
 }
 
+/// The answer to a command that is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    cookie: u64,
+    errno: Errno,
+    why: &'static str,
+}
+
+impl From<Refusal> for Then {
+    fn from(Refusal { cookie, errno, why }: Refusal) -> Self {
+        Self::Refuse { cookie, errno, why }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     Header,
@@ -75,9 +113,10 @@ enum Reading {
         len: u32,
         at: u32,
     },
-    /// The payload of a refused write.
+    /// The payload of a refused write; then the refusal. A client that is still sending may read nothing before.
     Skip {
         left: u32,
+        refusal: Refusal,
     },
     Over,
 }
@@ -120,13 +159,15 @@ impl Transmission {
     pub(crate) fn handle_bytes(&mut self, view: &View, bytes: &[u8]) -> Taken {
         match &mut self.reading {
             Reading::Over => Taken { used: bytes.len(), then: Then::More },
-            Reading::Skip { left } => {
+            Reading::Skip { left, refusal } => {
                 let used = bytes.len().min(*left as usize);
                 *left -= used as u32; // no more than `left`
-                if *left == 0 {
-                    self.reading = Reading::Header;
+                if *left > 0 {
+                    return Taken { used, then: Then::More };
                 }
-                Taken { used, then: Then::More }
+                let then = (*refusal).into();
+                self.reading = Reading::Header;
+                Taken { used, then }
             }
             Reading::Payload { len, at, .. } => {
                 let here = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(*len - *at);
@@ -161,6 +202,14 @@ impl Transmission {
         Some(request)
     }
 
+    /// The write that was announced gets no memory: its payload is read past, and then it is refused.
+    pub(crate) fn handle_no_memory(&mut self) {
+        if let Reading::Payload { request, len, at } = self.reading {
+            let refusal = Refusal { cookie: request.cookie, errno: Errno::NoMemory, why: NO_MEMORY };
+            self.reading = Reading::Skip { left: len - at, refusal };
+        }
+    }
+
     fn command(&mut self, view: &View) -> Then {
         let field = |at| be16(&self.header, at).unwrap_or(0);
         let magic = be32(&self.header, 0);
@@ -179,14 +228,16 @@ impl Transmission {
         match self.check(view, flags, kind, offset, len) {
             Ok(command @ Command::Write { .. }) if len > 0 => {
                 self.reading = Reading::Payload { request: Request { cookie, command }, len, at: 0 };
-                Then::Allocate { len }
+                Then::Announced { len }
             }
             Ok(command) => Then::Submit(Request { cookie, command }),
             Err((errno, why)) => {
+                let refusal = Refusal { cookie, errno, why };
                 if kind == CMD_WRITE && len > 0 {
-                    self.reading = Reading::Skip { left: len };
+                    self.reading = Reading::Skip { left: len, refusal };
+                    return Then::More;
                 }
-                Then::Refuse { cookie, errno, why }
+                refusal.into()
             }
         }
     }
@@ -237,9 +288,13 @@ impl Transmission {
                 // Without deallocation a controller may write every zero to media.
                 Err((Errno::NotSupported, "zeroes that keep their space are not promised to be fast"))
             }
-            CMD_WRITE_ZEROES => {
-                Ok(Command::WriteZeroes { offset, len, fua, deallocate: flags & CMD_FLAG_NO_HOLE == 0 })
-            }
+            CMD_WRITE_ZEROES => Ok(Command::WriteZeroes {
+                offset,
+                len,
+                fua,
+                deallocate: flags & CMD_FLAG_NO_HOLE == 0,
+                fast: flags & CMD_FLAG_FAST_ZERO != 0,
+            }),
             _ if !self.allocation => Err((Errno::Invalid, "no metadata context was selected")),
             _ if len == 0 => Err((Errno::Invalid, "the block status of nothing")),
             _ => Ok(Command::BlockStatus { len }),

@@ -52,7 +52,7 @@ fn drive(view: &View, bytes: &[u8], step: usize, direct: bool) -> Vec<Seen> {
         at += used;
         match then {
             Then::More => assert!(used > 0, "no progress"),
-            Then::Allocate { len } => incoming = Some(vec![0; len as usize]),
+            Then::Announced { len } => incoming = Some(vec![0; len as usize]),
             Then::Place { at: place, len } => {
                 assert!(len > 0 && len as usize <= end - at);
                 incoming.as_mut().unwrap()[place as usize..][..len as usize]
@@ -100,6 +100,44 @@ fn every_split_gives_the_same_commands() {
             assert_eq!(drive(&VIEW, &bytes, step, direct), want, "{step} bytes at a time, direct: {direct}");
         }
     }
+}
+
+/// A client that sends its payload and reads nothing meanwhile must not find an answer in its way, and one that reads each
+/// answer before it sends more must not take the answer for that of something else.
+#[test]
+fn a_refusal_comes_after_the_payload() {
+    let too_long = PAYLOAD_MAX + 4096;
+    let wide = View { size: 1 << 40, ..VIEW };
+    for (view, header, errno) in [
+        (VIEW, request(0, CMD_WRITE, 7, 100, 8192), Errno::Invalid),
+        (VIEW, request(0, CMD_WRITE, 7, VIEW.size, 4096), Errno::NoSpace),
+        (VIEW, request(0x8000, CMD_WRITE, 7, 0, 4096), Errno::Invalid),
+        (View { read_only: true, ..VIEW }, request(0, CMD_WRITE, 7, 0, 4096), Errno::Perm),
+        (wide, request(0, CMD_WRITE, 7, 0, too_long), Errno::Invalid),
+    ] {
+        let len = be32(&header, 24).unwrap() as usize;
+        let mut machine = machine(false);
+        assert_eq!(machine.handle_bytes(&view, &header), Taken { used: 28, then: Then::More });
+        assert!(!machine.is_between(), "its payload follows");
+        assert_eq!(machine.handle_bytes(&view, &vec![0; len - 1]), Taken { used: len - 1, then: Then::More });
+        let Taken { used: 1, then: Then::Refuse { cookie: 7, errno: got, .. } } = machine.handle_bytes(&view, &[0; 9])
+        else {
+            panic!("not refused after its last byte")
+        };
+        assert_eq!(got, errno);
+        assert!(machine.is_between(), "in step");
+    }
+}
+
+#[test]
+fn a_write_without_memory_is_refused_after_its_payload() {
+    let mut machine = machine(false);
+    let announced = machine.handle_bytes(&VIEW, &request(0, CMD_WRITE, 9, 0, 4096)).then;
+    assert_eq!(announced, Then::Announced { len: 4096 });
+    machine.handle_no_memory();
+    assert_eq!(machine.handle_bytes(&VIEW, &[1; 4095]), Taken { used: 4095, then: Then::More });
+    let then = machine.handle_bytes(&VIEW, &[1]).then;
+    assert!(matches!(then, Then::Refuse { cookie: 9, errno: Errno::NoMemory, .. }), "{then:?}");
 }
 
 #[test]

@@ -240,11 +240,14 @@ impl Queue {
         let fua = desc.flags & sys::IO_F_FUA != 0;
         let work = match desc.op {
             sys::OP_READ if len <= self.io_max => Some(Work::Read { offset, len }),
-            sys::OP_WRITE if len <= self.io_max => Some(Work::Write { offset, data: buf.slice(0..len as usize), fua }),
+            sys::OP_WRITE if len <= self.io_max => {
+                Some(Work::Write { offset, data: buf.slice(0..len as usize).into(), fua })
+            }
             sys::OP_FLUSH => Some(Work::Flush),
             sys::OP_DISCARD => Some(Work::Discard { offset, len, fua }),
             sys::OP_WRITE_ZEROES => {
-                Some(Work::WriteZeroes { offset, len, deallocate: desc.flags & sys::IO_F_NOUNMAP == 0, fua })
+                let deallocate = desc.flags & sys::IO_F_NOUNMAP == 0;
+                Some(Work::WriteZeroes { offset, len, deallocate, fast: false, fua })
             }
             _ => None,
         };

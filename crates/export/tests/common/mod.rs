@@ -1,6 +1,7 @@
 //! What the tests share: an embedded target with two ports, a host connected to both, and an export of its namespace.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
 
+pub mod lacking;
 pub mod raw;
 
 use interlock_export::{ExportSettings, ExportStatus, NbdServer, NbdSettings};
@@ -57,11 +58,13 @@ pub struct Setting {
     pub more: &'static str,
     /// Of every path.
     pub fast_io_fail: Option<Duration>,
+    /// What stands between the host and a port: where it listens.
+    pub through: Option<fn(SocketAddr) -> SocketAddr>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { backing: "mem:64M", block_size: 4096, reactors: 1, more: "", fast_io_fail: None }
+        Self { backing: "mem:64M", block_size: 4096, reactors: 1, more: "", fast_io_fail: None, through: None }
     }
 }
 
@@ -82,7 +85,7 @@ impl Stage {
         let host = HostSettings::random().expect("random numbers");
         let host = Host::start(pools[1].reactors(), host).expect("the host starts");
         for port in target.ports() {
-            let mut spec = self::spec(*port);
+            let mut spec = self::spec(setting.through.map_or(*port, |through| through(*port)));
             spec.reconnect.fast_io_fail = setting.fast_io_fail;
             host.connect_and_wait(spec, PATIENCE).expect("the path connects");
         }

@@ -1,0 +1,390 @@
+//! Who may hold how much of what all clients share: memory for payload, and connections.
+//!
+//! Every connection may hold [`FLOOR`] without asking, so that small requests go on whatever others do. What exceeds
+//! that comes out of one pot for all clients, whose end is known before any buffer is made. No client gets more than a
+//! quarter of it, nor more than what is left for a newcomer: each that is greedy finds half of what the one before it
+//! found, and whoever finds nothing still has its floor. A client is a process, however many connections it has.
+//!
+//! What a client has abandoned (it vanished, and its writes wait for a fence) is held by the lanes and counts against
+//! all, until it is over.
+
+use interlock_base::Instant;
+use interlock_ring::{BufPool, Waker};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Bytes of payload that every connection may have in flight without asking.
+pub(super) const FLOOR: usize = 256 << 10;
+
+/// Bytes that are asked for at once, so that a client with many small requests asks seldom.
+const STEP: usize = 1 << 20;
+
+/// Bytes of free buffers that are kept for reuse.
+const CACHED: usize = 64 << 20;
+
+/// Who waits for memory that was not given back by a connection looks again so often.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// What all clients of one or several servers may hold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NbdLimits {
+    /// Bytes of payload in flight, beyond the 256 KiB that every connection has for itself; one process gets a quarter.
+    /// Default 256 MiB. A request that needs more than that quarter is never carried out.
+    pub payload: usize,
+    /// Connections at once; one process gets a quarter. Default 1,024.
+    pub connections: usize,
+    /// A request that gets no memory for so long is answered with an error. While others wait for memory, who holds some
+    /// and neither sends what it has announced nor reads its answers for so long is sent away. Default 30 s.
+    pub patience: Duration,
+}
+
+impl Default for NbdLimits {
+    fn default() -> Self {
+        Self { payload: 256 << 20, connections: 1024, patience: Duration::from_secs(30) }
+    }
+}
+
+impl NbdLimits {
+    /// All payload at once, in bytes, with what was abandoned and is not over.
+    const fn held_max(&self) -> usize {
+        self.payload + self.connections * FLOOR
+    }
+}
+
+/// To whom something is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Client {
+    /// All connections of a process.
+    Process(i32),
+    /// The kernel does not say whose it is.
+    Connection(u64),
+}
+
+/// A quantity that clients share.
+#[derive(Clone, Debug)]
+pub(super) struct Pot {
+    total: usize,
+    used: usize,
+    held: BTreeMap<Client, usize>,
+}
+
+impl Pot {
+    const fn new(total: usize) -> Self {
+        Self { total, used: 0, held: BTreeMap::new() }
+    }
+
+    /// True if the client has `amount` more from now on.
+    fn take(&mut self, client: Client, amount: usize) -> bool {
+        let held = self.held.get(&client).copied().unwrap_or(0).saturating_add(amount);
+        let Some(left) = (self.total - self.used).checked_sub(amount) else { return false };
+        if held > left.min(self.total / 4) {
+            return false;
+        }
+        self.used += amount;
+        self.held.insert(client, held);
+        true
+    }
+
+    fn give(&mut self, client: Client, amount: usize) {
+        let Some(held) = self.held.get_mut(&client) else { return };
+        debug_assert!(*held >= amount, "more is given back than was taken");
+        *held -= amount;
+        self.used -= amount;
+        if *held == 0 {
+            self.held.remove(&client);
+        }
+    }
+}
+
+struct Ledger {
+    payload: Pot,
+    connections: Pot,
+    /// Connections that wait for memory, by their number.
+    waiting: BTreeMap<u64, Waker>,
+}
+
+struct Shared {
+    limits: NbdLimits,
+    buffers: BufPool,
+    ledger: Mutex<Ledger>,
+    /// How many wait, to be looked at without the lock.
+    waiting: AtomicUsize,
+    numbers: AtomicUsize,
+}
+
+/// What the NBD clients of one or several servers share: memory for payload and connections, with [`NbdLimits`] that
+/// hold for all of them together. A clone is the same.
+#[derive(Clone)]
+pub struct NbdMemory(Arc<Shared>);
+
+impl Default for NbdMemory {
+    fn default() -> Self {
+        Self::new(NbdLimits::default())
+    }
+}
+
+impl NbdMemory {
+    /// With these limits.
+    #[must_use]
+    pub fn new(limits: NbdLimits) -> Self {
+        let (payload, connections) = (Pot::new(limits.payload), Pot::new(limits.connections));
+        let ledger = Ledger { payload, connections, waiting: BTreeMap::new() };
+        Self(Arc::new(Shared {
+            limits,
+            buffers: BufPool::new(CACHED),
+            ledger: Mutex::new(ledger),
+            waiting: AtomicUsize::new(0),
+            numbers: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Bytes of payload that are held at this moment: being received, in flight, not read yet, or abandoned and not over.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.buffers.held()
+    }
+
+    pub(super) fn limits(&self) -> &NbdLimits {
+        &self.0.limits
+    }
+
+    /// Where the memory comes from.
+    pub(super) fn buffers(&self) -> &BufPool {
+        &self.0.buffers
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of one more connection of this process; `None`: too many, or too much is held already.
+    pub(super) fn admit(&self, pid: Option<i32>) -> Option<Allowance> {
+        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed) as u64;
+        let client = pid.map_or(Client::Connection(number), Client::Process);
+        let admitted = self.held() <= self.limits().held_max() && self.ledger().connections.take(client, 1);
+        admitted.then(|| Allowance { memory: self.clone(), client, number, granted: 0 })
+    }
+
+    fn wake(&self, waiting: BTreeMap<u64, Waker>) {
+        self.0.waiting.fetch_sub(waiting.len(), Ordering::AcqRel);
+        waiting.into_values().for_each(|waker| waker.wake());
+    }
+}
+
+impl fmt::Debug for NbdMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ledger = self.ledger();
+        let (granted, connections) = (ledger.payload.used, ledger.connections.used);
+        write!(f, "NbdMemory({} bytes held, {granted} granted, {connections} connections)", self.0.buffers.held())
+    }
+}
+
+/// What one connection may hold. Everything is given back when it is dropped.
+pub(super) struct Allowance {
+    memory: NbdMemory,
+    client: Client,
+    number: u64,
+    /// Out of the pot.
+    granted: usize,
+}
+
+impl Allowance {
+    /// True if this connection may hold `bytes` in all from now on. If not, `waker` is woken when there may be room.
+    pub(super) fn covers(&mut self, bytes: usize, waker: impl FnOnce() -> Waker) -> bool {
+        let Some(missing) = bytes.checked_sub(FLOOR + self.granted).filter(|missing| *missing > 0) else { return true };
+        self.ask(missing, waker)
+    }
+
+    #[cold]
+    fn ask(&mut self, missing: usize, waker: impl FnOnce() -> Waker) -> bool {
+        let held = self.memory.held();
+        let mut ledger = self.memory.ledger();
+        for amount in [missing.next_multiple_of(STEP), missing] {
+            if held.saturating_add(amount) <= self.memory.limits().held_max()
+                && ledger.payload.take(self.client, amount)
+            {
+                self.granted += amount;
+                return true;
+            }
+        }
+        if ledger.waiting.insert(self.number, waker()).is_none() {
+            self.memory.0.waiting.fetch_add(1, Ordering::AcqRel);
+        }
+        false
+    }
+
+    /// It waits no more.
+    pub(super) fn give_up(&mut self) {
+        if self.memory.ledger().waiting.remove(&self.number).is_some() {
+            self.memory.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The connection holds so much now: what it does not need, it gives back when that is most of it, or if others wait.
+    pub(super) fn settle(&mut self, bytes: usize) {
+        let needed = bytes.saturating_sub(FLOOR);
+        if self.granted > needed && (needed <= self.granted / 2 || self.others_wait()) {
+            self.give(self.granted - needed);
+        }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.memory.limits().patience
+    }
+
+    /// True if it has something out of the pot that others wait for.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.granted > 0 && self.others_wait()
+    }
+
+    pub(super) const fn has_grant(&self) -> bool {
+        self.granted > 0
+    }
+
+    fn others_wait(&self) -> bool {
+        self.memory.0.waiting.load(Ordering::Acquire) > 0
+    }
+
+    #[cold]
+    fn give(&mut self, amount: usize) {
+        let mut ledger = self.memory.ledger();
+        ledger.payload.give(self.client, amount);
+        self.granted -= amount;
+        let waiting = std::mem::take(&mut ledger.waiting);
+        drop(ledger);
+        self.memory.wake(waiting);
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        let mut ledger = self.memory.ledger();
+        ledger.payload.give(self.client, self.granted);
+        ledger.connections.give(self.client, 1);
+        let waiting = std::mem::take(&mut ledger.waiting);
+        drop(ledger);
+        self.memory.wake(waiting);
+    }
+}
+
+/// How long a client has neither taken nor given a byte while it holds what others may want.
+#[derive(Debug)]
+pub(super) struct Stall {
+    patience: Duration,
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+impl Stall {
+    pub(super) const fn new(patience: Duration) -> Self {
+        Self { patience, bytes: 0, since: None }
+    }
+
+    /// `bytes` have been exchanged so far; `owes`: the client has announced payload that did not come, or has answers to
+    /// read. Gives the moment at which it is to be looked at again.
+    pub(super) fn observe(&mut self, now: Instant, bytes: u64, owes: bool) -> Option<Instant> {
+        if !owes || bytes != self.bytes {
+            (self.bytes, self.since) = (bytes, None);
+        }
+        if !owes {
+            return None;
+        }
+        let until = *self.since.get_or_insert(now) + self.patience;
+        Some(until.max(now + AGAIN_AFTER))
+    }
+
+    /// True if it has stalled for too long.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now >= since + self.patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_greedy_leave_room_for_a_newcomer() {
+        let mut pot = Pot::new(1000);
+        let mut got = Vec::new();
+        for process in 0..8 {
+            let client = Client::Process(process);
+            got.push(std::iter::repeat_with(|| pot.take(client, 1)).take_while(|granted| *granted).count());
+        }
+        assert_eq!(got, [250, 250, 250, 125, 62, 31, 16, 8], "a quarter, then what the next one can have as well");
+        assert!(!pot.take(Client::Process(0), 1) && !pot.take(Client::Process(99), usize::MAX));
+        assert!(pot.take(Client::Process(99), 1));
+        pot.give(Client::Process(99), 1);
+        for (process, got) in got.into_iter().enumerate() {
+            pot.give(Client::Process(process as i32), got);
+        }
+        assert_eq!((pot.used, pot.held.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_allowance_begins_with_its_floor_and_gives_back_what_it_does_not_need() {
+        let memory = NbdMemory::default();
+        let mut one = memory.admit(Some(1)).expect("room");
+        let quarter = memory.limits().payload / 4;
+        let never = || unreachable!("there is room");
+        assert!(one.covers(FLOOR, never));
+        assert_eq!(one.granted, 0);
+        assert!(one.covers(FLOOR + 1, never));
+        assert_eq!(one.granted, STEP, "asked for in steps");
+        assert!(one.covers(FLOOR + quarter, never), "and exactly, where a step does not fit");
+        one.settle(quarter);
+        assert_eq!(one.granted, quarter, "it needs most of it");
+        one.settle(0);
+        assert_eq!((one.granted, memory.ledger().payload.used), (0, 0));
+        assert!(one.covers(FLOOR + STEP, never));
+        drop(one);
+        let ledger = memory.ledger();
+        assert_eq!((ledger.payload.used, ledger.connections.used), (0, 0));
+    }
+
+    #[test]
+    fn a_process_gets_a_quarter_of_the_connections() {
+        let memory = NbdMemory::default();
+        let mine: Vec<_> = std::iter::from_fn(|| memory.admit(Some(1))).collect();
+        assert_eq!(mine.len(), memory.limits().connections / 4);
+        let other = memory.admit(Some(2)).expect("others have room");
+        let unknown = memory.admit(None).expect("and so have those that nobody knows");
+        drop((mine, other, unknown));
+        assert!(memory.admit(Some(1)).is_some());
+    }
+
+    #[test]
+    fn a_stall_counts_from_the_last_byte_and_only_while_something_is_owed() {
+        let mut stall = Stall::new(Duration::from_secs(30));
+        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
+        assert_eq!(stall.observe(at(0), 5, true), Some(at(30)));
+        assert_eq!(stall.observe(at(20), 6, true), Some(at(50)), "a byte moved");
+        assert!(!stall.is_over(at(49)) && stall.is_over(at(50)));
+        assert_eq!(stall.observe(at(60), 6, true), Some(at(60) + AGAIN_AFTER), "nobody waited then: looked at again");
+        assert_eq!(stall.observe(at(61), 6, false), None);
+        assert_eq!(stall.observe(at(70), 6, true), Some(at(100)));
+        assert!(!stall.is_over(at(99)) && stall.is_over(at(100)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pot_is_never_overdrawn(steps in prop::collection::vec((0..5_i32, 0..600_usize, any::<bool>()), 0..200)) {
+            let mut pot = Pot::new(1000);
+            for (process, amount, takes) in steps {
+                let client = Client::Process(process);
+                if takes {
+                    pot.take(client, amount);
+                } else {
+                    pot.give(client, amount.min(pot.held.get(&client).copied().unwrap_or(0)));
+                }
+                prop_assert!(pot.used <= 1000);
+                prop_assert_eq!(pot.used, pot.held.values().sum::<usize>());
+                prop_assert!(pot.held.values().all(|held| *held <= 250));
+            }
+        }
+    }
+}
