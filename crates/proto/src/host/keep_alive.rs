@@ -13,7 +13,9 @@
 //! ```
 //!
 //! With traffic based keep alive the controller hears of the host by any command. A command counts only from its
-//! submission: one that was submitted long ago and completes now says nothing about what the controller heard lately.
+//! submission: one that was submitted long ago and completes now says nothing about what the controller heard lately. A
+//! check that finds one puts the next off by KATO/4, or to KATO/2 after that submission where a late answer held it up:
+//! so the end is noticed KATO after the controller can have heard of the host last.
 
 use core::time::Duration;
 use interlock_base::Instant;
@@ -44,7 +46,14 @@ pub struct KeepAlive {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
     Off,
-    On { every: Duration, traffic_based: bool, last_check: Instant, traffic: bool, unanswered: Option<Instant> },
+    On {
+        every: Duration,
+        traffic_based: bool,
+        next: Instant,
+        last_check: Instant,
+        heard: Option<Instant>,
+        unanswered: Option<Instant>,
+    },
 }
 
 impl KeepAlive {
@@ -56,15 +65,17 @@ impl KeepAlive {
             State::Off
         } else {
             let every = if traffic_based { kato / 4 } else { kato / 2 };
-            State::On { every, traffic_based, last_check: now, traffic: false, unanswered: None }
+            State::On { every, traffic_based, next: now + every, last_check: now, heard: None, unanswered: None }
         };
         Self { half: kato / 2, state }
     }
 
     /// A command (admin or I/O) that was submitted at `submitted` has completed.
     pub fn handle_traffic(&mut self, submitted: Instant) {
-        if let State::On { last_check, traffic, .. } = &mut self.state {
-            *traffic |= submitted >= *last_check;
+        if let State::On { last_check, heard, .. } = &mut self.state
+            && submitted >= *last_check
+        {
+            *heard = (*heard).max(Some(submitted));
         }
     }
 
@@ -83,19 +94,24 @@ impl KeepAlive {
     /// What to do at `now`. After [`Pulse::Send`] it assumes that the command was submitted.
     pub fn poll(&mut self, now: Instant) -> Pulse {
         let half = self.half;
-        let State::On { every, traffic_based, last_check, traffic, unanswered } = &mut self.state else {
+        let State::On { every, traffic_based, next, last_check, heard, unanswered } = &mut self.state else {
             return Pulse::Off;
         };
         if let Some(sent) = *unanswered {
             // Nothing else is due while one is under way: its end comes first or it is the end.
             return if now >= sent + half { Pulse::Lost { sent } } else { Pulse::Wait(sent + half) };
         }
-        if now < *last_check + *every {
-            return Pulse::Wait(*last_check + *every);
+        if now < *next {
+            return Pulse::Wait(*next);
         }
         *last_check = now;
-        if core::mem::take(traffic) && *traffic_based {
-            return Pulse::Wait(now + *every);
+        *next = now + *every;
+        if let Some(heard) = heard.take().filter(|_| *traffic_based) {
+            *next = (*next).min(heard + half);
+            if now < *next {
+                return Pulse::Wait(*next);
+            }
+            *next = now + *every;
         }
         *unanswered = Some(now);
         Pulse::Send
@@ -130,6 +146,27 @@ mod tests {
         // Submitted before the last check: does not count.
         ka.handle_traffic(at(999));
         assert_eq!(ka.poll(at(2000)), Pulse::Send);
+    }
+
+    #[test]
+    fn a_late_answer_puts_the_end_off_no_further_than_kato_after_the_last_word() {
+        // Keep Alive at 1000; a command of 1100 is the last that the controller hears; the answers come late.
+        for late in [1_010, 1_400, 1_900, 2_990] {
+            let mut ka = KeepAlive::new(at(0), 4000, true);
+            assert_eq!(ka.poll(at(1_000)), Pulse::Send);
+            ka.handle_traffic(at(1_100));
+            ka.handle_answer();
+            let mut now = at(late);
+            let lost = loop {
+                match ka.poll(now) {
+                    Pulse::Send => {}
+                    Pulse::Wait(next) => now = next,
+                    Pulse::Lost { .. } => break now,
+                    Pulse::Off => panic!("it is on"),
+                }
+            };
+            assert!(lost <= at(1_100 + 4_000), "answered at {late}: lost at {lost}");
+        }
     }
 
     #[test]
