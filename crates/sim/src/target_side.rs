@@ -363,6 +363,12 @@ impl World {
             matches!(op.kind, MediaKind::Write { .. } | MediaKind::Zero { .. } | MediaKind::Deallocate { .. });
         let early = changes && self.tampers(Tampering::MediaDoneTooEarly);
         let id = op.id;
+        // A driver lets go of a namespace that was taken away before it is given another: nothing of the one before reaches it.
+        let key = op.namespace;
+        let now_there = self.target.namespaces(key.subsystem).and_then(|all| all.serial(key.nsid));
+        if self.target_lanes[lane].lane.serial(key) != now_there {
+            return self.finish_media(lane, id, MediaResult::Gone);
+        }
         let disk = self.app.mounted_number(op.namespace.nsid);
         let (key, delay) = self.media.begin(lane, disk, op, data, early);
         self.after(delay, Ev::Media(lane, key));

@@ -217,6 +217,13 @@ impl Lane {
         self.stock.len()
     }
 
+    /// Which of the namespaces that ever had this NSID this lane knows ([`crate::Namespaces::serial`]): its driver has let go
+    /// of every earlier one.
+    #[must_use]
+    pub fn serial(&self, key: NamespaceKey) -> Option<u64> {
+        self.namespaces.get(&key.subsystem)?.serial(key.nsid)
+    }
+
     /// Commands that stall inside, and media operations that are under way.
     #[must_use]
     pub fn inside(&self) -> usize {
