@@ -109,6 +109,8 @@ guards! {
     OwnerConfirmed,
     /// What is found under an NSID is compared with all that was known of it, also when no path is left.
     HeadIdentity,
+    /// A namespace that has another format has another name.
+    HeadFormat,
     /// What is protected of a namespace is protected of whatever may be the same disk.
     EitherMatch,
     /// No two controllers of a subsystem have one name.

@@ -32,11 +32,14 @@ pub(crate) struct Disk {
     /// Which of those that ever had this NSID its identity is.
     identity: u8,
     block_shift: u8,
+    /// Its identity has had another format before. Once is enough: a host that is not there cannot tell a second time from
+    /// none.
+    formatted: bool,
 }
 
 impl Disk {
     pub(crate) const fn first(nsid: u32) -> Self {
-        Self { nsid, identity: 0, block_shift: 9 }
+        Self { nsid, identity: 0, block_shift: 9, formatted: false }
     }
 
     /// True if the load can use it: it knows blocks of one size only.
@@ -75,7 +78,7 @@ impl Disk {
             Replaced::Anew => self.block_shift,
             Replaced::AnewWithLargeBlocks | Replaced::Formatted => 21 - self.block_shift,
         };
-        Self { nsid: self.nsid, identity, block_shift }
+        Self { nsid: self.nsid, identity, block_shift, formatted: identity == self.identity }
     }
 }
 
@@ -88,6 +91,10 @@ impl World {
         if nsid as usize > self.plan.namespaces || self.app.volumes_made() > MOST {
             return;
         }
+        let mounted = self.app.mounted(nsid);
+        if how == Replaced::Formatted && mounted.formatted {
+            return;
+        }
         let listens = self.net.paths.iter().any(|path| path.open);
         if listens {
             // Somebody mended the ports: too late.
@@ -98,7 +105,7 @@ impl World {
             return;
         }
         self.met(if how == Replaced::Formatted { Kind::NamespaceFormatted } else { Kind::NamespaceReplaced });
-        let disk = self.app.mounted(nsid).after(how);
+        let disk = mounted.after(how);
         note!(self, "target: namespace {nsid} is {disk:?} from now on");
         self.app.mount(&self.plan, disk);
         self.media.mount();

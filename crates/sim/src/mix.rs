@@ -171,12 +171,6 @@ impl Kind {
     #[must_use]
     pub const fn waits_for(self) -> Option<&'static str> {
         match self {
-            Self::IdentifiersMissing => {
-                Some("a namespace whose identifiers could not be read may stay away: one run of 12,000, seed 0x55d7a66")
-            }
-            Self::NamespaceFormatted => {
-                Some("a handle from before still reaches it: Discard and Write Zeroes with LBAs of the old format")
-            }
             Self::TargetStops => Some("no long hunt with targets that stand still has been made"),
             _ => None,
         }

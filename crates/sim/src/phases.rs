@@ -105,10 +105,11 @@ impl World {
         live >= self.plan.controllers
     }
 
-    /// Every disk that the host has a head for has a path. A list that lacked it twice, just before everything was healed,
-    /// takes it away until the host looks again.
+    /// Every disk has every controller as a path. A list that lacked it twice, or identifiers that were misread, just before
+    /// everything was healed, take paths away until the host looks again.
     fn disks_are_there(&self) -> bool {
-        let there = |head| self.control.heads().any(|info| info.id == head && !info.paths.is_empty());
+        let there =
+            |head| self.control.heads().any(|info| info.id == head && info.paths.len() >= self.plan.controllers);
         self.app.mounted_heads().all(there)
     }
 

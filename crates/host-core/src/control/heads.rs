@@ -2,7 +2,7 @@
 //!
 //! Taking two disks for one corrupts both, so a path joins a head only if it is known by subsystem, NSID and identifiers
 //! ([`Names`]), and only if it looks the same. Whatever does not is refused, named and looked at again. A [`HeadId`]
-//! belongs to a disk for as long as the host runs: guards outlive the controllers they come from.
+//! belongs to a disk in one format for as long as the host runs: guards outlive the controllers they come from.
 
 use super::names::{Doubt, Names, Ties};
 use super::scan::Found;
@@ -112,6 +112,11 @@ impl Heads {
         self.heads.get(&id).map(|head| &head.subnqn)
     }
 
+    /// True if every one of these identifiers is known of one namespace that has had this NSID.
+    pub(super) fn knows(&self, subnqn: &Nqn, nsid: u32, ids: &NamespaceIds) -> bool {
+        self.names.knows(subnqn, nsid, ids)
+    }
+
     /// Takes a namespace that was found on a life as a path, or says why not.
     ///
     /// # Errors
@@ -130,13 +135,8 @@ impl Heads {
         let (before, now) = (self.heads.get(&id).map(|head| head.shape), found.shape);
         if let Some(head) = self.heads.get(&id) {
             head.judge(life, found, self.names.get(id).is_some_and(|known| known.ids.is_known()))?;
-        } else if self.names.changes_size(id, now.block_size) && protection(id) == Protection::Held {
-            let why =
-                format!("its blocks have {} bytes now: it waits until what is held for it has ended", now.block_size);
-            return Err(NotTaken { why, keeps: None, contradicts: None });
         }
         self.names.learn(id, &found.ids);
-        self.names.sized(id, now.block_size);
         let head = self.heads.entry(id).or_insert_with(|| OneHead {
             subnqn: subnqn.clone(),
             nsid: found.nsid,
@@ -177,13 +177,16 @@ impl Heads {
                 (false, _) => Ties::None,
             }
         };
-        match self.names.find(subnqn, found.nsid, &found.ids, ties) {
+        match self.names.find(subnqn, found.nsid, &found.ids, found.shape.into(), ties) {
             Ok(Some(id)) => Ok(id),
-            Ok(None) => Ok(self.names.add(subnqn, found.nsid, &found.ids)),
+            Ok(None) => Ok(self.names.add(subnqn, found.nsid, &found.ids, found.shape.into())),
             Err(doubt) => {
                 // It may be that one, and say so again: as long as that can be hoped for its I/O waits.
                 let keeps = if let Doubt::Unclear(id) = doubt { Some(id) } else { None };
-                let contradicts = if let Doubt::Other(id) = doubt { Some(id) } else { None };
+                let contradicts = match doubt {
+                    Doubt::Other(id) | Doubt::Format { head: id, .. } => Some(id),
+                    _ => None,
+                };
                 Err(NotTaken { why: doubt.to_string(), keeps, contradicts })
             }
         }
@@ -304,11 +307,6 @@ impl OneHead {
             }
         }
         let (was, now) = (self.shape, found.shape);
-        if (was.block_size, was.metadata) != (now.block_size, now.metadata) {
-            // What was asked of the old blocks must not be sent to the new ones: those requests end first.
-            let where_ = if others { "on other paths" } else { "before" };
-            return refuse(format!("its blocks have {} bytes, {where_} {}", now.block_size, was.block_size));
-        }
         if others && !known && was.blocks != now.blocks {
             return refuse(format!("it has {} blocks, on other paths {}", now.blocks, was.blocks));
         }
@@ -397,6 +395,7 @@ mod tests {
             (other(|f| f.ids.uuid = Some([8; 16])), "identifiers differ"),
             (other(|f| f.nsid = 2), "same identifier"),
             (other(|f| f.shape.block_size = 4096), "blocks have 4096"),
+            (other(|f| f.shape.metadata = 8), "blocks have 512"),
             (other(|f| f.shape.blocks = 99), "99 blocks"),
             (other(|f| f.shape.read_only = true), "write protection"),
             (other(|f| f.shared = false), "not shared"),
@@ -457,19 +456,26 @@ mod tests {
     }
 
     #[test]
-    fn new_blocks_wait_for_what_is_held_and_then_share_nothing_with_the_old_ones() {
-        let mut heads = Heads::default();
-        take(&mut heads, A, &found(1, 7)).expect("first");
+    fn a_disk_in_another_format_waits_for_what_is_protected_and_has_a_name_of_its_own() {
         let mut formatted = found(1, 7);
         formatted.shape.block_size = 4096;
-        let refused = take(&mut heads, A, &formatted).expect_err("requests for the old blocks end first");
-        assert!(refused.contains("4096 bytes, before 512"), "{refused}");
-        heads.keep_only(A.0, A.1, &BTreeSet::new(), &BTreeSet::new());
-        heads.sweep();
-        assert!(take_under(&mut heads, A, &formatted, Protection::Held).expect_err("held").contains("4096"));
-        assert_eq!(take_under(&mut heads, A, &formatted, Protection::Left), Ok(Taken::New(HeadId(0))));
-        let table = heads.table(|_| false, |_| true);
-        assert_eq!(table.twins[&HeadId(0)], [crate::Twin { head: HeadId(0), whole: true }]);
+        for protection in [Protection::Left, Protection::Held] {
+            let mut heads = Heads::default();
+            take(&mut heads, A, &found(1, 7)).expect("first");
+            let refused = take_under(&mut heads, A, &formatted, protection).expect_err("protected");
+            assert!(refused.contains("4096 bytes now, and 512 before"), "{refused}");
+            heads.keep_only(A.0, A.1, &BTreeSet::new(), &BTreeSet::new());
+            heads.sweep();
+            assert!(take_under(&mut heads, A, &formatted, protection).is_err(), "also when no path is left");
+            assert_eq!(take(&mut heads, A, &formatted), Ok(Taken::New(HeadId(1))));
+            let table = heads.table(|_| false, |_| true);
+            assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: true }]);
+            assert!(!table.heads.contains_key(&HeadId(0)), "whoever holds the old name finds nothing under it");
+        }
+        let mut heads = Heads::default();
+        take(&mut heads, A, &found(1, 7)).expect("first");
+        take(&mut heads, B, &found(1, 7)).expect("second");
+        assert!(take(&mut heads, A, &formatted).is_err(), "another path has it as it was");
     }
 
     #[test]

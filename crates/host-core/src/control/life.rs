@@ -224,6 +224,8 @@ pub(super) struct Life {
     pub(super) doubts: u32,
     /// Looks that are still to come soon because a namespace was gone.
     pub(super) looks: u32,
+    /// Its namespaces were read once more since it was connected.
+    pub(super) looked: bool,
     /// What was said of such namespaces last: it is not said twice.
     pub(super) refused: BTreeMap<u32, String>,
     /// Namespaces of the last scan that could not be read.
@@ -264,6 +266,7 @@ impl Life {
             unread: 0,
             doubts: 0,
             looks: 0,
+            looked: false,
             refused: BTreeMap::new(),
             unread_nsids: BTreeSet::new(),
             found: Vec::new(),

@@ -17,7 +17,7 @@ use core::time::Duration;
 use interlock_base::Instant;
 use interlock_proto::host::{Pulse, Unread};
 use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN, Identify};
-use interlock_wire::identify::{IdentifyController, parse_list};
+use interlock_wire::identify::{IdentifyController, NamespaceIds, parse_list};
 use interlock_wire::log::{ChangedNamespaces, LID_CHANGED_NAMESPACES};
 use interlock_wire::nqn::Nqn;
 use interlock_wire::{ana, ccr};
@@ -376,7 +376,9 @@ impl Control {
                 self.go_on_with_task(now, life_id);
             }
             Task::Scan(scan) => {
-                let Err(why) = scan.handle_answer(answer.status(), &answer.data) else {
+                let (heads, subnqn) = (&self.heads, &life.subnqn);
+                let is_known = |nsid, ids: &NamespaceIds| heads.knows(subnqn, nsid, ids);
+                let Err(why) = scan.handle_answer(answer.status(), &answer.data, is_known) else {
                     return self.go_on_with_task(now, life_id);
                 };
                 life.task = Task::Idle;
@@ -465,7 +467,10 @@ impl Control {
     /// Time for a look.
     pub(super) fn handle_look(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
-        life.todo = life.todo.with(Todo { list: true, ana: life.ana_log.is_some(), ..Todo::default() });
+        // The first look reads everything once more: what was misread while it was connected is noticed.
+        let whole = !core::mem::replace(&mut life.looked, true);
+        life.todo =
+            life.todo.with(Todo { rescan: whole, list: !whole, ana: life.ana_log.is_some(), ..Todo::default() });
         let (since, left) = (LOOKS_WHEN_GONE - life.looks.min(LOOKS_WHEN_GONE), life.looks);
         life.looks = left.saturating_sub(1);
         let soon = if life.looks > 0 { again_in(since + 1) } else { next_look(life_id) };
@@ -559,7 +564,7 @@ impl Control {
                 }
                 Err(NotTaken { why, keeps, contradicts }) => {
                     doubtful = true;
-                    self.read_anew(now, life_id, contradicts);
+                    self.read_anew(now, life_id, contradicts.or(keeps));
                     waits.extend(keeps.filter(|_| patient));
                     self.say_refused(now, life_id, ns.nsid, why);
                     continue;
@@ -592,9 +597,10 @@ impl Control {
         }
     }
 
-    /// A controller contradicts what others say of a namespace: they are asked again, because it may be they that were misread.
-    fn read_anew(&mut self, now: Instant, life_id: LifeId, contradicted: Option<HeadId>) {
-        let lives = contradicted.map(|head| self.heads.lives_of(head)).unwrap_or_default();
+    /// A controller says of a namespace what others do not say, or less: they are asked again, because it may be they that
+    /// were misread.
+    fn read_anew(&mut self, now: Instant, life_id: LifeId, doubted: Option<HeadId>) {
+        let lives = doubted.map(|head| self.heads.lives_of(head)).unwrap_or_default();
         for other in lives.into_iter().filter(|other| *other != life_id) {
             if let Some(life) = self.lives.get_mut(&other) {
                 life.again.rescan = true;

@@ -8,14 +8,21 @@
 //! ```text
 //! one identifier equal, none contradicting   the same disk; what it states in addition is remembered
 //! both state none at all                     the same, as far as anybody can know; one path at a time
-//! no common identifier                       unclear: it waits, and is looked at again
+//! no common identifier                       unclear: it waits, and is looked at again; unless the known one states none
+//!                                            and its own controller says more of it now: then it is another
 //! one contradicts                            another disk: it waits as long as others have the known one, or anything
 //!                                            of that is protected
 //! ```
+//! A name is bound to the *format*, too: the bytes of a block and its metadata. A block number, a range to discard and a
+//! range that is protected mean something else under another format, so a disk that was formatted gets a new name, once
+//! nobody has the old one as a path and nothing of it is protected; and whoever holds the old one finds no namespace under
+//! it again. A size that grows or shrinks changes no block number.
+//!
 //! Two names that could be the same disk, by identifier or by (subsystem, NSID), are *twins*: what is protected of one is
 //! protected of the other.
 
-use crate::{HeadId, Twin};
+use crate::guards::{self as conditions, Guard};
+use crate::{HeadId, Shape, Twin};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use interlock_wire::identify::NamespaceIds;
@@ -51,6 +58,19 @@ pub(super) enum Doubt {
          protected: it is another disk, and waits"
     )]
     Other(HeadId),
+    /// It is the known disk, in another format, and what is known is not done with.
+    #[error(
+        "its blocks have {} bytes now, and {} before, as other paths say or something of it is protected: it waits",
+        now.block_size, was.block_size
+    )]
+    Format {
+        /// The known one.
+        head: HeadId,
+        /// Its format.
+        was: Format,
+        /// That of what was found.
+        now: Format,
+    },
     /// The same disk under two NSIDs.
     #[error("namespace {nsid} of the subsystem has the same identifier")]
     Elsewhere {
@@ -63,6 +83,21 @@ pub(super) enum Doubt {
     /// Too many.
     #[error("more than {MAX_HEADS} namespaces")]
     TooMany,
+}
+
+/// What block numbers and ranges of a namespace rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Format {
+    /// Data bytes of a block.
+    pub(super) block_size: u32,
+    /// Metadata bytes of a block.
+    pub(super) metadata: u16,
+}
+
+impl From<Shape> for Format {
+    fn from(shape: Shape) -> Self {
+        Self { block_size: shape.block_size, metadata: shape.metadata }
+    }
 }
 
 /// How two sets of identifiers compare.
@@ -101,10 +136,10 @@ pub(super) struct Known {
     pub(super) nsid: u32,
     /// Everything that it has ever stated.
     pub(super) ids: NamespaceIds,
-    /// Data bytes of its blocks, when it was seen last; 0 before that.
-    block_size: u32,
-    /// Its blocks had another size once: ranges that were protected then say nothing about its blocks now.
-    reshaped: bool,
+    /// For as long as it has this name.
+    format: Format,
+    /// The disk was formatted since: this name is never given to anything again.
+    ended: bool,
 }
 
 /// All that this process has ever had a name for.
@@ -126,28 +161,29 @@ impl Names {
         self.by_subsystem.get(subnqn).and_then(|nsids| nsids.get(&nsid)).map_or(&[], Vec::as_slice)
     }
 
-    /// Whose protected ranges are those of `id`, too; itself only where its blocks have changed their size.
+    /// True if what has this format is another one than what is known by that name.
+    fn is_formatted(&self, known: &Known, format: Format) -> bool {
+        conditions::enabled(Guard::HeadFormat) && (known.ended || known.format != format)
+    }
+
+    /// True if these identifiers say nothing new: one namespace that has had this NSID has stated each of them.
+    pub(super) fn knows(&self, subnqn: &Nqn, nsid: u32, ids: &NamespaceIds) -> bool {
+        let is_old = |known: &Known| {
+            (ids.uuid.is_none() || ids.uuid == known.ids.uuid)
+                && (ids.nguid.is_none() || ids.nguid == known.ids.nguid)
+                && (ids.eui64.is_none() || ids.eui64 == known.ids.eui64)
+        };
+        ids.is_known() && self.named(subnqn, nsid).iter().filter_map(|id| self.known.get(id)).any(is_old)
+    }
+
+    /// Whose protected ranges are those of `id`, too.
     pub(super) fn twins(&self, id: HeadId) -> Vec<Twin> {
         let Some(own) = self.known.get(&id) else { return Vec::new() };
         let twins = self.twins.get(&id).into_iter().flatten().filter_map(|twin| {
             let known = self.known.get(twin)?;
-            let whole = own.reshaped || known.reshaped || own.block_size != known.block_size;
-            Some(Twin { head: *twin, whole })
+            Some(Twin { head: *twin, whole: own.format != known.format })
         });
-        twins.chain(own.reshaped.then_some(Twin { head: id, whole: true })).collect()
-    }
-
-    /// True if its blocks had another size.
-    pub(super) fn changes_size(&self, id: HeadId, block_size: u32) -> bool {
-        self.known.get(&id).is_some_and(|known| known.block_size != 0 && known.block_size != block_size)
-    }
-
-    /// Its blocks have so many bytes now.
-    pub(super) fn sized(&mut self, id: HeadId, block_size: u32) {
-        if let Some(known) = self.known.get_mut(&id) {
-            known.reshaped |= known.block_size != 0 && known.block_size != block_size;
-            known.block_size = block_size;
-        }
+        twins.collect()
     }
 
     /// Whose name something that was found has; `None`: it needs a new one.
@@ -159,6 +195,7 @@ impl Names {
         subnqn: &Nqn,
         nsid: u32,
         ids: &NamespaceIds,
+        format: Format,
         ties: impl Fn(HeadId) -> Ties,
     ) -> Result<Option<HeadId>, Doubt> {
         let mut same = Vec::new();
@@ -167,10 +204,18 @@ impl Names {
             let Some(known) = self.known.get(id) else { continue };
             let (likeness, ties) = (compare(&known.ids, ids), ties(*id));
             match likeness {
+                Likeness::Same if self.is_formatted(known, format) => {
+                    if ties == Ties::Bound {
+                        doubt = Some(Doubt::Format { head: *id, was: known.format, now: format });
+                    }
+                }
                 Likeness::Same => same.push((ties, *id)),
                 Likeness::Differs if ties == Ties::Bound => doubt = Some(Doubt::Other(*id)),
-                // As long as it is there at all: what is lost once is found again.
-                Likeness::Unclear if ties != Ties::None => doubt = doubt.or(Some(Doubt::Unclear(*id))),
+                // As long as it is there at all: what is lost once is found again. One that has never stated an
+                // identifier is not known again by one, and its controller alone has it.
+                Likeness::Unclear if ties == Ties::Bound || (ties == Ties::Own && known.ids.is_known()) => {
+                    doubt = doubt.or(Some(Doubt::Unclear(*id)))
+                }
                 Likeness::Differs | Likeness::Unclear => {}
             }
         }
@@ -216,10 +261,15 @@ impl Names {
         Ok(())
     }
 
-    /// A new name.
-    pub(super) fn add(&mut self, subnqn: &Nqn, nsid: u32, ids: &NamespaceIds) -> HeadId {
+    /// A new name. Names of the same disk in another format have ended.
+    pub(super) fn add(&mut self, subnqn: &Nqn, nsid: u32, ids: &NamespaceIds, format: Format) -> HeadId {
+        for other in self.named(subnqn, nsid).to_vec() {
+            if let Some(known) = self.known.get_mut(&other) {
+                known.ended |= known.format != format && compare(&known.ids, ids) == Likeness::Same;
+            }
+        }
         let id = HeadId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
-        let known = Known { subnqn: subnqn.clone(), nsid, ids: *ids, block_size: 0, reshaped: false };
+        let known = Known { subnqn: subnqn.clone(), nsid, ids: *ids, format, ended: false };
         self.known.insert(id, known);
         self.by_subsystem.entry(subnqn.clone()).or_default().entry(nsid).or_default().push(id);
         self.find_twins(id);
@@ -259,6 +309,9 @@ mod tests {
         Nqn::new(alloc::format!("nqn.2014-08.org.example:{name}")).expect("valid")
     }
 
+    const F: Format = Format { block_size: 512, metadata: 0 };
+    const LARGE: Format = Format { block_size: 4096, metadata: 0 };
+
     fn ids(uuid: u8, nguid: u8) -> NamespaceIds {
         let id = |id: u8| (id != 0).then_some([id; 16]);
         NamespaceIds { uuid: id(uuid), nguid: id(nguid), ..NamespaceIds::default() }
@@ -282,27 +335,27 @@ mod tests {
             ((7, 8), (9, 0), [new, new, other]),
             ((7, 0), (0, 8), [new, unclear, unclear]),
             ((7, 8), (0, 0), [new, unclear, unclear]),
-            ((0, 0), (7, 8), [new, unclear, unclear]),
+            ((0, 0), (7, 8), [new, new, unclear]),
         ] {
             let mut names = Names::default();
-            assert_eq!(names.add(&nqn("s"), 1, &ids(known.0, known.1)), HeadId(0));
+            assert_eq!(names.add(&nqn("s"), 1, &ids(known.0, known.1), F), HeadId(0));
             for (ties, expected) in [None, Own, Bound].into_iter().zip(by_ties) {
-                let got = names.find(&nqn("s"), 1, &ids(found.0, found.1), |_| ties);
+                let got = names.find(&nqn("s"), 1, &ids(found.0, found.1), F, |_| ties);
                 assert_eq!(got, expected, "known {known:?}, found {found:?}, {ties:?}");
             }
-            assert_eq!(names.find(&nqn("t"), 1, &ids(found.0, found.1), |_| Bound), new, "another subsystem");
+            assert_eq!(names.find(&nqn("t"), 1, &ids(found.0, found.1), F, |_| Bound), new, "another subsystem");
         }
     }
 
     #[test]
     fn identifiers_that_are_lost_and_found_again_keep_the_name() {
         let mut names = Names::default();
-        let id = names.add(&nqn("s"), 1, &ids(7, 0));
+        let id = names.add(&nqn("s"), 1, &ids(7, 0), F);
         names.learn(id, &ids(7, 8));
         // Now it is known by either.
-        assert_eq!(names.find(&nqn("s"), 1, &ids(0, 8), |_| Ties::Bound), Ok(Some(id)));
-        assert_eq!(names.find(&nqn("s"), 1, &ids(0, 0), |_| Ties::Bound), Err(Doubt::Unclear(id)));
-        assert_eq!(names.find(&nqn("s"), 1, &ids(7, 0), |_| Ties::None), Ok(Some(id)));
+        assert_eq!(names.find(&nqn("s"), 1, &ids(0, 8), F, |_| Ties::Bound), Ok(Some(id)));
+        assert_eq!(names.find(&nqn("s"), 1, &ids(0, 0), F, |_| Ties::Bound), Err(Doubt::Unclear(id)));
+        assert_eq!(names.find(&nqn("s"), 1, &ids(7, 0), F, |_| Ties::None), Ok(Some(id)));
         names.learn(id, &ids(9, 9));
         assert_eq!(names.get(id).expect("known").ids, ids(7, 8), "nothing that was stated is overwritten");
     }
@@ -310,13 +363,13 @@ mod tests {
     #[test]
     fn one_disk_has_one_nsid_as_long_as_anything_holds_it_there() {
         let mut names = Names::default();
-        let id = names.add(&nqn("s"), 1, &ids(7, 0));
-        assert_eq!(names.find(&nqn("s"), 2, &ids(7, 0), |_| Ties::Bound), Err(Doubt::Elsewhere { nsid: 1 }));
-        assert_eq!(names.find(&nqn("s"), 2, &ids(7, 0), |_| Ties::Own), Ok(None), "it moved");
-        assert_eq!(names.find(&nqn("s"), 2, &ids(0, 0), |_| Ties::Bound), Ok(None));
-        let moved = names.add(&nqn("s"), 2, &ids(7, 0));
+        let id = names.add(&nqn("s"), 1, &ids(7, 0), F);
+        assert_eq!(names.find(&nqn("s"), 2, &ids(7, 0), F, |_| Ties::Bound), Err(Doubt::Elsewhere { nsid: 1 }));
+        assert_eq!(names.find(&nqn("s"), 2, &ids(7, 0), F, |_| Ties::Own), Ok(None), "it moved");
+        assert_eq!(names.find(&nqn("s"), 2, &ids(0, 0), F, |_| Ties::Bound), Ok(None));
+        let moved = names.add(&nqn("s"), 2, &ids(7, 0), F);
         assert_eq!(
-            names.find(&nqn("s"), 1, &ids(7, 0), |id| if id == moved { Ties::Bound } else { Ties::None }),
+            names.find(&nqn("s"), 1, &ids(7, 0), F, |id| if id == moved { Ties::Bound } else { Ties::None }),
             Err(Doubt::Elsewhere { nsid: 2 })
         );
         assert_ne!(id, moved);
@@ -325,10 +378,10 @@ mod tests {
     #[test]
     fn twins_are_found_by_identifier_in_any_subsystem_and_by_nsid() {
         let mut names = Names::default();
-        let first = names.add(&nqn("s"), 1, &ids(7, 0));
-        let replaced = names.add(&nqn("s"), 1, &ids(9, 0));
-        let renamed = names.add(&nqn("t"), 5, &ids(7, 0));
-        let nameless = names.add(&nqn("t"), 6, &ids(0, 0));
+        let first = names.add(&nqn("s"), 1, &ids(7, 0), F);
+        let replaced = names.add(&nqn("s"), 1, &ids(9, 0), F);
+        let renamed = names.add(&nqn("t"), 5, &ids(7, 0), F);
+        let nameless = names.add(&nqn("t"), 6, &ids(0, 0), F);
         let of = |names: &Names, id| names.twins(id).iter().map(|twin| twin.head).collect::<Vec<_>>();
         assert_eq!(of(&names, first), [replaced, renamed]);
         assert_eq!(of(&names, replaced), [first]);
@@ -336,28 +389,46 @@ mod tests {
         names.learn(renamed, &ids(7, 3));
         names.learn(replaced, &ids(9, 3));
         assert_eq!(of(&names, renamed), [first, replaced], "what is learnt counts");
-        // Where blocks have, or had, another size, block numbers mean nothing.
-        for id in [first, replaced, renamed] {
-            names.sized(id, 512);
-        }
+        // Where blocks have another size, block numbers mean nothing.
         assert!(names.twins(first).iter().all(|twin| !twin.whole));
-        names.sized(renamed, 4096);
-        assert_eq!(names.twins(first), [Twin { head: replaced, whole: false }, Twin { head: renamed, whole: true }]);
-        assert_eq!(names.twins(renamed).last(), Some(&Twin { head: renamed, whole: true }), "and of itself");
-        names.sized(renamed, 512);
-        assert!(
-            names.twins(renamed).iter().all(|twin| twin.whole),
-            "for good: nobody knows when a range was protected"
-        );
+        let formatted = names.add(&nqn("s"), 1, &ids(7, 0), LARGE);
+        assert_eq!(names.twins(first).last(), Some(&Twin { head: formatted, whole: true }));
+        assert!(names.twins(formatted).iter().all(|twin| twin.whole));
+    }
+
+    #[test]
+    fn a_format_has_a_name_of_its_own_and_the_one_before_is_over() {
+        let find = |names: &Names, format, ties| names.find(&nqn("s"), 1, &ids(7, 0), format, |_| ties);
+        for format in [LARGE, Format { metadata: 8, ..F }] {
+            let mut names = Names::default();
+            let first = names.add(&nqn("s"), 1, &ids(7, 0), F);
+            let doubt = Doubt::Format { head: first, was: F, now: format };
+            assert_eq!(find(&names, format, Ties::Bound), Err(doubt), "others have it, or something is protected");
+            assert_eq!(find(&names, format, Ties::Own), Ok(None));
+            assert_eq!(find(&names, F, Ties::Bound), Ok(Some(first)), "nothing has happened yet");
+            let second = names.add(&nqn("s"), 1, &ids(7, 0), format);
+            assert_eq!(find(&names, format, Ties::None), Ok(Some(second)));
+            // And back: handles of the first format were for blocks that are gone.
+            assert_eq!(find(&names, F, Ties::None), Ok(None));
+            let third = names.add(&nqn("s"), 1, &ids(7, 0), F);
+            assert_eq!(find(&names, F, Ties::Own), Ok(Some(third)));
+            assert!(names.twins(third).contains(&Twin { head: first, whole: false }));
+            assert!(names.twins(third).contains(&Twin { head: second, whole: true }));
+        }
+        // Another disk in another format is another disk, and the first may come back.
+        let mut names = Names::default();
+        let first = names.add(&nqn("s"), 1, &ids(7, 0), F);
+        names.add(&nqn("s"), 1, &ids(9, 0), LARGE);
+        assert_eq!(find(&names, F, Ties::None), Ok(Some(first)));
     }
 
     #[test]
     fn identifiers_of_two_that_are_known_wait() {
         let mut names = Names::default();
-        let by_uuid = names.add(&nqn("s"), 1, &ids(7, 0));
-        let by_nguid = names.add(&nqn("s"), 1, &ids(0, 8));
+        let by_uuid = names.add(&nqn("s"), 1, &ids(7, 0), F);
+        let by_nguid = names.add(&nqn("s"), 1, &ids(0, 8), F);
         let find = |bound: &[HeadId]| {
-            names.find(&nqn("s"), 1, &ids(7, 8), |id| if bound.contains(&id) { Ties::Bound } else { Ties::None })
+            names.find(&nqn("s"), 1, &ids(7, 8), F, |id| if bound.contains(&id) { Ties::Bound } else { Ties::None })
         };
         assert_eq!(find(&[by_uuid, by_nguid]), Err(Doubt::Two));
         assert_eq!((find(&[by_uuid]), find(&[by_nguid])), (Ok(Some(by_uuid)), Ok(Some(by_nguid))));

@@ -5,7 +5,8 @@
 //! ```
 //! Base Specification, "Identify command". A namespace that cannot be used is named with its reason, not dropped. What
 //! could not be read says nothing about the namespace ([`Question::hear`]): whoever has it as a path keeps it, and it is
-//! looked at again. A list that lacks a namespace that was there is read twice before it is believed.
+//! looked at again. A list that lacks a namespace that was there is read twice before it is believed, and so are
+//! identifiers that nothing known under the NSID states: by them a disk is told from every other.
 
 use crate::Shape;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,8 @@ pub(super) struct Scan {
     relisted: bool,
     /// Still to look at; the last one comes first.
     todo: Vec<u32>,
+    /// What the identifiers were when they were read first, where that is to be confirmed; `None`: not offered.
+    first: Option<Option<NamespaceIds>>,
     ids: NamespaceIds,
     /// As the list has them.
     pub(super) listed: Vec<u32>,
@@ -96,6 +99,7 @@ impl Scan {
             expected,
             relisted: false,
             todo: Vec::new(),
+            first: None,
             ids: NamespaceIds { eui64: None, nguid: None, uuid: None, csi: None },
             listed: Vec::new(),
             found: Vec::new(),
@@ -115,11 +119,16 @@ impl Scan {
         }
     }
 
-    /// The answer to the last command.
+    /// The answer to the last command. `is_known`: whether these identifiers are known under this NSID.
     ///
     /// # Errors
     /// If the controller cannot say which namespaces it has.
-    pub(super) fn handle_answer(&mut self, status: Status, data: &[u8]) -> Result<(), String> {
+    pub(super) fn handle_answer(
+        &mut self,
+        status: Status,
+        data: &[u8],
+        is_known: impl FnOnce(u32, &NamespaceIds) -> bool,
+    ) -> Result<(), String> {
         match self.at {
             At::List { after } => {
                 if !status.is_success() {
@@ -166,11 +175,11 @@ impl Scan {
                     if let (Some(nsid), Some(bad)) = (self.todo.last(), bad) {
                         self.seen.insert(*nsid, Seen::Doubted(format!("{bad}: that one is not believed")));
                     }
-                    self.ids = ids;
-                    self.at = if self.independent { At::Independent } else { At::Geometry };
+                    let is_known = self.todo.last().is_some_and(|nsid| is_known(*nsid, &ids));
+                    self.identified(Some(ids), is_known);
                 }
                 // Older controllers have identifiers in the geometry page only.
-                Heard::NotOffered => self.at = At::Geometry,
+                Heard::NotOffered => self.identified(None, false),
                 Heard::Unknown(why) => self.unread("its identifiers", why),
             },
             At::Independent => match (Question::Readiness.hear(status), NamespaceIndependent::ref_from_prefix(data)) {
@@ -201,6 +210,21 @@ impl Scan {
             At::Done => {}
         }
         Ok(())
+    }
+
+    /// The identifiers were read: they count once they are known, or are the same a second time.
+    fn identified(&mut self, ids: Option<NamespaceIds>, is_known: bool) {
+        match self.first {
+            None if !is_known => self.first = Some(ids),
+            Some(first) if !is_known && first != ids => {
+                let why = "its identifiers differ from one reading to the next; they are read again";
+                self.end(Seen::Unread(why.to_string()));
+            }
+            _ => {
+                self.at = if self.independent && ids.is_some() { At::Independent } else { At::Geometry };
+                self.ids = ids.unwrap_or_default();
+            }
+        }
     }
 
     fn geometry(&self, page: &IdentifyNamespace, geometry: Geometry) -> Result<Found, String> {
@@ -247,6 +271,7 @@ impl Scan {
 
     fn begin(&mut self) {
         self.ids = NamespaceIds::default();
+        self.first = None;
         self.at = if self.todo.is_empty() { At::Done } else { At::Descriptors };
     }
 }
@@ -271,18 +296,20 @@ mod tests {
     fn asks_in_order_and_names_what_it_refuses() {
         let mut scan = Scan::new(0x20000, BTreeSet::new());
         assert_eq!(scan.ask(), Some(Identify::ActiveNamespaces { after: 0 }));
-        scan.handle_answer(Status::SUCCESS, &encode_list([1, 5])).expect("list");
+        scan.handle_answer(Status::SUCCESS, &encode_list([1, 5]), |_, _| true).expect("list");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }));
         let ids = NamespaceIds { uuid: Some([7; 16]), ..NamespaceIds::default() };
-        scan.handle_answer(Status::SUCCESS, &ids.encode()).expect("ids");
+        scan.handle_answer(Status::SUCCESS, &ids.encode(), |_, _| true).expect("ids");
         assert_eq!(scan.ask(), Some(Identify::NamespaceIndependent { nsid: 1 }));
-        scan.handle_answer(Status::INVALID_FIELD, &[]).expect("optional");
+        scan.handle_answer(Status::INVALID_FIELD, &[], |_, _| true).expect("optional");
         assert_eq!(scan.ask(), Some(Identify::Namespace { nsid: 1 }));
-        scan.handle_answer(Status::SUCCESS, &page(9, 100)).expect("geometry");
+        scan.handle_answer(Status::SUCCESS, &page(9, 100), |_, _| true).expect("geometry");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 5 }));
-        scan.handle_answer(Status::INVALID_FIELD, &[]).expect("older");
+        scan.handle_answer(Status::INVALID_FIELD, &[], |_, _| true).expect("older");
+        assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 5 }), "it may have been this once");
+        scan.handle_answer(Status::INVALID_FIELD, &[], |_, _| true).expect("older");
         assert_eq!(scan.ask(), Some(Identify::Namespace { nsid: 5 }));
-        scan.handle_answer(Status::SUCCESS, &page(10, 100)).expect("geometry");
+        scan.handle_answer(Status::SUCCESS, &page(10, 100), |_, _| true).expect("geometry");
         assert_eq!(scan.ask(), None);
         assert_eq!(scan.found.len(), 1);
         assert_eq!((scan.found[0].ids.uuid, scan.found[0].shape.blocks), (Some([7; 16]), 100));
@@ -293,9 +320,9 @@ mod tests {
     #[test]
     fn a_namespace_that_is_not_ready_waits() {
         let mut scan = Scan::new(0x20000, BTreeSet::new());
-        scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
-        scan.handle_answer(Status::SUCCESS, &NamespaceIds::default().encode()).expect("ids");
-        scan.handle_answer(Status::SUCCESS, &vec![0; 4096]).expect("independent");
+        scan.handle_answer(Status::SUCCESS, &encode_list([1]), |_, _| true).expect("list");
+        scan.handle_answer(Status::SUCCESS, &NamespaceIds::default().encode(), |_, _| true).expect("ids");
+        scan.handle_answer(Status::SUCCESS, &vec![0; 4096], |_, _| true).expect("independent");
         assert_eq!(scan.ask(), None);
         assert!(matches!(&scan.seen[&1], Seen::Unread(why) if why.contains("not ready")));
     }
@@ -307,14 +334,14 @@ mod tests {
         for status in [Status::INTERNAL_ERROR.with_dnr(), Status::INVALID_NAMESPACE, Status::DATA_TRANSFER_ERROR] {
             for step in 0..3 {
                 let mut scan = Scan::new(0x20000, BTreeSet::new());
-                scan.handle_answer(Status::SUCCESS, &list).expect("list");
+                scan.handle_answer(Status::SUCCESS, &list, |_, _| true).expect("list");
                 for at in 0..=step {
                     let (status, data) = match at {
                         _ if at == step => (status, Vec::new()),
                         0 => (Status::SUCCESS, ids.encode()),
                         _ => (Status::INVALID_FIELD, Vec::new()),
                     };
-                    scan.handle_answer(status, &data).expect("a namespace");
+                    scan.handle_answer(status, &data, |_, _| true).expect("a namespace");
                 }
                 assert!(matches!(&scan.seen[&1], Seen::Unread(why) if why.contains("could not be read")), "{scan:?}");
                 assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 5 }), "the others are looked at");
@@ -323,9 +350,9 @@ mod tests {
         }
         // Only the geometry has to be there.
         let mut scan = Scan::new(0x20000, BTreeSet::new());
-        scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
-        scan.handle_answer(Status::SUCCESS, &ids.encode()).expect("ids");
-        scan.handle_answer(Status::SUCCESS, &[0; 4]).expect("too short");
+        scan.handle_answer(Status::SUCCESS, &encode_list([1]), |_, _| true).expect("list");
+        scan.handle_answer(Status::SUCCESS, &ids.encode(), |_, _| true).expect("ids");
+        scan.handle_answer(Status::SUCCESS, &[0; 4], |_, _| true).expect("too short");
         assert!(scan.seen[&1].is_unread());
     }
 
@@ -337,12 +364,54 @@ mod tests {
         data[1] = 15;
         data.remove(4 + 15);
         let mut scan = Scan::new(0x10400, BTreeSet::new());
-        scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
-        scan.handle_answer(Status::SUCCESS, &data).expect("ids");
+        scan.handle_answer(Status::SUCCESS, &encode_list([1]), |_, _| true).expect("list");
+        scan.handle_answer(Status::SUCCESS, &data, |_, _| true).expect("ids");
         assert_eq!(scan.ask(), Some(Identify::Namespace { nsid: 1 }));
-        scan.handle_answer(Status::SUCCESS, &page(9, 100)).expect("geometry");
+        scan.handle_answer(Status::SUCCESS, &page(9, 100), |_, _| true).expect("geometry");
         assert_eq!((scan.found[0].ids.uuid, scan.found[0].ids.nguid), (Some([7; 16]), None));
         assert!(matches!(&scan.seen[&1], Seen::Doubted(why) if why.contains("15 bytes")), "{:?}", scan.seen);
+    }
+
+    #[test]
+    fn identifiers_that_nobody_knows_are_read_twice() {
+        let ids = |uuid, nguid| NamespaceIds {
+            uuid: Some([uuid; 16]),
+            nguid: (nguid != 0).then_some([nguid; 16]),
+            ..NamespaceIds::default()
+        };
+        // The answers, and what becomes of the namespace.
+        let (answer, absent) = (|ids: NamespaceIds| (Status::SUCCESS, ids.encode()), (Status::INVALID_FIELD, vec![]));
+        for (first, second, expected) in [
+            (answer(ids(7, 8)), answer(ids(7, 8)), Some(ids(7, 8))),
+            (answer(ids(7, 8)), answer(ids(7, 0)), None),
+            (answer(ids(6, 8)), answer(ids(7, 8)), None),
+            (answer(NamespaceIds::default()), answer(ids(7, 8)), None),
+            (absent.clone(), answer(ids(7, 8)), None),
+            (answer(ids(7, 8)), absent.clone(), None),
+            (absent.clone(), absent, Some(NamespaceIds::default())),
+        ] {
+            let mut scan = Scan::new(0x10400, BTreeSet::new());
+            scan.handle_answer(Status::SUCCESS, &encode_list([1, 5]), |_, _| false).expect("list");
+            for (status, data) in [first, second] {
+                assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }));
+                scan.handle_answer(status, &data, |_, _| false).expect("identifiers");
+            }
+            match expected {
+                Some(ids) => {
+                    scan.handle_answer(Status::SUCCESS, &page(9, 100), |_, _| false).expect("geometry");
+                    assert_eq!(scan.found[0].ids, ids);
+                }
+                None => assert!(scan.seen[&1].is_unread(), "{:?}", scan.seen),
+            }
+            assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 5 }));
+        }
+        // What is known already ends a doubt, too.
+        let mut scan = Scan::new(0x10400, BTreeSet::new());
+        scan.handle_answer(Status::SUCCESS, &encode_list([1]), |_, _| false).expect("list");
+        scan.handle_answer(Status::SUCCESS, &ids(6, 8).encode(), |_, _| false).expect("misread");
+        scan.handle_answer(Status::SUCCESS, &ids(7, 8).encode(), |nsid, found| (nsid, *found) == (1, ids(7, 8)))
+            .expect("as known");
+        assert_eq!(scan.ask(), Some(Identify::Namespace { nsid: 1 }));
     }
 
     #[test]
@@ -350,28 +419,30 @@ mod tests {
         let expected = || BTreeSet::from([1, 5]);
         for second in [encode_list([1, 5]), encode_list([])] {
             let mut scan = Scan::new(0x10400, expected());
-            scan.handle_answer(Status::SUCCESS, &encode_list([1])).expect("list");
+            scan.handle_answer(Status::SUCCESS, &encode_list([1]), |_, _| true).expect("list");
             assert_eq!(scan.ask(), Some(Identify::ActiveNamespaces { after: 0 }));
-            scan.handle_answer(Status::SUCCESS, &second).expect("list");
+            scan.handle_answer(Status::SUCCESS, &second, |_, _| true).expect("list");
             let mut asked = Vec::new();
             while let Some(Identify::Descriptors { nsid }) = scan.ask() {
                 asked.push(nsid);
-                scan.handle_answer(Status::INTERNAL_ERROR, &[]).expect("a namespace");
+                scan.handle_answer(Status::INTERNAL_ERROR, &[], |_, _| true).expect("a namespace");
             }
             assert_eq!(asked, if second[4] == 5 { vec![1, 5] } else { vec![1] }, "either list names it, or none");
             assert_eq!(scan.ask(), None);
         }
         let mut scan = Scan::new(0x10400, expected());
-        scan.handle_answer(Status::SUCCESS, &encode_list([1, 5, 6])).expect("list");
+        scan.handle_answer(Status::SUCCESS, &encode_list([1, 5, 6]), |_, _| true).expect("list");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }), "nothing is missing");
     }
 
     #[test]
     fn a_list_that_never_ends_is_cut() {
         let mut scan = Scan::new(0x10400, BTreeSet::new());
-        scan.handle_answer(Status::SUCCESS, &encode_list(1..=1024)).expect("list");
+        scan.handle_answer(Status::SUCCESS, &encode_list(1..=1024), |_, _| true).expect("list");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }), "bounded by MAX_NAMESPACES");
-        assert!(Scan::new(0, BTreeSet::new()).handle_answer(Status::INVALID_OPCODE, &[]).is_err());
-        assert!(Scan::new(0, BTreeSet::new()).handle_answer(Status::SUCCESS, &encode_list([5, 4])).is_err());
+        assert!(Scan::new(0, BTreeSet::new()).handle_answer(Status::INVALID_OPCODE, &[], |_, _| true).is_err());
+        assert!(
+            Scan::new(0, BTreeSet::new()).handle_answer(Status::SUCCESS, &encode_list([5, 4]), |_, _| true).is_err()
+        );
     }
 }

@@ -202,6 +202,38 @@ fn a_disk_that_was_misread_on_one_path_is_read_again_when_another_contradicts() 
 }
 
 #[test]
+fn a_disk_whose_identifiers_were_missing_at_first_is_known_by_them_on_both_paths() {
+    for (first, second) in [(1, 2), (2, 1)] {
+        let mut world = World::new(1, &[1, 2]);
+        let right = world.ports[&first].ids;
+        world.ports.get_mut(&first).expect("a port").ids = NamespaceIds::default();
+        world.connect(World::spec(first));
+        world.advance(1_500 * MS);
+        world.ports.get_mut(&first).expect("a port").ids = right;
+        world.connect(World::spec(second));
+        world.advance(10_000 * MS);
+        let found: alloc::vec::Vec<_> = world.control.heads().map(|head| (*head.ids, head.paths.len())).collect();
+        assert_eq!(found, [(right, 2)], "connected first: {first}");
+    }
+}
+
+#[test]
+fn a_disk_that_was_misread_on_its_only_path_is_read_once_more_soon() {
+    let right = NamespaceIds { uuid: Some([9; 16]), ..NamespaceIds::default() };
+    for wrong in [NamespaceIds::default(), NamespaceIds { uuid: Some([8; 16]), ..right }] {
+        let mut world = World::new(1, &[1]);
+        world.ports.get_mut(&1).expect("a port").ids = wrong;
+        world.connect(World::spec(1));
+        world.advance(1_500 * MS);
+        assert_eq!(heads(&world), [(DISK, 1)], "what it states is believed until it states something else");
+        world.ports.get_mut(&1).expect("a port").ids = right;
+        world.advance(75_000 * MS);
+        let found: alloc::vec::Vec<_> = world.control.heads().map(|head| (*head.ids, head.paths.len())).collect();
+        assert_eq!(found, [(right, 1)]);
+    }
+}
+
+#[test]
 fn a_namespace_that_was_gone_is_found_again_without_an_event() {
     for reconnects in [false, true] {
         let mut world = World::new(1, &[1]);
@@ -246,17 +278,33 @@ fn a_disk_without_an_identifier_serves_on_one_path_and_comes_back() {
 }
 
 #[test]
-fn new_blocks_are_served_once_nothing_waits_for_the_old_ones() {
+fn a_disk_that_was_formatted_is_another_head_and_the_old_one_never_comes_back() {
     let mut world = World::new(1, &[1]);
     world.connect(World::spec(1));
     world.advance(1_500 * MS);
-    world.ports.get_mut(&1).expect("a port").lbads = 9;
-    world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
-    assert_eq!(heads(&world), [], "what was asked of the old blocks ends");
-    world.advance(3_000 * MS);
-    assert_eq!(heads(&world), [(DISK, 1)]);
+    for (lbads, head) in [(9, HeadId(1)), (12, HeadId(2))] {
+        world.ports.get_mut(&1).expect("a port").lbads = lbads;
+        world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
+        world.advance(3_000 * MS);
+        assert_eq!(heads(&world), [(head, 1)], "blocks of 2^{lbads} bytes");
+    }
     let table = world.control.paths();
-    assert_eq!(table.twins[&DISK], [Twin { head: DISK, whole: true }]);
+    let twins = |head, whole| Twin { head: HeadId(head), whole };
+    assert_eq!(table.twins[&HeadId(2)], [twins(0, false), twins(1, true)]);
+    assert!(world.saw(|e| matches!(e, EventKind::NamespaceRemoved { head: DISK })));
+}
+
+#[test]
+fn a_disk_that_was_formatted_waits_for_what_is_protected() {
+    let (mut world, _) = lost_with_a_write(|port| port.lbads = 9);
+    world.advance(5_000 * MS);
+    assert_eq!(heads(&world), [], "the old one is gone, the new one waits");
+    assert!(world.saw(|e| matches!(e, EventKind::PathRefused { why, .. } if why.contains("512 bytes now, and 4096"))));
+    world.advance(10_000 * MS);
+    assert_eq!(world.control.receipts().count(), 1);
+    world.say(0, ToControl::Resolved(vec![GuardKey { seq: 1, lane: 0 }]));
+    world.advance(60_000 * MS);
+    assert_eq!(heads(&world), [(HeadId(1), 1)]);
 }
 
 /// Two ports; what comes through the second one contradicts the first.
