@@ -125,6 +125,36 @@ pub enum AnaState {
     Change,
 }
 
+impl AnaState {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Optimized, Self::NonOptimized, Self::Inaccessible, Self::PersistentLoss, Self::Change];
+
+    /// The word that Linux uses in sysfs `ana_state`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Optimized => "optimized",
+            Self::NonOptimized => "non-optimized",
+            Self::Inaccessible => "inaccessible",
+            Self::PersistentLoss => "persistent-loss",
+            Self::Change => "change",
+        }
+    }
+
+    /// True if the path carries I/O.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Optimized | Self::NonOptimized)
+    }
+}
+
+impl fmt::Display for AnaState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@
 //! Everything that has a default may be left out; defaults are those of Linux and nvme-cli.
 
 use crate::basics::{PathAddress, Version};
+use crate::event::ControllerState;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use utoipa::ToSchema;
@@ -391,7 +392,7 @@ pub struct DiscoveryStatus {
     /// Who wants it: `configuration`, `asked for`, or who refers to it.
     pub origin: String,
     /// `live`, or `connecting` while it is tried.
-    pub state: String,
+    pub state: ControllerState,
     /// For so long.
     pub for_ms: u64,
     /// Generation of its log; `null` if it was never read.

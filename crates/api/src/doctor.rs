@@ -1,6 +1,7 @@
 //! What a failover through a subsystem would look like, before it happens.
 
 use crate::basics::{AnaState, Hex64, PathAddress, Severity, Version};
+use crate::event::ControllerState;
 use serde::{Deserialize, Serialize};
 
 /// Who answered.
@@ -197,8 +198,8 @@ pub struct LiveController {
     pub name: String,
     /// Where it is.
     pub path: PathAddress,
-    /// In Linux' words.
-    pub state: String,
+    /// Its state, as Linux has it.
+    pub state: ControllerState,
     /// For so long.
     pub for_ms: u64,
 }

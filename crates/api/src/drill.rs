@@ -108,6 +108,17 @@ pub struct StaleBlock {
     pub text: String,
 }
 
+/// With `fast_io_fail_tmo`: when I/O without a path failed, against what was foretold. Times count from the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FastIoFail {
+    /// `fast_io_fail_tmo`: when settled I/O was foretold to fail.
+    pub foretold_ms: u64,
+    /// When the last settled I/O failed.
+    pub settled_ms: u64,
+    /// When the last write in doubt ended.
+    pub doubt_ms: u64,
+}
+
 /// One scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioResult {
@@ -128,6 +139,9 @@ pub struct ScenarioResult {
     /// What became of Cross-Controller Reset; absent if the scenario did not come to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ccr: Option<CcrUse>,
+    /// When I/O failed for want of a path; absent in scenarios without `fast_io_fail_tmo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_io_fail: Option<FastIoFail>,
     /// What the application felt.
     pub stall: StallTimes,
     /// Attempts to reconnect.

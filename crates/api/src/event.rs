@@ -31,6 +31,41 @@ pub enum ControllerState {
     Dead,
 }
 
+impl ControllerState {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::New, Self::Live, Self::Resetting, Self::Connecting, Self::Waiting, Self::Deleting, Self::Dead];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Live => "live",
+            Self::Resetting => "resetting",
+            Self::Connecting => "connecting",
+            Self::Waiting => "waiting",
+            Self::Deleting => "deleting",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// The state that Linux would show in sysfs: it has no `waiting`, such a controller is `connecting`.
+    #[must_use]
+    pub const fn as_linux(self) -> Self {
+        match self {
+            Self::Waiting => Self::Connecting,
+            other => other,
+        }
+    }
+}
+
+impl fmt::Display for ControllerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// How a source answered a Cross-Controller Reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

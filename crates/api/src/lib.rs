@@ -44,14 +44,14 @@ pub use doctor::{
     PortFacts, Stage, Stall, SubsystemFacts,
 };
 pub use drill::{
-    CcrUse, DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point, Reach,
-    Recording, ScenarioResult, StaleBlock, StallTimes, TargetIdentity, Verdict, WriteRef,
+    CcrUse, DrillReport, FastIoFail, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point,
+    Reach, Recording, ScenarioResult, StaleBlock, StallTimes, TargetIdentity, Verdict, WriteRef,
 };
 pub use event::{CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, What};
 pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};
 pub use status::{
     ControllerFacts, ControllerStatus, JournalStatus, NamespaceStatus, PathStatus, SettingsStatus, Status,
-    SubsystemStatus, TombstoneStatus, Totals, WaitStatus,
+    SubsystemStatus, TombstoneStatus, Totals, WaitKind, WaitStatus,
 };
 pub use story::{Failover, Failovers, Felt, Safety, Story, StoryStage, StoryState, Way};
 

@@ -65,14 +65,15 @@ pub enum DetectedHow {
     TransportError,
     /// A Keep Alive was not answered in time.
     KeepAlive,
-    /// A command was not answered in time, and a second witness agreed.
+    /// A command was not answered in time.
     CommandTimeout,
     /// The peer sent a termination request.
     TermRequest,
     /// The peer sent bytes that break the protocol, or a digest did not match.
     ProtocolError,
-    /// The controller reported a fatal status (CSTS.CFS).
-    ControllerFatal,
+    /// An ANA group stayed in the Change state for twice ANATT.
+    #[serde(alias = "controller-fatal")]
+    AnaTransition,
     /// The operator ended it.
     Operator,
     /// An earlier process of this host left it.
@@ -121,6 +122,9 @@ pub struct Receipt {
     pub detected: Detected,
     /// Media-changing or stateful commands that were sent and unanswered.
     pub in_doubt: u64,
+    /// Of those in doubt, the commands that the controller answered late, before the fence.
+    #[serde(default)]
+    pub answered_late: u64,
     /// Commands that had an end without a fence, or no late effect, and moved on at once.
     pub settled: u64,
     /// From the first command held to the release.
@@ -146,7 +150,7 @@ pub struct Receipt {
     /// By how much longer than stated these times were reckoned because the target's clock may be slow, in thousandths.
     #[serde(default)]
     pub clock_slew_permille: u16,
-    /// Whatever else a reader should know, in words.
+    /// What no other field says, in words.
     pub notes: Vec<String>,
 }
 

@@ -1,7 +1,8 @@
 //! The whole host at one moment: what is connected, what is waited for, and until when.
 
 use crate::basics::{AnaState, Hex64, PathAddress, Version};
-use crate::control::{DiscoveryStatus, ExportStatus, FencePolicy, IoPolicy, OnLoss};
+use crate::control::{DiscoveryStatus, ExportStatus, FencePolicy, FlushScope, IoPolicy, OnLoss};
+use crate::event::ControllerState;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -73,8 +74,8 @@ pub struct ControllerStatus {
     pub host_iface: Option<String>,
     /// Address it is connected to.
     pub peer: Option<String>,
-    /// In Linux' words: new, connecting, live, resetting, deleting, dead.
-    pub state: String,
+    /// Its state, as Linux has it: never `waiting`.
+    pub state: ControllerState,
     /// For so long.
     pub for_ms: u64,
     /// Why it came into this state.
@@ -150,12 +151,82 @@ pub struct SettingsStatus {
     pub proxy_delay_ms: u64,
     /// An orderly end of a controller counts as a fence.
     pub disable_is_fence: bool,
+    /// How far a flush reaches.
+    #[serde(default)]
+    pub flush_scope: FlushScope,
+    /// Header digests are asked for.
+    #[serde(default)]
+    pub hdr_digest: bool,
+    /// Data digests are asked for.
+    #[serde(default)]
+    pub data_digest: bool,
+}
+
+/// What a controller, or one of its lives, waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum WaitKind {
+    /// The next attempt to connect; under the policy that leaves it to others, the next call for it.
+    Reconnect,
+    /// `ctrl_loss_tmo`: the controller is given up.
+    ControllerLoss,
+    /// `fast_io_fail_tmo`: settled I/O without another path fails.
+    FastIoFail,
+    /// TCP connect of the admin queue.
+    TcpConnect,
+    /// ICResp and Connect of the admin queue.
+    Handshake,
+    /// Everything from TCP connect to LIVE.
+    ConnectTotal,
+    /// The next look at CSTS.
+    Poll,
+    /// The oldest admin command must be answered.
+    Admin,
+    /// A termination request to leave the admin queue.
+    LastWords,
+    /// The next Keep Alive, or the end of the one under way.
+    KeepAlive,
+    /// The answer to a probe that shall witness an I/O timeout.
+    Probe,
+    /// The life is slow until it has been silent about it for so long.
+    Slow,
+    /// What could not be read of a live controller is read again, or a path that lanes have put aside is tried again.
+    Reread,
+    /// A live controller is looked at although it has told of nothing.
+    Look,
+    /// An ANA group must leave the Change state.
+    AnaTransition,
+    /// The drain of an orderly end.
+    Drain,
+    /// The orderly shutdown of the controller.
+    Shutdown,
+    /// The disable of a controller that is known to drain first.
+    Disable,
+    /// Lanes must say that they stopped, are quiet, and hold the guards.
+    LaneAnswer,
+    /// The admin socket of a condemned life is aborted, and again until it is known to be gone.
+    LateGrace,
+    /// Something to do about a fence: a source to try, a log page to read.
+    Fence,
+    /// The fence by time.
+    Hold,
+    /// A forced end leaves a tombstone; so does a life that no time fences.
+    Grace,
+    /// The sockets of an earlier process must be gone; it is told as long as they are not.
+    OldSockets,
+    /// The store must say whether this process still speaks for its host; it is told as long as it does not.
+    Owner,
 }
 
 /// Something that is waited for. Every wait has an end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct WaitStatus {
     /// What for.
+    pub kind: WaitKind,
+    /// The life that it is about, `life3`; `null` if it is about the controller whatever its life.
+    pub life: Option<String>,
+    /// What for, in words.
     pub reason: String,
     /// It ends after so long.
     pub left_ms: u64,

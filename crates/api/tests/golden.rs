@@ -50,6 +50,7 @@ fn receipt() -> Receipt {
         source: Some(source()),
         detected: Detected { how: DetectedHow::ConnectionReset, at_ms: 1200 },
         in_doubt: 16,
+        answered_late: 2,
         settled: 5,
         held_ms: 3,
         t0_ms: Some(1201),
@@ -150,6 +151,7 @@ fn scenario() -> ScenarioResult {
         detection: Some(LossDetection { how: DetectedHow::ConnectionReset, ms: 0.25 }),
         writes_in_doubt: 16,
         ccr: None,
+        fast_io_fail: None,
         fence: Some(FenceSummary { method: Method::Immediate, source: Some("nvme1".into()), held_ms: 3 }),
         stall: StallTimes { longest_ms: 4.5, p99_ms: 1.75 },
         reconnect_attempts: 1,
@@ -275,7 +277,7 @@ fn doctor_report() {
             controllers: vec![LiveController {
                 name: "nvme0".into(),
                 path: PathAddress::tcp("192.0.2.1", 4420),
-                state: "live".into(),
+                state: ControllerState::Live,
                 for_ms: 1_500,
             }],
             unfenced: vec!["life3".into()],
@@ -433,12 +435,12 @@ fn every_value_keeps_its_word() {
         DetectedHow::CommandTimeout,
         DetectedHow::TermRequest,
         DetectedHow::ProtocolError,
-        DetectedHow::ControllerFatal,
+        DetectedHow::AnaTransition,
         DetectedHow::Operator,
     ]);
     assert_eq!(
         how,
-        r#"["connection-reset","connection-closed","transport-error","keep-alive","command-timeout","term-request","protocol-error","controller-fatal","operator"]"#
+        r#"["connection-reset","connection-closed","transport-error","keep-alive","command-timeout","term-request","protocol-error","ana-transition","operator"]"#
     );
     let verdicts = words(&[Verdict::Safe, Verdict::SafeIf, Verdict::Inconclusive, Verdict::Unsafe]);
     assert_eq!(verdicts, r#"["safe","safe-if","inconclusive","unsafe"]"#);

@@ -44,6 +44,8 @@ pub enum Method {
     Assumed,
     /// Nothing was waited for: what today's hosts do.
     Legacy,
+    /// An operator declared it over: no proof.
+    AcceptedRisk,
 }
 
 impl Method {
@@ -52,7 +54,7 @@ impl Method {
     pub const fn is_proof(self) -> bool {
         match self {
             Self::Immediate | Self::Log | Self::DrainedDisable | Self::Time => true,
-            Self::Assumed | Self::Legacy => false,
+            Self::Assumed | Self::Legacy | Self::AcceptedRisk => false,
         }
     }
 
@@ -66,6 +68,7 @@ impl Method {
             Self::Time => "time",
             Self::Assumed => "assumed",
             Self::Legacy => "legacy",
+            Self::AcceptedRisk => "accepted-risk",
         }
     }
 }
@@ -205,9 +208,15 @@ mod tests {
 
     #[test]
     fn an_execution_after_a_proof_is_found_and_after_an_assumption_is_not() {
-        for method in
-            [Method::Immediate, Method::Log, Method::DrainedDisable, Method::Time, Method::Assumed, Method::Legacy]
-        {
+        for method in [
+            Method::Immediate,
+            Method::Log,
+            Method::DrainedDisable,
+            Method::Time,
+            Method::Assumed,
+            Method::Legacy,
+            Method::AcceptedRisk,
+        ] {
             let mut box_ = WhiteBox::new();
             box_.executed(OP, A, ms(10));
             box_.receipt(A, method, 0, ms(10));

@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
 use interlock_api::{
-    Client, ClientError, ConnectRequest, Connected, Done, FencePolicy, FlushScope, IoPolicy, OnLoss, ProblemKind,
-    escaped,
+    Client, ClientError, ConnectRequest, Connected, ControllerState, Done, FencePolicy, FlushScope, IoPolicy, OnLoss,
+    ProblemKind, escaped,
 };
 use serde_json::json;
 use std::net::IpAddr;
@@ -331,7 +331,7 @@ pub(crate) fn connect_one(client: &Client, request: &ConnectRequest, idempotent:
             let found = status.controllers.iter().find(|ctrl| ctrl.name == device);
             Ok(Connected {
                 format_version: interlock_api::Version,
-                live: found.is_some_and(|ctrl| ctrl.state == "live"),
+                live: found.is_some_and(|ctrl| ctrl.state == ControllerState::Live),
                 subsystem: found.map_or_else(String::new, |ctrl| ctrl.subsystem.clone()),
                 device,
             })

@@ -6,8 +6,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use interlock_api::{CcrUse, DetectedHow, DrillReport, Method, Reach, ScenarioResult, Verdict};
 use interlock_drill::{
-    Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, SCENARIOS, Scenario, Side, ccr_in_words,
-    drill, drill_foreign,
+    Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, Requirement, SCENARIOS, Scenario, Side,
+    ccr_in_words, drill, drill_foreign, fast_io_fail_in_words,
 };
 use interlock_host::{HostId, HostSettings, IdentityInUse, IdentityLock, Nqn};
 use std::fmt::Write;
@@ -102,9 +102,6 @@ enum Required {
     Ccr,
 }
 
-/// The drill did not take place: nothing is said about any data.
-pub(crate) const NOT_DRILLED: u8 = 3;
-
 fn target(text: &str) -> Result<SocketAddr, String> {
     let address = text.strip_prefix("tcp:").ok_or("expected tcp:HOST:PORT")?;
     let mut found = address.to_socket_addrs().map_err(|error| format!("expected tcp:HOST:PORT: {error}"))?;
@@ -135,6 +132,7 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         kato: args.keep_alive_tmo.map(|seconds| Duration::from_secs(seconds.into())),
         assumed_cqt: args.assumed_cqt.map(|ms| Duration::from_millis(ms.into())),
         nr_io_queues: args.nr_io_queues,
+        require: args.require.map(|Required::Ccr| Requirement::Ccr),
     };
     let foreign = foreign(args)?;
     let mut screen = Screen::new(args.output.verbose > 0);
@@ -143,10 +141,7 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         Some((foreign, _)) => drill_foreign(&plan, foreign, &options, &mut |step| screen.show(step)),
     };
     screen.end()?;
-    let mut report = report.map_err(not_begun)?;
-    if args.require == Some(Required::Ccr) {
-        require_ccr(&plan, &mut report);
-    }
+    let report = report.map_err(not_begun)?;
     if let Some(file) = page {
         std::fs::write(file, interlock_drill::page(&report))
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
@@ -156,26 +151,6 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         Format::Json => interlock_api::to_pretty(&report)?,
     })?;
     Ok(ExitCode::from(report.exit_code))
-}
-
-/// A fence that nothing but time or an assumption proved does not do where CCR is required.
-fn require_ccr(plan: &[Plan], report: &mut DrillReport) {
-    let fenced = plan.iter().zip(&mut report.scenarios).filter(|(item, _)| item.fencing == Fencing::Strict);
-    for (_, result) in fenced {
-        let used = matches!(result.ccr, Some(CcrUse::Used { .. }));
-        if used || !matches!(result.verdict, Verdict::Safe | Verdict::SafeIf) {
-            continue;
-        }
-        let words = result.ccr.as_ref().map_or_else(|| "nothing is known of it".into(), ccr_in_words);
-        result.reasons.push(format!("CCR is required: {words}"));
-        (result.verdict, result.assumed_ms) = (Verdict::Inconclusive, None);
-    }
-    report.verdict = report.scenarios.iter().map(|result| result.verdict).max().unwrap_or(Verdict::Inconclusive);
-    report.exit_code = match report.verdict {
-        Verdict::Unsafe => 1,
-        Verdict::Inconclusive => 2,
-        Verdict::Safe | Verdict::SafeIf => 0,
-    };
 }
 
 /// The target that is not ours, if one is named, and the identity under which it is written to, held as long as that.
@@ -396,15 +371,13 @@ fn details(text: &mut String, plan: &Plan, result: &ScenarioResult) {
         broken.clear();
     }
     let reasons = result.reasons.iter().map(|reason| format!("why: {reason}")).collect();
-    // What was foretold is printed beside what came true.
-    let foretold = plan.scenario.fast_io_fail.is_some();
-    let notes = result.notes.iter().filter(|note| foretold && note.contains("settled I/O")).cloned().collect();
+    let fast = result.fast_io_fail.as_ref().map(fast_io_fail_in_words).into_iter().collect();
     let reach = result.reach.as_ref().map(|reach| reached(reach, result)).unwrap_or_default();
     // Of our own target it is known what it offers; what it did with it is not.
     let told =
         |ccr: &&CcrUse| result.reach.is_some() || matches!(ccr, CcrUse::Refused { .. } | CcrUse::Unanswered { .. });
     let ccr = result.ccr.as_ref().filter(told).map(ccr_in_words).into_iter().collect();
-    for line in [stale, broken, reasons, notes, ccr, reach].into_iter().flat_map(shortened) {
+    for line in [stale, broken, reasons, fast, ccr, reach].into_iter().flat_map(shortened) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}: {line}", result.name);
     }
@@ -498,7 +471,7 @@ pub(crate) const fn how(how: DetectedHow) -> &'static str {
         DetectedHow::CommandTimeout => "timeout",
         DetectedHow::TermRequest => "termination",
         DetectedHow::ProtocolError => "protocol error",
-        DetectedHow::ControllerFatal => "controller fatal",
+        DetectedHow::AnaTransition => "ANA transition",
         DetectedHow::Operator => "operator",
         DetectedHow::Predecessor => "predecessor",
     }
@@ -511,7 +484,8 @@ const fn method(method: Method) -> &'static str {
         Method::DrainedDisable => "disable",
         Method::Time => "time",
         Method::Assumed => "assumed time",
-        Method::Legacy | Method::AcceptedRisk => "NONE",
+        Method::Legacy => "NONE",
+        Method::AcceptedRisk => "RISK",
     }
 }
 
@@ -609,6 +583,7 @@ mod tests {
             detection: Some(LossDetection { how: DetectedHow::ConnectionReset, ms: 1.25 }),
             writes_in_doubt: 16,
             ccr: Some(CcrUse::Used { sent: 1 }),
+            fast_io_fail: None,
             fence: Some(FenceSummary { method: Method::Immediate, source: Some("nvme1".into()), held_ms: 3 }),
             stall: StallTimes { longest_ms: 14.5, p99_ms: 1.75 },
             reconnect_attempts: 1,
@@ -657,20 +632,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_ccr_is_told_with_the_verdict_and_can_be_required() {
+    fn a_refused_ccr_is_told_with_the_verdict() {
         let plan = [Plan { scenario: &SCENARIOS[0], fencing: Fencing::Strict }];
         let status = interlock_api::StatusCode { code: 0x141, dnr: false, text: "odd (141h)".into() };
         let refused = ScenarioResult { ccr: Some(CcrUse::Refused { sent: 30, status }), ..result() };
-        let mut report = report_of(vec![refused]);
+        let report = report_of(vec![refused]);
         let text = normal(&plan, &report);
         assert!(text.contains("SAFE (CCR refused: odd (141h))"), "{text}");
         assert!(text.contains("reset: CCR was refused 30 times: odd (141h)\n"), "{text}");
-        require_ccr(&plan, &mut report);
-        assert_eq!((report.verdict, report.exit_code), (Verdict::Inconclusive, 2));
-        assert!(normal(&plan, &report).contains("why: CCR is required: CCR was refused 30 times"));
-        let mut used = report_of(vec![result()]);
-        require_ccr(&plan, &mut used);
-        assert_eq!((used.verdict, used.exit_code), (Verdict::Safe, 0));
     }
 
     #[test]

@@ -62,16 +62,6 @@ pub(crate) fn address(path: &PathAddress, ctrl: &ControllerStatus) -> String {
     text
 }
 
-pub(crate) const fn ana(state: AnaState) -> &'static str {
-    match state {
-        AnaState::Optimized => "optimized",
-        AnaState::NonOptimized => "non-optimized",
-        AnaState::Inaccessible => "inaccessible",
-        AnaState::PersistentLoss => "persistent-loss",
-        AnaState::Change => "change",
-    }
-}
-
 /// Bytes in units of 1000, as disks are sold and nvme-cli prints them.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -147,7 +137,7 @@ fn devices(status: &Status) -> Value {
                     let paths: Vec<Value> = namespaces_of(status, subsystem)
                         .flat_map(|ns| &ns.paths)
                         .filter(|path| path.controller == ctrl.name)
-                        .map(|path| json!({ "Path": path.name, "ANAState": ana(path.ana_state) }))
+                        .map(|path| json!({ "Path": path.name, "ANAState": path.ana_state }))
                         .collect();
                     json!({
                         "Controller": ctrl.name,
@@ -243,7 +233,7 @@ fn tree(status: &Status) -> String {
                     ctrl.path.transport,
                     address(&ctrl.path, ctrl),
                     ctrl.state,
-                    ana(path.ana_state)
+                    path.ana_state
                 );
             }
         }
@@ -283,7 +273,7 @@ fn topology(status: &Status, by_namespace: bool) -> Value {
                                     .filter(|ctrl| ctrl.name == path.controller)
                                     .map(controller)
                                     .collect();
-                                json!({ "Path": path.name, "ANAState": ana(path.ana_state), "Controller": through })
+                                json!({ "Path": path.name, "ANAState": path.ana_state, "Controller": through })
                             })
                             .collect();
                         json!({ "NSID": ns.nsid, "Name": ns.name, "Paths": paths })

@@ -87,8 +87,9 @@ fn main() -> ExitCode {
     let format = output::asked_for(std::env::args_os());
     // Exit code 1 of a drill says that data is not safe, and nothing else may.
     let drills = std::env::args_os().nth(1).is_some_and(|word| word == "drill");
-    let failed =
-        |code: ExitCode| if drills && code == ExitCode::FAILURE { ExitCode::from(drill::NOT_DRILLED) } else { code };
+    let failed = |code: ExitCode| {
+        if drills && code == ExitCode::FAILURE { ExitCode::from(interlock_drill::NOT_DRILLED) } else { code }
+    };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

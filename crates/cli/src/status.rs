@@ -1,10 +1,10 @@
 //! `interlock status`: every controller, since when, waiting for what until when.
 
 use crate::ask::AskArgs;
-use crate::list::{ana, bytes};
+use crate::list::bytes;
 use crate::manage::line;
 use crate::output::{Format, OutputArgs, print};
-use interlock_api::{ControllerStatus, FencePolicy, Status};
+use interlock_api::{ControllerStatus, FencePolicy, Status, WaitKind};
 use std::fmt::Write;
 use std::process::ExitCode;
 
@@ -41,7 +41,7 @@ fn normal(status: &Status, all: bool) -> String {
         }
         for ns in status.namespaces.iter().filter(|ns| ns.subsystem == subsystem.name) {
             let paths: Vec<String> =
-                ns.paths.iter().map(|path| format!("{} {}", path.controller, ana(path.ana_state))).collect();
+                ns.paths.iter().map(|path| format!("{} {}", path.controller, path.ana_state)).collect();
             let paths = if paths.is_empty() { "NO PATH: I/O waits".into() } else { paths.join(", ") };
             let _ = writeln!(text, "  {}  {}  {paths}", ns.name, bytes(ns.size_bytes));
             if let Some(error) = &ns.flush_error {
@@ -120,8 +120,9 @@ fn controller(text: &mut String, ctrl: &ControllerStatus, all: bool) {
     if !ctrl.fencing.is_empty() {
         let _ = writeln!(text, "         being fenced: {}", ctrl.fencing.join(", "));
     }
-    for wait in ctrl.waits.iter().filter(|wait| all || tells(&wait.reason)) {
-        let _ = writeln!(text, "         waits for {}: {} left", wait.reason, span(wait.left_ms));
+    for wait in ctrl.waits.iter().filter(|wait| all || tells(wait.kind)) {
+        let life = wait.life.as_ref().map_or_else(String::new, |life| format!(" ({life})"));
+        let _ = writeln!(text, "         waits for {}{life}: {} left", wait.reason, span(wait.left_ms));
     }
     if let (true, Some(facts)) = (all, &ctrl.facts) {
         let cqt = facts.cqt_ms.map_or_else(|| "none".into(), |ms| format!("{ms} ms"));
@@ -133,9 +134,9 @@ fn controller(text: &mut String, ctrl: &ControllerStatus, all: bool) {
     }
 }
 
-/// The heartbeat of a healthy controller is no news.
-fn tells(reason: &str) -> bool {
-    !reason.ends_with(": keep alive")
+/// What a healthy controller does all the time is no news.
+const fn tells(kind: WaitKind) -> bool {
+    !matches!(kind, WaitKind::KeepAlive | WaitKind::Look)
 }
 
 /// A span as people say it.

@@ -86,6 +86,12 @@ pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
         clock_slew_permille: spec.timeouts.clock_slew_permille,
         proxy_delay_ms: millis(spec.timeouts.proxy_delay),
         disable_is_fence: spec.disable_is_fence,
+        flush_scope: match spec.flush_scope {
+            FlushScope::Subsystem => api::FlushScope::Subsystem,
+            FlushScope::Controller => api::FlushScope::Controller,
+        },
+        hdr_digest: spec.hdgst,
+        data_digest: spec.ddgst,
     }
 }
 
@@ -179,6 +185,10 @@ mod tests {
         assert_eq!(now.assumed_cqt_ms, -1);
         assert_eq!(changes(&all).len(), 9);
         assert_eq!(changes(&SetRequest::default()), []);
+        (request.hdr_digest, request.data_digest) = (true, false);
+        request.flush_scope = api::FlushScope::Controller;
+        let now = settings(&spec(&request).expect("good"));
+        assert_eq!((now.flush_scope, now.hdr_digest, now.data_digest), (api::FlushScope::Controller, true, false));
         request.transport = "rdma".into();
         assert!(spec(&request).is_err());
     }

@@ -286,7 +286,7 @@ impl Discovery {
             .map(|((traddr, trsvcid), known)| api::DiscoveryStatus {
                 path: api::PathAddress::tcp(traddr, *trsvcid),
                 origin: known.origin.clone(),
-                state: if known.live { "live" } else { "connecting" }.into(),
+                state: if known.live { api::ControllerState::Live } else { api::ControllerState::Connecting },
                 for_ms: millis(now.saturating_duration_since(known.since)),
                 generation: known.generation,
                 records: known.records as u64,

@@ -7,10 +7,11 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use interlock_api as api;
 use interlock_host::{
-    AnaState, ControllerStatus, HostStatus, NamespaceIds, NamespaceStatus, Outcome, StateName, WaitStatus,
+    AnaState, ControllerStatus, HostStatus, Instant, NamespaceIds, NamespaceStatus, Outcome, StateName, WaitFor,
+    WaitOwner, WaitStatus, Why,
 };
 use interlock_ring::now;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Whole milliseconds, rounded up: what is left must not look over before it is.
@@ -102,30 +103,66 @@ fn subsystems(controllers: &[&ControllerStatus], numbers: &BTreeMap<String, u32>
     found.into_values().collect()
 }
 
-/// Waits, by the controller or the life that each is of.
-fn by_owner(waits: &[WaitStatus]) -> HashMap<&str, Vec<&WaitStatus>> {
-    let mut all: HashMap<&str, Vec<&WaitStatus>> = HashMap::new();
+/// Waits of control, by the controller or the life that each is of.
+fn by_owner(waits: &[WaitStatus]) -> BTreeMap<WaitOwner, Vec<(Instant, Why)>> {
+    let mut all: BTreeMap<WaitOwner, Vec<(Instant, Why)>> = BTreeMap::new();
     for wait in waits {
-        if let Some((owner, _)) = wait.why.split_once(':') {
-            all.entry(owner).or_default().push(wait);
+        if let WaitFor::Control(why) = wait.what {
+            all.entry(wait.owner).or_default().push((wait.at, why));
         }
     }
     all
 }
 
+fn wait(at: Instant, why: Why) -> api::WaitStatus {
+    let life = match why.owner() {
+        WaitOwner::Life(life) => Some(life.to_string()),
+        WaitOwner::Controller(_) | WaitOwner::Lane(_) => None,
+    };
+    api::WaitStatus { kind: wait_kind(why), life, reason: why.what().into(), left_ms: millis(at.since(now())) }
+}
+
+const fn wait_kind(why: Why) -> api::WaitKind {
+    match why {
+        Why::Reconnect(_) => api::WaitKind::Reconnect,
+        Why::ControllerLoss(_) => api::WaitKind::ControllerLoss,
+        Why::FastIoFail(_) => api::WaitKind::FastIoFail,
+        Why::TcpConnect(_) => api::WaitKind::TcpConnect,
+        Why::Handshake(_) => api::WaitKind::Handshake,
+        Why::ConnectTotal(_) => api::WaitKind::ConnectTotal,
+        Why::Poll(_) => api::WaitKind::Poll,
+        Why::Admin(_) => api::WaitKind::Admin,
+        Why::LastWords(_) => api::WaitKind::LastWords,
+        Why::KeepAlive(_) => api::WaitKind::KeepAlive,
+        Why::Probe(_) => api::WaitKind::Probe,
+        Why::Slow(_) => api::WaitKind::Slow,
+        Why::Reread(_) => api::WaitKind::Reread,
+        Why::Look(_) => api::WaitKind::Look,
+        Why::AnaTransition(_) => api::WaitKind::AnaTransition,
+        Why::Drain(_) => api::WaitKind::Drain,
+        Why::Shutdown(_) => api::WaitKind::Shutdown,
+        Why::Disable(_) => api::WaitKind::Disable,
+        Why::LaneAnswer(_) => api::WaitKind::LaneAnswer,
+        Why::LateGrace(_) => api::WaitKind::LateGrace,
+        Why::Fence(_) => api::WaitKind::Fence,
+        Why::Hold(_) => api::WaitKind::Hold,
+        Why::Grace(_) => api::WaitKind::Grace,
+        Why::OldSockets(_) => api::WaitKind::OldSockets,
+        Why::Owner(_) => api::WaitKind::Owner,
+    }
+}
+
 fn controller(
     ctrl: &ControllerStatus,
-    waits: &HashMap<&str, Vec<&WaitStatus>>,
+    waits: &BTreeMap<WaitOwner, Vec<(Instant, Why)>>,
     numbers: &BTreeMap<String, u32>,
     told: &Told,
 ) -> api::ControllerStatus {
     let since = told.since(ctrl.id);
-    // Waits are named by the controller or by one of its lives.
-    let mut owners: Vec<String> = ctrl.fencing.iter().chain(&ctrl.life).map(ToString::to_string).collect();
-    owners.push(ctrl.id.to_string());
-    let mut mine: Vec<&WaitStatus> =
-        owners.iter().filter_map(|owner| waits.get(owner.as_str())).flatten().copied().collect();
-    mine.sort_by_key(|wait| wait.at);
+    let owners = ctrl.fencing.iter().chain(&ctrl.life).map(|life| WaitOwner::Life(*life));
+    let owners = owners.chain([WaitOwner::Controller(ctrl.id)]);
+    let mut mine: Vec<(Instant, Why)> = owners.filter_map(|owner| waits.get(&owner)).flatten().copied().collect();
+    mine.sort_unstable();
     api::ControllerStatus {
         name: ctrl.id.to_string(),
         subsystem: names::subsystem(numbers[&ctrl.subnqn]),
@@ -134,14 +171,11 @@ fn controller(
         host_traddr: ctrl.spec.host_traddr.map(|addr| addr.to_string()),
         host_iface: ctrl.spec.host_iface.clone(),
         peer: ctrl.peer.map(|peer| peer.to_string()),
-        state: ctrl.state.linux().into(),
+        state: interlock_host::words::state(ctrl.state).as_linux(),
         for_ms: since.as_ref().map_or(0, |since| millis(now().since(since.at))),
         reason: since.map_or_else(String::new, |since| since.why),
         slow: ctrl.slow,
-        waits: mine
-            .iter()
-            .map(|wait| api::WaitStatus { reason: wait.why.clone(), left_ms: millis(wait.at.since(now())) })
-            .collect(),
+        waits: mine.into_iter().map(|(at, why)| wait(at, why)).collect(),
         fencing: ctrl.fencing.iter().map(ToString::to_string).collect(),
         last_error: ctrl.last_error.clone().filter(|_| ctrl.state != StateName::Live),
         facts: ctrl.facts.as_ref().filter(|_| ctrl.state == StateName::Live).map(|facts| api::ControllerFacts {

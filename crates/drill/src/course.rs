@@ -12,7 +12,7 @@ use crate::report::Outcome;
 use crate::run::{COOL_DOWN, Options, Plan, Progress, SHORTLY, Side};
 use crate::scenario::Break;
 use crate::stage::StageError;
-use interlock_api::Mark;
+use interlock_api::{FastIoFail, Mark};
 use interlock_base::Instant;
 use interlock_check::ReadBack;
 use interlock_host::{ControllerSpec, Event, EventKind, Host, Namespace};
@@ -48,6 +48,7 @@ pub(crate) struct Course<'a, S> {
     pub(crate) driver: Driver,
     pub(crate) record: Record,
     pub(crate) notes: Vec<String>,
+    pub(crate) fast_io_fail: Option<FastIoFail>,
     /// What the drill did, and when.
     marks: Vec<Mark>,
     pub(crate) watch: &'a mut dyn FnMut(Progress<'_>),
@@ -82,7 +83,16 @@ pub(crate) fn play<S: Scene>(
         Ok(stage) => stage,
         Err(error) => {
             let troubles = vec![error.to_string()];
-            return Outcome { record: None, paths: Paths::new(), felt: None, troubles, notes: vec![], recording: None };
+            let paths = Paths::new();
+            return Outcome {
+                record: None,
+                paths,
+                felt: None,
+                troubles,
+                notes: vec![],
+                fast_io_fail: None,
+                recording: None,
+            };
         }
     };
     let record = Record {
@@ -97,8 +107,18 @@ pub(crate) fn play<S: Scene>(
     };
     let recorder = options.record.then(|| Recorder::start(stage.host().0.clone()));
     let driver = Driver::new(stage.namespace().clone(), ground(&stage), plan.fencing, options.seed);
-    let mut course =
-        Course { plan, stage, driver, record, notes: Vec::new(), marks: Vec::new(), watch, broken: false, started };
+    let mut course = Course {
+        plan,
+        stage,
+        driver,
+        record,
+        notes: Vec::new(),
+        fast_io_fail: None,
+        marks: Vec::new(),
+        watch,
+        broken: false,
+        started,
+    };
     let mut troubles: Vec<Trouble> = course.play(phases).err().into_iter().collect();
     course.drain();
     course.record.suspects = course.driver.suspects().copied().collect();
@@ -108,13 +128,13 @@ pub(crate) fn play<S: Scene>(
     }
     course.record.violations = course.driver.violations().to_vec();
     (phases.last)(&mut course);
-    let Course { stage, driver, record, broken, notes, marks, .. } = course;
+    let Course { stage, driver, record, broken, notes, fast_io_fail, marks, .. } = course;
     let recording = recorder.map(|recorder| recorder.end(&record, stage.host().1, stage.paths(), marks));
     let felt = Some(driver.felt());
     let paths = stage.paths().clone();
     drop(driver);
     troubles.extend(stage.strike());
-    Outcome { record: broken.then_some(record), paths, felt, troubles, notes, recording }
+    Outcome { record: broken.then_some(record), paths, felt, troubles, notes, fast_io_fail, recording }
 }
 
 impl<S: Scene> Course<'_, S> {

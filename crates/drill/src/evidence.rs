@@ -374,8 +374,8 @@ const fn method(method: HostMethod) -> Method {
         HostMethod::DrainedDisable => Method::DrainedDisable,
         HostMethod::Time => Method::Time,
         HostMethod::Assumed => Method::Assumed,
-        // A drill accepts no risk; whoever does has no fence.
-        HostMethod::Legacy | HostMethod::AcceptedRisk => Method::Legacy,
+        HostMethod::Legacy => Method::Legacy,
+        HostMethod::AcceptedRisk => Method::AcceptedRisk,
     }
 }
 

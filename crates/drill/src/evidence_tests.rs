@@ -2,7 +2,7 @@
 
 use super::*;
 use interlock_check::{Op, OpId, Reason, Verdict};
-use interlock_host::{CtrlId, DownReason, Fact, FencedBy, LifeFacts, Nqn};
+use interlock_host::{ConnectionEnd, CtrlId, DownReason, Fact, FencedBy, LifeFacts, Nqn};
 use interlock_target::{Life as TargetLife, PortId};
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ fn record(story: Story) -> Record {
                 EventKind::Lost {
                     ctrl: CTRL,
                     life: HOST_LIFE,
-                    how: Loss::AdminConnection(DownReason::Lost("connection reset by peer".into())),
+                    how: Loss::AdminConnection(DownReason::Lost(ConnectionEnd::Reset)),
                 },
             ),
             host(

@@ -141,7 +141,7 @@ pub fn drill_foreign(
         // Stamps of the scenarios before must not pass for those of this one.
         let options = Options { seed: options.seed ^ (index as u64) << 32, ..options.clone() };
         let outcome = run::play(*item, foreign, &found, &options, watch);
-        let (result, verdict) = report::result(item.scenario, item.fencing, outcome);
+        let (result, verdict) = report::result(*item, options.require, outcome);
         watch(Progress::Ended(&result));
         results.push(result);
         verdicts.push(verdict);

@@ -36,8 +36,12 @@ pub use foreign::{Consent, Foreign, ForeignError, drill_foreign};
 pub use page::page;
 #[doc(hidden)]
 pub use proxy::fuzz_frames;
-pub use run::{Options, Plan, Progress, Side, drill};
+pub use run::{Options, Plan, Progress, Requirement, Side, drill};
 pub use scenario::{Break, FOREIGN, Offers, Paths, Reset, SCENARIOS, Scenario, Telling};
+
+/// Exit status of a drill that did not take place: it says nothing about any data. The exit status of one that did is in its
+/// report.
+pub const NOT_DRILLED: u8 = 3;
 
 /// What became of Cross-Controller Reset, in words.
 #[must_use]
@@ -51,4 +55,13 @@ pub fn ccr_in_words(ccr: &interlock_api::CcrUse) -> String {
         CcrUse::NotOffered => "CCR is not offered by the target".into(),
         CcrUse::NotSent => "CCR was not needed".into(),
     }
+}
+
+/// When I/O failed for want of a path, in words.
+#[must_use]
+pub fn fast_io_fail_in_words(times: &interlock_api::FastIoFail) -> String {
+    format!(
+        "settled I/O failed {} ms after the loss ({} ms foretold), writes in doubt ended after {} ms",
+        times.settled_ms, times.foretold_ms, times.doubt_ms
+    )
 }

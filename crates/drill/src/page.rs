@@ -100,7 +100,8 @@ fn section(html: &mut String, scenario: &ScenarioResult) {
         let shown = reach.exercised.iter().map(|what| format!("{what}: exercised"));
         shown.chain(reach.not_exercised.iter().map(|what| format!("{what}: not exercised")))
     });
-    for line in ccr.into_iter().chain(reach).chain(scenario.violations.iter().take(3).cloned()) {
+    let fast = scenario.fast_io_fail.as_ref().map(crate::fast_io_fail_in_words);
+    for line in ccr.into_iter().chain(fast).chain(reach).chain(scenario.violations.iter().take(3).cloned()) {
         let _ = writeln!(html, "<p class=\"sub\">{}</p>", escaped(&line));
     }
     let Some(recording) = &scenario.recording else {
@@ -208,6 +209,7 @@ mod tests {
             writes_in_doubt: 18,
             fence: None,
             ccr: None,
+            fast_io_fail: None,
             stall: StallTimes { longest_ms: 12.5, p99_ms: 1.5 },
             reconnect_attempts: 1,
             ghosts: GhostCounts { armed: 18, stopped: 18, executed: 0 },

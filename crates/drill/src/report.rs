@@ -3,10 +3,10 @@
 use crate::evidence::{Fencing, Record};
 use crate::load::Felt;
 use crate::receipts::{self, Paths, method, whole_millis};
-use crate::scenario::Scenario;
+use crate::run::{Plan, Requirement};
 use interlock_api::{
-    DrillReport, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Recording, ScenarioResult, StaleBlock,
-    StallTimes, Verdict as ApiVerdict, Version, WriteRef,
+    CcrUse, DrillReport, FastIoFail, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Recording,
+    ScenarioResult, StaleBlock, StallTimes, Verdict as ApiVerdict, Version, WriteRef,
 };
 use interlock_check::{Content, Verdict, Violation, Written, exit_code};
 use interlock_host::Method;
@@ -24,13 +24,16 @@ pub(crate) struct Outcome {
     pub(crate) troubles: Vec<String>,
     /// What else a reader should know.
     pub(crate) notes: Vec<String>,
+    /// When I/O failed for want of a path.
+    pub(crate) fast_io_fail: Option<FastIoFail>,
     /// How it went, if that was asked for.
     pub(crate) recording: Option<Recording>,
 }
 
 /// The result of one scenario, and the verdict that counts for the exit code.
-pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) -> (ScenarioResult, Verdict) {
-    let Outcome { record, paths, felt, troubles, mut notes, recording } = outcome;
+pub(crate) fn result(plan: Plan, require: Option<Requirement>, outcome: Outcome) -> (ScenarioResult, Verdict) {
+    let Plan { scenario, fencing } = plan;
+    let Outcome { record, paths, felt, troubles, mut notes, fast_io_fail, recording } = outcome;
     let mut result = ScenarioResult {
         name: scenario.name.into(),
         verdict: ApiVerdict::Inconclusive,
@@ -40,6 +43,7 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         writes_in_doubt: 0,
         fence: None,
         ccr: None,
+        fast_io_fail,
         stall: StallTimes { longest_ms: 0.0, p99_ms: 0.0 },
         reconnect_attempts: 0,
         ghosts: GhostCounts::default(),
@@ -102,12 +106,31 @@ pub(crate) fn result(scenario: &Scenario, fencing: Fencing, outcome: Outcome) ->
         }
         Verdict::Safe => {}
     }
+    if let Some(why) = require.filter(|_| fencing == Fencing::Strict).and_then(|require| unmet(require, &result))
+        && matches!(verdict, Verdict::Safe | Verdict::SafeIf { .. })
+    {
+        // A fence that nothing but time or an assumption proved does not do here.
+        result.reasons.push(why);
+        result.assumed_ms = None;
+        verdict = Verdict::Inconclusive { reasons: Vec::new() };
+    }
     if fencing == Fencing::Legacy && !scenario.must_be_caught() {
         notes.push("without a second path an unfenced run need not be caught".into());
     }
     result.notes = notes;
     result.verdict = in_words(&verdict);
     (result, verdict)
+}
+
+/// Why a scenario does not have what is required; `None` if it does.
+fn unmet(require: Requirement, result: &ScenarioResult) -> Option<String> {
+    match (require, &result.ccr) {
+        (Requirement::Ccr, Some(CcrUse::Used { .. })) => None,
+        (Requirement::Ccr, ccr) => {
+            let words = ccr.as_ref().map_or_else(|| "nothing is known of it".into(), crate::ccr_in_words);
+            Some(format!("CCR is required: {words}"))
+        }
+    }
 }
 
 /// All of them.
@@ -191,16 +214,33 @@ mod tests {
     use interlock_check::{OpId, OpKind, Stamp};
 
     fn broken_off(troubles: Vec<String>) -> Outcome {
-        Outcome { record: None, paths: Paths::new(), felt: None, troubles, notes: Vec::new(), recording: None }
+        let paths = Paths::new();
+        Outcome { record: None, paths, felt: None, troubles, notes: vec![], fast_io_fail: None, recording: None }
     }
 
     #[test]
     fn a_scenario_that_was_broken_off_is_inconclusive_and_says_why() {
-        let scenario = &crate::SCENARIOS[0];
+        let plan = Plan { scenario: &crate::SCENARIOS[0], fencing: Fencing::Strict };
         let why = "waited 5s for the loss to be noticed".to_owned();
-        let (result, verdict) = result(scenario, Fencing::Strict, broken_off(vec![why.clone()]));
+        let (result, verdict) = result(plan, None, broken_off(vec![why.clone()]));
         assert_eq!((result.verdict, result.reasons), (ApiVerdict::Inconclusive, vec![why]));
         assert_eq!(exit_code([&verdict]), 2);
+    }
+
+    #[test]
+    fn ccr_that_is_required_must_have_been_used() {
+        let plan = Plan { scenario: &crate::SCENARIOS[0], fencing: Fencing::Strict };
+        let (mut unclear, _) = result(plan, None, broken_off(Vec::new()));
+        let status = interlock_api::StatusCode { code: 0x141, dnr: false, text: "odd (141h)".into() };
+        for (ccr, why) in [
+            (Some(CcrUse::Used { sent: 1 }), None),
+            (Some(CcrUse::Refused { sent: 30, status }), Some("CCR is required: CCR was refused 30 times: odd (141h)")),
+            (Some(CcrUse::NotOffered), Some("CCR is required: CCR is not offered by the target")),
+            (None, Some("CCR is required: nothing is known of it")),
+        ] {
+            unclear.ccr = ccr;
+            assert_eq!(unmet(Requirement::Ccr, &unclear).as_deref(), why);
+        }
     }
 
     #[test]
@@ -217,8 +257,8 @@ mod tests {
 
     #[test]
     fn the_worst_verdict_is_that_of_the_drill() {
-        let scenario = &crate::SCENARIOS[0];
-        let (unclear, verdict) = result(scenario, Fencing::Strict, broken_off(vec!["why".into()]));
+        let plan = Plan { scenario: &crate::SCENARIOS[0], fencing: Fencing::Strict };
+        let (unclear, verdict) = result(plan, None, broken_off(vec!["why".into()]));
         let safe = ScenarioResult { verdict: ApiVerdict::Safe, ..unclear.clone() };
         let report = report(3, None, vec![safe, unclear], &[Verdict::Safe, verdict]);
         assert_eq!((report.verdict, report.exit_code, report.seed), (ApiVerdict::Inconclusive, 2, 3));

@@ -8,11 +8,12 @@ use crate::course::{self, Course, Phases, Scene, Trouble};
 use crate::evidence::{Fencing, Record, life_of};
 use crate::foreign::NetLog;
 use crate::load::{Feed, Ground};
+use crate::receipts::whole_millis;
 use crate::report::{self, Outcome};
 use crate::scenario::{Break, Paths, Reset, Scenario, Telling};
 use crate::stage::Stage;
 use crate::words;
-use interlock_api::{DrillReport, ScenarioResult};
+use interlock_api::{DrillReport, FastIoFail, ScenarioResult};
 use interlock_base::Instant;
 use interlock_check::Verdict;
 use interlock_host::{ControllerSpec, Event, Host, Namespace, stall};
@@ -63,6 +64,15 @@ pub struct Options {
     pub assumed_cqt: Option<Duration>,
     /// I/O queues of each controller; `None`: one for each reactor.
     pub nr_io_queues: Option<u16>,
+    /// What must have proven a fence.
+    pub require: Option<Requirement>,
+}
+
+/// What must have proven the fence of a scenario that fences: without it the scenario is inconclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Cross-Controller Reset.
+    Ccr,
 }
 
 impl Default for Options {
@@ -75,6 +85,7 @@ impl Default for Options {
             kato: None,
             assumed_cqt: None,
             nr_io_queues: None,
+            require: None,
         }
     }
 }
@@ -137,7 +148,7 @@ pub fn drill(plan: &[Plan], options: &Options, watch: &mut dyn FnMut(Progress<'_
     for (index, item) in plan.iter().enumerate() {
         watch(Progress::Begun { plan: *item, place: index + 1, of: plan.len() });
         let outcome = play(*item, options, watch);
-        let (result, verdict) = report::result(item.scenario, item.fencing, outcome);
+        let (result, verdict) = report::result(*item, options.require, outcome);
         watch(Progress::Ended(&result));
         results.push(result);
         verdicts.push(verdict);
@@ -333,11 +344,10 @@ impl Run<'_> {
         let doubt = doubt.filter_map(|suspect| suspect.answered).map(|(at, _)| at - lost).max();
         let doubt = doubt.unwrap_or_default();
         match latest {
-            Some(latest) if latest <= fast + IN_TIME => self.notes.push(format!(
-                "settled I/O failed {} ms after the loss, writes in doubt ended after {} ms",
-                latest.as_millis(),
-                doubt.as_millis()
-            )),
+            Some(latest) if latest <= fast + IN_TIME => {
+                let [foretold_ms, settled_ms, doubt_ms] = [fast, latest, doubt].map(whole_millis);
+                self.fast_io_fail = Some(FastIoFail { foretold_ms, settled_ms, doubt_ms });
+            }
             Some(latest) => troubles.push(format!(
                 "settled I/O failed {} ms after the loss, {} ms were promised",
                 latest.as_millis(),

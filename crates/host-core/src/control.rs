@@ -48,7 +48,7 @@ pub use predecessor::{NotUnfenced, Unfenced, UnfencedWhy};
 pub use settings::{Setting, SettingError};
 pub use state::{State, StateName};
 pub use via::{ViaEvent, ViaNext, ViaStage};
-pub use waits::Why;
+pub use waits::{WaitOwner, Why};
 
 use crate::barrier::Handovers;
 use crate::stall::HoldTerms;

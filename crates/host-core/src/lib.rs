@@ -21,6 +21,7 @@ pub mod barrier;
 mod control;
 #[doc(hidden)]
 pub mod coverage;
+mod down;
 mod event;
 #[doc(hidden)]
 pub mod guards;
@@ -39,8 +40,9 @@ pub use control::{
     Control, ControllerCounters, ControllerInfo, ControllerSpec, FenceCounters, HeadInfo, HostConfig, HostCounters,
     Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MAX_RECONNECT,
     MAX_SLEW_PERMILLE, MIN_KATO, NoSuchController, NotUnfenced, Output, Setting, SettingError, SpecError, State,
-    StateName, Unfenced, UnfencedWhy, ViaEvent, ViaNext, ViaStage, Why,
+    StateName, Unfenced, UnfencedWhy, ViaEvent, ViaNext, ViaStage, WaitOwner, Why,
 };
+pub use down::{ConnectionEnd, DownReason, Termination};
 pub use event::{Event, EventKind};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
 pub use interlock_proto::host::{Assumption, Fact};
@@ -49,8 +51,8 @@ pub use lane::{
     Latencies, Latency, LifeStanding, LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
 };
 pub use msg::{
-    AnaState, CacheEntry, ConnAction, ConnEvent, Dial, DownReason, GuardEntry, GuardKey, GuardStands, Head,
-    LedgerEntry, Path, PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Twin, Waiting,
+    AnaState, CacheEntry, ConnAction, ConnEvent, Dial, GuardEntry, GuardKey, GuardStands, Head, LedgerEntry, Path,
+    PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Twin, Waiting,
 };
 pub use policy::{FencePolicy, FlushScope, IoPolicy, OnLoss, Reconnect, Timeouts};
 pub use receipt::{FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};

@@ -18,7 +18,7 @@
 //! lane -> Resolved(keys)             ctrl -> Guard      the range is free again
 //! ```
 
-use crate::{ConnId, CtrlId, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Op, Shape};
+use crate::{ConnId, CtrlId, DownReason, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Op, Shape};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -384,26 +384,6 @@ impl AnaState {
     pub const fn is_usable(self) -> bool {
         matches!(self, Self::Optimized | Self::NonOptimized)
     }
-}
-
-/// Why a queue pair is down, or was never up.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum DownReason {
-    /// The TCP connection could not be made: refused, unreachable, timed out.
-    Unreachable(String),
-    /// The connection was reset, or closed by the peer.
-    Lost(String),
-    /// The peer broke the protocol, or said we did.
-    Protocol(String),
-    /// Connect or a later step was answered with an error. `permanent` if Do Not Retry was set.
-    Refused {
-        /// In words.
-        text: String,
-        /// Do Not Retry.
-        permanent: bool,
-    },
-    /// A step had no answer within its limit.
-    TimedOut(String),
 }
 
 /// What makes a life suspect. Suspicion is not condemnation.

@@ -28,7 +28,7 @@ mod tests;
 pub use error::ProbeError;
 pub use report::{DiscoveryLog, Found, NamespaceFound, ProbeReport, SubsystemFound};
 
-use crate::{ConnAction, ConnEvent, ConnId, Dial, DownReason, Timeouts};
+use crate::{ConnAction, ConnEvent, ConnId, ConnectionEnd, Dial, DownReason, Timeouts};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
@@ -281,7 +281,7 @@ impl Probe {
                 self.act(ConnAction::Send(CONN));
             }
             ConnEvent::Down(why) => self.down(why),
-            ConnEvent::Aborted => self.down(DownReason::Lost("the socket was aborted".to_string())),
+            ConnEvent::Aborted => self.down(DownReason::Lost(ConnectionEnd::Aborted("the socket was aborted"))),
             ConnEvent::Up | ConnEvent::SendQueueEmpty => {}
         }
     }
@@ -379,10 +379,11 @@ impl Probe {
     fn down(&mut self, why: DownReason) {
         let text = match why {
             DownReason::Unreachable(text)
-            | DownReason::Lost(text)
             | DownReason::Protocol(text)
             | DownReason::Refused { text, .. }
             | DownReason::TimedOut(text) => text,
+            DownReason::Lost(end) => end.to_string(),
+            DownReason::Terminated(said) => said.to_string(),
         };
         match &self.stage {
             Stage::Idle | Stage::Over => {}

@@ -12,7 +12,7 @@ use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::Nqn;
 
-use crate::DownReason;
+use crate::{DownReason, Termination};
 
 /// Names one life of one controller for its target.
 pub use interlock_wire::ccr::Instance as Identity;
@@ -80,6 +80,8 @@ pub enum Loss {
     IoTimeout(Witness),
     /// The controller sent what it must not.
     Protocol(String),
+    /// The controller says on its admin queue that this host broke the protocol.
+    Terminated(Termination),
     /// An ANA group stayed in the Change state for twice ANATT.
     AnaTransition,
     /// Someone asked for a reset, and commands were left unanswered after the drain.
@@ -110,6 +112,7 @@ impl fmt::Display for Loss {
             Self::Queue { lane, qid, why } => write!(f, "queue {qid} on {lane}: {why}"),
             Self::IoTimeout(witness) => write!(f, "I/O timeout, and {witness}"),
             Self::Protocol(what) => write!(f, "protocol violation: {what}"),
+            Self::Terminated(said) => said.fmt(f),
             Self::AnaTransition => f.write_str("ANATT timeout, resetting controller"),
             Self::Reset => f.write_str("resetting controller"),
             Self::Disconnect => f.write_str("removing controller"),
@@ -137,18 +140,6 @@ impl fmt::Display for Witness {
             Self::AdminSilent => "the admin queue is silent too",
             Self::HardLimit => "the hard limit has passed",
         })
-    }
-}
-
-impl fmt::Display for DownReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(text) => write!(f, "cannot connect: {text}"),
-            Self::Lost(text) => write!(f, "connection lost: {text}"),
-            Self::Protocol(text) => write!(f, "protocol violation: {text}"),
-            Self::Refused { text, .. } => write!(f, "refused: {text}"),
-            Self::TimedOut(text) => write!(f, "timed out: {text}"),
-        }
     }
 }
 

@@ -64,6 +64,37 @@ fn after_a_shutdown_requests_are_refused_and_questions_answered() {
     pool.shutdown(WITHIN).expect("in order");
 }
 
+/// Somebody else ends the controller while its first attempt is under way: whoever waits for it hears of that at once.
+#[test]
+fn who_waits_for_a_controller_that_is_disconnected_meanwhile_hears_of_it() {
+    let (pool, host) = host();
+    // It takes connections (the kernel does), and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("bound").port();
+    let subnqn = Nqn::new("nqn.2014-08.org.example:s").expect("valid");
+    let waiting = host.clone();
+    let began = std::time::Instant::now();
+    let spec = ControllerSpec { timeouts: silent_for(WITHIN * 3), ..ControllerSpec::new("127.0.0.1", port, subnqn) };
+    let waits = std::thread::spawn(move || waiting.connect_and_wait(spec, WITHIN * 3));
+    let id = loop {
+        if let Some(ctrl) = host.status().expect("it answers").controllers.first() {
+            break ctrl.id;
+        }
+        assert!(began.elapsed() < WITHIN, "it never began");
+        std::thread::yield_now();
+    };
+    host.disconnect(id).expect("it is there");
+    let end = waits.join().expect("no panic");
+    assert!(matches!(end, Err(HostError::Connect { .. })), "{end:?}");
+    assert!(began.elapsed() < WITHIN, "it waited for its own time to run out");
+    host.shutdown(WITHIN).expect("ends");
+    pool.shutdown(WITHIN).expect("in order");
+}
+
+fn silent_for(span: Duration) -> interlock_host_core::Timeouts {
+    interlock_host_core::Timeouts { handshake: span, connect_total: span, ..Default::default() }
+}
+
 #[test]
 fn reactors_that_end_before_the_host_end_its_requests() {
     let (pool, host) = host();

@@ -12,18 +12,20 @@ use crate::namespace::Namespace;
 use crate::panic::{Ending, OnPanic};
 use crate::predecessor;
 use crate::store::{LifeStore, MemoryStore};
-use interlock_base::Instant;
+use interlock_base::{Deadline, Instant};
 use interlock_carry::Mailbox;
 use interlock_host_core::{
     AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HeadInfo, HostConfig,
-    HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LifeFacts, LifeId, NoSuchController, NotUnfenced,
-    Outcome, Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced, UnfencedWhy,
+    HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LaneWhy, LifeFacts, LifeId, NoSuchController,
+    NotUnfenced, Outcome, Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced,
+    UnfencedWhy, WaitOwner, Why,
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -244,8 +246,28 @@ pub struct PathStatus {
 pub struct WaitStatus {
     /// When it ends.
     pub at: Instant,
-    /// What for.
-    pub why: String,
+    /// Whose wait it is.
+    pub owner: WaitOwner,
+    /// What is waited for.
+    pub what: WaitFor,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// By control.
+    Control(Why),
+    /// By a lane.
+    Lane(LaneWhy),
+}
+
+impl fmt::Display for WaitFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control(why) => f.write_str(why.what()),
+            Self::Lane(why) => why.fmt(f),
+        }
+    }
 }
 
 /// The whole host at one moment.
@@ -404,7 +426,11 @@ impl Host {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             let why = match events.recv_timeout(left).map(|event| event.kind) {
                 Ok(EventKind::LifeBegan { ctrl, .. }) if ctrl == id => return Ok(id),
-                Ok(EventKind::ConnectFailed { ctrl, why, .. } | EventKind::GivenUp { ctrl, why }) if ctrl == id => why,
+                Ok(
+                    EventKind::ConnectFailed { ctrl, why, .. }
+                    | EventKind::GivenUp { ctrl, why }
+                    | EventKind::ControllerState { ctrl, to: StateName::Dead, why, .. },
+                ) if ctrl == id => why,
                 Ok(_) => continue,
                 Err(RecvTimeoutError::Timeout) => format!("not connected within {within:?}"),
                 Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone),
@@ -587,7 +613,7 @@ impl Host {
                 })
                 .collect(),
             namespaces: namespaces(control),
-            waits: control.waits().map(|wait| WaitStatus { at: wait.at, why: wait.why.to_string() }).collect(),
+            waits: control_waits(control),
             tombstones: control.tombstones(),
             receipts: control.receipts().cloned().collect(),
             counters: control.counters().clone(),
@@ -599,12 +625,14 @@ impl Host {
     /// # Errors
     /// If control or a lane does not answer.
     pub fn waits(&self) -> Result<Vec<WaitStatus>, HostError> {
-        let mut waits: Vec<WaitStatus> = self.ask(|control, _| {
-            control.waits().map(|wait| WaitStatus { at: wait.at, why: wait.why.to_string() }).collect()
-        })?;
-        for (number, (lane, _)) in self.lanes()?.into_iter().enumerate() {
-            let named = |why: String| format!("lane{number}: {why}");
-            waits.extend(lane.waits.iter().map(|wait| WaitStatus { at: wait.at, why: named(wait.why.to_string()) }));
+        let mut waits = self.ask(|control, _| control_waits(control))?;
+        for (number, (lane, _)) in (0..).zip(self.lanes()?) {
+            let owner = WaitOwner::Lane(LaneId(number));
+            waits.extend(lane.waits.iter().map(|wait| WaitStatus {
+                at: wait.at,
+                owner,
+                what: WaitFor::Lane(wait.why),
+            }));
         }
         waits.sort_by_key(|wait| wait.at);
         Ok(waits)
@@ -744,6 +772,12 @@ impl Host {
         self.0.control.offer(question).map_err(|_| HostError::Gone)?;
         receiver.recv_timeout(ANSWER_WITHIN).map_err(|_| HostError::Gone)
     }
+}
+
+fn control_waits(control: &Control) -> Vec<WaitStatus> {
+    let wait =
+        |wait: Deadline<Why>| WaitStatus { at: wait.at, owner: wait.why.owner(), what: WaitFor::Control(wait.why) };
+    control.waits().map(wait).collect()
 }
 
 fn namespaces(control: &Control) -> Vec<NamespaceStatus> {

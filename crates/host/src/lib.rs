@@ -32,18 +32,20 @@ pub mod words;
 pub use completion::{Completion, Completions, Pending};
 pub use counters::DataCounters;
 pub use host::{
-    ControllerStatus, EVENTS_BEHIND, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitStatus,
+    ControllerStatus, EVENTS_BEHIND, Host, HostError, HostSettings, HostStatus, NamespaceStatus, PathStatus, WaitFor,
+    WaitStatus,
 };
 pub use identity::{IdentityInUse, IdentityLock};
 pub use interlock_base::Instant;
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
-    AnaState, Assumption, CcrAttempt, CcrAttempts, CcrResult, ControllerCounters, ControllerSpec, CtrlId, DownReason,
-    Event, EventKind, Fact, FenceCounters, FencePolicy, FencedBy, FlushScope, Guarded, HeadCounters, HeadId,
-    HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, Latencies, Latency, LifeFacts, LifeId,
-    LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome, PathCounters, Receipt, Reconnect,
-    Refused, Setting, SettingError, Shape, SpecError, StateName, Timeouts, Tombstone, Unfenced, UnfencedWhy, Witness,
+    AnaState, Assumption, CcrAttempt, CcrAttempts, CcrResult, ConnectionEnd, ControllerCounters, ControllerSpec,
+    CtrlId, DownReason, Event, EventKind, Fact, FenceCounters, FencePolicy, FencedBy, FlushScope, Guarded,
+    HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, LaneWhy, Latencies,
+    Latency, LifeFacts, LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome,
+    PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape, SpecError, StateName, Termination,
+    Timeouts, Tombstone, Unfenced, UnfencedWhy, WaitOwner, Why, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;

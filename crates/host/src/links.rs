@@ -6,7 +6,7 @@
 use crate::store::SocketPair;
 use interlock_base::Instant;
 use interlock_carry::{Io, Machine, Wires};
-use interlock_host_core::{ConnAction, ConnEvent, ConnId, Dial, DownReason, LaneId, LifeId};
+use interlock_host_core::{ConnAction, ConnEvent, ConnId, ConnectionEnd, Dial, DownReason, LaneId, LifeId};
 use interlock_ring::{Aborter, BufTable, ConnectOptions, Cx, Event, Sock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -229,8 +229,8 @@ impl Links {
         if !self.end(cx, conn) {
             return;
         }
-        let text = error.map_or_else(|| "the peer closed the connection".to_owned(), |error| words(&error));
-        machine.handle_conn(cx.now(), conn, ConnEvent::Down(DownReason::Lost(text)));
+        let how = connection_end(error.as_ref());
+        machine.handle_conn(cx.now(), conn, ConnEvent::Down(DownReason::Lost(how)));
     }
 
     /// The socket, in whatever state, exists no more; true if nothing it held is delivered any more.
@@ -264,6 +264,15 @@ impl Links {
     }
 }
 
+/// How a connection that was up ended, by the error of its socket; `None` if there was none.
+fn connection_end(error: Option<&io::Error>) -> ConnectionEnd {
+    match error {
+        None => ConnectionEnd::Closed,
+        Some(error) if error.kind() == io::ErrorKind::ConnectionReset => ConnectionEnd::Reset,
+        Some(error) => ConnectionEnd::Failed(words(error)),
+    }
+}
+
 /// The kernel's words without its number: `connection refused`, not `Connection refused (os error 111)`.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
@@ -279,6 +288,15 @@ mod tests {
     #[test]
     fn words_are_for_people() {
         assert_eq!(words(&io::Error::from_raw_os_error(libc_refused())), "connection refused");
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_known_by_its_error_and_not_by_its_words() {
+        assert_eq!(connection_end(None), ConnectionEnd::Closed);
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "in the words of another language");
+        assert_eq!(connection_end(Some(&reset)), ConnectionEnd::Reset);
+        let misleading = io::Error::new(io::ErrorKind::TimedOut, "closed or reset, who knows");
+        assert_eq!(connection_end(Some(&misleading)), ConnectionEnd::Failed("closed or reset, who knows".into()));
     }
 
     fn libc_refused() -> i32 {

@@ -4,12 +4,12 @@ mod event;
 
 use interlock_api as api;
 use interlock_base::Instant;
-use interlock_host_core::{CtrlId, DownReason, Identity, Loss, Method, Receipt};
+use interlock_host_core::{ConnectionEnd, CtrlId, DownReason, Identity, Loss, Method, Receipt};
 use interlock_ring::now;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use event::{Said, Teller};
+pub use event::{Said, Teller, state};
 
 /// A hold that ends so much later than its deadline does so because the host's clocks disagree.
 const RAW_CLOCK_TOLD: Duration = Duration::from_millis(50);
@@ -19,9 +19,6 @@ const RAW_CLOCK_TOLD: Duration = Duration::from_millis(50);
 #[must_use]
 pub fn receipt(receipt: &Receipt) -> api::Receipt {
     let mut notes = Vec::new();
-    if receipt.answered_late > 0 {
-        notes.push(format!("{} commands in doubt were answered late, before the fence", receipt.answered_late));
-    }
     let attempts = &receipt.attempts;
     if attempts.left_out() > 0 {
         notes.push(format!(
@@ -37,11 +34,6 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
             whole_millis(late)
         ));
     }
-    match receipt.method {
-        Method::Legacy => notes.push("not fenced: policy `legacy` retries at once".into()),
-        Method::AcceptedRisk => notes.push("not fenced: somebody accepted the risk".into()),
-        _ => {}
-    }
     if receipt.loss == Loss::Predecessor {
         notes.push("left by an earlier process of this host: what was in doubt is not known".into());
     }
@@ -56,6 +48,7 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
         source: receipt.source.map(|by| source(by.ctrl, by.identity, by.addr)),
         detected: api::Detected { how: detected(&receipt.loss), at_ms: millis(receipt.detected) },
         in_doubt: receipt.in_doubt as u64,
+        answered_late: receipt.answered_late as u64,
         settled: receipt.settled as u64,
         held_ms: receipt.held_ms(),
         t0_ms: receipt.t0.map(millis),
@@ -115,7 +108,8 @@ pub fn detected(loss: &Loss) -> api::DetectedHow {
         Loss::AdminTimeout(_) | Loss::IoTimeout(_) => DetectedHow::CommandTimeout,
         Loss::AdminConnection(why) | Loss::Queue { why, .. } => detected_down(why),
         Loss::Protocol(_) => DetectedHow::ProtocolError,
-        Loss::AnaTransition => DetectedHow::ControllerFatal,
+        Loss::Terminated(_) => DetectedHow::TermRequest,
+        Loss::AnaTransition => DetectedHow::AnaTransition,
         Loss::Reset | Loss::Disconnect | Loss::Shutdown => DetectedHow::Operator,
         Loss::Predecessor => DetectedHow::Predecessor,
     }
@@ -124,9 +118,12 @@ pub fn detected(loss: &Loss) -> api::DetectedHow {
 fn detected_down(why: &DownReason) -> api::DetectedHow {
     use api::DetectedHow;
     match why {
-        DownReason::Lost(text) if text.contains("closed") => DetectedHow::ConnectionClosed,
-        DownReason::Lost(text) if text.contains("reset") => DetectedHow::ConnectionReset,
-        DownReason::Lost(_) | DownReason::Unreachable(_) | DownReason::TimedOut(_) => DetectedHow::TransportError,
+        DownReason::Lost(ConnectionEnd::Closed) => DetectedHow::ConnectionClosed,
+        DownReason::Lost(ConnectionEnd::Reset) => DetectedHow::ConnectionReset,
+        DownReason::Lost(ConnectionEnd::Failed(_) | ConnectionEnd::Aborted(_))
+        | DownReason::Unreachable(_)
+        | DownReason::TimedOut(_) => DetectedHow::TransportError,
+        DownReason::Terminated(_) => DetectedHow::TermRequest,
         DownReason::Protocol(_) | DownReason::Refused { .. } => DetectedHow::ProtocolError,
     }
 }
@@ -154,19 +151,25 @@ pub fn unix_millis(at: Instant) -> Option<u64> {
 mod tests {
     use super::*;
     use interlock_host_core::stall::HoldTerms;
-    use interlock_host_core::{FencedBy, LifeId};
+    use interlock_host_core::{FencedBy, LifeId, Termination};
     use interlock_wire::nqn::Nqn;
 
     #[test]
-    fn a_loss_is_told_apart_by_what_the_kernel_said() {
-        for (text, expected) in [
-            ("connection reset by peer", api::DetectedHow::ConnectionReset),
-            ("the peer closed the connection", api::DetectedHow::ConnectionClosed),
-            ("connection timed out", api::DetectedHow::TransportError),
+    fn a_loss_is_told_apart_by_its_type_whatever_its_words_are() {
+        let said = Termination { fes: 1, fei: 8 };
+        for (why, expected) in [
+            (DownReason::Lost(ConnectionEnd::Reset), api::DetectedHow::ConnectionReset),
+            (DownReason::Lost(ConnectionEnd::Closed), api::DetectedHow::ConnectionClosed),
+            (DownReason::Lost(ConnectionEnd::Failed("closed, reset".into())), api::DetectedHow::TransportError),
+            (DownReason::Lost(ConnectionEnd::Aborted("reset")), api::DetectedHow::TransportError),
+            (DownReason::Protocol("closed".into()), api::DetectedHow::ProtocolError),
+            (DownReason::Terminated(said), api::DetectedHow::TermRequest),
         ] {
-            assert_eq!(detected(&Loss::AdminConnection(DownReason::Lost(text.into()))), expected, "{text}");
+            assert_eq!(detected(&Loss::AdminConnection(why.clone())), expected, "{why}");
         }
         assert_eq!(detected(&Loss::KeepAlive), api::DetectedHow::KeepAlive);
+        assert_eq!(detected(&Loss::Terminated(said)), api::DetectedHow::TermRequest);
+        assert_eq!(detected(&Loss::AnaTransition), api::DetectedHow::AnaTransition);
     }
 
     #[test]
@@ -218,6 +221,6 @@ mod tests {
         assert_eq!((done.t0_ms, done.deadline_ms, done.fenced_ms), (Some(101), Some(10_201), 140));
         let source = done.source.expect("through a sibling");
         assert_eq!((source.life, source.path), (life(by), api::PathAddress::tcp("unknown", 0)));
-        assert_eq!(done.notes, ["2 commands in doubt were answered late, before the fence"]);
+        assert_eq!((done.answered_late, done.notes.len()), (2, 0), "no sentence repeats a field");
     }
 }

@@ -5,7 +5,7 @@
 //! tried to reconnect, it is back.
 
 use crate::model::named_near;
-use crate::{Controller, Head, Path, Snapshot, Subsystem};
+use crate::{Controller, Head, Path, Snapshot, Subsystem, Word};
 use serde::Serialize;
 
 /// How much a change matters.
@@ -148,7 +148,7 @@ fn in_path(subsystem: &Subsystem, old: &Path, now: &Path, found: &mut Vec<Change
     if old.ana_state != now.ana_state
         && let (Some(from), Some(to)) = (&old.ana_state, &now.ana_state)
     {
-        let weight = if to.contains("optimized") { Weight::Info } else { Weight::Warning };
+        let weight = if matches!(to, Word::Known(state) if state.is_usable()) { Weight::Info } else { Weight::Warning };
         note(found, subsystem, &now.name, format!("ANA {from} -> {to}"), weight);
     }
     for (before, after, what) in [

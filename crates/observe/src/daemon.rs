@@ -12,8 +12,8 @@ use crate::{
     Snapshot, Source, SourceError, Subsystem, Times,
 };
 use interlock_api::{
-    AnaState, Client, ControllerStatus, Counters, Done, IoCounters, IoPolicy, Level, NamespaceStatus, PathStatus,
-    SetCounter, Status, SubsystemStatus,
+    Client, ControllerStatus, Counters, Done, IoCounters, IoPolicy, Level, NamespaceStatus, PathStatus, SetCounter,
+    Status, SubsystemStatus,
 };
 use listen::Listener;
 use std::collections::HashMap;
@@ -178,7 +178,7 @@ fn controller(ctrl: &ControllerStatus, status: &Status, counters: &Counters) -> 
         name: ctrl.name.clone(),
         transport: ctrl.path.transport.clone(),
         address,
-        state: ctrl.state.clone(),
+        state: ctrl.state.into(),
         cntlid: facts.map(|facts| facts.cntlid),
         hostnqn: Some(status.hostnqn.clone()),
         hostid: Some(status.hostid.clone()),
@@ -226,7 +226,7 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
             Path {
                 name: (*name).to_owned(),
                 controller: path.controller.clone(),
-                ana_state: now.map(|now| now.ana_state).or(path.ana_state).map(|state| ana(state).to_owned()),
+                ana_state: now.map(|now| now.ana_state).or(path.ana_state).map(Into::into),
                 ana_group: now.and_then(|now| now.ana_group),
                 queue_depth: u32::try_from(path.io.in_flight).ok(),
                 numa_nodes: None,
@@ -245,7 +245,7 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
         paths.push(Path {
             name: path.name.clone(),
             controller: path.controller.clone(),
-            ana_state: Some(ana(path.ana_state).to_owned()),
+            ana_state: Some(path.ana_state.into()),
             ana_group: path.ana_group,
             ..Path::default()
         });
@@ -268,16 +268,6 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
         },
         flush_error: namespace.flush_error.clone(),
         paths,
-    }
-}
-
-const fn ana(state: AnaState) -> &'static str {
-    match state {
-        AnaState::Optimized => "optimized",
-        AnaState::NonOptimized => "non-optimized",
-        AnaState::Inaccessible => "inaccessible",
-        AnaState::PersistentLoss => "persistent-loss",
-        AnaState::Change => "change",
     }
 }
 

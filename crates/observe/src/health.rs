@@ -5,8 +5,8 @@
 //! not held against anybody: a source that does not know fences has no findings about them.
 
 use crate::changes::Weight;
-use crate::{Controller, Head, HostFacts, Snapshot, Subsystem};
-use interlock_api::Method;
+use crate::{Controller, Head, HostFacts, Snapshot, Subsystem, Word};
+use interlock_api::{AnaState, ControllerState, Method};
 use serde::Serialize;
 
 /// One thing that is not well.
@@ -88,8 +88,8 @@ pub fn of(subsystem: &Subsystem, host: Option<&HostFacts>) -> Vec<Finding> {
 fn of_controller(controller: &Controller, note: &mut impl FnMut(Weight, &str, String, &'static str)) {
     let recovery = controller.recovery.as_deref();
     if !controller.is_live() {
-        let weight = if controller.state == "dead" { Weight::Critical } else { Weight::Warning };
-        let mut what = controller.state.clone();
+        let weight = if controller.state.is(ControllerState::Dead) { Weight::Critical } else { Weight::Warning };
+        let mut what = controller.state.to_string();
         if let Some(recovery) = recovery {
             // Since the last attempt is not since the loss: how long would mislead.
             let why = recovery.last_error.as_ref().unwrap_or(&recovery.reason);
@@ -112,10 +112,11 @@ fn of_controller(controller: &Controller, note: &mut impl FnMut(Weight, &str, St
 
 fn of_head(subsystem: &Subsystem, head: &Head, note: &mut impl FnMut(Weight, &str, String, &'static str)) {
     let live = |name: &str| subsystem.controller(name).is_some_and(Controller::is_live);
-    let usable =
-        |state: &Option<String>| state.as_deref().is_none_or(|state| state == "optimized" || state == "non-optimized");
+    let usable = |state: &Option<Word<AnaState>>| {
+        state.as_ref().is_none_or(|state| matches!(state, Word::Known(state) if state.is_usable()))
+    };
     for path in head.paths.iter().filter(|path| live(&path.controller) && !usable(&path.ana_state)) {
-        let state = path.ana_state.as_deref().unwrap_or("unknown");
+        let state = path.ana_state.as_ref().map_or("unknown", Word::as_str);
         let weight = Weight::Warning;
         note(weight, &path.name, format!("ANA {state}: it carries no I/O"), "the target decides this: ask it why");
     }

@@ -25,6 +25,7 @@ mod source;
 pub mod story;
 pub mod sysfs;
 pub mod tree;
+mod word;
 
 pub use model::{
     Controller, ControllerCounters, Head, HeadCounters, HostFacts, Io, Path, PathCounters, Recovery, Snapshot,
@@ -34,3 +35,4 @@ pub use natural::natural_order;
 pub use percentiles::{Latency, Percentiles};
 pub use rates::{Direction, Rates};
 pub use source::{Counter, CounterName, Happened, Source, SourceError};
+pub use word::{Named, Word};

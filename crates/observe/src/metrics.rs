@@ -12,8 +12,8 @@ mod plain;
 pub use monotonic::Monotonic;
 pub use plain::{PLAIN_CONTENT_TYPE, plain, wants_openmetrics};
 
-use crate::{Controller, Head, Io, Path, Snapshot, Subsystem};
-use interlock_api::{HostCounters, Method};
+use crate::{Controller, Head, Io, Path, Snapshot, Subsystem, Word};
+use interlock_api::{ControllerState, HostCounters, Method};
 use page::{Labels, Page};
 
 /// The media type of [`text`].
@@ -24,12 +24,14 @@ const STATES: [&str; 7] = ["new", "live", "resetting", "connecting", "deleting",
 
 /// The state of a controller as one of [`STATES`]. Linux tells apart whether a controller that is being deleted still does
 /// I/O; for whoever watches it is being deleted.
-fn state(text: &str) -> &str {
-    if text.starts_with("deleting") {
-        return "deleting";
+fn state(state: &Word<ControllerState>) -> &'static str {
+    match state {
+        Word::Known(state) => state.as_linux().name(),
+        Word::Other(text) if text == "deleting (no IO)" => ControllerState::Deleting.name(),
+        Word::Other(_) => "unknown",
     }
-    STATES.into_iter().find(|known| *known == text).unwrap_or("unknown")
 }
+
 /// ANA states, as Linux names them.
 const ANA_STATES: [&str; 5] = ["optimized", "non-optimized", "inaccessible", "persistent-loss", "change"];
 
@@ -178,7 +180,7 @@ fn paths(page: &mut Page, snapshot: &Snapshot) {
         all.each(|path| path.io?.compares),
     );
     page.gauges("path_inflight", "Commands under way", all.each(|path| Some(path.io?.in_flight)));
-    let states = all.0.iter().filter_map(|(labels, path)| Some((labels, path.ana_state.as_deref()?)));
+    let states = all.0.iter().filter_map(|(labels, path)| Some((labels, path.ana_state.as_ref()?.as_str())));
     page.states("path_ana_state", "The ANA state of a path: 1 for the one it is in", &ANA_STATES, states);
     let bytes = all.by("op", |path| {
         path.io.into_iter().flat_map(|io| [("read", Some(io.read_bytes)), ("write", Some(io.write_bytes))])

@@ -3,9 +3,10 @@
 //! Everything a source may not know is an [`Option`]: a controller that reconnects has no source address, a kernel
 //! without multipath has no failovers, and zero would be a lie about both.
 
-use crate::natural_order;
+use crate::{Word, natural_order};
 use interlock_api::{
-    ControllerCounters as Counted, Hex64, Histogram, HostCounters, SubsystemCounters, TombstoneStatus, WaitStatus,
+    AnaState, ControllerCounters as Counted, ControllerState, Hex64, Histogram, HostCounters, SubsystemCounters,
+    TombstoneStatus, WaitStatus,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -75,8 +76,8 @@ pub struct Controller {
     pub transport: String,
     /// As in sysfs: `traddr=A,trsvcid=P,src_addr=B`; a bus address for `pcie`.
     pub address: String,
-    /// `live`, `resetting`, `connecting`, `deleting`, `dead` ...
-    pub state: String,
+    /// Its state; of a kernel, whatever that says.
+    pub state: Word<ControllerState>,
     /// Controller ID.
     pub cntlid: Option<u16>,
     /// The host's NQN; `None` for `pcie`.
@@ -136,7 +137,7 @@ impl Controller {
     /// True in the one state in which its paths are used.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.state == "live"
+        self.state.is(ControllerState::Live)
     }
 }
 
@@ -199,7 +200,7 @@ pub struct Path {
     /// Name of its controller.
     pub controller: String,
     /// `optimized`, `non-optimized`, `inaccessible`, `persistent-loss`, `change`; `None` if unknown.
-    pub ana_state: Option<String>,
+    pub ana_state: Option<Word<AnaState>>,
     /// ANA group.
     pub ana_group: Option<u32>,
     /// Commands under way, as the queue-depth policy counts them.

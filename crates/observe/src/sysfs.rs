@@ -81,7 +81,7 @@ impl Sysfs {
         let device = self.controller_device(name);
         Some(Controller {
             name: name.to_owned(),
-            state: device.text("state")?,
+            state: device.text("state")?.as_str().into(),
             transport: device.text("transport").unwrap_or_default(),
             address: device.text("address").unwrap_or_default(),
             cntlid: device.number("cntlid"),
@@ -163,7 +163,7 @@ fn path(device: &Device, name: &str, controller: &str) -> Option<Path> {
     Some(Path {
         name: name.to_owned(),
         controller: controller.to_owned(),
-        ana_state: device.text("ana_state"),
+        ana_state: device.text("ana_state").map(|state| state.as_str().into()),
         ana_group: device.number("ana_grpid"),
         queue_depth: device.number("queue_depth"),
         numa_nodes: device.text("numa_nodes"),

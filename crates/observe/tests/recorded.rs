@@ -66,7 +66,9 @@ fn a_subsystem_with_two_paths() {
     let paths: Vec<_> = head
         .paths
         .iter()
-        .map(|path| (path.name.as_str(), path.controller.as_str(), path.ana_state.as_deref()))
+        .map(|path| {
+            (path.name.as_str(), path.controller.as_str(), path.ana_state.as_ref().map(interlock_observe::Word::as_str))
+        })
         .collect();
     assert_eq!(paths, [("nvme0c0n1", "nvme0", Some("optimized")), ("nvme0c1n1", "nvme1", Some("non-optimized"))]);
     assert_eq!(head.paths[0].counters.multipath_failover_count, Some(0));

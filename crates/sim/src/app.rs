@@ -755,7 +755,8 @@ impl World {
             host::Method::DrainedDisable => Method::DrainedDisable,
             // What is assumed is true in these worlds.
             host::Method::Time | host::Method::Assumed => Method::Time,
-            host::Method::Legacy | host::Method::AcceptedRisk => Method::Legacy,
+            host::Method::Legacy => Method::Legacy,
+            host::Method::AcceptedRisk => Method::AcceptedRisk,
         };
         self.stats.fences += u64::from(method.is_proof());
         self.stats.by_reset += u64::from(matches!(method, Method::Immediate | Method::Log));

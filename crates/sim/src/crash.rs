@@ -13,7 +13,7 @@ use crate::mutation::Tampering;
 use crate::net::{HostState, Owner, Piece, TargetState, Way};
 use crate::world::{Box_, Ev, HostLane, Machine, Mail, World, machines_of_host, machines_of_target, note};
 use interlock_base::{Instant, Rng};
-use interlock_host_core::{ConnEvent, ConnId, Control, DownReason, Job, JobId, LifeId, LifeRecord};
+use interlock_host_core::{ConnEvent, ConnId, ConnectionEnd, Control, DownReason, Job, JobId, LifeId, LifeRecord};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -252,7 +252,7 @@ impl World {
             .map(|(of, _)| *of)
             .collect();
         for (owner, conn) in gone {
-            let lost = DownReason::Lost("the peer closed the connection".to_owned());
+            let lost = DownReason::Lost(ConnectionEnd::Closed);
             self.tell_conn(owner, conn, ConnEvent::Down(lost));
         }
         note!(self, "host: the first process goes on, after {number} others");

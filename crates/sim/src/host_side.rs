@@ -11,8 +11,8 @@ use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
 use crc32c::crc32c_append;
 use interlock_base::Instant;
 use interlock_host_core::{
-    ConnAction, ConnEvent, Dial, DownReason, Job, JobId, JobResult, LaneOutput, LifeId, Output, Release, ToControl,
-    ToLane,
+    ConnAction, ConnEvent, ConnectionEnd, Dial, DownReason, Job, JobId, JobResult, LaneOutput, LifeId, Output, Release,
+    ToControl, ToLane,
 };
 use interlock_proto::{Segment as SendSegment, SendList};
 use std::sync::Arc;
@@ -428,7 +428,11 @@ impl World {
         if !self.is_ours(link) {
             return;
         }
-        self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost("connection timed out".to_owned())));
+        self.tell_conn(
+            owner,
+            conn,
+            ConnEvent::Down(DownReason::Lost(ConnectionEnd::Failed("connection timed out".to_owned()))),
+        );
         self.drain_host();
     }
 
@@ -509,8 +513,8 @@ impl World {
             end @ (Piece::Fin | Piece::Rst) => {
                 // Who receives a reset answers nothing: the peer may not know of it.
                 self.end_host(link, matches!(end, Piece::Fin));
-                let text = "the peer closed the connection".to_owned();
-                self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost(text)));
+                let how = if matches!(end, Piece::Fin) { ConnectionEnd::Closed } else { ConnectionEnd::Reset };
+                self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost(how)));
             }
         }
         self.drain_host();

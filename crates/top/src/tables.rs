@@ -3,7 +3,8 @@
 use crate::columns::{Cell, Column, Devices, Table, Tone};
 use crate::history::{History, Moment};
 use crate::numbers;
-use interlock_observe::{Controller, Counter, CounterName, Head, Path, Snapshot, Subsystem};
+use interlock_api::{AnaState, ControllerState};
+use interlock_observe::{Controller, Counter, CounterName, Head, Path, Snapshot, Subsystem, Word};
 use std::cell::OnceCell;
 
 /// How a subsystem is, in one word.
@@ -36,20 +37,20 @@ impl Health {
 }
 
 /// A controller's state as a word with its colour.
-pub(crate) fn state_tone(state: &str) -> Tone {
+pub(crate) fn state_tone(state: &Word<ControllerState>) -> Tone {
     match state {
-        "live" => Tone::Good,
-        "dead" => Tone::Bad,
+        Word::Known(ControllerState::Live) => Tone::Good,
+        Word::Known(ControllerState::Dead) => Tone::Bad,
         _ => Tone::Warning,
     }
 }
 
 fn ana_cell(path: &Path) -> Cell {
     let Some(state) = &path.ana_state else { return Cell::text("-").toned(Tone::Faint) };
-    Cell::text(state.clone()).toned(match state.as_str() {
-        "optimized" => Tone::Good,
-        "non-optimized" => Tone::Plain,
-        "change" => Tone::Warning,
+    Cell::text(state.as_str()).toned(match state {
+        Word::Known(AnaState::Optimized) => Tone::Good,
+        Word::Known(AnaState::NonOptimized) => Tone::Plain,
+        Word::Known(AnaState::Change) => Tone::Warning,
         _ => Tone::Bad,
     })
 }
@@ -213,7 +214,9 @@ fn usable(subsystem: &Subsystem) -> usize {
     subsystem
         .paths()
         .filter(|path| subsystem.controller(&path.controller).is_some_and(Controller::is_live))
-        .filter(|path| path.ana_state.as_deref().is_none_or(|state| state.ends_with("optimized")))
+        .filter(|path| {
+            path.ana_state.as_ref().is_none_or(|state| matches!(state, Word::Known(state) if state.is_usable()))
+        })
         .count()
 }
 
@@ -265,8 +268,10 @@ pub(crate) fn paths<'a>(subsystem: &'a Subsystem, history: &'a History) -> Table
     Draft::new(Column::text("Path", 10, 0), all, |(_, path)| &path.name, |(_, path)| of_path(path))
         .with(Column::text("Ctrl", 6, 0), |(_, path)| Cell::text(&*path.controller))
         .with(Column::text("State", 10, 0), |(_, path)| {
-            let state = subsystem.controller(&path.controller).map_or("-", |controller| controller.state.as_str());
-            Cell::text(state).toned(state_tone(state))
+            let Some(through) = subsystem.controller(&path.controller) else {
+                return Cell::text("-").toned(Tone::Faint);
+            };
+            Cell::text(through.state.as_str()).toned(state_tone(&through.state))
         })
         .with(Column::text("ANA", 13, 0), |(_, path)| ana_cell(path))
         .with_rates(history, 0)
@@ -291,7 +296,7 @@ pub(crate) fn controllers<'a>(subsystem: &'a Subsystem, history: &'a History) ->
     let all: Vec<&Controller> = subsystem.controllers.iter().collect();
     let fact = |value: Option<u64>| Cell::trouble(value, Tone::Plain);
     Draft::new(Column::text("Ctrl", 6, 0), all, |one| &one.name, |one| of_controller(one))
-        .with(Column::text("State", 10, 0), |one| Cell::text(&*one.state).toned(state_tone(&one.state)))
+        .with(Column::text("State", 10, 0), |one| Cell::text(one.state.as_str()).toned(state_tone(&one.state)))
         .with(Column::text("Trtype", 6, 2), |one| Cell::text(&*one.transport))
         .with(Column::text("Address", 23, 0), |one| Cell::text(short_address(&one.address)))
         .with_rates(history, 2)

@@ -150,7 +150,7 @@ fn told(second: u64) -> Snapshot {
     totals.fences.by_method = [(Method::Assumed, totals.fences.attempts)].into();
     subsystem.totals = Some(Box::new(totals));
     for controller in &mut subsystem.controllers {
-        let lost = controller.state != "live";
+        let lost = !controller.is_live();
         controller.recovery = Some(Box::new(Recovery {
             for_ms: 1000 * second.saturating_sub(20),
             last_error: lost.then(|| "connection refused".into()),

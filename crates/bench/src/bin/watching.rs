@@ -5,9 +5,9 @@
 
 use anyhow::{Result, ensure};
 use interlock_api::{
-    AnaState, ControllerCounters, ControllerStatus, Counters, FencePolicy, HeadCounters, Histogram, IoCounters,
-    IoPolicy, NamespaceStatus, OnLoss, PathAddress, PathCounters, PathStatus, SettingsStatus, Status,
-    SubsystemCounters, SubsystemStatus, Totals, Version,
+    AnaState, ControllerCounters, ControllerState, ControllerStatus, Counters, FencePolicy, FlushScope, HeadCounters,
+    Histogram, IoCounters, IoPolicy, NamespaceStatus, OnLoss, PathAddress, PathCounters, PathStatus, SettingsStatus,
+    Status, SubsystemCounters, SubsystemStatus, Totals, Version,
 };
 use interlock_observe::tree::{Node, Tree};
 use interlock_observe::{Snapshot, daemon, metrics};
@@ -200,7 +200,7 @@ fn controller(name: String, subsystem: &str, subnqn: &str, counters: ControllerC
         host_traddr: None,
         host_iface: None,
         peer: None,
-        state: "live".into(),
+        state: ControllerState::Live,
         for_ms: 1000,
         reason: "connected".into(),
         slow: false,
@@ -219,6 +219,9 @@ fn controller(name: String, subsystem: &str, subnqn: &str, counters: ControllerC
             clock_slew_permille: 100,
             proxy_delay_ms: 0,
             disable_is_fence: false,
+            flush_scope: FlushScope::Subsystem,
+            hdr_digest: false,
+            data_digest: false,
         },
         counters,
     }

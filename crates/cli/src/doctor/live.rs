@@ -1,7 +1,8 @@
 //! What a running daemon says of the subsystem that is judged.
 
 use interlock_api::{
-    DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, OnLoss, Severity, Status, SubsystemStatus,
+    ControllerState, DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, OnLoss, Severity, Status,
+    SubsystemStatus,
 };
 use interlock_host::doctor::Ways;
 use interlock_host::{ControllerSpec, FencePolicy as HostFence, OnLoss as HostOnLoss};
@@ -28,7 +29,7 @@ impl<'a> Live<'a> {
 
     /// A port to look at: one that is live, else any.
     pub(super) fn port(&self) -> Option<(String, u16)> {
-        let best = self.controllers().min_by_key(|ctrl| ctrl.state != "live")?;
+        let best = self.controllers().min_by_key(|ctrl| ctrl.state != ControllerState::Live)?;
         Some((best.path.traddr.clone(), best.path.trsvcid.parse().ok()?))
     }
 
@@ -63,7 +64,7 @@ impl<'a> Live<'a> {
         let unfenced: Vec<_> =
             self.status.tombstones.iter().filter(|stone| stone.subnqn == self.subsystem.nqn).collect();
         let mut findings = Vec::new();
-        for ctrl in self.controllers().filter(|ctrl| ctrl.state != "live") {
+        for ctrl in self.controllers().filter(|ctrl| ctrl.state != ControllerState::Live) {
             let why = ctrl.last_error.as_ref().map_or_else(|| ctrl.reason.clone(), Clone::clone);
             findings.push(Finding {
                 severity: Severity::Slow,
@@ -131,7 +132,7 @@ impl<'a> Live<'a> {
                 .map(|ctrl| LiveController {
                     name: ctrl.name.clone(),
                     path: ctrl.path.clone(),
-                    state: ctrl.state.clone(),
+                    state: ctrl.state,
                     for_ms: ctrl.for_ms,
                 })
                 .collect(),

@@ -3,8 +3,8 @@
 use super::{Memory, ROUNDS, SOCKET_ROOM};
 use interlock_base::Instant;
 use interlock_host_core::{
-    ConnAction, ConnEvent, ConnId, Control, Dial, DownReason, EventKind, HeadId, HostConfig, JobResult, Lane,
-    LaneConfig, LaneId, LaneOutput, Op, Outcome, Output, Refused, Request, ToControl, ToLane,
+    ConnAction, ConnEvent, ConnId, ConnectionEnd, Control, Dial, DownReason, EventKind, HeadId, HostConfig, JobResult,
+    Lane, LaneConfig, LaneId, LaneOutput, Op, Outcome, Output, Refused, Request, ToControl, ToLane,
 };
 use interlock_proto::SendList;
 use interlock_wire::digest::crc32c_append;
@@ -158,7 +158,7 @@ impl HostRig {
         let socket = self.sockets.get_mut(&key).expect("a connection");
         let why = match socket.end {
             End::Opening => DownReason::Unreachable("connection refused".into()),
-            End::Open => DownReason::Lost("connection reset by peer".into()),
+            End::Open => DownReason::Lost(ConnectionEnd::Reset),
             End::Closed | End::Reset | End::ByPeer => return,
         };
         (socket.end, socket.polled, socket.sent) = (End::ByPeer, Vec::new(), Vec::new());

@@ -4,9 +4,8 @@ use super::Control;
 use super::life::{AdminEnd, Life, Phase};
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
-use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, Loss};
+use crate::{ConnAction, ConnEvent, ConnId, ConnectionEnd, DownReason, LifeId, Loss, Termination};
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -251,7 +250,7 @@ impl Control {
                 let loss = match (broken, event) {
                     (Some(why), _) => Loss::Protocol(why),
                     (None, ConnEvent::Down(why)) => Loss::AdminConnection(why),
-                    _ => Loss::AdminConnection(DownReason::Lost("aborted".to_string())),
+                    _ => Loss::AdminConnection(DownReason::Lost(ConnectionEnd::Aborted("the socket was aborted"))),
                 };
                 self.life_failed(now, life_id, loss);
             }
@@ -354,8 +353,7 @@ impl Control {
         match event {
             QueueEvent::Ready { .. } => self.handle_admin_ready(now, life_id),
             QueueEvent::TermReq { fes, fei } => {
-                let text = format!("the controller ended the connection: fatal error {fes:#x}, information {fei:#x}");
-                self.life_failed(now, life_id, Loss::Protocol(text));
+                self.life_failed(now, life_id, Loss::Terminated(Termination { fes, fei }));
             }
             QueueEvent::Completed { token, cqe, data, error } => {
                 let Some(life) = self.lives.get_mut(&life_id) else { return };

@@ -15,7 +15,9 @@ use super::waits::Why;
 use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
 use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
-use crate::{CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, ToLane};
+use crate::{
+    ConnectionEnd, CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, ToLane,
+};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -385,7 +387,7 @@ impl Control {
             self.forget_life(life_id);
         } else {
             // Lanes may have opened queues: they close them as those of any other life. Nothing was sent on them.
-            let why = DownReason::Lost("the attempt to connect ended".to_string());
+            let why = DownReason::Lost(ConnectionEnd::Aborted("the attempt to connect ended"));
             self.condemn(now, life_id, Loss::AdminConnection(why));
         }
     }

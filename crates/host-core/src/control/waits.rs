@@ -1,6 +1,6 @@
 //! Everything that Control waits for. One list, so that "what are you waiting for?" always has an answer.
 
-use crate::{CtrlId, LifeId};
+use crate::{CtrlId, LaneId, LifeId};
 use core::fmt;
 
 /// Why there is a deadline.
@@ -58,34 +58,93 @@ pub enum Why {
     Owner(LifeId),
 }
 
-impl fmt::Display for Why {
+/// Whose wait it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WaitOwner {
+    /// A controller's, whatever its life.
+    Controller(CtrlId),
+    /// One life's.
+    Life(LifeId),
+    /// A lane's.
+    Lane(LaneId),
+}
+
+impl Why {
+    /// Whose wait it is.
+    #[must_use]
+    pub const fn owner(self) -> WaitOwner {
+        match self {
+            Self::Reconnect(id) | Self::ControllerLoss(id) | Self::FastIoFail(id) => WaitOwner::Controller(id),
+            Self::TcpConnect(id)
+            | Self::Handshake(id)
+            | Self::ConnectTotal(id)
+            | Self::Poll(id)
+            | Self::Admin(id)
+            | Self::LastWords(id)
+            | Self::KeepAlive(id)
+            | Self::Probe(id)
+            | Self::Slow(id)
+            | Self::Reread(id)
+            | Self::Look(id)
+            | Self::AnaTransition(id)
+            | Self::Drain(id)
+            | Self::Shutdown(id)
+            | Self::Disable(id)
+            | Self::LaneAnswer(id)
+            | Self::LateGrace(id)
+            | Self::Fence(id)
+            | Self::Hold(id)
+            | Self::Grace(id)
+            | Self::Owner(id)
+            | Self::OldSockets(id) => WaitOwner::Life(id),
+        }
+    }
+
+    /// What is waited for, in words that name no owner.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Reconnect(_) => "next attempt to connect",
+            Self::ControllerLoss(_) => "ctrl_loss_tmo",
+            Self::FastIoFail(_) => "fast_io_fail_tmo",
+            Self::TcpConnect(_) => "TCP connect",
+            Self::Handshake(_) => "ICResp and Connect",
+            Self::ConnectTotal(_) => "to become live",
+            Self::Poll(_) => "next look at CSTS",
+            Self::Admin(_) => "answer to an admin command",
+            Self::LastWords(_) => "a termination request to leave",
+            Self::KeepAlive(_) => "keep alive",
+            Self::Probe(_) => "a witness for an I/O timeout",
+            Self::Slow(_) => "no longer slow",
+            Self::Reread(_) => "next attempt to read its namespaces and ANA states",
+            Self::Look(_) => "next look at its namespaces and ANA states",
+            Self::AnaTransition(_) => "end of the ANA Change state",
+            Self::Drain(_) => "drain",
+            Self::Shutdown(_) => "controller shutdown",
+            Self::Disable(_) => "the controller to be disabled",
+            Self::LaneAnswer(_) => "lanes to stop, to be quiet and to hold the guards",
+            Self::LateGrace(_) => "late completions on the admin queue",
+            Self::Fence(_) => "next step of the fence",
+            Self::Hold(_) => "fence by time",
+            Self::Grace(_) => "a fence, before it is given up",
+            Self::Owner(_) => "whether this process is still this host",
+            Self::OldSockets(_) => "sockets of an earlier process to be gone",
+        }
+    }
+}
+
+impl fmt::Display for WaitOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reconnect(id) => write!(f, "{id}: next attempt to connect"),
-            Self::ControllerLoss(id) => write!(f, "{id}: ctrl_loss_tmo"),
-            Self::FastIoFail(id) => write!(f, "{id}: fast_io_fail_tmo"),
-            Self::TcpConnect(id) => write!(f, "{id}: TCP connect"),
-            Self::Handshake(id) => write!(f, "{id}: ICResp and Connect"),
-            Self::ConnectTotal(id) => write!(f, "{id}: to become live"),
-            Self::Poll(id) => write!(f, "{id}: next look at CSTS"),
-            Self::Admin(id) => write!(f, "{id}: answer to an admin command"),
-            Self::LastWords(id) => write!(f, "{id}: a termination request to leave"),
-            Self::KeepAlive(id) => write!(f, "{id}: keep alive"),
-            Self::Probe(id) => write!(f, "{id}: a witness for an I/O timeout"),
-            Self::Slow(id) => write!(f, "{id}: no longer slow"),
-            Self::Reread(id) => write!(f, "{id}: next attempt to read its namespaces and ANA states"),
-            Self::Look(id) => write!(f, "{id}: next look at its namespaces and ANA states"),
-            Self::AnaTransition(id) => write!(f, "{id}: end of the ANA Change state"),
-            Self::Drain(id) => write!(f, "{id}: drain"),
-            Self::Shutdown(id) => write!(f, "{id}: controller shutdown"),
-            Self::Disable(id) => write!(f, "{id}: the controller to be disabled"),
-            Self::LaneAnswer(id) => write!(f, "{id}: lanes to stop, to be quiet and to hold the guards"),
-            Self::LateGrace(id) => write!(f, "{id}: late completions on the admin queue"),
-            Self::Fence(id) => write!(f, "{id}: next step of the fence"),
-            Self::Hold(id) => write!(f, "{id}: fence by time"),
-            Self::Grace(id) => write!(f, "{id}: a fence, before it is given up"),
-            Self::Owner(id) => write!(f, "{id}: whether this process is still this host"),
-            Self::OldSockets(id) => write!(f, "{id}: sockets of an earlier process to be gone"),
+            Self::Controller(id) => id.fmt(f),
+            Self::Life(id) => id.fmt(f),
+            Self::Lane(id) => id.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.owner(), self.what())
     }
 }

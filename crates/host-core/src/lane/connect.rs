@@ -7,7 +7,7 @@ use super::life::{Life, QueueSlot};
 use super::link::{Socket, Stage};
 use super::{Lane, LaneOutput, LaneWhy, LifeStanding};
 use crate::guards::{self as conditions, Guard};
-use crate::{ConnAction, ConnEvent, ConnId, DownReason, LifeId, QueueSpec, ToControl};
+use crate::{ConnAction, ConnEvent, ConnId, ConnectionEnd, DownReason, LifeId, QueueSpec, Termination, ToControl};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -38,7 +38,7 @@ impl Lane {
         let known = self.life(spec.life);
         let standing = known.and_then(|key| self.lives.get(key)).map_or(LifeStanding::Active, |life| life.standing);
         if self.shutting_down || standing != LifeStanding::Active {
-            let why = DownReason::Lost("its life is ending; nothing new is opened on it".to_string());
+            let why = DownReason::Lost(ConnectionEnd::Aborted("its life is ending; nothing new is opened on it"));
             return self.say(ToControl::QueueDown { life: spec.life, qid: spec.qid, why });
         }
         let key = known.unwrap_or_else(|| {
@@ -60,7 +60,7 @@ impl Lane {
             ConnEvent::Up => self.tcp_up(conn),
             ConnEvent::Down(why) => self.socket_gone(now, conn, why),
             ConnEvent::Aborted => {
-                self.socket_gone(now, conn, DownReason::Lost("the socket was aborted".to_string()));
+                self.socket_gone(now, conn, DownReason::Lost(ConnectionEnd::Aborted("the socket was aborted")));
             }
             ConnEvent::SendQueueEmpty => self.send_queue_empty(now, conn),
         }
@@ -209,13 +209,12 @@ impl Lane {
     }
 
     fn terminated(&mut self, conn: ConnId, fes: u16, fei: u32) {
-        let text =
-            format!("the peer ended the connection: it says we broke the protocol (FES {fes:02x}h, FEI {fei:#x})");
+        let why = DownReason::Terminated(Termination { fes, fei });
         let Some(link) = self.links.get_mut(conn) else { return };
         match &mut link.stage {
-            Stage::Connecting(_) => self.abort_connecting(conn, DownReason::Protocol(text)),
+            Stage::Connecting(_) => self.abort_connecting(conn, why),
             Stage::Up(_) => {
-                self.lost(conn, DownReason::Protocol(text), Socket::Aborting);
+                self.lost(conn, why, Socket::Aborting);
                 self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
             }
             // Nothing is sent there any more, and the peer will close it.
@@ -291,10 +290,8 @@ impl Lane {
                         self.outputs.push_back(LaneOutput::Conn(ConnAction::Abort(conn)));
                     }
                     Stage::Connecting(_) => {
-                        self.abort_connecting(
-                            conn,
-                            DownReason::Lost("it was told that it broke the protocol".to_string()),
-                        );
+                        let why = DownReason::Protocol("it was told that it broke the protocol".to_string());
+                        self.abort_connecting(conn, why);
                     }
                     Stage::Dialing | Stage::Up(_) | Stage::Lost(..) | Stage::Condemned(..) => {}
                 }

@@ -1,7 +1,7 @@
 //! A probe against a small scripted controller, in memory.
 
 use super::*;
-use crate::Fact;
+use crate::{ConnectionEnd, Fact};
 use alloc::string::String;
 use alloc::vec;
 use core::net::SocketAddr;
@@ -528,7 +528,7 @@ fn other_protocols_are_recognised() {
         let _ = run.sent();
         run.hear(bytes);
         let run = if run.done.is_none() {
-            run.probe.handle_conn(run.now, ConnEvent::Down(DownReason::Lost("the peer closed the connection".into())));
+            run.probe.handle_conn(run.now, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Closed)));
             run.drain();
             run
         } else {
@@ -537,7 +537,7 @@ fn other_protocols_are_recognised() {
         assert!(alloc::format!("{}", run.error()).starts_with(text), "{} / {text}", run.error());
     }
     let mut closed = Run::new(config(Goal::Subsystem)).up();
-    closed.probe.handle_conn(closed.now, ConnEvent::Down(DownReason::Lost("the peer closed the connection".into())));
+    closed.probe.handle_conn(closed.now, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Closed)));
     closed.drain();
     assert!(matches!(closed.error(), ProbeError::HungUp { .. }));
 }

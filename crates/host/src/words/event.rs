@@ -278,7 +278,9 @@ fn size(shape: &Shape) -> u64 {
     shape.blocks.saturating_mul(shape.block_size.into())
 }
 
-const fn state(state: StateName) -> ControllerState {
+/// The state of a controller.
+#[must_use]
+pub const fn state(state: StateName) -> ControllerState {
     match state {
         StateName::New => ControllerState::New,
         StateName::Connecting => ControllerState::Connecting,

@@ -160,10 +160,10 @@ fn detect(trace: &Trace, age: f64) -> String {
         DetectedHow::ConnectionClosed => "the peer closed the connection",
         DetectedHow::TransportError => "the connection broke",
         DetectedHow::KeepAlive => "Keep Alive had no answer",
-        DetectedHow::CommandTimeout => "commands had no answer, and a second witness agreed",
-        DetectedHow::TermRequest => "the peer asked to end the connection",
+        DetectedHow::CommandTimeout => "a command had no answer in time",
+        DetectedHow::TermRequest => "the peer said that this host broke the protocol, and ended the connection",
         DetectedHow::ProtocolError => "the peer broke the protocol",
-        DetectedHow::ControllerFatal => "the controller reported a fatal state",
+        DetectedHow::AnaTransition => "an ANA group stayed in the Change state for too long",
         DetectedHow::Operator => "somebody asked for it",
         DetectedHow::Predecessor => "found in the records of an earlier process",
     };
@@ -308,8 +308,7 @@ fn notes(trace: &Trace) -> Vec<String> {
         note(true, format!("the guard ended after {} ({})", span(after(trace, at)), word(method)));
     }
     if let Some((_, receipt)) = &trace.fenced {
-        let known = |text: &&String| !text.contains("answered late") && !text.contains("policy `legacy`");
-        receipt.notes.iter().filter(known).for_each(|text| note(true, text.clone()));
+        receipt.notes.iter().for_each(|text| note(true, text.clone()));
     }
     notes
 }

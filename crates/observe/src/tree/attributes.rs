@@ -156,7 +156,7 @@ static CONTROLLER: &[Attribute] = &[
     setting("reset_events", resets, set_resets),
     fact("serial", |d| Some(padded(&d.subsystem.serial, 20))),
     fact("sqsize", |d| Some(d.controller?.sqsize?.to_string())),
-    fact("state", |d| Some(d.controller?.state.clone())),
+    fact("state", |d| Some(d.controller?.state.to_string())),
     fact("subsysnqn", |d| Some(d.subsystem.nqn.clone())),
     fact("transport", |d| Some(d.controller?.transport.clone())),
 ];
@@ -221,7 +221,7 @@ static PATH: &[Attribute] = namespace!(
     |d: &Device<'_>| d.path?.io,
     "1",
     fact("ana_grpid", |d| Some(d.path?.ana_group?.to_string())),
-    fact("ana_state", |d| d.path?.ana_state.clone()),
+    fact("ana_state", |d| Some(d.path?.ana_state.as_ref()?.to_string())),
     setting("command_retries", retries, set_retries),
     setting(
         "diag/command_error_count",

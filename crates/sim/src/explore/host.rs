@@ -6,7 +6,7 @@ use crate::outbox::{Memory, Outbox};
 use crate::world::address;
 use interlock_base::{Instant, Span};
 use interlock_host_core as host;
-use interlock_host_core::{ConnAction, ConnEvent, DownReason, Job, JobResult, LaneOutput, Output};
+use interlock_host_core::{ConnAction, ConnEvent, ConnectionEnd, DownReason, Job, JobResult, LaneOutput, Output};
 use interlock_proto::SendList;
 use interlock_target_core as target;
 use interlock_wire::digest::crc32c_append;
@@ -480,7 +480,7 @@ impl State {
             }
             Piece::Fin | Piece::Rst => {
                 self.host_gone(id, None);
-                self.tell(id, ConnEvent::Down(DownReason::Lost("the connection was reset".to_owned())));
+                self.tell(id, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Reset)));
             }
         }
     }

@@ -546,7 +546,7 @@ fn both_lost_at_once_are_fenced_through_whoever_comes_first() {
     }
     world.lanes[0].ledger = vec![world.write(first, 0, 1), world.write(second, 0, 2)];
     for life in [first, second] {
-        let why = DownReason::Lost("connection reset by peer".to_string());
+        let why = DownReason::Lost(ConnectionEnd::Reset);
         world.say(0, ToControl::QueueDown { life, qid: 1, why });
     }
     // The first loss found the second path still live; nobody is left for the second.

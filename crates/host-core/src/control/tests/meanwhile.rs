@@ -30,7 +30,7 @@ fn fencing() -> (World, CtrlId, LifeId) {
 #[test]
 fn what_else_happens_to_a_lost_life_starts_no_second_fence() {
     let (mut world, _, life) = fencing();
-    let why = DownReason::Lost("connection reset by peer".to_string());
+    let why = DownReason::Lost(ConnectionEnd::Reset);
     world.say(1, ToControl::QueueDown { life, qid: 2, why: why.clone() });
     world.say(0, ToControl::QueueDown { life, qid: 1, why });
     let oldest = Waiting { qid: 1, cid: 1 };

@@ -267,7 +267,7 @@ impl World {
     /// The lane's queue 1 of `life` is reset by the peer, with this in doubt.
     pub(super) fn lose(&mut self, life: LifeId, ledger: Vec<LedgerEntry>) {
         self.lanes[0].ledger = ledger;
-        let why = DownReason::Lost("connection reset by peer".to_string());
+        let why = DownReason::Lost(ConnectionEnd::Reset);
         self.say(0, ToControl::QueueDown { life, qid: 1, why });
     }
 

@@ -12,9 +12,9 @@ mod random;
 mod table;
 
 use crate::{
-    AnaState, ConnAction, ConnEvent, ConnId, CtrlId, Dial, DownReason, FencePolicy, FlushScope, GuardEntry, Head,
-    HeadId, IoPolicy, Lane, LaneConfig, LaneId, LaneOutput, LifeId, Op, Outcome, Path, PathTable, QueueSpec, Refused,
-    Request, Shape, ToControl, ToLane,
+    AnaState, ConnAction, ConnEvent, ConnId, ConnectionEnd, CtrlId, Dial, DownReason, FencePolicy, FlushScope,
+    GuardEntry, Head, HeadId, IoPolicy, Lane, LaneConfig, LaneId, LaneOutput, LifeId, Op, Outcome, Path, PathTable,
+    QueueSpec, Refused, Request, Shape, ToControl, ToLane,
 };
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
@@ -463,7 +463,7 @@ impl Rig {
         wire.socket = false;
         wire.unsent.clear();
         wire.to_host.clear();
-        self.event(conn, ConnEvent::Down(DownReason::Lost("reset by test".to_string())));
+        self.event(conn, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Reset)));
     }
 
     fn elapse(&mut self, span: Duration) {

@@ -7,7 +7,7 @@
 
 use super::*;
 use crate::barrier::AbandonLog;
-use crate::{GuardKey, GuardStands, LedgerEntry, Release};
+use crate::{ConnectionEnd, GuardKey, GuardStands, LedgerEntry, Release};
 use interlock_base::Rng;
 
 /// What the oracle knows of a write.
@@ -321,7 +321,7 @@ impl World {
                 wire.socket = false;
                 wire.unsent.clear();
                 wire.to_host.clear();
-                self.rig.event(conn, ConnEvent::Down(DownReason::Lost("reset by chance".to_string())));
+                self.rig.event(conn, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Reset)));
             }
             2 => self.rig.wire(conn).mute ^= true,
             3 => self.condemn(self.rig.wires[&conn].spec.life),
