@@ -1,8 +1,8 @@
 //! The tables that the machines decide by, drawn.
 //!
-//! A picture that somebody drew by hand is right until the next change. So the tables and pictures in `docs/` are made
-//! from the functions that the product itself calls - `StateName::allows`, `classify` and `ViaStage::next` - by `cargo xtask tables`,
-//! and a test compares what is committed with what would be made.
+//! A picture drawn by hand is right until the next change. `cargo xtask tables` therefore makes the tables and pictures in `docs/`
+//! from the functions that the product itself calls: `StateName::allows`, `classify` and `ViaStage::next`. A test compares the
+//! committed files with what these functions return now.
 
 mod classification;
 mod sources;
@@ -42,21 +42,21 @@ pub fn main() -> Result<ExitCode> {
 
 fn markdown() -> String {
     let mut text = String::from(
-        "# Tables\n\nMade by `cargo xtask tables` from the functions that the product decides with; a test compares them. \
-         Do not edit.\n\n## States of a controller\n\nA state is a statement about the path. Which life may still send, \
-         and which is fenced, is another matter: a\ncontroller may be connecting again while an earlier life of it is \
-         still being fenced.\n\n![States of a controller](controller-states.svg)\n\n",
+        "# Tables\n\n`cargo xtask tables` makes this page from the functions that the product decides with, and a test \
+         compares it with them. Do not edit it.\n\n## States of a controller\n\nA state describes the path. It does not \
+         say which instance may still send or which is fenced: a controller may be\nconnecting again while an earlier \
+         instance of it is still being fenced.\n\n![States of a controller](controller-states.svg)\n\n",
     );
     text.push_str(&states::markdown());
     text.push_str(
-        "\nRows are where it is, columns where it may go. Anything else is refused, counted and told.\n\n## What \
-         happens to a command\n\nEverything that is ever sent again passes through this table.\n\n![What happens to a \
-         command](classification.svg)\n\n",
+        "\nA row is the present state, a column the next one. Any other transition is refused, counted and reported.\n\n\
+         ## What happens to a command\n\nEvery command that is ever sent again passes through this table.\n\n![What \
+         happens to a command](classification.svg)\n\n",
     );
     text.push_str(&classification::markdown());
     text.push_str(
-        "\n## A source of a fence\n\nWho is asked to reset a lost controller, and what is made of the answer.\n\n![A source \
-         of a fence](fence-sources.svg)\n\n",
+        "\n## A source of a fence\n\nA source is a live controller that the host asks to reset a lost one. The table shows \
+         what the host does with\nthe answer.\n\n![A source of a fence](fence-sources.svg)\n\n",
     );
     text.push_str(&sources::markdown());
     text
@@ -66,11 +66,11 @@ fn markdown() -> String {
 fn meaning(state: StateName) -> &'static str {
     match state {
         StateName::New => "accepted, nothing done",
-        StateName::Connecting => "an attempt is under way",
+        StateName::Connecting => "an attempt is running",
         StateName::Live => "usable",
-        StateName::Resetting => "drains its life",
-        StateName::Waiting => "until the next attempt",
-        StateName::Deleting => "its last life ends",
+        StateName::Resetting => "its instance drains",
+        StateName::Waiting => "for the next attempt",
+        StateName::Deleting => "its last instance ends",
         StateName::Dead => "kept for its counters",
     }
 }

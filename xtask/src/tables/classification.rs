@@ -1,4 +1,4 @@
-//! What happens to a command, by what is known about it and how its life stands.
+//! What happens to a command, by what is known about it and by the state of its instance.
 
 use super::svg;
 use interlock_base::Instant;
@@ -40,7 +40,7 @@ const fn rows() -> [Row; 10] {
         answered("an ANA status", Status::ANA_INACCESSIBLE),
         answered("another path-related status", Status::CONTROLLER_PATH_ERROR),
         answered("another error", Status::INTERNAL_ERROR),
-        Row { retries: MAX_SAME_PATH_RETRIES, ..answered("the same, sent again too often", Status::INTERNAL_ERROR) },
+        Row { retries: MAX_SAME_PATH_RETRIES, ..answered("the same, after too many retries", Status::INTERNAL_ERROR) },
     ]
 }
 
@@ -55,13 +55,13 @@ const COLUMNS: [(&str, Standing, FencePolicy); 5] = [
 /// What happens, in words, and in which colour.
 const fn words(disposition: Disposition) -> (&'static str, &'static str, &'static str) {
     match disposition {
-        Disposition::Wait => ("is waited for", "#f6f8fa", "#8c959f"),
-        Disposition::Complete => ("ends well", "#ddf4ff", "#0969da"),
+        Disposition::Wait => ("waits for its answer", "#f6f8fa", "#8c959f"),
+        Disposition::Complete => ("succeeds", "#ddf4ff", "#0969da"),
         Disposition::Fail(_) => ("ends with the status", "#ddf4ff", "#0969da"),
-        Disposition::RetrySamePath { .. } => ("again, this path first", "#dafbe1", "#1a7f37"),
-        Disposition::RetryElsewhere => ("again, another path", "#dafbe1", "#1a7f37"),
-        Disposition::RetryUnsafe => ("again at once: UNSAFE", "#ffebe9", "#cf222e"),
-        Disposition::Hold => ("held, its range guarded", "#fff1c2", "#bf8700"),
+        Disposition::RetrySamePath { .. } => ("retried, this path first", "#dafbe1", "#1a7f37"),
+        Disposition::RetryElsewhere => ("retried, another path", "#dafbe1", "#1a7f37"),
+        Disposition::RetryUnsafe => ("retried at once: UNSAFE", "#ffebe9", "#cf222e"),
+        Disposition::Hold => ("held, range protected", "#fff1c2", "#bf8700"),
         Disposition::Drop => ("ends as not sent", "#eaeef2", "#57606a"),
         Disposition::Indeterminate { .. } => ("ends: may still happen", "#ffebe9", "#cf222e"),
         Disposition::OutcomeUnknown => ("ends: may have happened", "#fff1c2", "#bf8700"),
@@ -93,7 +93,7 @@ pub(super) fn picture() -> String {
     let full = top + height * rows.len() as u32 + 46;
     let mut text = svg::begin(left + width * 5 + 24, full, "What happens to a command");
     text.push_str("  <text class=\"t h\" x=\"24\" y=\"34\" font-size=\"16\">What happens to a command</text>\n");
-    let _ = writeln!(text, "  <text class=\"m\" x=\"{left}\" y=\"56\">its life is ...</text>");
+    let _ = writeln!(text, "  <text class=\"m\" x=\"{left}\" y=\"56\">its instance is ...</text>");
     for (column, (name, ..)) in COLUMNS.iter().enumerate() {
         let x = left + width * column as u32 + 6;
         let _ = match name.split_once(", ") {
@@ -145,7 +145,7 @@ pub(super) fn picture() -> String {
     }
     let _ = writeln!(
         text,
-        "  <text class=\"m\" x=\"24\" y=\"{}\">* if its caller has given it up. What is held waits for the fence of its life: then its standing is \"fenced\", and it is decided anew.</text>",
+        "  <text class=\"m\" x=\"24\" y=\"{}\">* if its caller has given it up. A held command waits for the fence of its instance; then the column \"fenced\" applies.</text>",
         full - 16
     );
     text.push_str("</svg>\n");
@@ -164,7 +164,7 @@ pub(super) fn markdown() -> String {
             let (usual, abandoned) = cell(&row, standing, policy);
             let _ = write!(text, " {}", words(usual).0);
             if let Some(abandoned) = abandoned {
-                let _ = write!(text, "; given up by its caller: {}", words(abandoned).0);
+                let _ = write!(text, "; if its caller gave it up: {}", words(abandoned).0);
             }
             text.push_str(" |");
         }
@@ -172,8 +172,8 @@ pub(super) fn markdown() -> String {
     }
     let _ = write!(
         text,
-        "\nThe columns say how the life stands on which it was sent. Too often: {MAX_SAME_PATH_RETRIES} times. What is held \
-         waits for the fence of its life and is\nthen decided anew, in the column *fenced*.\n"
+        "\nA column is the state of the instance on which the command was sent. Too many retries: \
+         {MAX_SAME_PATH_RETRIES}. A held command waits for the\nfence of its instance; then the column *fenced* applies.\n"
     );
     text
 }

@@ -1,4 +1,4 @@
-//! What a fence makes of what happens to a source that it asks for a Cross-Controller Reset.
+//! How a fence reacts to what happens to a source that it asks for a Cross-Controller Reset.
 
 use super::svg;
 use interlock_host_core::{ViaEvent, ViaNext, ViaStage};
@@ -8,9 +8,9 @@ use std::fmt::Write;
 const fn meaning(stage: ViaStage) -> &'static str {
     match stage {
         ViaStage::Fresh => "never asked",
-        ViaStage::Asked => "CCR was sent, its patience runs",
+        ViaStage::Asked => "CCR was sent; a timer runs",
         ViaStage::Overdue => "no answer in time; others are asked too",
-        ViaStage::Pending => "it resets; its log will say how it ended",
+        ViaStage::Pending => "it resets; its log will show the result",
         ViaStage::Elsewhere => "a reset is running; others are asked too",
         ViaStage::Full => "its log was full: purged, asked again",
         ViaStage::Spent => "asked again, after a pause of up to 1 s",
@@ -37,7 +37,7 @@ pub(super) fn picture() -> String {
     let (columns, rows) = (ViaEvent::ALL.len() as u32, ViaStage::ALL.len() as u32);
     let mut text = svg::begin(left + width * columns + 50, top + height * rows + 46, "A source of a fence");
     text.push_str("  <text class=\"t h\" x=\"24\" y=\"34\" font-size=\"16\">A source of a fence</text>\n");
-    text.push_str("  <text class=\"m\" x=\"24\" y=\"56\">what happens to it, by where it stands</text>\n");
+    text.push_str("  <text class=\"m\" x=\"24\" y=\"56\">what happens to it, by its stage</text>\n");
     for (column, event) in (0..).zip(ViaEvent::ALL) {
         let (x, y) = (left + width * column + width / 2 - 8, top - 10);
         let _ = writeln!(
@@ -78,7 +78,7 @@ pub(super) fn picture() -> String {
     }
     let _ = writeln!(
         text,
-        "  <text class=\"m\" x=\"24\" y=\"{}\">Empty: it cannot mean this fence. Time is asked as well, all the while: the first proof ends it.</text>",
+        "  <text class=\"m\" x=\"24\" y=\"{}\">Empty: it cannot concern this fence. The hold runs at the same time: the first proof ends the fence.</text>",
         top + height * rows + 26
     );
     text.push_str("</svg>\n");
@@ -100,9 +100,10 @@ pub(super) fn markdown() -> String {
         text.push('\n');
     }
     text.push_str(
-        "\nRows are where a source stands in one fence, columns what happens to it. *fenced*: the proof, which ends the \
-         fence. Empty: it\ncannot mean this fence. An entry of a source that has begun no reset itself is not looked at. \
-         All the while the hold runs; the\nfirst proof wins. Without a hold (KATO 0) the host keeps asking until the life is fenced.\n",
+        "\nA row is the stage of a source in one fence, a column is what happens to it. *fenced*: the proof, which ends \
+         the fence. Empty: it\ncannot concern this fence. An entry from a source that has begun no reset itself is ignored. \
+         The hold runs at the same time, and the\nfirst proof wins. Without a hold (KATO 0) the host keeps asking until the \
+         instance is fenced.\n",
     );
     text
 }

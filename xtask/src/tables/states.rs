@@ -1,4 +1,4 @@
-//! What may follow what in the life of a configured controller.
+//! Which state of a configured controller may follow which.
 
 use super::{meaning, svg};
 use interlock_host_core::StateName;
@@ -20,7 +20,7 @@ const fn place(state: StateName) -> (f64, f64) {
     }
 }
 
-/// How an arrow is drawn: the good way, a way that goes on, the end.
+/// How an arrow is drawn: the good way, a way that continues, the end.
 const fn kind(to: StateName) -> &'static str {
     match to {
         StateName::Live => "up",
@@ -46,7 +46,7 @@ fn edge_of((x, y): (f64, f64), (to_x, to_y): (f64, f64)) -> (f64, f64) {
 pub(super) fn picture() -> String {
     let mut text = svg::begin(960, 430, "States of a controller");
     text.push_str("  <text class=\"t h\" x=\"24\" y=\"34\" font-size=\"16\">States of a controller</text>\n");
-    // What ends lies behind what goes on.
+    // Arrows that end lie behind arrows that continue.
     for wanted in ["down", "go", "up"] {
         for (from, to) in pairs().filter(|(_, to)| kind(*to) == wanted) {
             arrow(&mut text, from, to);
@@ -55,7 +55,7 @@ pub(super) fn picture() -> String {
     for state in StateName::ALL {
         node(&mut text, state);
     }
-    for (x, kind, words) in [(30, "up", "becomes usable"), (240, "go", "goes on"), (400, "down", "ends")] {
+    for (x, kind, words) in [(30, "up", "becomes usable"), (240, "go", "continues"), (400, "down", "ends")] {
         let _ = writeln!(
             text,
             "  <path class=\"{kind}\" d=\"M{x} 404h44\" marker-end=\"url(#{kind})\"/><text class=\"m\" x=\"{}\" y=\"408\">{words}</text>",
