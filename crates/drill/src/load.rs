@@ -432,7 +432,7 @@ impl Driver {
             HostOutcome::Failed(status) => format!("failed: {status}"),
             HostOutcome::NotSent(why) => {
                 self.paused_until = at + PAUSE;
-                format!("not sent: {why:?}")
+                format!("not sent: {why}")
             }
             HostOutcome::Indeterminate { .. } => "outcome unknown, not settled".into(),
             HostOutcome::OutcomeUnknown => "outcome unknown, settled".into(),

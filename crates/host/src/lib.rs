@@ -26,6 +26,7 @@ mod namespace;
 mod panic;
 mod predecessor;
 mod probe;
+mod split;
 mod store;
 pub mod words;
 
@@ -55,6 +56,7 @@ pub use local::LocalNamespace;
 pub use namespace::Namespace;
 pub use panic::OnPanic;
 pub use probe::{ProbeError, ProbeSpec, Watch, Watched, probe};
+pub use split::{Split, SplitEnd};
 #[doc(hidden)]
 pub use store::fuzz_lives;
 pub use store::{FileStore, LifeStore, MemoryStore, OldSockets, Predecessor, SocketPair, StoreError};

@@ -4,6 +4,7 @@ use crate::completion::{Completions, Pending, Reply};
 use crate::host::{NamespaceStatus, Shared};
 use crate::lane::LaneMail;
 use crate::local::LocalNamespace;
+use crate::split::Split;
 use crate::{Buf, Outcome};
 use interlock_carry::{Mailbox, NotTaken};
 use interlock_host_core::{HeadId, LaneId, Op, Refused, Request, Shape};
@@ -135,6 +136,19 @@ impl Namespace {
         self.with_blocks(Op::Write { fua: true }, slba, buf)
     }
 
+    /// Reads `nlb` blocks from `slba` on, however many: in as many commands as the paths need. Not atomic, see [`Split`].
+    pub fn read_split(&self, slba: u64, nlb: u32) -> Split {
+        Split::new(self, Op::Read, slba, nlb, self.buffer(nlb))
+    }
+
+    /// Writes `buf`, whole blocks and however many: in as many commands as the paths need. Not atomic, see [`Split`]. With
+    /// `fua` each of them is on stable media before it is answered.
+    pub fn write_split(&self, slba: u64, buf: Buf, fua: bool) -> Split {
+        let blocks = buf.len() / self.shape.block_size as usize;
+        // A length that fits in no request is refused as any other that is wrong.
+        Split::new(self, Op::Write { fua }, slba, u32::try_from(blocks).unwrap_or(0), buf)
+    }
+
     /// Compares blocks with `buf`, which must be whole blocks: the controller does, and no data comes back. `Ok` if they
     /// are equal; if not, [`Outcome::is_different`]. A controller need not have it (ONCS bit 0).
     pub fn compare(&self, slba: u64, buf: Buf) -> Pending {
@@ -186,7 +200,7 @@ impl Namespace {
         LocalNamespace::open(cx, self.shared.key, self.head, self.shape)
     }
 
-    fn with_blocks(&self, op: Op, slba: u64, buf: Buf) -> Pending {
+    pub(crate) fn with_blocks(&self, op: Op, slba: u64, buf: Buf) -> Pending {
         let len = buf.as_slice().len();
         let block = self.shape.block_size as usize;
         match u32::try_from(len / block) {

@@ -4,11 +4,11 @@ use super::Span;
 use crate::failure::Failure;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use interlock_host::{Buf, Namespace, Outcome, Pending};
+use interlock_host::{Buf, Namespace, Outcome, Split, SplitEnd};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 
-/// Bytes per request: two commands of most targets, and few enough to keep many in flight.
+/// Bytes per transfer: one or two commands of most targets, and few enough to keep many in flight.
 const PIECE: u64 = 256 << 10;
 /// Requests in flight.
 const DEPTH: usize = 16;
@@ -19,18 +19,19 @@ pub(super) fn read(ns: &Namespace, span: Span, out: &mut impl Write, progress: b
     let size = ns.shape().blocks * block;
     let end = end(span, size, block)?;
     let bar = bar(end - span.offset, progress);
-    let mut flying: VecDeque<(u64, u64, Pending)> = VecDeque::new();
+    let mut flying: VecDeque<(u64, u64, Split)> = VecDeque::new();
     let mut at = span.offset;
     loop {
         while flying.len() < DEPTH && at < end {
             let length = PIECE.min(end - at);
             let blocks = u32::try_from(length.div_ceil(block)).expect("a piece has few blocks");
-            flying.push_back((at, length, ns.read(at / block, blocks)));
+            flying.push_back((at, length, ns.read_split(at / block, blocks)));
             at += length;
         }
         let Some((from, length, pending)) = flying.pop_front() else { break };
-        let (outcome, buf) = pending.wait();
-        let buf = buf.filter(|_| outcome == Outcome::Ok).ok_or_else(|| failed("read", from, outcome))?;
+        let SplitEnd { outcome, done, buf } = pending.wait();
+        let buf = buf.filter(|_| outcome == Outcome::Ok);
+        let buf = buf.ok_or_else(|| failed("read", from + u64::from(done) * block, outcome))?;
         let length = usize::try_from(length).expect("a piece fits in memory");
         out.write_all(&buf.as_slice()[..length])?;
         bar.inc(length as u64);
@@ -57,7 +58,7 @@ pub(super) fn write(
         return Err(Failure::new(text).hint("nothing was written").into());
     }
     let bar = bar(known.unwrap_or(room).min(room), progress);
-    let mut flying: VecDeque<(u64, u64, Pending)> = VecDeque::new();
+    let mut flying: VecDeque<(u64, u64, Split)> = VecDeque::new();
     let mut at = span.offset;
     let mut ended = false;
     while !ended || !flying.is_empty() {
@@ -75,14 +76,14 @@ pub(super) fn write(
                 complete(ns, at, &mut buf, length, whole)?;
             }
             let whole = usize::try_from(whole).expect("a piece fits in memory");
-            flying.push_back((at, length as u64, ns.write(at / block, buf.narrowed(0..whole))));
+            flying.push_back((at, length as u64, ns.write_split(at / block, buf.narrowed(0..whole), false)));
             at += length as u64;
         }
         ended |= at >= end;
         let Some((from, length, pending)) = flying.pop_front() else { break };
-        let (outcome, _) = pending.wait();
+        let SplitEnd { outcome, done, .. } = pending.wait();
         if outcome != Outcome::Ok {
-            return Err(failed("write", from, outcome).into());
+            return Err(failed("write", from + u64::from(done) * block, outcome).into());
         }
         bar.inc(length);
     }
@@ -162,7 +163,7 @@ fn words(outcome: Outcome) -> String {
     match outcome {
         Outcome::Ok => "done".into(),
         Outcome::Failed(status) => format!("the controller says {status}"),
-        Outcome::NotSent(why) => format!("not sent: {why:?}"),
+        Outcome::NotSent(why) => format!("not sent: {why}"),
         Outcome::CacheLost { .. } => outcome.to_string(),
         Outcome::Indeterminate { .. } => "its path was lost, and it could not be repeated in time".into(),
         Outcome::OutcomeUnknown => "its path was lost, and it must not be repeated blindly".into(),

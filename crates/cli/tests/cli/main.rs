@@ -16,3 +16,4 @@ mod raw;
 mod serving;
 mod short;
 mod stopped;
+mod transfer;

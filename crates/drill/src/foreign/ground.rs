@@ -10,7 +10,9 @@ use crate::stage::{CONNECT_WITHIN, END_WITHIN};
 use interlock_api::TargetIdentity;
 use interlock_base::Rng;
 use interlock_check::{Deallocated, Initial, Weights};
-use interlock_host::{ControllerSpec, Host, HostError, LifeFacts, Namespace, Outcome, Pool, PoolConfig, Shape};
+use interlock_host::{
+    ControllerSpec, Host, HostError, LifeFacts, Namespace, Outcome, Pool, PoolConfig, Shape, SplitEnd,
+};
 use std::time::{Duration, Instant};
 
 /// The load uses at most so many bytes, from the beginning.
@@ -57,10 +59,12 @@ fn look_with(
     foreign: &Foreign,
     options: &Options,
 ) -> Result<(Found, Option<TargetIdentity>), ForeignError> {
-    let addr = foreign.targets[0];
     let subnqn = foreign.subnqn.to_string();
-    let spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), foreign.subnqn.clone());
-    host.connect_and_wait(spec, CONNECT_WITHIN)?;
+    // All of them: what moves to another path must fit there.
+    for addr in &foreign.targets {
+        let spec = ControllerSpec::new(addr.ip().to_string(), addr.port(), foreign.subnqn.clone());
+        host.connect_and_wait(spec, CONNECT_WITHIN)?;
+    }
     let nsid = nsid(host, foreign)?;
     let namespace = host.namespace(&subnqn, nsid)?;
     let shape = namespace.shape();
@@ -79,9 +83,10 @@ fn look_with(
             Err((lba, why)) => return Err(ForeignError::Unreadable { subnqn, nsid, lba, why }),
         }
     }
-    let facts = host.status()?.controllers.into_iter().find_map(|controller| controller.facts);
-    let identify = facts.as_ref().map(identity);
-    let (in_capsule, max_transfer) = facts.map_or((0, u32::MAX), |facts| (facts.in_capsule, facts.max_transfer));
+    let facts: Vec<LifeFacts> = host.status()?.controllers.into_iter().filter_map(|ctrl| ctrl.facts).collect();
+    let identify = facts.first().map(identity);
+    let in_capsule = facts.first().map_or(0, |facts| facts.in_capsule);
+    let max_transfer = facts.iter().map(|facts| facts.max_transfer).min().unwrap_or(u32::MAX);
     let max_blocks = largest(shape.block_size, in_capsule, max_transfer);
     let max_blocks = max_blocks.min(u32::try_from(blocks).unwrap_or(u32::MAX));
     let ground = Ground {
@@ -166,16 +171,16 @@ fn first_data(namespace: &Namespace, shape: Shape, blocks: u64, seed: u64) -> Re
         reads.extend(others.into_iter().map(|lba| (lba, 1)));
     }
     for some in reads.chunks(DEPTH) {
-        let pending: Vec<_> = some.iter().map(|(lba, nlb)| (*lba, namespace.read(*lba, *nlb as u32))).collect();
+        let pending: Vec<_> = some.iter().map(|(lba, nlb)| (*lba, namespace.read_split(*lba, *nlb as u32))).collect();
         for (lba, read) in pending {
             match read.wait() {
-                (Outcome::Ok, Some(buf)) => {
+                SplitEnd { outcome: Outcome::Ok, buf: Some(buf), .. } => {
                     let mut blocks = buf.as_slice().chunks(shape.block_size as usize);
                     if let Some(index) = blocks.position(|block| block.iter().any(|byte| *byte != 0)) {
                         return Ok(Some(lba + index as u64));
                     }
                 }
-                (outcome, _) => return Err((lba, format!("{outcome:?}"))),
+                SplitEnd { outcome, done, .. } => return Err((lba + u64::from(done), outcome.to_string())),
             }
         }
     }
