@@ -1,14 +1,17 @@
 //! The drill for foreign targets, against a target of ours that is given no script, on reactors of its own.
 
-use interlock_api::{DrillReport, Method, Verdict};
-use interlock_drill::{Consent, Fencing, Foreign, ForeignError, Options, Plan, Scenario, drill_foreign};
+use interlock_api::{DetectedHow, DrillReport, Method, Verdict};
+use interlock_drill::{
+    Consent, Fencing, Foreign, ForeignError, Options, Plan, Progress, Scenario, Side, drill_foreign,
+};
 use interlock_host::{ControllerSpec, Host, HostSettings, Nqn, Outcome, Pool, PoolConfig};
-use interlock_target::Target;
 use interlock_target::config::{Ana, Backing, Config, NamespaceConfig, PortConfig, SAMPLE_NQN};
+use interlock_target::{Fault, PortId, Target};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WITHIN: Duration = Duration::from_secs(10);
+const SHORT_KEEP_ALIVE: Duration = Duration::from_millis(1500);
 const BLOCKS: u64 = 4096;
 const BLOCK: u32 = 4096;
 
@@ -19,6 +22,11 @@ struct Peer {
 
 impl Peer {
     fn start() -> Self {
+        Self::with(Config::default())
+    }
+
+    /// With settings of its own, beside ports, namespace and name.
+    fn with(config: Config) -> Self {
         let pool =
             Pool::new(PoolConfig { reactors: 1, name: "peer".into(), ..PoolConfig::default() }).expect("a thread");
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -27,7 +35,7 @@ impl Peer {
             ports: vec![PortConfig { listen, ana: Ana::Optimized }; 2],
             namespaces: vec![NamespaceConfig { nsid: Some(1), block_size: BLOCK, ..NamespaceConfig::new(backing) }],
             nqn: Some(SAMPLE_NQN.into()),
-            ..Config::default()
+            ..config
         };
         let target = Target::start(pool.reactors(), &config).expect("the target starts");
         Self { pool, target }
@@ -112,6 +120,42 @@ fn a_host_that_does_not_fence_is_caught_with_the_stale_block_named_and_blank_blo
     let stale = result.stale.first().expect("a stale block is named");
     assert!(stale.text.contains(&format!("LBA {}", stale.lba)), "{}", stale.text);
     assert!(peer.touch(stale.lba, None).iter().all(|byte| *byte == 0), "blank as before");
+    peer.stop();
+}
+
+/// A command carries two blocks of the namespace at most.
+#[test]
+fn a_target_of_small_transfers_is_drilled_in_small_commands() {
+    let peer = Peer::with(Config { max_transfer_kib: 8, ..Config::default() });
+    let report = play(&peer, "foreign-reset", Fencing::Strict, &Options::default());
+    let result = &report.scenarios[0];
+    assert_eq!((result.verdict, report.exit_code), (Verdict::Safe, 0), "{:?}", result.reasons);
+    peer.stop();
+}
+
+/// A host that does not fence must be caught, also if the target gives a silent host up soon. Here it ends the connections
+/// of the path a while after that went silent, as a target does whose Keep Alive Timeout is shorter than the host's.
+#[test]
+fn a_host_that_does_not_fence_is_caught_although_the_target_has_a_short_keep_alive() {
+    let peer = Peer::start();
+    let scenario = Scenario::foreign("foreign-silent").expect("it is one of ours");
+    let plan = [Plan { scenario, fencing: Fencing::Legacy }];
+    let mut silent_since = None;
+    let report = drill_foreign(&plan, &peer.foreign(Consent::Blank), &Options::default(), &mut |step| match step {
+        Progress::Happened { side: Side::Drill, text, .. } if text.contains("dead without a word") => {
+            silent_since = Some(Instant::now());
+        }
+        // Something happens all the time: the other path serves.
+        _ if silent_since.is_some_and(|since| since.elapsed() > SHORT_KEEP_ALIVE) => {
+            silent_since = None;
+            peer.target.script(Fault::ResetConnections { port: PortId(0) });
+        }
+        _ => {}
+    })
+    .expect("the drill begins");
+    let result = &report.scenarios[0];
+    assert_eq!((result.verdict, report.exit_code), (Verdict::Unsafe, 1), "{:?}", result.reasons);
+    assert!(result.detection.is_some_and(|found| found.how == DetectedHow::CommandTimeout), "{:?}", result.detection);
     peer.stop();
 }
 

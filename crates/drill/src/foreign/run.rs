@@ -4,7 +4,7 @@ use crate::course::{self, Course, Phases, Scene, Trouble};
 use crate::evidence::{Fencing, Record};
 use crate::foreign::evidence::NetLog;
 use crate::foreign::ground::Found;
-use crate::foreign::stage::Stage;
+use crate::foreign::stage::{GIVEN_UP_AFTER, Stage, gives_up_early};
 use crate::foreign::{Consent, Foreign, words};
 use crate::load::Feed;
 use crate::proxy::Fault;
@@ -119,6 +119,7 @@ impl Run<'_> {
     fn foretell(&mut self) -> Duration {
         let Some((worst, facts)) = self.stage.worst() else { return SHORTLY };
         let detect = match self.plan.scenario.breaks {
+            Break::Silent if gives_up_early(self.plan.scenario, self.plan.fencing) => GIVEN_UP_AFTER,
             Break::Silent => worst.detect.unwrap_or_default(),
             Break::Reset | Break::LastPath { .. } => Duration::ZERO,
         };

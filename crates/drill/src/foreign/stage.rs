@@ -6,10 +6,22 @@ use crate::foreign::ground::Found;
 use crate::proxy::Proxy;
 use crate::receipts::Paths;
 use crate::run::Options;
-use crate::scenario::Scenario;
+use crate::scenario::{Break, Scenario};
 use crate::stage::{CONNECT_WITHIN, END_WITHIN, StageError, controller, namespace};
 use interlock_host::{ControllerSpec, Event, Host, LifeFacts, Namespace, Pool, PoolConfig, Stall, stall};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+/// A command without an answer for so long makes a host that does not fence give a silent path up, as soon as the other
+/// path answers later commands.
+pub(super) const GIVEN_UP_AFTER: Duration = Duration::from_millis(500);
+
+/// True if the host does not wait for Keep Alive to notice that a path is silent. A target whose Keep Alive Timeout is shorter
+/// ends the lost association before such a host has noticed anything, so that nothing delayed could do harm: it would
+/// stand for a check that cannot fail.
+pub(super) fn gives_up_early(scenario: &Scenario, fencing: Fencing) -> bool {
+    fencing == Fencing::Legacy && scenario.breaks == Break::Silent
+}
 
 /// All of it.
 pub(super) struct Stage {
@@ -40,7 +52,10 @@ impl Stage {
         let mut paths = Paths::new();
         let mut spec = None;
         for (port, target) in proxy.ports().iter().zip(&foreign.targets) {
-            let path = controller(*port, &foreign.subnqn, scenario, fencing, options);
+            let mut path = controller(*port, &foreign.subnqn, scenario, fencing, options);
+            if gives_up_early(scenario, fencing) {
+                path.timeouts.io = GIVEN_UP_AFTER;
+            }
             paths.insert(host.connect_and_wait(path.clone(), CONNECT_WITHIN)?, *target);
             spec.get_or_insert(path);
         }
