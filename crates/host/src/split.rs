@@ -42,7 +42,10 @@ pub struct SplitEnd {
 ///
 /// Dropping it **abandons** the commands in flight, as dropping a [`Pending`] does; those that were not sent are not sent.
 #[must_use = "a transfer that nobody waits for is abandoned"]
-pub struct Split {
+pub struct Split(Box<Transfer>);
+
+/// What a [`Split`] is made of.
+struct Transfer {
     namespace: Namespace,
     op: Op,
     slba: u64,
@@ -121,7 +124,8 @@ impl Parts {
 impl Split {
     pub(crate) fn new(namespace: &Namespace, op: Op, slba: u64, nlb: u32, buf: Buf) -> Self {
         let flying = vec![(Part { at: 0, nlb }, namespace.with_blocks(op, slba, buf))];
-        Self { namespace: namespace.clone(), op, slba, whole: None, parts: Parts::new(nlb), flying }
+        let namespace = namespace.clone();
+        Self(Box::new(Transfer { namespace, op, slba, whole: None, parts: Parts::new(nlb), flying }))
     }
 
     /// Waits for the end on this thread. See [`Pending::wait`].
@@ -141,19 +145,21 @@ impl Split {
     /// Gives the transfer back if it has not ended: wait again, or drop it and so abandon what is in flight.
     pub fn wait_until(mut self, deadline: Instant) -> Result<SplitEnd, Self> {
         // In any order: it ends when all have ended.
-        while let Some((part, pending)) = self.flying.pop() {
+        while let Some((part, pending)) = self.0.flying.pop() {
             match pending.wait_until(deadline) {
-                Ok((outcome, buf)) => self.ended(part, outcome, buf),
+                Ok((outcome, buf)) => self.0.ended(part, outcome, buf),
                 Err(still) => {
-                    self.flying.push((part, still));
+                    self.0.flying.push((part, still));
                     return Err(self);
                 }
             }
-            self.send();
+            self.0.send();
         }
-        Ok(self.end())
+        Ok(self.0.end())
     }
+}
 
+impl Transfer {
     /// Sends what there is room for.
     fn send(&mut self) {
         while self.flying.len() < FLYING_MAX
@@ -205,7 +211,7 @@ impl Future for Split {
     type Output = SplitEnd;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<SplitEnd> {
-        let this = &mut *self;
+        let this = &mut *self.0;
         let mut place = 0;
         while place < this.flying.len() {
             match Pin::new(&mut this.flying[place].1).poll(context) {
