@@ -5,6 +5,7 @@ pub mod bench;
 pub mod house;
 pub mod instructions;
 pub mod interop;
+pub mod language;
 pub mod pcap;
 pub mod sim;
 pub mod tables;
