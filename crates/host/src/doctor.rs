@@ -71,7 +71,7 @@ pub fn examine(report: &ProbeReport, spec: &ControllerSpec, hostnqn: &str, ways:
         hostnqn: hostnqn.to_owned(),
         ports: ports(spec, ways),
         ccr: api::CcrFacts {
-            supported: facts.can_reset() && facts.can_be_reset(),
+            supported: facts.offers_ccr(),
             ccrl: facts.ccrl.unwrap_or(0),
             ciu: facts.identity.ciu,
             cirn: api::Hex64(facts.identity.cirn),

@@ -53,6 +53,12 @@ impl LifeFacts {
         self.identity.ciu != 0
     }
 
+    /// True if Cross-Controller Reset is offered: the controller can reset others, and others can reset it.
+    #[must_use]
+    pub const fn offers_ccr(&self) -> bool {
+        self.can_reset() && self.can_be_reset()
+    }
+
     /// Of a controller that offers a reset of others and states no quiesce time.
     #[cfg(test)]
     pub(crate) fn sample() -> Self {

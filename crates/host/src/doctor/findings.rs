@@ -25,7 +25,7 @@ pub(super) struct Case<'a> {
 
 impl Case<'_> {
     fn ccr(&self) -> bool {
-        self.facts.can_reset() && self.facts.can_be_reset()
+        self.facts.offers_ccr()
     }
 }
 

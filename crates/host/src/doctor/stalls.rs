@@ -87,7 +87,7 @@ fn fence_because(spec: &ControllerSpec, facts: &LifeFacts) -> String {
     let hold = format!(
         "{times} x KATO {kato}{assumed} + {quiesce}, {whole}.{tenths} % for a target whose clock is slow, and 100 ms"
     );
-    if facts.can_reset() && facts.can_be_reset() {
+    if facts.offers_ccr() {
         format!("usually milliseconds, by Cross-Controller Reset; if that fails {hold}")
     } else {
         hold

@@ -121,7 +121,7 @@ impl Teller {
             io_queues: queues,
             kato_ms: whole_millis(facts.kato_in_force()),
             cqt_ms: facts.cqt.value().copied().map(whole_millis),
-            ccr: facts.can_reset() && facts.can_be_reset(),
+            ccr: facts.offers_ccr(),
             fence: match spec.map(|spec| spec.fence).unwrap_or_default() {
                 FencePolicy::Strict => api::FencePolicy::Strict,
                 FencePolicy::Legacy => api::FencePolicy::Legacy,
