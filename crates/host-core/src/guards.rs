@@ -99,7 +99,7 @@ guards! {
     AdminHalted,
     /// The hold begins when the admin socket of the life is quiet, too.
     AdminQuiet,
-    /// The hold is longer than its bound, by what two clocks may differ.
+    /// The hold is longer than its bound by a constant, for timers that fire late.
     HoldMargin,
     /// What is released stays guarded until it has ended.
     ReleasedStayGuarded,

@@ -80,11 +80,8 @@ impl HoldTerms {
     /// The bound with its margins: what is really waited from t0 on.
     #[must_use]
     pub fn hold(&self) -> Option<Duration> {
-        let bound = self.bound()?;
-        if !conditions::enabled(Guard::HoldMargin) {
-            return Some(bound);
-        }
-        Some(bound + self.slew()? + MARGIN)
+        let margin = if conditions::enabled(Guard::HoldMargin) { MARGIN } else { Duration::ZERO };
+        Some(self.bound()? + self.slew()? + margin)
     }
 }
 
