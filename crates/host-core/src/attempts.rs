@@ -46,7 +46,7 @@ pub struct CcrAttempts {
 }
 
 impl CcrAttempts {
-    /// So many of the first commands are kept, and so many of the last.
+    /// The number of first commands that are kept, and of last ones.
     pub const EACH_END: usize = 32;
 
     /// Those that are kept, in the order in which they were sent.

@@ -1,6 +1,6 @@
 //! The barrier behind which a write is given up.
 //!
-//! Whoever gives a write up goes on as if it were over: the next write over the same blocks may be asked of any lane, and
+//! A caller that gives a write up continues as if the write were over: it may submit its next write over the same blocks to any lane, and
 //! reach a queue there in one step, long before the lane of the first one has heard of anything. Then the first, still in
 //! a queue or in the network, overwrites the second, which was answered. So what is given up is written into a log that
 //! all lanes share *before* its caller goes on, and every lane reads that log before it takes a later request:
@@ -31,8 +31,8 @@ use interlock_base::Ranges;
 /// Abandoned ranges that are kept apart, for one lane; more of them become one for each namespace and lane.
 pub const MAX_ABANDONED: usize = 1024;
 
-/// The way from a caller over two lanes and control is a matter of microseconds. What has waited so long for it waits for
-/// a reactor that hangs: it is refused, and was not sent.
+/// How long a request waits to hear what became of a write that was given up. The message from a caller over two lanes and
+/// control takes microseconds: after this time a reactor hangs, and the request is refused. It was not sent.
 pub const HANDOVER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Changes that were given up by their caller.
@@ -68,7 +68,7 @@ pub struct AbandonLog {
 }
 
 impl AbandonLog {
-    /// Nothing was given up on any of so many lanes.
+    /// An empty log for this number of lanes.
     #[must_use]
     pub fn new(lanes: u16) -> Self {
         let lanes = usize::from(lanes);
