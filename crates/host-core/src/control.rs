@@ -53,8 +53,8 @@ pub use waits::{WaitOwner, Why};
 use crate::barrier::Handovers;
 use crate::stall::HoldTerms;
 use crate::{
-    ConnAction, ConnId, CtrlId, Event, EventKind, Identity, JobId, LaneId, LifeId, PathTable, Receipt, ToLane,
-    Tombstone,
+    ConnAction, ConnId, CtrlId, Event, EventKind, Identity, JobId, LaneId, LifeId, PathTable, Receipt, StoreWork,
+    ToLane, Tombstone,
 };
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -230,8 +230,8 @@ enum JobFor {
     Resolve(LifeId),
     Record(LifeId),
     Owner(LifeId),
-    /// Nobody waits for it.
-    Nobody,
+    /// Nobody waits for it, but a failure is told.
+    Store(LifeId, StoreWork),
 }
 
 impl Control {

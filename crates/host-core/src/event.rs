@@ -23,6 +23,27 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// What the store is asked to do with the record of a life, beside making it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreWork {
+    /// Mark it clean: a successor need not fence it.
+    MarkClean,
+    /// Forget it: the life is fenced.
+    Forget,
+    /// Record the terms of its hold again, after a setting has changed.
+    Terms,
+}
+
+impl StoreWork {
+    /// What a successor of this process does if the store refuses.
+    const fn consequence(self) -> &'static str {
+        match self {
+            Self::MarkClean | Self::Forget => "a successor of this process will fence the life again",
+            Self::Terms => "a successor of this process will wait by the old settings",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
@@ -209,6 +230,15 @@ pub enum EventKind {
         /// The fenced life.
         life: LifeId,
     },
+    /// The store did not change the record of a life: until it does, a successor of this process judges by the old one.
+    StoreRefused {
+        /// The life.
+        life: LifeId,
+        /// What the store was asked to do.
+        work: StoreWork,
+        /// Why it did not, in one sentence.
+        why: String,
+    },
     /// Another process may be this host now: nothing that was held goes on, and this host ends.
     Disowned {
         /// In one sentence.
@@ -391,6 +421,9 @@ impl fmt::Display for EventKind {
             Self::PredecessorLingers { life } => write!(f, "{life}: sockets of an earlier process still exist"),
             Self::OwnerUnconfirmed { life } => {
                 write!(f, "{life}: fenced, but the store does not say whether this process is still this host")
+            }
+            Self::StoreRefused { life, work, why } => {
+                write!(f, "{life}: the state directory refused a change ({why}); {}", work.consequence())
             }
             Self::Disowned { why } => write!(f, "the host ends, and nothing that is held goes on: {why}"),
             Self::ReconnectWanted { ctrl, since } => write!(f, "{ctrl}: lost since {since}, asks to be reconnected"),

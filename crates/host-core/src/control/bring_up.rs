@@ -16,7 +16,8 @@ use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
 use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
 use crate::{
-    ConnectionEnd, CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, ToLane,
+    ConnectionEnd, CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, StoreWork,
+    ToLane,
 };
 use alloc::boxed::Box;
 use alloc::format;
@@ -80,6 +81,9 @@ impl Control {
             (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
             (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, format!("cannot record the life before its first write: {why}"), false);
+            }
+            (Some(JobFor::Store(life, work)), JobResult::Failed(why)) => {
+                self.emit(now, EventKind::StoreRefused { life, work, why });
             }
             _ => {}
         }
@@ -302,12 +306,13 @@ impl Control {
         })
     }
 
-    /// What a successor would have to wait for was set anew.
+    /// A setting has changed that a successor of this process would have to wait for.
     pub(super) fn record_again(&mut self, ctrl: CtrlId) {
         let used = |life: &Life| life.ctrl == ctrl && matches!(life.phase, Phase::Live | Phase::Draining { .. });
         let lives: Vec<_> = self.lives.iter().filter(|(_, life)| used(life)).map(|(id, _)| *id).collect();
         for record in lives.into_iter().filter_map(|life| self.record_of(life)).collect::<Vec<_>>() {
-            self.job(JobFor::Nobody, Job::RecordLife(Box::new(record)));
+            let work = JobFor::Store(record.life, StoreWork::Terms);
+            self.job(work, Job::RecordLife(Box::new(record)));
         }
     }
 

@@ -11,7 +11,7 @@ use super::waits::Why;
 use super::{Control, Job, JobFor, Output};
 use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
-use crate::{EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, ToLane};
+use crate::{EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, StoreWork, ToLane};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -138,7 +138,7 @@ impl Control {
             }
         }
         if !conditions::enabled(Guard::CleanMeansAnswered) {
-            self.job(JobFor::Nobody, Job::MarkClean(life_id));
+            self.job(JobFor::Store(life_id, StoreWork::MarkClean), Job::MarkClean(life_id));
         }
         self.heads.drop_life(life_id);
         self.caches.ends(life_id);

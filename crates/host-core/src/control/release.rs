@@ -9,7 +9,7 @@ use super::life::{Ended, Life, Owner};
 use super::waits::Why;
 use super::{Control, Job, JobFor, MAX_RECEIPTS, State};
 use crate::guards::{self as conditions, Guard};
-use crate::{CtrlId, EventKind, LifeId, Method, Receipt, Release, StateName, ToLane};
+use crate::{CtrlId, EventKind, LifeId, Method, Receipt, Release, StateName, StoreWork, ToLane};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -221,7 +221,7 @@ impl Control {
     /// A condemned life is over: its sockets go, its sources are purged, it is forgotten.
     fn finish_life(&mut self, now: Instant, life_id: LifeId) {
         let ctrl_id = self.lives.get(&life_id).map(|life| life.ctrl);
-        self.job(JobFor::Nobody, Job::ForgetLife(life_id));
+        self.job(JobFor::Store(life_id, StoreWork::Forget), Job::ForgetLife(life_id));
         self.drop_admin(life_id, false);
         let sources = self.lives.kin(life_id, Life::is_live);
         self.forget_life(life_id);

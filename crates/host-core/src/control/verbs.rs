@@ -8,7 +8,7 @@ use super::counters::ControllerCounters;
 use super::life::{Ending, Life, Phase};
 use super::waits::Why;
 use super::{Control, Controller, ControllerSpec, Job, JobFor, Mode, NoSuchController, SpecError, State, StateName};
-use crate::{CtrlId, DownReason, EventKind, LaneId, LifeId, Loss, Release, ToLane};
+use crate::{CtrlId, DownReason, EventKind, LaneId, LifeId, Loss, Release, StoreWork, ToLane};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -300,7 +300,7 @@ impl Control {
         let Phase::Closing { .. } = life.phase else { return };
         let ctrl_id = life.ctrl;
         self.judge_cache(now, life_id, false);
-        self.job(JobFor::Nobody, Job::MarkClean(life_id));
+        self.job(JobFor::Store(life_id, StoreWork::MarkClean), Job::MarkClean(life_id));
         self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
         self.guards.remove_life(life_id);
         self.publish_guards();

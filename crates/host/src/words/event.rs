@@ -170,6 +170,7 @@ impl Teller {
             K::PredecessorFound { identity, .. } => What::PredecessorFound { identity: life(*identity) },
             K::PredecessorLingers { .. } => What::PredecessorLingers,
             K::OwnerUnconfirmed { .. } => What::OwnerUnconfirmed,
+            K::StoreRefused { .. } => What::Note { topic: "store-refused".into() },
             K::Disowned { why } => What::Disowned { reason: why.clone() },
             K::ReconnectWanted { since: at, .. } => What::ReconnectWanted { lost_for_ms: since(*at) },
             K::SettingChanged { setting, .. } => What::SettingChanged { setting: setting.to_string() },
@@ -311,6 +312,7 @@ fn level(kind: &EventKind) -> Level {
         | K::GivenUp { .. }
         | K::PathRefused { .. }
         | K::OwnerUnconfirmed { .. }
+        | K::StoreRefused { .. }
         | K::Disowned { .. } => Level::Error,
         K::Fenced(receipt) if !receipt.method.is_proof() => Level::Error,
         K::Lost { how, .. } if how.is_asked_for() => Level::Info,
@@ -384,6 +386,7 @@ fn concerns(kind: &EventKind) -> (Option<CtrlId>, Option<LifeId>) {
         | K::TombstoneEnded { life, .. }
         | K::PredecessorLingers { life }
         | K::OwnerUnconfirmed { life }
+        | K::StoreRefused { life, .. }
         | K::AnaChanged { life, .. }
         | K::FirstGood { life } => (None, Some(*life)),
         K::Disowned { .. }

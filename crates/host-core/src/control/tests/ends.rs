@@ -104,6 +104,23 @@ fn reset_drains_shuts_down_in_order_and_comes_back() {
 }
 
 #[test]
+fn a_record_that_the_store_does_not_change_is_told() {
+    let (mut world, a, b) = World::two_paths(1);
+    world.store_refuses = true;
+    let (drained, lost) = (world.life(a), world.life(b));
+    world.control.reset(world.now, a).expect("known");
+    world.run();
+    let entry = world.write(lost, 0, 1);
+    world.lose(lost, vec![entry]);
+    world.advance(20_000 * MS);
+    for (of, what) in [(drained, StoreWork::MarkClean), (lost, StoreWork::Forget)] {
+        let told = |kind: &EventKind| matches!(kind, EventKind::StoreRefused { life, work, .. } if (*life, *work) == (of, what));
+        assert!(world.saw(told), "{of}: {what:?}");
+    }
+    assert!(world.saw(|e| e.to_string().contains("refused a change (the disk is full); a successor of this process")));
+}
+
+#[test]
 fn reset_fences_what_the_drain_left() {
     let (mut world, a, _) = World::two_paths(1);
     let life = world.life(a);

@@ -162,6 +162,8 @@ pub(super) struct World {
     pub(super) keep_owner: bool,
     /// It is not.
     pub(super) disowned: bool,
+    /// The store refuses to change a record that it has.
+    pub(super) store_refuses: bool,
     /// CCR commands: the port they came through, and the life they name.
     pub(super) ccrs: Vec<(u16, ccr::Instance)>,
     /// Every admin command that a controller was given.
@@ -206,6 +208,7 @@ impl World {
             keep_aborts: false,
             keep_owner: false,
             disowned: false,
+            store_refuses: false,
             ccrs: Vec::new(),
             asked: Vec::new(),
             connects: Vec::new(),
@@ -321,6 +324,9 @@ impl World {
                     }
                     Job::Resolve { port, .. } => JobResult::Resolved(vec![([192, 0, 2, 1], *port).into()]),
                     Job::ConfirmOwner if self.disowned => JobResult::Failed("the lock was replaced".to_string()),
+                    Job::MarkClean(_) | Job::ForgetLife(_) if self.store_refuses => {
+                        JobResult::Failed("the disk is full".to_string())
+                    }
                     _ => JobResult::Done,
                 };
                 let kept = (self.keep_records && matches!(job, Job::RecordLife(_)))
