@@ -115,6 +115,10 @@ guards! {
     EitherMatch,
     /// No two controllers of a subsystem have one name.
     DuplicateCntlid,
+    /// A command that instances were lost with is judged only after it was alone on one.
+    SuspectAlone,
+    /// It fails only if instances live and serve I/O without it.
+    SuspectWitness,
 }
 
 // What is switched off is a bit of one word.

@@ -29,6 +29,7 @@ mod ids;
 mod lane;
 pub mod latch;
 mod msg;
+pub mod poison;
 mod policy;
 pub mod probe;
 mod receipt;
