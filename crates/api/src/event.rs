@@ -78,6 +78,22 @@ pub enum CcrAnswer {
     Refused,
 }
 
+/// How far a command is with which instances were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuspectStage {
+    /// It is not sent beside others any more.
+    Suspected,
+    /// It is sent alone.
+    Alone,
+    /// It was answered, or has ended otherwise.
+    Cleared,
+    /// Its turn alone showed nothing, and it waits for the next one.
+    Waits,
+    /// It fails: instances that carried it alone were lost, and others live.
+    Failed,
+}
+
 /// What an answer that came after its life was condemned was good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -203,6 +219,23 @@ pub enum What {
     },
     /// The path was lost with answered writes in a write cache of its own: the next flush fails once.
     CacheLost,
+    /// Instances were lost while a command was outstanding on them, so that it is sent alone: what becomes of it.
+    SuspectCommand {
+        /// The namespace, `nvme0n1`.
+        namespace: String,
+        /// The command by its name in the NVM Command Set, `Write Zeroes`.
+        command: String,
+        /// Its first block.
+        first_lba: u64,
+        /// Blocks; 0 for a Flush.
+        blocks: u64,
+        /// Bytes of a block.
+        block_size: u32,
+        /// Instances that were lost with it.
+        instances_lost: u32,
+        /// How far it is.
+        stage: SuspectStage,
+    },
     /// A Cross-Controller Reset was sent.
     CcrSent {
         /// Through this controller, `nvme1`.
@@ -405,6 +438,7 @@ impl What {
             Self::Condemned { .. } => "condemned",
             Self::LaneSilent { .. } => "lane_silent",
             Self::CacheLost => "cache_lost",
+            Self::SuspectCommand { .. } => "suspect_command",
             Self::CcrSent { .. } => "ccr_sent",
             Self::CcrAnswered { .. } => "ccr_answered",
             Self::CcrStaleEntry { .. } => "ccr_stale_entry",

@@ -217,6 +217,8 @@ pub enum WaitKind {
     OldSockets,
     /// The store must say whether this process still speaks for its host; it is told as long as it does not.
     Owner,
+    /// A step with commands that instances were lost with: the next turn of one alone, or the end of a turn.
+    Suspects,
 }
 
 /// Something that is waited for. Every wait has an end.

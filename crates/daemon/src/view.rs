@@ -117,7 +117,7 @@ fn by_owner(waits: &[WaitStatus]) -> BTreeMap<WaitOwner, Vec<(Instant, Why)>> {
 fn wait(at: Instant, why: Why) -> api::WaitStatus {
     let life = match why.owner() {
         WaitOwner::Life(life) => Some(life.to_string()),
-        WaitOwner::Controller(_) | WaitOwner::Lane(_) => None,
+        WaitOwner::Controller(_) | WaitOwner::Lane(_) | WaitOwner::Host => None,
     };
     api::WaitStatus { kind: wait_kind(why), life, reason: why.what().into(), left_ms: millis(at.since(now())) }
 }
@@ -149,6 +149,7 @@ const fn wait_kind(why: Why) -> api::WaitKind {
         Why::Grace(_) => api::WaitKind::Grace,
         Why::OldSockets(_) => api::WaitKind::OldSockets,
         Why::Owner(_) => api::WaitKind::Owner,
+        Why::Suspects => api::WaitKind::Suspects,
     }
 }
 

@@ -87,6 +87,7 @@ fn receipt(identity: Identity, method: HostMethod, fenced: u64) -> Receipt {
         assumed_cqt: (method == HostMethod::Assumed).then_some(Duration::from_secs(1)),
         assumed_kato: None,
         attempts: interlock_host::CcrAttempts::default(),
+        suspect: None,
     }
 }
 

@@ -436,6 +436,7 @@ impl Driver {
             }
             HostOutcome::Indeterminate { .. } => "outcome unknown, not settled".into(),
             HostOutcome::OutcomeUnknown => "outcome unknown, settled".into(),
+            HostOutcome::Poison { .. } => outcome.to_string(),
             HostOutcome::CacheLost { life } => format!("answered writes may be lost with the cache of {life}"),
             HostOutcome::Ok => "done".into(),
         };
@@ -458,7 +459,7 @@ const fn outcome(outcome: HostOutcome, fencing: Fencing) -> Outcome {
         HostOutcome::Failed(_) | HostOutcome::CacheLost { .. } => Outcome::Failed,
         HostOutcome::NotSent(_) => Outcome::NotSent,
         HostOutcome::Indeterminate { .. } => Outcome::Indeterminate,
-        HostOutcome::OutcomeUnknown => Outcome::UnknownSettled,
+        HostOutcome::OutcomeUnknown | HostOutcome::Poison { .. } => Outcome::UnknownSettled,
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) enum Fault {
     CacheLost,
     /// Zeroes that were to be fast: the controller has no command for them.
     NotFast,
+    /// The target ended this number of instances while it was outstanding, and serves others.
+    Poison(u32),
     /// The export is shut: its namespace is gone, or another one is there.
     Shut,
 }
@@ -363,6 +365,8 @@ impl Disk {
             Outcome::Indeterminate { .. } => Some(Fault::Indeterminate),
             Outcome::OutcomeUnknown => Some(Fault::Unknown),
             Outcome::CacheLost { .. } => Some(Fault::CacheLost),
+            // Held, it would be sent again and end the next ones.
+            Outcome::Poison { instances } => Some(Fault::Poison(instances)),
         };
         let Some(piece) = self.pieces.remove(key) else { return };
         let Some(job) = self.jobs.get_mut(piece.job) else { return };

@@ -42,6 +42,13 @@ pub(crate) fn told(fault: Fault) -> (Errno, String) {
         Fault::NotFast => {
             (Errno::NotSupported, "the controller has no command for zeroes: they would have to be written".to_owned())
         }
+        Fault::Poison(instances) => (
+            Errno::Io,
+            format!(
+                "the target ended {instances} instances of its controllers on this command, and serves others: look for the \
+                 fault in the target, at these blocks; what the command changes may have taken effect, and cannot any more"
+            ),
+        ),
         Fault::Shut => (
             Errno::Io,
             "the namespace of this export is gone, or another one is there: see `interlock status`".to_owned(),
@@ -94,6 +101,7 @@ mod tests {
             (Fault::Indeterminate, Errno::Io),
             (Fault::Unknown, Errno::Io),
             (Fault::CacheLost, Errno::Io),
+            (Fault::Poison(5), Errno::Io),
             (Fault::Shut, Errno::Io),
             (Fault::NotFast, Errno::NotSupported),
         ];

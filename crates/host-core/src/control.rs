@@ -31,6 +31,7 @@ mod scan;
 mod settings;
 mod source;
 mod state;
+mod suspects;
 mod verbs;
 mod via;
 mod waits;
@@ -69,6 +70,7 @@ use heads::Heads;
 use interlock_base::{Deadline, Instant, Rng, Timers, fingerprint};
 use interlock_wire::nqn::{HostId, Nqn};
 use lives::Lives;
+use suspects::AllSuspects;
 
 /// Receipts kept; older ones live on in whatever recorded the events.
 pub const MAX_RECEIPTS: usize = 1024;
@@ -208,6 +210,7 @@ pub struct Control {
     guards: Guards,
     handovers: Handovers,
     caches: Caches,
+    suspects: AllSuspects,
     paths: Arc<PathTable>,
     timers: Timers<Why>,
     outputs: VecDeque<Output>,
@@ -250,6 +253,7 @@ impl Control {
             guards: Guards::new(config.lanes),
             handovers: Handovers::default(),
             caches: Caches::default(),
+            suspects: AllSuspects::new(config.lanes),
             paths: Arc::new(PathTable::default()),
             timers: Timers::new(),
             outputs: VecDeque::new(),

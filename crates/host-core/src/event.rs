@@ -4,6 +4,7 @@
 //! Texts reuse the phrases of Linux where they fit, so that log searches people already have go on working.
 
 use crate::control::{Setting, StateName};
+use crate::poison::{Stage, SuspectCommand};
 use crate::{CtrlId, HeadId, Identity, LifeFacts, LifeId, Loss, Method, Receipt, Shape};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -201,6 +202,13 @@ pub enum EventKind {
         in_doubt: usize,
         /// Until when. `None`: until a CCR succeeds.
         until: Option<Instant>,
+    },
+    /// Instances were lost with a command: what becomes of it ([`poison`](crate::poison)).
+    Suspect {
+        /// The command.
+        command: SuspectCommand,
+        /// What.
+        stage: Stage,
     },
     /// A tombstone ended.
     TombstoneEnded {
@@ -413,6 +421,25 @@ impl fmt::Display for EventKind {
             Self::Late { life, counted: false } => write!(f, "{life}: late completion after the fence, dropped"),
             Self::TombstoneSet { life, in_doubt, .. } => {
                 write!(f, "{life}: left unfenced, {in_doubt} ranges stay guarded")
+            }
+            Self::Suspect { command, stage } => {
+                let (lost, alone) = (command.instances, command.alone);
+                match stage {
+                    Stage::Suspected => {
+                        write!(
+                            f,
+                            "{command}: suspect, {lost} instances were lost with it; it is sent alone from now on"
+                        )
+                    }
+                    Stage::Alone(life) => write!(f, "{command}: suspect, sent alone on {life}"),
+                    Stage::Cleared => write!(f, "{command}: suspect no longer, it was answered or has ended"),
+                    Stage::Waits(why) => write!(f, "{command}: suspect, waits for another turn alone: {why}"),
+                    Stage::Failed => write!(
+                        f,
+                        "{command}: fails, {lost} instances were lost with it, {alone} of them carried nothing else while \
+                         others lived without it"
+                    ),
+                }
             }
             Self::TombstoneEnded { life, method } => write!(f, "{life}: tombstone ended ({})", method.name()),
             Self::PredecessorFound { ctrl, life, subnqn, identity } => {

@@ -9,6 +9,7 @@
 //! - `heads`: which path is chosen;
 //! - `loss`: condemn, hold, settle, answer late, drain, abandon;
 //! - `flush`: a flush that has to go to several controllers;
+//! - `suspects`: commands that instances were lost with;
 //! - `guard`: the ranges that nobody may touch, and who may go first; before that, what was given up on any lane
 //!   ([`barrier`](crate::barrier)).
 //!
@@ -49,6 +50,7 @@ mod life;
 mod link;
 mod loss;
 mod requests;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -181,6 +183,8 @@ pub struct Lane {
     barrier: Barrier,
     /// Flushes that go to several controllers, by order of acceptance.
     plans: BTreeMap<u64, flush::Plan>,
+    /// Requests that were outstanding on lost instances.
+    lost: suspects::Lost,
     timers: Timers<LaneWhy>,
     counters: LaneCounters,
     outputs: VecDeque<LaneOutput>,
@@ -213,6 +217,7 @@ impl Lane {
             guards: guard::Guards::new(config.id),
             barrier: Barrier::default(),
             plans: BTreeMap::new(),
+            lost: suspects::Lost::new(),
             timers: Timers::new(),
             counters: LaneCounters::default(),
             outputs: VecDeque::new(),
@@ -275,6 +280,7 @@ impl Lane {
             ToLane::Guard { epoch, entries } => self.guard_table(now, epoch, entries),
             ToLane::HandedOver { lane, number } => self.wake.guards |= self.barrier.handle_handed_over(lane, number),
             ToLane::FlushPlan { seq, lives, lost } => self.flush_plan(now, seq, lives, lost),
+            ToLane::Poison(order) => self.suspect_order(now, order),
             ToLane::Answered { key, cqe } => self.answered(now, key, &cqe),
             ToLane::Settle { life, release } => self.settle(now, life, release),
             ToLane::Shutdown => self.shut_down(now),

@@ -58,7 +58,11 @@ const fn loses_data(outcome: Outcome) -> bool {
         Outcome::Failed(status) => says_of_data(status),
         Outcome::CacheLost { .. } => true,
         // A flush has no late effect: what became of it says nothing of what it would have made durable.
-        Outcome::Ok | Outcome::NotSent(_) | Outcome::Indeterminate { .. } | Outcome::OutcomeUnknown => false,
+        Outcome::Ok
+        | Outcome::NotSent(_)
+        | Outcome::Indeterminate { .. }
+        | Outcome::OutcomeUnknown
+        | Outcome::Poison { .. } => false,
     }
 }
 

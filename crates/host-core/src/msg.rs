@@ -18,7 +18,7 @@
 //! lane -> Resolved(keys)             ctrl -> Guard      the range is free again
 //! ```
 
-use crate::{ConnId, CtrlId, DownReason, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Op, Shape};
+use crate::{ConnId, CtrlId, DownReason, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Op, Shape, poison};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -70,6 +70,8 @@ pub enum ToLane {
         /// Lives that were lost with some: the flush fails, and says so.
         lost: Vec<LifeId>,
     },
+    /// About commands that instances were lost with.
+    Poison(poison::Order),
     /// A held command was answered after all: this is its result. It will not be released.
     Answered {
         /// The command.
@@ -175,6 +177,8 @@ pub enum ToControl {
         /// By namespace.
         entries: Vec<CacheEntry>,
     },
+    /// About commands that instances were lost with.
+    Poison(poison::Report),
     /// A command was answered with an ANA status: the log of this life should be read again.
     AnaStale(LifeId),
     /// The first I/O that ended well on a life after it had become usable, for the timeline of a failover.

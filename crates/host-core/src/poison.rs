@@ -27,7 +27,7 @@
 //! out what [`Suspects::poll`] decides.
 
 use crate::guards::{self as conditions, Guard};
-use crate::{CtrlId, GuardKey, HeadId, LaneId, LedgerEntry, LifeId, Loss, Op};
+use crate::{ConnectionEnd, CtrlId, DownReason, GuardKey, HeadId, LaneId, LedgerEntry, LifeId, Loss, Op};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
@@ -126,21 +126,28 @@ pub enum Cause {
 }
 
 impl Loss {
-    /// Who ended the instance. A connection that the kernel gave up for want of an acknowledgement looks as if the target had
-    /// closed it, and counts as that.
+    /// Who ended the instance.
     #[must_use]
     pub const fn cause(&self) -> Cause {
-        use crate::DownReason as Down;
         match self {
-            Self::AdminConnection(Down::Lost(_) | Down::Protocol(_))
-            | Self::Queue { why: Down::Lost(_) | Down::Protocol(_), .. }
-            | Self::Protocol(_) => Cause::Target,
-            Self::KeepAlive
-            | Self::AdminTimeout(_)
-            | Self::AdminConnection(_)
-            | Self::Queue { .. }
-            | Self::IoTimeout(_) => Cause::Silence,
+            Self::AdminConnection(why) | Self::Queue { why, .. } => why.cause(),
+            Self::Protocol(_) | Self::Terminated(_) => Cause::Target,
+            Self::KeepAlive | Self::AdminTimeout(_) | Self::IoTimeout(_) => Cause::Silence,
             Self::AnaTransition | Self::Reset | Self::Disconnect | Self::Shutdown | Self::Predecessor => Cause::Host,
+        }
+    }
+}
+
+impl DownReason {
+    const fn cause(&self) -> Cause {
+        match self {
+            Self::Lost(ConnectionEnd::Closed | ConnectionEnd::Reset) | Self::Protocol(_) | Self::Terminated(_) => {
+                Cause::Target
+            }
+            Self::Lost(ConnectionEnd::Aborted(_)) => Cause::Host,
+            Self::Lost(ConnectionEnd::Failed(_)) | Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut(_) => {
+                Cause::Silence
+            }
         }
     }
 }

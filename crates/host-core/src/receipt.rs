@@ -3,6 +3,7 @@
 //! "The data is safe" is a claim; a receipt is what it stands on. It names the life, the proof (or the assumption), who
 //! gave it, what was in doubt and how long it was held, so that a person can check the arithmetic afterwards.
 
+use crate::poison::SuspectCommand;
 use crate::stall::HoldTerms;
 use crate::{CcrAttempts, CtrlId, LaneId, LifeId};
 use alloc::string::String;
@@ -202,6 +203,8 @@ pub struct Receipt {
     pub assumed_kato: Option<Duration>,
     /// The CCR commands sent for it.
     pub attempts: CcrAttempts,
+    /// The command that the life carried alone when it was lost, because others had been lost with it before.
+    pub suspect: Option<SuspectCommand>,
 }
 
 impl Receipt {

@@ -103,6 +103,13 @@ pub enum Outcome {
     },
     /// It may have taken effect; it cannot any more. The command must not be repeated blindly: look first.
     OutcomeUnknown,
+    /// Instances of controllers were lost while it was outstanding on them, at last while nothing else was, and lived on
+    /// without it ([`poison`](crate::poison)). It is not sent again. All of them are fenced: a change may have taken effect,
+    /// and cannot any more.
+    Poison {
+        /// How many.
+        instances: u32,
+    },
 }
 
 impl Outcome {
@@ -185,6 +192,12 @@ impl fmt::Display for Outcome {
                 write!(f, "answered writes may be lost: the controller of {life} was lost with its cache")
             }
             Self::OutcomeUnknown => f.write_str("outcome unknown: it may have taken effect, and cannot any more"),
+            Self::Poison { instances } => write!(
+                f,
+                "failed: the target ended {instances} instances while this command was outstanding on them, at last while \
+                 nothing else was, and serves others: what it changes may have taken effect, and cannot any more; look for \
+                 the fault in the target, at these blocks"
+            ),
         }
     }
 }

@@ -202,7 +202,7 @@ impl Transfer {
 const fn may_take_effect(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Indeterminate { .. } => 2,
-        Outcome::OutcomeUnknown => 1,
+        Outcome::OutcomeUnknown | Outcome::Poison { .. } => 1,
         Outcome::Ok | Outcome::Failed(_) | Outcome::NotSent(_) | Outcome::CacheLost { .. } => 0,
     }
 }

@@ -37,6 +37,12 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
     if receipt.loss == Loss::Predecessor {
         notes.push("left by an earlier process of this host: what was in doubt is not known".into());
     }
+    if let Some(suspect) = &receipt.suspect {
+        notes.push(format!(
+            "it carried one command alone, because {} instances had been lost with it: {suspect}",
+            suspect.instances
+        ));
+    }
     let terms = receipt.terms.as_ref();
     api::Receipt {
         format_version: api::Version,
@@ -150,8 +156,9 @@ pub fn unix_millis(at: Instant) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use interlock_host_core::poison::SuspectCommand;
     use interlock_host_core::stall::HoldTerms;
-    use interlock_host_core::{FencedBy, LifeId, Termination};
+    use interlock_host_core::{FencedBy, GuardKey, HeadId, LifeId, Op, Termination};
     use interlock_wire::nqn::Nqn;
 
     #[test]
@@ -213,7 +220,16 @@ mod tests {
             assumed_cqt: None,
             assumed_kato: None,
             attempts: interlock_host_core::CcrAttempts::default(),
+            suspect: Some(SuspectCommand {
+                key: GuardKey { seq: 1, lane: 0 },
+                head: HeadId(2),
+                op: Op::Write { fua: false },
+                range: 8..16,
+                instances: 3,
+                alone: 0,
+            }),
         });
+        assert!(done.notes.iter().any(|note| note.ends_with("lost with it: Write of head2 (8 blocks from LBA 8)")));
         assert_eq!((done.controller.as_str(), done.life), ("nvme0", life(identity)));
         assert_eq!((done.path, done.method), (api::PathAddress::tcp("192.0.2.1", 4420), api::Method::Log));
         assert_eq!((done.in_doubt, done.settled, done.held_ms), (20, 5, 41));

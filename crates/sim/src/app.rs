@@ -610,7 +610,7 @@ impl World {
             host::Outcome::Failed(_) | host::Outcome::CacheLost { .. } => Outcome::Failed,
             host::Outcome::NotSent(_) => Outcome::NotSent,
             host::Outcome::Indeterminate { .. } => Outcome::Indeterminate,
-            host::Outcome::OutcomeUnknown => Outcome::UnknownSettled,
+            host::Outcome::OutcomeUnknown | host::Outcome::Poison { .. } => Outcome::UnknownSettled,
         };
         let Volume { oracle, load, .. } = &mut self.app.volumes[volume];
         match (ends, op.kind, data) {

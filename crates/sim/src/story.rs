@@ -137,6 +137,9 @@ impl World {
                     host::Outcome::CacheLost { life } => {
                         format!("is told that answered writes may be lost with the cache of {life}")
                     }
+                    host::Outcome::Poison { instances } => {
+                        format!("is told that it failed, because {instances} instances were lost with it")
+                    }
                     host::Outcome::OutcomeUnknown => {
                         "is told that it may have happened, and cannot any more".to_owned()
                     }

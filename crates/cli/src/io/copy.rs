@@ -152,7 +152,7 @@ fn bar(bytes: u64, progress: bool) -> ProgressBar {
 fn failed(what: &str, at: u64, outcome: Outcome) -> Failure {
     let failure = Failure::new(format!("{what} at byte {at}: {}", words(outcome)));
     match outcome {
-        Outcome::Indeterminate { .. } | Outcome::OutcomeUnknown => {
+        Outcome::Indeterminate { .. } | Outcome::OutcomeUnknown | Outcome::Poison { .. } => {
             failure.hint("it may or may not have taken effect: look before you repeat it")
         }
         _ => failure,
@@ -164,7 +164,7 @@ fn words(outcome: Outcome) -> String {
         Outcome::Ok => "done".into(),
         Outcome::Failed(status) => format!("the controller says {status}"),
         Outcome::NotSent(why) => format!("not sent: {why}"),
-        Outcome::CacheLost { .. } => outcome.to_string(),
+        Outcome::CacheLost { .. } | Outcome::Poison { .. } => outcome.to_string(),
         Outcome::Indeterminate { .. } => "its path was lost, and it could not be repeated in time".into(),
         Outcome::OutcomeUnknown => "its path was lost, and it must not be repeated blindly".into(),
     }

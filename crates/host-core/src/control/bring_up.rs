@@ -335,6 +335,9 @@ impl Control {
         // A list that has lost a namespace is looked at sooner.
         self.timers.set_earliest(Why::Look(life_id), now + super::live::next_look(life_id));
         let queues = u16::try_from(queues).unwrap_or(u16::MAX);
+        if let Some(life) = self.lives.get(&life_id) {
+            self.suspects.live(now, &life.subnqn, life_id, ctrl_id, facts.kato_in_force());
+        }
         self.emit(now, EventKind::LifeBegan { ctrl: ctrl_id, life: life_id, facts: Box::new(facts), queues });
         if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
             ctrl.fast_failed = false;
@@ -389,7 +392,7 @@ impl Control {
         let Some(life) = self.lives.get(&life_id).filter(|life| Self::is_bring_up(&life.phase)) else { return };
         if life.queues.is_empty() {
             self.drop_admin(life_id, false);
-            self.forget_life(life_id);
+            self.forget_life(now, life_id);
         } else {
             // Lanes may have opened queues: they close them as those of any other life. Nothing was sent on them.
             let why = DownReason::Lost(ConnectionEnd::Aborted("the attempt to connect ended"));

@@ -41,7 +41,9 @@ impl Control {
     /// Something went wrong with a life, in whatever phase it is.
     pub(super) fn life_failed(&mut self, now: Instant, life_id: LifeId, loss: Loss) {
         let Some(life) = self.lives.get(&life_id) else { return };
-        let (ctrl_id, lived) = (life.ctrl, now - life.begun);
+        // What a suspect alone explains says nothing about the path.
+        let explained = self.suspects.alone_on(&life.subnqn, life_id).is_some();
+        let (ctrl_id, lived) = (life.ctrl, if explained { Duration::MAX } else { now - life.begun });
         match &life.phase {
             Phase::Condemned(_) => {} // The association is over already.
             // Every command is answered: what the controller does now is its own affair.
@@ -89,6 +91,7 @@ impl Control {
             self.counters.fences.attempts += 1;
             self.counters.reset_count += 1;
         }
+        let suspect = self.suspects.alone_on(&life.subnqn, life_id);
         let asked_for = loss.is_asked_for();
         self.stop_timers_of(life_id);
         self.tell_lanes(&ToLane::Condemn { life: life_id, policy });
@@ -122,6 +125,7 @@ impl Control {
                 lane_overdue: false,
                 by: None,
                 stale_told: BTreeSet::new(),
+                suspect,
             }));
             life.slow = false;
         }
@@ -142,6 +146,9 @@ impl Control {
         }
         self.heads.drop_life(life_id);
         self.caches.ends(life_id);
+        if let Some(life) = self.lives.get(&life_id) {
+            self.suspects.not_live(now, &life.subnqn, life_id);
+        }
         if was_usable {
             self.emit(now, EventKind::Lost { ctrl: ctrl_id, life: life_id, how: loss });
         }

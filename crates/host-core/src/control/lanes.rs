@@ -33,9 +33,10 @@ impl Control {
             ToControl::Abandoned(entry) => self.handle_abandoned(&entry),
             ToControl::HandedOver(number) => self.handovers.handle(lane, number),
             ToControl::Resolved(keys) => {
-                for key in keys {
-                    self.guards.remove(key);
+                for key in &keys {
+                    self.guards.remove(*key);
                 }
+                self.suspects.ended(now, &keys);
                 self.publish_guards();
             }
             ToControl::AnaStale(life_id) => {
@@ -44,6 +45,7 @@ impl Control {
                     self.do_tasks(now, life_id);
                 }
             }
+            ToControl::Poison(report) => self.handle_suspects(now, lane, &report),
             ToControl::Flush { seq, head } => self.caches.asks(lane, seq, head),
             ToControl::FlushTold { head, lives } => self.caches.told(head, &lives),
             ToControl::Cached { life, entries } => self.caches.says(lane, life, entries),
@@ -94,6 +96,7 @@ impl Control {
         }
         if is_sorted {
             self.judge_cache(now, life_id, false);
+            self.judge_suspects(now, life_id);
         }
         self.advance(now, life_id);
     }

@@ -6,6 +6,7 @@ use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
 use crate::guards::{self as conditions, Guard};
+use crate::poison::SuspectCommand;
 use crate::stall::HoldTerms;
 use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone, Waiting};
 use alloc::boxed::Box;
@@ -129,6 +130,8 @@ pub(super) struct Condemned {
     pub(super) by: Option<FencedBy>,
     /// Sources that were named as barred by an old entry.
     pub(super) stale_told: BTreeSet<LifeId>,
+    /// The command that it carried alone, because instances had been lost with it.
+    pub(super) suspect: Option<SuspectCommand>,
 }
 
 /// One I/O queue pair.

@@ -103,6 +103,7 @@ impl Control {
                 lane_overdue: false,
                 by: None,
                 stale_told: BTreeSet::new(),
+                suspect: None,
             }));
             self.lives.insert(record.life, life);
             self.counters.fences.attempts += 1;

@@ -166,6 +166,9 @@ impl Control {
             self.guards.remove_life(life_id);
             self.publish_guards();
         }
+        if let Some(life) = self.lives.get(&life_id) {
+            self.suspects.given_up(now, &life.subnqn, life_id);
+        }
         self.drop_admin(life_id, false);
         self.check_deleted(now, ctrl_id);
     }
@@ -196,6 +199,7 @@ impl Control {
             assumed_cqt: assumed.filter(|terms| terms.cqt.is_none()).and_then(|terms| terms.assumed_cqt),
             assumed_kato: assumed.filter(|terms| terms.kato_assumed).map(|terms| terms.kato),
             attempts: condemned.fence.attempts().clone(),
+            suspect: condemned.suspect.clone(),
         };
         self.next_receipt += 1;
         let held_ms = receipt.held_ms();
@@ -224,7 +228,7 @@ impl Control {
         self.job(JobFor::Store(life_id, StoreWork::Forget), Job::ForgetLife(life_id));
         self.drop_admin(life_id, false);
         let sources = self.lives.kin(life_id, Life::is_live);
-        self.forget_life(life_id);
+        self.forget_life(now, life_id);
         for id in sources {
             if let Some(source) = self.lives.get_mut(&id) {
                 source.source.handle_fence_over(life_id);
@@ -239,8 +243,11 @@ impl Control {
     }
 
     /// Forgets a life and everything that was waited for on its account.
-    pub(super) fn forget_life(&mut self, life_id: LifeId) {
+    pub(super) fn forget_life(&mut self, now: Instant, life_id: LifeId) {
         self.stop_timers_of(life_id);
+        if let Some(life) = self.lives.get(&life_id) {
+            self.suspects.over(now, &life.subnqn, life_id);
+        }
         self.lives.remove(life_id);
         self.heads.drop_life(life_id);
     }

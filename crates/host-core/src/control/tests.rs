@@ -9,5 +9,6 @@ mod failover;
 mod meanwhile;
 mod predecessor;
 mod settings;
+mod suspects;
 mod waits;
 mod world;

@@ -242,6 +242,9 @@ impl Control {
         }
         self.heads.drop_life(life_id);
         self.caches.ends(life_id);
+        if let Some(life) = self.lives.get(&life_id) {
+            self.suspects.not_live(now, &life.subnqn, life_id);
+        }
         self.publish_paths();
         self.tell_lanes(&ToLane::Drain(life_id));
         self.advance_kin(now, life_id);
@@ -305,7 +308,7 @@ impl Control {
         self.guards.remove_life(life_id);
         self.publish_guards();
         self.drop_admin(life_id, true);
-        self.forget_life(life_id);
+        self.forget_life(now, life_id);
         if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
             ctrl.counters.reset_count += 1;
             self.counters.reset_count += 1;
@@ -372,6 +375,8 @@ impl Control {
             Why::Fence(life) | Why::Hold(life) => self.advance(now, life),
             Why::Grace(life) => self.handle_grace(now, life),
             Why::Owner(life) => self.handle_owner_silent(now, life),
+            // What they want is done at the end of every call.
+            Why::Suspects => {}
             Why::OldSockets(life) => self.handle_old_sockets(now, life),
         }
     }
@@ -381,6 +386,7 @@ impl Control {
         while let Some((lane, plan)) = self.caches.poll() {
             self.tell_lane(lane, plan);
         }
+        self.settle_suspects(now);
         if self.mode == Mode::ShuttingDown
             && self.controllers.values().all(|ctrl| ctrl.state.name() == StateName::Dead)
             && self.lives.iter().all(|(id, life)| life.tombstone(*id).is_some())

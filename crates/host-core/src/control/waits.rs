@@ -54,6 +54,8 @@ pub enum Why {
     Grace(LifeId),
     /// The sockets of an earlier process must be gone; it is told as long as they are not.
     OldSockets(LifeId),
+    /// A step with commands that instances were lost with: the next turn of one, or the end of a turn.
+    Suspects,
     /// The store must say whether this process still speaks for its host; it is told as long as it does not.
     Owner(LifeId),
 }
@@ -67,6 +69,8 @@ pub enum WaitOwner {
     Life(LifeId),
     /// A lane's.
     Lane(LaneId),
+    /// The host's, whatever its controllers.
+    Host,
 }
 
 impl Why {
@@ -97,6 +101,7 @@ impl Why {
             | Self::Grace(id)
             | Self::Owner(id)
             | Self::OldSockets(id) => WaitOwner::Life(id),
+            Self::Suspects => WaitOwner::Host,
         }
     }
 
@@ -128,6 +133,7 @@ impl Why {
             Self::Hold(_) => "fence by time",
             Self::Grace(_) => "a fence, before it is given up",
             Self::Owner(_) => "whether this process is still this host",
+            Self::Suspects => "suspect commands: the next turn of one alone on an instance, or the end of a turn",
             Self::OldSockets(_) => "sockets of an earlier process to be gone",
         }
     }
@@ -139,6 +145,7 @@ impl fmt::Display for WaitOwner {
             Self::Controller(id) => id.fmt(f),
             Self::Life(id) => id.fmt(f),
             Self::Lane(id) => id.fmt(f),
+            Self::Host => f.write_str("host"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::life::{Life, QueueSlot};
 use super::link::{Socket, Stage};
+use super::suspects::WITNESS;
 use super::{Lane, LaneOutput, LaneWhy, LifeStanding};
 use crate::guards::{self as conditions, Guard};
 use crate::{ConnAction, ConnEvent, ConnId, ConnectionEnd, DownReason, LifeId, QueueSpec, Termination, ToControl};
@@ -131,7 +132,7 @@ impl Lane {
         self.timers.stop(LaneWhy::Io(conn));
         let (life, qid) = (link.spec.life, link.spec.qid);
         if let Some(life) = self.lives.get_mut(link.life) {
-            if life.standing == LifeStanding::Active {
+            if matches!(life.standing, LifeStanding::Active | LifeStanding::Isolated) {
                 life.standing = LifeStanding::Broken;
             }
             if let Some(queue) = life.queue_mut(conn) {
@@ -195,7 +196,7 @@ impl Lane {
         {
             match event {
                 Event::Ready { .. } => {}
-                Event::Completed { token: CONNECT, cqe, .. } => self.connect_answered(conn, &cqe),
+                Event::Completed { token, cqe, .. } if token >= WITNESS => self.own_answered(conn, token, &cqe),
                 Event::Completed { token, cqe, error, .. } => self.completed(now, conn, token, &cqe, error.is_some()),
                 Event::TermReq { fes, fei } => self.terminated(conn, fes, fei),
             }
@@ -206,6 +207,12 @@ impl Lane {
         {
             link.ask_to_send(&mut self.outputs);
         }
+    }
+
+    /// A command of the lane's own was answered.
+    #[cold]
+    fn own_answered(&mut self, conn: ConnId, token: u64, cqe: &Cqe) {
+        if token == CONNECT { self.connect_answered(conn, cqe) } else { self.witnessed(conn) }
     }
 
     fn terminated(&mut self, conn: ConnId, fes: u16, fei: u32) {

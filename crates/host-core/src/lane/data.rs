@@ -102,7 +102,7 @@ impl Lane {
     }
 
     /// `overlaps_wait`. While nothing is in doubt this is one load.
-    fn blocked_by_guard(&self, request: &Request, key: GuardKey) -> Blocked {
+    pub(super) fn blocked_by_guard(&self, request: &Request, key: GuardKey) -> Blocked {
         if self.guards.is_empty() || !request.op.changes_media() || !conditions::enabled(Guard::OverlapsWait) {
             return Blocked::No;
         }
@@ -168,7 +168,7 @@ impl Lane {
         let Some(life) = self.lives.get_mut(chosen.life) else { return };
         let Some(link) = self.links.get_mut(chosen.conn) else { return };
         debug_assert!(
-            life.standing == LifeStanding::Active,
+            matches!(life.standing, LifeStanding::Active | LifeStanding::Isolated),
             "no_send_after_condemned: {} is {:?}",
             life.id,
             life.standing
@@ -221,13 +221,15 @@ impl Lane {
         let Some(tracked) = self.requests.get(index) else { return };
         let (request, head, since) = (tracked.request, tracked.head, tracked.since);
         let case = case_of(tracked, Provenance::Answered(status), Standing::Live, FencePolicy::Strict);
-        let mut drained = false;
+        let mut emptied = false;
         let mut disposition = decide(case);
         if let Some(life) = self.lives.get_mut(sent.life) {
             life.gave_back(sent.conn);
-            drained = life.standing == LifeStanding::Draining && life.in_flight == 0;
             if life.standing != LifeStanding::Active {
-                disposition = decide(Case { standing: Standing::Condemned, ..case });
+                emptied = life.in_flight == 0;
+                if life.standing != LifeStanding::Isolated {
+                    disposition = decide(Case { standing: Standing::Condemned, ..case });
+                }
             }
             if status.is_success() && self.heads.flushes_each(head) {
                 life.caches.answered(now, request.head, request.op, sent, self.requests.last_command());
@@ -252,8 +254,8 @@ impl Lane {
             // The command was all of its request: both took the same time, and one count says so of both.
             self.heads.count_whole(sent.path, &request, since, now);
             self.finish(now, index, Outcome::Ok);
-            if drained {
-                self.drained(sent.life);
+            if emptied {
+                self.emptied(sent.life);
             }
             return;
         }
@@ -265,12 +267,15 @@ impl Lane {
         {
             tracked.note_error(status);
         }
+        if !self.lost.is_empty() && !matches!(disposition, Disposition::Complete | Disposition::Fail(_)) {
+            self.lost_answered(index);
+        }
         let moves = disposition == Disposition::RetryElsewhere && status.is_ana();
         if !(moves && self.flush_refused(now, index, status, sent.path)) {
             self.dispose(now, index, disposition, sent.path, Some(sent.life));
         }
-        if drained {
-            self.drained(sent.life);
+        if emptied {
+            self.emptied(sent.life);
         }
     }
 
@@ -312,6 +317,9 @@ impl Lane {
                 tracked.retries = tracked.retries.saturating_add(1);
                 self.heads.path_counter(path).failovers += 1;
                 self.again(index, avoid);
+                if !self.lost.is_empty() {
+                    self.keep_back(index);
+                }
             }
             Disposition::RetryUnsafe => {
                 tracked.doubt = Doubt::Unfenced;
@@ -363,6 +371,7 @@ impl Lane {
         let Some(tracked) = self.requests.get(index) else { return };
         let State::Ending { until, .. } = tracked.state else { return };
         let key = self.guards.key(tracked.seq);
+        self.lost.remove(&key.seq);
         if self.guards.lists(key) {
             self.guards.hand_over(key);
         } else if !self.shutting_down {
@@ -380,6 +389,7 @@ impl Lane {
 
     pub(super) fn end_guard(&mut self, key: GuardKey) {
         if self.guards.end(key) {
+            self.lost.remove(&key.seq);
             self.resolved.push(key);
             self.wake.guards = true;
         }
@@ -421,7 +431,7 @@ impl Lane {
     }
 
     fn retry_waiting(&mut self, now: Instant, wake: Wake) {
-        let (lives, shutting_down) = (&self.lives, self.shutting_down);
+        let (lives, heads, shutting_down) = (&self.lives, &self.heads, self.shutting_down);
         let is_gone = |bias: Bias| match bias {
             Bias::Prefer(life) => lives.get(life).is_none_or(|life| !life.is_usable()),
             Bias::None | Bias::Avoid(_) => true,
@@ -436,6 +446,7 @@ impl Lane {
             State::Waiting(Reason::Path) => wake.paths,
             State::Waiting(Reason::Pinned) => wake.slots || wake.paths,
             State::Waiting(Reason::Plan) => shutting_down,
+            State::Waiting(Reason::Alone) => shutting_down || (wake.paths && heads.is_hopeless(tracked.head, lives)),
             _ => false,
         };
         let indices = self.requests.waiting.iter().map(|(seq, index)| (*seq, *index));

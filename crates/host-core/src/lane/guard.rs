@@ -104,6 +104,11 @@ impl Guards {
         self.own.insert(key, (head, range));
     }
 
+    /// Has the end of an own command told that guards nothing.
+    pub(super) fn mark(&mut self, key: GuardKey, head: HeadId) {
+        self.own.entry(key).or_insert((head, 0..0));
+    }
+
     /// Ends the guard of an own command: it has ended. True if there was one.
     pub(super) fn end(&mut self, key: GuardKey) -> bool {
         let Some((head, _)) = self.own.remove(&key) else { return false };
@@ -137,7 +142,7 @@ impl Guards {
             let end = if entry.stands == GuardStands::Endless { End::Never } else { End::Sometime };
             self.index.entry(entry.head).or_default().insert(entry.key, entry.range.clone(), end);
         }
-        for (key, (head, range)) in &self.own {
+        for (key, (head, range)) in self.own.iter().filter(|(_, (_, range))| !range.is_empty()) {
             self.index.entry(*head).or_default().insert(*key, range.clone(), End::Sometime);
         }
         self.table = table;

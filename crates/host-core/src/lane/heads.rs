@@ -246,6 +246,14 @@ impl Heads {
         chosen.map_or(Choice::Full, |(_, chosen)| Choice::Path(chosen))
     }
 
+    /// True if the namespace is gone, or has no usable path and none may return.
+    pub(super) fn is_hopeless(&self, slot: u32, lives: &Slab<Life>) -> bool {
+        matches!(
+            self.choose(slot, lives, 0, Bias::None),
+            Choice::NoSuchNamespace | Choice::Nothing { may_return: false }
+        )
+    }
+
     /// The path was taken: round robin goes on behind it.
     pub(super) fn took(&mut self, slot: u32, chosen: &Chosen) {
         if let Some(position) = chosen.position {

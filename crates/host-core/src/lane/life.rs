@@ -9,6 +9,8 @@ use core::time::Duration;
 pub enum LifeStanding {
     /// Send.
     Active,
+    /// Send what control names, and nothing else.
+    Isolated,
     /// A queue of it was lost: nothing new is sent while control decides.
     Broken,
     /// It ends in order: nothing new is sent, answers are awaited.

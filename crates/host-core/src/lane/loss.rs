@@ -36,6 +36,7 @@ impl Lane {
             }
             // Oldest first: released, requeued and reported in the order in which they were accepted.
             ledger.sort_unstable_by_key(|(seq, ..)| *seq);
+            self.note_carried(life, &ledger, policy);
             let all = ledger.len();
             let sorted =
                 ledger.into_iter().filter_map(|(_, index, provenance)| self.sort(now, life, index, provenance, policy));
@@ -164,7 +165,7 @@ impl Lane {
         held.into_iter().filter_map(|index| self.ledger_entry(index, life)).collect()
     }
 
-    fn ledger_entry(&self, index: u32, life: LifeId) -> Option<LedgerEntry> {
+    pub(super) fn ledger_entry(&self, index: u32, life: LifeId) -> Option<LedgerEntry> {
         let tracked = self.requests.get(index)?;
         let since = match tracked.state {
             State::Sent(sent) => sent.since,
@@ -312,7 +313,7 @@ impl Lane {
     pub(super) fn drain(&mut self, now: Instant, life: LifeId) {
         let Some(key) = self.life(life) else { return self.say(ToControl::Drained(life)) };
         let Some(entry) = self.lives.get_mut(key) else { return };
-        if !matches!(entry.standing, LifeStanding::Active | LifeStanding::Broken | LifeStanding::Draining) {
+        if matches!(entry.standing, LifeStanding::Condemned(_) | LifeStanding::Settled) {
             // It was condemned meanwhile; that answers this as well.
             return self.check_quiet(now, key);
         }
@@ -402,7 +403,7 @@ impl Lane {
         for (_, tracked) in self.requests.iter() {
             match tracked.state {
                 State::Waiting(Reason::Guard | Reason::Handover { .. }) => status.guarded += 1,
-                State::Waiting(Reason::Path | Reason::Turn | Reason::Plan) => status.requeued += 1,
+                State::Waiting(Reason::Path | Reason::Turn | Reason::Plan | Reason::Alone) => status.requeued += 1,
                 State::Waiting(Reason::Delay { .. }) => status.delayed += 1,
                 State::Waiting(Reason::Pinned) => status.backlogged += 1,
                 State::Waiting(Reason::Slot) => {}

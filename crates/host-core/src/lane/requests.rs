@@ -73,6 +73,8 @@ pub(super) enum Reason {
     Pinned,
     /// What control says about whom it has to ask.
     Plan,
+    /// What control says about a command that instances were lost with.
+    Alone,
 }
 
 /// A command on a queue.

@@ -5,6 +5,7 @@
 
 use super::{detected, life, method, path, receipt, whole_millis};
 use interlock_api::{self as api, ControllerState, Level, What};
+use interlock_host_core::poison::{Stage, SuspectCommand};
 use interlock_host_core::stall::worst_stall;
 use interlock_host_core::{
     AnaState, ControllerSpec, CtrlId, Event, EventKind, FencePolicy, HeadId, LifeFacts, LifeId, Setting, Shape,
@@ -166,6 +167,7 @@ impl Teller {
             K::TombstoneSet { in_doubt, until: at, .. } => {
                 What::TombstoneLeft { in_doubt: *in_doubt as u64, left_ms: at.map(until) }
             }
+            K::Suspect { command, stage } => self.suspect(command, *stage),
             K::TombstoneEnded { method: by, .. } => What::TombstoneEnded { method: method(*by) },
             K::PredecessorFound { identity, .. } => What::PredecessorFound { identity: life(*identity) },
             K::PredecessorLingers { .. } => What::PredecessorLingers,
@@ -199,6 +201,25 @@ impl Teller {
             K::AnaChanged { head, to, .. } => What::AnaChange { namespace: self.head(*head), to: ana(*to) },
             K::FirstGood { .. } => What::FirstGood,
             K::ShutDown => What::ShutDown,
+        }
+    }
+
+    fn suspect(&self, command: &SuspectCommand, stage: Stage) -> What {
+        let block_size = self.heads.get(&command.head).map_or(0, |(_, block_size)| *block_size);
+        What::SuspectCommand {
+            namespace: self.head(command.head),
+            command: command.name().into(),
+            first_lba: command.range.start,
+            blocks: command.range.end - command.range.start,
+            block_size,
+            instances_lost: command.instances,
+            stage: match stage {
+                Stage::Suspected => api::SuspectStage::Suspected,
+                Stage::Alone(_) => api::SuspectStage::Alone,
+                Stage::Cleared => api::SuspectStage::Cleared,
+                Stage::Waits(_) => api::SuspectStage::Waits,
+                Stage::Failed => api::SuspectStage::Failed,
+            },
         }
     }
 
@@ -314,6 +335,7 @@ fn level(kind: &EventKind) -> Level {
         | K::OwnerUnconfirmed { .. }
         | K::StoreRefused { .. }
         | K::Disowned { .. } => Level::Error,
+        K::Suspect { stage: Stage::Failed, .. } => Level::Error,
         K::Fenced(receipt) if !receipt.method.is_proof() => Level::Error,
         K::Lost { how, .. } if how.is_asked_for() => Level::Info,
         K::ControllerState { to: StateName::Dead, .. }
@@ -322,6 +344,7 @@ fn level(kind: &EventKind) -> Level {
         | K::AnaUnread { .. }
         | K::Slow { .. }
         | K::StaleEntry { .. }
+        | K::Suspect { stage: Stage::Suspected | Stage::Waits(_), .. }
         | K::HoldUntil { .. }
         | K::TombstoneSet { .. }
         | K::PredecessorFound { .. }
@@ -341,6 +364,7 @@ fn level(kind: &EventKind) -> Level {
         | K::Released { .. }
         | K::Late { .. }
         | K::TombstoneEnded { .. }
+        | K::Suspect { .. }
         | K::SettingChanged { .. }
         | K::ReconnectAttempt { .. }
         | K::Reconnected { .. }
@@ -389,7 +413,9 @@ fn concerns(kind: &EventKind) -> (Option<CtrlId>, Option<LifeId>) {
         | K::StoreRefused { life, .. }
         | K::AnaChanged { life, .. }
         | K::FirstGood { life } => (None, Some(*life)),
-        K::Disowned { .. }
+        K::Suspect { stage: Stage::Alone(life), .. } => (None, Some(*life)),
+        K::Suspect { .. }
+        | K::Disowned { .. }
         | K::NamespaceAdded { .. }
         | K::NamespaceRemoved { .. }
         | K::NamespaceResized { .. }
@@ -405,6 +431,7 @@ fn head(kind: &EventKind) -> Option<HeadId> {
         | K::NamespaceResized { head, .. }
         | K::CacheLost { head, .. }
         | K::AnaChanged { head, .. } => Some(*head),
+        K::Suspect { command, .. } => Some(command.head),
         _ => None,
     }
 }

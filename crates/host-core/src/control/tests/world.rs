@@ -1,5 +1,6 @@
 //! The world around Control: ports with controllers, lanes, jobs, a clock.
 
+use crate::poison::{Carried, Order, Report};
 use crate::*;
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
@@ -135,6 +136,8 @@ pub(super) struct FakeLane {
     pub(super) settled: usize,
     /// Said before that, and before `Drained`.
     pub(super) cached: Vec<CacheEntry>,
+    /// Said before that, of the life that it names: what was outstanding there.
+    pub(super) carried: Vec<LedgerEntry>,
     pub(super) keeps_guard_seen: bool,
     pub(super) keeps_condemned: bool,
     pub(super) keeps_quiet: bool,
@@ -421,12 +424,19 @@ impl World {
                 if !fake.cached.is_empty() {
                     say.push(ToControl::Cached { life, entries: fake.cached.clone() });
                 }
+                let carried = fake.carried.iter().filter(|entry| entry.life == life).cloned();
+                let commands: Vec<_> = carried.map(|command| Carried { command, waits: true }).collect();
+                if !commands.is_empty() {
+                    say.push(ToControl::Poison(Report::Carried { life, commands }));
+                }
                 let ledger = fake.ledger.iter().filter(|entry| entry.life == life).cloned().collect();
                 say.push(ToControl::Condemned { life, ledger, settled: fake.settled });
                 if !fake.keeps_quiet {
                     say.push(ToControl::Quiet { life, at: self.now });
                 }
             }
+            ToLane::Poison(Order::Isolate(life)) => say.push(ToControl::Poison(Report::Isolated(life))),
+            ToLane::Poison(Order::Witness { life, .. }) => say.push(ToControl::Poison(Report::Witnessed(life))),
             ToLane::Guard { epoch, .. } if !fake.keeps_guard_seen => say.push(ToControl::GuardSeen(epoch)),
             ToLane::Drain(life) if !fake.keeps_drained => {
                 if !fake.cached.is_empty() {

@@ -9,6 +9,7 @@ mod data;
 mod flush;
 mod loss;
 mod random;
+mod suspects;
 mod table;
 
 use crate::{

@@ -7,6 +7,7 @@
 
 use super::*;
 use crate::barrier::AbandonLog;
+use crate::poison::{Order, Report};
 use crate::{ConnectionEnd, GuardKey, GuardStands, LedgerEntry, Release};
 use interlock_base::Rng;
 
@@ -155,7 +156,13 @@ impl World {
             ToControl::HandedOver(number) => {
                 self.to_lane.push_back(ToLane::HandedOver { lane: LaneId(0), number });
             }
+            // Nothing here ends an instance: whatever is kept back may go on.
+            ToControl::Poison(Report::Carried { commands, .. }) => {
+                let waits = commands.iter().filter(|carried| carried.waits);
+                self.to_lane.extend(waits.map(|carried| ToLane::Poison(Order::Free(carried.command.key))));
+            }
             ToControl::QueueUp { .. }
+            | ToControl::Poison(_)
             | ToControl::Flush { .. }
             | ToControl::FlushTold { .. }
             | ToControl::Cached { .. }
