@@ -78,6 +78,29 @@ pub enum CcrAnswer {
     Refused,
 }
 
+/// A command with which instances of controllers were lost, so that it is sent alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct SuspectCommand {
+    /// Its name in the NVM Command Set, `Write Zeroes`.
+    pub command: String,
+    /// Its first block.
+    pub first_lba: u64,
+    /// Blocks; 0 for a Flush.
+    pub blocks: u64,
+    /// Instances that the target ended while it was outstanding on them.
+    pub instances_lost: u64,
+}
+
+impl fmt::Display for SuspectCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} instances were lost with a {}", self.instances_lost, self.command)?;
+        match self.blocks {
+            0 => Ok(()),
+            blocks => write!(f, " ({blocks} blocks from LBA {})", self.first_lba),
+        }
+    }
+}
+
 /// How far a command is with which instances were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -223,16 +246,8 @@ pub enum What {
     SuspectCommand {
         /// The namespace, `nvme0n1`.
         namespace: String,
-        /// The command by its name in the NVM Command Set, `Write Zeroes`.
-        command: String,
-        /// Its first block.
-        first_lba: u64,
-        /// Blocks; 0 for a Flush.
-        blocks: u64,
-        /// Bytes of a block.
-        block_size: u32,
-        /// Instances that were lost with it.
-        instances_lost: u32,
+        /// The command.
+        suspect: SuspectCommand,
         /// How far it is.
         stage: SuspectStage,
     },

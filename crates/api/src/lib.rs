@@ -47,7 +47,9 @@ pub use drill::{
     CcrUse, DrillReport, FastIoFail, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point,
     Reach, Recording, ScenarioResult, StaleBlock, StallTimes, TargetIdentity, Verdict, WriteRef,
 };
-pub use event::{CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, SuspectStage, What};
+pub use event::{
+    CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, SuspectCommand, SuspectStage, What,
+};
 pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};
 pub use status::{
     ControllerFacts, ControllerStatus, JournalStatus, NamespaceStatus, PathStatus, SettingsStatus, Status,

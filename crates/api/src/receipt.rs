@@ -4,6 +4,7 @@
 //! controller: how it was proven dead, by whom, what was in doubt and how long that was held.
 
 use crate::basics::{Life, PathAddress, Version};
+use crate::event::SuspectCommand;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -150,6 +151,9 @@ pub struct Receipt {
     /// By how much longer than stated these times were reckoned because the target's clock may be slow, in thousandths.
     #[serde(default)]
     pub clock_slew_permille: u16,
+    /// The command that it carried alone when it was lost, because others had been lost with it; `null` if it carried none so.
+    #[serde(default)]
+    pub suspect: Option<SuspectCommand>,
     /// What no other field says, in words.
     pub notes: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 use crate::basics::{AnaState, Hex64, PathAddress, Version};
 use crate::control::{DiscoveryStatus, ExportStatus, FencePolicy, FlushScope, IoPolicy, OnLoss};
-use crate::event::ControllerState;
+use crate::event::{ControllerState, SuspectCommand};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -260,6 +260,9 @@ pub struct NamespaceStatus {
     /// How a flush of it failed, data being lost perhaps: no flush of it succeeds until that is cleared. `null` if none did.
     #[serde(default)]
     pub flush_error: Option<String>,
+    /// Commands with which instances were lost: each waits to be sent alone.
+    #[serde(default)]
+    pub suspects: Vec<SuspectCommand>,
     /// Its paths.
     pub paths: Vec<PathStatus>,
 }

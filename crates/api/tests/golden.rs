@@ -39,6 +39,10 @@ fn source() -> Source {
     Source { controller: "nvme1".into(), life: life(2), path: PathAddress::tcp("127.0.0.1", 4421) }
 }
 
+fn suspect() -> SuspectCommand {
+    SuspectCommand { command: "Write Zeroes".into(), first_lba: 2048, blocks: 8, instances_lost: 4 }
+}
+
 fn receipt() -> Receipt {
     Receipt {
         format_version: Version,
@@ -62,6 +66,7 @@ fn receipt() -> Receipt {
         assumed_cqt_ms: None,
         assumed_kato_ms: None,
         clock_slew_permille: 100,
+        suspect: None,
         notes: vec!["first proof came through nvme1".into()],
     }
 }
@@ -75,6 +80,7 @@ fn assumed_receipt() -> Receipt {
         assumed_cqt_ms: Some(5000),
         assumed_kato_ms: None,
         clock_slew_permille: 100,
+        suspect: Some(suspect()),
         notes: Vec::new(),
         ..receipt()
     }
@@ -326,6 +332,7 @@ fn kinds() -> Vec<What> {
         What::CcrSent { source: source.clone() },
         What::CcrStaleEntry { source: source.clone() },
         What::HoldStarted { t0_ns: 17_000_000_001, hold_ms: Some(20_300), assumed: true },
+        What::SuspectCommand { namespace: "nvme0n1".into(), suspect: suspect(), stage: SuspectStage::Alone },
         What::LateCompletion { decision: LateDecision::Answered },
         What::Fenced { receipt: Box::new(receipt()) },
         What::NothingInDoubt { answered_late: 0 },
@@ -367,7 +374,7 @@ fn kinds() -> Vec<What> {
 fn events() {
     let kinds = kinds();
     let names: HashSet<std::mem::Discriminant<What>> = kinds.iter().map(std::mem::discriminant).collect();
-    assert_eq!(names.len(), 40, "one of every kind");
+    assert_eq!(names.len(), 41, "one of every kind");
     let events: Vec<Event> = (1..)
         .zip(kinds)
         .map(|(seq, what)| Event {

@@ -44,6 +44,9 @@ fn normal(status: &Status, all: bool) -> String {
                 ns.paths.iter().map(|path| format!("{} {}", path.controller, path.ana_state)).collect();
             let paths = if paths.is_empty() { "NO PATH: I/O waits".into() } else { paths.join(", ") };
             let _ = writeln!(text, "  {}  {}  {paths}", ns.name, bytes(ns.size_bytes));
+            for suspect in &ns.suspects {
+                let _ = writeln!(text, "         SUSPECT: {suspect}; it waits to be sent alone");
+            }
             if let Some(error) = &ns.flush_error {
                 let until = format!("none succeeds until `interlock clear-flush-error {}`", ns.name);
                 let _ = writeln!(text, "         A FLUSH FAILED ({error}): {until}");

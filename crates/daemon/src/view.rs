@@ -212,6 +212,7 @@ fn namespace(ns: &NamespaceStatus, number: u32, flush_error: Option<Outcome>) ->
         nguid: nguid.map(|id| hex(&id)),
         eui64: eui64.map(|id| hex(&id)),
         flush_error: flush_error.map(lost),
+        suspects: ns.suspects.iter().map(interlock_host::words::suspect).collect(),
         paths: ns
             .paths
             .iter()

@@ -28,6 +28,7 @@ fn on_lane(host: &Host, lane: LaneId) -> Namespace {
         shape,
         ids: NamespaceIds::default(),
         paths: Vec::new(),
+        suspects: Vec::new(),
     };
     Namespace::new(Arc::clone(&host.0), lane, found)
 }

@@ -14,6 +14,7 @@ use crate::predecessor;
 use crate::store::{LifeStore, MemoryStore};
 use interlock_base::{Deadline, Instant};
 use interlock_carry::Mailbox;
+use interlock_host_core::poison::SuspectCommand;
 use interlock_host_core::{
     AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HeadInfo, HostConfig,
     HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LaneWhy, LifeFacts, LifeId, NoSuchController,
@@ -226,6 +227,8 @@ pub struct NamespaceStatus {
     pub ids: NamespaceIds,
     /// Its usable and unusable paths.
     pub paths: Vec<PathStatus>,
+    /// Commands with which instances were lost, and that wait to be sent alone.
+    pub suspects: Vec<SuspectCommand>,
 }
 
 /// One path of a namespace, as it stands.
@@ -651,7 +654,10 @@ impl Host {
     /// # Errors
     /// If the host does not answer.
     pub fn namespace_of(&self, head: HeadId) -> Result<Option<NamespaceStatus>, HostError> {
-        self.ask(move |control, _| control.heads().find(|info| info.id == head).map(namespace_status))
+        self.ask(move |control, _| {
+            let found = control.heads().find(|info| info.id == head);
+            found.map(|head| namespace_status(control, head))
+        })
     }
 
     /// The state of one controller; `None`: it is not there.
@@ -781,10 +787,10 @@ fn control_waits(control: &Control) -> Vec<WaitStatus> {
 }
 
 fn namespaces(control: &Control) -> Vec<NamespaceStatus> {
-    control.heads().map(namespace_status).collect()
+    control.heads().map(|head| namespace_status(control, head)).collect()
 }
 
-fn namespace_status(head: HeadInfo<'_>) -> NamespaceStatus {
+fn namespace_status(control: &Control, head: HeadInfo<'_>) -> NamespaceStatus {
     let path = |(ctrl, life, ana, ana_group)| PathStatus { ctrl, life, ana, ana_group };
     NamespaceStatus {
         head: head.id,
@@ -793,6 +799,7 @@ fn namespace_status(head: HeadInfo<'_>) -> NamespaceStatus {
         shape: head.shape,
         ids: *head.ids,
         paths: head.paths.into_iter().map(path).collect(),
+        suspects: control.suspects().filter(|suspect| suspect.head == head.id).collect(),
     }
 }
 

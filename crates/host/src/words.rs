@@ -4,6 +4,7 @@ mod event;
 
 use interlock_api as api;
 use interlock_base::Instant;
+use interlock_host_core::poison::SuspectCommand;
 use interlock_host_core::{ConnectionEnd, CtrlId, DownReason, Identity, Loss, Method, Receipt};
 use interlock_ring::now;
 use std::net::SocketAddr;
@@ -37,12 +38,6 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
     if receipt.loss == Loss::Predecessor {
         notes.push("left by an earlier process of this host: what was in doubt is not known".into());
     }
-    if let Some(suspect) = &receipt.suspect {
-        notes.push(format!(
-            "it carried one command alone, because {} instances had been lost with it: {suspect}",
-            suspect.instances
-        ));
-    }
     let terms = receipt.terms.as_ref();
     api::Receipt {
         format_version: api::Version,
@@ -66,7 +61,19 @@ pub fn receipt(receipt: &Receipt) -> api::Receipt {
         assumed_cqt_ms: receipt.assumed_cqt.map(whole_millis),
         assumed_kato_ms: receipt.assumed_kato.map(whole_millis),
         clock_slew_permille: terms.map_or(0, |terms| terms.slew_permille),
+        suspect: receipt.suspect.as_ref().map(suspect),
         notes,
+    }
+}
+
+/// A command with which instances were lost.
+#[must_use]
+pub fn suspect(command: &SuspectCommand) -> api::SuspectCommand {
+    api::SuspectCommand {
+        command: command.name().into(),
+        first_lba: command.range.start,
+        blocks: command.range.end - command.range.start,
+        instances_lost: command.instances.into(),
     }
 }
 
@@ -156,7 +163,6 @@ pub fn unix_millis(at: Instant) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use interlock_host_core::poison::SuspectCommand;
     use interlock_host_core::stall::HoldTerms;
     use interlock_host_core::{FencedBy, GuardKey, HeadId, LifeId, Op, Termination};
     use interlock_wire::nqn::Nqn;
@@ -229,7 +235,8 @@ mod tests {
                 alone: 0,
             }),
         });
-        assert!(done.notes.iter().any(|note| note.ends_with("lost with it: Write of head2 (8 blocks from LBA 8)")));
+        let suspect = done.suspect.expect("it carried one alone");
+        assert_eq!((suspect.command.as_str(), suspect.first_lba, suspect.blocks), ("Write", 8, 8));
         assert_eq!((done.controller.as_str(), done.life), ("nvme0", life(identity)));
         assert_eq!((done.path, done.method), (api::PathAddress::tcp("192.0.2.1", 4420), api::Method::Log));
         assert_eq!((done.in_doubt, done.settled, done.held_ms), (20, 5, 41));

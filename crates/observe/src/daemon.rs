@@ -267,6 +267,7 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
             io_fail_no_available_path_count: counted.map(|head| head.io_fail_no_available_path_count),
         },
         flush_error: namespace.flush_error.clone(),
+        suspects: namespace.suspects.clone(),
         paths,
     }
 }

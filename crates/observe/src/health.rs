@@ -144,6 +144,14 @@ fn of_head(subsystem: &Subsystem, head: &Head, note: &mut impl FnMut(Weight, &st
             "rewrite what was lost, then `interlock clear-flush-error`",
         );
     }
+    for suspect in &head.suspects {
+        note(
+            Weight::Warning,
+            &head.name,
+            format!("{suspect}: it waits to be sent alone"),
+            "wait; if the target dies on it alone as well, it fails, and the fault is in the target at these blocks",
+        );
+    }
     let failed = head.counters.io_fail_no_available_path_count.unwrap_or_default();
     if failed > 0 {
         let what = format!("{failed} I/O failed because no path was left");
@@ -168,7 +176,7 @@ fn time(ms: u64) -> String {
 mod tests {
     use super::*;
     use crate::{HeadCounters, Path, Recovery};
-    use interlock_api::{SubsystemCounters, TombstoneStatus};
+    use interlock_api::{SubsystemCounters, SuspectCommand, TombstoneStatus};
 
     fn well() -> Subsystem {
         let controller = |name: &str| Controller { name: name.into(), state: "live".into(), ..Controller::default() };
@@ -252,12 +260,15 @@ mod tests {
         subsystem.namespaces[0].counters =
             HeadCounters { io_fail_no_available_path_count: Some(7), ..HeadCounters::default() };
         subsystem.namespaces[0].flush_error = Some("Write Fault".into());
+        let suspect = SuspectCommand { command: "Write".into(), first_lba: 8, blocks: 2, instances_lost: 3 };
+        subsystem.namespaces[0].suspects = vec![suspect];
         assert_eq!(
             said(&subsystem),
             [
                 "nvme0n1: a flush failed (Write Fault): none succeeds until that is cleared",
                 "nvme0n1: 7 I/O failed because no path was left",
                 "nvme-subsys0: 2 commands retried without a fence: data may be stale",
+                "nvme0n1: 3 instances were lost with a Write (2 blocks from LBA 8): it waits to be sent alone",
                 "nvme-subsys0: 1 of 3 lives ended by `assumed`, which is no proof",
                 "nvme-subsys0: 1 of 3 lives ended by `legacy`, which is no proof",
             ]

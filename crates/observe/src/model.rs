@@ -6,7 +6,7 @@
 use crate::{Word, natural_order};
 use interlock_api::{
     AnaState, ControllerCounters as Counted, ControllerState, Hex64, Histogram, HostCounters, SubsystemCounters,
-    TombstoneStatus, WaitStatus,
+    SuspectCommand, TombstoneStatus, WaitStatus,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -179,6 +179,8 @@ pub struct Head {
     pub counters: HeadCounters,
     /// How a flush failed after which none succeeds until that is cleared; `None` if none did, or if the source does not say.
     pub flush_error: Option<String>,
+    /// Commands with which instances were lost: each waits to be sent alone. Empty if the source does not say.
+    pub suspects: Vec<SuspectCommand>,
     /// In natural order of their names. Without multipath there is one, with the name of the namespace.
     pub paths: Vec<Path>,
 }

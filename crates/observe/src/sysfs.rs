@@ -133,6 +133,7 @@ fn head(device: &Device, name: &str) -> Option<Head> {
             io_fail_no_available_path_count: device.number("diag/io_fail_no_available_path_count"),
         },
         flush_error: None,
+        suspects: Vec::new(),
         paths: Vec::new(),
     })
 }

@@ -179,6 +179,7 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
                 nguid: None,
                 eui64: None,
                 flush_error: None,
+                suspects: Vec::new(),
                 paths,
             });
         }

@@ -102,6 +102,15 @@ impl<'a> Live<'a> {
             });
         }
         for ns in self.status.namespaces.iter().filter(|ns| ns.subsystem == self.subsystem.name) {
+            findings.extend(ns.suspects.iter().map(|suspect| Finding {
+                severity: Severity::Slow,
+                code: "suspect-command".into(),
+                text: format!(
+                    "{}: {suspect}; it waits to be sent alone, and fails if the target dies on it again",
+                    ns.name
+                ),
+                change: None,
+            }));
             if let Some(error) = &ns.flush_error {
                 findings.push(Finding {
                     severity: Severity::Unsafe,

@@ -3,7 +3,7 @@
 //! The host tells of lives and heads by number, and of instants that mean nothing outside this process. A [`Teller`]
 //! remembers whose they are, and says spans instead, so that a line can be understood on its own, years later.
 
-use super::{detected, life, method, path, receipt, whole_millis};
+use super::{detected, life, method, path, receipt, suspect, whole_millis};
 use interlock_api::{self as api, ControllerState, Level, What};
 use interlock_host_core::poison::{Stage, SuspectCommand};
 use interlock_host_core::stall::worst_stall;
@@ -205,14 +205,9 @@ impl Teller {
     }
 
     fn suspect(&self, command: &SuspectCommand, stage: Stage) -> What {
-        let block_size = self.heads.get(&command.head).map_or(0, |(_, block_size)| *block_size);
         What::SuspectCommand {
             namespace: self.head(command.head),
-            command: command.name().into(),
-            first_lba: command.range.start,
-            blocks: command.range.end - command.range.start,
-            block_size,
-            instances_lost: command.instances,
+            suspect: suspect(command),
             stage: match stage {
                 Stage::Suspected => api::SuspectStage::Suspected,
                 Stage::Alone(_) => api::SuspectStage::Alone,
