@@ -193,6 +193,8 @@ pub enum WaitKind {
     Slow,
     /// What could not be read of a live controller is read again, or a path that lanes have put aside is tried again.
     Reread,
+    /// A controller that sends too many events is asked for the next one.
+    Event,
     /// A live controller is looked at although it has told of nothing.
     Look,
     /// An ANA group must leave the Change state.

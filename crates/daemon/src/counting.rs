@@ -93,6 +93,7 @@ impl Service {
         let shown = self.shown(status);
         let mut inner = self.counting.inner();
         inner.learn(status);
+        inner.forget(status, &data);
         let mut counters = inner.counters(status, &shown, &data, &numbers);
         counters.since_unix_ms = self.started_unix_ms;
         if !monotonic {
@@ -181,6 +182,16 @@ impl Inner {
             total.reset_count += grown(last.reset_count, now.reset_count);
             total.reconnect_count += grown(last.reconnect_count, now.reconnect_count);
             add_growth(&mut total.fences, &last.fences, &now.fences);
+        }
+    }
+
+    /// Namespaces that the host has forgotten never did anything.
+    fn forget(&mut self, status: &HostStatus, data: &DataCounters) {
+        if self.heads.len() > data.heads.len() {
+            let there: BTreeSet<HeadId> = status.namespaces.iter().map(|namespace| namespace.head).collect();
+            self.heads.retain(|head, _| there.contains(head) || data.heads.contains_key(head));
+            let Self { heads, ana, .. } = self;
+            ana.retain(|(head, _), _| heads.contains_key(head));
         }
     }
 

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 
 /// Events in memory. What is older is asked of the journal.
 pub(crate) const KEPT: usize = 1_024;
+/// Receipts in memory, where there is no journal: no flood of other events takes their place.
+const RECEIPTS: usize = 256;
 /// Events that are read from the journal at once.
 const PAGE: usize = 512;
 /// Events that one story is made of at most: an outage of a thousand paths has about as many.
@@ -45,6 +47,7 @@ pub(crate) struct Told {
 struct Inner {
     last: u64,
     kept: VecDeque<Arc<Event>>,
+    receipts: VecDeque<Arc<Event>>,
     since: BTreeMap<CtrlId, Since>,
     teller: Teller,
     limits: Limits,
@@ -57,6 +60,7 @@ impl Told {
         let inner = Inner {
             last,
             kept: VecDeque::new(),
+            receipts: VecDeque::new(),
             since: BTreeMap::new(),
             teller: Teller::default(),
             limits: Limits::default(),
@@ -157,6 +161,12 @@ impl Told {
             inner.kept.pop_front();
         }
         inner.kept.push_back(Arc::clone(&event));
+        if matches!(event.what, What::Fenced { .. }) {
+            if inner.receipts.len() >= RECEIPTS {
+                inner.receipts.pop_front();
+            }
+            inner.receipts.push_back(Arc::clone(&event));
+        }
         if let Some(journal) = &self.journal {
             journal.record(event);
         }
@@ -203,9 +213,10 @@ impl Told {
         if self.journal.is_some() {
             return self.read(|reader| reader.of_kind(kind, after, before, most));
         }
-        let (memory, _) = self.in_memory(after);
-        let is_it = |event: &&Arc<Event>| event.seq < before && event.what.name() == kind;
-        let found: Vec<Event> = memory.iter().filter(is_it).map(|event| (**event).clone()).collect();
+        let (memory, oldest) = self.in_memory(after);
+        let older: Vec<Arc<Event>> = self.inner().receipts.iter().filter(|event| event.seq < oldest).cloned().collect();
+        let is_it = |event: &&Arc<Event>| (after + 1..before).contains(&event.seq) && event.what.name() == kind;
+        let found: Vec<Event> = older.iter().chain(&memory).filter(is_it).map(|event| (**event).clone()).collect();
         Ok(found[found.len().saturating_sub(most)..].to_vec())
     }
 
@@ -375,5 +386,28 @@ mod tests {
             let heard = hear(&mut follower, KEPT as u64 + 5).await;
             assert_eq!((heard.len(), heard[0]), (KEPT, 6));
         });
+    }
+
+    #[test]
+    fn without_a_journal_no_flood_takes_the_place_of_receipts() {
+        let receipt: interlock_api::Receipt =
+            serde_json::from_str(include_str!("../../api/tests/golden/receipt.json")).expect("a receipt");
+        let told = Told::new(None, 1);
+        let fence = |told: &Told| {
+            let what = What::Fenced { receipt: Box::new(receipt.clone()) };
+            told.happened(Level::Info, None, what, "fenced".into());
+        };
+        fence(&told);
+        say(&told, 3 * KEPT as u64);
+        fence(&told);
+        let numbers = |after, before| {
+            let found = told.of_kind("fenced", after, before, 10).expect("memory can be read");
+            found.iter().map(|event| event.seq).collect::<Vec<_>>()
+        };
+        let last = 3 * KEPT as u64 + 2;
+        assert_eq!(numbers(0, u64::MAX), [1, last], "each once");
+        assert_eq!((numbers(1, u64::MAX), numbers(0, last)), (vec![last], vec![1]));
+        (0..2 * RECEIPTS).for_each(|_| fence(&told));
+        assert_eq!(told.inner().receipts.len(), RECEIPTS);
     }
 }

@@ -137,6 +137,7 @@ const fn wait_kind(why: Why) -> api::WaitKind {
         Why::Probe(_) => api::WaitKind::Probe,
         Why::Slow(_) => api::WaitKind::Slow,
         Why::Reread(_) => api::WaitKind::Reread,
+        Why::Event(_) => api::WaitKind::Event,
         Why::Look(_) => api::WaitKind::Look,
         Why::AnaTransition(_) => api::WaitKind::AnaTransition,
         Why::Drain(_) => api::WaitKind::Drain,

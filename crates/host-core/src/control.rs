@@ -31,6 +31,7 @@ mod scan;
 mod settings;
 mod source;
 mod state;
+mod storm;
 mod suspects;
 mod verbs;
 mod via;

@@ -329,6 +329,14 @@ pub enum EventKind {
         /// Why.
         why: String,
     },
+    /// A controller sends more events than any needs to: from now on it is asked for one a second. Reported once, until it
+    /// has been calm again.
+    EventStorm {
+        /// Which.
+        ctrl: CtrlId,
+        /// Its life.
+        life: LifeId,
+    },
     /// A namespace appeared.
     NamespaceAdded {
         /// Its name here.
@@ -470,6 +478,9 @@ impl fmt::Display for EventKind {
             Self::PathRefused { ctrl, nsid, why } => write!(f, "{ctrl}: namespace {nsid} refused: {why}"),
             Self::AnaUnread { ctrl, why, .. } => {
                 write!(f, "{ctrl}: the ANA log could not be read, and is read again: {why}")
+            }
+            Self::EventStorm { ctrl, .. } => {
+                write!(f, "{ctrl}: sends events without end: it is asked for one a second, until it is calm")
             }
             Self::NamespaceAdded { head, nsid, .. } => write!(f, "{head}: namespace {nsid} added"),
             Self::NamespaceRemoved { head } => write!(f, "{head}: removed"),

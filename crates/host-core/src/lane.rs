@@ -275,6 +275,10 @@ impl Lane {
                 }
                 self.wake.paths = true;
             }
+            ToLane::Forget(heads) => {
+                let requests = &self.requests;
+                self.heads.forget(&heads, |slot| requests.has_head(slot));
+            }
             ToLane::Condemn { life, policy } => self.condemn(now, life, policy),
             ToLane::Drain(life) => self.drain(now, life),
             ToLane::Guard { epoch, entries } => self.guard_table(now, epoch, entries),
@@ -381,13 +385,13 @@ impl Lane {
         &self.counters
     }
 
-    /// Counters of every namespace the lane ever saw.
+    /// Counters of every namespace that the lane knows, or of which it ever carried out anything.
     #[must_use]
     pub fn head_counters(&self) -> Vec<HeadCounters> {
         self.heads.head_counters()
     }
 
-    /// Counters of every path the lane ever saw; they outlive the path.
+    /// Counters of every path of these namespaces; they outlive the path.
     #[must_use]
     pub fn path_counters(&self) -> Vec<PathCounters> {
         self.heads.path_counters()

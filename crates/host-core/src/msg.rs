@@ -37,6 +37,8 @@ pub enum ToLane {
     OpenQueue(Arc<QueueSpec>),
     /// The paths as control knows them now; replaces the table before.
     Paths(Arc<PathTable>),
+    /// Namespaces of which nothing was ever asked, and which are gone: their names are not given again.
+    Forget(Arc<Vec<HeadId>>),
     /// Send nothing more on any queue of the life. Answered by `Condemned`, then `Quiet`. A life the lane never had a
     /// queue of is answered all the same.
     Condemn {

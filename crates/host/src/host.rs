@@ -563,9 +563,16 @@ impl Host {
         Ok(self.open(found.clone()))
     }
 
-    /// A handle of a namespace that [`Host::namespaces`] told of: of this one, whatever is found in its place later.
+    /// A handle of a namespace that [`Host::namespaces`] told of: of this one, whatever is found in its place later. The
+    /// host remembers every namespace that was opened for as long as it runs; one that nobody has opened, and no controller
+    /// shows any more, may be forgotten: then every request of the handle is refused
+    /// ([`Refused::NoSuchNamespace`](crate::Refused::NoSuchNamespace)).
     #[must_use]
-    pub fn open(&self, found: NamespaceStatus) -> Namespace {
+    pub fn open(&self, mut found: NamespaceStatus) -> Namespace {
+        let head = found.head;
+        if !self.ask(move |control, _| control.open(head)).unwrap_or(false) {
+            found.head = HeadId(u32::MAX); // nobody has this name
+        }
         let lane = self.0.next_lane.fetch_add(1, Ordering::Relaxed) % self.0.lanes.len();
         let lane = LaneId(u16::try_from(lane).expect("a host has at most 65,535 lanes"));
         Namespace::new(Arc::clone(&self.0), lane, found)

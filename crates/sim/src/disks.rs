@@ -135,7 +135,9 @@ impl World {
         let is = |disk: Disk| {
             disk.nsid == nsid && uuid.is_none_or(|uuid| uuid == disk.uuid()) && 1 << disk.block_shift == block_size
         };
-        self.app.bind(head, is);
+        if self.control.open(head) {
+            self.app.bind(head, is);
+        }
     }
 
     /// A change takes effect on the disk of this volume: it must be one that was asked of that.

@@ -62,6 +62,20 @@ impl Caches {
         }
     }
 
+    /// Nothing was ever sent under these names.
+    pub(super) fn forget(&mut self, heads: &[HeadId]) {
+        for head in heads {
+            self.own.remove(head);
+            self.lost.remove(head);
+            for twin in self.twins.remove(head).unwrap_or_default() {
+                if let Some(twins) = self.twins.get_mut(&twin) {
+                    twins.remove(head);
+                }
+            }
+        }
+        self.used.retain(|(head, _), _| !heads.contains(head));
+    }
+
     fn lose(&mut self, head: HeadId, life: LifeId) {
         let lives = self.lost.entry(head).or_default();
         lives.insert(life);

@@ -181,6 +181,7 @@ impl Control {
             Why::Probe(life_id),
             Why::Slow(life_id),
             Why::Reread(life_id),
+            Why::Event(life_id),
             Why::Look(life_id),
             Why::AnaTransition(life_id),
             Why::Drain(life_id),

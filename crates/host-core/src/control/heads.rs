@@ -177,7 +177,16 @@ impl Heads {
                 (false, _) => Ties::None,
             }
         };
-        match self.names.find(subnqn, found.nsid, &found.ids, found.shape.into(), ties) {
+        let heads = &self.heads;
+        let unused = |id: HeadId| match (heads.contains_key(&id), protection(id)) {
+            (false, Protection::None) => Ties::None,
+            _ => Ties::Bound,
+        };
+        let name = match self.names.find(subnqn, found.nsid, &found.ids, found.shape.into(), ties) {
+            Ok(None) => self.names.make_room(subnqn, found.nsid, unused).map(|()| None),
+            other => other,
+        };
+        match name {
             Ok(Some(id)) => Ok(id),
             Ok(None) => Ok(self.names.add(subnqn, found.nsid, &found.ids, found.shape.into())),
             Err(doubt) => {
@@ -226,6 +235,16 @@ impl Heads {
             head.members.remove(&ctrl);
             head.paths.retain(|_, path| path.ctrl != ctrl);
         }
+    }
+
+    /// Commands may be sent to the namespace from now on. False if it is not there, nor was, or is forgotten.
+    pub(super) fn open(&mut self, id: HeadId) -> bool {
+        self.names.open(id)
+    }
+
+    /// Names that were forgotten since this was called last: nothing was ever sent under them.
+    pub(super) fn take_forgotten(&mut self) -> Vec<HeadId> {
+        self.names.take_forgotten()
     }
 
     /// Removes and names the heads that no controller has any more.
@@ -462,6 +481,7 @@ mod tests {
         for protection in [Protection::Left, Protection::Held] {
             let mut heads = Heads::default();
             take(&mut heads, A, &found(1, 7)).expect("first");
+            assert!(heads.open(HeadId(0)), "something may be sent to it");
             let refused = take_under(&mut heads, A, &formatted, protection).expect_err("protected");
             assert!(refused.contains("4096 bytes now, and 512 before"), "{refused}");
             heads.keep_only(A.0, A.1, &BTreeSet::new(), &BTreeSet::new());

@@ -5,6 +5,7 @@ use super::admin::Admin;
 use super::fence::Fence;
 use super::scan::{Found, Scan};
 use super::source::Source;
+use super::storm::EventRate;
 use crate::guards::{self as conditions, Guard};
 use crate::poison::SuspectCommand;
 use crate::stall::HoldTerms;
@@ -237,6 +238,8 @@ pub(super) struct Life {
     pub(super) ana: Option<ana::Log>,
     /// How its ANA log is read, from the beginning; `None`: it reports no ANA.
     pub(super) ana_log: Option<AnaLog>,
+    /// How many events it tells.
+    pub(super) events: EventRate,
     /// How often in a row an event request was answered with an error.
     pub(super) eventless: u32,
     /// NSIDs that it listed last.
@@ -275,6 +278,7 @@ impl Life {
             found: Vec::new(),
             ana: None,
             ana_log: None,
+            events: EventRate::new(now),
             eventless: 0,
             listed: Vec::new(),
             cc: Cc::new(false),

@@ -7,6 +7,7 @@ use super::heads::{self, NotTaken, Protection, Taken};
 use super::life::{Ended, Life, LogRead, Phase, Probing, Task, Todo};
 use super::lives::Lives;
 use super::scan::{LIST_PAGE, Scan};
+use super::storm::Next;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
 use crate::{AnaState, EventKind, FlushScope, HeadId, LifeId, Loss, StateName, Suspicion, Witness};
@@ -224,10 +225,18 @@ impl Control {
             self.timers.set_earliest(Why::Reread(life_id), now + delay);
             return;
         }
-        if let Some(life) = self.lives.get_mut(&life_id) {
-            life.eventless = 0;
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.eventless = 0;
+        let (ctrl, next) = (life.ctrl, life.events.handle_event(now));
+        match next {
+            Next::Now => self.ask_async_event(now, life_id),
+            Next::At { at, first } => {
+                self.timers.set(Why::Event(life_id), at);
+                if first {
+                    self.emit(now, EventKind::EventStorm { ctrl, life: life_id });
+                }
+            }
         }
-        self.ask_async_event(now, life_id);
         let event = AsyncEvent::from_dw0(answer.cqe.dw0.get());
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         match event {
@@ -642,6 +651,15 @@ impl Control {
 
     /// The same; `always` also if nothing differs, for lanes that have put a path aside until they hear of it again.
     fn publish(&mut self, always: bool) {
+        self.publish_table(always);
+        let forgotten = self.heads.take_forgotten();
+        if !forgotten.is_empty() {
+            self.caches.forget(&forgotten);
+            self.tell_lanes(&crate::ToLane::Forget(Arc::new(forgotten)));
+        }
+    }
+
+    fn publish_table(&mut self, always: bool) {
         let (lives, controllers) = (&self.lives, &self.controllers);
         let mut table = self.heads.table(
             |life| lives.get(&life).is_some_and(|life| life.slow),

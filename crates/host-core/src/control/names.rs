@@ -18,6 +18,11 @@
 //! nobody has the old one as a path and nothing of it is protected; and whoever holds the old one finds no namespace under
 //! it again. A size that grows or shrinks changes no block number.
 //!
+//! What a target shows may be anything, and be another thing every second; so names have a bound for each subsystem, and a
+//! name is forgotten where nothing can depend on it: nobody ever [opened](Names::open) it, so that no command was ever sent
+//! under it, no controller has it, and nothing of it is protected. One that was opened stays: what was sent under it may
+//! still arrive at whatever has its place. No [`HeadId`] is given twice.
+//!
 //! Two names that could be the same disk, by identifier or by (subsystem, NSID), are *twins*: what is protected of one is
 //! protected of the other.
 
@@ -28,8 +33,11 @@ use alloc::vec::Vec;
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
 
-/// Namespaces this host remembers, over all subsystems.
-pub(super) const MAX_HEADS: usize = 65_536;
+/// Namespaces that this host remembers, over all subsystems.
+const MAX_HEADS: usize = 65_536;
+
+/// Of these, namespaces of one subsystem: as many as eight controllers show.
+const MAX_OF_SUBSYSTEM: usize = 8_192;
 
 /// What keeps a namespace from being replaced by another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +88,9 @@ pub(super) enum Doubt {
     /// Its identifiers belong to two that are known.
     #[error("its identifiers are those of two namespaces that are known under its NSID: it waits")]
     Two,
+    /// Too many of its subsystem.
+    #[error("more than {MAX_OF_SUBSYSTEM} namespaces of this subsystem")]
+    TooManyOfSubsystem,
     /// Too many.
     #[error("more than {MAX_HEADS} namespaces")]
     TooMany,
@@ -122,13 +133,6 @@ fn compare(old: &NamespaceIds, new: &NamespaceIds) -> Likeness {
     }
 }
 
-/// True if one identifier is equal, whatever the others say.
-fn shares(a: &NamespaceIds, b: &NamespaceIds) -> bool {
-    (a.uuid.is_some() && a.uuid == b.uuid)
-        || (a.nguid.is_some() && a.nguid == b.nguid)
-        || (a.eui64.is_some() && a.eui64 == b.eui64)
-}
-
 /// What is known of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Known {
@@ -138,15 +142,44 @@ pub(super) struct Known {
     pub(super) ids: NamespaceIds,
     /// For as long as it has this name.
     format: Format,
+    /// Commands may have been sent under this name.
+    opened: bool,
     /// The disk was formatted since: this name is never given to anything again.
     ended: bool,
 }
 
-/// All that this process has ever had a name for.
+/// One identifier of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Identifier {
+    Uuid([u8; 16]),
+    Nguid([u8; 16]),
+    Eui64([u8; 8]),
+}
+
+fn identifiers(ids: &NamespaceIds) -> impl Iterator<Item = Identifier> {
+    let NamespaceIds { uuid, nguid, eui64, .. } = *ids;
+    let all = [uuid.map(Identifier::Uuid), nguid.map(Identifier::Nguid), eui64.map(Identifier::Eui64)];
+    all.into_iter().flatten()
+}
+
+/// The names of one subsystem.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct OfSubsystem {
+    by_nsid: BTreeMap<u32, Vec<HeadId>>,
+    /// All of them, the oldest first.
+    all: BTreeSet<HeadId>,
+}
+
+/// All that this process has a name for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Names {
+    /// Names that were given.
+    given: u32,
     known: BTreeMap<HeadId, Known>,
-    by_subsystem: BTreeMap<Nqn, BTreeMap<u32, Vec<HeadId>>>,
+    by_subsystem: BTreeMap<Nqn, OfSubsystem>,
+    by_identifier: BTreeMap<Identifier, BTreeSet<HeadId>>,
+    /// To be told to whoever has something under them.
+    forgotten: Vec<HeadId>,
     /// Those that could be the same disk; only where there are any.
     twins: BTreeMap<HeadId, BTreeSet<HeadId>>,
 }
@@ -158,7 +191,7 @@ impl Names {
 
     /// Every namespace that ever had this name, gone ones included.
     pub(super) fn named(&self, subnqn: &Nqn, nsid: u32) -> &[HeadId] {
-        self.by_subsystem.get(subnqn).and_then(|nsids| nsids.get(&nsid)).map_or(&[], Vec::as_slice)
+        self.by_subsystem.get(subnqn).and_then(|of| of.by_nsid.get(&nsid)).map_or(&[], Vec::as_slice)
     }
 
     /// True if what has this format is another one than what is known by that name.
@@ -233,10 +266,83 @@ impl Names {
             None => {}
         }
         self.refuse_elsewhere(subnqn, nsid, ids, &ties)?;
-        if self.known.len() >= MAX_HEADS {
-            return Err(Doubt::TooMany);
-        }
         Ok(None)
+    }
+
+    /// Makes room for a new name, by forgetting those on which nothing depends: all that had its place, and where there are
+    /// too many, the older half of its subsystem.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn make_room(&mut self, subnqn: &Nqn, nsid: u32, ties: impl Fn(HeadId) -> Ties) -> Result<(), Doubt> {
+        let may_go = |names: &Self, id: HeadId| {
+            names.known.get(&id).is_some_and(|known| !known.opened) && ties(id) == Ties::None
+        };
+        let before: Vec<HeadId> = self.named(subnqn, nsid).to_vec();
+        before
+            .into_iter()
+            .filter(|id| may_go(self, *id))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|id| self.forget(id));
+        let of_subsystem = |names: &Self| names.by_subsystem.get(subnqn).map_or(0, |of| of.all.len());
+        let is_full = of_subsystem(self) >= MAX_OF_SUBSYSTEM;
+        if is_full || self.known.len() >= MAX_HEADS {
+            let all: Vec<HeadId> = self.by_subsystem.get(subnqn).into_iter().flat_map(|of| &of.all).copied().collect();
+            let idle: Vec<HeadId> = all.into_iter().filter(|id| may_go(self, *id)).collect();
+            idle.iter().take(idle.len().div_ceil(2)).for_each(|id| self.forget(*id));
+        }
+        if of_subsystem(self) >= MAX_OF_SUBSYSTEM {
+            return Err(Doubt::TooManyOfSubsystem);
+        }
+        if self.known.len() >= MAX_HEADS { Err(Doubt::TooMany) } else { Ok(()) }
+    }
+
+    /// Commands may be sent under this name from now on. False if there is none.
+    pub(super) fn open(&mut self, id: HeadId) -> bool {
+        let known = self.known.get_mut(&id);
+        known.is_some_and(|known| {
+            known.opened = true;
+            true
+        })
+    }
+
+    /// Names that were forgotten since this was called last.
+    pub(super) fn take_forgotten(&mut self) -> Vec<HeadId> {
+        core::mem::take(&mut self.forgotten)
+    }
+
+    fn forget(&mut self, id: HeadId) {
+        let Some(known) = self.known.remove(&id) else { return };
+        if let Some(of) = self.by_subsystem.get_mut(&known.subnqn) {
+            of.all.remove(&id);
+            if let Some(named) = of.by_nsid.get_mut(&known.nsid) {
+                named.retain(|other| *other != id);
+                if named.is_empty() {
+                    of.by_nsid.remove(&known.nsid);
+                }
+            }
+            if of.all.is_empty() {
+                self.by_subsystem.remove(&known.subnqn);
+            }
+        }
+        for identifier in identifiers(&known.ids) {
+            if let Some(same) = self.by_identifier.get_mut(&identifier) {
+                same.remove(&id);
+                if same.is_empty() {
+                    self.by_identifier.remove(&identifier);
+                }
+            }
+        }
+        for twin in self.twins.remove(&id).unwrap_or_default() {
+            if let Some(twins) = self.twins.get_mut(&twin) {
+                twins.remove(&id);
+                if twins.is_empty() {
+                    self.twins.remove(&twin);
+                }
+            }
+        }
+        self.forgotten.push(id);
     }
 
     fn refuse_elsewhere(
@@ -246,16 +352,10 @@ impl Names {
         ids: &NamespaceIds,
         ties: impl Fn(HeadId) -> Ties,
     ) -> Result<(), Doubt> {
-        if !ids.is_known() {
-            return Ok(());
-        }
-        let others = self.by_subsystem.get(subnqn).into_iter().flatten().filter(|(other, _)| **other != nsid);
-        for id in others.flat_map(|(_, ids)| ids) {
-            match self.known.get(id) {
-                Some(known) if shares(&known.ids, ids) && ties(*id) == Ties::Bound => {
-                    return Err(Doubt::Elsewhere { nsid: known.nsid });
-                }
-                _ => {}
+        let alike = identifiers(ids).filter_map(|identifier| self.by_identifier.get(&identifier)).flatten();
+        for (id, known) in alike.filter_map(|id| Some((*id, self.known.get(id)?))) {
+            if known.subnqn == *subnqn && known.nsid != nsid && ties(id) == Ties::Bound {
+                return Err(Doubt::Elsewhere { nsid: known.nsid });
             }
         }
         Ok(())
@@ -268,10 +368,14 @@ impl Names {
                 known.ended |= known.format != format && compare(&known.ids, ids) == Likeness::Same;
             }
         }
-        let id = HeadId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
-        let known = Known { subnqn: subnqn.clone(), nsid, ids: *ids, format, ended: false };
+        let id = HeadId(self.given);
+        // Of 4,294,967,295 names; the last stands for none.
+        self.given = self.given.saturating_add(1);
+        let known = Known { subnqn: subnqn.clone(), nsid, ids: *ids, format, opened: false, ended: false };
         self.known.insert(id, known);
-        self.by_subsystem.entry(subnqn.clone()).or_default().entry(nsid).or_default().push(id);
+        let of = self.by_subsystem.entry(subnqn.clone()).or_default();
+        of.all.insert(id);
+        of.by_nsid.entry(nsid).or_default().push(id);
         self.find_twins(id);
         id
     }
@@ -290,10 +394,13 @@ impl Names {
 
     fn find_twins(&mut self, id: HeadId) {
         let Some(own) = self.known.get(&id) else { return };
-        let like =
-            |other: &Known| (other.subnqn == own.subnqn && other.nsid == own.nsid) || shares(&other.ids, &own.ids);
-        let twins: Vec<_> =
-            self.known.iter().filter(|(other, known)| **other != id && like(known)).map(|(other, _)| *other).collect();
+        let mut twins: BTreeSet<HeadId> = self.named(&own.subnqn, own.nsid).iter().copied().collect();
+        for identifier in identifiers(&own.ids) {
+            let same = self.by_identifier.entry(identifier).or_default();
+            same.insert(id);
+            twins.extend(same.iter());
+        }
+        twins.remove(&id);
         for twin in twins {
             self.twins.entry(id).or_default().insert(twin);
             self.twins.entry(twin).or_default().insert(id);
@@ -420,6 +527,65 @@ mod tests {
         let first = names.add(&nqn("s"), 1, &ids(7, 0), F);
         names.add(&nqn("s"), 1, &ids(9, 0), LARGE);
         assert_eq!(find(&names, F, Ties::None), Ok(Some(first)));
+    }
+
+    /// A target that shows other namespaces all the time neither fills the memory nor takes the names of other subsystems.
+    #[test]
+    fn what_nothing_depends_on_is_forgotten_and_its_name_is_not_given_again() {
+        let mut names = Names::default();
+        let good = names.add(&nqn("good"), 1, &ids(1, 1), F);
+        let unique = |n: u32| {
+            let mut uuid = [0xee; 16];
+            uuid[..4].copy_from_slice(&n.to_be_bytes());
+            NamespaceIds { uuid: Some(uuid), ..NamespaceIds::default() }
+        };
+        let mut forgotten = 0;
+        let mut opened = Vec::new();
+        for n in 0..200_000_u32 {
+            let nsid = 1 + n % 1024;
+            names.make_room(&nqn("bad"), nsid, |_| Ties::None).expect("there is room");
+            let id = names.add(&nqn("bad"), nsid, &unique(n), F);
+            assert_eq!(id, HeadId(n + 1), "given once");
+            if n % 1000 == 0 {
+                assert!(names.open(id));
+                opened.push(id);
+            }
+            forgotten += names.take_forgotten().len();
+            assert!(names.known.len() <= 1 + MAX_OF_SUBSYSTEM);
+        }
+        assert_eq!(names.known.len() + forgotten, 200_001);
+        assert!(names.get(good).is_some() && opened.iter().all(|id| names.get(*id).is_some()), "opened ones stay");
+        assert_eq!(names.by_subsystem[&nqn("bad")].all.len(), names.known.len() - 1);
+        assert_eq!(names.by_identifier.len(), names.known.len() + 1, "a UUID each, and an NGUID");
+        assert!(!names.open(HeadId(7)), "forgotten");
+    }
+
+    #[test]
+    fn a_subsystem_whose_names_are_all_in_use_is_full_and_others_are_not() {
+        let mut names = Names::default();
+        for nsid in 1..=MAX_OF_SUBSYSTEM as u32 {
+            names.make_room(&nqn("bad"), nsid, |_| Ties::Own).expect("there is room");
+            names.add(&nqn("bad"), nsid, &ids(0, 0), F);
+        }
+        assert_eq!(names.make_room(&nqn("bad"), u32::MAX - 1, |_| Ties::Own), Err(Doubt::TooManyOfSubsystem));
+        assert_eq!(names.make_room(&nqn("good"), 1, |_| Ties::None), Ok(()));
+        assert_eq!(names.make_room(&nqn("bad"), u32::MAX - 1, |_| Ties::None), Ok(()), "they are gone");
+        assert_eq!(names.take_forgotten().len(), MAX_OF_SUBSYSTEM / 2);
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_no_twin_behind() {
+        let mut names = Names::default();
+        let idle = names.add(&nqn("s"), 1, &ids(7, 0), F);
+        let elsewhere = names.add(&nqn("t"), 1, &ids(7, 0), F);
+        assert_eq!(names.twins(elsewhere).len(), 1);
+        names.make_room(&nqn("s"), 1, |_| Ties::None).expect("room");
+        assert_eq!((names.take_forgotten(), names.twins(elsewhere)), (alloc::vec![idle], Vec::new()));
+        // One under which something may have been sent is the twin of what has its place now.
+        assert!(names.open(elsewhere));
+        names.make_room(&nqn("t"), 1, |_| Ties::None).expect("room");
+        let next = names.add(&nqn("t"), 1, &ids(9, 0), F);
+        assert_eq!(names.twins(next), [Twin { head: elsewhere, whole: false }]);
     }
 
     #[test]

@@ -118,6 +118,13 @@ impl Control {
         Ok(())
     }
 
+    /// Somebody is about to send commands to this namespace: its name is kept for as long as this host runs. Call it before
+    /// the first request. False if the host does not know the namespace (any more): nothing may be sent to it.
+    #[must_use]
+    pub fn open(&mut self, head: crate::HeadId) -> bool {
+        self.heads.open(head)
+    }
+
     /// Looks at the namespaces of a controller as if it had said that they changed; what cannot be read is tried again. A
     /// controller that is not live is looked at when it is.
     ///
@@ -369,6 +376,7 @@ impl Control {
             Why::Shutdown(life) => self.close_finished(now, life),
             Why::Disable(life) => self.disable_over(now, life),
             Why::Reread(life) => self.handle_reread(now, life),
+            Why::Event(life) => self.ask_async_event(now, life),
             Why::Look(life) => self.handle_look(now, life),
             Why::LaneAnswer(life) => self.handle_lane_overdue(now, life),
             Why::LateGrace(life) => self.handle_late_grace(now, life),

@@ -32,6 +32,8 @@ pub enum Why {
     Slow(LifeId),
     /// What could not be read of a live controller is read again, or a path that lanes have put aside is tried again.
     Reread(LifeId),
+    /// A controller that tells too much is asked for its next event.
+    Event(LifeId),
     /// A live controller is looked at although it has told of nothing.
     Look(LifeId),
     /// An ANA group must leave the Change state.
@@ -89,6 +91,7 @@ impl Why {
             | Self::Probe(id)
             | Self::Slow(id)
             | Self::Reread(id)
+            | Self::Event(id)
             | Self::Look(id)
             | Self::AnaTransition(id)
             | Self::Drain(id)
@@ -122,6 +125,7 @@ impl Why {
             Self::Probe(_) => "a witness for an I/O timeout",
             Self::Slow(_) => "no longer slow",
             Self::Reread(_) => "next attempt to read its namespaces and ANA states",
+            Self::Event(_) => "next request for its events, of which it sends too many",
             Self::Look(_) => "next look at its namespaces and ANA states",
             Self::AnaTransition(_) => "end of the ANA Change state",
             Self::Drain(_) => "drain",

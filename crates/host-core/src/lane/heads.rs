@@ -1,7 +1,8 @@
 //! Namespaces and the ways to them: control's path table as the data path wants it.
 //!
 //! The table names lives; here each path points at the life's slot, so that a choice touches no map. Namespaces and
-//! counters once seen keep their slots: counters outlive what they counted.
+//! counters once seen keep their slots, because counters outlive what they counted, until control says that a namespace
+//! is forgotten: nothing was ever asked of it.
 
 use super::counters::{IoCounters, nanos};
 use super::latency::Latencies;
@@ -35,6 +36,9 @@ pub(super) struct Heads {
     answered: Vec<Instant>,
     /// Slots of path counters.
     by_path: BTreeMap<(HeadId, CtrlId), u32>,
+    /// Slots of namespaces that were forgotten, and of their path counters: they are used again.
+    free: Vec<u32>,
+    free_paths: Vec<u32>,
     /// Slots whose backlog is not empty.
     pub(super) backlogged: VecDeque<u32>,
 }
@@ -131,11 +135,18 @@ impl Heads {
         match self.by_id.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(at) => self.by_id[at].1,
             Err(at) => {
-                let index = u32::try_from(self.slots.len()).expect("namespaces are fewer than 2^32");
                 let cursor = usize::from(rng.next_u64() as u8);
-                self.slots.push(HeadSlot { id, view: None, cursor, backlog: VecDeque::new() });
-                self.head_counters.push(HeadCounters::new(id));
-                self.head_latencies.push(Latencies::default());
+                let slot = HeadSlot { id, view: None, cursor, backlog: VecDeque::new() };
+                let index = if let Some(free) = self.free.pop() {
+                    self.slots[free as usize] = slot;
+                    self.head_counters[free as usize] = HeadCounters::new(id);
+                    free
+                } else {
+                    self.slots.push(slot);
+                    self.head_counters.push(HeadCounters::new(id));
+                    self.head_latencies.push(Latencies::default());
+                    u32::try_from(self.slots.len() - 1).expect("namespaces are fewer than 2^32")
+                };
                 self.by_id.insert(at, (id, index));
                 index
             }
@@ -144,12 +155,36 @@ impl Heads {
 
     fn counters_of(&mut self, head: HeadId, ctrl: CtrlId) -> u32 {
         *self.by_path.entry((head, ctrl)).or_insert_with(|| {
+            if let Some(free) = self.free_paths.pop() {
+                self.path_counters[free as usize] = PathCounters::new(head, ctrl);
+                return free;
+            }
             self.path_counters.push(PathCounters::new(head, ctrl));
             self.path_latencies.push(Latencies::default());
             self.whole.push((IoCounters::new(), Latencies::default()));
             self.answered.push(Instant::ZERO);
             u32::try_from(self.path_counters.len() - 1).expect("paths are fewer than 2^32")
         })
+    }
+
+    /// These namespaces are gone for good, and nothing was ever asked of them: their slots are free, and so are those of
+    /// their paths, whose counters say nothing. One that is busy all the same keeps its slot.
+    #[cold]
+    pub(super) fn forget(&mut self, ids: &[HeadId], is_busy: impl Fn(u32) -> bool) {
+        for id in ids {
+            let Ok(at) = self.by_id.binary_search_by_key(id, |(id, _)| *id) else { continue };
+            let slot = self.by_id[at].1;
+            if self.table.heads.contains_key(id) || is_busy(slot) {
+                debug_assert!(false, "{id} was forgotten, and is in use");
+                continue;
+            }
+            self.by_id.remove(at);
+            self.slots[slot as usize].view = None;
+            self.free.push(slot);
+            let paths: Vec<(HeadId, CtrlId)> =
+                self.by_path.range((*id, CtrlId(0))..=(*id, CtrlId(u32::MAX))).map(|(path, _)| *path).collect();
+            self.free_paths.extend(paths.iter().filter_map(|path| self.by_path.remove(path)));
+        }
     }
 
     pub(super) fn find(&self, id: HeadId) -> Option<u32> {
@@ -293,12 +328,22 @@ impl Heads {
         others.filter(|(other, _)| other.head == own.head && other.ctrl != own.ctrl).any(|(_, at)| *at > since)
     }
 
+    /// The slots of namespaces, in the order in which they are reported.
+    fn known(&self) -> impl Iterator<Item = usize> {
+        self.by_id.iter().map(|(_, slot)| *slot as usize)
+    }
+
+    /// The slots of path counters, in the order in which they are reported.
+    fn known_paths(&self) -> impl Iterator<Item = usize> {
+        self.by_path.values().map(|slot| *slot as usize)
+    }
+
     pub(super) fn head_counters(&self) -> Vec<HeadCounters> {
         let mut all = self.head_counters.clone();
         for (slot, (io, _)) in self.wholes() {
             all[slot].io.add(io);
         }
-        all
+        self.known().map(|slot| all[slot]).collect()
     }
 
     pub(super) fn head_counter(&mut self, slot: u32) -> &mut HeadCounters {
@@ -310,7 +355,7 @@ impl Heads {
         for (path, (io, _)) in all.iter_mut().zip(&self.whole) {
             path.io.add(io);
         }
-        all
+        self.known_paths().map(|slot| all[slot]).collect()
     }
 
     pub(super) fn path_counter(&mut self, path: u32) -> &mut PathCounters {
@@ -322,7 +367,7 @@ impl Heads {
         for (slot, (_, times)) in self.wholes() {
             all[slot].add(times);
         }
-        all
+        self.known().map(|slot| core::mem::take(&mut all[slot])).collect()
     }
 
     pub(super) fn path_latencies(&self) -> Vec<Latencies> {
@@ -330,12 +375,12 @@ impl Heads {
         for (path, (_, times)) in all.iter_mut().zip(&self.whole) {
             path.add(times);
         }
-        all
+        self.known_paths().map(|slot| core::mem::take(&mut all[slot])).collect()
     }
 
     /// What was counted once for a path and its namespace, with the slot of the namespace.
     fn wholes(&self) -> impl Iterator<Item = (usize, &(IoCounters, Latencies))> {
-        let paths = self.path_counters.iter().zip(&self.whole);
+        let paths = self.known_paths().map(|slot| (&self.path_counters[slot], &self.whole[slot]));
         paths.filter_map(|(path, whole)| Some((self.find(path.head)? as usize, whole)))
     }
 
@@ -358,6 +403,12 @@ impl Heads {
         let at = slot as usize;
         let bytes = u64::from(request.data.map_or(0, |span| span.len));
         self.head_counters[at].io.good(&mut self.head_latencies[at], request.op, bytes, nanos(since, now));
+    }
+
+    /// Slots of namespaces and of paths, free ones included.
+    #[cfg(test)]
+    pub(super) const fn slots(&self) -> (usize, usize) {
+        (self.slots.len(), self.path_counters.len())
     }
 
     pub(super) fn backlog_len(&self) -> usize {

@@ -147,6 +147,11 @@ impl Requests {
         self.slots.len() - self.free.len()
     }
 
+    /// True if there is one for the namespace in this slot.
+    pub(super) fn has_head(&self, slot: u32) -> bool {
+        self.slots.iter().flatten().any(|tracked| tracked.head == slot)
+    }
+
     pub(super) fn insert(&mut self, request: Request, token: u64, head: u32, now: Instant) -> u32 {
         self.last_seq += 1;
         let tracked = Tracked {

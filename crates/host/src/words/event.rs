@@ -12,11 +12,13 @@ use interlock_host_core::{
     StateName,
 };
 use interlock_wire::status::Status;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Lives whose controller is remembered.
 const LIVES: usize = 8_192;
+/// Namespaces that are gone and whose names are remembered.
+const GONE: usize = 4_096;
 
 /// What is said of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Teller {
     specs: BTreeMap<CtrlId, ControllerSpec>,
     owners: BTreeMap<LifeId, CtrlId>,
     heads: BTreeMap<HeadId, (String, u32)>,
+    /// Namespaces that are gone, the oldest first; their names are still told for a while.
+    gone: VecDeque<HeadId>,
 }
 
 impl Teller {
@@ -84,6 +88,15 @@ impl Teller {
             | EventKind::PredecessorFound { life, ctrl, .. } => self.name_life(*life, *ctrl),
             EventKind::NamespaceAdded { head, shape, .. } => {
                 self.heads.entry(*head).or_insert_with(|| (head.to_string(), 0)).1 = shape.block_size;
+                self.gone.retain(|gone| gone != head);
+            }
+            EventKind::NamespaceRemoved { head } => {
+                self.gone.push_back(*head);
+                if self.gone.len() > GONE
+                    && let Some(oldest) = self.gone.pop_front()
+                {
+                    self.heads.remove(&oldest);
+                }
             }
             EventKind::SettingChanged { ctrl, setting } => {
                 let Some(spec) = self.specs.get_mut(ctrl) else { return };
@@ -190,6 +203,7 @@ impl Teller {
             K::FastIoFail { .. } => What::FastIoFail,
             K::GivenUp { why, .. } => What::GivenUp { reason: why.clone() },
             K::AnaUnread { .. } => What::Note { topic: "ana-unread".into() },
+            K::EventStorm { .. } => What::Note { topic: "event-storm".into() },
             K::PathRefused { nsid, why, .. } => What::PathRefused { nsid: *nsid, reason: why.clone() },
             K::NamespaceAdded { head, nsid, shape } => {
                 What::NamespaceAdded { namespace: self.head(*head), nsid: *nsid, size_bytes: size(shape) }
@@ -337,6 +351,7 @@ fn level(kind: &EventKind) -> Level {
         | K::TransitionRefused { .. }
         | K::Lost { .. }
         | K::AnaUnread { .. }
+        | K::EventStorm { .. }
         | K::Slow { .. }
         | K::StaleEntry { .. }
         | K::Suspect { stage: Stage::Suspected | Stage::Waits(_), .. }
@@ -377,6 +392,7 @@ fn concerns(kind: &EventKind) -> (Option<CtrlId>, Option<LifeId>) {
         K::LifeBegan { ctrl, life, .. }
         | K::Lost { ctrl, life, .. }
         | K::AnaUnread { ctrl, life, .. }
+        | K::EventStorm { ctrl, life }
         | K::Slow { ctrl, life, .. }
         | K::NoLongerSlow { ctrl, life }
         | K::Condemned { ctrl, life, .. }

@@ -282,6 +282,7 @@ fn a_disk_that_was_formatted_is_another_head_and_the_old_one_never_comes_back() 
     let mut world = World::new(1, &[1]);
     world.connect(World::spec(1));
     world.advance(1_500 * MS);
+    assert!(world.control.open(DISK), "something may be sent to it");
     for (lbads, head) in [(9, HeadId(1)), (12, HeadId(2))] {
         world.ports.get_mut(&1).expect("a port").lbads = lbads;
         world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
@@ -510,4 +511,33 @@ fn a_look_is_cheap_and_a_look_that_fails_removes_nothing() {
     ];
     world.advance(300_000 * MS);
     assert_eq!((heads(&world), ana_state(&world)), (vec![(DISK, 1)], AnaState::Optimized));
+}
+
+#[test]
+fn a_storm_of_events_is_answered_at_a_bounded_rate_and_told_once() {
+    let (mut world, _) = with_ana(0);
+    let storm = |world: &mut World, ms: u32, events: &[AsyncEvent]| {
+        let before = asked(world, asks_event);
+        for _ in 0..ms {
+            events.iter().for_each(|event| world.tell(1, *event));
+            world.advance(MS);
+        }
+        asked(world, asks_event) - before
+    };
+    let unknown = AsyncEvent::from_dw0(0x007f_6607);
+    let answered = storm(&mut world, 30_000, &[AsyncEvent::NAMESPACE_CHANGED, AsyncEvent::ANA_CHANGED, unknown]);
+    assert!((60..=64).contains(&answered), "{answered} events in 30 s");
+    let told = |world: &World| world.events.iter().filter(|e| matches!(e.kind, EventKind::EventStorm { .. })).count();
+    assert_eq!(told(&world), 1);
+    // What happens meanwhile is seen all the same.
+    world.ports.get_mut(&1).expect("a port").ana = Some(ana::State::Inaccessible);
+    storm(&mut world, 2_000, &[AsyncEvent::ANA_CHANGED]);
+    assert_eq!(ana_state(&world), AnaState::Inaccessible);
+    // Calm again, it is answered at once.
+    world.advance(120_000 * MS);
+    for state in [ana::State::Optimized, ana::State::Inaccessible, ana::State::Optimized] {
+        world.ports.get_mut(&1).expect("a port").ana = Some(state);
+        world.tell(1, AsyncEvent::ANA_CHANGED);
+    }
+    assert_eq!((ana_state(&world), told(&world)), (AnaState::Optimized, 1));
 }

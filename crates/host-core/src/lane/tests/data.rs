@@ -531,3 +531,35 @@ fn in_flight_and_busy_are_counted_through_a_failover() {
     );
     assert_eq!(rig.lane.path_counters()[1].io.write_nanos, 3_000_000);
 }
+
+#[test]
+fn a_namespace_that_is_forgotten_leaves_its_slot_to_another() {
+    let mut rig = Rig::new();
+    rig.open(A);
+    let shape = Shape { block_size: BLOCK, blocks: 1000, metadata: 0, read_only: false };
+    let table = |ids: &[HeadId]| {
+        let head = || Head {
+            shape,
+            policy: IoPolicy::RoundRobin,
+            flush: FlushScope::Subsystem,
+            paths: vec![Path { life: A, nsid: 1, ana: AnaState::Optimized, slow: false }],
+            may_return: true,
+        };
+        let heads = ids.iter().map(|id| (*id, head())).collect();
+        ToLane::Paths(Arc::new(PathTable { epoch: 1, twins: BTreeMap::new(), heads }))
+    };
+    let used = |rig: &Rig| {
+        let heads: Vec<HeadId> = rig.lane.head_counters().iter().map(|head| head.head).collect();
+        (heads, rig.lane.path_counters().len(), rig.lane.head_latencies().len(), rig.lane.path_latencies().len())
+    };
+    for n in 0..1_000 {
+        rig.tell(table(&[HEAD, HeadId(n + 10)]));
+        assert_eq!(used(&rig), (vec![HEAD, HeadId(n + 10)], 2, 2, 2));
+        rig.tell(table(&[HEAD]));
+        rig.tell(ToLane::Forget(Arc::new(vec![HeadId(n + 10), HeadId(7_777)])));
+        assert_eq!(used(&rig), (vec![HEAD], 1, 1, 1));
+        let flush = Request { op: Op::Flush, head: HeadId(n + 10), slba: 0, nlb: 0, data: None };
+        assert_eq!(rig.lane.submit(rig.now, flush, 1), Err(Refused::NoSuchNamespace));
+    }
+    assert_eq!(rig.lane.heads.slots(), (2, 2), "two namespaces at most were there at once");
+}
