@@ -440,6 +440,18 @@ pub struct Fenced {
     pub alive: Vec<UnfencedLife>,
 }
 
+/// Every lost life of this host is proven unable to change any namespace of the subsystem.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct Drained {
+    /// 1.
+    #[schema(value_type = u32)]
+    pub format_version: Version<1>,
+    /// Subsystem NQN.
+    pub subsystem: String,
+    /// Controllers that are connected, or are being connected: only if there is none, this host can write there no more.
+    pub alive: Vec<UnfencedLife>,
+}
+
 /// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]

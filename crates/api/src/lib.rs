@@ -31,9 +31,9 @@ pub use address::{canonical_address, same_address};
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{
-    ConnectRequest, Connected, DiscoveryControllers, DiscoveryStatus, Done, ExportKind, ExportOnLoss, ExportRequest,
-    ExportStatus, Exports, FencePolicy, Fenced, FlushScope, IoPolicy, OnLoss, Problem, ProblemKind, SetRequest,
-    UnfencedLife,
+    ConnectRequest, Connected, DiscoveryControllers, DiscoveryStatus, Done, Drained, ExportKind, ExportOnLoss,
+    ExportRequest, ExportStatus, Exports, FencePolicy, Fenced, FlushScope, IoPolicy, OnLoss, Problem, ProblemKind,
+    SetRequest, UnfencedLife,
 };
 pub use counters::{
     ControllerCounters, Counters, Durations, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters,

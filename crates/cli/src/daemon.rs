@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// Run the daemon that keeps connections and exports, in the foreground
 ///
 /// It listens on a Unix socket for the other verbs, connects again what was connected before, and ends in order at
-/// SIGTERM. SIGHUP reads the configuration anew and never disconnects.
+/// SIGTERM. SIGHUP reads the configuration again and never disconnects.
 #[derive(clap::Args)]
 #[command(after_help = log::ENVIRONMENT_OF_A_SERVICE)]
 pub(crate) struct DaemonArgs {

@@ -15,6 +15,7 @@ mod drill;
 mod events;
 mod explain;
 mod failure;
+mod handover;
 mod identity;
 mod io;
 mod list;
@@ -56,7 +57,7 @@ enum Command {
     /// List subsystems, their namespaces and the paths to them
     ShowTopology(list::ListArgs),
     Status(status::StatusArgs),
-    /// Try now to reconnect a lost controller; one that was given up begins anew
+    /// Try now to reconnect a lost controller; one that was given up starts again
     Reconnect(manage::DeviceArgs),
     /// Look at the namespaces of a controller now, as if it had said that they changed
     #[command(alias = "rescan")]
@@ -65,6 +66,7 @@ enum Command {
     Reset(manage::DeviceArgs),
     Set(manage::SetArgs),
     Fence(manage::FenceArgs),
+    Handover(handover::HandoverArgs),
     ClearFlushError(manage::ClearFlushErrorArgs),
     Export(manage::ExportArgs),
     Unexport(manage::UnexportArgs),
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         Command::Reset(args) => manage::reset(args),
         Command::Set(args) => manage::set(args),
         Command::Fence(args) => manage::fence(args),
+        Command::Handover(args) => handover::run(args),
         Command::ClearFlushError(args) => manage::clear_flush_error(args),
         Command::Export(args) => manage::export(args),
         Command::Unexport(args) => manage::unexport(args),

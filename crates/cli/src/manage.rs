@@ -126,7 +126,7 @@ pub(crate) struct FenceArgs {
     /// Wait until every lost life is fenced on this namespace: nvme0n1, or NQN:NSID
     #[arg(long, value_name = "NAMESPACE")]
     wait: Option<String>,
-    /// Take it upon yourself that this life, as `status` names it, is over: UNSAFE, and counted so
+    /// Declare this life, as `status` names it, over without proof: UNSAFE, and counted as unsafe
     #[arg(long, value_name = "LIFE")]
     accept_risk: Option<String>,
     /// Succeed once every lost life is fenced, although connected controllers can still write

@@ -203,7 +203,7 @@ impl ExportTable {
         Ok(())
     }
 
-    /// Takes it upon the caller to start the device of this export. `None`: that is done, or being done.
+    /// Makes the caller the one that starts the device of this export. `None`: that is done, or being done.
     fn claim(&self, name: &str) -> Option<(WantedExport, Starting)> {
         let mut inner = self.inner();
         let wanted = inner.wanted.get_mut(name)?;

@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router};
 use interlock_api::{
-    ConnectRequest, Connected, DiscoveryControllers, Done, ExportKind, ExportRequest, ExportStatus, Exports, Fenced,
-    Problem, ProblemKind, SetRequest, Status,
+    ConnectRequest, Connected, DiscoveryControllers, Done, Drained, ExportKind, ExportRequest, ExportStatus, Exports,
+    Fenced, Problem, ProblemKind, SetRequest, Status,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +41,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/v1/exports", get(exports).post(export))
         .route("/v1/exports/{name}", delete(unexport))
         .route("/v1/namespaces/{namespace}/fence", get(fence_wait))
+        .route("/v1/subsystems/{subsystem}/drained", get(drained))
         .route("/v1/namespaces/{namespace}/flush-error", delete(clear_flush_error))
         .route("/v1/lives/{life}/accept-risk", post(accept_risk))
         .route("/v1/events", get(history::events))
@@ -196,7 +197,7 @@ pub(crate) async fn rescan(
     does(service, move |service| service.rescan(&Which::Device(device))).await
 }
 
-/// Try now to reconnect a lost controller; one that was given up begins anew.
+/// Try now to reconnect a lost controller; one that was given up starts again.
 #[utoipa::path(post, path = "/v1/controllers/{device}/reconnect", params(("device" = String, Path)),
     responses((status = 200, body = Done), (status = 404, body = Problem)))]
 pub(crate) async fn reconnect(
@@ -280,6 +281,21 @@ pub(crate) async fn fence_wait(
     waiting::fenced(service, namespace, within).await.map(Json)
 }
 
+/// Wait until every lost life of this host is proven unable to change any namespace of a subsystem (`nvme-subsys0`, or its
+/// NQN).
+#[utoipa::path(get, path = "/v1/subsystems/{subsystem}/drained",
+    params(("subsystem" = String, Path),
+        ("timeout_ms" = Option<u64>, Query, description = "at most so long; default: do not wait")),
+    responses((status = 200, body = Drained), (status = 404, body = Problem), (status = 504, body = Problem)))]
+pub(crate) async fn drained(
+    State(service): State<Arc<Service>>,
+    Path(subsystem): Path<String>,
+    Query(query): Query<Within>,
+) -> Result<Json<Drained>, Refusal> {
+    let within = Duration::from_millis(query.timeout_ms.unwrap_or(0));
+    waiting::drained(service, subsystem, within).await.map(Json)
+}
+
 /// Let flushes of a namespace (`nvme0n1`, or `NQN:NSID`) succeed again after one lost data. Write what was lost again first:
 /// clearing the error confirms that this was done, or that the data is not needed.
 #[utoipa::path(delete, path = "/v1/namespaces/{namespace}/flush-error", params(("namespace" = String, Path)),
@@ -291,7 +307,7 @@ pub(crate) async fn clear_flush_error(
     does(service, move |service| service.clear_flush_error(&namespace)).await
 }
 
-/// Take it upon oneself that a lost life (`life3`) is over. UNSAFE, and counted so.
+/// Declare a lost life (`life3`) over without proof. UNSAFE, and counted as unsafe.
 #[utoipa::path(post, path = "/v1/lives/{life}/accept-risk", params(("life" = String, Path)),
     responses((status = 200, body = Done), (status = 404, body = Problem)))]
 pub(crate) async fn accept_risk(

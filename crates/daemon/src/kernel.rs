@@ -56,6 +56,90 @@ pub fn same_identity(sys: &Path, who: &HostSettings) -> io::Result<Vec<KernelCon
     Ok(found)
 }
 
+/// What the kernel's driver still has of one subsystem.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelSubsystem {
+    /// Its controllers, by name, with the state that the kernel shows: whatever identity they use.
+    pub controllers: Vec<(KernelController, String)>,
+    /// Its subsystem, if that is there: block devices, and requests that wait for a path, may outlive the controllers.
+    pub subsystem: Option<String>,
+    /// The longest Keep Alive Timeout of the controllers, in seconds; `None` if none is shown.
+    pub kato_s: Option<u32>,
+}
+
+impl KernelSubsystem {
+    /// True if nothing of it is left.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        self.controllers.is_empty() && self.subsystem.is_none()
+    }
+}
+
+/// What the kernel's driver has of the subsystem. Nothing is left out: a device whose attributes cannot be read counts as one
+/// of it. `sys` is usually `/sys`.
+///
+/// # Errors
+/// If the tree cannot be read, or is not there at all: then nothing is known.
+pub fn of_subsystem(sys: &Path, subnqn: &str) -> io::Result<KernelSubsystem> {
+    // Without this directory no sysfs is mounted; without the others there is no driver.
+    fs::metadata(sys.join("class"))?;
+    let mut found = KernelSubsystem::default();
+    for dir in devices(&sys.join("class/nvme"))? {
+        let Some(nqn) = attribute(&dir, "subsysnqn")? else { continue };
+        if nqn.as_deref().is_some_and(|nqn| nqn != subnqn) {
+            continue;
+        }
+        let kato = attribute(&dir, "kato")?.flatten().and_then(|text| text.parse().ok());
+        found.kato_s = found.kato_s.max(kato);
+        let word =
+            |name: &str| Ok::<_, io::Error>(attribute(&dir, name)?.flatten().unwrap_or_else(|| "unknown".into()));
+        let controller = KernelController {
+            name: name_of(&dir),
+            subnqn: nqn.unwrap_or_else(|| "unknown".into()),
+            address: word("address")?,
+        };
+        found.controllers.push((controller, word("state")?));
+    }
+    for dir in devices(&sys.join("class/nvme-subsystem"))? {
+        if let Some(nqn) = attribute(&dir, "subsysnqn")?
+            && nqn.is_none_or(|nqn| nqn == subnqn)
+        {
+            found.subsystem = Some(name_of(&dir));
+        }
+    }
+    found.controllers.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+    Ok(found)
+}
+
+fn name_of(dir: &Path) -> String {
+    dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The devices of a class; none if there is no such class.
+fn devices(class: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(class) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// An attribute of a device: `None` if the device has gone meanwhile, `Some(None)` if it is there and has no such attribute
+/// or does not let it be read.
+fn attribute(dir: &Path, name: &str) -> io::Result<Option<Option<String>>> {
+    match fs::read(dir.join(name)) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            Ok(Some(Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())))
+        }
+        Err(_) => match fs::metadata(dir) {
+            Ok(_) => Ok(Some(None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        },
+    }
+}
+
 /// The kernel's driver beside this daemon.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Neighbours {
@@ -83,6 +167,34 @@ impl Neighbours {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A device that does not say whose it is may be the one.
+    #[test]
+    fn whatever_may_belong_to_the_subsystem_counts_as_its_own() {
+        let sys = std::env::temp_dir().join(format!("interlock-kernel-of-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&sys);
+        assert!(of_subsystem(&sys, "nqn.x").is_err(), "where no sysfs is, nothing is known");
+        fs::create_dir_all(sys.join("class")).expect("a directory");
+        assert!(of_subsystem(&sys, "nqn.x").expect("no driver").is_gone());
+        let device = |class: &str, name: &str, files: &[(&str, &str)]| {
+            let dir = sys.join("class").join(class).join(name);
+            fs::create_dir_all(&dir).expect("a directory");
+            files.iter().for_each(|(file, text)| fs::write(dir.join(file), text).expect("a file"));
+        };
+        device("nvme", "nvme0", &[("subsysnqn", "nqn.other\n"), ("state", "live\n")]);
+        assert!(of_subsystem(&sys, "nqn.x").expect("readable").is_gone(), "another one");
+        device("nvme", "nvme2", &[("subsysnqn", "nqn.x\0\0\n"), ("state", "deleting (no IO)\n"), ("kato", "5\n")]);
+        device("nvme", "nvme1", &[]);
+        device("nvme-subsystem", "nvme-subsys3", &[("subsysnqn", "nqn.x\n")]);
+        let found = of_subsystem(&sys, "nqn.x").expect("readable");
+        let shown: Vec<(&str, &str)> =
+            found.controllers.iter().map(|(one, state)| (one.name.as_str(), state.as_str())).collect();
+        assert_eq!(shown, [("nvme1", "unknown"), ("nvme2", "deleting (no IO)")]);
+        assert_eq!((found.subsystem.as_deref(), found.kato_s), (Some("nvme-subsys3"), Some(5)));
+        fs::remove_dir_all(sys.join("class/nvme")).expect("it is ours");
+        assert!(!of_subsystem(&sys, "nqn.x").expect("readable").is_gone(), "requests may wait there for a path");
+        fs::remove_dir_all(&sys).expect("it is ours");
+    }
 
     #[test]
     fn controllers_of_the_kernel_under_our_identity_are_found() {

@@ -47,7 +47,7 @@ pub use config::{Config, ConfigError, DaemonSection, ExportEntry, HookEntry, Jou
 pub use discovery::{Discovered, discovered};
 pub use exclusions::{Exclusions, Unreadable};
 pub use fabrics::DiscoveryController;
-pub use kernel::{KernelController, same_identity};
+pub use kernel::{KernelController, KernelSubsystem, of_subsystem, same_identity};
 pub use openapi::openapi;
 pub use places::Places;
 pub use run::{DaemonError, Options, run};

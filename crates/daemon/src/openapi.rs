@@ -25,6 +25,7 @@ use utoipa::OpenApi;
         crate::http::export,
         crate::http::unexport,
         crate::http::fence_wait,
+        crate::http::drained,
         crate::http::clear_flush_error,
         crate::http::accept_risk,
         crate::history::events,

@@ -148,7 +148,7 @@ pub(crate) struct Record {
 #[non_exhaustive]
 pub enum RecordError {
     /// Something else.
-    #[error("{}: this is no file of this program ({why}): move it away, and connect anew", file.display())]
+    #[error("{}: not an Interlock state file ({why}): move it away, and connect again", file.display())]
     NotOurs {
         /// The file.
         file: PathBuf,
@@ -361,8 +361,8 @@ pub(crate) mod tests {
     fn what_is_not_ours_or_newer_is_refused() {
         let read =
             |text: &str| Record::read(text.as_bytes(), Path::new("x"), &settings()).expect_err("refused").to_string();
-        assert!(read("{}").starts_with("x: this is no file of this program"));
-        assert!(read("\0").starts_with("x: this is no file of this program"));
+        assert!(read("{}").starts_with("x: not an Interlock state file"));
+        assert!(read("\0").starts_with("x: not an Interlock state file"));
         let newer =
             GOLDEN.replace("\"format\": 3", "\"format\": 4").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
         assert_eq!(read(&newer), "x has format 4, this program knows up to 3: use version 9.1 or later");

@@ -465,7 +465,7 @@ async fn serve(
     Ok(())
 }
 
-/// Reads the configuration anew: what is new in it begins, nothing ends.
+/// Reads the configuration again: what is new in it begins, nothing ends.
 async fn reload(service: &Arc<Service>, places: Places) {
     let service = Arc::clone(service);
     let reloaded = tokio::task::spawn_blocking(move || match Config::read(&places.config, false) {
@@ -473,7 +473,7 @@ async fn reload(service: &Arc<Service>, places: Places) {
             service.hooks.set(config.hooks.clone());
             restore::exports(&service, &config);
             restore::connections(&service, &config, &places, || true);
-            service.told.note(Level::Info, "reloaded", format!("{} read anew", places.config.display()));
+            service.told.note(Level::Info, "reloaded", format!("{} read again", places.config.display()));
         }
         Err(error) => service.told.note(Level::Error, "not-reloaded", format!("nothing was changed: {error}")),
     });

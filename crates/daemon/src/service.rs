@@ -312,7 +312,7 @@ impl Service {
         self.to_each(which, |id| self.host.rescan(id))
     }
 
-    /// Tries now what would be tried later; a controller that was given up begins anew.
+    /// Tries now what would be tried later; a controller that was given up starts again.
     pub(crate) fn reconnect(&self, which: &Which) -> Result<Done, Refusal> {
         let status = self.host.status()?;
         let ids = self.find(&status, which)?;
@@ -509,6 +509,20 @@ impl Service {
         Ok((subnqn, nsid))
     }
 
+    /// The NQN of a subsystem, by that or as `nvme-subsys0`. It need not be connected, but something must be known of it.
+    pub(crate) fn known_subsystem(&self, text: &str) -> Result<String, Refusal> {
+        let known = self.record().record.subsystems.clone();
+        let found = known.iter().find(|(nqn, number)| *nqn == text || names::subsystem(**number) == text);
+        found.map(|(nqn, _)| nqn.clone()).ok_or_else(|| {
+            let refusal = Refusal::new(
+                ProblemKind::NotFound,
+                format!("there is no subsystem `{text}`, and nothing is known of it"),
+            );
+            let known: Vec<String> = known.into_keys().collect();
+            if known.is_empty() { refusal } else { refusal.hint(format!("known are: {}", known.join(", "))) }
+        })
+    }
+
     /// Whether there is such a namespace, or was: of a subsystem that is not connected any more nobody knows which it has.
     fn known_namespace(&self, text: &str, subnqn: &str, nsid: u32) -> Result<(), Refusal> {
         let there = self.host.namespaces()?;
@@ -546,7 +560,7 @@ impl Service {
         Ok(Done { format_version: Version, devices: vec![name] })
     }
 
-    /// Takes it upon the caller that a lost life is over.
+    /// Declares a lost life over without proof, as an operator asks.
     pub(crate) fn accept_risk(&self, life: &str) -> Result<Done, Refusal> {
         let number = life.strip_prefix("life").and_then(|number| number.parse().ok());
         let number = number.ok_or_else(|| {

@@ -8,7 +8,8 @@ use crate::names;
 use crate::refusal::Refusal;
 use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service};
 use interlock_api::{
-    ConnectRequest, Connected, ControllerState, Event, Fenced, ProblemKind, Version, What, canonical_address,
+    ConnectRequest, Connected, ControllerState, Drained, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
+    canonical_address,
 };
 use interlock_host::{CtrlId, HostError, StateName, UnfencedWhy};
 use std::net::IpAddr;
@@ -188,18 +189,42 @@ async fn gone(service: &Arc<Service>, id: CtrlId) -> Result<(), Refusal> {
 pub(crate) async fn fenced(service: Arc<Service>, namespace: String, within: Duration) -> Result<Fenced, Refusal> {
     let _place = service.room.wait()?;
     let (subnqn, nsid) = quick(&service, move |service| service.fenceable(&namespace)).await?;
+    let namespace = names::head(service.subsystem_number(&subnqn), nsid);
+    let alive = lost_are_fenced(&service, subnqn, Some(nsid), within).await?;
+    Ok(Fenced { format_version: Version, namespace, alive })
+}
+
+/// The same for all namespaces of a subsystem.
+pub(crate) async fn drained(service: Arc<Service>, subsystem: String, within: Duration) -> Result<Drained, Refusal> {
+    let _place = service.room.wait()?;
+    let subsystem = quick(&service, move |service| service.known_subsystem(&subsystem)).await?;
+    let alive = lost_are_fenced(&service, subsystem.clone(), None, within).await?;
+    Ok(Drained { format_version: Version, subsystem, alive })
+}
+
+/// Waits until every lost life is fenced: of a namespace, or of all of its subsystem. Gives those that are not lost.
+async fn lost_are_fenced(
+    service: &Arc<Service>,
+    subnqn: String,
+    nsid: Option<u32>,
+    within: Duration,
+) -> Result<Vec<UnfencedLife>, Refusal> {
     let within = within.min(FENCE_WAIT_MAX);
     let deadline = Instant::now() + within;
     let mut follower = service.told.follow(service.told.last());
     loop {
         let place = subnqn.clone();
-        let all = quick(&service, move |service| Ok(service.host.unfenced(&place, nsid)?)).await?;
+        let all = quick(service, move |service| {
+            Ok(match nsid {
+                Some(nsid) => service.host.unfenced(&place, nsid)?,
+                None => service.host.unfenced_of(&place)?,
+            })
+        })
+        .await?;
         let (alive, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|life| life.why == UnfencedWhy::Alive);
         if left.is_empty() {
             let place = subnqn.clone();
-            let alive = quick(&service, move |service| service.able_to_write(&place, &alive)).await?;
-            let namespace = names::head(service.subsystem_number(&subnqn), nsid);
-            return Ok(Fenced { format_version: Version, namespace, alive });
+            return quick(service, move |service| service.able_to_write(&place, &alive)).await;
         }
         if Instant::now() >= deadline {
             return Err(HostError::NotFenced { within, left }.into());

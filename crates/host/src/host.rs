@@ -485,7 +485,7 @@ impl Host {
         Ok(self.ask(move |control, now| control.reconnect(now, ctrl))??)
     }
 
-    /// Takes it upon oneself that a lost life is over: what waits for its fence goes on. Counted as unsafe.
+    /// Declares a lost life over without proof: what waits for its fence continues. Counted as unsafe.
     ///
     /// # Errors
     /// If no such life waits for a fence.
@@ -513,6 +513,16 @@ impl Host {
         let no_such = |_| HostError::NoSuchNamespace { subnqn: subnqn.to_owned(), nsid, known: Vec::new() };
         let subnqn = Nqn::new(subnqn).map_err(no_such)?;
         self.ask(move |control, _| control.unfenced(&subnqn, nsid))
+    }
+
+    /// Every life of this host that may still change any namespace of the subsystem.
+    ///
+    /// # Errors
+    /// If the name is none, or the host does not answer.
+    pub fn unfenced_of(&self, subnqn: &str) -> Result<Vec<Unfenced>, HostError> {
+        let no_such = |_| HostError::NoSuchNamespace { subnqn: subnqn.to_owned(), nsid: 0, known: Vec::new() };
+        let subnqn = Nqn::new(subnqn).map_err(no_such)?;
+        self.ask(move |control, _| control.unfenced_of(&subnqn))
     }
 
     /// Waits until every *lost* life of this host is proven unable to change the namespace. The answer names those that

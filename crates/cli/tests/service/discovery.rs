@@ -11,7 +11,7 @@ fn first(scene: &Scene) -> Value {
 }
 
 fn wait_generation(scene: &Scene, more_than: u64) -> u64 {
-    wait_for("the log was read anew", || {
+    wait_for("the log was read again", || {
         let one = first(scene);
         one["generation"].as_u64().filter(|generation| one["state"] == "live" && *generation > more_than)
     })
@@ -113,7 +113,7 @@ fn what_nvme_cli_has_is_connected_when_it_is_asked_for_and_an_exclusion_list_can
     std::fs::write(scene.dir.join("nvme/exclusions.conf"), b"\xff").expect("a file");
     scene.daemon().signal(Signal::HUP);
     wait_for("it is told", || scene.daemon().log().contains("until this list can be read").then_some(()));
-    wait_for("it is read", || scene.daemon().log().contains(" read anew").then_some(()));
+    wait_for("it is read", || scene.daemon().log().contains(" read again").then_some(()));
     assert_eq!(scene.status()["controllers"], serde_json::json!([]));
     let all = ["connect-all", "--nvme-dir", &nvme, "--config", &toml];
     assert!(scene.fails(&all).contains("until this list can be read"));

@@ -13,6 +13,7 @@ mod discovery;
 mod disk;
 mod events;
 mod flush_error;
+mod handover;
 mod hooks;
 mod identity;
 mod kills;

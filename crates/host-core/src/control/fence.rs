@@ -247,7 +247,7 @@ impl Fence {
         }
     }
 
-    /// Somebody takes it upon himself.
+    /// An operator declares the life over, without proof.
     pub(super) fn handle_accepted(&mut self, now: Instant) {
         self.prove(now, Method::AcceptedRisk, None);
     }

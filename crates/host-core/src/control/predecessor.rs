@@ -134,8 +134,8 @@ impl Control {
         self.settle_down(now);
     }
 
-    /// Somebody who knows more than this host (the array was switched off, say) takes it upon himself that the life is
-    /// over: what waits for its fence goes on. Counted as `unsafe_failovers`, and the receipt says so.
+    /// An operator who knows more than this host (the array was switched off, say) declares the life over, without proof:
+    /// what waits for its fence continues. Counted as `unsafe_failovers`, and the receipt says so.
     ///
     /// # Errors
     /// If no such life waits for a fence.
@@ -152,6 +152,17 @@ impl Control {
     #[must_use]
     pub fn unfenced(&self, subnqn: &Nqn, nsid: u32) -> Vec<Unfenced> {
         let heads = self.heads.named(subnqn, nsid);
+        self.unfenced_where(subnqn, |id| heads.iter().any(|head| self.guards.concerns(id, *head)))
+    }
+
+    /// Every life of this host that may still change any namespace of the subsystem.
+    #[must_use]
+    pub fn unfenced_of(&self, subnqn: &Nqn) -> Vec<Unfenced> {
+        self.unfenced_where(subnqn, |_| true)
+    }
+
+    /// Lives of the subsystem that may still change what `concerns` says that they are about.
+    fn unfenced_where(&self, subnqn: &Nqn, concerns: impl Fn(LifeId) -> bool) -> Vec<Unfenced> {
         let mut found = Vec::new();
         for (id, life) in self.lives.of(subnqn) {
             let why = match life.condemned() {
@@ -159,7 +170,7 @@ impl Control {
                     Some(UnfencedWhy::Predecessor { until: condemned.fence.deadline() })
                 }
                 Some(condemned) => {
-                    let concerned = !condemned.is_sorted() || heads.iter().any(|head| self.guards.concerns(id, *head));
+                    let concerned = !condemned.is_sorted() || concerns(id);
                     concerned.then_some(UnfencedWhy::Lost { until: condemned.fence.deadline() })
                 }
                 None => Some(UnfencedWhy::Alive),

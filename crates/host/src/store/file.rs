@@ -60,7 +60,7 @@ pub enum StoreError {
         writer: String,
     },
     /// It is something else.
-    #[error("{file} is no file of this program: give another directory")]
+    #[error("{file} is not an Interlock state file: give another directory")]
     NotOurs {
         /// The file.
         file: PathBuf,

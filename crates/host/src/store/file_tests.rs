@@ -197,8 +197,8 @@ fn whatever_cannot_be_read_is_refused_and_left_alone() {
     let sum = crc32c::crc32c(br#"{"dirty":1}"#);
     let unknown = format!("{{\"dirty\":1}} {sum:08x}\n");
     for (bytes, words) in [
-        (String::from("a diary\n"), "no file of this program"),
-        (String::new(), "no file of this program"),
+        (String::from("a diary\n"), "not an Interlock state file"),
+        (String::new(), "not an Interlock state file"),
         (format!("{newer}whatever"), "use version 7.1.0 or later"),
         (lines[0].replace("0.1.0", "0.1.1") + lines[1], "line 1: its checksum does not match"),
         (lines[0].to_owned() + &lines[1].replace("4420", "4421") + lines[2], "line 2: its checksum"),

@@ -82,7 +82,9 @@ fn verdict(trace: &Trace, safety: Safety) -> String {
             });
             format!("assumed, and not proven, that the target quiesces within {}{kato}", span(quiesces as f64))
         }
-        (Safety::Unsafe, Some(Method::AcceptedRisk)) => "UNSAFE: somebody took it upon himself that it was over".into(),
+        (Safety::Unsafe, Some(Method::AcceptedRisk)) => {
+            "UNSAFE: an operator accepted the risk and declared it over".into()
+        }
         (Safety::Unsafe, _) => {
             "UNSAFE: commands were repeated at once (policy `legacy`); an old write may follow a newer one".into()
         }

@@ -114,7 +114,7 @@ pub fn connect_refused(cqe: &Cqe) -> ConnectError {
     if status.is(Status::CONNECT_INVALID_PARAMETERS) {
         let hint = match parameter {
             InvalidParameter::SUBNQN => "no such subsystem on this port: compare the subsystem NQN with discovery",
-            InvalidParameter::CNTLID => "the controller is gone: connect anew",
+            InvalidParameter::CNTLID => "the controller is gone: connect again",
             InvalidParameter::HOSTNQN | InvalidParameter::HOSTID => "the target does not accept this host identity",
             InvalidParameter::QID => "the target has no such I/O queue: ask for fewer",
             InvalidParameter::SQSIZE => "ask for a smaller queue",
