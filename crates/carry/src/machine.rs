@@ -23,4 +23,9 @@ pub trait Machine {
 
     /// True while the machine cannot take bytes of this connection: it waits for an answer to one of its outputs.
     fn is_blocked(&self, conn: Self::Conn) -> bool;
+
+    /// So many bytes that came on a connection are kept until the machine takes them; 0 once it has.
+    fn handle_kept(&mut self, conn: Self::Conn, bytes: usize) {
+        let _ = (conn, bytes);
+    }
 }

@@ -121,8 +121,10 @@ impl<C: Copy + Ord> Wires<C> {
             if wire.unstashed < wire.stash.len() {
                 return Io::Done;
             }
-            wire.stash.clear();
+            // One that is blocked seldom keeps no memory for it.
+            wire.stash = Vec::new();
             wire.unstashed = 0;
+            machine.handle_kept(conn, 0);
         }
         cx.with_staging(|cx, staging| receive(cx, machine, memory, conn, wire, staging))
     }
@@ -211,6 +213,7 @@ fn receive<M: Machine>(
             // Blocked: the rest waits until the machine was answered, and nothing more is received meanwhile.
             wire.stash.extend_from_slice(&staging[used..count]);
             crate::note_copied(count - used);
+            machine.handle_kept(conn, count - used);
             return Io::Done;
         }
     }

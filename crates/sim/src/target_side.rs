@@ -4,7 +4,7 @@ use crate::checkers::Seen;
 use crate::media::Failure;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Piece, SEND_QUEUE, TargetState, Way};
-use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
+use crate::world::{Box_, Ev, Machine, Mail, World, address, note, payer};
 use crc32c::crc32c_append;
 use interlock_base::Span;
 use interlock_check::OpKind;
@@ -30,7 +30,7 @@ impl World {
         self.links[link].target = TargetState::Open(conn);
         self.links[link].target_start = self.target_start;
         self.by_target.insert((lane, conn), link);
-        target_lane.lane.handle_accepted(now, conn, PortId(port as u16), address(port));
+        target_lane.lane.handle_accepted(now, conn, PortId(port as u16), address(port), payer());
         self.drain_target();
         self.read_target(link);
     }
@@ -420,6 +420,7 @@ impl World {
     }
 
     fn finish_media(&mut self, lane: usize, id: MediaId, result: MediaResult) {
-        self.target_lanes[lane].lane.handle_media_done(id, result);
+        let now = self.target_now();
+        self.target_lanes[lane].lane.handle_media_done(now, id, result);
     }
 }

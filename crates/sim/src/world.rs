@@ -668,6 +668,11 @@ fn target_config(plan: &Plan) -> target::Config {
 /// Blocks of a namespace behind those that the load uses: it may shrink by so many.
 pub(crate) const SPARE_BLOCKS: u64 = 32;
 
+/// Who pays for the connections of the host.
+pub(crate) fn payer() -> target::Payer {
+    target::Payer::at([198, 51, 100, 1].into())
+}
+
 pub(crate) fn address(port: usize) -> std::net::SocketAddr {
     std::net::SocketAddr::from(([192, 0, 2, 1 + port as u8], 4420))
 }

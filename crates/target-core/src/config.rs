@@ -173,8 +173,6 @@ pub struct Limits {
     pub transfer_ms: u32,
     /// Controllers per subsystem, and discovery controllers of the whole target.
     pub controllers: u16,
-    /// Controllers of one host per subsystem, and its discovery controllers.
-    pub controllers_per_host: u16,
     /// I/O queues per controller.
     pub io_queues: u16,
     /// Deepest queue in entries, 2 to 4096. CAP.MQES is one less.
@@ -185,9 +183,13 @@ pub struct Limits {
     pub in_capsule: u32,
     /// Most data in one H2CData PDU in bytes, a multiple of 4, at least 4096.
     pub max_h2c_data: u32,
-    /// Payload bytes in buffers per lane. At this much, new commands wait for old ones.
-    pub buffered: u64,
-    /// Payload bytes in buffers per connection: one host cannot take all of `buffered`. At least `max_transfer`.
+    /// Bytes that peers can make a lane hold, whatever they do: buffers, data of admin commands, answers, and what
+    /// connections and controllers take as such, which is a half at most. Without room commands wait for others, and connections
+    /// are refused. What one address may have of it depends on what is left ([`SHARE`](crate::SHARE)). At least
+    /// [`Limits::memory_min`].
+    pub memory: u64,
+    /// Bytes in buffers per connection: one of several connections from an address cannot take all that the address may have.
+    /// At least `max_transfer`.
     pub buffered_per_connection: u64,
     /// Payload bytes in free buffers that a lane keeps and gives to the next command at once, instead of asking for one;
     /// beyond that it gives them back. 0: it keeps none.
@@ -201,6 +203,33 @@ pub struct Limits {
     pub ciu_max: u8,
 }
 
+/// What a connection takes as such, in bytes.
+pub(crate) const CONNECTION_BYTES: u64 = 8192;
+
+/// What a controller takes besides, in bytes.
+pub(crate) const CONTROLLER_BYTES: u64 = 16_384;
+
+/// What each command takes that a queue can hold, in bytes, data aside.
+pub(crate) const COMMAND_BYTES: u64 = 512;
+
+impl Limits {
+    /// What a queue takes whose Connect asks for `sqsize` (0's based), besides its connection, in bytes.
+    #[must_use]
+    pub(crate) fn queue_bytes(&self, sqsize: u16) -> u64 {
+        // As many as `Queue::connected` makes room for.
+        let slots = (u64::from(sqsize) + 1).min(self.queue_depth.into()) * 2;
+        slots * COMMAND_BYTES
+    }
+
+    /// The least that [`memory`](Self::memory) can be: there is room for a transfer and an association even where others
+    /// took what they can.
+    #[must_use]
+    pub fn memory_min(&self) -> u64 {
+        let queue = CONNECTION_BYTES + CONTROLLER_BYTES + self.queue_bytes(self.queue_depth);
+        4 * u64::from(self.max_transfer).max(queue)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -209,13 +238,12 @@ impl Default for Limits {
             handshake_ms: 10_000,
             transfer_ms: 30_000,
             controllers: 1024,
-            controllers_per_host: 256,
             io_queues: 64,
             queue_depth: 128,
             max_transfer: 1024 * 1024,
             in_capsule: 8192,
             max_h2c_data: 256 * 1024,
-            buffered: 256 * 1024 * 1024,
+            memory: 512 * 1024 * 1024,
             buffered_per_connection: 32 * 1024 * 1024,
             stock: 0,
             hdgst: true,
@@ -318,10 +346,10 @@ impl Config {
         ranged("half_open", limits.half_open.into(), 1, 1 << 20, "1 to 1048576")?;
         ranged("handshake_ms", limits.handshake_ms.into(), 100, 600_000, "100 to 600000")?;
         ranged("transfer_ms", limits.transfer_ms.into(), 1000, 3_600_000, "1000 to 3600000")?;
-        ranged("controllers_per_host", limits.controllers_per_host.into(), 1, CNTLID_MAX.into(), "1 to 65519")?;
         let least = limits.max_transfer.into();
         ranged("buffered_per_connection", limits.buffered_per_connection, least, u64::MAX, "at least max_transfer")?;
-        ranged("buffered", limits.buffered, limits.max_transfer.into(), u64::MAX, "at least max_transfer")?;
+        let range = "at least 4 transfers, and 4 of the deepest queues";
+        ranged("memory", limits.memory, limits.memory_min(), u64::MAX, range)?;
         for (n, port) in self.ports.iter().enumerate() {
             if self.ports[..n].iter().any(|other| other.id == port.id) {
                 return Err(ConfigError::PortTwice(port.id));

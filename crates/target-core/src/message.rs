@@ -5,7 +5,7 @@
 //! answered [`ToControl::Quiesced`].
 
 use crate::namespace::Namespaces;
-use crate::{By, ConnId, Fault, Life, LifeId, Loss, PortId, SubsystemId};
+use crate::{By, ConnId, Fault, Life, LifeId, Loss, Payer, PortId, SubsystemId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -26,6 +26,8 @@ pub enum ToControl {
         port: PortId,
         /// The target's end of it.
         local: SocketAddr,
+        /// Who pays for it.
+        payer: Payer,
         /// The command.
         sqe: Sqe,
         /// Its data.
@@ -88,8 +90,6 @@ pub enum Role {
     Io {
         /// The life.
         life: Life,
-        /// Report its traffic: it keeps the controller alive.
-        traffic: bool,
         /// From this moment on no media operation of the life begins, unless a [`ToLane::Lease`] says otherwise; none: the
         /// host keeps nothing alive.
         until: Option<Instant>,

@@ -4,7 +4,7 @@
 
 use crate::config::Offers;
 use crate::control::ControllerKey;
-use crate::{ConnId, Life, LifeId, LifeState, PortId, SubsystemId};
+use crate::{ConnId, Life, LifeId, LifeState, Payer, PortId, SubsystemId};
 use core::net::SocketAddr;
 use interlock_wire::nqn::Nqn;
 
@@ -31,6 +31,21 @@ pub struct ControllerView {
     pub event_requests: usize,
     /// Completed entries of its CCR log.
     pub ccr_entries: usize,
+    /// Who pays for it.
+    pub payer: Payer,
+}
+
+/// What a payer holds on a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PayerView {
+    /// Who.
+    pub payer: Payer,
+    /// Connections.
+    pub connections: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Connections that it was refused, or that were ended to make room.
+    pub refused: u64,
 }
 
 /// Where a controller stands between enable and reset.

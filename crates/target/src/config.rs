@@ -242,10 +242,8 @@ pub struct LimitsConfig {
     pub transfer_ms: u32,
     /// Controllers, and as many discovery controllers. Default 1024.
     pub controllers: u16,
-    /// Controllers of one host. Default 256.
-    pub controllers_per_host: u16,
-    /// Payload in buffers per lane, in MiB. Default 256.
-    pub buffers_mib: u32,
+    /// Everything that peers can make the target hold, over all lanes, in MiB; each lane has the same part of it. Default 512.
+    pub memory_mib: u32,
     /// Payload in buffers per connection, in MiB: at least the largest transfer. Default 32.
     pub connection_buffers_mib: u32,
 }
@@ -258,8 +256,7 @@ impl Default for LimitsConfig {
             handshake_ms: 10_000,
             transfer_ms: 30_000,
             controllers: 1024,
-            controllers_per_host: 256,
-            buffers_mib: 256,
+            memory_mib: 512,
             connection_buffers_mib: 32,
         }
     }
@@ -274,8 +271,7 @@ impl LimitsConfig {
             ("handshake_ms", self.handshake_ms.into(), 100, 600_000),
             ("transfer_ms", self.transfer_ms.into(), 1000, 3_600_000),
             ("controllers", self.controllers.into(), 1, 65_519),
-            ("controllers_per_host", self.controllers_per_host.into(), 1, 65_519),
-            ("buffers_mib", self.buffers_mib.into(), largest, 1 << 20),
+            ("memory_mib", self.memory_mib.into(), largest * 4, 1 << 20),
             ("connection_buffers_mib", self.connection_buffers_mib.into(), largest, 1 << 20),
         ] {
             if !(low..=high).contains(&value) {

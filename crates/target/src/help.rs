@@ -48,14 +48,13 @@ pub const FAULTS: [Known; 19] = [
 ];
 
 /// Every limit, as `--limit KEY=VALUE` and `[limits]` know them.
-pub const LIMITS: [Known; 8] = [
+pub const LIMITS: [Known; 7] = [
     known("connections", "4096", "connections per lane"),
     known("half_open", "1024", "connections per lane without a complete Connect: the oldest makes room for one more"),
     known("handshake_ms", "10000", "how long a connection may stay without a complete Connect"),
     known("transfer_ms", "30000", "how long a peer may leave data unsent, or an answer untaken"),
     known("controllers", "1024", "controllers, and as many discovery controllers"),
-    known("controllers_per_host", "256", "controllers of one host"),
-    known("buffers_mib", "256", "payload in buffers per lane, in MiB"),
+    known("memory_mib", "512", "everything that peers can make the target hold, in MiB; each lane has the same part"),
     known("connection_buffers_mib", "32", "payload in buffers per connection, in MiB"),
 ];
 

@@ -7,19 +7,20 @@ use interlock_base::{Instant, Span};
 use interlock_carry::{Io, Machine, Mailbox, Wires};
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufPool, BufTable, Cx, Event, Listener, Service, Sock};
-use interlock_target_core::status::ConnView;
+use interlock_target_core::status::{ConnView, PayerView};
 use interlock_target_core::{
-    ConnId, Event as TargetEvent, Lane, LaneId, LaneOutput, MediaId, MediaResult, Namespace, NamespaceKey, PortId,
-    ToLane,
+    ConnId, Event as TargetEvent, Lane, LaneId, LaneOutput, MediaId, MediaResult, Namespace, NamespaceKey, Payer,
+    PortId, ToLane,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-/// Buffers kept for reuse by one lane.
-const CACHED_BUFFERS: usize = 64 << 20;
+/// Bytes of free buffers that a lane keeps for reuse at most, and which part of what peers may make it hold.
+const CACHED_MAX: u64 = 64 << 20;
+const CACHED_PART: u64 = 8;
 
 /// At least so often the sockets of a lane are looked at. The smallest Keep Alive Timeout is a second, and a host that keeps
 /// alive speaks twice in it.
@@ -51,6 +52,12 @@ pub(crate) struct LaneStatus {
     pub(crate) connections: Vec<(ConnView, Option<SocketAddr>)>,
     /// Bytes in buffers that commands hold.
     pub(crate) buffered: u64,
+    /// Bytes that peers hold in all.
+    pub(crate) held: u64,
+    /// Connections that were refused, or ended to make room.
+    pub(crate) refused: u64,
+    /// Who holds something.
+    pub(crate) payers: Vec<PayerView>,
     /// Bytes in free buffers that are kept for reuse.
     pub(crate) cached: u64,
     /// Commands that stall inside, and media operations under way.
@@ -100,6 +107,10 @@ impl Machine for LaneMachine {
     fn is_blocked(&self, conn: ConnId) -> bool {
         self.lane.is_blocked(conn)
     }
+
+    fn handle_kept(&mut self, conn: ConnId, bytes: usize) {
+        self.lane.handle_kept(conn, bytes);
+    }
 }
 
 /// The service of one lane.
@@ -134,12 +145,13 @@ pub(crate) struct LaneService {
 impl LaneService {
     pub(crate) fn new(cx: &Cx<'_>, lane: Lane, mailbox: Mailbox<LaneMail>, control: Mailbox<ControlMail>) -> Self {
         mailbox.set_reader(cx.waker());
+        let cached = (lane.limits().memory / CACHED_PART).min(CACHED_MAX);
         Self {
             id: lane.id(),
             machine: LaneMachine { lane, condemned: Vec::new() },
             wires: Wires::default(),
             memory: BufTable::default(),
-            pool: BufPool::new(CACHED_BUFFERS),
+            pool: BufPool::new(cached as usize),
             stores: BTreeMap::new(),
             serving: BTreeMap::new(),
             next_store: 0,
@@ -252,6 +264,9 @@ impl LaneService {
             open: self.listeners.keys().copied().collect(),
             connections: self.machine.lane.conn_views().map(|view| (view, peer(cx, view.conn))).collect(),
             buffered: self.machine.lane.buffered(),
+            held: self.machine.lane.held(),
+            refused: self.machine.lane.refused(),
+            payers: self.machine.lane.payer_views().collect(),
             cached: self.pool.cached() as u64,
             inside: self.machine.lane.inside(),
             too_late: self.machine.lane.too_late(),
@@ -279,7 +294,9 @@ impl LaneService {
         let conn = ConnId(self.next_conn);
         self.next_conn = self.next_conn.wrapping_add(1);
         self.wires.insert(conn, sock);
-        self.machine.lane.handle_accepted(clock::now(), conn, port, local);
+        // A socket that is gone already says nothing; its end is read at once.
+        let peer = cx.peer_addr(sock).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        self.machine.lane.handle_accepted(clock::now(), conn, port, local, Payer::at(peer));
         self.mute_as_scripted(cx, conn);
     }
 
@@ -302,7 +319,7 @@ impl LaneService {
                     None => Ok(MediaResult::Gone),
                 };
                 match result {
-                    Ok(result) => self.machine.lane.handle_media_done(op.id, result),
+                    Ok(result) => self.machine.lane.handle_media_done(clock::now(), op.id, result),
                     Err(store) => {
                         self.media.insert(op.id, store);
                     }
@@ -463,7 +480,7 @@ impl Service for LaneService {
                     if result == MediaResult::FlushFailed {
                         self.tell_flush_failed(cx, store_id);
                     }
-                    self.machine.lane.handle_media_done(id, result);
+                    self.machine.lane.handle_media_done(clock::now(), id, result);
                     self.retire(cx, store_id);
                 }
             }

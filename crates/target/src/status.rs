@@ -9,7 +9,7 @@ use crate::shape::ana_words;
 use crate::target::{ANSWER_WITHIN, SUBSYSTEM, Target, TargetError};
 use interlock_target_core::config::Offers;
 use interlock_target_core::status::{ConnStage, ControllerStage, ControllerView, LifeView, PortView};
-use interlock_target_core::{By, Control, Life, LifeState, PortId};
+use interlock_target_core::{By, Control, Life, LifeState, Payer, PortId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +36,9 @@ pub struct Status {
     pub connections: Vec<ConnectionStatus>,
     /// What all of this takes.
     pub memory: MemoryStatus,
+    /// What peers hold of what they may.
+    #[serde(default)]
+    pub quota: QuotaStatus,
     /// What went wrong since the target was started.
     #[serde(default)]
     pub troubles: TroubleStatus,
@@ -148,6 +151,34 @@ pub struct MemoryStatus {
     pub descriptors: usize,
 }
 
+/// What peers hold, and who holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaStatus {
+    /// Bytes that peers can make the target hold, whatever they do.
+    pub total: u64,
+    /// Bytes that they hold.
+    pub held: u64,
+    /// Connections that were refused since the target was started, or ended to make room for others.
+    pub refused: u64,
+    /// Everybody who holds something, by address.
+    pub payers: Vec<PayerStatus>,
+}
+
+/// What one payer holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayerStatus {
+    /// Whom it is charged to: an IPv4 address, or an IPv6 network of 64 bits.
+    pub address: String,
+    /// Controllers, discovery controllers included.
+    pub controllers: usize,
+    /// Connections.
+    pub connections: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Connections that it was refused while it held something, or that were ended to make room for others.
+    pub refused: u64,
+}
+
 /// What went wrong since a target was started, by count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TroubleStatus {
@@ -238,6 +269,7 @@ impl Target {
             lives: view.lives.iter().map(life_status).collect(),
             connections,
             memory: memory_status(&lanes),
+            quota: quota_status(self.config.limits.memory_mib, &view.controllers, &lanes),
             troubles: TroubleStatus {
                 quiesce_overruns: view.overruns,
                 too_late: lanes.iter().map(|lane| lane.too_late).sum(),
@@ -309,6 +341,29 @@ fn life_status(view: &LifeView) -> LifeStatus {
         LifeState::Quiescing { by } => ("quiescing", Some(words(by))),
     };
     LifeStatus { life: named(&view.life), state: state.into(), by: by.map(Into::into), held: view.held }
+}
+
+fn quota_status(memory_mib: u32, controllers: &[ControllerView], lanes: &[LaneStatus]) -> QuotaStatus {
+    let mut payers: BTreeMap<Payer, PayerStatus> = BTreeMap::new();
+    let of = |payer: Payer| PayerStatus {
+        address: payer.to_string(),
+        controllers: controllers.iter().filter(|known| known.payer == payer).count(),
+        connections: 0,
+        bytes: 0,
+        refused: 0,
+    };
+    for view in lanes.iter().flat_map(|lane| &lane.payers) {
+        let payer = payers.entry(view.payer).or_insert_with(|| of(view.payer));
+        payer.connections += view.connections;
+        payer.bytes += view.bytes;
+        payer.refused += view.refused;
+    }
+    QuotaStatus {
+        total: u64::from(memory_mib) << 20,
+        held: lanes.iter().map(|lane| lane.held).sum(),
+        refused: lanes.iter().map(|lane| lane.refused).sum(),
+        payers: payers.into_values().collect(),
+    }
 }
 
 fn memory_status(lanes: &[LaneStatus]) -> MemoryStatus {

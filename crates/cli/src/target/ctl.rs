@@ -7,7 +7,8 @@ use interlock_target::channel::{Answer, ChannelError, Client, Request};
 use interlock_target::config::{Ana, Identifier, NamespaceConfig, size_in_bytes};
 use interlock_target::help;
 use interlock_target::status::{
-    ConnectionStatus, ControllerStatus, LifeStatus, NamespaceStatus, PortStatus, Status, TroubleStatus,
+    ConnectionStatus, ControllerStatus, LifeStatus, NamespaceStatus, PayerStatus, PortStatus, QuotaStatus, Status,
+    TroubleStatus,
 };
 use serde_json::json;
 use std::path::PathBuf;
@@ -233,8 +234,30 @@ fn status_words(status: &Status) -> String {
         memory.resident >> 10,
         memory.descriptors,
     ));
+    lines.push(quota_words(&status.quota));
+    lines.extend(status.quota.payers.iter().map(payer_words));
     lines.extend(trouble_words(&status.troubles));
     lines.join("\n")
+}
+
+fn quota_words(quota: &QuotaStatus) -> String {
+    format!(
+        "peers hold {} of at most {} KiB; {} connections refused or ended to make room",
+        quota.held >> 10,
+        quota.total >> 10,
+        quota.refused
+    )
+}
+
+fn payer_words(payer: &PayerStatus) -> String {
+    format!(
+        "address {}: {} controllers, {} connections, {} KiB, {} connections refused",
+        payer.address,
+        payer.controllers,
+        payer.connections,
+        payer.bytes >> 10,
+        payer.refused
+    )
 }
 
 fn trouble_words(troubles: &TroubleStatus) -> Vec<String> {

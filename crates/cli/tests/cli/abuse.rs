@@ -2,10 +2,11 @@
 
 use crate::child::Target;
 use crate::load::{Good, PATIENCE};
+use crate::raw::{Sqe, host_from};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,61 @@ fn two_thousand_idle_connections_cost_little() {
     good.end();
     let (status, log) = target.stop(Signal::TERM);
     assert!(status.success(), "{}", &log[log.len().saturating_sub(2000)..]);
+}
+
+/// Reads and log pages of a megabyte on 24 associations from three addresses, of which nobody takes anything.
+#[test]
+fn peers_that_take_nothing_have_their_share_and_the_good_one_goes_on() {
+    let control = socket("greedy");
+    // Commands per queue that the raw host may have.
+    const DEPTH: usize = 30;
+    let target = Target::start(&[
+        "--port",
+        "127.0.0.1:0",
+        "--namespace",
+        "mem:4M",
+        "--control",
+        &control,
+        "--limit",
+        "memory_mib=64,transfer_ms=600000",
+    ]);
+    let good = Good::new(&[number(&target)]);
+    good.pass(0, &SIZES);
+    let before = status(&control);
+    let mut greedy = Vec::new();
+    for n in 0..24u8 {
+        let (mut admin, mut io) = host_from(&target, Ipv4Addr::new(127, 0, 0, 2 + n % 3), 0);
+        let mut log = vec![2, 0, 0xff, 0xff];
+        log.extend([3, 0]);
+        for _ in 0..DEPTH {
+            admin.send(&Sqe { opcode: 2, dword1: u32::MAX, room: 1 << 20, rest: log.clone() }, &[]);
+            let mut rest = vec![0; 8];
+            rest.extend([255, 0]);
+            io.send(&Sqe { opcode: 2, dword1: 1, room: 1 << 20, rest }, &[]);
+        }
+        greedy.push((admin, io));
+        let since = Instant::now();
+        good.pass(n + 1, &SIZES);
+        assert!(since.elapsed() < Duration::from_secs(20), "with {} greedy ones: {:?}", n + 1, since.elapsed());
+        let quota = &status(&control)["quota"];
+        assert!(quota["held"].as_u64() <= Some(64 << 20), "{quota}");
+    }
+    let after = status(&control);
+    let resident = |status: &Value| status["memory"]["resident"].as_u64().expect("a number");
+    let grown = resident(&after).saturating_sub(resident(&before));
+    // An eighth for free buffers, and what the allocator keeps.
+    assert!(grown < (64 + 8 + 24) << 20, "{} KiB", grown >> 10);
+    assert!(after["quota"]["held"].as_u64() > Some(40 << 20), "they did try: {}", after["quota"]);
+    let payers = after["quota"]["payers"].as_array().expect("a list");
+    let addresses: Vec<&str> = payers.iter().map(|payer| payer["address"].as_str().expect("text")).collect();
+    assert_eq!(addresses, ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]);
+    assert!(payers[1..].iter().all(|payer| payer["controllers"] == 8 && payer["connections"] == 16), "{payers:?}");
+    writeln!(std::io::stderr(), "{} KiB grown, quota {}", grown >> 10, after["quota"]).expect("standard error");
+    drop(greedy);
+    good.pass(99, &SIZES);
+    good.end();
+    let (status, log) = target.stop(Signal::TERM);
+    assert!(status.success(), "{log}");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use crate::child::{NQN, Target};
 use crate::load::PATIENCE;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
 pub(crate) const BLOCK: usize = 4096;
 
@@ -27,8 +28,16 @@ pub(crate) struct Sqe {
 
 impl Queue {
     pub(crate) fn new(target: &Target) -> Self {
+        Self::from(target, Ipv4Addr::LOCALHOST)
+    }
+
+    /// From this address of the machine.
+    pub(crate) fn from(target: &Target, address: Ipv4Addr) -> Self {
         let number: u16 = target.port(0).parse().expect("a port");
-        let mut stream = TcpStream::connect(("127.0.0.1", number)).expect("it listens");
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddrV4::new(address, 0)).expect("a loopback address");
+        connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, number)).expect("it listens");
+        let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let mut icreq = vec![0; 128];
         (icreq[2], icreq[4]) = (128, 128);
@@ -141,10 +150,15 @@ fn property(offset: u32, value: u32) -> Vec<u8> {
 
 /// An admin queue and an I/O queue of an enabled controller.
 pub(crate) fn host(target: &Target, kato_ms: u32) -> (Queue, Queue) {
-    let mut admin = Queue::new(target);
+    host_from(target, Ipv4Addr::LOCALHOST, kato_ms)
+}
+
+/// The same from an address of the machine.
+pub(crate) fn host_from(target: &Target, address: Ipv4Addr, kato_ms: u32) -> (Queue, Queue) {
+    let mut admin = Queue::from(target, address);
     let cntlid = admin.connect(0, 0xffff, kato_ms);
     admin.enable();
-    let mut io = Queue::new(target);
+    let mut io = Queue::from(target, address);
     io.connect(1, cntlid, 0);
     (admin, io)
 }

@@ -26,7 +26,7 @@ fn limits() -> Limits {
         max_transfer: 32_768,
         in_capsule: 4096,
         max_h2c_data: 8192,
-        buffered: 1 << 20,
+        memory: 4 << 20,
         hdgst: true,
         ddgst: true,
         ..Limits::default()

@@ -5,7 +5,7 @@ use interlock_base::{Instant, Span};
 use interlock_proto::SendList;
 use interlock_target_core::config::{Ccr, Config, Hosts, Limits, Offers, PortConfig, SubsystemConfig};
 use interlock_target_core::{
-    ConnId, Control, ControlOutput, Event, Lane, LaneId, LaneOutput, MediaKind, MediaOp, MediaResult, Namespace,
+    ConnId, Control, ControlOutput, Event, Lane, LaneId, LaneOutput, MediaKind, MediaOp, MediaResult, Namespace, Payer,
     PortId, ToControl, ToLane,
 };
 use interlock_wire::digest::crc32c_append;
@@ -79,13 +79,12 @@ pub fn tight() -> Limits {
         connections: 8,
         half_open: 4,
         controllers: 4,
-        controllers_per_host: 3,
         io_queues: 2,
         queue_depth: 32,
         max_transfer: 8192,
         in_capsule: 1024,
         max_h2c_data: 4096,
-        buffered: 32 << 10,
+        memory: 288 << 10,
         buffered_per_connection: 16 << 10,
         hdgst: true,
         ddgst: true,
@@ -187,7 +186,13 @@ impl TargetRig {
         let lane = usize::from(port == 4421);
         let socket = Socket { lane, port, inbox: Vec::new(), polled: Vec::new(), sent: Vec::new(), end: End::Open };
         self.sockets.insert(conn, socket);
-        self.lanes[lane].handle_accepted(self.now, conn, PortId(port), address(port));
+        self.lanes[lane].handle_accepted(
+            self.now,
+            conn,
+            PortId(port),
+            address(port),
+            Payer::at([198, 51, 100, 1].into()),
+        );
         self.outputs();
         conn
     }
@@ -458,7 +463,7 @@ impl TargetRig {
             }
             MediaKind::Flush => {}
         }
-        self.lanes[lane].handle_media_done(op.id, result);
+        self.lanes[lane].handle_media_done(self.now, op.id, result);
         self.outputs();
         true
     }

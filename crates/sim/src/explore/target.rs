@@ -3,7 +3,7 @@
 use super::host::named;
 use super::state::{End, LinkId, Msg, Owner, Piece, State, Work};
 use crate::outbox::Outbox;
-use crate::world::address;
+use crate::world::{address, payer};
 use interlock_base::Span;
 use interlock_host_core as host;
 use interlock_proto::{SendList, Taken};
@@ -39,7 +39,7 @@ impl State {
     pub(super) fn accept(&mut self, id: LinkId, port: usize) {
         let now = self.now;
         let lane = &mut self.target_lane.get_mut().lane;
-        lane.handle_accepted(now, conn_of(id), PortId(port as u16), address(port));
+        lane.handle_accepted(now, conn_of(id), PortId(port as u16), address(port), payer());
         self.drain_target();
     }
 
@@ -241,7 +241,7 @@ impl State {
                 self.note(|| format!("target  begins W{} for life {}", write + 1, op.life.0));
                 self.media.get_mut().insert(op.id, Work { op, write, due });
             }
-            None => self.target_lane.get_mut().lane.handle_media_done(op.id, MediaResult::Done),
+            None => self.target_lane.get_mut().lane.handle_media_done(self.now, op.id, MediaResult::Done),
         }
     }
 
@@ -250,7 +250,7 @@ impl State {
         self.note(|| format!("media   W{} takes effect for life {}", work.write + 1, work.op.life.0));
         let found = self.judge.get_mut().effect(self.now, work.write, work.op.life);
         self.blame(found);
-        self.target_lane.get_mut().lane.handle_media_done(id, MediaResult::Done);
+        self.target_lane.get_mut().lane.handle_media_done(self.now, id, MediaResult::Done);
         self.drain_target();
     }
 }

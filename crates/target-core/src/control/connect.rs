@@ -8,7 +8,7 @@ use crate::config::{Hosts, KATO_MAX};
 use crate::life::HostIdentity;
 use crate::message::{Role, ToLane};
 use crate::watch::Watch;
-use crate::{Event, PortId, SubsystemId};
+use crate::{Event, Payer, PortId, SubsystemId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -57,12 +57,13 @@ impl Control {
         slot: u16,
         port: PortId,
         local: SocketAddr,
+        payer: Payer,
         sqe: &Sqe,
         data: &[u8],
     ) {
         let outcome = self.ask(port, sqe, data).and_then(|asked| {
             if asked.connect.qid == 0 {
-                self.create(now, place, port, local, &asked)
+                self.create(now, place, port, local, payer, &asked)
             } else {
                 self.join(at, place, port, &asked)
             }
@@ -127,17 +128,13 @@ impl Control {
         place: Place,
         port: PortId,
         local: SocketAddr,
+        payer: Payer,
         asked: &Asked,
     ) -> Result<(u16, Role), Refusal> {
         if asked.data.cntlid.get() != CNTLID_DYNAMIC {
             return Err(InvalidParameter::CNTLID.into());
         }
-        let limits = &self.config.limits;
-        let same_kind = || self.controllers.values().filter(|other| other.kind == asked.kind);
-        let same_host = same_kind().filter(|other| other.host.nqn == asked.host.nqn).count();
-        let full = same_kind().count() >= usize::from(limits.controllers)
-            || same_host >= usize::from(limits.controllers_per_host);
-        if self.ending || full {
+        if self.ending || !self.find_place(now, asked.kind, payer) {
             // Without DNR: the host may try again.
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
@@ -151,6 +148,9 @@ impl Control {
             host: asked.host.clone(),
             port,
             local,
+            payer,
+            heard: now,
+            listened: false,
             admin: place,
             queues: BTreeMap::new(),
             queues_granted: self.config.limits.io_queues,
@@ -183,7 +183,7 @@ impl Control {
     /// An I/O queue joins the life of a controller, by a Connect that came in after `at`.
     fn join(&mut self, at: Instant, place: Place, port: PortId, asked: &Asked) -> Result<(u16, Role), Refusal> {
         let qid = asked.connect.qid;
-        let Kind::Io(subsystem) = asked.kind else { return Err(InvalidParameter::QID.into()) };
+        let Kind::Io(_) = asked.kind else { return Err(InvalidParameter::QID.into()) };
         let cntlid = asked.data.cntlid.get();
         let (key, controller) = self
             .controllers
@@ -204,7 +204,6 @@ impl Control {
             return Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr().into());
         }
         let entry = self.lives.get(&life).ok_or(Status::COMMAND_SEQUENCE_ERROR.with_dnr())?;
-        let traffic = self.config.subsystems[usize::from(subsystem.0)].tbkas;
         controller.queues.insert(qid, place);
         let (key, life, broken) = (*key, entry.life, controller.broken);
         if !broken {
@@ -214,7 +213,7 @@ impl Control {
         self.out(ControlOutput::Event(Event::Connected { life, qid }));
         self.hear(key, at);
         let until = self.lease(key);
-        Ok((cntlid, Role::Io { life, traffic, until }))
+        Ok((cntlid, Role::Io { life, until }))
     }
 
     /// A CNTLID that no controller has and no life that is still ending; the one used longest ago by the way of counting.

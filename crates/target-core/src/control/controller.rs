@@ -3,10 +3,11 @@
 use crate::life::HostIdentity;
 use crate::status::{ControllerStage, ControllerView};
 use crate::watch::Watch;
-use crate::{ConnId, LaneId, LifeId, PortId, SubsystemId};
+use crate::{ConnId, LaneId, LifeId, Payer, PortId, SubsystemId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use interlock_base::Instant;
 use interlock_wire::admin::{AsyncEvent, EventMask};
 use interlock_wire::ccr::Entry;
 use interlock_wire::fabrics::{Cc, Csts, ShutdownStatus};
@@ -122,6 +123,11 @@ pub(super) struct Controller {
     pub(super) host: HostIdentity,
     pub(super) port: PortId,
     pub(super) local: SocketAddr,
+    /// Who pays for it.
+    pub(super) payer: Payer,
+    /// When the last command came of which this machine was told, and whether the lanes will tell of the next.
+    pub(super) heard: Instant,
+    pub(super) listened: bool,
     pub(super) admin: Place,
     pub(super) queues: BTreeMap<u16, Place>,
     pub(super) queues_granted: u16,
@@ -183,6 +189,7 @@ impl Controller {
             },
             event_requests: self.events.requests.len(),
             ccr_entries: self.ccr_log.len(),
+            payer: self.payer,
         }
     }
 

@@ -34,7 +34,10 @@ impl Control {
 
     /// A command of the host came in at `at`.
     pub(super) fn hear(&mut self, key: ControllerKey, at: Instant) {
-        if self.controllers.get_mut(&key).is_some_and(|controller| controller.watch.hear(at)) {
+        let Some(controller) = self.controllers.get_mut(&key) else { return };
+        controller.heard = controller.heard.max(at);
+        controller.listened = false;
+        if controller.watch.hear(at) {
             self.heard(key);
         }
     }

@@ -15,6 +15,7 @@ mod identify;
 mod keep_alive;
 mod logs;
 mod overrun;
+mod places;
 
 use crate::config::{Config, ConfigError, NamespaceError, PortConfig, QUEUE_LOSS_GRACE};
 use crate::life::{EndedLives, Input, LifeState};
@@ -233,8 +234,8 @@ impl Control {
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
         self.handle_timeout(now);
         match message {
-            ToControl::Connect { conn, slot, port, local, sqe, data, at } => {
-                self.handle_connect(now, at, (lane, conn), slot, port, local, &sqe, &data);
+            ToControl::Connect { conn, slot, port, local, payer, sqe, data, at } => {
+                self.handle_connect(now, at, (lane, conn), slot, port, local, payer, &sqe, &data);
             }
             ToControl::Admin { conn, slot, sqe, data: _, room, at } => {
                 if let Some((key, 0)) = self.conns.get(&(lane, conn)).copied() {

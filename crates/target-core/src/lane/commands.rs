@@ -1,25 +1,25 @@
 //! The way of a command: from the queue to the gate, with everything checked and its data in place.
 
-use super::conn::{Slot, Stage};
+use super::conn::{Held, Slot, Stage, Want};
 use super::gate::{Inside, Task};
 use super::nvm::{self, Parsed};
 use super::{Lane, LaneOutput};
-use crate::config::ADMIN_DATA_MAX;
+use crate::config::{ADMIN_DATA_MAX, CONTROLLER_BYTES};
 use crate::message::ToControl;
-use crate::{BlockRange, ConnId, LifeId, Work};
+use crate::{BlockRange, ConnId, Event, LifeId, Work};
 use alloc::vec::Vec;
 use interlock_base::{Instant, Span};
 use interlock_proto::target::Transfer;
 use interlock_proto::{Sink, Source};
-use interlock_wire::fabrics::FCTYPE_CONNECT;
+use interlock_wire::fabrics::{Connect, FCTYPE_CONNECT};
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
 
 impl Lane {
     /// Refuses or completes a command. A span is what the host gets.
     pub(super) fn answer(&mut self, conn: ConnId, slot: u16, status: Status, data: Option<Span>) {
-        let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, data) };
-        known.set(slot, Slot::Answering(data));
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        known.set(slot, Slot::Answering(data.map_or(Held::Nothing, Held::Span)));
         known.queue.respond(slot, status, 0, 0, data.map_or(Source::None, Source::Span));
         self.after(conn);
     }
@@ -30,8 +30,9 @@ impl Lane {
         let outcome = match stage {
             Stage::Over => return,
             Stage::New if connect => match transfer {
+                // What it takes is charged to the connection as such: there are few at once.
                 Transfer::FromHost { len: 1024, .. } => {
-                    self.set(conn, slot, Slot::Collecting(sqe));
+                    self.set(conn, slot, Slot::Collecting(sqe, 0));
                     self.receive(conn, slot, Sink::Bytes(1024));
                     Ok(())
                 }
@@ -61,14 +62,16 @@ impl Lane {
         let room = match transfer {
             Transfer::FromHost { len, .. } if len > ADMIN_DATA_MAX => return Err(Status::INVALID_FIELD.with_dnr()),
             Transfer::FromHost { len, .. } => {
-                self.set(conn, slot, Slot::Collecting(sqe));
-                self.receive(conn, slot, Sink::Bytes(len));
+                self.want(conn, slot, Want::Data(sqe, len));
                 return Ok(());
             }
-            Transfer::ToHost { len } => len,
+            Transfer::ToHost { len } => {
+                self.want(conn, slot, Want::Page(sqe, len, self.arrived_at(now)));
+                return Ok(());
+            }
             Transfer::None => 0,
         };
-        self.set(conn, slot, Slot::Asked { room });
+        self.set(conn, slot, Slot::Asked { room, bytes: 0 });
         let at = self.arrived_at(now);
         self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room, at }));
         Ok(())
@@ -100,8 +103,7 @@ impl Lane {
                     return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
                 }
                 let count = if deallocate { count } else { 0 };
-                self.set(conn, slot, Slot::Ranges { nsid, count });
-                self.receive(conn, slot, Sink::Bytes(len));
+                self.want(conn, slot, Want::Ranges { nsid, count, len });
             }
             Parsed::Work(work) => {
                 let sends = matches!(work, Work::Write { .. } | Work::Compare(_));
@@ -144,28 +146,28 @@ impl Lane {
     pub(super) fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
         let at = self.arrived_at(now);
         let Some(known) = self.conns.get_mut(&conn) else { return };
-        let (port, local) = (known.port, known.local);
+        let account = known.account;
         let state = known.take(slot);
         known.transfer_ended();
         if !digest_ok {
-            if let Slot::Filling(_, span) = state {
-                self.free(Some(conn), Some(span));
+            match state {
+                Slot::Filling(_, span) => self.free(account, Some(conn), Some(span)),
+                Slot::Collecting(_, bytes) | Slot::Ranges { bytes, .. } => self.give(account, Some(conn), bytes),
+                _ => {}
             }
             return self.answer(conn, slot, Status::TRANSIENT_TRANSPORT_ERROR, None);
         }
         match state {
-            Slot::Collecting(sqe) => {
-                known.set(slot, Slot::Asked { room: 0 });
-                let message = if known.stage == Stage::New {
-                    known.stage = Stage::Connecting;
-                    ToControl::Connect { conn, slot, port, local, sqe, data, at }
-                } else {
-                    ToControl::Admin { conn, slot, sqe, data, room: 0, at }
-                };
-                self.out(LaneOutput::ToControl(message));
+            Slot::Collecting(sqe, bytes) => {
+                known.set(slot, Slot::Asked { room: 0, bytes });
+                if known.stage == Stage::New {
+                    return self.connect(conn, slot, sqe, data, at);
+                }
+                self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data, room: 0, at }));
             }
-            Slot::Ranges { nsid, count } => {
+            Slot::Ranges { nsid, count, bytes } => {
                 let Stage::Io(life) = known.stage else { return };
+                self.give(account, Some(conn), bytes);
                 let work = match nvm::ranges(&data, count) {
                     Ok(ranges) if ranges.is_empty() => return self.answer(conn, slot, Status::SUCCESS, None),
                     Ok(ranges) => Work::Deallocate(ranges),
@@ -187,12 +189,33 @@ impl Lane {
         }
     }
 
+    /// A Connect is complete: what its queue takes is charged before anybody looks at it.
+    fn connect(&mut self, conn: ConnId, slot: u16, sqe: Sqe, data: Vec<u8>, at: Instant) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        let (port, local, payer) = (known.port, known.local, known.payer);
+        let bytes = Connect::from_sqe(&sqe).map_or(0, |connect| {
+            let controller = if connect.qid == 0 { CONTROLLER_BYTES } else { 0 };
+            self.limits.queue_bytes(connect.sqsize) + controller
+        });
+        if !self.ledger.take_fixed(known.account, bytes) {
+            self.ledger.refuse(payer);
+            known.take(slot);
+            let status = Status::CONNECT_CONTROLLER_BUSY;
+            self.out(LaneOutput::Event(Event::ConnectRefused { port, status }));
+            // Without DNR: others may leave.
+            return self.answer(conn, slot, status, None);
+        }
+        known.fixed += bytes;
+        known.stage = Stage::Connecting;
+        self.out(LaneOutput::ToControl(ToControl::Connect { conn, slot, port, local, payer, sqe, data, at }));
+    }
+
     /// To the gate.
     pub(super) fn pass(&mut self, now: Instant, conn: ConnId, slot: u16, task: Task, span: Option<Span>) {
-        let Some(known) = self.conns.get(&conn) else { return self.free(None, span) };
-        let Stage::Io(life) = known.stage else { return self.free(Some(conn), span) };
-        let port = known.port;
-        self.arrive(now, port, Inside { life, owner: Some((conn, slot)), task, span });
+        let Some(known) = self.conns.get(&conn) else { return };
+        let (port, account) = (known.port, known.account);
+        let Stage::Io(life) = known.stage else { return self.free(account, Some(conn), span) };
+        self.arrive(now, port, Inside { life, account, owner: Some((conn, slot)), task, span });
     }
 
     pub(super) fn set(&mut self, conn: ConnId, slot: u16, state: Slot) {

@@ -1,12 +1,14 @@
 //! One connection of a lane: its queue pair, what it became, and what its commands wait for.
 
 use super::gate::Task;
+use crate::config::CONNECTION_BYTES;
+use crate::quota::AccountId;
 use crate::status::{ConnStage, ConnView};
-use crate::{ConnId, LifeId, PortId};
+use crate::{ConnId, LifeId, Payer, PortId};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use interlock_base::Span;
+use interlock_base::{Instant, Span};
 use interlock_proto::target::Queue;
 use interlock_wire::sqe::Sqe;
 
@@ -25,41 +27,69 @@ pub(super) enum Stage {
     Over,
 }
 
+/// What a command needs room for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Want {
+    /// A buffer of so many bytes; the driver was asked for it, or there was no room yet.
+    Buffer { task: Task, len: u32, asked: bool },
+    /// So many bytes of data that go to `Control` with it.
+    Data(Sqe, u32),
+    /// The answer of `Control`, of so many bytes; the command had not come in before this moment.
+    Page(Sqe, u32, Instant),
+    /// The ranges of a Dataset Management command in so many bytes: so many ranges, of this namespace.
+    Ranges { nsid: u32, count: u16, len: u32 },
+}
+
+/// What an answer holds until it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Held {
+    /// Nothing.
+    Nothing,
+    /// A buffer.
+    Span(Span),
+    /// So many bytes elsewhere.
+    Bytes(u64),
+}
+
 /// What a command waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
     /// The slot is unused.
     Free,
-    /// Its data, which goes to `Control` with it.
-    Collecting(Sqe),
+    /// Room.
+    Waiting(Want),
+    /// Its data, which goes to `Control` with it: so many bytes.
+    Collecting(Sqe, u64),
     /// The ranges of a Dataset Management command: so many, of this namespace.
     Ranges {
         /// NSID.
         nsid: u32,
         /// How many of them count.
         count: u16,
+        /// Bytes that they take.
+        bytes: u64,
     },
     /// The answer of `Control`.
     Asked {
         /// Bytes that the host wants.
         room: u32,
+        /// Bytes that the command, or its answer, takes.
+        bytes: u64,
     },
-    /// A buffer.
-    Unbuffered(Task, u32),
     /// Its data, into this buffer.
     Filling(Task, Span),
     /// The gate or the namespace.
     Inside,
-    /// The end of its response, which may still need a buffer.
-    Answering(Option<Span>),
+    /// The end of its response, which may still need something.
+    Answering(Held),
 }
 
 impl Slot {
     /// True if nothing but the peer can let it go on: it must send data, or take what it was sent.
     const fn waits_for_peer(&self) -> bool {
         match self {
-            Self::Collecting(_) | Self::Ranges { .. } | Self::Filling(..) | Self::Answering(_) => true,
-            Self::Free | Self::Asked { .. } | Self::Unbuffered(..) | Self::Inside => false,
+            Self::Collecting(..) | Self::Ranges { .. } | Self::Filling(..) | Self::Answering(_) => true,
+            Self::Free | Self::Asked { .. } | Self::Waiting(_) | Self::Inside => false,
         }
     }
 }
@@ -80,6 +110,12 @@ pub(super) struct Conn {
     pub(super) port: PortId,
     pub(super) local: SocketAddr,
     pub(super) stage: Stage,
+    /// Who pays for it, and its account.
+    pub(super) payer: Payer,
+    pub(super) account: AccountId,
+    /// Bytes that it takes as such, and bytes that its driver keeps for it.
+    pub(super) fixed: u64,
+    pub(super) kept: u64,
     /// By slot number of the queue; grows to what the host uses, at most the queue's bound.
     pub(super) slots: Vec<Slot>,
     /// Slots that are in use, and those of them that wait for the peer.
@@ -91,21 +127,25 @@ pub(super) struct Conn {
     pub(super) looked: Option<Look>,
     /// Bytes in buffers of its commands.
     pub(super) buffered: u64,
-    /// Commands that wait for a buffer, in their order.
+    /// Commands that wait for room, in their order.
     pub(super) thirsty: VecDeque<u16>,
-    /// It stands in the queue of the lane for buffers.
+    /// It stands in the queue of the lane for room.
     pub(super) queued: bool,
     /// The driver knows that there is something to send.
     pub(super) announced: bool,
 }
 
 impl Conn {
-    pub(super) fn new(queue: Queue, port: PortId, local: SocketAddr) -> Self {
+    pub(super) fn new(queue: Queue, port: PortId, local: SocketAddr, payer: Payer, account: AccountId) -> Self {
         Self {
             queue,
             port,
             local,
             stage: Stage::New,
+            payer,
+            account,
+            fixed: CONNECTION_BYTES,
+            kept: 0,
             slots: Vec::new(),
             used: 0,
             waiting: 0,

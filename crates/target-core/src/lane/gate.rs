@@ -5,6 +5,7 @@
 //! is where a real array stalls: behind the queue, inside the device, out of reach of the connection.
 
 use super::{Lane, LaneOutput, MediaOp, Why};
+use crate::quota::AccountId;
 use crate::{
     BlockRange, By, ConnId, Event, Ghost, Life, LifeId, MediaId, MediaKind, MediaResult, NamespaceKey, PortId,
     ToControl, Work,
@@ -17,6 +18,23 @@ use interlock_wire::status::Status;
 /// Most cancelled stalled commands that are remembered until they try to execute; the oldest is forgotten first.
 pub(super) const TOMBSTONES_MAX: usize = 16_384;
 
+/// Bytes that lie at the media of a lane at once, each operation counted as [`OPERATION_COST`] more: a command of another payer waits for
+/// no more than what it takes to move these, and a disk has enough to do.
+pub(super) const MEDIA_MAX: u64 = 32 << 20;
+
+/// What an operation costs besides its bytes: some 500 small ones are under way at once.
+const OPERATION_COST: u64 = 64 << 10;
+
+/// Bytes of an operation that count: a very long one can still begin.
+const COUNTED_MAX: u64 = 1 << 20;
+
+/// While few operations are under way, the small ones among them are not counted: nobody waits long for them.
+const FEW: usize = 256;
+const SMALL: u32 = 16 << 10;
+
+/// Payers that are tried in vain when an operation is over, before that is left for the next one.
+const TRIES: usize = 64;
+
 /// What a command asks for, without its data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Task {
@@ -28,6 +46,8 @@ pub(super) struct Task {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Inside {
     pub(super) life: LifeId,
+    /// Who pays.
+    pub(super) account: AccountId,
     /// Who waits for the answer; nobody once the connection is gone.
     pub(super) owner: Option<(ConnId, u16)>,
     pub(super) task: Task,
@@ -64,6 +84,9 @@ pub(super) struct Tombstone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Job {
     life: LifeId,
+    account: AccountId,
+    /// What it was charged for being under way.
+    cost: u64,
     pub(super) owner: Option<(ConnId, u16)>,
     span: Option<Span>,
     /// The span is what the host gets.
@@ -87,8 +110,6 @@ pub(super) enum Permit {
 /// What is known of the traffic of a life since `Control` asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Traffic {
-    /// Nobody asks.
-    Unwatched,
     /// None yet.
     Silent,
     /// The first was reported; this is when the last command came.
@@ -114,8 +135,8 @@ pub(super) struct LaneLife {
 }
 
 impl LaneLife {
-    pub(super) fn new(life: Life, traffic: bool, until: Option<Instant>) -> Self {
-        let traffic = if traffic { Traffic::Silent } else { Traffic::Unwatched };
+    pub(super) fn new(life: Life, until: Option<Instant>) -> Self {
+        let traffic = Traffic::Silent;
         Self { life, permit: Permit::Open, conns: BTreeSet::new(), traffic, outstanding: 0, held: 0, until }
     }
 
@@ -131,9 +152,9 @@ impl Lane {
         let faults = self.faults.get(&port).copied().unwrap_or_default();
         if faults.drop {
             // The slot stays occupied, as it would if the command were lost: only the connection's end frees it.
-            self.free(inside.owner.map(|(conn, _)| conn), inside.span);
+            self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
         } else if let Some(status) = faults.fail {
-            self.free(inside.owner.map(|(conn, _)| conn), inside.span);
+            self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
             if let Some((conn, slot)) = inside.owner {
                 self.answer(conn, slot, status, None);
             }
@@ -170,15 +191,58 @@ impl Lane {
         }
     }
 
-    /// The check, and nothing executes around it.
+    /// To the media, when it is its turn.
     fn execute(&mut self, now: Instant, inside: Inside) {
-        let Inside { life, owner, task: Task { nsid, work }, span } = inside;
+        let len = inside.span.map_or(0, |span| span.len);
+        if len <= SMALL && self.jobs.len() < FEW && self.deferred.is_empty() {
+            return self.begin(now, inside, 0);
+        }
+        self.execute_in_turn(now, inside);
+    }
+
+    #[cold]
+    fn execute_in_turn(&mut self, now: Instant, inside: Inside) {
+        let cost = cost(&inside);
+        if self.deferred.contains(inside.account) || !self.ledger.begin(inside.account, cost) {
+            return self.deferred.push(inside.account, inside);
+        }
+        self.begin(now, inside, cost);
+    }
+
+    fn end_at_media(&mut self, account: AccountId, cost: u64) {
+        if cost > 0 {
+            self.ledger.end(account, cost);
+        }
+    }
+
+    /// Something at the media is over: others begin.
+    #[cold]
+    fn begin_deferred(&mut self, now: Instant) {
+        let mut tries = self.deferred.payers().min(TRIES);
+        while let Some((account, cost)) = self.deferred.front().map(|(account, inside)| (account, cost(inside))) {
+            if self.ledger.begin(account, cost) {
+                let Some(inside) = self.deferred.pop() else { return };
+                self.begin(now, inside, cost);
+            } else {
+                self.deferred.pass();
+                tries = tries.saturating_sub(1);
+                if tries == 0 {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The check, and nothing executes around it.
+    fn begin(&mut self, now: Instant, inside: Inside, cost: u64) {
+        let Inside { life, account, owner, task: Task { nsid, work }, span } = inside;
         let Some(known) = self.lives.get_mut(&life).filter(|known| known.may_execute(now)) else {
             // Quiescing cancels what stalls and cuts the queues. What comes here all the same comes after a moment at which
             // the host must have been given up, and nobody has looked at the clock since.
+            self.end_at_media(account, cost);
             self.too_late += 1;
             self.tell_refused(life, nsid, &work, owner.is_none());
-            self.free(owner.map(|(conn, _)| conn), span);
+            self.free(account, owner.map(|(conn, _)| conn), span);
             if let Some((conn, slot)) = owner {
                 self.answer(conn, slot, Status::ABORT_REQUESTED, None);
             }
@@ -189,7 +253,7 @@ impl Lane {
         let ghost = ghost_of(known.life, namespace, &work).filter(|_| owner.is_none());
         let read = matches!(work, Work::Read(_));
         let until = known.until;
-        let job = Job { life, owner, span, read };
+        let job = Job { life, account, cost, owner, span, read };
         let id = MediaId(self.jobs.insert(job).to_u64());
         if let Some(ghost) = ghost {
             self.out(LaneOutput::Event(Event::GhostExecuted(ghost)));
@@ -223,7 +287,7 @@ impl Lane {
     }
 
     /// The namespace is done with an operation. Every [`LaneOutput::Media`] is answered exactly once.
-    pub fn handle_media_done(&mut self, id: MediaId, result: MediaResult) {
+    pub fn handle_media_done(&mut self, now: Instant, id: MediaId, result: MediaResult) {
         let Some(job) = self.jobs.remove(Key::from_u64(id.0)) else { return };
         match job.owner {
             Some((conn, slot)) => {
@@ -231,11 +295,15 @@ impl Lane {
                 if job.read && status.is_success() {
                     self.answer(conn, slot, status, job.span);
                 } else {
-                    self.free(Some(conn), job.span);
+                    self.free(job.account, Some(conn), job.span);
                     self.answer(conn, slot, status, None);
                 }
             }
-            None => self.free(None, job.span),
+            None => self.free(job.account, None, job.span),
+        }
+        self.end_at_media(job.account, job.cost);
+        if !self.deferred.is_empty() {
+            self.begin_deferred(now);
         }
         self.too_late += u64::from(result == MediaResult::TooLate);
         if let Some(life) = self.lives.get_mut(&job.life) {
@@ -244,8 +312,13 @@ impl Lane {
         self.finish_quiescing(job.life);
     }
 
-    /// The connection `conn` is gone: what it had inside has no owner any more, and stalled changes become ghosts.
-    pub(super) fn orphan(&mut self, conn: ConnId) {
+    /// The connection `conn` is gone: what it had inside has no owner any more, and stalled changes become ghosts. What has not
+    /// begun never does.
+    pub(super) fn orphan(&mut self, conn: ConnId, account: AccountId) {
+        let gone = |inside: &Inside| inside.owner.is_some_and(|(owner, _)| owner == conn);
+        for inside in self.deferred.remove_where(account, gone) {
+            self.free(account, None, inside.span);
+        }
         for (_, job) in self.jobs.iter_mut() {
             job.owner = job.owner.filter(|(owner, _)| *owner != conn);
         }
@@ -261,7 +334,7 @@ impl Lane {
                     // Nobody wants the answer and nothing would change.
                     self.timers.stop(Why::Delay(order));
                     if let Some(stalled) = self.stalled.remove(&order) {
-                        self.free(None, stalled.inside.span);
+                        self.free(account, None, stalled.inside.span);
                     }
                 }
             }
@@ -282,7 +355,7 @@ impl Lane {
         for order in orders {
             let ghost = self.ghost(order);
             let Some(stalled) = self.stalled.remove(&order) else { continue };
-            self.free(stalled.inside.owner.map(|(conn, _)| conn), stalled.inside.span);
+            self.free(stalled.inside.account, stalled.inside.owner.map(|(conn, _)| conn), stalled.inside.span);
             if let Some(ghost) = ghost {
                 cancelled += 1;
                 if self.tombstones.len() == TOMBSTONES_MAX {
@@ -340,8 +413,8 @@ impl Lane {
             match self.lapsed(&stalled) {
                 None => self.execute(now, stalled.inside),
                 Some(status) => {
-                    let Inside { owner, span, .. } = stalled.inside;
-                    self.free(owner.map(|(conn, _)| conn), span);
+                    let Inside { account, owner, span, .. } = stalled.inside;
+                    self.free(account, owner.map(|(conn, _)| conn), span);
                     if let Some((conn, slot)) = owner {
                         self.answer(conn, slot, status, None);
                     }
@@ -367,7 +440,6 @@ impl Lane {
     pub(super) fn heard(&mut self, now: Instant, id: LifeId) {
         let Some(life) = self.lives.get_mut(&id) else { return };
         match life.traffic {
-            Traffic::Unwatched => {}
             Traffic::Silent => {
                 life.traffic = Traffic::Reported { last: now };
                 self.out(LaneOutput::ToControl(ToControl::Traffic { life: id, at: now }));
@@ -388,6 +460,12 @@ impl Lane {
             }
         }
     }
+}
+
+/// What a command costs while it is at the media: its bytes, and what every operation takes.
+fn cost(inside: &Inside) -> u64 {
+    let bytes = inside.span.map_or(0, |span| u64::from(span.len));
+    OPERATION_COST + bytes.min(COUNTED_MAX)
 }
 
 fn ghost_of(life: Life, namespace: NamespaceKey, work: &Work) -> Option<Ghost> {

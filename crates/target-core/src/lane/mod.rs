@@ -11,25 +11,26 @@
 //!    back with `FreeBuffer`, and a life stays known until its last media operation is over.
 //! 4. Before reading, writing or accepting: `is_muted`, `is_port_muted`.
 
-mod buffers;
 mod commands;
 mod conn;
 mod gate;
 mod nvm;
+mod room;
 
-use crate::config::Limits;
+use crate::config::{CONNECTION_BYTES, Limits};
 use crate::message::{Role, ToControl, ToLane};
 use crate::namespace::Namespaces;
-use crate::status::ConnView;
-use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, PortId, SubsystemId};
+use crate::quota::{AccountId, Ledger, Turns};
+use crate::status::{ConnView, PayerView};
+use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, Payer, PortId, SubsystemId};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use conn::{Conn, Slot, Stage};
+use conn::{Conn, Held, Slot, Stage, Want};
 use core::net::SocketAddr;
 use core::time::Duration;
-use gate::{Job, LaneLife, Permit, Stalled, Tombstone};
+use gate::{Inside, Job, LaneLife, MEDIA_MAX, Permit, Stalled, Tombstone};
 use interlock_base::{BufId, Deadline, Instant, Slab, Span, Timers};
 use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig};
 use interlock_proto::{Padded, SendList, Source, Taken};
@@ -145,14 +146,16 @@ pub struct Lane {
     stalled: BTreeMap<u64, Stalled>,
     tombstones: BTreeMap<u64, Tombstone>,
     next_order: u64,
-    /// Bytes in buffers that were asked for and not given back.
-    buffered: u64,
+    /// Who holds what.
+    ledger: Ledger,
     /// Buffers that nobody uses.
-    stock: buffers::Stock,
-    /// Connections with commands that wait until `buffered` falls: each gets one buffer in its turn.
-    thirsty: VecDeque<ConnId>,
-    /// Connections without a complete Connect; the oldest first.
-    half_open: BTreeSet<ConnId>,
+    stock: room::Stock,
+    /// Connections with commands that wait for room: each gets it for one in its turn.
+    thirsty: Turns<ConnId>,
+    /// Commands that wait until fewer media operations are under way.
+    deferred: Turns<Inside>,
+    /// Connections without a complete Connect, by payer; the oldest first.
+    half_open: BTreeSet<(AccountId, ConnId)>,
     /// What is read now has come in after this moment.
     looked: Option<Instant>,
     /// Commands that were refused by the clock.
@@ -177,9 +180,10 @@ impl Lane {
             stalled: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             next_order: 0,
-            buffered: 0,
-            stock: buffers::Stock::default(),
-            thirsty: VecDeque::new(),
+            ledger: Ledger::new(limits.memory, limits.connections.into(), MEDIA_MAX),
+            stock: room::Stock::default(),
+            thirsty: Turns::default(),
+            deferred: Turns::default(),
             half_open: BTreeSet::new(),
             looked: None,
             too_late: 0,
@@ -194,6 +198,12 @@ impl Lane {
         self.id
     }
 
+    /// What its peers can make it hold.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// How many connections it has, parked ones included.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -205,10 +215,32 @@ impl Lane {
         self.conns.iter().map(|(conn, known)| known.view(*conn))
     }
 
-    /// Bytes of payload in buffers that commands hold.
+    /// Bytes that commands hold, in buffers and elsewhere.
     #[must_use]
     pub const fn buffered(&self) -> u64 {
-        self.buffered
+        self.ledger.in_transit()
+    }
+
+    /// Bytes that peers hold in all, at most [`Limits::memory`].
+    #[must_use]
+    pub const fn held(&self) -> u64 {
+        self.ledger.used()
+    }
+
+    /// Connections that were refused, or ended to make room for others.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.ledger.refused()
+    }
+
+    /// Everybody who holds something here.
+    pub fn payer_views(&self) -> impl Iterator<Item = PayerView> + '_ {
+        self.ledger.accounts().map(|account| PayerView {
+            payer: account.payer,
+            connections: account.connections,
+            bytes: account.held,
+            refused: account.refused,
+        })
     }
 
     /// Free buffers that it keeps for the next commands.
@@ -224,10 +256,10 @@ impl Lane {
         self.namespaces.get(&key.subsystem)?.serial(key.nsid)
     }
 
-    /// Commands that stall inside, and media operations that are under way.
+    /// Commands that stall inside, that wait for their turn at the media, and media operations that are under way.
     #[must_use]
     pub fn inside(&self) -> usize {
-        self.stalled.len() + self.jobs.len()
+        self.stalled.len() + self.jobs.len() + self.deferred.len()
     }
 
     /// Commands that came to their execution when their host had to be given up already, by the clock.
@@ -270,17 +302,29 @@ impl Lane {
         self.timers.iter()
     }
 
-    /// A connection was accepted on `port`; `local` is this end of it.
-    pub fn handle_accepted(&mut self, now: Instant, conn: ConnId, port: PortId, local: SocketAddr) {
+    /// A connection was accepted on `port`; `local` is this end of it, and `payer` whom it is charged to.
+    pub fn handle_accepted(&mut self, now: Instant, conn: ConnId, port: PortId, local: SocketAddr, payer: Payer) {
         if self.half_open.len() >= self.limits.half_open as usize
-            || self.connections() >= self.limits.connections as usize
+            && let Some(most) = self.ledger.most_half_open()
         {
-            let Some(oldest) = self.half_open.first().copied() else {
-                self.out(LaneOutput::Event(Event::Dropped { conn, port, why: Loss::Crowded }));
-                return self.out(LaneOutput::Abort { conn });
-            };
-            self.end(oldest, End::Abort, Loss::Crowded, true);
+            self.make_room(most);
         }
+        if !self.ledger.has_place(payer, CONNECTION_BYTES)
+            && let Some(own) = self.ledger.find(payer)
+        {
+            self.make_room(own);
+        }
+        if !self.ledger.has_place(payer, CONNECTION_BYTES)
+            && let Some(most) = self.ledger.most_half_open()
+        {
+            self.make_room(most);
+        }
+        if !self.ledger.has_place(payer, CONNECTION_BYTES) {
+            self.ledger.refuse(payer);
+            self.out(LaneOutput::Event(Event::Dropped { conn, port, why: Loss::Crowded }));
+            return self.out(LaneOutput::Abort { conn });
+        }
+        let account = self.ledger.enter(payer, CONNECTION_BYTES);
         let queue = Queue::new(QueueConfig {
             hdgst_allowed: self.limits.hdgst,
             ddgst_allowed: self.limits.ddgst,
@@ -290,11 +334,23 @@ impl Lane {
             // A host may see an answer before its slot is free here.
             slots: self.limits.queue_depth.saturating_mul(2),
         });
-        self.conns.insert(conn, Conn::new(queue, port, local));
-        self.half_open.insert(conn);
+        self.conns.insert(conn, Conn::new(queue, port, local, payer, account));
+        self.half_open.insert((account, conn));
         self.timers.set(Why::Handshake(conn), now + Duration::from_millis(self.limits.handshake_ms.into()));
         self.out(LaneOutput::Event(Event::Accepted { conn, port }));
         self.after(conn);
+    }
+
+    /// Ends the oldest connection of a payer that has no complete Connect, if there is one.
+    #[cold]
+    fn make_room(&mut self, account: AccountId) {
+        let oldest = self.half_open.range((account, ConnId(0))..).next().copied();
+        if let Some((_, conn)) = oldest.filter(|(known, _)| *known == account) {
+            if let Some(known) = self.conns.get(&conn) {
+                self.ledger.refuse(known.payer);
+            }
+            self.end(conn, End::Abort, Loss::Crowded, true);
+        }
     }
 
     /// The driver looked at its sockets at `at`: what it reads from now on had not come in by then. Without this call
@@ -400,9 +456,11 @@ impl Lane {
 
     /// The buffer that `NeedBuffer` asked for; exactly as long.
     pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
-        let Some(known) = self.conns.get_mut(&conn) else { return self.free(None, Some(span)) };
+        // Who asked for it is gone, and pays no more.
+        let Some(known) = self.conns.get_mut(&conn) else { return self.out(LaneOutput::FreeBuffer(span.buf)) };
+        let account = known.account;
         match known.take(slot) {
-            Slot::Unbuffered(task, _) => {
+            Slot::Waiting(Want::Buffer { task, .. }) => {
                 if self.furnish(now, conn, slot, task, span) {
                     self.drain(now, conn);
                     self.out(LaneOutput::ReadReady { conn });
@@ -410,7 +468,7 @@ impl Lane {
             }
             other => {
                 known.set(slot, other);
-                self.free(Some(conn), Some(span));
+                self.free(account, Some(conn), Some(span));
             }
         }
         self.after(conn);
@@ -427,12 +485,15 @@ impl Lane {
             }
             ToLane::Answer { conn, slot, status, dw0, dw1, data } => {
                 if let Some(known) = self.conns.get_mut(&conn)
-                    && let Slot::Asked { room } = known.take(slot)
+                    && let Slot::Asked { room, bytes } = known.take(slot)
                 {
                     if known.stage == Stage::Connecting {
                         known.stage = Stage::New;
+                        let queue = known.fixed - CONNECTION_BYTES;
+                        known.fixed -= queue;
+                        self.ledger.give_fixed(known.account, queue);
                     }
-                    known.set(slot, Slot::Answering(None));
+                    known.set(slot, Slot::Answering(Held::Bytes(bytes)));
                     let data = if data.is_empty() {
                         Source::None
                     } else if data.len() < room as usize {
@@ -447,9 +508,11 @@ impl Lane {
             }
             ToLane::Forget { conn, slot } => {
                 if let Some(known) = self.conns.get_mut(&conn)
-                    && matches!(known.take(slot), Slot::Asked { .. })
+                    && let Slot::Asked { bytes, .. } = known.take(slot)
                 {
                     known.queue.forget(slot);
+                    let account = known.account;
+                    self.give(account, Some(conn), bytes);
                 }
             }
             ToLane::End { conn, why } => self.end(conn, End::Abort, why, false),
@@ -522,12 +585,13 @@ impl Lane {
                 QueueEvent::Command { slot, sqe, transfer } => self.command(now, conn, slot, sqe, transfer),
                 QueueEvent::Arrived { slot, data, digest_ok } => self.arrived(now, conn, slot, data, digest_ok),
                 QueueEvent::Sent { slot } => {
-                    let state = self.conns.get_mut(&conn).map(|known| {
-                        known.transfer_ended();
-                        known.take(slot)
-                    });
-                    if let Some(Slot::Answering(span)) = state {
-                        self.free(Some(conn), span);
+                    let Some(known) = self.conns.get_mut(&conn) else { continue };
+                    known.transfer_ended();
+                    let account = known.account;
+                    match known.take(slot) {
+                        Slot::Answering(Held::Span(span)) => self.free(account, Some(conn), Some(span)),
+                        Slot::Answering(Held::Bytes(bytes)) => self.give(account, Some(conn), bytes),
+                        _ => {}
                     }
                 }
                 QueueEvent::TermReq { .. } => self.end(conn, End::Close, Loss::Protocol, true),
@@ -541,15 +605,17 @@ impl Lane {
             return;
         }
         known.queue.connected(sqsize, sq_flow_control, matches!(role, Role::Io { .. }));
-        known.set(slot, Slot::Answering(None));
+        known.set(slot, Slot::Answering(Held::Nothing));
         known.queue.respond(slot, Status::SUCCESS, dw0, 0, Source::None);
         self.timers.stop(Why::Handshake(conn));
-        self.half_open.remove(&conn);
+        if self.half_open.remove(&(known.account, conn)) {
+            self.ledger.connected(known.account);
+        }
         match role {
             Role::Admin => known.stage = Stage::Admin,
-            Role::Io { life, traffic, until } => {
+            Role::Io { life, until } => {
                 known.stage = Stage::Io(life.id);
-                let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, traffic, until));
+                let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, until));
                 lane_life.conns.insert(conn);
             }
         }
@@ -592,17 +658,37 @@ impl Lane {
     /// Takes everything from a connection but its socket. Answers its port and whether `Control` knows of it.
     fn strip(&mut self, conn: ConnId) -> Option<(PortId, bool)> {
         let known = self.conns.get_mut(&conn)?;
-        let (port, stage) = (known.port, known.stage);
+        let (port, stage, account) = (known.port, known.stage, known.account);
+        if stage == Stage::Over {
+            return Some((port, false));
+        }
         known.stage = Stage::Over;
+        known.thirsty.clear();
         let slots = core::mem::take(&mut known.slots);
+        let (fixed, kept) = (core::mem::take(&mut known.fixed), core::mem::take(&mut known.kept));
         self.timers.stop(Why::Handshake(conn));
         self.timers.stop(Why::Transfer(conn));
-        self.half_open.remove(&conn);
-        self.orphan(conn);
+        self.thirsty.remove_where(account, |waiting| *waiting == conn);
+        self.orphan(conn, account);
         for slot in slots {
-            if let Slot::Filling(_, span) | Slot::Answering(Some(span)) = slot {
-                self.free(None, Some(span));
+            match slot {
+                Slot::Filling(_, span) | Slot::Answering(Held::Span(span)) => self.free(account, None, Some(span)),
+                // The buffer has no owner when it comes.
+                Slot::Waiting(Want::Buffer { len, asked: true, .. }) => {
+                    self.give(account, None, crate::quota::buffer(len));
+                }
+                Slot::Collecting(_, bytes)
+                | Slot::Ranges { bytes, .. }
+                | Slot::Asked { bytes, .. }
+                | Slot::Answering(Held::Bytes(bytes)) => self.give(account, None, bytes),
+                Slot::Free | Slot::Waiting(_) | Slot::Inside | Slot::Answering(Held::Nothing) => {}
             }
+        }
+        self.ledger.give_kept(account, kept);
+        let half_open = self.half_open.remove(&(account, conn));
+        self.ledger.leave(account, fixed, half_open);
+        if !self.thirsty.is_empty() {
+            self.quench(None);
         }
         if let Stage::Io(life) = stage
             && let Some(life) = self.lives.get_mut(&life)

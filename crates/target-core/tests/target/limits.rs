@@ -1,8 +1,9 @@
 //! What a peer can make the target hold, and for how long.
 
 use crate::rig::*;
-use interlock_target_core::{Event, Loss};
-use interlock_wire::fabrics::Connect;
+use interlock_target_core::{ConnId, Event, Loss};
+use interlock_wire::admin::GetLog;
+use interlock_wire::fabrics::{Cc, Connect, ConnectAnswer};
 use interlock_wire::log::{LID_CCR, LID_CHANGED_NAMESPACES, LID_ERROR, LID_FIRMWARE, LID_SMART};
 use interlock_wire::nvm::Command;
 use interlock_wire::status::Status;
@@ -55,18 +56,43 @@ fn the_oldest_without_a_connect_makes_room() {
 #[test]
 fn connections_are_bounded() {
     let mut config = config();
-    config.limits.connections = 4;
+    config.limits.connections = 5;
     let mut rig = Rig::new(config);
     let a = Host::new(1).live(&mut rig, A);
     let (silent, second) = (rig.dial(A), Host::new(2).admin(&mut rig, A, SUBNQN).0);
     let third = Host::new(3).admin(&mut rig, A, SUBNQN).0;
     assert!(!rig.is_open(silent) && rig.is_open(second) && rig.is_open(third), "who has no Connect makes room");
     let fourth = rig.dial(A);
-    assert!(!rig.is_open(fourth), "nobody can make room");
+    assert!(!rig.is_open(fourth), "nobody of this address can make room");
     assert!(rig.is_open(a.io) && rig.is_open(second) && rig.is_open(third));
     assert_eq!((dropped(&rig, Loss::Crowded), rig.lanes[LANE_A].connections()), (2, 4));
+    rig.from = address(2);
+    Host::new(4).admin(&mut rig, A, SUBNQN);
+    rig.from = address(1);
     rig.hang_up(third);
+    assert!(
+        {
+            let conn = rig.dial(A);
+            !rig.is_open(conn)
+        },
+        "the last place is for others"
+    );
+    rig.hang_up(second);
     Host::new(3).admin(&mut rig, A, SUBNQN);
+}
+
+#[test]
+fn who_has_most_without_a_connect_makes_room_for_others() {
+    let mut config = config();
+    config.limits.half_open = 4;
+    let mut rig = Rig::new(config);
+    let modest = rig.dial(A);
+    rig.from = address(2);
+    let many: Vec<_> = (0..20).map(|_| rig.dial(A)).collect();
+    assert!(rig.is_open(modest), "the oldest of all, and not of those that are too many");
+    assert_eq!(many.iter().filter(|conn| rig.is_open(**conn)).count(), 3);
+    let refused: Vec<u64> = rig.lanes[LANE_A].payer_views().map(|view| view.refused).collect();
+    assert_eq!(refused, [0, 17]);
 }
 
 #[test]
@@ -86,26 +112,87 @@ fn zeros_that_a_host_asks_for_are_not_held() {
     }
 }
 
+/// Connects admin queues until there is no controller for one more; names the connections.
+fn all_controllers(rig: &mut Rig, host: &Host, most: usize) -> Vec<ConnId> {
+    let mut got = Vec::new();
+    let connect = Connect { qid: 0, sqsize: 31, sq_flow_control: true, kato_ms: host.kato_ms };
+    while got.len() < most {
+        let conn = rig.dial(A);
+        let status = rig.connect(conn, connect, &host.data(SUBNQN, 0xFFFF)).status();
+        if status != Status::SUCCESS {
+            assert_eq!(status, Status::CONNECT_CONTROLLER_BUSY, "without DNR: it may try again");
+            rig.hang_up(conn);
+            break;
+        }
+        got.push(conn);
+    }
+    got
+}
+
 #[test]
-fn one_host_cannot_have_all_controllers() {
+fn one_address_cannot_have_all_controllers_whatever_it_calls_itself() {
     let mut config = config();
-    config.limits.controllers_per_host = 2;
+    config.limits.controllers = 20;
     let mut rig = Rig::new(config);
-    let first = Host::new(1).admin(&mut rig, A, SUBNQN).0;
-    Host::new(1).admin(&mut rig, B, SUBNQN);
-    let conn = rig.dial(A);
-    let connect = Connect { qid: 0, sqsize: 31, sq_flow_control: true, kato_ms: 0 };
-    let refused = rig.connect(conn, connect, &Host::new(1).data(SUBNQN, 0xFFFF));
-    assert_eq!(refused.status(), Status::CONNECT_CONTROLLER_BUSY, "without DNR: it may try again");
-    Host::new(2).admin(&mut rig, A, SUBNQN);
-    rig.hang_up(first);
-    assert_eq!(rig.connect(conn, connect, &Host::new(1).data(SUBNQN, 0xFFFF)).status(), Status::SUCCESS);
+    let mut got = Vec::new();
+    for name in 1..=20 {
+        // The name of the host that comes later among them: it spends nothing of what that one has.
+        got.extend(all_controllers(&mut rig, &Host::new(name), 1));
+    }
+    assert_eq!(got.len(), 16);
+    rig.from = address(2);
+    Host::new(1).live(&mut rig, A);
+    rig.from = address(1);
+    rig.hang_up(got[0]);
+    assert_eq!(
+        all_controllers(&mut rig, &Host::new(30), 20).len(),
+        0,
+        "the other one has a place now, and one was left to others"
+    );
+    rig.hang_up(got[1]);
+    assert_eq!(all_controllers(&mut rig, &Host::new(30), 20).len(), 1);
+}
+
+#[test]
+fn who_keeps_nothing_alive_and_says_nothing_makes_room_for_another_address() {
+    let mut config = config();
+    config.limits.controllers = 20;
+    config.limits.connections = 200;
+    let mut rig = Rig::new(config);
+    // They work, keep alive or fall silent; and no place is left.
+    rig.from = address(10);
+    let working = Host::new(1).live(&mut rig, A);
+    rig.from = address(11);
+    let keeps_alive = Host { kato_ms: 120_000, ..Host::new(2) }.live(&mut rig, A);
+    let mut silent = Vec::new();
+    for n in 12..100 {
+        rig.from = address(n);
+        let one = all_controllers(&mut rig, &Host::new(n), 1);
+        if one.is_empty() {
+            break;
+        }
+        for conn in &one {
+            set_cc(&mut rig, *conn, Cc::new(false).with_enable(true));
+        }
+        silent.extend(one);
+    }
+    assert_eq!(silent.len(), 18);
+    rig.advance(1999);
+    working.read(&mut rig, 0);
+    rig.advance(2);
+    rig.from = address(200);
+    let newcomer = all_controllers(&mut rig, &Host::new(200), 2);
+    assert_eq!(newcomer.len(), 1, "one, and no more than others have");
+    assert!(!rig.is_open(silent[0]), "the one that was silent for longest");
+    assert!(silent[1..].iter().all(|conn| rig.is_open(*conn)) && rig.is_open(keeps_alive.admin));
+    assert_eq!(working.read(&mut rig, 0), 0);
+    rig.from = address(10);
+    assert!(all_controllers(&mut rig, &Host::new(1), 1).is_empty(), "who has one takes nobody else's");
 }
 
 #[test]
 fn one_connection_cannot_have_all_buffers() {
     let mut config = config();
-    config.limits.buffered = 4 * 65_536;
     config.limits.buffered_per_connection = 2 * 65_536;
     let mut rig = Rig::new(config);
     let (greedy, good) = (Host::new(1).live(&mut rig, A), Host::new(2).live(&mut rig, A));
@@ -129,21 +216,22 @@ fn one_connection_cannot_have_all_buffers() {
 #[test]
 fn those_who_wait_for_the_lanes_buffers_take_turns() {
     let mut config = config();
-    config.limits.buffered = 65_536;
-    config.limits.buffered_per_connection = 65_536;
+    config.limits.memory = 1 << 20;
     let mut rig = Rig::new(config);
     let (a, b) = (Host::new(1).live(&mut rig, A), Host::new(2).live(&mut rig, A));
     rig.slow_media = true;
-    let read = Command::Read { slba: 0, nlb: 64, fua: false };
-    let many: Vec<u64> = (0..8).map(|_| rig.submit(a.io, read.to_sqe(1), &[], 32_768)).collect();
-    let one = rig.submit(b.io, read.to_sqe(1), &[], 32_768);
+    let read = Command::Read { slba: 0, nlb: 128, fua: false };
+    let many: Vec<u64> = (0..24).map(|_| rig.submit(a.io, read.to_sqe(1), &[], 65_536)).collect();
+    let ahead = rig.media.len();
+    assert!(ahead < 24, "some wait");
+    let one = rig.submit(b.io, read.to_sqe(1), &[], 65_536);
     let mut steps = 0;
     while rig.answer(b.io, one).is_none() {
         assert!(rig.media_step(), "there is something to do");
         rig.run();
         steps += 1;
     }
-    assert!(steps <= 4, "one command waited behind {steps} of another host");
+    assert!(steps <= ahead + 3, "one command waited behind {steps} of another host, of which {ahead} had begun");
     rig.slow_media = false;
     rig.run();
     assert!(many.into_iter().all(|token| rig.answer(a.io, token).is_some()));
@@ -199,4 +287,127 @@ fn a_slow_peer_and_a_slow_disk_are_not_given_up() {
     rig.advance(600_000);
     assert!(rig.is_open(a.io) && rig.is_open(a.admin));
     assert_eq!(dropped(&rig, Loss::Stalled), 0);
+}
+
+#[test]
+fn many_queues_of_one_host_do_not_keep_another_from_the_media() {
+    let mut config = config();
+    config.limits.max_transfer = 1 << 20;
+    config.limits.memory = 512 << 20;
+    let mut rig = Rig::new(config);
+    let greedy = Host::new(1).live(&mut rig, A);
+    let queues: Vec<ConnId> = (2..=9).map(|qid| Host::new(1).queue(&mut rig, A, greedy.cntlid, qid)).collect();
+    rig.slow_media = true;
+    let read = Command::Read { slba: 0, nlb: 512, fua: false };
+    for conn in queues.iter().chain([&greedy.io]) {
+        for _ in 0..31 {
+            rig.submit(*conn, read.to_sqe(1), &[], 262_144);
+        }
+    }
+    assert!(rig.lanes[LANE_A].inside() > 250, "{} inside", rig.lanes[LANE_A].inside());
+    let before = rig.media.len();
+    assert!((64..110).contains(&before), "{before} at the media, of 32 MiB");
+    rig.from = address(2);
+    let modest = Host::new(2).live(&mut rig, A);
+    let sent = rig.submit(modest.io, Command::Read { slba: 0, nlb: 8, fua: false }.to_sqe(1), &[], 4096);
+    assert_eq!(rig.media.len(), before + 1, "it is among them at once");
+    // Of both what is there is done: who has much waiting has not the next turn as well.
+    for _ in 0..=before {
+        rig.media_step();
+        rig.run();
+    }
+    assert!(rig.answer(modest.io, sent).is_some());
+    // A connection that ends takes along what has not begun.
+    let inside = rig.lanes[LANE_A].inside();
+    rig.hang_up(queues[7]);
+    assert!(rig.lanes[LANE_A].inside() < inside);
+    rig.slow_media = false;
+    rig.run();
+    assert_eq!((rig.lanes[LANE_A].inside(), rig.lanes[LANE_A].buffered(), rig.buffers()), (0, 0, 0));
+}
+
+#[test]
+fn a_life_that_ends_takes_along_what_waits_for_the_media() {
+    let mut config = config();
+    config.limits.max_transfer = 1 << 20;
+    config.limits.memory = 512 << 20;
+    let mut rig = Rig::new(config);
+    let (a, b) = (Host::new(1).live(&mut rig, A), Host::new(1).live(&mut rig, B));
+    let second = Host::new(1).queue(&mut rig, A, a.cntlid, 2);
+    rig.slow_media = true;
+    for n in 0..60 {
+        let conn = if n % 2 == 0 { a.io } else { second };
+        let sqe = Command::Write { slba: 0, nlb: 1024, fua: false }.to_sqe(1);
+        rig.submit(conn, sqe, &[9; 524_288], 0);
+    }
+    let begun = rig.media.len();
+    assert!(begun < 60);
+    let ccr = b.ccr(&mut rig, a.instance);
+    assert!(rig.answer(b.admin, ccr).is_none(), "some of it is at the media");
+    while rig.media_step() {
+        rig.run();
+    }
+    assert_eq!(rig.lanes[LANE_A].inside(), 0);
+    let fenced = |event: &Event| matches!(event, Event::Fenced { .. });
+    assert_eq!(rig.events.iter().filter(|event| fenced(event)).count(), 1);
+}
+
+/// Whatever hosts do that take what they can get, the bytes that they make a lane hold stay below the bound.
+#[test]
+fn what_peers_hold_is_bounded_whatever_they_do() {
+    let mut config = config();
+    config.limits.max_transfer = 1 << 20;
+    config.limits.memory = 8 << 20;
+    let most = config.limits.memory;
+    let mut rig = Rig::new(config);
+    let mut held = 0;
+    let mut look = |rig: &Rig| {
+        let now = rig.lanes[LANE_A].held();
+        assert!(now <= most, "{now} of {most}");
+        held = held.max(now);
+    };
+    rig.from = address(100);
+    let good = Host::new(100).live(&mut rig, A);
+    for n in 1..=25 {
+        let good_write = rig.submit(good.io, write(8, 8).to_sqe(1), &[n; 4096], 0);
+        assert_eq!(rig.answer(good.io, good_write).expect("at once").0.status(), Status::SUCCESS, "host {n}");
+        rig.from = address(n % 5);
+        // Log pages of a megabyte of nothing, in numbers, that nobody takes.
+        let admin = rig.dial(A);
+        let connect = Connect { qid: 0, sqsize: 31, sq_flow_control: true, kato_ms: 0 };
+        let cqe = rig.connect(admin, connect, &Host::new(n).data(SUBNQN, 0xFFFF));
+        look(&rig);
+        if cqe.status() != Status::SUCCESS {
+            continue;
+        }
+        let cntlid = ConnectAnswer::from_dw0(cqe.dw0.get()).cntlid;
+        set_cc(&mut rig, admin, Cc::new(false).with_enable(true));
+        rig.wires.get_mut(&admin).unwrap().deaf = true;
+        for lid in [LID_ERROR, LID_SMART, LID_CCR, LID_FIRMWARE].into_iter().cycle().take(29) {
+            rig.submit(admin, GetLog::new(lid, 1 << 20).to_sqe(), &[], 1 << 20);
+            look(&rig);
+        }
+        // Reads of a megabyte that nobody takes, and writes whose data does not come.
+        let conn = rig.dial(A);
+        let connect = Connect { qid: 1, sqsize: 31, sq_flow_control: false, kato_ms: 0 };
+        if rig.connect(conn, connect, &Host::new(n).data(SUBNQN, cntlid)).status() != Status::SUCCESS {
+            continue;
+        }
+        rig.wires.get_mut(&conn).unwrap().deaf = true;
+        for k in 0..15 {
+            rig.submit(conn, Command::Read { slba: 0, nlb: 1024, fua: false }.to_sqe(1), &[], 524_288);
+            rig.wires.get_mut(&conn).unwrap().sends = (k == 14).then_some(CAPSULE);
+            look(&rig);
+        }
+        rig.submit(conn, write(0, 64).to_sqe(1), &[1; 32_768], 0);
+        look(&rig);
+    }
+    assert!(held > most * 3 / 4, "they did try: {held} of {most}");
+    // Who takes nothing is given up, and then those that waited for its room and take nothing either.
+    let rounds = (0..10).find(|_| {
+        rig.advance(60_000);
+        rig.lanes[LANE_A].buffered() == 0
+    });
+    assert!(rounds.is_some(), "{} bytes", rig.lanes[LANE_A].buffered());
+    assert_eq!(good.read(&mut rig, 8), 25);
 }

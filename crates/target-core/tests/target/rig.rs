@@ -18,7 +18,7 @@ use interlock_wire::sqe::{Cqe, Sqe};
 use interlock_wire::status::Status;
 use interlock_wire::{FromBytes, IntoBytes};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const SUBNQN: &str = "nqn.2026-01.test:subsystem";
 pub(crate) const A: PortId = PortId(1);
@@ -40,6 +40,10 @@ pub(crate) fn namespace(nsid: u32) -> Namespace {
         eui64: None,
         zeroes_when_deallocated: true,
     }
+}
+
+pub(crate) fn address(n: u8) -> IpAddr {
+    [198, 51, 100, n].into()
 }
 
 pub(crate) fn config() -> Config {
@@ -65,13 +69,7 @@ pub(crate) fn config() -> Config {
         }],
         ports: vec![port(A, 4420), port(B, 4421)],
         lanes: 2,
-        limits: Limits {
-            queue_depth: 64,
-            max_transfer: 65_536,
-            buffered: 1 << 20,
-            stock: 64 << 10,
-            ..Limits::default()
-        },
+        limits: Limits { queue_depth: 64, max_transfer: 65_536, memory: 4 << 20, stock: 64 << 10, ..Limits::default() },
     }
 }
 
@@ -119,6 +117,8 @@ pub(crate) struct Rig {
     next_conn: u32,
     next_token: u64,
     pub(crate) digests: bool,
+    /// Where connections come from.
+    pub(crate) from: IpAddr,
     /// The most data of an answer that a lane was given to hold.
     pub(crate) largest_answer: usize,
 }
@@ -148,6 +148,7 @@ impl Rig {
             next_conn: 1,
             next_token: 1,
             digests: false,
+            from: address(1),
             largest_answer: 0,
         };
         rig.run();
@@ -174,7 +175,7 @@ impl Rig {
         };
         self.wires.insert(conn, wire);
         let local = SocketAddr::from(([192, 0, 2, 1], 4420));
-        self.lanes[lane].handle_accepted(self.now, conn, port, local);
+        self.lanes[lane].handle_accepted(self.now, conn, port, local, Payer::at(self.from));
         self.run();
         conn
     }
@@ -408,7 +409,7 @@ impl Rig {
     pub(crate) fn media_step(&mut self) -> bool {
         let Some((n, op)) = self.media.pop_front() else { return false };
         if let Some(result) = self.media_fails {
-            self.lanes[n].handle_media_done(op.id, result);
+            self.lanes[n].handle_media_done(self.now, op.id, result);
             return true;
         }
         let disk = self.disks.get_mut(&op.namespace.nsid).expect("a disk");
@@ -437,7 +438,7 @@ impl Rig {
             }
             MediaKind::Flush => {}
         }
-        self.lanes[n].handle_media_done(op.id, result);
+        self.lanes[n].handle_media_done(self.now, op.id, result);
         true
     }
 

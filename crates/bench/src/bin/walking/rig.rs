@@ -126,10 +126,12 @@ impl Rig {
         let pool = Pool::new(PoolConfig { reactors: 1, name: "target".into(), ..PoolConfig::default() })?;
         let port = "[[port]]\nlisten = \"127.0.0.1:0\"\n".repeat(controllers.into());
         // Two hosts, of which each may have all ports, with an admin and an I/O connection each.
-        let (each, all) = (controllers, controllers.saturating_mul(2));
+        let all = controllers.saturating_mul(2);
         let limits = format!(
-            "[limits]\ncontrollers_per_host = {each}\ncontrollers = {all}\nconnections = {}\n",
-            (u32::from(all) * 2).max(1024)
+            // One address may have most of them.
+            "[limits]\ncontrollers = {}\nconnections = {}\n",
+            all.saturating_mul(2),
+            (u32::from(all) * 4).max(1024)
         );
         let config = Config::from_toml(&format!(
             "nqn = \"{SAMPLE_NQN}\"\n{port}[[namespace]]\nbacking = \"mem:64M\"\n{limits}"

@@ -1,0 +1,78 @@
+//! Who gets a controller where many want one.
+//!
+//! There are so many controllers of each kind, and what one payer may have of them depends on how many are left to others
+//! ([`crate::quota`]). A host that keeps nothing alive (Keep Alive Timeout 0) is never given up by time, so its controller
+//! could stay for ever: where a newcomer finds none, the one of those that was silent for longest makes room, if its payer has
+//! more than the newcomer.
+
+use super::Control;
+use super::controller::{Controller, ControllerKey, Kind};
+use crate::message::ToLane;
+use crate::{Loss, Payer, quota};
+use alloc::vec::Vec;
+use core::time::Duration;
+use interlock_base::Instant;
+
+/// A host that keeps nothing alive is silent if nothing was heard of it for so long.
+const SILENT: Duration = Duration::from_secs(2);
+
+impl Control {
+    /// Whether a payer may have one more controller of a kind, after one made room if that helps.
+    pub(super) fn find_place(&mut self, now: Instant, kind: Kind, payer: Payer) -> bool {
+        let (used, held) = self.places(kind, payer);
+        let most = u64::from(self.config.limits.controllers);
+        if used * 2 >= most {
+            self.listen_to_the_silent(now, kind);
+        }
+        if quota::admits_first(most, used, held, 1) {
+            return true;
+        }
+        match self.silent(now, kind, payer, held) {
+            Some(key) => {
+                self.lose(now, key, Loss::Crowded);
+                let (used, held) = self.places(kind, payer);
+                quota::admits_first(most, used, held, 1)
+            }
+            None => false,
+        }
+    }
+
+    /// Controllers of a kind, and those of them that a payer has.
+    fn places(&self, kind: Kind, payer: Payer) -> (u64, u64) {
+        self.controllers
+            .values()
+            .filter(|other| other.kind == kind)
+            .fold((0, 0), |(used, held), other| (used + 1, held + u64::from(other.payer == payer)))
+    }
+
+    /// The controller without keep alive that was silent for longest, of those whose payers have more than `held`.
+    fn silent(&self, now: Instant, kind: Kind, payer: Payer, held: u64) -> Option<ControllerKey> {
+        let candidate = |other: &Controller| {
+            other.kind == kind && other.payer != payer && other.kato_ms == 0 && other.heard + SILENT <= now
+        };
+        let mut oldest: Vec<(Instant, ControllerKey, Payer)> = self
+            .controllers
+            .iter()
+            .filter(|(_, other)| candidate(other))
+            .map(|(key, other)| (other.heard, *key, other.payer))
+            .collect();
+        oldest.sort_unstable();
+        oldest.into_iter().find(|(.., owner)| self.places(kind, *owner).1 > held).map(|(_, key, _)| key)
+    }
+
+    /// It may become necessary to know who is silent: lanes report the next command of each host that keeps nothing alive.
+    fn listen_to_the_silent(&mut self, now: Instant, kind: Kind) {
+        let lives: Vec<_> = self
+            .controllers
+            .values_mut()
+            .filter(|other| other.kind == kind && other.kato_ms == 0 && !other.listened)
+            .filter_map(|other| {
+                other.listened = true;
+                other.life()
+            })
+            .collect();
+        for life in lives {
+            self.broadcast(&ToLane::Listen { life, since: now });
+        }
+    }
+}
