@@ -7,7 +7,7 @@ mod events;
 use crate::output::{Format, print, say};
 use anyhow::Context;
 pub(crate) use config::TargetArgs;
-use config::TargetCommand;
+use config::{EventFormat, TargetCommand};
 use interlock_target::channel::Server;
 use interlock_target::config::Config;
 use interlock_target::{Pool, PoolConfig, Stamped, Target};
@@ -15,6 +15,7 @@ use serde_json::json;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -23,10 +24,11 @@ use std::time::Duration;
 /// Lives end when their last media operation is over; a disk that takes longer is not waited for.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the program waits for.
+/// What ends the program.
 enum News {
     Stop,
-    Event(Stamped),
+    /// Nobody can be told what happens.
+    Unheard(io::Error),
 }
 
 pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
@@ -84,14 +86,18 @@ fn serve(
             Some(Server::start(path, target.clone(), end)?)
         }
     };
-    // Before anyone learns where to connect: the log misses nothing.
-    if output.verbose > 0 {
+    // Before anyone learns where to connect: the log misses nothing. It begins when that is printed.
+    let (begin, begun) = mpsc::sync_channel(1);
+    if output.verbose > 0 || args.events.is_some() {
         let events = target.subscribe();
+        let (aloud, as_json) = (output.verbose > 0, args.events == Some(EventFormat::Json));
         spawn("events", move || {
-            for event in events {
-                if sender.send(News::Event(event)).is_err() {
-                    break;
-                }
+            // It is not begun if the program ends before.
+            if begun.recv().is_ok()
+                && let Err(error) = tell(&events, aloud, as_json)
+            {
+                // Who would end the program may have ended it.
+                let _ = sender.send(News::Unheard(error));
             }
         })?;
     }
@@ -99,12 +105,25 @@ fn serve(
         Format::Normal => normal(target, config, args),
         Format::Json => as_json(target, config, args)?,
     })?;
-    loop {
-        match news.recv() {
-            Ok(News::Event(event)) => say(&format!("{} {}", event.at, events::words(&event.event)))?,
-            Ok(News::Stop) | Err(_) => return Ok(()),
+    // Without `-v` or `--events` nobody waits for it.
+    let _ = begin.send(());
+    match news.recv() {
+        Ok(News::Stop) | Err(_) => Ok(()),
+        Ok(News::Unheard(error)) => Err(error).context("events cannot be printed"),
+    }
+}
+
+/// Tells what happens, until nothing can: on standard error for people, and on standard output for programs.
+fn tell(events: &Receiver<Stamped>, aloud: bool, as_json: bool) -> io::Result<()> {
+    for event in events {
+        if as_json {
+            print(&event.to_json().to_string())?;
+        }
+        if aloud {
+            say(&format!("{} {}", event.at, events::words(&event.event)))?;
         }
     }
+    Ok(())
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<std::thread::JoinHandle<()>> {

@@ -45,6 +45,13 @@ pub(crate) fn event(event: &TargetEvent) -> String {
         TargetEvent::Fenced { life, by: stopper, cancelled } => {
             format!("life {life} can execute nothing more ({}), {cancelled} held writes cancelled", by(*stopper))
         }
+        TargetEvent::Held(ghost) => format!("{} is held", written(ghost)),
+        TargetEvent::HeldExecuted(ghost) => format!("{} is executed, its host waits for it", written(ghost)),
+        TargetEvent::HeldStopped { ghost, by: stopper } => {
+            format!("{} is cancelled ({})", written(ghost), by(*stopper))
+        }
+        TargetEvent::Overtaken { ghost, by } => format!("{} is overtaken by a change of life {by}", written(ghost)),
+        TargetEvent::Missed { events } => format!("{events} events are not told: they were not taken in time"),
         TargetEvent::GhostArmed(ghost) => format!("{} has lost its connection and is still held", written(ghost)),
         TargetEvent::GhostExecuted(ghost) => format!("{} is EXECUTED, nobody waits for it", written(ghost)),
         TargetEvent::GhostRefused { ghost, by: stopper } => {

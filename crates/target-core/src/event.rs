@@ -5,6 +5,7 @@
 
 use crate::{ConnId, Life, NamespaceKey, PortId, SubsystemId};
 use alloc::boxed::Box;
+use core::fmt;
 use interlock_wire::nqn::Nqn;
 use interlock_wire::status::Status;
 
@@ -49,6 +50,16 @@ pub enum By {
     Time,
     /// CC.EN=0, shutdown, or the end of the target.
     Reset,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ccr => "ccr",
+            Self::Time => "time",
+            Self::Reset => "reset",
+        })
+    }
 }
 
 /// A command that changes media.
@@ -168,6 +179,25 @@ pub enum Event {
         /// Stalled commands that were cancelled.
         cancelled: u32,
     },
+    /// A media-changing command stalls inside until somebody says so; its host waits for it.
+    Held(Ghost),
+    /// Such a command was executed, and its host still waits for it.
+    HeldExecuted(Ghost),
+    /// A stalled command was cancelled: it will never be executed.
+    HeldStopped {
+        /// The command.
+        ghost: Ghost,
+        /// What quiesced its life.
+        by: By,
+    },
+    /// A change of the same blocks was executed while a command stalled: if that is executed after all, it undoes the change.
+    /// Told once for each lane; what two lanes do at the same moment may go unseen.
+    Overtaken {
+        /// The command that stalls.
+        ghost: Ghost,
+        /// The life of the newer one.
+        by: Life,
+    },
     /// A stalled command lost its connection: nobody waits for it, and it can still execute.
     GhostArmed(Ghost),
     /// A command that nobody waits for was executed: the hazard that fencing is there to prevent.
@@ -182,6 +212,11 @@ pub enum Event {
     /// A media-changing command whose host had not left was not executed: it came to its execution when the life must have
     /// given its host up already, by the clock. The process was stopped, or the machine was.
     TooLate(Ghost),
+    /// Events that a listener was not told, because it did not take those before in time.
+    Missed {
+        /// How many.
+        events: u64,
+    },
     /// A life has not ended within the Command Quiesce Time that its controller states: a host that relied on it may have
     /// written over what still executes.
     QuiesceOverrun {

@@ -5,7 +5,7 @@
 //! answered [`ToControl::Quiesced`].
 
 use crate::namespace::Namespaces;
-use crate::{By, ConnId, Fault, Life, LifeId, Loss, Payer, PortId, SubsystemId};
+use crate::{By, ConnId, Fault, Ghost, LaneId, Life, LifeId, Loss, Payer, PortId, SubsystemId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -70,6 +70,13 @@ pub enum ToControl {
         life: LifeId,
         /// How many.
         count: u32,
+    },
+    /// A media-changing command stalls on this lane until somebody says so; without a ghost it does so no more.
+    Holding {
+        /// The order in which it came.
+        order: u64,
+        /// The command.
+        ghost: Option<Ghost>,
     },
     /// On this lane nothing of this life can change media any more: what stalled is cancelled, what was given to a
     /// namespace has completed.
@@ -179,6 +186,15 @@ pub enum ToLane {
         life: LifeId,
         /// Only commands after this moment count.
         since: Instant,
+    },
+    /// What [`ToControl::Holding`] said on another lane.
+    Holding {
+        /// Where.
+        lane: LaneId,
+        /// The order in which it came there.
+        order: u64,
+        /// The command.
+        ghost: Option<Ghost>,
     },
     /// A scripted fault that is a lane's business.
     Fault(Fault),

@@ -10,7 +10,7 @@ use interlock_target_core::{Control, ControlOutput, Event as TargetEvent, LaneId
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 
 /// Something to be run with control, on its reactor. What it returns is run when everything that control then wanted is
 /// on its way to the lanes: who is answered may rely on the order.
@@ -27,7 +27,7 @@ pub(crate) enum ControlMail {
     /// Listen on a port again, and tell the outcome: where, or why not.
     Open(PortId, Sender<io::Result<SocketAddr>>),
     /// Tell this one what happens from now on.
-    Subscribe(Sender<Stamped>),
+    Subscribe(SyncSender<Stamped>),
 }
 
 /// The service of control. The machine runs on the target's own clock, and events are stamped with the reactor's.
@@ -37,7 +37,39 @@ pub(crate) struct ControlService {
     lanes: Vec<Mailbox<LaneMail>>,
     /// Where each port listens, and which lane does it.
     ports: BTreeMap<PortId, (usize, SocketAddr)>,
-    listeners: Vec<Sender<Stamped>>,
+    listeners: Vec<Listener>,
+}
+
+/// Somebody who wants to know what happens.
+struct Listener {
+    sender: SyncSender<Stamped>,
+    /// Events that it was not told, because it had not taken those before.
+    missed: u64,
+}
+
+impl Listener {
+    /// False if it listens no more.
+    fn tell(&mut self, stamped: &Stamped) -> bool {
+        if self.missed > 0 {
+            let missed = Stamped { at: stamped.at, event: TargetEvent::Missed { events: self.missed } };
+            match self.sender.try_send(missed) {
+                Ok(()) => self.missed = 0,
+                Err(TrySendError::Full(_)) => {
+                    self.missed += 1;
+                    return true;
+                }
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        match self.sender.try_send(stamped.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.missed += 1;
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
 }
 
 impl ControlService {
@@ -54,7 +86,7 @@ impl ControlService {
 
     fn tell(&mut self, at: Instant, event: TargetEvent) {
         let stamped = Stamped { at, event };
-        self.listeners.retain(|listener| listener.send(stamped.clone()).is_ok());
+        self.listeners.retain_mut(|listener| listener.tell(&stamped));
     }
 
     fn mail(&mut self, now: Instant, mail: ControlMail) {
@@ -71,7 +103,7 @@ impl ControlService {
                 self.drain(now);
                 self.open(port, Some(bound));
             }
-            ControlMail::Subscribe(listener) => self.listeners.push(listener),
+            ControlMail::Subscribe(sender) => self.listeners.push(Listener { sender, missed: 0 }),
         }
     }
 

@@ -19,6 +19,7 @@ mod shape;
 pub mod status;
 mod store;
 mod target;
+mod told;
 
 pub use file::FileError;
 pub use interlock_ring::{Backend, Call, Faults, FileOp, Pool, PoolConfig, Reactor, Verdict};
@@ -28,4 +29,4 @@ pub use interlock_target_core::{
 };
 pub use interlock_wire::status::Status;
 pub use kept::KeptError;
-pub use target::{Stamped, Target, TargetError};
+pub use target::{EVENTS_MAX, Stamped, Target, TargetError};

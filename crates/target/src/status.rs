@@ -9,7 +9,7 @@ use crate::shape::ana_words;
 use crate::target::{ANSWER_WITHIN, SUBSYSTEM, Target, TargetError};
 use interlock_target_core::config::Offers;
 use interlock_target_core::status::{ConnStage, ControllerStage, ControllerView, LifeView, PortView};
-use interlock_target_core::{By, Control, Life, LifeState, Payer, PortId};
+use interlock_target_core::{Control, Life, LifeState, Payer, PortId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -330,17 +330,12 @@ fn controller_status(
 }
 
 fn life_status(view: &LifeView) -> LifeStatus {
-    let words = |by| match by {
-        By::Ccr => "ccr",
-        By::Time => "time",
-        By::Reset => "reset",
-    };
     let (state, by) = match view.state {
         LifeState::Live => ("live", None),
-        LifeState::Draining { by } => ("draining", Some(words(by))),
-        LifeState::Quiescing { by } => ("quiescing", Some(words(by))),
+        LifeState::Draining { by } => ("draining", Some(by)),
+        LifeState::Quiescing { by } => ("quiescing", Some(by)),
     };
-    LifeStatus { life: named(&view.life), state: state.into(), by: by.map(Into::into), held: view.held }
+    LifeStatus { life: named(&view.life), state: state.into(), by: by.map(|by| by.to_string()), held: view.held }
 }
 
 fn quota_status(memory_mib: u32, controllers: &[ControllerView], lanes: &[LaneStatus]) -> QuotaStatus {

@@ -31,6 +31,9 @@ const PREDECESSOR_WITHIN: Duration = Duration::from_secs(2);
 /// Between two attempts to listen.
 const LISTEN_AGAIN: Duration = Duration::from_millis(20);
 
+/// Events that a listener may leave untaken.
+pub const EVENTS_MAX: usize = 16_384;
+
 /// The one subsystem of a target.
 pub(crate) const SUBSYSTEM: SubsystemId = SubsystemId(0);
 
@@ -277,10 +280,11 @@ impl Target {
         &self.discovery
     }
 
-    /// What happens from now on. Drop the receiver to end it.
+    /// What happens from now on. Drop the receiver to end it. Who leaves [`EVENTS_MAX`] events untaken misses those that come
+    /// then, and is told how many ([`Event::Missed`]).
     #[must_use]
     pub fn subscribe(&self) -> Receiver<Stamped> {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(EVENTS_MAX);
         self.control.send(ControlMail::Subscribe(sender));
         receiver
     }

@@ -24,11 +24,20 @@ pub(crate) struct TargetArgs {
     /// Listen here for `interlock target ctl`: a Unix socket for this user alone
     #[arg(long, value_name = "SOCKET")]
     pub(super) control: Option<PathBuf>,
+    /// Print what happens on standard output, one line of JSON for each event, after the first line
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(super) events: Option<EventFormat>,
     /// Reactor threads; default: one per port, as far as there are processors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EventFormat {
+    Json,
 }
 
 /// What can be done beside running one.

@@ -26,6 +26,19 @@ pub(super) fn words(event: &TargetEvent) -> String {
         TargetEvent::Fenced { life, by, cancelled } => {
             format!("life {life} fenced by {by:?}, {cancelled} held writes cancelled")
         }
+        TargetEvent::Held(ghost) => {
+            format!("life {}: a write of {} blocks at {} is held", ghost.life, ghost.blocks, ghost.slba)
+        }
+        TargetEvent::HeldExecuted(ghost) => {
+            format!("life {}: the held write at {} is executed, its host waits for it", ghost.life, ghost.slba)
+        }
+        TargetEvent::HeldStopped { ghost, by } => {
+            format!("life {}: the held write at {} is cancelled by {by:?}", ghost.life, ghost.slba)
+        }
+        TargetEvent::Overtaken { ghost, by } => {
+            format!("life {by} writes over blocks of the held write at {} of life {}", ghost.slba, ghost.life)
+        }
+        TargetEvent::Missed { events } => format!("{events} events are not told: they came faster than they are taken"),
         TargetEvent::GhostArmed(ghost) => {
             format!(
                 "life {}: a write of {} blocks at {} is held, nobody waits for it",

@@ -129,6 +129,13 @@ impl Target {
         Self::start(&args)
     }
 
+    /// The next event of a target that prints them as JSON.
+    pub(crate) fn event(&mut self) -> Value {
+        let mut line = String::new();
+        self.said.read_line(&mut line).expect("a pipe");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
     /// The TCP port of its n-th port.
     pub(crate) fn port(&self, n: usize) -> String {
         port(&self.about["ports"][n])

@@ -253,3 +253,31 @@ fn a_file_is_the_same_disk_after_a_restart_and_memory_is_another_one() {
     std::fs::remove_file(&file).expect("it is ours");
     std::fs::remove_file(file.with_extension("img.interlock")).expect("what was kept beside it");
 }
+
+#[test]
+fn events_are_lines_of_json_and_tell_what_becomes_of_held_writes() {
+    let mut told = Told::new("events", &["--events", "json"]);
+    let (_admin, mut io) = crate::raw::host(&told.target, 0);
+    told.tell(&["fault", "kind=hold-writes,port=0"]);
+    io.write(1);
+    let mut seen = Vec::new();
+    let mut until = |told: &mut Told, event: &str| loop {
+        let value = told.target.event();
+        assert_eq!((&value["format_version"], value["at_ns"].is_u64()), (&Value::from(1), true), "{value}");
+        seen.push(value["event"].as_str().expect("text").to_owned());
+        if value["event"] == event {
+            return value;
+        }
+    };
+    let held = until(&mut told, "write-held");
+    assert_eq!((&held["nsid"], &held["slba"], &held["awaited"]), (&1.into(), &0.into(), &true.into()), "{held}");
+    // Nobody waits for it any more; and then it is executed all the same.
+    drop(io);
+    let orphaned = until(&mut told, "write-orphaned");
+    assert_eq!((&orphaned["life"], &orphaned["awaited"]), (&held["life"], &false.into()), "{orphaned}");
+    told.tell(&["fault", "kind=release"]);
+    assert_eq!(until(&mut told, "write-executed")["life"], held["life"]);
+    for kind in ["connection-accepted", "controller-created", "controller-enabled", "queue-connected"] {
+        assert!(seen.iter().any(|known| known == kind), "{kind} is not among {seen:?}");
+    }
+}

@@ -253,6 +253,11 @@ impl Control {
                     entry.held.insert(lane, count);
                 }
             }
+            ToControl::Holding { order, ghost } => {
+                for other in self.lanes().filter(|other| *other != lane) {
+                    self.to(other, ToLane::Holding { lane, order, ghost });
+                }
+            }
             ToControl::Quiesced { life, cancelled } => self.handle_quiesced(now, lane, life, cancelled),
         }
     }

@@ -180,7 +180,27 @@ impl Lane {
         if changes {
             self.count_held(life, 1);
         }
+        if until == Until::Released
+            && let Some(ghost) = self.ghost(order)
+        {
+            self.out(LaneOutput::Event(Event::Held(ghost)));
+            self.hold(order, Some(ghost));
+        }
         order
+    }
+
+    /// A command stalls until somebody says so, or does so no more: all lanes are to know.
+    fn hold(&mut self, order: u64, ghost: Option<Ghost>) {
+        self.holding.note(self.id, order, ghost);
+        self.out(LaneOutput::ToControl(ToControl::Holding { order, ghost }));
+    }
+
+    /// A change is executed while others stall: says whom it overtakes.
+    #[cold]
+    fn tell_overtaken(&mut self, by: Life, namespace: NamespaceKey, work: &Work) {
+        for ghost in self.holding.overtaken(namespace, work.ranges()) {
+            self.out(LaneOutput::Event(Event::Overtaken { ghost, by }));
+        }
     }
 
     fn count_held(&mut self, id: LifeId, change: i32) {
@@ -249,12 +269,16 @@ impl Lane {
             return;
         };
         known.outstanding += 1;
+        let by = known.life;
         let namespace = NamespaceKey { subsystem: known.life.subsystem, nsid };
         let ghost = ghost_of(known.life, namespace, &work).filter(|_| owner.is_none());
         let read = matches!(work, Work::Read(_));
         let until = known.until;
         let job = Job { life, account, cost, owner, span, read };
         let id = MediaId(self.jobs.insert(job).to_u64());
+        if !self.holding.is_empty() && work.changes_media() {
+            self.tell_overtaken(by, namespace, &work);
+        }
         if let Some(ghost) = ghost {
             self.out(LaneOutput::Event(Event::GhostExecuted(ghost)));
         }
@@ -358,6 +382,10 @@ impl Lane {
             self.free(stalled.inside.account, stalled.inside.owner.map(|(conn, _)| conn), stalled.inside.span);
             if let Some(ghost) = ghost {
                 cancelled += 1;
+                self.out(LaneOutput::Event(Event::HeldStopped { ghost, by }));
+                if stalled.until == Until::Released {
+                    self.hold(order, None);
+                }
                 if self.tombstones.len() == TOMBSTONES_MAX {
                     self.tombstones.pop_first();
                 }
@@ -406,9 +434,17 @@ impl Lane {
         if let Some(Tombstone { ghost, by, .. }) = self.tombstones.remove(&order) {
             self.out(LaneOutput::Event(Event::GhostRefused { ghost, by }));
         }
+        let ghost = self.ghost(order);
         if let Some(stalled) = self.stalled.remove(&order) {
             if stalled.inside.task.work.changes_media() {
                 self.count_held(stalled.inside.life, -1);
+            }
+            if let Some(ghost) = ghost.filter(|_| stalled.until == Until::Released) {
+                self.hold(order, None);
+                let may = self.lives.get(&stalled.inside.life).is_some_and(|life| life.may_execute(now));
+                if stalled.inside.owner.is_some() && may {
+                    self.out(LaneOutput::Event(Event::HeldExecuted(ghost)));
+                }
             }
             match self.lapsed(&stalled) {
                 None => self.execute(now, stalled.inside),

@@ -14,6 +14,7 @@
 mod commands;
 mod conn;
 mod gate;
+mod holding;
 mod nvm;
 mod room;
 
@@ -146,6 +147,8 @@ pub struct Lane {
     stalled: BTreeMap<u64, Stalled>,
     tombstones: BTreeMap<u64, Tombstone>,
     next_order: u64,
+    /// What stalls until somebody says so, on all lanes.
+    holding: holding::Holding,
     /// Who holds what.
     ledger: Ledger,
     /// Buffers that nobody uses.
@@ -180,6 +183,7 @@ impl Lane {
             stalled: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             next_order: 0,
+            holding: holding::Holding::default(),
             ledger: Ledger::new(limits.memory, limits.connections.into(), MEDIA_MAX),
             stock: room::Stock::default(),
             thirsty: Turns::default(),
@@ -528,6 +532,7 @@ impl Lane {
             ToLane::Quiesce { life, by } => self.quiesce(life, by),
             ToLane::Listen { life, since } => self.listen(life, since),
             ToLane::Lease { life, until } => self.set_lease(life, until),
+            ToLane::Holding { lane, order, ghost } => self.holding.note(lane, order, ghost),
             ToLane::Fault(fault) => self.script(now, fault),
         }
     }

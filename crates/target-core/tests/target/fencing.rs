@@ -530,3 +530,38 @@ fn the_end_of_the_target_waits_for_every_life() {
     assert!(rig.events.contains(&Event::ShutDown));
     assert_eq!((rig.control.controllers(), rig.control.lives().count(), rig.buffers()), (0, 0, 0));
 }
+
+#[test]
+fn held_writes_are_told_when_they_stall_execute_stop_and_are_overtaken() {
+    let mut rig = Rig::new(config());
+    let (a, b) = (Host::new(1).live(&mut rig, A), Host::new(1).live(&mut rig, B));
+    rig.script(Fault::HoldWrites { port: A });
+    let first = a.write(&mut rig, 3, 0x11);
+    a.write(&mut rig, 5, 0x11);
+    let held = |rig: &Rig| -> Vec<(u64, &str)> {
+        let told = |event: &Event| match event {
+            Event::Held(ghost) => Some((ghost.slba, "held")),
+            Event::HeldExecuted(ghost) => Some((ghost.slba, "executed")),
+            Event::HeldStopped { ghost, by: By::Ccr } => Some((ghost.slba, "stopped")),
+            Event::Overtaken { ghost, by } if by.cntlid == b.cntlid => Some((ghost.slba, "overtaken")),
+            _ => None,
+        };
+        rig.events.iter().filter_map(told).collect()
+    };
+    assert_eq!(held(&rig), [(3, "held"), (5, "held")]);
+    // Through the other port, on another lane; what meets none of them is not told, and nothing twice.
+    for slba in [5, 5, 6] {
+        b.write(&mut rig, slba, 0x22);
+    }
+    assert_eq!(held(&rig)[2..], [(5, "overtaken")]);
+    rig.script(Fault::StopHolding { port: A });
+    rig.script(Fault::Release);
+    assert_eq!(held(&rig)[3..], [(3, "executed"), (5, "executed")]);
+    assert!(rig.answer(a.io, first).is_some());
+    b.write(&mut rig, 3, 0x22);
+    rig.script(Fault::HoldWrites { port: A });
+    a.write(&mut rig, 7, 0x11);
+    assert!(b.ccr_now(&mut rig, a.instance).1);
+    b.write(&mut rig, 7, 0x22);
+    assert_eq!(held(&rig)[5..], [(7, "held"), (7, "stopped")], "what can execute no more is overtaken by nothing");
+}
