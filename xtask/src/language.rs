@@ -1,8 +1,8 @@
-//! Plain English in the documents.
+//! Plain English in the texts that people read.
 //!
 //! A rule of style that nobody checks lasts until the next commit. The phrases that the documents do not use stand in a
 //! table of `docs/style.md`, each with a better one; this module reads that table and searches the texts for them.
-//! Blocks of code and inline code are exempt: they quote what programs print.
+//! Blocks of code and inline code are exempt: they quote what programs print. Of a crate, the string literals are searched.
 
 use crate::house::root;
 use anyhow::{Context, Result, ensure};
@@ -42,14 +42,22 @@ const fn pages(place: &'static str) -> Root {
     Root { place, extension: "md", prose: markdown }
 }
 
-/// Every text that is checked.
-pub const ROOTS: [Root; 6] = [
+const fn strings_of(place: &'static str) -> Root {
+    Root { place, extension: "rs", prose: strings }
+}
+
+/// Every text that is checked. A crate joins once its strings use none of the phrases.
+pub const ROOTS: [Root; 10] = [
     pages("README.md"),
     pages("ARCHITECTURE.md"),
     pages("CONTRIBUTING.md"),
     pages("PLAN.md"),
     pages("SECURITY.md"),
     pages("docs"),
+    strings_of("crates/api/src"),
+    strings_of("crates/base/src"),
+    strings_of("crates/carry/src"),
+    strings_of("crates/check/src"),
 ];
 
 /// The rules: the table of `docs/style.md` whose head is "not | but".
@@ -115,7 +123,9 @@ fn files(place: &Root) -> Result<Vec<PathBuf>> {
             let path = folder.join(entry?.file_name());
             if root().join(&path).is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| Path::new(extension) == Path::new(place.extension)) {
+            } else if path.extension().is_some_and(|extension| Path::new(extension) == Path::new(place.extension))
+                && !path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
+            {
                 found.push(path);
             }
         }
@@ -185,6 +195,82 @@ pub fn markdown(text: &str) -> Vec<Word> {
     }
     end_clause(&mut words);
     words
+}
+
+/// The words of the string literals of a Rust source, without inline code in them. Comments are skipped, and so is the
+/// module of tests at the end.
+#[must_use]
+pub fn strings(text: &str) -> Vec<Word> {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut words: Vec<Word> = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\'', '/']) {
+        let (before, here) = rest.split_at(at);
+        let length = if here.starts_with("//") {
+            here.find('\n').unwrap_or(here.len())
+        } else if here.starts_with("/*") {
+            here.find("*/").map_or(here.len(), |end| end + 2)
+        } else if here.starts_with('"') {
+            let hashes = before.len() - before.trim_end_matches('#').len();
+            let is_raw = before.trim_end_matches('#').ends_with('r');
+            let length = if is_raw { raw_length(here, hashes) } else { literal_length(here) };
+            let literal = here[1..length].trim_end_matches('#').trim_end_matches('"');
+            let line = 1 + text[..text.len() - here.len()].matches('\n').count();
+            for (index, outside) in unescaped(literal, is_raw).split('`').step_by(2).enumerate() {
+                if index > 0 {
+                    words.push(Word { text: "`".to_owned(), line, ends: false });
+                }
+                words.extend(words_of(outside, line));
+            }
+            end_clause(&mut words);
+            length
+        } else {
+            character_length(here)
+        };
+        rest = &here[length..];
+    }
+    words
+}
+
+/// How long the literal is that `text` begins with, both quotes included.
+fn literal_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, character) in text.char_indices().skip(1) {
+        match character {
+            '"' if !is_escaped => return at + 1,
+            '\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
+}
+
+/// The same of a raw literal, with the hashes behind it.
+fn raw_length(text: &str, hashes: usize) -> usize {
+    let end = format!("\"{}", "#".repeat(hashes));
+    text[1..].find(&end).map_or(text.len(), |at| 1 + at + end.len())
+}
+
+/// How long the character or the quote of a lifetime is that `text` begins with.
+fn character_length(text: &str) -> usize {
+    let mut characters = text.char_indices().skip(1);
+    match (characters.next(), characters.next()) {
+        (Some((_, '\\')), Some((at, escaped))) => {
+            let behind = at + escaped.len_utf8();
+            text[behind..].find('\'').map_or(text.len(), |end| behind + end + 1)
+        }
+        (Some(_), Some((at, '\''))) => at + 1,
+        _ => 1,
+    }
+}
+
+/// A literal as it is printed, but that a line break ends a clause.
+fn unescaped(literal: &str, is_raw: bool) -> String {
+    if is_raw {
+        return literal.to_owned();
+    }
+    // A backslash at the end of a line joins it with the next one.
+    literal.replace("\\\n", " ").replace("\\n", ". ").replace("\\\"", "\"").replace('\\', " ")
 }
 
 fn end_clause(words: &mut [Word]) {

@@ -1,9 +1,9 @@
-//! The documents are in plain English: they use no phrase that `docs/style.md` replaces.
+//! Texts are in plain English: they use no phrase that `docs/style.md` replaces.
 
-use interlock_xtask::language::{faults, markdown, parse, rules, search};
+use interlock_xtask::language::{faults, markdown, parse, rules, search, strings};
 
 #[test]
-fn the_documents_use_no_phrase_that_the_style_replaces() {
+fn texts_use_no_phrase_that_the_style_replaces() {
     assert!(rules().unwrap().len() > 30, "the table of phrases was not found");
     let found = faults().unwrap();
     assert!(found.is_empty(), "{} (the table is in docs/style.md)", found.join("\n"));
@@ -43,6 +43,24 @@ fn code_and_other_words_are_no_faults() {
     ] {
         assert_eq!(found(text), Vec::<String>::new(), "{text}");
     }
+}
+
+#[test]
+fn of_a_source_the_strings_are_searched_and_nothing_else() {
+    let source = r##"
+// It is read anew.
+const A: &str = "it is read \
+    anew"; /* so long */ let b = '"'; let c = 'a'; fn f<'a>(anew: &'a str) {}
+let d = format!("{x}: `anew`, \"so long\"\nno more"); let e = r#"a "raw" one: anew"#; let f = '\''; let g = "so";
+let long = b"\\"; let many = "many";
+#[cfg(test)]
+mod tests {
+    const T: &str = "anew";
+}
+"##;
+    let found = search(&parse(TABLE).unwrap(), &strings(source));
+    let places: Vec<&str> = found.iter().filter_map(|fault| fault.split(": write").next()).collect();
+    assert_eq!(places, ["3: `anew`", "5: `so long`", "5: `no more.`", "5: `anew`"]);
 }
 
 #[test]
