@@ -18,8 +18,9 @@
 //! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
 //! without a word, or closed; commands answered with path-related, ANA, transient and final errors, in time or when their
 //! life is lost already; media that fail before or after they have changed something; a target that dies and forgets every
-//! life; ANA flips; namespaces that grow and shrink; a namespace that is
-//! deleted while no association stands, and another disk that has its NSID afterwards; events that are told twice. Cross-controller reset that is refused with
+//! life; a whole machine of the target that stands still for a while, around the moments at which a life must be over; ANA
+//! flips; namespaces that grow and shrink; a namespace that is deleted or formatted while no association stands, and another
+//! disk or format that has its NSID afterwards; events that are told twice. Cross-controller reset that is refused with
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
 //! die while they fence. Effective KATO larger than asked for, quiesce time stated or not. Logs of resets that keep every
 //! entry, and resets that are accepted and fail. A clock that is slower or faster than the host's, as far as the margin of

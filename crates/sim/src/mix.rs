@@ -170,10 +170,8 @@ impl Kind {
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
     #[must_use]
     pub const fn waits_for(self) -> Option<&'static str> {
-        match self {
-            Self::TargetStops => Some("no long hunt with targets that stand still has been made"),
-            _ => None,
-        }
+        // None, on this tree.
+        None
     }
 
     const fn bit(self) -> u64 {

@@ -60,13 +60,13 @@ pub enum Tampering {
     /// The operator says of a life that it is over, and it is not.
     RiskTakenTooEarly,
     /// Lanes of a target are never told until when a life may execute: only timers end it, and those of a machine that was
-    /// stopped run out late. Not among [`Tampering::ALL`] while usual worlds stop no machine ([`crate::Kind::TargetStops`]).
+    /// stopped run out late.
     GateByClock,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -88,6 +88,7 @@ impl Tampering {
         Self::LockMissing,
         Self::DifferenceOverlooked,
         Self::RiskTakenTooEarly,
+        Self::GateByClock,
     ];
 }
 

@@ -17,9 +17,7 @@ use interlock_proto::DataError;
 use interlock_proto::host::{Heard, Question, Unread};
 use interlock_wire::FromBytes;
 use interlock_wire::admin::Identify;
-use interlock_wire::identify::{
-    Geometry, GeometryError, IdentifyNamespace, NamespaceIds, NamespaceIndependent, parse_list,
-};
+use interlock_wire::identify::{Geometry, IdentifyNamespace, NamespaceIds, NamespaceIndependent, parse_list};
 use interlock_wire::status::Status;
 
 /// Namespaces of one controller that are looked at; more are refused by name.
@@ -199,9 +197,8 @@ impl Scan {
                         }
                         Err(why) => self.end(Seen::Refused(why)),
                     },
-                    // The list says that it is there, and this page that it is not: one of them is old.
-                    Err(error @ GeometryError::NotAttached) => self.end(Seen::Unread(error.to_string())),
-                    Err(error) => self.end(Seen::Refused(error.to_string())),
+                    // The list says that it is there, and no namespace can be like this page: one of them is old or cut off.
+                    Err(error) => self.end(Seen::Unread(format!("{error}; it is looked at again"))),
                 },
                 (Heard::Answer, Err(_)) => self.unread("its geometry", Unread::Data(DataError::Short)),
                 (Heard::NotOffered, _) => self.unread("its geometry", Unread::Status(status)),
@@ -347,6 +344,16 @@ mod tests {
                 assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 5 }), "the others are looked at");
                 assert!(scan.found.is_empty());
             }
+        }
+        // No namespace can be like that: a page that is cut off, or empty, says nothing.
+        for cut in [0, 8, 104, 128] {
+            let mut scan = Scan::new(0x10400, BTreeSet::new());
+            scan.handle_answer(Status::SUCCESS, &encode_list([1]), |_, _| true).expect("list");
+            scan.handle_answer(Status::SUCCESS, &ids.encode(), |_, _| true).expect("ids");
+            let mut page = page(9, 100);
+            page[cut..].fill(0);
+            scan.handle_answer(Status::SUCCESS, &page, |_, _| true).expect("a page of zeroes");
+            assert!(scan.seen[&1].is_unread(), "cut at {cut}: {:?}", scan.seen);
         }
         // Only the geometry has to be there.
         let mut scan = Scan::new(0x20000, BTreeSet::new());
