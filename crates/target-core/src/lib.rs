@@ -14,6 +14,7 @@ pub mod config;
 mod control;
 mod event;
 mod fault;
+pub mod flush;
 mod ids;
 mod lane;
 mod life;

@@ -1,44 +1,19 @@
-//! Whether flushes of a file tell the truth.
-//!
-//! The kernel tells of lost data once: the first `fdatasync` after the loss fails, and the next one succeeds over the same hole. A
-//! host that asks again, or another host, would be told that its writes are durable. So the first failure is remembered, for all
-//! lanes and durably, and no flush succeeds until somebody says that it was dealt with.
-//!
-//! The kernel also tells only one of several that ask at the same time. A success is therefore worth something only when
-//! everyone who was asking by then has had an answer and none was a failure: until then it is [`Ended::Unsure`].
+//! The flushes of a file, over all lanes, and what of them outlives this process: the decisions are those of [`FlushLatch`].
 
 use crate::kept::Kept;
-use std::collections::BTreeSet;
+use interlock_target_core::flush::FlushLatch;
+pub(crate) use interlock_target_core::flush::{Ended, Question};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 /// How long the answer to a flush that failed waits for the failure to be remembered durably.
 const RECORD_WITHIN: Duration = Duration::from_secs(1);
 
-/// One question to the kernel that may be answered with the loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Question(u64);
-
-/// What an answer is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Everything is durable.
-    Durable,
-    /// Data was lost, now or earlier.
-    Lost,
-    /// Somebody who asked before this question has no answer yet: ask [`Flushes::settle`] again.
-    Unsure(Question),
-}
-
 #[derive(Debug, Default)]
 struct State {
-    /// Why one has failed.
-    failed: Option<String>,
+    latch: FlushLatch,
     /// Told to nobody yet.
     news: Option<String>,
-    next: u64,
-    /// Questions without an answer.
-    open: BTreeSet<Question>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +33,7 @@ impl Flushes {
     /// With what was remembered by an earlier target.
     pub(crate) fn new(kept: Option<Kept>) -> Self {
         let failed = kept.as_ref().and_then(|kept| kept.content.flush_failed.clone());
-        let state = Mutex::new(State { failed, ..State::default() });
+        let state = Mutex::new(State { latch: FlushLatch::new(failed), news: None });
         Self { shared: Arc::new(Shared { state, kept: Mutex::new(kept) }) }
     }
 
@@ -73,7 +48,7 @@ impl Flushes {
 
     /// Why one has failed, until [`Flushes::clear`].
     pub(crate) fn failed(&self) -> Option<String> {
-        self.lock().failed.clone()
+        self.lock().latch.failed().map(str::to_owned)
     }
 
     /// What there is to tell of a failure, once.
@@ -83,40 +58,29 @@ impl Flushes {
 
     /// The kernel is asked.
     pub(crate) fn ask(&self) -> Question {
-        let mut state = self.lock();
-        let question = Question(state.next);
-        state.next += 1;
-        state.open.insert(question);
-        question
+        self.lock().latch.ask()
     }
 
     /// The kernel has answered that everything is durable.
     pub(crate) fn succeeded(&self, question: Question) -> Ended {
-        let mut state = self.lock();
-        state.open.remove(&question);
-        let until = Question(state.next);
-        state.worth(until)
+        self.lock().latch.succeeded(question)
     }
 
     /// Looks again at an answer that was [`Ended::Unsure`].
     pub(crate) fn settle(&self, until: Question) -> Ended {
-        self.lock().worth(until)
+        self.lock().latch.settle(until)
     }
 
     /// It was not asked after all, or its answer says nothing of durability.
     pub(crate) fn withdraw(&self, question: Question) {
-        self.lock().open.remove(&question);
+        self.lock().latch.withdraw(question);
     }
 
     /// The kernel has answered that data may be lost. Remembered durably when it returns, or told that it could not be.
     pub(crate) fn fail(&self, question: Question, why: &str) {
-        let mut state = self.lock();
-        state.open.remove(&question);
-        if state.failed.is_some() {
+        if !self.lock().latch.fail(question, why) {
             return;
         }
-        state.failed = Some(why.to_owned());
-        drop(state);
         // On a thread of its own: the disk that failed may hang as well, and the lane serves others.
         let (told, done) = mpsc::channel();
         let (shared, words) = (self.shared.clone(), why.to_owned());
@@ -151,55 +115,10 @@ impl Flushes {
         if let Some(kept) = &mut *kept {
             kept.set_flush_failed(None)?;
         }
-        self.lock().failed = None;
-        Ok(true)
+        Ok(self.lock().latch.clear())
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
-    fn worth(&self, until: Question) -> Ended {
-        if self.failed.is_some() {
-            Ended::Lost
-        } else if self.open.first().is_some_and(|first| *first < until) {
-            Ended::Unsure(until)
-        } else {
-            Ended::Durable
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_success_beside_a_failure_is_none() {
-        let flushes = Flushes::default();
-        let (one, two, three) = (flushes.ask(), flushes.ask(), flushes.ask());
-        let Ended::Unsure(until) = flushes.succeeded(two) else { panic!("the first one may be told of the loss") };
-        assert_eq!(flushes.settle(until), Ended::Unsure(until));
-        let late = flushes.ask();
-        flushes.fail(one, "EIO");
-        assert_eq!(flushes.settle(until), Ended::Lost);
-        assert_eq!((flushes.succeeded(three), flushes.succeeded(late)), (Ended::Lost, Ended::Lost));
-        assert!(flushes.failed().is_some() && flushes.take_news().is_some() && flushes.take_news().is_none());
-        assert!(flushes.clear().unwrap() && !flushes.clear().unwrap());
-        let again = flushes.ask();
-        assert_eq!(flushes.succeeded(again), Ended::Durable);
-    }
-
-    #[test]
-    fn whoever_asks_later_is_not_waited_for() {
-        let flushes = Flushes::default();
-        let (one, two) = (flushes.ask(), flushes.ask());
-        let Ended::Unsure(until) = flushes.succeeded(two) else { panic!("the first one is open") };
-        let later = flushes.ask();
-        assert_eq!(flushes.succeeded(one), Ended::Unsure(Question(later.0 + 1)), "the later one may be told of a loss");
-        assert_eq!(flushes.settle(until), Ended::Durable);
-        flushes.withdraw(later);
-    }
 }
