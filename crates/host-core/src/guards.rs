@@ -113,6 +113,8 @@ guards! {
     HeadFormat,
     /// What is protected of a namespace is protected of whatever may be the same disk.
     EitherMatch,
+    /// After a flush that failed none succeeds.
+    FlushLatch,
     /// No two controllers of a subsystem have one name.
     DuplicateCntlid,
     /// A command that instances were lost with is judged only after it was alone on one.

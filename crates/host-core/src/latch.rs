@@ -7,8 +7,10 @@
 //! What says nothing of the data is not remembered: a path that could not be used, and an error that the controller asks
 //! to be tried again (no Do Not Retry), unless it is one of the media.
 
-use crate::{HeadId, Outcome};
-use alloc::collections::BTreeMap;
+use crate::guards::{self as conditions, Guard};
+use crate::{HeadId, Outcome, Twin};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use interlock_wire::status::Status;
 
 /// NVM Express Base Specification, "Status Code Type": Media and Data Integrity Errors.
@@ -19,6 +21,8 @@ const SCT_MEDIA: u8 = 2;
 pub struct FlushLatch {
     /// What the first of them said.
     failed: BTreeMap<HeadId, Outcome>,
+    /// Other names that the same disk has, or had; only where there are any.
+    alike: BTreeMap<HeadId, BTreeSet<HeadId>>,
 }
 
 impl FlushLatch {
@@ -30,12 +34,12 @@ impl FlushLatch {
 
     /// A flush has ended, its caller being told next, whoever it was: says what is to be told.
     pub fn handle_ended(&mut self, head: HeadId, outcome: Outcome) -> Outcome {
-        if let Some(first) = self.failed.get(&head) {
+        if let Some(first) = self.error(head).filter(|_| conditions::enabled(Guard::FlushLatch)) {
             // What was not sent is nothing worse than that; everything else would be believed.
-            return if outcome == Outcome::Ok { *first } else { outcome };
+            return if outcome == Outcome::Ok { first } else { outcome };
         }
         if loses_data(outcome) {
-            self.failed.insert(head, outcome);
+            self.failed.entry(head).or_insert(outcome);
         }
         outcome
     }
@@ -43,12 +47,28 @@ impl FlushLatch {
     /// Why every flush of the namespace fails, if it does.
     #[must_use]
     pub fn error(&self, head: HeadId) -> Option<Outcome> {
-        self.failed.get(&head).copied()
+        self.names(head).find_map(|name| self.failed.get(&name).copied())
+    }
+
+    /// Lanes are told of these namespaces: what was lost under one name of a disk is lost under every other.
+    pub fn handle_twins(&mut self, twins: &BTreeMap<HeadId, Vec<Twin>>) {
+        for (head, twins) in twins {
+            for twin in twins.iter().filter(|twin| twin.same) {
+                self.alike.entry(*head).or_default().insert(twin.head);
+                self.alike.entry(twin.head).or_default().insert(*head);
+            }
+        }
+    }
+
+    /// Every name of the disk, this one first.
+    fn names(&self, head: HeadId) -> impl Iterator<Item = HeadId> {
+        core::iter::once(head).chain(self.alike.get(&head).into_iter().flatten().copied())
     }
 
     /// What was lost has been written again, or the caller accepts the loss. Returns what it was.
     pub fn clear(&mut self, head: HeadId) -> Option<Outcome> {
-        self.failed.remove(&head)
+        let names: Vec<HeadId> = self.names(head).collect();
+        names.into_iter().filter_map(|name| self.failed.remove(&name)).next_back()
     }
 }
 
@@ -94,6 +114,26 @@ mod tests {
             assert_eq!(latch.error(HEAD), Some(lost));
             assert_eq!((latch.clear(HEAD), latch.clear(HEAD)), (Some(lost), None));
             assert_eq!(latch.handle_ended(HEAD, Outcome::Ok), Outcome::Ok);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_has_another_name_has_lost_what_it_lost() {
+        let lost = Outcome::Failed(Status::WRITE_FAULT);
+        let (old, new, other) = (HeadId(1), HeadId(2), HeadId(3));
+        let twin = |head, same| Twin { head, whole: false, same };
+        let twins = BTreeMap::from([(new, alloc::vec![twin(old, true), twin(other, false)])]);
+        for told_first in [true, false] {
+            let mut latch = FlushLatch::default();
+            if told_first {
+                latch.handle_twins(&twins);
+            }
+            assert_eq!(latch.handle_ended(old, lost), lost);
+            latch.handle_twins(&twins);
+            assert_eq!((latch.error(new), latch.handle_ended(new, Outcome::Ok)), (Some(lost), lost));
+            assert_eq!(latch.handle_ended(other, Outcome::Ok), Outcome::Ok, "another disk under the same NSID");
+            assert_eq!((latch.clear(new), latch.error(old)), (Some(lost), None), "cleared by either name");
+            assert_eq!(latch.handle_ended(old, Outcome::Ok), Outcome::Ok);
         }
     }
 

@@ -337,8 +337,10 @@ pub struct PathTable {
 pub struct Twin {
     /// Its name; it may be gone.
     pub head: HeadId,
-    /// Its blocks have, or had, another size: any range of it that is protected protects all.
+    /// It has another format: any range of it that is protected protects all.
     pub whole: bool,
+    /// No identifier contradicts: what is known of the data of one is known of the other.
+    pub same: bool,
 }
 
 /// One merged namespace.

@@ -245,6 +245,7 @@ impl LaneDriver {
                     self.abandons.close();
                     self.ended = true;
                 }
+                self.flush_errors.hear(&message);
                 self.machine.0.handle_control(now, message);
             }
             LaneMail::Submit { id, request, buf, reply } => {

@@ -1,8 +1,8 @@
 //! Which flushes of the host must not succeed any more, over all lanes.
 
 use crate::Outcome;
-use interlock_host_core::HeadId;
 use interlock_host_core::latch::FlushLatch;
+use interlock_host_core::{HeadId, ToLane};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the lanes of one host know together. Looked at when a flush ends, never for anything else.
@@ -17,6 +17,15 @@ impl FlushErrors {
     /// A lane says how a flush has ended; gives what its caller is told. Called whether or not somebody hears it.
     pub(crate) fn ended(&self, head: HeadId, outcome: Outcome) -> Outcome {
         self.lock().handle_ended(head, outcome)
+    }
+
+    /// Before a lane hears this: what was lost under one name of a disk is lost under every other.
+    pub(crate) fn hear(&self, message: &ToLane) {
+        if let ToLane::Paths(table) = message
+            && !table.twins.is_empty()
+        {
+            self.lock().handle_twins(&table.twins);
+        }
     }
 
     pub(crate) fn error(&self, head: HeadId) -> Option<Outcome> {

@@ -35,6 +35,8 @@ struct Volume {
     done: BTreeSet<u64>,
     /// Of these, what was lost with the cache of a controller, as a flush was told.
     told: BTreeSet<u64>,
+    /// Block by block, up to which change of all somebody has dealt with the loss that a flush told.
+    accepted: BTreeMap<u64, u64>,
 }
 
 impl Volume {
@@ -58,6 +60,7 @@ impl Volume {
             answered: BTreeMap::new(),
             done: BTreeSet::new(),
             told: BTreeSet::new(),
+            accepted: BTreeMap::new(),
         }
     }
 }
@@ -303,6 +306,17 @@ impl App {
         if let Some(asked) = self.asked.get_mut(&op.0).filter(|asked| asked.ended.is_none()) {
             asked.change = change;
         }
+    }
+
+    /// Of a flush: what it was asked of, by both names.
+    pub(crate) fn flush_of(&self, token: u64) -> Option<(host::HeadId, usize)> {
+        let asked = self.asked.get(&token).filter(|asked| asked.op.kind == OpKind::Flush)?;
+        Some((asked.head?, asked.volume))
+    }
+
+    /// Somebody has dealt with the loss of these changes: nothing promises them any more.
+    pub(crate) fn loss_accepted(&mut self, volume: usize, lost: Vec<(u64, u64)>) {
+        self.volumes[volume].accepted.extend(lost);
     }
 
     /// A flush was told that what these lives had in their caches is lost: no later one promises it.
@@ -585,6 +599,7 @@ impl World {
             return self.violate("completes_exactly_once", format!("#{token:x} ended twice"));
         }
         let data = asked.buf.and_then(|buf| self.lanes[lane].memory.remove(buf));
+        let outcome = self.flush_ended(token, outcome);
         self.end(token, outcome, data);
     }
 
@@ -676,17 +691,19 @@ impl World {
                 owed.extend(op.range().map(|lba| (lba, change)));
             }
         }
-        let told = &self.app.volumes[volume].told;
+        let Volume { told, accepted, .. } = &self.app.volumes[volume];
         let lost = owed
             .into_iter()
-            .filter(|(_, change)| !told.contains(change))
+            .filter(|(lba, change)| accepted.get(lba).is_none_or(|accepted| change > accepted))
+            .filter(|(lba, change)| !told.contains(change) && !self.is_forgiven(volume, *lba, *change))
             .find(|(lba, change)| durable.get(*lba as usize).is_none_or(|safe| safe < change));
         if let Some((lba, change)) = lost {
             let text = format!(
                 "#{id:x} ({}) was answered, and change {change} of LBA {lba}, answered before, would not survive",
                 op.kind.name()
             );
-            self.violate("flush_covers_answered_writes", text);
+            let is_lost = self.media.is_lost(volume, lba, change);
+            self.violate(if is_lost { "failed_flush_latches" } else { "flush_covers_answered_writes" }, text);
         }
         if op.kind.changes_media() {
             self.app.orphans_must_be_over(self.now);

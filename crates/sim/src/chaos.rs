@@ -316,6 +316,7 @@ impl World {
                 self.disturb(None);
                 self.lose_ownership();
             }
+            Act::ClearFlushErrors => self.clear_flush_errors(),
             Act::BadDisk(disk) => self.bad_disk = disk,
             Act::LanePanics { lane, again } => {
                 self.disturb(None);
@@ -515,6 +516,8 @@ impl World {
         self.resume_those(|_| true);
         self.media.slow = false;
         self.media.fails = false;
+        self.media.loses = false;
+        self.clear_flush_errors();
         self.host_mail_us = self.plan.mail_us;
         self.target.script(Fault::Clear);
         for port in 0..self.plan.ports {

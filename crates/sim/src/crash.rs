@@ -192,6 +192,7 @@ impl World {
         self.armed.retain(of_target);
         (self.control, self.lanes) = machines_of_host(&self.plan, &mut self.mail_rng);
         self.host_mail_us = self.plan.mail_us;
+        self.forget_flush_errors();
         let left: Vec<LifeId> = self.process.store.durable.keys().copied().collect();
         self.app_died(left);
     }

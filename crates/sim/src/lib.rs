@@ -17,7 +17,8 @@
 //! In the target: commands that change media stall inside, lose their connection, and execute arbitrarily late - around
 //! the end of the hold, a receipt, an answer (ghosts); commands that vanish; slow media on all paths; a port that is mute
 //! without a word, or closed; commands answered with path-related, ANA, transient and final errors, in time or when their
-//! life is lost already; media that fail before or after they have changed something; a target that dies and forgets every
+//! life is lost already; media that fail before or after they have changed something; flushes that fail and lose what they were
+//! to make durable, at devices that remember it and at devices that say so once; a target that dies and forgets every
 //! life; a whole machine of the target that stands still for a while, around the moments at which a life must be over; ANA
 //! flips; namespaces that grow and shrink; a namespace that is deleted or formatted while no association stands, and another
 //! disk or format that has its NSID afterwards; events that are told twice. Cross-controller reset that is refused with
@@ -87,6 +88,7 @@ mod crash;
 mod disks;
 mod draw;
 mod explore;
+mod flushes;
 mod host_side;
 mod media;
 mod minimise;

@@ -4,11 +4,13 @@
 //! was said before it.
 
 use crate::draw::Plan;
+use crate::flushes::{FAILS_PERCENT, Losses};
 use crate::mutation::{Mutation, Tampering};
 use crate::outbox::Memory;
 use crate::world::SPARE_BLOCKS;
 use interlock_base::Rng;
 use interlock_check::OpKind;
+use interlock_target_core::flush::{Ended, FlushLatch, Question};
 use interlock_target_core::{Life, MediaKind, MediaOp, MediaResult};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,6 +36,8 @@ pub(crate) struct Work {
     pub(crate) fails: Option<Failure>,
     /// Reported as done when it began (tampering).
     pub(crate) early: bool,
+    /// Of a flush, where some lose something.
+    flush: Option<Asking>,
 }
 
 impl Work {
@@ -54,6 +58,16 @@ impl Work {
     }
 }
 
+/// A flush that the device was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asking {
+    question: Question,
+    /// It says that something is lost.
+    loses: bool,
+    /// It said that everything is durable, and others who asked have no answer.
+    until: Option<Question>,
+}
+
 /// What a namespace holds, and how much of it would survive the loss of power.
 struct Disk {
     bytes: Vec<u8>,
@@ -61,6 +75,10 @@ struct Disk {
     changed: Vec<u64>,
     /// Per block: which change of all is safe.
     durable: Vec<u64>,
+    /// Per block: up to which change of all it is lost that it was not made durable.
+    lost: Vec<u64>,
+    /// What the target remembers of that.
+    latch: FlushLatch,
     /// What lies in the caches of single controllers: block and change, in order.
     cached: BTreeMap<Life, Vec<(u64, u64)>>,
 }
@@ -71,7 +89,27 @@ impl Disk {
             bytes: vec![0; bytes],
             changed: vec![0; bytes / BLOCK],
             durable: vec![0; bytes / BLOCK],
+            lost: vec![0; bytes / BLOCK],
+            latch: FlushLatch::default(),
             cached: BTreeMap::new(),
+        }
+    }
+
+    /// A flush: everything is durable but what was lost before.
+    fn make_durable(&mut self) {
+        for ((durable, changed), lost) in self.durable.iter_mut().zip(&self.changed).zip(&self.lost) {
+            if changed > lost {
+                *durable = *changed;
+            }
+        }
+    }
+
+    /// Nothing of what is not durable ever will be.
+    fn lose(&mut self) {
+        for ((durable, changed), lost) in self.durable.iter().zip(&self.changed).zip(&mut self.lost) {
+            if durable < changed {
+                *lost = *changed;
+            }
         }
     }
 
@@ -91,6 +129,11 @@ pub(crate) struct Media {
     holders: Option<BTreeMap<u64, Life>>,
     skips_flush: bool,
     skips_fua: bool,
+    losses: Losses,
+    forgets: bool,
+    loss_rng: Rng,
+    /// Flushes fail now and then, where some do.
+    pub(crate) loses: bool,
     overlooks: bool,
     pub(crate) skipped: bool,
     working: BTreeMap<u64, Work>,
@@ -115,6 +158,10 @@ impl Media {
             skips_flush: plan.mutation == Some(Mutation::Tampering(Tampering::FlushSkipped)),
             overlooks: plan.mutation == Some(Mutation::Tampering(Tampering::DifferenceOverlooked)),
             skips_fua: plan.mutation == Some(Mutation::Tampering(Tampering::UnitAccessIgnored)),
+            losses: plan.extras.losses,
+            forgets: plan.mutation == Some(Mutation::Tampering(Tampering::FlushErrorForgotten)),
+            loss_rng: Rng::new(plan.seed ^ 0x51a1_5eed_0000_0013),
+            loses: true,
             skipped: false,
             working: BTreeMap::new(),
             last: 0,
@@ -138,7 +185,10 @@ impl Media {
         self.last += 1;
         let key = self.last << 8 | lane as u64;
         let fails = if self.fails && self.rng.percent(33) { self.failure(&op) } else { None };
-        self.working.insert(key, Work { op, data, disk, since: self.changes, fails, early });
+        let refused = self.is_refused(disk, &op);
+        let fails = if refused { Some(Failure { result: MediaResult::FlushFailed, applied: false }) } else { fails };
+        let flush = if fails.is_none() { self.ask_flush(disk, &op) } else { None };
+        self.working.insert(key, Work { op, data, disk, since: self.changes, fails, early, flush });
         let longest = u64::try_from(self.longest.as_micros()).unwrap_or(u64::MAX);
         let us =
             if self.slow || self.rng.percent(3) { self.rng.below(longest) } else { 1 + self.rng.below(self.usual_us) };
@@ -161,6 +211,85 @@ impl Media {
         })
     }
 
+    /// The target remembers that a flush of this device has lost something: nothing promises durability.
+    fn is_refused(&self, disk: usize, op: &MediaOp) -> bool {
+        let promises =
+            matches!(op.kind, MediaKind::Flush | MediaKind::Zero { .. } | MediaKind::Write { fua: true, .. });
+        promises && self.disks.get(disk).is_some_and(|disk| disk.latch.failed().is_some())
+    }
+
+    fn ask_flush(&mut self, disk: usize, op: &MediaOp) -> Option<Asking> {
+        if self.losses == Losses::None || op.kind != MediaKind::Flush {
+            return None;
+        }
+        let loses = self.loss_rng.percent(FAILS_PERCENT) && self.loses;
+        let question = self.disks.get_mut(disk)?.latch.ask();
+        Some(Asking { question, loses, until: None })
+    }
+
+    /// The device answers a flush, where some lose something: what that is worth.
+    pub(crate) fn end_flush(&mut self, work: &mut Work) -> Option<Ended> {
+        let asking = work.flush?;
+        let disk = self.disks.get_mut(work.disk)?;
+        let remembers = self.losses == Losses::Remembered;
+        let ended = match asking.until {
+            Some(until) => disk.latch.settle(until),
+            None if asking.loses => {
+                disk.lose();
+                if remembers {
+                    disk.latch.fail(asking.question, "lost");
+                    self.skipped |= self.forgets;
+                }
+                if !remembers || self.forgets {
+                    disk.latch.clear();
+                    disk.latch.withdraw(asking.question);
+                }
+                Ended::Lost
+            }
+            None => {
+                disk.make_durable();
+                let ended = disk.latch.succeeded(asking.question);
+                if remembers { ended } else { Ended::Durable }
+            }
+        };
+        work.flush = match ended {
+            Ended::Unsure(until) => Some(Asking { until: Some(until), ..asking }),
+            // What it was to do is done: what was changed since is not its business.
+            Ended::Durable | Ended::Lost => Some(asking),
+        };
+        Some(ended)
+    }
+
+    /// How a flush that lost something is answered: one that is remembered is not to be tried again.
+    pub(crate) fn flush_result(&self) -> MediaResult {
+        if self.losses == Losses::Remembered { MediaResult::FlushFailed } else { MediaResult::WriteFailed }
+    }
+
+    /// It is not over yet.
+    pub(crate) fn put_back(&mut self, key: u64, work: Work) {
+        self.working.insert(key, work);
+    }
+
+    /// Of which blocks a disk has lost changes, and up to which change of all.
+    pub(crate) fn lost_of(&self, disk: usize) -> impl Iterator<Item = (u64, u64)> {
+        let lost = self.disks.get(disk).into_iter().flat_map(|disk| (0..).zip(disk.lost.iter().copied()));
+        lost.filter(|(_, change)| *change > 0)
+    }
+
+    /// True if this change of a block was lost.
+    pub(crate) fn is_lost(&self, disk: usize, lba: u64, change: u64) -> bool {
+        self.disks.get(disk).and_then(|disk| disk.lost.get(lba as usize)).is_some_and(|lost| change <= *lost)
+    }
+
+    /// Somebody has dealt with what a disk has lost: the target says no more of it. What it was.
+    pub(crate) fn accept_loss(&mut self, disk: usize) -> Vec<(u64, u64)> {
+        let lost = self.lost_of(disk).collect();
+        if let Some(disk) = self.disks.get_mut(disk) {
+            disk.latch.clear();
+        }
+        lost
+    }
+
     pub(crate) fn take(&mut self, key: u64) -> Option<Work> {
         self.working.remove(&key)
     }
@@ -175,6 +304,8 @@ impl Media {
         self.working.clear();
         for disk in &mut self.disks {
             disk.cached.clear();
+            // Nobody waits for an answer any more; what was remembered is.
+            disk.latch = FlushLatch::new(disk.latch.failed().map(str::to_owned));
         }
     }
 
@@ -262,7 +393,8 @@ impl Media {
             MediaKind::Flush if self.skips_flush => self.skipped = true,
             // It promises what was answered before it was sent, and that is all it does.
             MediaKind::Flush if self.holders.is_some() => disk.write_back(life, work.since),
-            MediaKind::Flush => disk.durable.copy_from_slice(&disk.changed),
+            MediaKind::Flush if work.flush.is_some() => {}
+            MediaKind::Flush => disk.make_durable(),
         }
         MediaResult::Done
     }

@@ -110,11 +110,13 @@ pub enum Kind {
     NamespaceFormatted,
     /// The whole machine of the target stands still and goes on.
     TargetStops,
+    /// A flush fails, and what it was to make durable is lost.
+    FlushLoses,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -165,6 +167,7 @@ impl Kind {
         Self::NamespaceReplaced,
         Self::NamespaceFormatted,
         Self::TargetStops,
+        Self::FlushLoses,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.

@@ -62,11 +62,13 @@ pub enum Tampering {
     /// Lanes of a target are never told until when a life may execute: only timers end it, and those of a machine that was
     /// stopped run out late.
     GateByClock,
+    /// A target that remembers flushes which lost data forgets the first of them.
+    FlushErrorForgotten,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -89,6 +91,7 @@ impl Tampering {
         Self::DifferenceOverlooked,
         Self::RiskTakenTooEarly,
         Self::GateByClock,
+        Self::FlushErrorForgotten,
     ];
 }
 

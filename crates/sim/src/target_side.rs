@@ -2,6 +2,7 @@
 
 use crate::checkers::Seen;
 use crate::media::Failure;
+use crate::mix::Kind;
 use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Piece, SEND_QUEUE, TargetState, Way};
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note, payer};
@@ -9,12 +10,16 @@ use crc32c::crc32c_append;
 use interlock_base::Span;
 use interlock_check::OpKind;
 use interlock_proto::{SendList, Taken};
+use interlock_target_core::flush::Ended;
 use interlock_target_core::status::{ControllerStage, ControllerView};
 use interlock_target_core::{
     ConnId, ControlOutput, Event, LaneOutput, MediaId, MediaKind, MediaOp, MediaResult, PortId, Role, ToLane,
 };
 use interlock_wire::status::Status;
 use std::time::Duration;
+
+/// A flush beside others that have no answer is looked at again after this.
+const SETTLE_AGAIN: Duration = Duration::from_micros(100);
 
 impl World {
     /// A connection is established: the target's lane accepts it, unless its port is mute.
@@ -381,7 +386,21 @@ impl World {
     /// An operation takes effect, and is over.
     pub(crate) fn media_done(&mut self, lane: usize, key: u64) {
         // What a target that was switched off had begun never happens.
-        let Some(work) = self.media.take(key) else { return };
+        let Some(mut work) = self.media.take(key) else { return };
+        match self.media.end_flush(&mut work) {
+            None | Some(Ended::Durable) => {}
+            Some(Ended::Lost) => {
+                note!(self, "media: a flush fails");
+                self.met(Kind::FlushLoses);
+                let result = self.media.flush_result();
+                self.finish_media(lane, work.op.id, result);
+                return self.drain_target();
+            }
+            Some(Ended::Unsure(_)) => {
+                self.media.put_back(key, work);
+                return self.after(SETTLE_AGAIN, Ev::Media(lane, key));
+            }
+        }
         let blocks = self
             .target
             .namespaces(work.op.namespace.subsystem)

@@ -196,6 +196,7 @@ pub(crate) struct World {
     pub(crate) by_target: BTreeMap<(usize, target::ConnId), usize>,
     pub(crate) net: Net,
     pub(crate) media: Media,
+    pub(crate) flushes: crate::flushes::Flushes,
     pub(crate) app: App,
     pub(crate) chaos: Chaos,
     pub(crate) peer: Peer,
@@ -277,6 +278,7 @@ impl World {
             by_target: BTreeMap::new(),
             net,
             media: Media::new(&plan, rng.fork()),
+            flushes: crate::flushes::Flushes::default(),
             app: App::new(&plan, rng.fork()),
             chaos: Chaos::new(&plan, rng.fork()),
             peer: Peer::new(plan.seed),
@@ -556,6 +558,7 @@ impl World {
                 if let host::ToLane::OpenQueue(spec) = &message {
                     self.opening[lane].push_back(spec.life);
                 }
+                self.flushes.hear(&message);
                 self.lanes[lane].lane.handle_control(now, message);
                 self.drain_host();
                 // A queue that the lane refuses to open, because its life is ending, has no connection.

@@ -489,7 +489,7 @@ mod tests {
             assert!(take_under(&mut heads, A, &formatted, protection).is_err(), "also when no path is left");
             assert_eq!(take(&mut heads, A, &formatted), Ok(Taken::New(HeadId(1))));
             let table = heads.table(|_| false, |_| true);
-            assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: true }]);
+            assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: true, same: true }]);
             assert!(!table.heads.contains_key(&HeadId(0)), "whoever holds the old name finds nothing under it");
         }
         let mut heads = Heads::default();
@@ -507,7 +507,7 @@ mod tests {
         assert_eq!(heads.sweep(), [HeadId(0)]);
         let table = heads.table(|_| false, |_| true);
         // What was sent to the old one may arrive at the new one: they have the same address.
-        assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: false }]);
+        assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: false, same: false }]);
     }
 
     #[test]

@@ -214,7 +214,8 @@ impl Names {
         let Some(own) = self.known.get(&id) else { return Vec::new() };
         let twins = self.twins.get(&id).into_iter().flatten().filter_map(|twin| {
             let known = self.known.get(twin)?;
-            Some(Twin { head: *twin, whole: own.format != known.format })
+            let same = compare(&own.ids, &known.ids) != Likeness::Differs;
+            Some(Twin { head: *twin, whole: own.format != known.format, same })
         });
         twins.collect()
     }
@@ -499,7 +500,7 @@ mod tests {
         // Where blocks have another size, block numbers mean nothing.
         assert!(names.twins(first).iter().all(|twin| !twin.whole));
         let formatted = names.add(&nqn("s"), 1, &ids(7, 0), LARGE);
-        assert_eq!(names.twins(first).last(), Some(&Twin { head: formatted, whole: true }));
+        assert_eq!(names.twins(first).last(), Some(&Twin { head: formatted, whole: true, same: true }));
         assert!(names.twins(formatted).iter().all(|twin| twin.whole));
     }
 
@@ -519,8 +520,8 @@ mod tests {
             assert_eq!(find(&names, F, Ties::None), Ok(None));
             let third = names.add(&nqn("s"), 1, &ids(7, 0), F);
             assert_eq!(find(&names, F, Ties::Own), Ok(Some(third)));
-            assert!(names.twins(third).contains(&Twin { head: first, whole: false }));
-            assert!(names.twins(third).contains(&Twin { head: second, whole: true }));
+            assert!(names.twins(third).contains(&Twin { head: first, whole: false, same: true }));
+            assert!(names.twins(third).contains(&Twin { head: second, whole: true, same: true }));
         }
         // Another disk in another format is another disk, and the first may come back.
         let mut names = Names::default();

@@ -160,7 +160,7 @@ mod tests {
         for (whole, blocked_at) in [(false, [true, false]), (true, [true, true])] {
             let mut guards = Guards::new(LaneId(0));
             let other = GuardKey { seq: 9, lane: 1 };
-            guards.set_twins(BTreeMap::from([(new, vec![Twin { head: old, whole }])]));
+            guards.set_twins(BTreeMap::from([(new, vec![Twin { head: old, whole, same: true }])]));
             let entry = GuardEntry { key: other, head: old, range: 8..16, stands: GuardStands::Held };
             guards.set_table(Arc::new(vec![entry]));
             for (slba, expected) in [8, 100].into_iter().zip(blocked_at) {

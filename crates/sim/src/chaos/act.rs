@@ -114,6 +114,8 @@ pub(crate) enum Act {
     Rescan(usize),
     /// The operator asks for everything that is lost to be connected.
     Reconnect,
+    /// The operator says that every flush that failed was dealt with.
+    ClearFlushErrors,
     /// The operator says of everything that the target has forgotten that it is over.
     AcceptRisk,
     /// Whoever is asked to reset a life dies soon after.
@@ -157,6 +159,7 @@ impl Act {
             | Self::GiveUp(_)
             | Self::Reconnect
             | Self::AcceptRisk
+            | Self::ClearFlushErrors
             // Each answer counts by itself.
             | Self::BadHour(_)
             | Self::LastWords { .. }

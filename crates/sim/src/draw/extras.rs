@@ -1,6 +1,7 @@
 //! What else a seed decides: each from a stream of its own, so that what the others decide stays as it was.
 
 use super::{Plan, pick};
+use crate::flushes::Losses;
 use crate::mix::{Kind, Kinds};
 use crate::net::SEND_QUEUE;
 use interlock_base::Rng;
@@ -21,6 +22,8 @@ pub(crate) struct Extras {
     pub(crate) replaces: bool,
     /// ... and be formatted with blocks of another size.
     pub(crate) formats: bool,
+    /// What becomes of what a flush could not make durable.
+    pub(crate) losses: Losses,
     /// The process may lose its state directory to somebody else.
     pub(crate) ownership: bool,
 }
@@ -48,6 +51,11 @@ impl Extras {
             keeps_entries: has(Kind::EntriesStay, 4, 8),
             formats: has(Kind::NamespaceFormatted, 7, 12),
             replaces: has(Kind::NamespaceReplaced, 6, 12),
+            losses: match has(Kind::FlushLoses, 8, 16) {
+                false => Losses::None,
+                true if stream(9).percent(50) => Losses::Remembered,
+                true => Losses::Forgotten,
+            },
             ownership: has(Kind::OwnerReplaced, 5, 10),
         }
     }
@@ -56,6 +64,10 @@ impl Extras {
 impl Plan {
     /// What the ingredients change in the rest of the plan.
     pub(super) fn with_extras(mut self) -> Self {
+        if self.own_caches {
+            // What the cache of a controller loses is told in another way.
+            self.extras.losses = Losses::None;
+        }
         if self.extras.brink {
             self.tbkas = false;
             self.ways.no_kato = false;

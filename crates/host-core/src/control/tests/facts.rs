@@ -290,7 +290,7 @@ fn a_disk_that_was_formatted_is_another_head_and_the_old_one_never_comes_back() 
         assert_eq!(heads(&world), [(head, 1)], "blocks of 2^{lbads} bytes");
     }
     let table = world.control.paths();
-    let twins = |head, whole| Twin { head: HeadId(head), whole };
+    let twins = |head, whole| Twin { head: HeadId(head), whole, same: true };
     assert_eq!(table.twins[&HeadId(2)], [twins(0, false), twins(1, true)]);
     assert!(world.saw(|e| matches!(e, EventKind::NamespaceRemoved { head: DISK })));
 }

@@ -1,0 +1,88 @@
+//! Flushes that fail: what they were to make durable is lost, and the device says so once.
+//!
+//! Two kinds of targets. One remembers it as ours does ([`interlock_target_core::flush::FlushLatch`]): whatever promises
+//! durability fails until somebody clears that. The other has forgotten it when it is asked again; then it is the host that must
+//! remember what it was told, over all its lanes. What no answer ever told the host, and what a process was told that is gone,
+//! nobody can know at such a target: that is not owed.
+
+use crate::chaos::Act;
+use crate::world::{World, note};
+use interlock_host_core as host;
+use interlock_host_core::latch::FlushLatch;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What becomes of what a flush could not make durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Losses {
+    /// No flush loses anything.
+    None,
+    /// The target remembers.
+    Remembered,
+    /// The target says so once.
+    Forgotten,
+}
+
+/// Of these flushes a device that loses something fails so many in a hundred.
+pub(crate) const FAILS_PERCENT: u64 = 25;
+
+/// What the host knows of flushes that failed.
+#[derive(Default)]
+pub(crate) struct Flushes {
+    latch: FlushLatch,
+    /// Up to which change of all each block has lost what was not made durable, as this process was told.
+    told: BTreeMap<(usize, u64), u64>,
+}
+
+impl Flushes {
+    /// Before a lane hears this.
+    pub(crate) fn hear(&mut self, message: &host::ToLane) {
+        if let host::ToLane::Paths(table) = message {
+            self.latch.handle_twins(&table.twins);
+        }
+    }
+}
+
+impl World {
+    /// A lane says how a request has ended, and its driver what its caller is told: as that of `interlock-host` does.
+    pub(crate) fn flush_ended(&mut self, token: u64, outcome: host::Outcome) -> host::Outcome {
+        let Some((head, volume)) = self.app.flush_of(token) else { return outcome };
+        let had = self.flushes.latch.error(head).is_some();
+        let told = self.flushes.latch.handle_ended(head, outcome);
+        if self.flushes.latch.error(head).is_none() {
+            return told;
+        }
+        if outcome != host::Outcome::Ok {
+            let lost = self.media.lost_of(volume).map(|(lba, change)| ((volume, lba), change));
+            self.flushes.told.extend(lost);
+        }
+        if !had {
+            // Somebody deals with it.
+            let later = Duration::from_millis(1 + token % 1_500);
+            self.plan_act(self.now + later, Act::ClearFlushErrors);
+        }
+        told
+    }
+
+    /// The operator says that every loss was dealt with, at the target and at the host.
+    pub(crate) fn clear_flush_errors(&mut self) {
+        note!(self, "operator: clears flush errors");
+        self.flushes = Flushes::default();
+        for volume in 0..self.app.volumes_made() {
+            let lost = self.media.accept_loss(volume);
+            self.app.loss_accepted(volume, lost);
+        }
+    }
+
+    /// Another process knows nothing of what this one was told.
+    pub(crate) fn forget_flush_errors(&mut self) {
+        self.flushes = Flushes::default();
+    }
+
+    /// True if somebody may be told that this change is durable although it was lost: nobody who is there knows.
+    pub(crate) fn is_forgiven(&self, volume: usize, lba: u64, change: u64) -> bool {
+        self.plan.extras.losses == Losses::Forgotten
+            && self.media.is_lost(volume, lba, change)
+            && self.flushes.told.get(&(volume, lba)).is_none_or(|told| change > *told)
+    }
+}
