@@ -16,14 +16,13 @@ const SETTLED: Duration = Duration::from_millis(500);
 impl World {
     /// After everything was healed, so long is enough for every accepted request: what was lost is noticed, held for as
     /// long as time alone needs, connected again; and once more, because a loss may be noticed late; and commands that
-    /// vanished are given up at the hard limit. A list of namespaces that lacked one on a new connection is looked at again
-    /// once a minute, and a fifth later at most.
+    /// vanished are given up at the hard limit. A controller is looked at once a minute, and a fifth later at most: by that a
+    /// list of namespaces that lacked one is noticed, and without Keep Alive a target that was switched off.
     fn liveness_bound(&self) -> Duration {
         let plan = &self.plan;
         (plan.kato_in_force() + plan.hold() + plan.reconnect * 2 + plan.late_grace) * 2
             + plan.io_timeout * 9
-            + Duration::from_secs(14)
-            + if self.peer.has_bent() { Duration::from_secs(72) } else { Duration::ZERO }
+            + Duration::from_secs(14 + 72)
     }
 
     pub(crate) fn next_phase(&mut self) {
