@@ -20,6 +20,7 @@ mod guards;
 mod heads;
 mod hold_clock;
 mod lanes;
+mod left;
 mod life;
 mod live;
 mod lives;
@@ -69,6 +70,7 @@ use core::time::Duration;
 use guards::Guards;
 use heads::Heads;
 use interlock_base::{Deadline, Instant, Rng, Timers, fingerprint};
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 use lives::Lives;
 use suspects::AllSuspects;
@@ -149,6 +151,9 @@ pub struct LifeRecord {
     pub identity: Identity,
     /// What a hold by time is made of, as the life began.
     pub hold: HoldTerms,
+    /// The identifiers of the namespaces that it serves, as far as they state any; empty in records of before they were part
+    /// of them.
+    pub disks: Vec<NamespaceIds>,
 }
 
 /// One configured controller, as shown to people.
@@ -205,6 +210,8 @@ pub struct Control {
     rng: Rng,
     controllers: BTreeMap<CtrlId, Controller>,
     lives: Lives,
+    /// What predecessors could write to.
+    left: left::Left,
     conns: BTreeMap<ConnId, LifeId>,
     jobs: BTreeMap<JobId, JobFor>,
     heads: Heads,
@@ -248,6 +255,7 @@ impl Control {
             rng: Rng::new(config.seed),
             controllers: BTreeMap::new(),
             lives: Lives::default(),
+            left: left::Left::default(),
             conns: BTreeMap::new(),
             jobs: BTreeMap::new(),
             heads: Heads::default(),

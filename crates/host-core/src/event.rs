@@ -33,6 +33,8 @@ pub enum StoreWork {
     Forget,
     /// Record the terms of its hold again, after a setting has changed.
     Terms,
+    /// Record it again, with the identifiers of a namespace that it serves since.
+    Disks,
 }
 
 impl StoreWork {
@@ -41,6 +43,7 @@ impl StoreWork {
         match self {
             Self::MarkClean | Self::Forget => "a successor of this process will fence the life again",
             Self::Terms => "a successor of this process will wait by the old settings",
+            Self::Disks => "a successor of this process will protect its namespaces only in this subsystem",
         }
     }
 }

@@ -99,6 +99,7 @@ mod tests {
                 proxy_delay: zero,
                 slew_permille: 0,
             },
+            disks: vec![],
         };
         Predecessor { record, sockets }
     }

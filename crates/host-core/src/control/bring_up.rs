@@ -8,6 +8,7 @@
 //! have opened queues are told to close them through the same door as ever.
 
 use super::admin::{ADMIN_SQSIZE, Answer, Purpose};
+use super::left;
 use super::life::{IoQueue, Life, Phase, Task};
 use super::reconnect::{self, Next};
 use super::source::Source;
@@ -282,6 +283,7 @@ impl Control {
             return;
         }
         life.phase = Phase::Recording;
+        left::note(&mut life.recorded, life.found.iter().map(|found| &found.ids));
         let Some(record) = self.record_of(life_id) else { return };
         self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
         if !conditions::enabled(Guard::RecordFirst) {
@@ -303,6 +305,7 @@ impl Control {
             addr: life.addr?,
             identity: facts.identity,
             hold: HoldTerms::of(spec, facts),
+            disks: life.recorded.clone(),
         })
     }
 
@@ -313,6 +316,17 @@ impl Control {
         for record in lives.into_iter().filter_map(|life| self.record_of(life)).collect::<Vec<_>>() {
             let work = JobFor::Store(record.life, StoreWork::Terms);
             self.job(work, Job::RecordLife(Box::new(record)));
+        }
+    }
+
+    /// A live controller serves a disk that is not recorded yet. Until that is durable a successor guards it by subsystem, as it
+    /// guards every namespace.
+    pub(super) fn record_disks(&mut self, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
+        if left::note(&mut life.recorded, life.found.iter().map(|found| &found.ids))
+            && let Some(record) = self.record_of(life_id)
+        {
+            self.job(JobFor::Store(life_id, StoreWork::Disks), Job::RecordLife(Box::new(record)));
         }
     }
 

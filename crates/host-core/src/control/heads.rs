@@ -107,6 +107,16 @@ impl Heads {
         })
     }
 
+    /// Everything that it has ever stated.
+    pub(super) fn ids(&self, id: HeadId) -> Option<&NamespaceIds> {
+        self.names.get(id).map(|known| &known.ids)
+    }
+
+    /// Every namespace of the subsystem that has a name, gone ones included.
+    pub(super) fn of_subsystem(&self, subnqn: &Nqn) -> impl Iterator<Item = HeadId> {
+        self.names.of_subsystem(subnqn)
+    }
+
     /// Whose namespace it is.
     pub(super) fn subsystem(&self, id: HeadId) -> Option<&Nqn> {
         self.heads.get(&id).map(|head| &head.subnqn)

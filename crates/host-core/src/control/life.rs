@@ -19,6 +19,7 @@ use interlock_base::Instant;
 use interlock_proto::host::{AnaLog, Association, KeepAlive};
 use interlock_wire::ana;
 use interlock_wire::fabrics::Cc;
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
 
 /// What a life is doing.
@@ -228,6 +229,8 @@ pub(super) struct Life {
     pub(super) doubts: u32,
     /// Looks that are still to come soon because a namespace was gone.
     pub(super) looks: u32,
+    /// Identifiers that are recorded of it, for a successor.
+    pub(super) recorded: Vec<NamespaceIds>,
     /// Its namespaces were read once more since it was connected.
     pub(super) looked: bool,
     /// What was said of such namespaces last: it is not said twice.
@@ -272,6 +275,7 @@ impl Life {
             unread: 0,
             doubts: 0,
             looks: 0,
+            recorded: Vec::new(),
             looked: false,
             refused: BTreeMap::new(),
             unread_nsids: BTreeSet::new(),

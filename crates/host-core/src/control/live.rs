@@ -369,6 +369,7 @@ impl Control {
                 life.unread = 0;
             }
             self.take_namespaces(now, life_id);
+            self.record_disks(life_id);
             self.publish_paths();
             self.do_tasks(now, life_id);
         }

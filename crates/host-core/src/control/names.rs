@@ -194,6 +194,11 @@ impl Names {
         self.by_subsystem.get(subnqn).and_then(|of| of.by_nsid.get(&nsid)).map_or(&[], Vec::as_slice)
     }
 
+    /// Every name of the subsystem, those of gone namespaces included.
+    pub(super) fn of_subsystem(&self, subnqn: &Nqn) -> impl Iterator<Item = HeadId> {
+        self.by_subsystem.get(subnqn).into_iter().flat_map(|of| &of.all).copied()
+    }
+
     /// True if what has this format is another one than what is known by that name.
     fn is_formatted(&self, known: &Known, format: Format) -> bool {
         conditions::enabled(Guard::HeadFormat) && (known.ended || known.format != format)
@@ -289,8 +294,7 @@ impl Names {
         let of_subsystem = |names: &Self| names.by_subsystem.get(subnqn).map_or(0, |of| of.all.len());
         let is_full = of_subsystem(self) >= MAX_OF_SUBSYSTEM;
         if is_full || self.known.len() >= MAX_HEADS {
-            let all: Vec<HeadId> = self.by_subsystem.get(subnqn).into_iter().flat_map(|of| &of.all).copied().collect();
-            let idle: Vec<HeadId> = all.into_iter().filter(|id| may_go(self, *id)).collect();
+            let idle: Vec<HeadId> = self.of_subsystem(subnqn).filter(|id| may_go(self, *id)).collect();
             idle.iter().take(idle.len().div_ceil(2)).for_each(|id| self.forget(*id));
         }
         if of_subsystem(self) >= MAX_OF_SUBSYSTEM {
@@ -586,7 +590,7 @@ mod tests {
         assert!(names.open(elsewhere));
         names.make_room(&nqn("t"), 1, |_| Ties::None).expect("room");
         let next = names.add(&nqn("t"), 1, &ids(9, 0), F);
-        assert_eq!(names.twins(next), [Twin { head: elsewhere, whole: false }]);
+        assert_eq!(names.twins(next), [Twin { head: elsewhere, whole: false, same: false }]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Lives that an earlier process of this host left behind.
 //!
 //! A process that was killed may have writes in the network, in the queues of the kernel or inside the target, and it
-//! can no longer say which. So every write to the subsystems of its lives waits until each of those lives is fenced:
+//! can no longer say which. So every write to the subsystems of its lives, and to the disks that they served wherever these are
+//! found, waits until each of those lives is fenced:
 //! through the first controller of the subsystem that is live again, or by time. Reads flow. Such a life is a tombstone
 //! that this process did not set itself; it takes the same fence, and leaves the same receipt.
 //!
@@ -16,7 +17,7 @@ use super::{Control, LifeRecord};
 use crate::guards::{self as conditions, Guard};
 use crate::{CtrlId, EventKind, FencePolicy, HeadId, LifeId, Loss};
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
@@ -106,6 +107,7 @@ impl Control {
                 suspect: None,
             }));
             self.lives.insert(record.life, life);
+            self.left.add(record.life, record.disks);
             self.counters.fences.attempts += 1;
             self.timers.set(Why::OldSockets(record.life), now + OLD_SOCKETS);
             self.emit(
@@ -152,19 +154,31 @@ impl Control {
     #[must_use]
     pub fn unfenced(&self, subnqn: &Nqn, nsid: u32) -> Vec<Unfenced> {
         let heads = self.heads.named(subnqn, nsid);
-        self.unfenced_where(subnqn, |id| heads.iter().any(|head| self.guards.concerns(id, *head)))
+        self.unfenced_where(subnqn, heads.iter().copied(), |id| {
+            heads.iter().any(|head| self.guards.concerns(id, *head))
+        })
     }
 
     /// Every life of this host that may still change any namespace of the subsystem.
     #[must_use]
     pub fn unfenced_of(&self, subnqn: &Nqn) -> Vec<Unfenced> {
-        self.unfenced_where(subnqn, |_| true)
+        self.unfenced_where(subnqn, self.heads.of_subsystem(subnqn), |_| true)
     }
 
-    /// Lives of the subsystem that may still change what `concerns` says that they are about.
-    fn unfenced_where(&self, subnqn: &Nqn, concerns: impl Fn(LifeId) -> bool) -> Vec<Unfenced> {
+    /// Lives of the subsystem that may still change what `concerns` says that they are about, and lives that earlier processes
+    /// left elsewhere and that could write to one of the disks `heads`.
+    fn unfenced_where(
+        &self,
+        subnqn: &Nqn,
+        heads: impl Iterator<Item = HeadId>,
+        concerns: impl Fn(LifeId) -> bool,
+    ) -> Vec<Unfenced> {
         let mut found = Vec::new();
-        for (id, life) in self.lives.of(subnqn) {
+        let theirs = heads.filter_map(|head| self.heads.ids(head)).flat_map(|ids| self.left.could_write(ids));
+        let theirs: BTreeSet<LifeId> = theirs.collect();
+        let others =
+            theirs.iter().filter_map(|id| Some((*id, self.lives.get(id)?))).filter(|(_, l)| l.subnqn != *subnqn);
+        for (id, life) in self.lives.of(subnqn).chain(others) {
             let why = match life.condemned() {
                 Some(condemned) if condemned.loss == Loss::Predecessor => {
                     Some(UnfencedWhy::Predecessor { until: condemned.fence.deadline() })
@@ -186,13 +200,20 @@ impl Control {
         if !conditions::enabled(Guard::PredecessorGuardsAll) {
             return;
         }
-        let lives: Vec<_> = self
+        let of_subsystem: BTreeSet<_> = self
             .lives
             .of(subnqn)
             .filter(|(_, life)| life.condemned().is_some_and(|c| c.loss == Loss::Predecessor))
             .map(|(id, _)| id)
             .collect();
-        for life in lives {
+        let mut guarded: BTreeMap<LifeId, BTreeSet<HeadId>> =
+            of_subsystem.into_iter().map(|life| (life, heads.clone())).collect();
+        for head in heads {
+            for life in self.heads.ids(*head).into_iter().flat_map(|ids| self.left.could_write(ids)) {
+                guarded.entry(life).or_default().insert(*head);
+            }
+        }
+        for (life, heads) in guarded {
             let unbounded = self
                 .lives
                 .get(&life)
@@ -202,7 +223,7 @@ impl Control {
                 self.timers.set_earliest(Why::Grace(life), now + LAST_CHANCE);
             }
             for head in heads {
-                if self.guards.add_whole(life, *head, self.next_whole) {
+                if self.guards.add_whole(life, head, self.next_whole) {
                     self.next_whole += 1;
                 }
             }

@@ -249,6 +249,7 @@ impl Control {
             self.suspects.over(now, &life.subnqn, life_id);
         }
         self.lives.remove(life_id);
+        self.left.remove(life_id);
         self.heads.drop_life(life_id);
     }
 

@@ -20,7 +20,7 @@ const LIVES: &str = "lives";
 const NEW: &str = "lives.new";
 const LOCK: &str = "lock";
 
-/// The file is written anew when it has grown to this, and to about four times what is still needed of it.
+/// The file is written anew when it has grown to this, and to four times what was needed of it when that was done last.
 const COMPACT_AT: u64 = 256 << 10;
 
 /// The kernel may let go of a dead process's files a while after it is dead.
@@ -100,6 +100,8 @@ pub struct FileStore {
     lock: File,
     file: File,
     bytes: u64,
+    /// As it was when it was written anew last.
+    needed: u64,
     header: Header,
     settings: HostSettings,
     place: Place,
@@ -155,15 +157,28 @@ impl FileStore {
         }
         let (file, bytes) = rewrite(dir, &header, &lives).map_err(failed("write", &path))?;
         let settings = settings.clone();
-        Ok(Self { dir: dir.to_owned(), lock, file, bytes, header, settings, place, lives, predecessors, torn: false })
+        Ok(Self {
+            dir: dir.to_owned(),
+            lock,
+            file,
+            bytes,
+            needed: bytes,
+            header,
+            settings,
+            place,
+            lives,
+            predecessors,
+            torn: false,
+        })
     }
 
     /// Appends and syncs; `Ok` means that it survives the loss of power.
     fn append(&mut self, entry: &Entry) -> io::Result<()> {
         self.check_lock()?;
         let line = format::write_entry(entry);
-        if self.torn || self.bytes > COMPACT_AT.max(self.lives.len() as u64 * 4096) {
+        if self.torn || self.bytes > COMPACT_AT.max(self.needed.saturating_mul(4)) {
             (self.file, self.bytes) = rewrite(&self.dir, &self.header, &self.lives)?;
+            self.needed = self.bytes;
             self.torn = false;
         }
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());

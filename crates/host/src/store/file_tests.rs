@@ -2,6 +2,7 @@ use super::*;
 use crate::store::OldSockets;
 use interlock_host_core::stall::HoldTerms;
 use interlock_host_core::{CtrlId, Identity};
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -71,6 +72,10 @@ fn record(id: u64) -> LifeRecord {
             slew_permille: 100,
             proxy_delay: Duration::from_nanos(1_500_000),
         },
+        disks: vec![
+            NamespaceIds { uuid: Some([0xA7; 16]), eui64: Some([1, 2, 3, 4, 5, 6, 7, 8]), ..NamespaceIds::default() },
+            NamespaceIds { nguid: Some([9; 16]), ..NamespaceIds::default() },
+        ],
     }
 }
 
@@ -270,6 +275,10 @@ fn the_file_does_not_grow_without_end() {
 
 /// Files that were written by earlier versions. They must be readable by every later one.
 fn golden() -> &'static [u8] {
+    include_bytes!("../../tests/golden/lives-3.txt")
+}
+
+fn golden_2() -> &'static [u8] {
     include_bytes!("../../tests/golden/lives-2.txt")
 }
 
@@ -289,12 +298,15 @@ fn old_formats_are_read_and_the_present_one_is_written_as_ever() {
     store.record(&record(3), &[]).unwrap();
     store.forget(LifeId(3)).unwrap();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::copy(dir.file(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lives-2.txt")).unwrap();
+        fs::copy(dir.file(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/lives-3.txt")).unwrap();
     }
     assert_eq!(std::str::from_utf8(&fs::read(dir.file()).unwrap()), std::str::from_utf8(golden()));
-    for (file, numbered) in [(golden_1(), false), (golden(), true)] {
+    for (file, numbered, has_disks) in [(golden_1(), false, false), (golden_2(), true, false), (golden(), true, true)] {
         let mut store = Dir::with(file).open().unwrap();
         let mut want = record(1);
+        if !has_disks {
+            want.disks.clear();
+        }
         want.hold.proxy_delay = Duration::from_millis(2);
         let mut sockets = sockets().to_vec();
         if !numbered {

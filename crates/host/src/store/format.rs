@@ -1,7 +1,7 @@
 //! The file of lives: text, one entry per line, so that it can be read by eye in the middle of the night.
 //!
 //! ```text
-//! INTERLOCK-LIVES {"format":2,"writer":"0.1.0","hostnqn":"nqn...","hostid":"0a0b..."} 1c291ca3
+//! INTERLOCK-LIVES {"format":3,"writer":"0.1.0","hostnqn":"nqn...","hostid":"0a0b..."} 1c291ca3
 //! {"life":{"id":1,...}} 8a9136aa
 //! {"clean":1} 5b1e30ad
 //! ```
@@ -12,6 +12,7 @@
 use super::{OldSockets, SocketPair};
 use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, HoldTerms};
 use interlock_host_core::{CtrlId, Identity, LifeId, LifeRecord};
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,7 +23,8 @@ use std::time::Duration;
 pub(super) const MAGIC: &str = "INTERLOCK-LIVES ";
 /// The format that this program writes.
 /// 2: the allowance for slow clocks is part of a life, and so are the numbers of its sockets.
-pub(super) const FORMAT: u32 = 2;
+/// 3: so are the identifiers of the namespaces that it serves. An older program would overlook them, and refuses.
+pub(super) const FORMAT: u32 = 3;
 
 /// Whose file it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,57 @@ pub(super) struct Recorded {
     /// Of `sockets`, in their order. Format 1 had none.
     #[serde(default)]
     inodes: Vec<u64>,
+    /// Formats 1 and 2 had none: then every namespace of the subsystem is protected, and none elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    disks: Vec<Disk>,
+}
+
+/// By what a namespace is known: hexadecimal, in the order of bytes on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Disk {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uuid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nguid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eui64: Option<String>,
+}
+
+impl Disk {
+    fn of(ids: &NamespaceIds) -> Self {
+        Self {
+            uuid: ids.uuid.map(|id| hex(&id)),
+            nguid: ids.nguid.map(|id| hex(&id)),
+            eui64: ids.eui64.map(|id| hex(&id)),
+        }
+    }
+
+    /// `None` if an identifier in it is none.
+    fn ids(&self) -> Option<NamespaceIds> {
+        Some(NamespaceIds {
+            uuid: unhex(self.uuid.as_deref())?,
+            nguid: unhex(self.nguid.as_deref())?,
+            eui64: unhex(self.eui64.as_deref())?,
+            csi: None,
+        })
+    }
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex<const N: usize>(text: Option<&str>) -> Option<Option<[u8; N]>> {
+    let Some(text) = text else { return Some(None) };
+    if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut id = [0; N];
+    for (byte, at) in id.iter_mut().zip(0..) {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(Some(id))
 }
 
 const fn default_slew() -> u16 {
@@ -115,6 +168,7 @@ impl Recorded {
             place: place.clone(),
             sockets: sockets.iter().map(|pair| (pair.local, pair.peer)).collect(),
             inodes: sockets.iter().map(|pair| pair.inode).collect(),
+            disks: record.disks.iter().map(Disk::of).collect(),
         }
     }
 
@@ -123,7 +177,9 @@ impl Recorded {
     }
 
     fn is_sound(&self) -> bool {
-        Nqn::new(self.subnqn.clone()).is_ok() && u64::from_str_radix(&self.cirn, 16).is_ok()
+        Nqn::new(self.subnqn.clone()).is_ok()
+            && u64::from_str_radix(&self.cirn, 16).is_ok()
+            && self.disks.iter().all(|disk| disk.ids().is_some())
     }
 
     /// As control wants it; `None` if a name in it is none.
@@ -146,6 +202,7 @@ impl Recorded {
                 proxy_delay: span(self.proxy_delay_ms),
                 slew_permille: self.slew_permille,
             },
+            disks: self.disks.iter().map(Disk::ids).collect::<Option<_>>()?,
         })
     }
 

@@ -8,6 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 
 const OLD: LifeId = LifeId(40);
@@ -32,6 +33,7 @@ pub(super) fn record(life: LifeId) -> LifeRecord {
             slew_permille: 100,
             proxy_delay: Duration::ZERO,
         },
+        disks: vec![],
     }
 }
 
@@ -185,6 +187,49 @@ fn other_subsystems_are_none_of_its_business() {
     let why = |nqn: &Nqn| world.control.unfenced(nqn, 1).iter().map(|u| (u.life, u.why)).collect::<Vec<_>>();
     assert_eq!(why(&nqn()), [(world.life(a), UnfencedWhy::Alive)]);
     assert_eq!(why(&other), [(OLD, UnfencedWhy::Predecessor { until: None })]);
+}
+
+#[test]
+fn a_disk_that_it_served_is_guarded_in_another_subsystem_too() {
+    let other = Nqn::new("nqn.2014-08.org.example:other").expect("valid");
+    let nguid = |id| NamespaceIds { nguid: Some([id; 16]), ..NamespaceIds::default() };
+    for (recorded, is_guarded) in [(nguid(8), true), (nguid(3), false)] {
+        let mut world = World::new(2, &[1]);
+        world.ports.get_mut(&1).expect("a port").ids.nguid = Some([8; 16]);
+        world.control.predecessors(
+            world.now,
+            vec![LifeRecord { subnqn: other.clone(), disks: vec![nguid(4), recorded], ..record(OLD) }],
+        );
+        world.run();
+        world.connect(World::spec(1));
+        assert_eq!(guards(&world, 0).len(), usize::from(is_guarded), "{recorded:?}");
+        let unfenced = world.control.unfenced(&nqn(), 1);
+        assert_eq!(unfenced.iter().any(|unfenced| unfenced.life == OLD), is_guarded);
+        world.control.predecessor_gone(world.now, OLD, world.now);
+        world.run();
+        world.advance(20_000 * MS);
+        assert_eq!(guards(&world, 0), [], "fenced by time");
+        assert_eq!(world.receipt().life, OLD);
+    }
+}
+
+#[test]
+fn a_life_is_recorded_with_what_it_serves_and_anew_when_that_becomes_more() {
+    let mut world = World::new(1, &[1]);
+    world.connect(World::spec(1));
+    let recorded = |world: &World| {
+        let records = world.jobs.iter().filter_map(|job| match job {
+            Job::RecordLife(record) => Some(record.disks.clone()),
+            _ => None,
+        });
+        records.collect::<Vec<_>>()
+    };
+    let ids = world.ports[&1].ids;
+    assert_eq!(recorded(&world), [vec![ids]]);
+    let more = NamespaceIds { nguid: Some([8; 16]), ..ids };
+    world.ports.get_mut(&1).expect("a port").ids = more;
+    world.advance(150_000 * MS);
+    assert_eq!(recorded(&world), [vec![ids], vec![ids, more]], "once, however often it is looked at");
 }
 
 #[test]

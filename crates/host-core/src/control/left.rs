@@ -1,0 +1,95 @@
+//! Which disks an earlier process could write to, by what they are.
+//!
+//! A life that a process left behind guards every namespace of its subsystem: which of them it wrote to is not known. The
+//! same disk may be found again in another subsystem, under another name of the same one, or behind a target that was set up
+//! anew, and what was sent to it is as much in doubt there. So a life is recorded with the identifiers of what it serves, and
+//! either match guards: the subsystem, or one identifier.
+
+use crate::LifeId;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use interlock_wire::identify::NamespaceIds;
+
+/// Most disks that are recorded of one life; of what comes later only the subsystem is known.
+pub(super) const MAX_DISKS: usize = super::scan::MAX_NAMESPACES;
+
+/// What was recorded of each life that was left and is not fenced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Left {
+    disks: BTreeMap<LifeId, Vec<NamespaceIds>>,
+}
+
+impl Left {
+    /// An earlier process recorded this; nothing in records of before identifiers were part of them.
+    pub(super) fn add(&mut self, life: LifeId, disks: Vec<NamespaceIds>) {
+        if !disks.is_empty() {
+            self.disks.insert(life, disks);
+        }
+    }
+
+    /// It is fenced.
+    pub(super) fn remove(&mut self, life: LifeId) {
+        self.disks.remove(&life);
+    }
+
+    /// Lives that could write to a disk with one of these identifiers.
+    pub(super) fn could_write(&self, ids: &NamespaceIds) -> impl Iterator<Item = LifeId> {
+        let theirs = self.disks.iter().filter(|(_, disks)| disks.iter().any(|disk| shares(disk, ids)));
+        theirs.map(|(life, _)| *life)
+    }
+}
+
+/// True if one identifier is equal, whatever the others say.
+fn shares(a: &NamespaceIds, b: &NamespaceIds) -> bool {
+    (a.uuid.is_some() && a.uuid == b.uuid)
+        || (a.nguid.is_some() && a.nguid == b.nguid)
+        || (a.eui64.is_some() && a.eui64 == b.eui64)
+}
+
+/// Adds what a life serves now to what was recorded of it. True if that is more than before.
+pub(super) fn note<'a>(recorded: &mut Vec<NamespaceIds>, found: impl Iterator<Item = &'a NamespaceIds>) -> bool {
+    let before = recorded.len();
+    for ids in found.filter(|ids| ids.is_known()) {
+        if recorded.len() < MAX_DISKS && !recorded.contains(ids) {
+            recorded.push(*ids);
+        }
+    }
+    recorded.len() > before
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(uuid: u8, nguid: u8) -> NamespaceIds {
+        let id = |id: u8| (id != 0).then_some([id; 16]);
+        NamespaceIds { uuid: id(uuid), nguid: id(nguid), ..NamespaceIds::default() }
+    }
+
+    #[test]
+    fn one_identifier_is_enough_until_the_life_is_fenced() {
+        let mut left = Left::default();
+        left.add(LifeId(1), alloc::vec![ids(7, 8), ids(9, 0)]);
+        left.add(LifeId(2), alloc::vec![ids(0, 8)]);
+        left.add(LifeId(3), Vec::new());
+        let who = |left: &Left, ids| left.could_write(&ids).map(|life| life.0).collect::<Vec<_>>();
+        assert_eq!(who(&left, ids(0, 8)), [1, 2]);
+        assert_eq!(who(&left, ids(9, 1)), [1], "whatever the others say");
+        assert_eq!((who(&left, ids(1, 1)), who(&left, ids(0, 0))), (alloc::vec![], alloc::vec![]));
+        left.remove(LifeId(1));
+        assert_eq!(who(&left, ids(7, 8)), [2]);
+    }
+
+    #[test]
+    fn what_a_life_serves_is_recorded_once() {
+        let mut recorded = Vec::new();
+        assert!(note(&mut recorded, [ids(7, 0), ids(0, 0), ids(7, 0)].iter()));
+        assert!(!note(&mut recorded, [ids(7, 0)].iter()));
+        assert!(note(&mut recorded, [ids(7, 8)].iter()), "it states more now");
+        let many: Vec<_> = (0..2 * MAX_DISKS as u128)
+            .map(|n| NamespaceIds { uuid: Some(n.to_be_bytes()), ..NamespaceIds::default() })
+            .collect();
+        note(&mut recorded, many.iter());
+        assert_eq!(recorded.len(), MAX_DISKS);
+    }
+}
