@@ -6,7 +6,7 @@
 use crate::abandon::Abandons;
 use crate::{Buf, Outcome};
 use interlock_host_core::{HeadId, LaneId};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -37,8 +37,9 @@ pub struct Completions(Arc<Readers>);
 #[derive(Default)]
 struct Readers {
     queue: QueueId,
-    /// Through which lanes, and for which namespaces, requests were submitted whose ends go here.
-    doors: Mutex<Vec<(Arc<Abandons>, LaneId, HeadId)>>,
+    /// Through which lanes, and for which namespaces, requests were submitted whose ends go here; by the address of the log
+    /// of their host, which is held.
+    doors: Mutex<BTreeMap<(usize, LaneId), (Arc<Abandons>, BTreeSet<HeadId>)>>,
 }
 
 impl Drop for Readers {
@@ -47,11 +48,8 @@ impl Drop for Readers {
         if Arc::strong_count(&self.queue.0) == 1 {
             return;
         }
-        let mut doors = std::mem::take(self.doors.get_mut().unwrap_or_else(PoisonError::into_inner));
-        while let Some((abandons, lane, head)) = doors.pop() {
-            let same =
-                |(other, of, _): &mut (Arc<Abandons>, LaneId, HeadId)| Arc::ptr_eq(other, &abandons) && *of == lane;
-            let heads = doors.extract_if(.., same).map(|(.., head)| head).chain([head]).collect::<Vec<_>>();
+        let doors = std::mem::take(self.doors.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for ((_, lane), (abandons, heads)) in doors {
             abandons.queue(lane, &self.queue, heads);
         }
     }
@@ -98,12 +96,14 @@ impl Completions {
     /// Requests are submitted on this lane whose ends go here.
     pub(crate) fn used_by(&self, abandons: &Arc<Abandons>, lane: LaneId, head: HeadId) {
         let mut doors = self.0.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |(other, of, ns): &(Arc<Abandons>, LaneId, HeadId)| {
-            *ns == head && *of == lane && Arc::ptr_eq(other, abandons)
-        };
-        if !doors.iter().any(known) {
-            doors.push((Arc::clone(abandons), lane, head));
+        let door = (Arc::as_ptr(abandons).addr(), lane);
+        if let Some((_, heads)) = doors.get_mut(&door) {
+            heads.insert(head);
+            return;
         }
+        // A host that is gone has nothing under way.
+        doors.retain(|_, (abandons, _)| Arc::strong_count(abandons) > 1);
+        doors.insert(door, (Arc::clone(abandons), BTreeSet::from([head])));
     }
 }
 

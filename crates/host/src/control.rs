@@ -178,7 +178,7 @@ impl Service for ControlService {
 impl Drop for ControlService {
     fn drop(&mut self) {
         if !self.in_order {
-            self.ending.begin("control", "its reactor has ended under it");
+            self.ending.begin_without_reactor("control");
         }
         drop(self.mailbox.close());
     }

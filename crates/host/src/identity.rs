@@ -173,13 +173,16 @@ fn lock_in(dir: &Path, hostid: HostId) -> io::Result<Lock> {
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Between opening and locking it may have been removed: then others lock another file.
+        // Between opening and locking it may have been removed: then others lock another file, and so does this one.
         let (ours, theirs) = (file.metadata()?, fs::metadata(&path));
         if theirs.is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())) {
             file.set_len(0)?;
             file.rewind()?;
             writeln!(file, "{}", std::process::id())?;
             return Ok(Lock::Ours(file, path));
+        }
+        if Instant::now() >= until {
+            return Err(io::Error::other(format!("{} is removed again and again", path.display())));
         }
     }
 }

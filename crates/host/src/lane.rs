@@ -401,7 +401,7 @@ impl Service for LaneService {
 impl Drop for LaneService {
     fn drop(&mut self) {
         if !self.in_order {
-            self.ending.begin(&self.key.lane.to_string(), "its reactor has ended under it");
+            self.ending.begin_without_reactor(&self.key.lane.to_string());
         }
         for mail in self.mailbox.close() {
             mail.refuse(Refused::ShuttingDown);

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Names that are looked up at once.
 const THREADS: usize = 4;
@@ -19,6 +19,8 @@ const THREADS: usize = 4;
 const WAITING_MAX: usize = 4_096;
 /// An address of several that takes no connection within this is not among the first.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// Once one has, the others get so long.
+const OTHERS_WITHIN: Duration = Duration::from_millis(50);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
@@ -126,7 +128,15 @@ fn answering(mut all: Vec<SocketAddr>) -> Vec<SocketAddr> {
         }
     }
     drop(tell);
-    let open: Vec<SocketAddr> = heard.iter().collect();
+    let mut open = Vec::new();
+    let mut until = Instant::now() + ANSWERS_WITHIN;
+    // It ends when every address has answered, or its time is up.
+    while let Ok(addr) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        if open.is_empty() {
+            until = until.min(Instant::now() + OTHERS_WITHIN);
+        }
+        open.push(addr);
+    }
     if !open.is_empty() {
         all.retain(|addr| open.contains(addr));
     }
@@ -146,6 +156,11 @@ mod tests {
         let dead = SocketAddr::from(([127, 0, 0, 2], addr.port()));
         assert_eq!(answering(vec![dead, addr]), [addr]);
         assert_eq!(answering(vec![dead]), [dead], "one alone is not tried");
+        // Nobody answers at all at an address for documentation (RFC 5737), or the machine says at once that it has no way.
+        let silent = SocketAddr::from(([192, 0, 2, 1], addr.port()));
+        let begun = Instant::now();
+        assert_eq!(answering(vec![silent, addr]), [addr]);
+        assert!(begun.elapsed() < ANSWERS_WITHIN, "{:?} for one that is silent", begun.elapsed());
         drop(open);
         assert_eq!(answering(vec![dead, addr]), [dead, addr], "none answers: the attempt says why");
     }

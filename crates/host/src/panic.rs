@@ -51,6 +51,15 @@ impl Ending {
 
     /// `who` has panicked. Returns only if it is the host alone that ends; no lane takes anything from then on.
     pub(crate) fn begin(&self, who: &str, message: &str) {
+        self.end(&format!("panicked: {message}"), who);
+    }
+
+    /// The reactor of `who` has ended and did not wait for the host's end.
+    pub(crate) fn begin_without_reactor(&self, who: &str) {
+        self.end("has lost its reactor, which ended before the host did", who);
+    }
+
+    fn end(&self, what: &str, who: &str) {
         if self.on_panic == OnPanic::EndProcess {
             let thread = std::thread::current();
             let thread = thread.name().unwrap_or("without a name");
@@ -62,7 +71,7 @@ impl Ending {
             // Standard error may be closed: the process ends in any case.
             let _ = writeln!(
                 std::io::stderr(),
-                "interlock: {who} (thread {thread}) panicked: {message}: this process ends, because nobody knows any more \
+                "interlock: {who} (thread {thread}) {what}: this process ends, because nobody knows any more \
                  what it has in doubt; {next}"
             );
             std::process::abort();
