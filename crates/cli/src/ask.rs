@@ -79,7 +79,10 @@ pub(crate) fn failed(error: ClientError) -> Failure {
             let failure = failure.kind(problem.kind).device(problem.device);
             problem.hints.into_iter().fold(failure, Failure::hint)
         }
-        ClientError::Io { .. } => failure.kind(ProblemKind::Timeout),
+        error if error.is_timeout() => failure.kind(ProblemKind::Timeout),
+        ClientError::Io { .. } => failure
+            .kind(ProblemKind::NoDaemon)
+            .hint("it ended, or was ended, while it was asked: whether this was done shows `interlock status`"),
         ClientError::Strange { .. } => failure.kind(ProblemKind::NoDaemon),
     }
 }

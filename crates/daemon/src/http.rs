@@ -150,7 +150,7 @@ pub(crate) async fn disconnect(
     Path(device): Path<String>,
     Query(query): Query<Force>,
 ) -> Result<Json<Done>, Refusal> {
-    takes_long(service, move |service| service.disconnect(&Which::Device(device), query.force)).await
+    waiting::disconnect(service, Which::Device(device), query.force).await.map(Json)
 }
 
 /// Disconnect all controllers of a subsystem, by its NQN.
@@ -162,7 +162,7 @@ pub(crate) async fn disconnect_subsystem(
     Path(nqn): Path<String>,
     Query(query): Query<Force>,
 ) -> Result<Json<Done>, Refusal> {
-    takes_long(service, move |service| service.disconnect(&Which::Subsystem(nqn), query.force)).await
+    waiting::disconnect(service, Which::Subsystem(nqn), query.force).await.map(Json)
 }
 
 /// Change settings of a controller, or of all of a subsystem, while they run.

@@ -5,6 +5,7 @@
 //! its identity, unless somebody says that they are meant to share it.
 
 use interlock_host::HostSettings;
+use rustix::io::Errno;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -19,16 +20,19 @@ pub struct KernelController {
     pub subnqn: String,
     /// Its address as the kernel writes it.
     pub address: String,
+    /// Why its identity could not be read: it may be ours.
+    pub unread: Option<String>,
 }
 
 impl fmt::Display for KernelController {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} at {})", self.name, self.subnqn, self.address)
+        write!(f, "{} ({} at {})", self.name, self.subnqn, self.address)?;
+        self.unread.as_ref().map_or(Ok(()), |why| write!(f, ", whose identity cannot be read: {why}"))
     }
 }
 
-/// The controllers of the running kernel's driver whose Host NQN or Host Identifier is that of this host, by name. `sys` is
-/// usually `/sys`; a kernel without the driver has none.
+/// The controllers of the running kernel's driver whose Host NQN or Host Identifier is that of this host, or cannot be read,
+/// by name. `sys` is usually `/sys`; a kernel without the driver has none.
 ///
 /// # Errors
 /// If the tree is there and cannot be read.
@@ -43,12 +47,20 @@ pub fn same_identity(sys: &Path, who: &HostSettings) -> io::Result<Vec<KernelCon
         let dir = entry?.path();
         // Local devices have no identity of a host; a controller may go while it is looked at.
         let attribute = |name: &str| fs::read_to_string(dir.join(name)).map(|text| text.trim().to_owned());
-        let is = |name: &str, ours: &str| attribute(name).is_ok_and(|text| text.eq_ignore_ascii_case(ours));
-        if is("hostnqn", who.hostnqn.as_str()) || is("hostid", &who.hostid.to_string()) {
+        let hostid = who.hostid.to_string();
+        let identity = [("hostnqn", who.hostnqn.as_str()), ("hostid", hostid.as_str())];
+        let looked = identity.map(|(name, ours)| match attribute(name) {
+            Ok(text) => Ok(text.eq_ignore_ascii_case(ours)),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(format!("{name}: {error}")),
+        });
+        let unread = looked.iter().find_map(|looked| looked.clone().err());
+        if unread.is_some() || looked.contains(&Ok(true)) {
             found.push(KernelController {
                 name: dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
                 subnqn: attribute("subsysnqn").unwrap_or_default(),
                 address: attribute("address").unwrap_or_default(),
+                unread,
             });
         }
     }
@@ -97,6 +109,7 @@ pub fn of_subsystem(sys: &Path, subnqn: &str) -> io::Result<KernelSubsystem> {
             name: name_of(&dir),
             subnqn: nqn.unwrap_or_else(|| "unknown".into()),
             address: word("address")?,
+            unread: None,
         };
         found.controllers.push((controller, word("state")?));
     }
@@ -138,6 +151,12 @@ fn attribute(dir: &Path, name: &str) -> io::Result<Option<Option<String>>> {
             Err(error) => Err(error),
         },
     }
+}
+
+/// True if there is no such attribute, or its controller has gone.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 /// The kernel's driver beside this daemon.
@@ -219,10 +238,16 @@ mod tests {
         controller("nvme1", other.hostnqn.as_str(), &who.hostid.to_string().to_uppercase());
         controller("nvme3", other.hostnqn.as_str(), &other.hostid.to_string());
         fs::create_dir_all(sys.join("class/nvme/nvme0")).expect("a local device");
+        // As a container that hides it: what is there and cannot be read may be ours.
+        fs::create_dir_all(sys.join("class/nvme/nvme4/hostnqn")).expect("no file");
         let found: Vec<String> =
             same_identity(&sys, &who).expect("it can be read").iter().map(ToString::to_string).collect();
         let at = "(nqn.x at traddr=192.0.2.1,trsvcid=4420)";
-        assert_eq!(found, [format!("nvme1 {at}"), format!("nvme2 {at}")]);
+        assert_eq!(found[..2], [format!("nvme1 {at}"), format!("nvme2 {at}")]);
+        assert!(
+            found.len() == 3 && found[2].contains("nvme4") && found[2].contains("cannot be read: hostnqn: "),
+            "{found:?}"
+        );
         fs::remove_dir_all(&sys).expect("it is ours");
     }
 }

@@ -142,7 +142,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     };
     // Disks that were there before must come back: then it is told, and not refused.
     let kernel = neighbours.under(&settings);
-    if record.record.is_first() && !kernel.is_empty() {
+    if record.is_first() && !kernel.is_empty() {
         return Err(DaemonError::KernelUses { who: settings.hostnqn.to_string(), controllers: kernel });
     }
     let (listener, _bound) = socket::listen(&options.places.socket, group)?;

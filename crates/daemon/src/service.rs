@@ -29,9 +29,8 @@ use interlock_ring::{Reactor, now};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// On top of what the host itself allows an attempt to take.
 const CONNECT_SLACK: Duration = Duration::from_secs(5);
@@ -247,8 +246,8 @@ impl Service {
         })?)
     }
 
-    /// Ends controllers in order. Those that are the last way to something in use are refused, unless forced.
-    pub(crate) fn disconnect(&self, which: &Which, force: bool) -> Result<Done, Refusal> {
+    /// Begins to end controllers gracefully. Those that are the last way to something in use are refused, unless forced.
+    pub(crate) fn disconnect(&self, which: &Which, force: bool) -> Result<Vec<CtrlId>, Refusal> {
         let status = self.host.status()?;
         let ids = self.find(&status, which)?;
         let staying: Vec<&str> = status
@@ -276,30 +275,7 @@ impl Service {
             // Gone already is as good.
             let _ = self.host.disconnect(*id);
         }
-        for id in &ids {
-            self.await_gone(*id)?;
-        }
-        Ok(done(&ids))
-    }
-
-    /// Every end of a controller is bounded by the host; this waits for it.
-    fn await_gone(&self, id: CtrlId) -> Result<(), Refusal> {
-        let events = self.host.subscribe();
-        let deadline = Instant::now() + GONE_WITHIN;
-        loop {
-            let status = self.host.status()?;
-            if !status.controllers.iter().any(|ctrl| ctrl.id == id && ctrl.state != StateName::Dead) {
-                return Ok(());
-            }
-            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let text = format!("{id} has not ended within {GONE_WITHIN:?}; it is still being ended");
-                    return Err(Refusal::new(ProblemKind::Timeout, text).device(id.to_string()));
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(HostError::Gone.into()),
-            }
-        }
+        Ok(ids)
     }
 
     /// Ends the lives of controllers in order and begins new ones.
@@ -348,21 +324,26 @@ impl Service {
                 })
                 .collect::<Vec<_>>()
         })?;
-        let set = |id: &CtrlId| {
-            changes.iter().try_for_each(|change| self.host.set(*id, *change)).map_err(|error| (*id, error))
+        let set = |id: &CtrlId| changes.iter().try_for_each(|change| self.host.set(*id, *change));
+        let Some((at, error)) = ids.iter().enumerate().find_map(|(at, id)| Some((at, set(id).err()?))) else {
+            return Ok(done(&ids));
         };
-        if let Err((id, error)) = ids.iter().try_for_each(set) {
-            let restored = self.record().change(|record| {
-                for old in before.iter().filter(|old| old.number >= id.0) {
-                    _ = record.known(old.number).map(|known| *known = old.clone());
-                }
-            });
-            if let Err(error) = restored {
-                tracing::warn!("{error}");
+        // What was not changed is not remembered as changed.
+        let (changed, left) = ids.split_at(at);
+        let restored = self.record().change(|record| {
+            for old in before.iter().filter(|old| left.contains(&CtrlId(old.number))) {
+                _ = record.known(old.number).map(|known| *known = old.clone());
             }
-            return Err(Refusal::from(error).device(id.to_string()));
+        });
+        let mut refusal = Refusal::from(error).device(ids[at].to_string());
+        if !changed.is_empty() {
+            let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
+            refusal = refusal.hint(format!("changed before that: {}", names.join(", ")));
         }
-        Ok(done(&ids))
+        if let Err(error) = restored {
+            refusal = refusal.hint(format!("after a restart the others have the new settings, too: {error}"));
+        }
+        Err(refusal)
     }
 
     fn to_each(&self, which: &Which, verb: impl Fn(CtrlId) -> Result<(), HostError>) -> Result<Done, Refusal> {
@@ -604,7 +585,7 @@ fn serves(ctrl: &ControllerStatus) -> bool {
     !matches!(ctrl.state, StateName::Dead | StateName::Deleting)
 }
 
-fn done(ids: &[CtrlId]) -> Done {
+pub(crate) fn done(ids: &[CtrlId]) -> Done {
     Done { format_version: Version, devices: ids.iter().map(ToString::to_string).collect() }
 }
 

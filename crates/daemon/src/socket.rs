@@ -1,10 +1,12 @@
 //! The control socket: whoever may open it may do everything, so its mode is the whole access control.
 
 use std::fs::{self, DirBuilder, Permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why it cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +58,10 @@ pub(crate) fn listen(path: &Path, group: Option<u32>) -> Result<(UnixListener, B
         Ok(_) => fs::remove_file(path).map_err(failed("remove", path))?,
         Err(_) => {}
     }
-    // Nobody may get in between `bind` and `chmod`: it is made under a name that nobody knows, in its final form.
-    let hidden = dir.join(format!(".control-{}", std::process::id()));
-    let _ = fs::remove_file(&hidden);
+    // Nobody may get in between `bind` and `chmod`, or put something else there: it is made, in its final form, in a
+    // directory that is new and that nobody else may enter.
+    let own = Hidden::new(dir).map_err(failed("make a directory in", dir))?;
+    let hidden = own.0.join("s");
     let listener = UnixListener::bind(&hidden).map_err(failed("listen on", path))?;
     let mode = if group.is_some() { 0o660 } else { 0o600 };
     fs::set_permissions(&hidden, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))?;
@@ -70,6 +73,53 @@ pub(crate) fn listen(path: &Path, group: Option<u32>) -> Result<(UnixListener, B
     let meta = fs::symlink_metadata(path).map_err(failed("look at", path))?;
     let held = listener.try_clone().map_err(failed("hold", path))?;
     Ok((listener, Bound { _listener: held, path: path.to_owned(), file: (meta.dev(), meta.ino()) }))
+}
+
+/// What the names of hidden directories begin with.
+const HIDDEN: &str = ".il-";
+/// One of a process that was killed while it began is removed when it is so old.
+const LEFT_AFTER: Duration = Duration::from_secs(60);
+
+/// A directory of this process alone; it is removed with this value.
+struct Hidden(PathBuf);
+
+impl Hidden {
+    fn new(dir: &Path) -> io::Result<Self> {
+        remove_left(dir);
+        loop {
+            // Whoever could guess the name could only make it first, and then another is taken.
+            let name = format!("{HIDDEN}{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+            let path = dir.join(name);
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0.join("s")); // moved away, if all went well
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Removes what killed processes left in a directory. Nothing depends on it.
+fn remove_left(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_old =
+            |meta: fs::Metadata| meta.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_AFTER));
+        if name.starts_with(HIDDEN) && entry.metadata().is_ok_and(|meta| meta.is_dir() && is_old(meta)) {
+            drop(Hidden(entry.path()));
+        } else if name.strip_prefix(".control-").is_some_and(|pid| pid.parse::<u32>().is_ok()) {
+            // As version 0.1 called it.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 impl Drop for Bound {
@@ -116,6 +166,19 @@ mod tests {
         assert!(path.exists());
         drop(listen(&path, None).expect("nobody listens"));
         assert!(!path.exists());
+        let names =
+            || fs::read_dir(&dir).expect("there").map(|entry| entry.expect("a name").file_name()).collect::<Vec<_>>();
+        assert_eq!(names().len(), 0, "nothing is left behind");
+        // What earlier processes left, or somebody put there, is in nobody's way.
+        std::os::unix::fs::symlink("/etc/passwd", dir.join(format!(".control-{}", std::process::id())))
+            .expect("a link");
+        let left = dir.join(".il-01234567");
+        fs::create_dir(&left).expect("a directory");
+        drop(UnixListener::bind(left.join("s")).expect("free"));
+        fs::File::open(&left).expect("ours").set_modified(std::time::SystemTime::UNIX_EPOCH).expect("ours");
+        let (_, bound) = listen(&path, None).expect("free");
+        assert_eq!(names(), ["control.sock"]);
+        drop(bound);
         fs::write(&path, "no socket").expect("a file");
         assert!(matches!(listen(&path, None), Err(SocketError::NotASocket(_))));
         fs::remove_dir_all(dir).expect("our own");

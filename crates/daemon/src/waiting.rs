@@ -6,9 +6,9 @@
 
 use crate::names;
 use crate::refusal::Refusal;
-use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service};
+use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service, Which, done};
 use interlock_api::{
-    ConnectRequest, Connected, ControllerState, Drained, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
+    ConnectRequest, Connected, ControllerState, Done, Drained, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
     canonical_address,
 };
 use interlock_host::{CtrlId, HostError, StateName, UnfencedWhy};
@@ -166,6 +166,20 @@ fn end_of(event: &Event) -> Option<Option<String>> {
         }
         _ => None,
     }
+}
+
+/// Ends controllers gracefully, and waits until they are gone.
+pub(crate) async fn disconnect(service: Arc<Service>, which: Which, force: bool) -> Result<Done, Refusal> {
+    let place = service.room.wait()?;
+    to_its_end(async move {
+        let ids = slow(&service, &service.room.slow, move |service| service.disconnect(&which, force)).await?;
+        for id in &ids {
+            gone(&service, *id).await?;
+        }
+        drop(place);
+        Ok(done(&ids))
+    })
+    .await
 }
 
 /// Every end of a controller is bounded by the host; this waits for it.

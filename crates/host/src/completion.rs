@@ -39,7 +39,13 @@ struct Readers {
     queue: QueueId,
     /// Through which lanes, and for which namespaces, requests were submitted whose ends go here; by the address of the log
     /// of their host, which is held.
-    doors: Mutex<BTreeMap<(usize, LaneId), (Arc<Abandons>, BTreeSet<HeadId>)>>,
+    doors: Mutex<BTreeMap<(usize, LaneId), Door>>,
+}
+
+/// What may be under way through one lane.
+struct Door {
+    abandons: Arc<Abandons>,
+    heads: BTreeSet<HeadId>,
 }
 
 impl Drop for Readers {
@@ -49,7 +55,7 @@ impl Drop for Readers {
             return;
         }
         let doors = std::mem::take(self.doors.get_mut().unwrap_or_else(PoisonError::into_inner));
-        for ((_, lane), (abandons, heads)) in doors {
+        for ((_, lane), Door { abandons, heads }) in doors {
             abandons.queue(lane, &self.queue, heads);
         }
     }
@@ -97,13 +103,13 @@ impl Completions {
     pub(crate) fn used_by(&self, abandons: &Arc<Abandons>, lane: LaneId, head: HeadId) {
         let mut doors = self.0.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let door = (Arc::as_ptr(abandons).addr(), lane);
-        if let Some((_, heads)) = doors.get_mut(&door) {
-            heads.insert(head);
+        if let Some(known) = doors.get_mut(&door) {
+            known.heads.insert(head);
             return;
         }
         // A host that is gone has nothing under way.
-        doors.retain(|_, (abandons, _)| Arc::strong_count(abandons) > 1);
-        doors.insert(door, (Arc::clone(abandons), BTreeSet::from([head])));
+        doors.retain(|_, known| Arc::strong_count(&known.abandons) > 1);
+        doors.insert(door, Door { abandons: Arc::clone(abandons), heads: BTreeSet::from([head]) });
     }
 }
 

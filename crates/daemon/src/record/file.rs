@@ -83,6 +83,16 @@ impl RecordFile {
         Ok((opened, notes))
     }
 
+    /// True if nothing was ever connected under this identity, as far as anybody can know: a record that was damaged once
+    /// does not say.
+    pub(crate) fn is_first(&self) -> bool {
+        let damaged = format!("{FILE}.damaged");
+        let is_damaged = |entry: io::Result<fs::DirEntry>| {
+            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&damaged))
+        };
+        self.record.is_first() && !fs::read_dir(&self.dir).is_ok_and(|mut all| all.any(is_damaged))
+    }
+
     /// Changes what it holds, and makes that durable. If it cannot be, nothing has changed.
     pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut Record) -> R) -> Result<R, RecordError> {
         let before = self.record.clone();
@@ -271,6 +281,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
         let mut file = open(dir);
+        assert!(file.is_first());
         file.record.subsystem("a");
         file.save().expect("written");
         assert_eq!(open(dir).record, file.record);
@@ -360,6 +371,7 @@ mod tests {
             let (mut file, notes) = RecordFile::open(dir, &settings()).expect("it starts");
             assert!(notes.len() == 1 && notes[0].contains("damaged-1"), "{notes:?}");
             assert!(dir.join("daemon.json.damaged-1").exists());
+            assert!(!file.is_first() && !open(dir).is_first(), "something was connected before");
             connect(&mut file, 2);
             assert_eq!(open(dir).record, file.record);
         }
