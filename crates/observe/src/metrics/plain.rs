@@ -1,5 +1,7 @@
 //! The older text format of Prometheus, made from OpenMetrics: many scrapers ask for nothing else.
 
+use std::collections::BTreeSet;
+
 /// The content type of [`plain`].
 pub const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -7,23 +9,24 @@ pub const PLAIN_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// end mark. Nothing else differs for gauges, counters and histograms, the only types that there are.
 #[must_use]
 pub fn plain(openmetrics: &str) -> String {
+    // HELP and TYPE come in any order: which names are counters is known beforehand.
+    let types = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let counters: BTreeSet<&str> = types.filter(|(_, kind)| *kind == "counter").map(|(name, _)| name).collect();
     let mut text = String::with_capacity(openmetrics.len());
-    let mut counter = None;
     for line in openmetrics.split_inclusive('\n') {
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.trim_end().split_once(' ').unwrap_or((rest, ""));
-            counter = (kind == "counter").then(|| name.to_owned());
-            let total = if counter.is_some() { "_total" } else { "" };
-            text.extend(["# TYPE ", name, total, " ", kind, "\n"]);
-        } else if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, help) = rest.split_once(' ').unwrap_or((rest, "\n"));
-            let total = if counter.as_deref() == Some(name) { "_total" } else { "" };
-            // Quotes are escaped in the help of OpenMetrics only.
-            text.extend(["# HELP ", name, total, " "]);
-            text.push_str(&help.replace("\\\"", "\""));
-        } else if !line.starts_with("# UNIT ") && !line.starts_with("# EOF") {
-            text.push_str(line);
+        if line.starts_with("# UNIT ") || line.starts_with("# EOF") {
+            continue;
         }
+        let declared = ["# TYPE ", "# HELP "].into_iter().find_map(|what| Some((what, line.strip_prefix(what)?)));
+        let Some((what, rest)) = declared else {
+            text.push_str(line);
+            continue;
+        };
+        let (name, said) = rest.split_once(' ').unwrap_or((rest.trim_end(), "\n"));
+        let total = if counters.contains(name) { "_total" } else { "" };
+        text.extend([what, name, total, " "]);
+        // Quotes are escaped in the help of OpenMetrics only.
+        text.push_str(&said.replace("\\\"", "\""));
     }
     text
 }
@@ -50,6 +53,11 @@ mod tests {
         let want = "# TYPE a_bytes_total counter\n# HELP a_bytes_total Moved, \"all\"\na_bytes_total{x=\"1\"} 7\n\
                     # TYPE b gauge\n# HELP b Now\nb 1\n";
         assert_eq!(plain(page), want);
+        // As the pages of this program have it.
+        assert_eq!(
+            plain("# HELP a Moved\n# TYPE a counter\na_total 7\n"),
+            "# HELP a_total Moved\n# TYPE a_total counter\na_total 7\n"
+        );
     }
 
     #[test]
