@@ -125,6 +125,9 @@ pub struct ConnectRequest {
     /// fence. Many targets are not like that (Linux nvmet is not).
     #[serde(default)]
     pub disable_is_fence: bool,
+    /// Keep connecting although the target answered with Do Not Retry: for targets that say so while they are reconfigured.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ignore_dnr: bool,
     /// Whether each controller has a write cache of its own. The same for every controller of a subsystem.
     #[serde(default)]
     pub flush_scope: FlushScope,
@@ -208,6 +211,7 @@ impl ConnectRequest {
             clock_slew_permille: clock_slew(),
             proxy_delay_ms: 0,
             disable_is_fence: false,
+            ignore_dnr: false,
             flush_scope: FlushScope::default(),
             first_attempt_decides: true,
             found: false,

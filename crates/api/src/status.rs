@@ -151,6 +151,9 @@ pub struct SettingsStatus {
     pub proxy_delay_ms: u64,
     /// An orderly end of a controller counts as a fence.
     pub disable_is_fence: bool,
+    /// It is tried again although the target answered with Do Not Retry.
+    #[serde(default)]
+    pub ignore_dnr: bool,
     /// How far a flush reaches.
     #[serde(default)]
     pub flush_scope: FlushScope,

@@ -139,6 +139,9 @@ pub(crate) struct SettingArgs {
     /// This target is known to finish or drop all commands before it says that it is disabled (most do not)
     #[arg(long)]
     disable_is_fence: bool,
+    /// Keep trying to connect although the target answers with Do Not Retry, as some do while they are reconfigured
+    #[arg(long)]
+    ignore_dnr: bool,
     /// What a flush through one path makes durable; default: subsystem
     #[arg(long, value_name = "SCOPE", value_enum)]
     flush_scope: Option<Flush>,
@@ -239,6 +242,7 @@ impl SettingArgs {
         request.clock_slew_permille = self.clock_slew.unwrap_or(request.clock_slew_permille);
         request.proxy_delay_ms = self.proxy_delay.unwrap_or(request.proxy_delay_ms);
         request.disable_is_fence = self.disable_is_fence;
+        request.ignore_dnr = self.ignore_dnr;
         request.flush_scope = self.flush_scope.map_or(request.flush_scope, Into::into);
         Ok(request)
     }
@@ -263,7 +267,7 @@ pub(crate) struct ConnectArgs {
     who: WhoArgs,
     #[command(flatten)]
     settings: SettingArgs,
-    /// Go on trying if the first attempt fails
+    /// Keep trying if the first attempt fails, also if the target answers with Do Not Retry
     #[arg(long)]
     keep_trying: bool,
     /// Succeed if it is connected already
@@ -312,6 +316,8 @@ pub(crate) fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
     let crate::identity::Transport::Tcp = args.transport;
     let mut request = args.settings.request(&args.traddr, args.trsvcid, &args.nqn)?;
     request.first_attempt_decides = !args.keep_trying;
+    // Whoever wants it tried until it succeeds does not want one answer of the target to end that.
+    request.ignore_dnr |= args.keep_trying;
     let client = args.ask.client();
     args.who.check(&client)?;
     let connected = connect_one(&client, &request, args.idempotent)?;
@@ -322,7 +328,7 @@ pub(crate) fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn connect_one(client: &Client, request: &ConnectRequest, idempotent: bool) -> anyhow::Result<Connected> {
+pub(crate) fn connect_one(client: &Client, request: &ConnectRequest, idempotent: bool) -> Result<Connected, Failure> {
     match client.send::<Connected>("POST", "/v1/controllers", request) {
         Ok(connected) => Ok(connected),
         Err(ClientError::Problem(problem)) if idempotent && problem.kind == ProblemKind::Already => {
@@ -336,7 +342,7 @@ pub(crate) fn connect_one(client: &Client, request: &ConnectRequest, idempotent:
                 device,
             })
         }
-        Err(error) => Err(failed(error).into()),
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -127,8 +127,9 @@ fn connect(
     for request in wanted {
         match connect_one(client, request, true) {
             Ok(done) => connected.push((done.device, request.clone())),
-            Err(error) => {
-                problems.push(format!("{} on {} port {}: {error}", request.subnqn, request.traddr, request.trsvcid))
+            Err(failure) => {
+                let at = format!("{} on {} port {}", request.subnqn, request.traddr, request.trsvcid);
+                problems.push(format!("{at}: {}", failure.in_one_line()));
             }
         }
     }

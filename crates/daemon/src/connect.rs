@@ -33,6 +33,7 @@ fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
     spec.timeouts.proxy_delay = Duration::from_millis(request.proxy_delay_ms.into());
     spec.proxied = request.proxy_delay_ms > 0;
     spec.disable_is_fence = request.disable_is_fence;
+    spec.ignore_dnr = request.ignore_dnr;
     spec.flush_scope = match request.flush_scope {
         api::FlushScope::Subsystem => FlushScope::Subsystem,
         api::FlushScope::Controller => FlushScope::Controller,
@@ -86,6 +87,7 @@ pub(crate) fn settings(spec: &ControllerSpec) -> api::SettingsStatus {
         clock_slew_permille: spec.timeouts.clock_slew_permille,
         proxy_delay_ms: millis(spec.timeouts.proxy_delay),
         disable_is_fence: spec.disable_is_fence,
+        ignore_dnr: spec.ignore_dnr,
         flush_scope: match spec.flush_scope {
             FlushScope::Subsystem => api::FlushScope::Subsystem,
             FlushScope::Controller => api::FlushScope::Controller,
@@ -185,10 +187,11 @@ mod tests {
         assert_eq!(now.assumed_cqt_ms, -1);
         assert_eq!(changes(&all).len(), 9);
         assert_eq!(changes(&SetRequest::default()), []);
-        (request.hdr_digest, request.data_digest) = (true, false);
+        (request.hdr_digest, request.data_digest, request.ignore_dnr) = (true, false, true);
         request.flush_scope = api::FlushScope::Controller;
         let now = settings(&spec(&request).expect("good"));
         assert_eq!((now.flush_scope, now.hdr_digest, now.data_digest), (api::FlushScope::Controller, true, false));
+        assert!(now.ignore_dnr);
         request.transport = "rdma".into();
         assert!(spec(&request).is_err());
     }

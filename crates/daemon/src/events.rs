@@ -6,7 +6,7 @@
 //! queued for it.
 
 use crate::limit::{Limits, Verdict};
-use interlock_api::{Event, JournalStatus, Level, Version, What};
+use interlock_api::{ControllerState, Event, JournalStatus, Level, Version, What};
 use interlock_host::words::Teller;
 use interlock_host::{ControllerSpec, CtrlId, EventKind, HeadId, LifeId};
 use interlock_observe::journal::{Journal, JournalError, Reader};
@@ -284,6 +284,13 @@ impl Follower {
 impl Inner {
     fn log(&mut self, ctrl: Option<CtrlId>, event: &Event) {
         let text = &event.text;
+        // What an attempt is told with says all that its changes of state say.
+        if let What::ControllerState { from, to, .. } = &event.what
+            && from.as_linux() == ControllerState::Connecting
+            && to.as_linux() == ControllerState::Connecting
+        {
+            return;
+        }
         match self.limits.line(ctrl.map(|ctrl| ctrl.0), now().since(interlock_host::Instant::ZERO)) {
             Verdict::Keep => {}
             Verdict::Say(kept) => {

@@ -22,8 +22,8 @@ use interlock_api::{
     canonical_address, same_address,
 };
 use interlock_host::{
-    ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, Outcome, SpecError, StateName,
-    Unfenced, UnfencedWhy,
+    ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, Nqn, Outcome, ProbeError, ProbeSpec,
+    SpecError, StateName, Unfenced, UnfencedWhy, probe,
 };
 use interlock_ring::{Reactor, now};
 use std::collections::BTreeSet;
@@ -31,6 +31,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+/// A look at a target after a first attempt to connect failed takes no longer.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
 
 /// On top of what the host itself allows an attempt to take.
 const CONNECT_SLACK: Duration = Duration::from_secs(5);
@@ -55,6 +58,8 @@ pub(crate) struct Service {
     pub(crate) memory: Mutex<Option<String>>,
     pub(crate) started_unix_ms: u64,
     neighbours: OnceLock<Neighbours>,
+    /// Where looks at targets run.
+    looker: Option<Reactor>,
     record: Mutex<RecordFile>,
 }
 
@@ -67,7 +72,9 @@ impl Service {
         run: PathBuf,
         group: Option<u32>,
     ) -> Self {
+        let looker = reactors.first().cloned();
         Self {
+            looker,
             host,
             told: Arc::new(told),
             hooks: Arc::default(),
@@ -82,6 +89,17 @@ impl Service {
             neighbours: OnceLock::new(),
             record: Mutex::new(record),
         }
+    }
+
+    /// What stands in the way of a connection, as a look sees it; `None`: nothing does. It takes no longer than
+    /// [`LOOK_WITHIN`].
+    pub(crate) fn look(&self, request: &ConnectRequest) -> Option<ProbeError> {
+        let subnqn = Nqn::new(request.subnqn.as_str()).ok()?;
+        let mut spec = ProbeSpec::subsystem(&request.traddr, request.trsvcid, subnqn, self.host.settings().clone());
+        spec.host_traddr = request.host_traddr;
+        spec.host_iface.clone_from(&request.host_iface);
+        (spec.hdgst, spec.ddgst) = (request.hdr_digest, request.data_digest);
+        probe(self.looker.as_ref()?, &spec, LOOK_WITHIN).err()
     }
 
     /// Says where the kernel's driver shows what it has connected.

@@ -11,7 +11,7 @@ use interlock_api::{
     ConnectRequest, Connected, ControllerState, Done, Drained, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
     canonical_address,
 };
-use interlock_host::{CtrlId, HostError, StateName, UnfencedWhy};
+use interlock_host::{CtrlId, HostError, ProbeError, StateName, TargetProblem, UnfencedWhy};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,10 +123,32 @@ pub(crate) async fn connect(service: Arc<Service>, request: ConnectRequest) -> R
         let _ = quick(&service, move |service| Ok(service.host.disconnect(begun.id)?)).await;
         gone(&service, begun.id).await?;
         drop(place);
-        let text = format!("cannot connect to {} port {}: {why}", request.traddr, request.trsvcid);
-        Err(Refusal::new(ProblemKind::Target, text))
+        // What is in the way is said in the words of a look, with what to do: those of `discover` and `doctor`.
+        let (traddr, trsvcid) = (request.traddr.clone(), request.trsvcid);
+        let looked = slow(&service, &service.room.lookups, move |service| Ok(service.look(&request))).await?;
+        let why = looked.as_ref().and_then(diagnosis).unwrap_or(why);
+        let refusal = Refusal::new(ProblemKind::Target, format!("cannot connect to {traddr} port {trsvcid}: {why}"));
+        Err(match looked.as_ref().and_then(ProbeError::hint) {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        })
     })
     .await
+}
+
+/// What a look saw that an attempt to connect takes for broken bytes or for the end of a connection.
+fn diagnosis(error: &ProbeError) -> Option<String> {
+    match error {
+        ProbeError::Target { why, .. } => matches!(
+            why,
+            TargetProblem::Tls
+                | TargetProblem::Authentication
+                | TargetProblem::NotNvme { .. }
+                | TargetProblem::HungUp { .. }
+        )
+        .then(|| why.to_string()),
+        _ => None,
+    }
 }
 
 /// Waits for the end of the first attempt; why it failed, if it did.

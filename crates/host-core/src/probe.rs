@@ -346,7 +346,7 @@ impl Probe {
         if let Some((_, within)) = over {
             match self.stage {
                 Stage::Leaving(_) => self.leave(),
-                Stage::Greeting => self.fail(ProbeError::Mute { within }),
+                Stage::Greeting => self.fail(self.first_words.judge_silence(within)),
                 _ => self.fail(ProbeError::TimedOut { step: self.stage.step(), within }),
             }
         }

@@ -220,6 +220,7 @@ fn controller(name: String, subsystem: &str, subnqn: &str, counters: ControllerC
             clock_slew_permille: 100,
             proxy_delay_ms: 0,
             disable_is_fence: false,
+            ignore_dnr: false,
             flush_scope: FlushScope::Subsystem,
             hdr_digest: false,
             data_digest: false,

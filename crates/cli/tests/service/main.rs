@@ -14,6 +14,7 @@ mod disk;
 mod events;
 mod flush_error;
 mod handover;
+mod hints;
 mod hooks;
 mod identity;
 mod kills;

@@ -235,6 +235,11 @@ impl FirstWords {
         ProbeError::NotNvme { why }
     }
 
+    /// The time was over before a first PDU was complete.
+    pub(super) fn judge_silence(&self, within: Duration) -> ProbeError {
+        if self.len == 0 { ProbeError::Mute { within } } else { self.judge("it said no more within its first PDU") }
+    }
+
     /// The connection ended before a first PDU was complete.
     pub(super) fn judge_end(&self, why: String) -> ProbeError {
         if self.len == 0 { ProbeError::HungUp { why } } else { self.judge("it ended within its first PDU") }

@@ -536,6 +536,18 @@ fn other_protocols_are_recognised() {
         };
         assert!(alloc::format!("{}", run.error()).starts_with(text), "{} / {text}", run.error());
     }
+    // A peer that leaves the connection open is known as well, once its time is over.
+    for (bytes, text) in
+        [(&b"\x15\x03\x03\x00\x02\x02\x46"[..], "the target demands TLS"), (b"SSH-", "something answers")]
+    {
+        let mut run = Run::new(config(Goal::Subsystem)).up();
+        let _ = run.sent();
+        run.hear(bytes);
+        run.now = run.probe.next_deadline().expect("it is bounded");
+        run.probe.handle_timeout(run.now);
+        run.drain();
+        assert!(alloc::format!("{}", run.error()).starts_with(text), "{} / {text}", run.error());
+    }
     let mut closed = Run::new(config(Goal::Subsystem)).up();
     closed.probe.handle_conn(closed.now, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Closed)));
     closed.drain();
