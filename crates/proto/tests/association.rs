@@ -15,7 +15,7 @@ use interlock_wire::fabrics::{
 };
 use interlock_wire::identify::{CMIC_ANA, CTRATT_TBKAS, IdentifyController};
 use interlock_wire::nqn::{HostId, Nqn};
-use interlock_wire::property;
+use interlock_wire::property::{self, Version};
 use interlock_wire::sqe::{Cqe, Sqe};
 use interlock_wire::status::Status;
 
@@ -24,6 +24,7 @@ const CNTLID: u16 = 7;
 /// What one controller answers.
 struct Script {
     cap: Cap,
+    vs: Version,
     identify: IdentifyController,
     /// Looks at CSTS until it is ready; `None` never.
     ready_after: Option<u32>,
@@ -54,7 +55,9 @@ impl Script {
         identify.cirn.set(0x1234_5678_9abc_def0);
         identify.mdts = 5;
         identify.cntrltype = 1;
+        identify.subnqn = config().subnqn.to_field();
         Self {
+            vs: Version(0x0002_0100),
             cap: Cap::new(255, Duration::from_secs(1)),
             identify,
             ready_after: Some(0),
@@ -118,7 +121,7 @@ impl Script {
                 }
                 fabrics::Command::PropertyGet(PropertyGet { offset: property::VS, .. }) => {
                     self.asked.push("VS");
-                    (ok.with_result(0x0002_0100, 0), Vec::new())
+                    (ok.with_result(self.vs.0, 0), Vec::new())
                 }
                 fabrics::Command::PropertySet(PropertySet { offset: property::CC, value, .. }) => {
                     self.asked.push("CC");
@@ -401,9 +404,19 @@ fn a_controller_that_cannot_be_used_is_refused() {
         let error = failure(script);
         assert!(error.why.contains(word) && !error.permanent, "{error}");
     }
-    let mut same = Script::new();
-    same.identify.subnqn = config().subnqn.to_field();
-    assert!(run(config(), &mut same).is_ok());
+    // A page that names no subsystem is not whole: everything that it says by 0 would be a guess.
+    let mut empty = Script::new();
+    empty.identify = IdentifyController::default();
+    empty.identify.cntlid = Script::new().identify.cntlid;
+    let mut cut = Script::new();
+    cut.identify.subnqn = [0; 256];
+    for script in [empty, cut] {
+        let error = failure(script);
+        assert!(error.why.contains("empty or cut off") && !error.permanent, "{error}");
+    }
+    let mut old = Script::new();
+    (old.vs, old.identify.subnqn) = (Version(0x0001_0200), [0; 256]);
+    assert!(run(config(), &mut old).is_ok(), "it had not to name one");
     let error = failure(Script { queues: Err(Status::INTERNAL_ERROR), ..Script::new() });
     assert_eq!(error.to_string(), "asking for I/O queues: the controller answered: Internal Error (006h)");
     assert!(!error.permanent);

@@ -69,7 +69,8 @@
 //! - What an earlier process of the host had answered through caches that died with their controllers: its successor knows
 //!   nothing of it, and its flushes promise what it has answered itself.
 //!
-//! - An Identify Controller page of zeroes, and a keep-alive time that is stated wrongly: both lie about what a hold rests on.
+//! - A keep-alive time that is stated wrongly: it lies about what a hold rests on. (A page of Identify Controller that is empty, or cut
+//!   off, is in: it names no subsystem.)
 //! - An operator whose word for the end of a life is not true, and the policy `legacy`: without a fence there is no promise.
 //! - Kinds of faults that the cores cannot survive yet ([`Kind::waits_for`] says why); `--with` asks for them.
 //!

@@ -130,10 +130,9 @@ impl Bend {
             Self::Unsupported => !matches!(subject, Subject::Connect | Subject::KeepAlive),
             // An event request is answered when there is something to say.
             Self::Late => !matches!(subject, Subject::EventRequest | Subject::Connect),
-            // Of what is true of a controller nothing may be said that is not.
-            Self::Short => subject.has_page(),
-            Self::Zeroed => subject.has_page() && !matches!(subject, Subject::Controller),
-            Self::Lacking => matches!(subject, Subject::NamespaceList | Subject::Descriptors),
+            Self::Short | Self::Zeroed => subject.has_page(),
+            // Of a controller: its page is cut off before it has named its subsystem.
+            Self::Lacking => matches!(subject, Subject::NamespaceList | Subject::Descriptors | Subject::Controller),
         }
     }
 

@@ -50,7 +50,8 @@ impl LifeFacts {
     /// True if another controller can be asked to reset this life.
     #[must_use]
     pub const fn can_be_reset(&self) -> bool {
-        self.identity.ciu != 0
+        // TP8028: each is 0 where the controller offers none. One without the other names no instance.
+        self.identity.ciu != 0 && self.identity.cirn != 0
     }
 
     /// True if Cross-Controller Reset is offered: the controller can reset others, and others can reset it.

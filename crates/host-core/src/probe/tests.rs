@@ -86,6 +86,7 @@ impl Fake {
             cntrltype: if goal == Goal::Subsystem { CNTRLTYPE_IO } else { CNTRLTYPE_DISCOVERY },
             ciu: 3,
             ccrl: 4,
+            subnqn: if goal == Goal::Subsystem { nqn(SUBNQN) } else { Nqn::discovery() }.to_field(),
             ..IdentifyController::default()
         };
         identify.cntlid.set(7);

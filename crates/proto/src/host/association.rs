@@ -98,6 +98,10 @@ pub enum Step {
     Live(Box<Facts>),
 }
 
+/// From this version on a controller names its subsystem: Base Specification, "Identify Controller Data Structure", SUBNQN,
+/// which stands behind everything that a hold is made of.
+const SUBNQN_MANDATORY: Version = Version(0x0001_0201);
+
 /// What a live controller said about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
@@ -415,6 +419,11 @@ impl Association {
                 ),
             ));
         }
+        // Instance, quiesce time and traffic based keep alive are fields of this page, and 0 says of each that it is not
+        // offered: from a page that is empty, or cut off, that would be a guess, and a hold that is too short.
+        if io && vs >= SUBNQN_MANDATORY && identify.subnqn == [0; 256] {
+            return Err(ConnectError::unread("Identify Controller", Unread::Incomplete));
+        }
         if io && let Some(why) = self.other_subsystem(&identify) {
             return Err(ConnectError::contradicts("Identify Controller", why));
         }
@@ -454,7 +463,7 @@ impl Association {
         })
     }
 
-    /// Why this is another subsystem than the one that was asked for, if it is. A controller that names none (all zero)
+    /// Why this is another subsystem than the one that was asked for, if it is. An old controller that names none (all zero)
     /// states nothing.
     fn other_subsystem(&self, identify: &IdentifyController) -> Option<String> {
         if identify.subnqn == [0; 256] {

@@ -40,6 +40,8 @@ pub enum Unread {
     Status(Status),
     /// It answered with success, and its data is no good.
     Data(DataError),
+    /// It answered with success, and what must stand at the end of its page does not.
+    Incomplete,
 }
 
 impl<T> Fact<T> {
@@ -98,6 +100,7 @@ impl fmt::Display for Unread {
             Self::Status(status) => write!(f, "the controller answered: {status}"),
             Self::Data(DataError::Digest) => f.write_str("the data digest of the answer does not match"),
             Self::Data(DataError::Short) => f.write_str("the controller reported success but moved less data"),
+            Self::Incomplete => f.write_str("the controller reported success, and its page is empty or cut off"),
         }
     }
 }
@@ -203,7 +206,7 @@ mod tests {
                             assert_eq!(said, status);
                             'u'
                         }
-                        Heard::Unknown(Unread::Data(_)) => 'd',
+                        Heard::Unknown(Unread::Data(_) | Unread::Incomplete) => 'd',
                     };
                     assert_eq!(heard, expected, "{question:?}: {status}");
                 }

@@ -51,7 +51,9 @@ impl ConnectError {
         let hint = match why {
             Unread::Status(_) => "it is asked again with the next attempt; if that goes on, look at the target's log",
             Unread::Data(DataError::Digest) => "check the network; it is asked again with the next attempt",
-            Unread::Data(DataError::Short) => "the target is faulty: report it to its vendor; it is asked again",
+            Unread::Data(DataError::Short) | Unread::Incomplete => {
+                "the target is faulty: report it to its vendor; it is asked again"
+            }
         };
         Self { status, ..Self::new(step, why, false, hint) }
     }

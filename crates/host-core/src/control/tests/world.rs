@@ -722,6 +722,7 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             page.sn = text_field(port.serial);
             page.mn = text_field(port.model);
             page.cntrltype = 1;
+            page.subnqn = nqn().to_field();
             page.cmic = if port.ana.is_some() { 0xB } else { 3 };
             page.anatt = 10;
             page.anacap = 0x1F;
