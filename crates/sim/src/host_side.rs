@@ -369,13 +369,14 @@ impl World {
         self.last_words(self.links[link].port);
     }
 
-    /// What lies in the send queues of a life, admin queue included, or waits to be put there.
+    /// What lies in the send queues of a life, admin queue included, or waits to be put there. A kernel that goes on sending for a
+    /// socket that was aborted has not let go of it.
     pub(crate) fn unsent(&self, life: LifeId) -> usize {
         let of_life = |link: &&Link| match link.owner {
             Owner::Control => self.control.life_of(link.conn) == Some(life),
             Owner::Lane(_) => link.life == Some(life),
         };
-        let ours = self.links.iter().filter(|link| link.process == self.process.number && link.host == HostState::Open);
+        let ours = self.links.iter().filter(|link| link.process == self.process.number);
         ours.filter(of_life).map(|link| link.to_target.queued + usize::from(!link.host_out.is_empty())).sum()
     }
 
