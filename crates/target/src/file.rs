@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +53,14 @@ pub enum FileError {
         /// Which file.
         path: PathBuf,
     },
+    /// The kernel uses the device.
+    #[error(
+        "`{path}` is in use by the kernel or another process: unmount it, or remove it from what is made of it, first"
+    )]
+    Claimed {
+        /// Which device.
+        path: PathBuf,
+    },
     /// It holds less than one block.
     #[error("`{path}` holds {len} bytes, less than one block of {block}: `truncate -s 1G {path}` would make room")]
     TooSmall {
@@ -67,21 +76,32 @@ pub enum FileError {
 impl Opened {
     /// Opens and locks `path` for blocks of `block` bytes.
     pub(crate) fn new(path: &Path, block: u32, read_only: bool) -> Result<Self, FileError> {
-        let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
-        let open = |flags| rustix::fs::open(path, access | OFlags::CLOEXEC | flags, Mode::empty());
-        let failed = |error: rustix::io::Errno| FileError::Open {
-            path: path.to_owned(),
-            writable: !read_only,
-            source: error.into(),
+        let device = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device());
+        let access = match read_only {
+            true => OFlags::RDONLY,
+            // The kernel refuses a device that is mounted, or that another device is made of.
+            false if device => OFlags::RDWR | OFlags::EXCL,
+            false => OFlags::RDWR,
         };
-        let direct = open(OFlags::DIRECT).ok().filter(|fd| direct_works(fd, block));
-        let (fd, direct) = match direct {
-            Some(fd) => (fd, true),
-            None => (open(OFlags::empty()).map_err(failed)?, false),
+        let open = |flags| rustix::fs::open(path, access | OFlags::CLOEXEC | flags, Mode::empty());
+        let failed = |error: rustix::io::Errno| match error {
+            rustix::io::Errno::BUSY if device => FileError::Claimed { path: path.to_owned() },
+            error => FileError::Open { path: path.to_owned(), writable: !read_only, source: error.into() },
+        };
+        let deadline = Instant::now() + LOCK_WITHIN;
+        let (fd, direct) = loop {
+            let direct = open(OFlags::DIRECT).ok().filter(|fd| direct_works(fd, block));
+            match direct.map(|fd| (fd, true)).map_or_else(|| open(OFlags::empty()).map(|fd| (fd, false)), Ok) {
+                Ok(opened) => break opened,
+                // As with the lock: a target that has just ended may still have it.
+                Err(rustix::io::Errno::BUSY) if device && Instant::now() < deadline => {
+                    std::thread::park_timeout(LOCK_WITHIN / 100);
+                }
+                Err(error) => return Err(failed(error)),
+            }
         };
         let lock =
             if read_only { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
-        let deadline = Instant::now() + LOCK_WITHIN;
         while rustix::fs::flock(&fd, lock).is_err() {
             if Instant::now() >= deadline {
                 return Err(FileError::InUse { path: path.to_owned() });
@@ -127,10 +147,26 @@ impl Opened {
     }
 }
 
-/// Some file systems accept the flag and refuse the I/O, or want larger blocks than ours: try one.
+/// Bytes at which the buffers of a reactor begin, and their parts are multiples of a block.
+const BUFFER_ALIGN: u32 = 4096;
+
+/// Whether transfers of blocks can go past the page cache. The kernel says how offset, length and memory must be aligned; one that
+/// does not say (before Linux 6.1, or on some file systems) is tried.
 fn direct_works(fd: &OwnedFd, block: u32) -> bool {
+    let asked = rustix::fs::statx(fd, "", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::DIOALIGN);
+    if let Ok(found) = asked
+        && found.stx_mask & rustix::fs::StatxFlags::DIOALIGN.bits() != 0
+    {
+        return alignment_fits(found.stx_dio_offset_align, found.stx_dio_mem_align, block);
+    }
     let mut buf = Buf::zeroed(block as usize);
     buf.get_mut().is_some_and(|bytes| rustix::io::pread(fd, bytes, 0).is_ok())
+}
+
+/// Whether blocks can be moved under these alignments; 0 says that nothing can.
+const fn alignment_fits(offset: u32, memory: u32, block: u32) -> bool {
+    let memory_of_parts = if block < BUFFER_ALIGN { block } else { BUFFER_ALIGN };
+    offset > 0 && memory > 0 && block.is_multiple_of(offset) && memory_of_parts.is_multiple_of(memory)
 }
 
 /// An error by which nothing that was written earlier can have been lost: the kernel was not asked, was interrupted, or cannot do
@@ -154,6 +190,10 @@ pub(crate) struct FileStore {
     flushes: Arc<Flushes>,
 }
 
+/// How long a flush may be unsure whether all is durable, because another one has no answer: a disk that does not answer must not
+/// keep it asking for ever.
+const SETTLE_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+
 /// How often an operation may be interrupted, or move nothing that counts, before it has failed.
 const TRIES_MAX: u32 = 64;
 
@@ -170,6 +210,8 @@ struct Job {
     by: Option<StartBy>,
     /// What the step under way asks the kernel about losses.
     asks: Option<Question>,
+    /// Until when it may be unsure whether all is durable.
+    settle_by: Option<Instant>,
 }
 
 /// Where the buffer of a step comes from and goes back to.
@@ -224,11 +266,6 @@ impl FileStore {
         Ok(Self { file, shift, jobs: BTreeMap::new(), zeroes: None, direct, flushes })
     }
 
-    /// What there is to tell of a flush that failed, once.
-    pub(crate) fn take_news(&self) -> Option<String> {
-        self.flushes.take_news()
-    }
-
     /// Closes the file, and with the last lane's share lets go of its lock. Nothing may be under way.
     pub(crate) fn close(self, cx: &mut Cx<'_>) {
         cx.remove_file(self.file);
@@ -243,7 +280,8 @@ impl FileStore {
         until: Option<interlock_base::Instant>,
     ) -> Option<MediaResult> {
         let promises = matches!(kind, MediaKind::Flush | MediaKind::Zero { .. } | MediaKind::Write { fua: true, .. });
-        if promises && self.flushes.failed().is_some() {
+        let refused = if promises { self.flushes.refuse() } else { None };
+        if refused == Some(Ended::Lost) {
             return Some(MediaResult::FlushFailed);
         }
         let shift = self.shift;
@@ -271,7 +309,12 @@ impl FileStore {
             }
         };
         let by = until.map(|at| StartBy { clock: clock::now, at });
-        self.jobs.insert(id.0, Job { steps: steps.into(), target, tries: 0, by, asks: None });
+        let mut job = Job::new(steps.into(), target, by);
+        if let Some(Ended::Unsure(until)) = refused {
+            // It has failed already; its answer waits as that of the first one does.
+            job.steps = [Step::Settle(until)].into();
+        }
+        self.jobs.insert(id.0, job);
         self.next_step(cx, buffers, id.0)
     }
 
@@ -297,6 +340,9 @@ impl FileStore {
         let worth = job.answered(&self.flushes, self.direct, &result);
         let outcome = match result {
             _ if worth == Some(Ended::Lost) => Err(MediaResult::FlushFailed),
+            _ if job.is_given_up() => Err(MediaResult::WriteFailed),
+            // It waits, as a step of its own, for what is being remembered.
+            Err(_) if matches!(worth, Some(Ended::Unsure(_))) => Ok(()),
             Ok(moved) => {
                 job.advance(moved, 1 << self.shift).and(if different { Err(MediaResult::Different) } else { Ok(()) })
             }
@@ -375,6 +421,15 @@ impl Step {
 }
 
 impl Job {
+    const fn new(steps: VecDeque<Step>, target: Target, by: Option<StartBy>) -> Self {
+        Self { steps, target, tries: 0, by, asks: None, settle_by: None }
+    }
+
+    /// Somebody else's question about losses has no answer for too long: nobody can say that all is durable.
+    fn is_given_up(&self) -> bool {
+        self.settle_by.is_some_and(|by| Instant::now() >= by)
+    }
+
     /// What the answer to the step under way is worth, if it asked about losses. Who cannot be sure yet gets a step more.
     fn answered(&mut self, flushes: &Flushes, direct: bool, result: &io::Result<u32>) -> Option<Ended> {
         let question = self.asks.take()?;
@@ -398,11 +453,13 @@ impl Job {
                 return None;
             }
             Err(error) => {
-                flushes.fail(question, &error.to_string());
-                Ended::Lost
+                let ended = flushes.fail(question, &error.to_string());
+                self.steps.clear();
+                ended
             }
         };
         if let Ended::Unsure(until) = ended {
+            self.settle_by.get_or_insert_with(|| Instant::now() + SETTLE_WITHIN);
             // Behind what is left of this operation; the step under way is over with its answer.
             self.steps.push_back(Step::Settle(until));
         }
@@ -629,9 +686,11 @@ mod tests {
             let faults = Arc::new(Failing::default());
             faults.0.store(1, std::sync::atomic::Ordering::SeqCst);
             let opened = Arc::new(open());
+            let (teller, told) = mpsc::channel();
+            opened.flushes().set_teller(move |why| teller.send(why).unwrap());
             let (result, _) = run_on(opened.clone(), faults, 1, |span| vec![first(span, range)]);
             assert_eq!(result, MediaResult::FlushFailed);
-            assert!(opened.flushes().take_news().is_some_and(|why| !why.contains("RESTART")));
+            assert!(told.try_recv().is_ok_and(|why| !why.contains("RESTART")) && told.try_recv().is_err(), "once");
             for kind in promises {
                 let (result, _) =
                     run_on(opened.clone(), Arc::new(Failing::default()), 1, |span| vec![kind(span, range)]);
@@ -653,6 +712,20 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_beside_one_that_is_never_answered_ends_in_time() {
+        let path = temporary("unsure", 64);
+        let opened = Arc::new(Opened::new(&path, BLOCK, false).unwrap());
+        // Somebody on another lane asked, and its disk does not answer.
+        let hangs = opened.flushes().ask();
+        let (result, _) = run_on(opened.clone(), Arc::new(Failing::default()), 1, |_| vec![MediaKind::Flush]);
+        assert_eq!((result, opened.flushes().failed()), (MediaResult::WriteFailed, None), "it may be asked again");
+        opened.flushes().withdraw(hangs);
+        let (result, _) = run_on(opened, Arc::new(Failing::default()), 1, |_| vec![MediaKind::Flush]);
+        assert_eq!(result, MediaResult::Done);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn a_read_beyond_the_end_of_a_shrunken_file_fails() {
         let path = temporary("short", 64);
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(u64::from(BLOCK)).unwrap();
@@ -663,13 +736,8 @@ mod tests {
 
     #[test]
     fn a_part_is_gone_on_from_its_last_whole_block() {
-        let mut job = Job {
-            steps: [Step::Write { part: 0..16_384, offset: 4096, durable: false }].into(),
-            target: Target::None,
-            tries: 0,
-            by: None,
-            asks: None,
-        };
+        let steps = [Step::Write { part: 0..16_384, offset: 4096, durable: false }];
+        let mut job = Job::new(steps.into(), Target::None, None);
         let at = |job: &Job| match job.steps.front() {
             Some(Step::Write { part, offset, .. }) => (part.start, *offset),
             _ => panic!("it is not over"),
@@ -688,7 +756,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_step_is_tried_again_and_a_full_disk_is_not() {
-        let mut job = Job { steps: [Step::Sync].into(), target: Target::None, tries: 0, by: None, asks: None };
+        let mut job = Job::new([Step::Sync].into(), Target::None, None);
         for _ in 0..TRIES_MAX {
             assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EINTR)), Ok(()));
         }
@@ -697,6 +765,14 @@ mod tests {
             assert_eq!(job.recover(&io::Error::from_raw_os_error(errno)), Err(MediaResult::NoSpace));
         }
         assert_eq!(job.recover(&io::Error::from_raw_os_error(libc::EIO)), Err(MediaResult::WriteFailed));
+    }
+
+    #[test]
+    fn blocks_go_past_the_page_cache_only_where_their_alignment_fits() {
+        assert!(alignment_fits(512, 512, 512) && alignment_fits(512, 4, 4096) && alignment_fits(4096, 4096, 4096));
+        for (offset, memory, block) in [(4096, 512, 512), (512, 4096, 512), (0, 0, 4096), (8192, 512, 4096)] {
+            assert!(!alignment_fits(offset, memory, block), "{offset} {memory} {block}");
+        }
     }
 
     #[test]

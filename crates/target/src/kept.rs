@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -92,13 +93,19 @@ pub(crate) fn place(backing: &Path, folder: Option<&Path>) -> PathBuf {
 /// One name for a path: every path has its own.
 fn escaped(path: &Path) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let bytes = whole.as_os_str().as_bytes();
+    let rest = bytes.iter().position(|byte| *byte != b'/').map_or(&[][..], |first| &bytes[first..]);
     let mut name = String::new();
-    for c in whole.to_string_lossy().trim_start_matches('/').chars() {
-        match c {
-            '/' => name.push_str("%2F"),
-            '%' => name.push_str("%25"),
-            c => name.push(c),
+    for chunk in rest.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '/' => name.push_str("%2F"),
+                '%' => name.push_str("%25"),
+                c => name.push(c),
+            }
         }
+        // What is no text is no reason to take two paths for one.
+        name.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02X}")));
     }
     name
 }
@@ -252,5 +259,9 @@ mod tests {
         let place = |path: &str| place(Path::new(path), Some(state));
         assert_eq!(place("/a/b"), Path::new("/state/a%2Fb.interlock"));
         assert_ne!(place("/a%2Fb"), place("/a/b"));
+        let odd = |byte| super::place(Path::new(std::ffi::OsStr::from_bytes(&[b'/', b'a', byte])), Some(state));
+        assert_eq!(odd(0xff), Path::new("/state/a%FF.interlock"));
+        assert_ne!(odd(0xff), odd(0xfe));
+        assert_eq!(place("/\u{e4}"), Path::new("/state/\u{e4}.interlock"), "a name that is kept since before stays");
     }
 }

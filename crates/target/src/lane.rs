@@ -249,15 +249,6 @@ impl LaneService {
         }
     }
 
-    /// A flush found that data was lost: the first one says so, on whichever lane it was.
-    fn tell_flush_failed(&self, cx: &Cx<'_>, id: StoreId) {
-        let Some(why) = self.stores.get(&id).and_then(Store::take_news) else { return };
-        if let Some((namespace, _)) = self.serving.iter().find(|(_, store)| **store == id) {
-            let event = TargetEvent::FlushFailed { namespace: *namespace, why: why.into() };
-            self.control.send(ControlMail::Event(cx.now(), event));
-        }
-    }
-
     fn status(&self, cx: &mut Cx<'_>) -> LaneStatus {
         let peer = |cx: &mut Cx<'_>, conn| self.wires.sock(conn).and_then(|sock| cx.peer_addr(sock).ok());
         LaneStatus {
@@ -477,9 +468,6 @@ impl Service for LaneService {
                     && let Some((id, result)) = store.handle_op(cx, &mut self.memory, Event::Op { token, result, buf })
                 {
                     self.media.remove(&id);
-                    if result == MediaResult::FlushFailed {
-                        self.tell_flush_failed(cx, store_id);
-                    }
                     self.machine.lane.handle_media_done(clock::now(), id, result);
                     self.retire(cx, store_id);
                 }

@@ -4,11 +4,12 @@
 //! before no host can. Changes are made one after the other, under one lock.
 
 use crate::config::{Backing as BackingConfig, NamespaceConfig};
+use crate::control::ControlMail;
 use crate::lane::LaneMail;
 use crate::shape::open;
 use crate::store::Backing;
 use crate::target::{ANSWER_WITHIN, Kept, SUBSYSTEM, Target, TargetError};
-use interlock_target_core::{NSID_MAX, Namespace, NamespaceError, NamespaceKey};
+use interlock_target_core::{Event, NSID_MAX, Namespace, NamespaceError, NamespaceKey};
 use std::sync::{PoisonError, mpsc};
 
 impl Target {
@@ -117,6 +118,13 @@ impl Target {
 
     pub(crate) fn attach_namespace(&self, namespace: &Namespace, backing: &Backing) -> Result<(), TargetError> {
         let key = NamespaceKey { subsystem: SUBSYSTEM, nsid: namespace.nsid };
+        if let Backing::File(opened) = backing {
+            let control = self.control.clone();
+            opened.flushes().set_teller(move |why| {
+                let event = Event::FlushFailed { namespace: key, why: why.into() };
+                control.send(ControlMail::Event(interlock_ring::now(), event));
+            });
+        }
         for lane in &self.lanes {
             let (attached, answer) = mpsc::channel();
             let (namespace, backing) = (namespace.clone(), backing.clone());

@@ -75,11 +75,7 @@ pub(crate) fn open(
 fn identity(config: &NamespaceConfig, backing: &Backing) -> io::Result<([u8; 16], [u8; 16])> {
     if config.is_named() {
         // Other nodes of the same namespace are given the same, and must come to the same.
-        let follow = |salt: &str| {
-            let named = (salt, config.uuid, config.nguid, config.eui64);
-            let high = interlock_base::fingerprint(&named);
-            (u128::from(high) << 64 | u128::from(interlock_base::fingerprint(&(high, named)))).to_be_bytes()
-        };
+        let follow = |salt: &str| drawn_from(salt, config);
         let uuid = || {
             let mut uuid = follow("uuid");
             // RFC 9562: version 8 (made by a rule of our own), variant 1.
@@ -97,6 +93,30 @@ fn identity(config: &NamespaceConfig, backing: &Backing) -> io::Result<([u8; 16]
         },
         Backing::Memory(_) | Backing::Null => Ok((kept::random()?.0, kept::random_uuid()?.0)),
     }
+}
+
+/// An identifier that follows from those that are given: of two rounds of FNV-1a over bytes that are written down here, so that every
+/// build on every machine comes to the same.
+fn drawn_from(salt: &str, config: &NamespaceConfig) -> [u8; 16] {
+    let mut named = salt.as_bytes().to_vec();
+    named.push(0xff);
+    let mut put = |given: Option<&[u8]>| {
+        named.extend(u64::from(given.is_some()).to_le_bytes());
+        if let Some(bytes) = given {
+            named.extend((bytes.len() as u64).to_le_bytes());
+            named.extend(bytes);
+        }
+    };
+    put(config.uuid.as_ref().map(|id| &id.0[..]));
+    put(config.nguid.as_ref().map(|id| &id.0[..]));
+    put(config.eui64.as_ref().map(|id| &id.0[..]));
+    let high = fnv_1a(&named);
+    let low = fnv_1a(&[&high.to_le_bytes()[..], &named].concat());
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+}
+
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What a target is called that was told no name: drawn from what is kept, or such as nobody else is.
@@ -257,6 +277,19 @@ mod tests {
         assert_eq!((one, one.1[0]), (named(|config| config.uuid = uuid()), 0x12), "nodes come to the same");
         let other = named(|config| config.eui64 = Some("0025385b71b00001".parse().unwrap()));
         assert_ne!((one.0, one.1), other);
+    }
+
+    /// Hosts know these disks: no build may draw others. They are what earlier builds drew by derived hashes.
+    #[test]
+    fn drawn_identifiers_never_change() {
+        let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (nguid, uuid) = named(|config| config.eui64 = Some("0025385b71b00001".parse().unwrap()));
+        assert_eq!(
+            (hex(nguid).as_str(), hex(uuid).as_str()),
+            ("b7208a98071689e42d09b5ac71b5db03", "62fa9bd1f8968bbaaa2fadcb161c3a6d")
+        );
+        let (nguid, _) = named(|config| config.uuid = Some("12345678-9abc-8def-8123-456789abcdef".parse().unwrap()));
+        assert_eq!(hex(nguid), "0c8fef6e269162a66ce0666b2ef7a2f5");
     }
 
     #[test]

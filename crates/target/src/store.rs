@@ -71,14 +71,6 @@ impl Store {
         }
     }
 
-    /// What there is to tell of a flush that failed, once.
-    pub(crate) fn take_news(&self) -> Option<String> {
-        match self {
-            Self::File(file) => file.take_news(),
-            Self::Memory { .. } | Self::Null => None,
-        }
-    }
-
     /// A file operation of this store is over.
     pub(crate) fn handle_op(
         &mut self,

@@ -148,7 +148,7 @@ pub struct Target {
     pub(crate) names: Names,
     ports: Vec<SocketAddr>,
     discovery: Vec<SocketAddr>,
-    control: Mailbox<ControlMail>,
+    pub(crate) control: Mailbox<ControlMail>,
     pub(crate) lanes: Vec<Mailbox<LaneMail>>,
     services: Mutex<Vec<(Reactor, ServiceId)>>,
     /// The namespaces that there are. Locked while one is changed: changes happen one after the other.
