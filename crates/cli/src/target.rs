@@ -101,6 +101,9 @@ fn serve(
             }
         })?;
     }
+    if let Some(warning) = open_to_all(target) {
+        say(&warning)?;
+    }
     print(&match output.format {
         Format::Normal => normal(target, config, args),
         Format::Json => as_json(target, config, args)?,
@@ -124,6 +127,19 @@ fn tell(events: &Receiver<Stamped>, aloud: bool, as_json: bool) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// What whoever listens on every address should know.
+fn open_to_all(target: &Target) -> Option<String> {
+    let all = target.ports().iter().chain(target.discovery());
+    let open: Vec<String> = all.filter(|addr| addr.ip().is_unspecified()).map(ToString::to_string).collect();
+    (!open.is_empty()).then(|| {
+        format!(
+            "warning: {} accepts hosts on every address of this machine, and nothing authenticates them: whoever can connect can read \
+             and write",
+            open.join(", ")
+        )
+    })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<std::thread::JoinHandle<()>> {

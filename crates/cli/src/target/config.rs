@@ -3,7 +3,9 @@
 use crate::failure::Failure;
 use crate::output::OutputArgs;
 use anyhow::Context;
-use interlock_target::config::{Backing, Config, FaultConfig, NamespaceConfig, PortConfig, unknown_key};
+use interlock_target::config::{
+    Ana, Backing, Config, DISCOVERY_PORT, FaultConfig, NamespaceConfig, PortConfig, unknown_key,
+};
 use interlock_target::help;
 use std::path::PathBuf;
 
@@ -46,6 +48,9 @@ pub(crate) enum TargetCommand {
     Ctl(super::ctl::CtlArgs),
 }
 
+/// How `--discovery` without a value is written down.
+const WELL_KNOWN: &str = "well-known";
+
 #[derive(clap::Args)]
 #[group(id = "flags", multiple = true)]
 #[allow(rustdoc::broken_intra_doc_links, reason = "these are the texts of --help: brackets are what a user types")]
@@ -53,8 +58,9 @@ struct Flags {
     /// Where to listen, repeatable: 4420, 127.0.0.1:4420 or [::1]:4420; port 0: any
     #[arg(long = "port", value_name = "ADDR")]
     ports: Vec<String>,
-    /// Where to listen for discovery only, repeatable
-    #[arg(long, value_name = "ADDR")]
+    /// Where to listen for discovery only, repeatable; without a value: 8009, where hosts look for it, at the address of the
+    /// first port
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = WELL_KNOWN)]
     discovery: Vec<String>,
     /// What to serve, repeatable: file:disk.img, mem:1G or null:64G
     #[arg(long = "namespace", value_name = "BACKING")]
@@ -142,7 +148,12 @@ impl Flags {
         config.serial.clone_from(&self.serial);
         config.state.clone_from(&self.state);
         config.ports = self.ports.iter().map(|text| text.parse::<PortConfig>()).collect::<Result<_, _>>()?;
-        config.discovery = self.discovery.iter().map(|text| text.parse::<PortConfig>()).collect::<Result<_, _>>()?;
+        let first = config.ports.first().map(|port| port.listen.ip());
+        let discovery = |text: &String| match first.filter(|_| text == WELL_KNOWN) {
+            Some(address) => Ok(PortConfig { listen: (address, DISCOVERY_PORT).into(), ana: Ana::default() }),
+            None => text.replace(WELL_KNOWN, "8009").parse::<PortConfig>(),
+        };
+        config.discovery = self.discovery.iter().map(discovery).collect::<Result<_, _>>()?;
         for text in &self.namespaces {
             let backing: Backing = text.parse()?;
             let block_size = self.block_size.unwrap_or(4096);
@@ -290,6 +301,12 @@ mod tests {
         )
         .expect("a good file");
         assert_eq!(from_flags, from_file);
+    }
+
+    #[test]
+    fn discovery_is_where_hosts_look_for_it() {
+        let config = config(&["--port=127.0.0.1:0", "--discovery", "--namespace=mem:1M"]).expect("good options");
+        assert_eq!(config.discovery[0].listen, "127.0.0.1:8009".parse().expect("an address"));
     }
 
     #[test]
