@@ -135,8 +135,8 @@ fn open_to_all(target: &Target) -> Option<String> {
     let open: Vec<String> = all.filter(|addr| addr.ip().is_unspecified()).map(ToString::to_string).collect();
     (!open.is_empty()).then(|| {
         format!(
-            "warning: {} accepts hosts on every address of this machine, and nothing authenticates them: whoever can connect can read \
-             and write",
+            "warning: {} accepts hosts on every address of this machine, and nothing authenticates them: every host that \
+             can connect can read and write",
             open.join(", ")
         )
     })
