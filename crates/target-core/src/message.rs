@@ -5,7 +5,7 @@
 //! answered [`ToControl::Quiesced`].
 
 use crate::namespace::Namespaces;
-use crate::{By, ConnId, Fault, Ghost, LaneId, Life, LifeId, Loss, Payer, PortId, SubsystemId};
+use crate::{By, ConnId, Fault, Ghost, LaneId, Life, LifeId, Loss, Payer, PortId, Report, SubsystemId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -78,6 +78,13 @@ pub enum ToControl {
         /// The command.
         ghost: Option<Ghost>,
     },
+    /// What happened on this lane since it was asked last.
+    Reported {
+        /// The last question that was there by then.
+        ticket: u64,
+        /// What happened.
+        report: Report,
+    },
     /// On this lane nothing of this life can change media any more: what stalled is cancelled, what was given to a
     /// namespace has completed.
     Quiesced {
@@ -97,6 +104,8 @@ pub enum Role {
     Io {
         /// The life.
         life: Life,
+        /// Its number in the controller.
+        qid: u16,
         /// From this moment on no media operation of the life begins, unless a [`ToLane::Lease`] says otherwise; none: the
         /// host keeps nothing alive.
         until: Option<Instant>,
@@ -186,6 +195,11 @@ pub enum ToLane {
         life: LifeId,
         /// Only commands after this moment count.
         since: Instant,
+    },
+    /// Say what happened since this was asked last.
+    Report {
+        /// Names the question: later ones have greater numbers.
+        ticket: u64,
     },
     /// What [`ToControl::Holding`] said on another lane.
     Holding {

@@ -6,6 +6,7 @@
 use crate::Change;
 use alloc::vec::Vec;
 use interlock_base::Span;
+use interlock_wire::nvm;
 
 /// Most ranges of one Dataset Management command.
 pub const RANGES_MAX: usize = 256;
@@ -65,6 +66,20 @@ impl Work {
             Self::Zero { .. } => Some(Change::WriteZeroes),
             Self::Deallocate(_) => Some(Change::Deallocate),
             Self::Read(_) | Self::Compare(_) | Self::Verify(_) | Self::Flush => None,
+        }
+    }
+
+    /// Its opcode.
+    #[must_use]
+    pub const fn opcode(&self) -> u8 {
+        match self {
+            Self::Read(_) => nvm::OPCODE_READ,
+            Self::Compare(_) => nvm::OPCODE_COMPARE,
+            Self::Verify(_) => nvm::OPCODE_VERIFY,
+            Self::Write { .. } => nvm::OPCODE_WRITE,
+            Self::Zero { .. } => nvm::OPCODE_WRITE_ZEROES,
+            Self::Deallocate(_) => nvm::OPCODE_DSM,
+            Self::Flush => nvm::OPCODE_FLUSH,
         }
     }
 

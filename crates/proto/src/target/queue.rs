@@ -454,6 +454,15 @@ impl Queue {
         self.flow.consume();
     }
 
+    /// Command Identifier of the command that holds a slot, or held it last.
+    ///
+    /// # Panics
+    /// If no command ever held it: a mistake of the owner.
+    #[must_use]
+    pub fn cid(&self, slot: u16) -> u16 {
+        self.slots[usize::from(slot)].cid
+    }
+
     /// Commands that hold a slot.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -7,6 +7,7 @@ use super::identify::WARNING_TEMPERATURE;
 use super::{Control, Why};
 use crate::Loss;
 use crate::config::{Ccr, KATO_MAX};
+use crate::health::Failure;
 use crate::life::Input;
 use crate::message::ToLane;
 use alloc::vec::Vec;
@@ -18,7 +19,7 @@ use interlock_wire::admin::{
     QueueCount, Select, SetFeatures,
 };
 use interlock_wire::fabrics::{self, Cap, Cc, PropertyGet, PropertySet, PropertySize, Shutdown, Version};
-use interlock_wire::log::{LID_SMART, NSID_ALL};
+use interlock_wire::log::{LID_ERROR, LID_SMART, NSID_ALL};
 use interlock_wire::property;
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
@@ -59,10 +60,22 @@ impl Control {
         match outcome {
             Ok(Some((dw0, dw1, data))) => self.answer(key, slot, Status::SUCCESS, dw0, dw1, data),
             Ok(None) => {}
-            Err(status) => self.answer(key, slot, status, 0, 0, Vec::new()),
+            Err(status) => {
+                self.note_error(at, key, sqe, status);
+                self.answer(key, slot, status, 0, 0, Vec::new());
+            }
         }
         // An event request may meet an event, and a log that was read may let the next one through.
         self.tell(key);
+    }
+
+    #[cold]
+    fn note_error(&mut self, at: Instant, key: ControllerKey, sqe: &Sqe, status: Status) {
+        let nsid = if sqe.is_fabrics() { 0 } else { sqe.nsid.get() };
+        let (cid, opcode) = (sqe.cid.get(), sqe.opcode);
+        self.with(key, |controller| {
+            controller.errors.note(Failure { at, life: None, qid: 0, cid, opcode, nsid, lba: 0, status });
+        });
     }
 
     fn handle_fabrics(&mut self, now: Instant, key: ControllerKey, sqe: &Sqe) -> Result<Answer, Status> {
@@ -174,6 +187,7 @@ impl Control {
         };
         let requests = core::mem::take(&mut controller.events.requests);
         let queues = core::mem::take(&mut controller.queues);
+        let life = controller.life();
         // CCRs that wait for their answer go on without it: their source is being reset.
         let answers: Vec<u16> = controller
             .ccrs
@@ -183,16 +197,16 @@ impl Control {
                 super::controller::Run::Logged => None,
             })
             .collect();
-        let life = controller.life();
         if let Some(life) = life {
             controller.stage = next(life);
         }
+        let questions = self.drop_questions(key);
         self.timers.stop_where(|wait| {
             matches!(wait, Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) if whose == key)
         });
         // A reset and a shutdown take commands away without an answer: hosts do not expect one.
         if let Some((lane, conn)) = self.controllers.get(&key).map(|controller| controller.admin) {
-            for slot in requests.into_iter().chain(answers) {
+            for slot in requests.into_iter().chain(answers).chain(questions) {
                 self.to(lane, ToLane::Forget { conn, slot });
             }
         }
@@ -243,7 +257,11 @@ impl Control {
                 Err(Status::INVALID_FIELD.with_dnr())
             }
             admin::Command::GetLog(get) if get.len != room => Err(length),
-            admin::Command::GetLog(get) => self.get_log(key, &get).map(|page| Some((0, 0, page))),
+            admin::Command::GetLog(get) if [LID_SMART, LID_ERROR].contains(&get.lid) && !discovery => {
+                self.ask_lanes(now, key, slot, get);
+                Ok(None)
+            }
+            admin::Command::GetLog(get) => self.get_log(now, key, &get).map(|page| Some((0, 0, page))),
             admin::Command::SetFeatures(set) => self.set_features(at, key, set),
             admin::Command::GetFeatures(get) => self.get_features(key, get, sqe.cdw11.get(), room),
             admin::Command::Abort(_) | admin::Command::CrossControllerReset(_) if discovery => {

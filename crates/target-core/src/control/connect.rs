@@ -3,6 +3,7 @@
 //! NVM Express Base Specification, "Connect Command and Response".
 
 use super::controller::{Controller, ControllerKey, Events, Kind, Place, Stage};
+use super::health::Errors;
 use super::{Control, ControlOutput, Why};
 use crate::config::{Hosts, KATO_MAX};
 use crate::life::HostIdentity;
@@ -162,6 +163,7 @@ impl Control {
             watch: Watch::new(now, None, true),
             broken: false,
             events: Events::new(Controller::default_events(asked.kind)),
+            errors: Errors::default(),
             changed: BTreeSet::new(),
             ccrs: Vec::new(),
             ccr_log: Vec::new(),
@@ -213,7 +215,7 @@ impl Control {
         self.out(ControlOutput::Event(Event::Connected { life, qid }));
         self.hear(key, at);
         let until = self.lease(key);
-        Ok((cntlid, Role::Io { life, until }))
+        Ok((cntlid, Role::Io { life, qid, until }))
     }
 
     /// A CNTLID that no controller has and no life that is still ending; the one used longest ago by the way of counting.

@@ -1,5 +1,6 @@
 //! One controller: what a host got by its admin Connect.
 
+use super::health::Errors;
 use crate::life::HostIdentity;
 use crate::status::{ControllerStage, ControllerView};
 use crate::watch::Watch;
@@ -143,6 +144,8 @@ pub(super) struct Controller {
     /// An I/O queue of the life was reset or broke: no other one makes up for it.
     pub(super) broken: bool,
     pub(super) events: Events,
+    /// Log 01h.
+    pub(super) errors: Errors,
     /// For log 04h.
     pub(super) changed: BTreeSet<u32>,
     pub(super) ccrs: Vec<CcrRun>,

@@ -5,6 +5,7 @@
 use super::Control;
 use super::controller::{Controller, ControllerKey, EVENT_REQUESTS_MAX, Kind};
 use crate::config::SubsystemConfig;
+use crate::health::ERRORS_MAX;
 use crate::{NSID_MAX, Namespace, Namespaces};
 use alloc::vec::Vec;
 use interlock_wire::IntoBytes;
@@ -96,6 +97,7 @@ impl Control {
             rab: 6,
             mdts: (limits.max_transfer / 4096).ilog2() as u8,
             aerl: EVENT_REQUESTS_MAX as u8 - 1,
+            elpe: if controller.subsystem().is_some() { ERRORS_MAX as u8 - 1 } else { 0 },
             acl: 3,
             frmw: 3,
             lpa: LPA,

@@ -8,6 +8,7 @@ use crate::SubsystemId;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use interlock_base::Instant;
 use interlock_wire::IntoBytes;
 use interlock_wire::admin::{self, GetLog};
 use interlock_wire::ana;
@@ -16,9 +17,9 @@ use interlock_wire::discovery::{self, Family, Kind as RecordKind, Record, Secure
 use interlock_wire::fabrics::CNTLID_DYNAMIC;
 use interlock_wire::identify::text_field;
 use interlock_wire::log::{
-    self, ChangedNamespaces, Effects, EffectsLog, ErrorEntry, FeaturesLog, FirmwareSlots, LID_ANA, LID_CCR,
-    LID_CHANGED_NAMESPACES, LID_DISCOVERY, LID_EFFECTS, LID_ERROR, LID_FEATURES, LID_FIRMWARE, LID_MI_EFFECTS,
-    LID_SMART, LID_SUPPORTED, Smart, SupportedLogs,
+    self, ChangedNamespaces, Effects, EffectsLog, FeaturesLog, FirmwareSlots, LID_ANA, LID_CCR, LID_CHANGED_NAMESPACES,
+    LID_DISCOVERY, LID_EFFECTS, LID_ERROR, LID_FEATURES, LID_FIRMWARE, LID_MI_EFFECTS, LID_SMART, LID_SUPPORTED,
+    SupportedLogs,
 };
 use interlock_wire::nqn::Nqn;
 use interlock_wire::nvm;
@@ -43,11 +44,8 @@ const FEATURES: [u8; 10] = [
 const CCR_HEADER: u64 = 8;
 const CCR_ENTRY: u64 = 8;
 
-/// Room temperature, in kelvin.
-const TEMPERATURE: u16 = 298;
-
 impl Control {
-    pub(super) fn get_log(&mut self, key: ControllerKey, get: &GetLog) -> Result<Vec<u8>, Status> {
+    pub(super) fn get_log(&mut self, now: Instant, key: ControllerKey, get: &GetLog) -> Result<Vec<u8>, Status> {
         let invalid = Status::INVALID_FIELD.with_dnr();
         let unknown = Status::INVALID_LOG_PAGE.with_dnr();
         let controller = self.controllers.get(&key).ok_or(invalid)?;
@@ -59,8 +57,8 @@ impl Control {
             },
             Kind::Io(id) => match get.lid {
                 LID_SUPPORTED => self.supported(controller).as_bytes().to_vec(),
-                LID_ERROR => ErrorEntry::default().as_bytes().to_vec(),
-                LID_SMART => smart().as_bytes().to_vec(),
+                LID_ERROR => controller.errors.page(),
+                LID_SMART => self.smart(now, key).as_bytes().to_vec(),
                 LID_FIRMWARE => firmware().as_bytes().to_vec(),
                 LID_CHANGED_NAMESPACES => {
                     ChangedNamespaces::These(controller.changed.iter().copied().collect()).encode()
@@ -204,12 +202,6 @@ fn trim(answer: &mut Vec<u8>) {
     let end = answer.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
     answer.truncate(end);
     answer.shrink_to_fit();
-}
-
-fn smart() -> Smart {
-    let mut page = Smart { available_spare: 100, spare_threshold: 10, ..Smart::default() };
-    page.temperature.set(TEMPERATURE);
-    page
 }
 
 fn firmware() -> FirmwareSlots {

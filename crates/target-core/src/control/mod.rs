@@ -11,6 +11,7 @@ mod admin;
 mod connect;
 mod controller;
 mod fencing;
+mod health;
 mod identify;
 mod keep_alive;
 mod logs;
@@ -50,6 +51,8 @@ pub enum Why {
     Quiesced(LifeId),
     /// When to answer a CCR as pending, because it was not immediate.
     CcrAnswer(ControllerKey, LifeId),
+    /// When to answer a host that wants to know of health or errors, whether or not all lanes have said what they know.
+    Health(ControllerKey),
     /// When to report a finished CCR that a script keeps back.
     CcrReport(ControllerKey, LifeId),
 }
@@ -102,6 +105,7 @@ pub struct Control {
     lives: BTreeMap<LifeId, LifeEntry>,
     ended: EndedLives,
     script: Script,
+    health: health::Health,
     /// Lives that did not end within the Command Quiesce Time.
     overruns: u64,
     /// Generation of the discovery log.
@@ -147,6 +151,7 @@ impl Control {
             lives: BTreeMap::new(),
             ended: EndedLives::default(),
             script: Script::default(),
+            health: health::Health::default(),
             overruns: 0,
             genctr: 1,
             closed: BTreeSet::new(),
@@ -233,6 +238,7 @@ impl Control {
     /// process was stopped meanwhile and the message lies before the timer.
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
         self.handle_timeout(now);
+        self.note_time(now);
         match message {
             ToControl::Connect { conn, slot, port, local, payer, sqe, data, at } => {
                 self.handle_connect(now, at, (lane, conn), slot, port, local, payer, &sqe, &data);
@@ -258,6 +264,7 @@ impl Control {
                     self.to(other, ToLane::Holding { lane, order, ghost });
                 }
             }
+            ToControl::Reported { ticket, report } => self.handle_report(now, lane, ticket, report),
             ToControl::Quiesced { life, cancelled } => self.handle_quiesced(now, lane, life, cancelled),
         }
     }
@@ -272,6 +279,7 @@ impl Control {
                 Why::Quiesced(life) => self.note_overrun(life),
                 Why::CcrAnswer(source, life) => self.answer_ccr_pending(source, life),
                 Why::CcrReport(source, life) => self.report_ccr(source, life),
+                Why::Health(key) => self.answer_without_lanes(now, key),
             }
         }
     }
@@ -528,11 +536,12 @@ impl Control {
             self.to(lane, ToLane::End { conn, why });
         }
         self.forget_queues(&controller);
+        self.drop_questions(key);
         self.timers.stop_where(|wait| match wait {
             Why::KeepAlive(whose) | Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) => {
                 whose == key
             }
-            Why::Drain(_) | Why::Quiesced(_) => false,
+            Why::Drain(_) | Why::Quiesced(_) | Why::Health(_) => false,
         });
         let life = match controller.stage {
             Stage::Ready(life) => life,

@@ -6,7 +6,7 @@ use super::nvm::{self, Parsed};
 use super::{Lane, LaneOutput};
 use crate::config::{ADMIN_DATA_MAX, CONTROLLER_BYTES};
 use crate::message::ToControl;
-use crate::{BlockRange, ConnId, Event, LifeId, Work};
+use crate::{BlockRange, ConnId, Event, Failure, LifeId, Work};
 use alloc::vec::Vec;
 use interlock_base::{Instant, Span};
 use interlock_proto::target::Transfer;
@@ -47,8 +47,28 @@ impl Lane {
             }
         };
         if let Err(status) = outcome {
+            if let Stage::Io(_) = stage {
+                let lba = u64::from(sqe.cdw11.get()) << 32 | u64::from(sqe.cdw10.get());
+                self.note_failure(now, conn, slot, (sqe.opcode, sqe.nsid.get(), lba), status);
+            }
             self.answer(conn, slot, status, None);
         }
+    }
+
+    /// A command of an I/O queue ends with an error: opcode, namespace and first block of it.
+    #[cold]
+    pub(super) fn note_failure(
+        &mut self,
+        at: Instant,
+        conn: ConnId,
+        slot: u16,
+        (opcode, nsid, lba): (u8, u32, u64),
+        status: Status,
+    ) {
+        let Some(known) = self.conns.get(&conn) else { return };
+        let Stage::Io(life) = known.stage else { return };
+        let (qid, cid) = (known.qid, known.queue.cid(slot));
+        self.report.fail(Failure { at, life: Some(life), qid, cid, opcode, nsid, lba, status });
     }
 
     pub(super) fn admin(

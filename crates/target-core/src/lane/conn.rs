@@ -110,6 +110,8 @@ pub(super) struct Conn {
     pub(super) port: PortId,
     pub(super) local: SocketAddr,
     pub(super) stage: Stage,
+    /// Its queue, once it is an I/O queue.
+    pub(super) qid: u16,
     /// Who pays for it, and its account.
     pub(super) payer: Payer,
     pub(super) account: AccountId,
@@ -142,6 +144,7 @@ impl Conn {
             port,
             local,
             stage: Stage::New,
+            qid: 0,
             payer,
             account,
             fixed: CONNECTION_BYTES,

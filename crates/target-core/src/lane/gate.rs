@@ -7,12 +7,13 @@
 use super::{Lane, LaneOutput, MediaOp, Why};
 use crate::quota::AccountId;
 use crate::{
-    BlockRange, By, ConnId, Event, Ghost, Life, LifeId, MediaId, MediaKind, MediaResult, NamespaceKey, PortId,
-    ToControl, Work,
+    BlockRange, By, ConnId, Counters, Event, Ghost, Life, LifeId, MediaId, MediaKind, MediaResult, NamespaceKey,
+    PortId, ToControl, Work,
 };
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 use interlock_base::{Instant, Key, Span};
+use interlock_wire::nvm::{OPCODE_COMPARE, OPCODE_READ, OPCODE_WRITE};
 use interlock_wire::status::Status;
 
 /// Most cancelled stalled commands that are remembered until they try to execute; the oldest is forgotten first.
@@ -89,8 +90,8 @@ pub(super) struct Job {
     cost: u64,
     pub(super) owner: Option<(ConnId, u16)>,
     span: Option<Span>,
-    /// The span is what the host gets.
-    read: bool,
+    /// Its opcode, namespace and first block.
+    what: (u8, u32, u64),
 }
 
 /// Whether a life may execute, as this lane knows it.
@@ -128,6 +129,8 @@ pub(super) struct LaneLife {
     pub(super) traffic: Traffic,
     /// Media operations that have not completed.
     outstanding: u32,
+    /// What was done since `Control` asked.
+    pub(super) counters: Counters,
     /// Stalled media-changing commands.
     held: u32,
     /// From this moment on nothing begins, whatever the permit says and whoever has not noticed.
@@ -137,7 +140,35 @@ pub(super) struct LaneLife {
 impl LaneLife {
     pub(super) fn new(life: Life, until: Option<Instant>) -> Self {
         let traffic = Traffic::Silent;
-        Self { life, permit: Permit::Open, conns: BTreeSet::new(), traffic, outstanding: 0, held: 0, until }
+        Self {
+            life,
+            permit: Permit::Open,
+            conns: BTreeSet::new(),
+            traffic,
+            outstanding: 0,
+            counters: Counters::default(),
+            held: 0,
+            until,
+        }
+    }
+
+    /// A media operation is over.
+    fn count(&mut self, opcode: u8, span: Option<Span>, result: MediaResult) {
+        let bytes = span.map_or(0, |span| u64::from(span.len));
+        match (opcode, result) {
+            (OPCODE_READ | OPCODE_COMPARE, MediaResult::Done | MediaResult::Different) => {
+                self.counters.reads += 1;
+                self.counters.bytes_read += bytes;
+            }
+            (OPCODE_WRITE, MediaResult::Done) => {
+                self.counters.writes += 1;
+                self.counters.bytes_written += bytes;
+            }
+            (_, MediaResult::ReadFailed | MediaResult::WriteFailed | MediaResult::FlushFailed) => {
+                self.counters.media_errors += 1;
+            }
+            _ => {}
+        }
     }
 
     /// True if a media operation may begin.
@@ -156,6 +187,9 @@ impl Lane {
         } else if let Some(status) = faults.fail {
             self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
             if let Some((conn, slot)) = inside.owner {
+                let Task { nsid, work } = &inside.task;
+                let what = (work.opcode(), *nsid, work.ranges().next().map_or(0, |range| range.slba));
+                self.note_failure(now, conn, slot, what, status);
                 self.answer(conn, slot, status, None);
             }
         } else if faults.hold && inside.task.work.changes_media() {
@@ -272,9 +306,9 @@ impl Lane {
         let by = known.life;
         let namespace = NamespaceKey { subsystem: known.life.subsystem, nsid };
         let ghost = ghost_of(known.life, namespace, &work).filter(|_| owner.is_none());
-        let read = matches!(work, Work::Read(_));
+        let what = (work.opcode(), nsid, work.ranges().next().map_or(0, |range| range.slba));
         let until = known.until;
-        let job = Job { life, account, cost, owner, span, read };
+        let job = Job { life, account, cost, owner, span, what };
         let id = MediaId(self.jobs.insert(job).to_u64());
         if !self.holding.is_empty() && work.changes_media() {
             self.tell_overtaken(by, namespace, &work);
@@ -316,7 +350,10 @@ impl Lane {
         match job.owner {
             Some((conn, slot)) => {
                 let status = status(result);
-                if job.read && status.is_success() {
+                if !status.is_success() {
+                    self.note_failure(now, conn, slot, job.what, status);
+                }
+                if job.what.0 == OPCODE_READ && status.is_success() {
                     self.answer(conn, slot, status, job.span);
                 } else {
                     self.free(job.account, Some(conn), job.span);
@@ -332,6 +369,7 @@ impl Lane {
         self.too_late += u64::from(result == MediaResult::TooLate);
         if let Some(life) = self.lives.get_mut(&job.life) {
             life.outstanding -= 1;
+            life.count(job.what.0, job.span, result);
         }
         self.finish_quiescing(job.life);
     }
@@ -411,6 +449,8 @@ impl Lane {
         if let Permit::Quiescing { cancelled, .. } = life.permit
             && life.outstanding == 0
         {
+            let (subsystem, counters) = (life.life.subsystem, life.counters);
+            self.report.counters.entry(subsystem).or_default().add(&counters);
             self.lives.remove(&id);
             self.out(LaneOutput::ToControl(ToControl::Quiesced { life: id, cancelled }));
         }

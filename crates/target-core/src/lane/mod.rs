@@ -23,7 +23,9 @@ use crate::message::{Role, ToControl, ToLane};
 use crate::namespace::Namespaces;
 use crate::quota::{AccountId, Ledger, Turns};
 use crate::status::{ConnView, PayerView};
-use crate::{ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, Payer, PortId, SubsystemId};
+use crate::{
+    ConnId, Event, Fault, LaneId, LifeId, Loss, MediaId, MediaKind, NamespaceKey, Payer, PortId, Report, SubsystemId,
+};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -149,6 +151,8 @@ pub struct Lane {
     next_order: u64,
     /// What stalls until somebody says so, on all lanes.
     holding: holding::Holding,
+    /// What happened since `Control` asked.
+    report: Report,
     /// Who holds what.
     ledger: Ledger,
     /// Buffers that nobody uses.
@@ -184,6 +188,7 @@ impl Lane {
             tombstones: BTreeMap::new(),
             next_order: 0,
             holding: holding::Holding::default(),
+            report: Report::default(),
             ledger: Ledger::new(limits.memory, limits.connections.into(), MEDIA_MAX),
             stock: room::Stock::default(),
             thirsty: Turns::default(),
@@ -532,6 +537,14 @@ impl Lane {
             ToLane::Quiesce { life, by } => self.quiesce(life, by),
             ToLane::Listen { life, since } => self.listen(life, since),
             ToLane::Lease { life, until } => self.set_lease(life, until),
+            ToLane::Report { ticket } => {
+                for life in self.lives.values_mut() {
+                    let counters = core::mem::take(&mut life.counters);
+                    self.report.counters.entry(life.life.subsystem).or_default().add(&counters);
+                }
+                let report = core::mem::take(&mut self.report);
+                self.out(LaneOutput::ToControl(ToControl::Reported { ticket, report }));
+            }
             ToLane::Holding { lane, order, ghost } => self.holding.note(lane, order, ghost),
             ToLane::Fault(fault) => self.script(now, fault),
         }
@@ -618,7 +631,8 @@ impl Lane {
         }
         match role {
             Role::Admin => known.stage = Stage::Admin,
-            Role::Io { life, until } => {
+            Role::Io { life, qid, until } => {
+                known.qid = qid;
                 known.stage = Stage::Io(life.id);
                 let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, until));
                 lane_life.conns.insert(conn);

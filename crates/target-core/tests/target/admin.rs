@@ -3,7 +3,7 @@
 use crate::rig::*;
 use interlock_base::Instant;
 use interlock_target_core::config::{Hosts, Offers};
-use interlock_target_core::{Config, Control, NamespaceError, PortId, SubsystemId};
+use interlock_target_core::{Config, Control, MediaResult, NamespaceError, PortId, SubsystemId};
 use interlock_wire::FromBytes;
 use interlock_wire::admin::{
     self, AsyncEvent, EventMask, FID_ASYNC_EVENTS, FID_HOST_ID, FID_KEEP_ALIVE, FID_QUEUES, FID_VOLATILE_WRITE_CACHE,
@@ -17,6 +17,7 @@ use interlock_wire::identify::{
 };
 use interlock_wire::log::*;
 use interlock_wire::nqn::DISCOVERY_NQN;
+use interlock_wire::nvm::Command;
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
 use std::net::SocketAddr;
@@ -329,4 +330,81 @@ fn a_configuration_that_cannot_work_is_named() {
         let text = refused(change);
         assert!(text.contains(words), "{text}");
     }
+}
+
+/// The parts of an error log entry: count, queue, opcode, status, block, namespace.
+fn errors(page: &[u8]) -> Vec<(u64, u16, u8, u16, u64, u32)> {
+    let entries = page.chunks_exact(64).map(|bytes| ErrorEntry::read_from_bytes(bytes).unwrap());
+    let parts = |entry: ErrorEntry| {
+        let status = entry.status.get() >> 1;
+        (entry.count.get(), entry.sqid.get(), entry.opcode, status, entry.lba.get(), entry.nsid.get())
+    };
+    entries.filter(|entry| entry.count.get() > 0).map(parts).collect()
+}
+
+#[test]
+fn errors_are_logged_the_newest_first_and_counted() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    let b = Host::new(2).live(&mut rig, B);
+    assert_eq!(identify(&mut rig, a.admin).elpe, 63);
+    assert_eq!(errors(&log(&mut rig, a.admin, LID_ERROR, 4096)), []);
+    let read = |slba| Command::Read { slba, nlb: 1, fua: false }.to_sqe(1);
+    let (cqe, _) = rig.ask(a.io, read(BLOCKS), &[], 512);
+    let beyond = cqe.status();
+    rig.media_fails = Some(MediaResult::ReadFailed);
+    let (cqe, _) = rig.ask(a.io, read(7), &[], 512);
+    let unread = cqe.status();
+    rig.media_fails = None;
+    let (cqe, _) = rig.ask(a.admin, GetFeatures::current(0x7f).to_sqe(), &[], 0);
+    let invalid = cqe.status();
+    let page = log(&mut rig, a.admin, LID_ERROR, 4096);
+    let all = errors(&page);
+    let mut kinds: Vec<_> =
+        all.iter().map(|(_, qid, opcode, status, lba, nsid)| (*qid, *opcode, *status, *lba, *nsid)).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, [(0, 10, invalid.0, 0, 0), (1, 2, unread.0, 7, 1), (1, 2, beyond.0, BLOCKS, 1)]);
+    assert_eq!(all.iter().map(|entry| entry.0).collect::<Vec<_>>(), [3, 2, 1]);
+    assert_eq!(log(&mut rig, a.admin, LID_ERROR, 4096), page, "the same errors have the same numbers");
+    assert_eq!(errors(&log(&mut rig, b.admin, LID_ERROR, 4096)), [], "another controller had none");
+    // More than there is room for: the last ones, and all are counted.
+    for _ in 0..100 {
+        rig.ask(a.io, read(BLOCKS), &[], 512);
+    }
+    let all = errors(&log(&mut rig, a.admin, LID_ERROR, 4096));
+    assert_eq!((all.len(), all[0].0, all[63].0), (64, 103, 40));
+}
+
+#[test]
+fn health_counts_what_hosts_move_on_all_lanes() {
+    let mut rig = Rig::new(config());
+    let (a, b) = (Host::new(1).live(&mut rig, A), Host::new(2).live(&mut rig, B));
+    for n in 0..30 {
+        let sqe = Command::Write { slba: n, nlb: 128, fua: false }.to_sqe(1);
+        rig.submit(if n % 2 == 0 { a.io } else { b.io }, sqe, &[1; 65_536], 0);
+    }
+    for _ in 0..5 {
+        a.read(&mut rig, 0);
+    }
+    rig.media_fails = Some(MediaResult::WriteFailed);
+    b.write(&mut rig, 0, 1);
+    rig.media_fails = None;
+    rig.hang_up(b.admin);
+    rig.advance(3_600_000);
+    let smart = |rig: &mut Rig| Smart::read_from_bytes(&log(rig, a.admin, LID_SMART, 512)).unwrap();
+    let page = smart(&mut rig);
+    let counts = [page.host_writes, page.host_reads, page.data_units_written, page.data_units_read];
+    assert_eq!(counts.map(|count| count.get()), [30, 5, 4, 1], "also of a controller that has gone");
+    assert_eq!((page.media_errors.get(), page.error_entries.get(), page.power_on_hours.get()), (1, 0, 1));
+    // A lane that does not answer is not waited for; a reset takes the question along.
+    rig.cut_off.insert(LANE_B);
+    let token = rig.submit(a.admin, GetLog::new(LID_SMART, 512).to_sqe(), &[], 512);
+    assert!(rig.answer(a.admin, token).is_none());
+    rig.advance(100);
+    assert!(rig.answer(a.admin, token).is_some());
+    let token = rig.submit(a.admin, GetLog::new(LID_ERROR, 512).to_sqe(), &[], 512);
+    set_cc(&mut rig, a.admin, Cc::new(false));
+    rig.cut_off.clear();
+    rig.advance(1000);
+    assert!(rig.answer(a.admin, token).is_none());
 }
