@@ -65,9 +65,18 @@ impl Target {
         Self::start_as(program, &args)
     }
 
+    /// The same, and it logs nothing: there would be too much to keep.
+    pub(crate) fn start_quiet(program: &[&str], args: &[&str]) -> Self {
+        Self::start_with(program, &[&["--nqn", NQN], args].concat())
+    }
+
     fn start_as(program: &[&str], args: &[&str]) -> Self {
+        Self::start_with(program, &[&["-v"], args].concat())
+    }
+
+    fn start_with(program: &[&str], args: &[&str]) -> Self {
         let mut line = program.to_vec();
-        line.extend([env!("CARGO_BIN_EXE_interlock"), "target", "-o", "json", "-v"]);
+        line.extend([env!("CARGO_BIN_EXE_interlock"), "target", "-o", "json"]);
         line.extend(args);
         let mut child = Command::new(line[0])
             .args(&line[1..])

@@ -9,6 +9,7 @@ mod child;
 mod control;
 mod disk;
 mod forbidden;
+mod hostile;
 mod library;
 mod load;
 mod looking;
