@@ -43,6 +43,10 @@ guards! {
     QuiesceTime,
     /// The hold allows for a target whose clock is slow.
     SlewMargin,
+    /// The hold waits for the clock that nobody sets.
+    RawClock,
+    /// The hold waits for the clock by which moments are told, too.
+    MonotonicClock,
     /// The hold reckons with the KATO in force.
     EffectiveKato,
     /// Of a late answer Control decides once.

@@ -745,9 +745,7 @@ impl World {
             host::EventKind::Condemned { in_doubt, .. } => self.stats.in_doubt += *in_doubt as u64,
             host::EventKind::Fenced(receipt) => self.receipt(receipt),
             host::EventKind::HoldUntil { life, .. } => {
-                if self.plan.extras.target_slow_ppm != 0 {
-                    self.met(Kind::ClocksDiffer);
-                }
+                self.met_clocks();
                 if self.plan.extras.brink {
                     self.met(Kind::BoundsTight);
                 }

@@ -29,6 +29,8 @@ pub(crate) struct Chaos {
     left: u32,
     hold: Duration,
     kato: Duration,
+    /// The longest that bytes stay in the network.
+    bound: Duration,
     expected: Duration,
     acts: BTreeMap<u64, Act>,
     last: u64,
@@ -50,6 +52,7 @@ impl Chaos {
             left: plan.episodes,
             hold,
             kato: plan.kato_in_force(),
+            bound: plan.network_bound(),
             expected: hold * plan.episodes / 2 + Duration::from_secs(1),
             acts: BTreeMap::new(),
             last: 0,
@@ -298,6 +301,12 @@ impl World {
                 self.disturb_all();
                 count(&mut self.stats);
                 self.stop_target(span);
+            }
+            Act::StepRawClock(span) => self.step_raw_clock(span),
+            Act::SuspendHost(span) => {
+                self.disturb_all();
+                count(&mut self.stats);
+                self.suspend_host(span);
             }
             Act::Second => self.second_process(),
             Act::Wake => self.wake_first(),

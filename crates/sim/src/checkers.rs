@@ -119,7 +119,7 @@ impl Checkers {
             Box::new(no_send_after_condemned::Check::new(plan.spec(0).disable_is_fence)),
             Box::<only_the_owner_releases::Check>::default(),
             Box::<fence_bound_to_one_life::Check>::default(),
-            Box::<hold_ends_by_deadline::Check>::default(),
+            Box::new(hold_ends_by_deadline::Check::new(plan)),
             Box::<overlaps_wait::Check>::default(),
             Box::<predecessors_first::Check>::default(),
             Box::<no_io_on_unusable_path::Check>::default(),

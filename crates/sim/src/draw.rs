@@ -225,13 +225,13 @@ impl Plan {
             proxy_delay: Duration::ZERO,
             slew_permille: DEFAULT_SLEW_PERMILLE,
         };
-        terms.hold().unwrap_or(MARGIN)
+        self.by_both_clocks(terms.hold().unwrap_or(MARGIN))
     }
 
     /// The longest that copies of bytes stay in the network after their sender aborted. The hold of the specification
     /// has one KATO for it: the last command may reach the controller that late, and begins its last keep-alive window.
     pub(crate) fn network_bound(&self) -> Duration {
-        self.kato_in_force()
+        self.by_both_clocks(self.kato_in_force())
     }
 }
 

@@ -119,8 +119,7 @@ impl World {
                 }
                 self.control.handle_cut(self.now, lane, life);
             }
-            // The host's clocks agree.
-            Output::RawClock(life) => self.control.handle_raw_clock(self.now, life, self.now),
+            Output::RawClock(life) => self.control.handle_raw_clock(self.now, life, self.raw_now()),
             Output::Event(event) => {
                 note!(self, "host: {event}");
                 self.host_event(&event.kind);

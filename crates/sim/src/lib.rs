@@ -25,7 +25,8 @@
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
 //! die while they fence. Effective KATO larger than asked for, quiesce time stated or not. Logs of resets that keep every
 //! entry, and resets that are accepted and fail. A clock that is slower or faster than the host's, as far as the margin of
-//! a hold covers; and, with the slowest, a last Keep Alive that is as late as any byte may be.
+//! a hold covers; and, with the slowest, a last Keep Alive that is as late as any byte may be. Of the host's two clocks one is
+//! made faster by a time daemon, or has a wrong crystal, or is wrong at once; its machine is suspended, and neither has noticed.
 //!
 //! Its admin side has bad hours: any Fabrics or admin command, at connect and later, fails with any status (with and without
 //! Do Not Retry and a retry delay, executed or not), is answered late or later than anybody waits, as if it were not
@@ -59,6 +60,7 @@
 //! - For fences by time: bytes that arrive more than one KATO after their sender aborted. The hold of the specification
 //!   has one KATO for the network and no more. Under a fence by reset they may come as late as they like: the target has
 //!   closed the connection.
+//! - Both clocks of the host wrong at once: one made faster, and the raw one ahead. A hold ends by the later of them.
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
 //! - Another disk under an NSID while an association stands: a command names an NSID and no more, and what was sent before
 //!   its host could know reaches the other disk through any host.

@@ -5,7 +5,7 @@
 //! in which one of them is rare is inconclusive ([`Mix::rare`]).
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 /// One kind of fault or circumstance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,11 +112,17 @@ pub enum Kind {
     TargetStops,
     /// A flush fails, and what it was to make durable is lost.
     FlushLoses,
+    /// The two clocks of the host differ: one is set, or has a wrong crystal.
+    HostClocksDiffer,
+    /// The raw clock of the host is wrong at once.
+    RawClockSteps,
+    /// The machine of the host is suspended: its clocks stand still.
+    HostSuspended,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 54] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -168,6 +174,9 @@ impl Kind {
         Self::NamespaceFormatted,
         Self::TargetStops,
         Self::FlushLoses,
+        Self::HostClocksDiffer,
+        Self::RawClockSteps,
+        Self::HostSuspended,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
@@ -177,8 +186,8 @@ impl Kind {
         None
     }
 
-    const fn bit(self) -> u64 {
-        1 << self as u64
+    const fn bit(self) -> u128 {
+        1 << self as u32
     }
 }
 
@@ -190,7 +199,7 @@ impl fmt::Display for Kind {
 
 /// A set of kinds.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kinds(u64);
+pub struct Kinds(u128);
 
 impl Kinds {
     /// Those that no core has to be mended for.
@@ -226,23 +235,18 @@ impl Kinds {
 
     /// What the runs of this process may draw from now on.
     pub fn install(self) {
-        // The highest bit says that somebody chose.
-        CHOSEN.store(self.0 | CHOICE, Ordering::Relaxed);
+        *CHOSEN.write().unwrap_or_else(PoisonError::into_inner) = Some(self);
     }
 
     /// What the runs of this process may draw: what was installed, or else the usual ones.
     #[must_use]
     pub fn installed() -> Self {
-        match CHOSEN.load(Ordering::Relaxed) {
-            0 => Self::usual(),
-            chosen => Self(chosen & !CHOICE),
-        }
+        CHOSEN.read().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Self::usual)
     }
 }
 
-const CHOICE: u64 = 1 << 63;
-static CHOSEN: AtomicU64 = AtomicU64::new(0);
-const _: () = assert!(Kind::ALL.len() < 63, "a set of kinds is one word");
+static CHOSEN: RwLock<Option<Kinds>> = RwLock::new(None);
+const _: () = assert!(Kind::ALL.len() <= 128, "a set of kinds is one word");
 
 impl fmt::Debug for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use crate::agenda::{Agenda, Few};
 use crate::app::App;
 use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
+use crate::clocks::Clocks;
 use crate::coverage::Coverage;
 use crate::crash::{Panic, Process};
 use crate::disks::Disk;
@@ -195,6 +196,7 @@ pub(crate) struct World {
     pub(crate) by_host: BTreeMap<(Owner, host::ConnId), usize>,
     pub(crate) by_target: BTreeMap<(usize, target::ConnId), usize>,
     pub(crate) net: Net,
+    pub(crate) clocks: Clocks,
     pub(crate) media: Media,
     pub(crate) flushes: crate::flushes::Flushes,
     pub(crate) app: App,
@@ -277,6 +279,7 @@ impl World {
             by_host: BTreeMap::new(),
             by_target: BTreeMap::new(),
             net,
+            clocks: plan.extras.clocks(),
             media: Media::new(&plan, rng.fork()),
             flushes: crate::flushes::Flushes::default(),
             app: App::new(&plan, rng.fork()),

@@ -8,6 +8,7 @@
 //! The raw clock is read when the hold begins and when it would end, by whoever drives: an answer that comes late makes
 //! the hold longer.
 
+use crate::guards::{Guard, enabled};
 use core::time::Duration;
 use interlock_base::Instant;
 
@@ -66,10 +67,11 @@ impl HoldClock {
             self.raw_t0 = Some(Instant::from_nanos(
                 raw.as_nanos().saturating_sub(u64::try_from(credit.as_nanos()).unwrap_or(u64::MAX)),
             ));
-            self.ask = self.deadline();
+            self.ask = if enabled(Guard::MonotonicClock) { self.deadline() } else { now + self.hold / 2 };
             return;
         };
-        let left = self.hold.saturating_sub(raw - raw_t0).max(self.deadline() - now);
+        let by_raw = if enabled(Guard::RawClock) { self.hold.saturating_sub(raw - raw_t0) } else { Duration::ZERO };
+        let left = if enabled(Guard::MonotonicClock) { by_raw.max(self.deadline() - now) } else { by_raw };
         self.passed |= left.is_zero();
         self.ask = now + left;
     }

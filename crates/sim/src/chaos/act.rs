@@ -80,6 +80,10 @@ pub(crate) enum Act {
     Hang(Duration),
     /// The whole machine of the target stands still for so long.
     StopTarget(Duration),
+    /// The raw clock of the host goes ahead.
+    StepRawClock(Duration),
+    /// The machine of the host is suspended for so long.
+    SuspendHost(Duration),
     /// Somebody starts a second process.
     Second,
     /// The first goes on.
@@ -143,6 +147,8 @@ impl Act {
             Self::TargetOff { .. } => Kind::TargetDies,
             Self::Hang(_) => Kind::HostStops,
             Self::StopTarget(_) => Kind::TargetStops,
+            Self::StepRawClock(_) => Kind::RawClockSteps,
+            Self::SuspendHost(_) => Kind::HostSuspended,
             Self::Episode
             | Self::Silence { .. }
             | Self::Drip { .. }

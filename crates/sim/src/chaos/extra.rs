@@ -12,7 +12,17 @@ impl Chaos {
     pub(super) fn extra_episode(&mut self, plan: &Plan, port: usize) -> Option<Vec<(Duration, Act)>> {
         let turn = |chaos: &mut Self, percent| chaos.rng.percent(percent);
         if plan.extras.brink && turn(self, 50) {
-            return Some(self.brink(port));
+            let mut acts = self.brink(port);
+            if plan.extras.raw_steps {
+                acts.push(crate::clocks::acts(&mut self.rng, self.hold, self.kato, false));
+            }
+            return Some(acts);
+        }
+        if (plan.extras.raw_steps || plan.extras.suspends) && turn(self, 50) {
+            let mut acts = self.ghosts(port);
+            let suspends = plan.extras.suspends;
+            acts.push(crate::clocks::acts(&mut self.rng, self.hold, self.kato, suspends));
+            return Some(acts);
         }
         if plan.extras.keeps_entries && turn(self, 40) {
             return Some(self.failing_resets(port));
@@ -37,7 +47,7 @@ impl Chaos {
         let id = PortId(port as u16);
         let zero = Duration::ZERO;
         let late = self.kato * (488 + self.rng.below(10) as u32) / 1000;
-        let last = self.kato * (990 + self.rng.below(10) as u32) / 1000;
+        let last = self.bound * (990 + self.rng.below(10) as u32) / 1000;
         // A Keep Alive is sent every half of KATO: one of them is late, and the next is the last.
         let turns = self.kato * 52 / 100;
         let dies = self.kato * 105 / 100;

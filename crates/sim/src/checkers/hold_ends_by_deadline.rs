@@ -1,6 +1,7 @@
 //! A life whose hold has begun is over by the deadline that was told, but for messages that are still on their way.
 
 use super::{Checker, Seen};
+use crate::draw::Plan;
 use interlock_base::Instant;
 use interlock_host_core::{EventKind, LifeId};
 use std::collections::BTreeMap;
@@ -9,13 +10,21 @@ use std::time::Duration;
 /// Timers and a round of messages.
 const SLACK: Duration = Duration::from_millis(200);
 
-#[derive(Default)]
 pub(super) struct Check {
+    /// By how many millionths the clock of the told deadline is ahead of the other one.
+    fast_ppm: u32,
     until: BTreeMap<LifeId, Instant>,
     /// How long anything was held up on purpose.
     delays: Duration,
     /// The process has heard that it is the host no more: it releases nothing, and ends.
     disowned: bool,
+}
+
+impl Check {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let fast_ppm = u32::try_from(plan.extras.fast_ppm).unwrap_or(0);
+        Self { fast_ppm, until: BTreeMap::new(), delays: Duration::ZERO, disowned: false }
+    }
 }
 
 impl Checker for Check {
@@ -31,8 +40,10 @@ impl Checker for Check {
             }
             Seen::Host(EventKind::Disowned { .. }) => self.disowned = true,
             Seen::Delays(longest) => self.delays = self.delays.max(*longest),
-            Seen::Host(EventKind::HoldUntil { life, deadline: Some(deadline), .. }) => {
-                self.until.insert(*life, *deadline);
+            Seen::Host(EventKind::HoldUntil { life, t0, deadline: Some(deadline), .. }) => {
+                // It ends when the other clock has gone as far.
+                let longer = (*deadline - *t0) * self.fast_ppm / 1_000_000;
+                self.until.insert(*life, *deadline + longer);
             }
             Seen::Host(EventKind::Fenced(receipt)) => {
                 self.until.remove(&receipt.life);

@@ -22,6 +22,8 @@ struct Budget {
 pub(super) struct Check {
     spec: ControllerSpec,
     delays: Duration,
+    /// By how many millionths the clock of the world is ahead of the other one of the host.
+    fast_ppm: u32,
     /// The process has heard that it is the host no more: it ends.
     disowned: bool,
     live: BTreeMap<CtrlId, Budget>,
@@ -35,6 +37,7 @@ impl Check {
         Self {
             spec: plan.spec(0),
             delays: Duration::from_micros(plan.mail_us),
+            fast_ppm: u32::try_from(plan.extras.fast_ppm).unwrap_or(0),
             disowned: false,
             live: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -82,7 +85,9 @@ impl Checker for Check {
                 // The budget is that of a loss. Where a disable is a fence, an end that was asked for waits for one first.
                 let disable = how.is_asked_for() && self.spec.disable_is_fence;
                 let disable = if disable { self.spec.timeouts.drain } else { Duration::ZERO };
-                let until = now + disable + budget.stop + budget.hold? + slack;
+                let hold = budget.hold?;
+                let longer = hold * self.fast_ppm / 1_000_000;
+                let until = now + disable + budget.stop + hold + longer + slack;
                 self.lost.insert(*life, (now, until));
             }
             Seen::Host(EventKind::Fenced(receipt)) => {

@@ -2,6 +2,7 @@
 
 use super::{Plan, pick};
 use crate::flushes::Losses;
+use crate::clocks::Clocks;
 use crate::mix::{Kind, Kinds};
 use crate::net::SEND_QUEUE;
 use interlock_base::Rng;
@@ -12,6 +13,14 @@ use std::time::Duration;
 pub(crate) struct Extras {
     /// By how many millionths the target's clock is slower than the host's; below 0: faster.
     pub(crate) target_slow_ppm: i32,
+    /// By how many millionths the host's `CLOCK_MONOTONIC` is faster than it should be: a time daemon sets it.
+    pub(crate) fast_ppm: i32,
+    /// ... and its `CLOCK_MONOTONIC_RAW`: a crystal is wrong.
+    pub(crate) raw_fast_ppm: i32,
+    /// The raw clock may be wrong at once.
+    pub(crate) raw_steps: bool,
+    /// The machine of the host may be suspended.
+    pub(crate) suspends: bool,
     /// The bounds of a fence by time are as tight as an honest target may make them.
     pub(crate) brink: bool,
     /// Bytes that the host's kernel takes on an admin connection before it says "would block".
@@ -30,6 +39,8 @@ pub(crate) struct Extras {
 
 /// As far as two clocks may be apart: the fastest a clock is slewed, well inside what a hold allows for it.
 const SLOW_PPM: i32 = 83_000;
+/// The most by which Linux lets a time daemon make a clock faster (`adjtimex`, ticks of 9 to 11 ms).
+const FAST_PPM: i32 = 100_000;
 /// One small command, and some of a second one.
 const SMALL: usize = 100;
 
@@ -44,9 +55,21 @@ impl Extras {
             1 => rng.below(2 * SLOW_PPM as u64) as i32 - SLOW_PPM,
             _ => 0,
         };
+        let brink = has(Kind::BoundsTight, 2, 8);
+        let (fast_ppm, raw_fast_ppm) = match stream(20).below(if brink { 3 } else { 8 }) {
+            _ if !kinds.contains(Kind::HostClocksDiffer) => (0, 0),
+            0 => (FAST_PPM, 0),
+            1 => (0, FAST_PPM),
+            _ => (0, 0),
+        };
         Self {
             target_slow_ppm,
-            brink: has(Kind::BoundsTight, 2, 8),
+            fast_ppm,
+            raw_fast_ppm,
+            // One of the two clocks is right.
+            raw_steps: fast_ppm == 0 && has(Kind::RawClockSteps, 21, 12),
+            suspends: has(Kind::HostSuspended, 22, 10),
+            brink,
             admin_queue: *pick(&mut stream(3), &[SEND_QUEUE, SEND_QUEUE, SEND_QUEUE, SMALL]),
             keeps_entries: has(Kind::EntriesStay, 4, 8),
             formats: has(Kind::NamespaceFormatted, 7, 12),
@@ -61,7 +84,20 @@ impl Extras {
     }
 }
 
+impl Extras {
+    /// The clocks of the world.
+    pub(crate) fn clocks(&self) -> Clocks {
+        Clocks::new(self.target_slow_ppm, self.fast_ppm, self.raw_fast_ppm)
+    }
+}
+
 impl Plan {
+    /// How long a span of the host's slower clock takes by the one of the world.
+    pub(crate) fn by_both_clocks(&self, span: Duration) -> Duration {
+        let ppm = u32::try_from(self.extras.fast_ppm).unwrap_or(0);
+        span + span * ppm / 1_000_000
+    }
+
     /// What the ingredients change in the rest of the plan.
     pub(super) fn with_extras(mut self) -> Self {
         if self.own_caches {
