@@ -125,6 +125,10 @@ guards! {
     SuspectAlone,
     /// It fails only if instances live and serve I/O without it.
     SuspectWitness,
+    /// All controllers of a subsystem have one serial number and one model.
+    OneSerial,
+    /// What is protected in one subsystem is no matter of another one.
+    SubsystemsApart,
 }
 
 // What is switched off is a bit of one word.

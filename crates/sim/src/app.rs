@@ -11,6 +11,7 @@ use crate::draw::Plan;
 use crate::media::BLOCK;
 use crate::mix::Kind;
 use crate::net::Owner;
+use crate::parts::Division;
 use crate::world::{Ev, Phase, World, note};
 use interlock_base::{Instant, Rng, Span};
 use interlock_check::{
@@ -19,6 +20,7 @@ use interlock_check::{
 };
 use interlock_host_core as host;
 use interlock_target_core as target;
+use interlock_wire::nqn::Nqn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -69,6 +71,7 @@ impl Volume {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) op: Op,
+    since: Instant,
     volume: usize,
     buf: Option<interlock_base::BufId>,
     pub(crate) ended: Option<Instant>,
@@ -96,6 +99,11 @@ pub(crate) struct App {
     volumes: Vec<Volume>,
     /// Which of them each namespace is now.
     mounted: Vec<usize>,
+    /// So many in each part of the world.
+    namespaces: usize,
+    division: Division,
+    /// Where each head was found.
+    places: BTreeMap<host::HeadId, (Nqn, u32)>,
     /// By number over all volumes.
     pub(crate) asked: BTreeMap<u64, Asked>,
     /// Not ended.
@@ -104,7 +112,7 @@ pub(crate) struct App {
     pub(crate) by_key: BTreeMap<host::GuardKey, u64>,
     abandons: Abandons,
     /// What control published last.
-    listed: BTreeSet<host::GuardKey>,
+    listed: BTreeMap<host::GuardKey, host::HeadId>,
     /// Ended as indeterminate, and still guarded.
     pub(crate) indeterminate: BTreeMap<host::GuardKey, u64>,
     /// Were in doubt: their blocks are rewritten once they are answered.
@@ -116,10 +124,10 @@ pub(crate) struct App {
     over_there: BTreeSet<host::LifeId>,
     /// What dead processes left.
     orphans: Vec<Orphans>,
-    /// The target's lives by Controller ID, the newest last.
-    lives: BTreeMap<u16, Vec<Begun>>,
-    /// Through which port a Controller ID was given out last.
-    created: BTreeMap<u16, target::PortId>,
+    /// The target's lives by subsystem and Controller ID, the newest last.
+    lives: BTreeMap<(u16, u16), Vec<Begun>>,
+    /// Through which port a Controller ID of a subsystem was given out last.
+    created: BTreeMap<(u16, u16), target::PortId>,
     by_id: BTreeMap<target::LifeId, target::Life>,
     /// What the host's lives are at the target.
     named: BTreeMap<host::LifeId, target::Life>,
@@ -153,19 +161,24 @@ fn global(volume: usize, op: OpId) -> u64 {
 
 impl App {
     pub(crate) fn new(plan: &Plan, mut rng: Rng) -> Self {
-        let volumes: Vec<Volume> = (1..)
-            .take(plan.namespaces)
-            .map(|nsid| Volume::new(plan, u64::from(nsid), Disk::first(nsid), &mut rng))
+        let disks =
+            (0..plan.division.parts()).flat_map(|part| (1..).take(plan.namespaces).map(move |nsid| (part, nsid)));
+        let volumes: Vec<Volume> = disks
+            .zip(1..)
+            .map(|((part, nsid), run)| Volume::new(plan, run, Disk::first(plan.division, part, nsid), &mut rng))
             .collect();
         Self {
             mounted: (0..volumes.len()).collect(),
+            namespaces: plan.namespaces,
+            division: plan.division,
+            places: BTreeMap::new(),
             volumes,
             asked: BTreeMap::new(),
             open: BTreeSet::new(),
             accepted: vec![0; usize::from(plan.host_lanes)],
             by_key: BTreeMap::new(),
             abandons: Abandons::new(usize::from(plan.host_lanes)),
-            listed: BTreeSet::new(),
+            listed: BTreeMap::new(),
             indeterminate: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             in_doubt: BTreeMap::new(),
@@ -198,24 +211,67 @@ impl App {
         (self.accepted, self.abandons) = (known.accepted, known.abandons);
     }
 
-    /// The host has a head for every disk that is there.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.mounted.iter().all(|volume| self.volumes[*volume].head.is_some())
+    fn is_known(&self, place: usize) -> bool {
+        self.volumes[self.mounted[place]].head.is_some()
     }
 
-    /// The heads of the disks that are there.
-    pub(crate) fn mounted_heads(&self) -> impl Iterator<Item = host::HeadId> {
-        self.mounted.iter().filter_map(|volume| self.volumes[*volume].head)
+    /// The host has a head for every disk that is there, in these parts.
+    pub(crate) fn is_ready(&self, parts: impl Fn(u16) -> bool) -> bool {
+        let places = 0..self.mounted.len();
+        places.filter(|place| parts((place / self.namespaces) as u16)).all(|place| self.is_known(place))
+    }
+
+    /// The host has a head for every NSID.
+    pub(crate) fn is_ready_somewhere(&self) -> bool {
+        let parts = |nsid| (nsid..self.mounted.len()).step_by(self.namespaces);
+        (0..self.namespaces).all(|nsid| parts(nsid).any(|place| self.is_known(place)))
+    }
+
+    /// The heads of the disks that are there, in these parts.
+    pub(crate) fn mounted_heads(&self, parts: impl Fn(u16) -> bool) -> impl Iterator<Item = (u16, host::HeadId)> {
+        let volumes = self.mounted.iter().map(|volume| &self.volumes[*volume]);
+        volumes
+            .filter(move |volume| parts(volume.disk.part))
+            .filter_map(|volume| Some((volume.disk.part, volume.head?)))
     }
 
     /// The number of the disk that a namespace is now.
-    pub(crate) fn mounted_number(&self, nsid: u32) -> usize {
-        self.mounted[nsid as usize - 1]
+    pub(crate) fn mounted_number(&self, part: u16, nsid: u32) -> usize {
+        self.mounted[usize::from(part) * self.namespaces + nsid as usize - 1]
     }
 
     /// The disk that a namespace is now.
-    pub(crate) fn mounted(&self, nsid: u32) -> Disk {
-        self.volumes[self.mounted_number(nsid)].disk
+    pub(crate) fn mounted(&self, part: u16, nsid: u32) -> Disk {
+        self.volumes[self.mounted_number(part, nsid)].disk
+    }
+
+    /// The disk has another name from now on.
+    pub(crate) fn rename(&mut self, nsid: u32, times: u8) -> Disk {
+        let number = self.mounted_number(0, nsid);
+        let disk = &mut self.volumes[number].disk;
+        *disk = disk.renamed(times);
+        *disk
+    }
+
+    /// What control published last: what is protected, and of which head.
+    pub(crate) fn protected(&self) -> impl Iterator<Item = (host::GuardKey, host::HeadId)> {
+        self.listed.iter().map(|(key, head)| (*key, *head))
+    }
+
+    /// Where a head was found.
+    pub(crate) fn place_of(&self, head: host::HeadId) -> Option<(Nqn, u32)> {
+        self.places.get(&head).cloned()
+    }
+
+    pub(crate) fn place(&mut self, head: host::HeadId, subnqn: Nqn, nsid: u32) {
+        self.places.insert(head, (subnqn, nsid));
+    }
+
+    /// A request of such a disk that has not ended for so long, and since when.
+    pub(crate) fn open_since(&self, of: impl Fn(Disk) -> bool, now: Instant, span: Duration) -> Option<(u64, Instant)> {
+        let open = self.open.iter().filter_map(|id| Some((*id, self.asked.get(id)?)));
+        let mine = open.filter(|(_, asked)| of(self.volumes[asked.volume].disk) && !asked.abandoned);
+        mine.map(|(id, asked)| (id, asked.since)).find(|(_, since)| now > *since + span)
     }
 
     pub(crate) fn disk(&self, volume: usize) -> Option<Disk> {
@@ -230,7 +286,7 @@ impl App {
     pub(crate) fn mount(&mut self, plan: &Plan, disk: Disk) {
         let number = self.volumes.len();
         self.volumes.push(Volume::new(plan, number as u64 + 1, disk, &mut self.rng));
-        self.mounted[disk.nsid as usize - 1] = number;
+        self.mounted[usize::from(disk.part) * self.namespaces + disk.nsid as usize - 1] = number;
     }
 
     /// This head is the newest disk of which that is true.
@@ -477,6 +533,7 @@ impl World {
         self.app.volumes[volume].oracle.submitted(op, self.now);
         let asked = Asked {
             op,
+            since: self.now,
             volume,
             buf: None,
             ended: None,
@@ -706,7 +763,7 @@ impl World {
             self.violate(if is_lost { "failed_flush_latches" } else { "flush_covers_answered_writes" }, text);
         }
         if op.kind.changes_media() {
-            self.app.orphans_must_be_over(self.now);
+            self.app.orphans_must_be_over(volume, self.now);
         }
     }
 
@@ -757,6 +814,7 @@ impl World {
             _ => {}
         }
         self.see(&Seen::Host(event));
+        self.parts_heard(event);
         self.chaos_heard(event);
         self.operator_heard(event);
     }
@@ -789,15 +847,15 @@ impl World {
 
     /// The target gave out a Controller ID.
     pub(crate) fn controller_created(&mut self, cntlid: u16, port: target::PortId) {
-        self.app.created.insert(cntlid, port);
+        self.app.created.insert((self.subsystem_of(usize::from(port.0)).0, cntlid), port);
     }
 
     /// The target began a life.
     pub(crate) fn life_enabled(&mut self, life: target::Life) {
         self.app.by_id.insert(life.id, life);
-        let port = self.app.created.get(&life.cntlid).copied();
+        let port = self.app.created.get(&(life.subsystem.0, life.cntlid)).copied();
         let begun = Begun { life, port, start: self.target_start };
-        self.app.lives.entry(life.cntlid).or_default().push(begun);
+        self.app.lives.entry((life.subsystem.0, life.cntlid)).or_default().push(begun);
     }
 
     /// The host records a life: from here on it is known which of the target's it is.
@@ -816,7 +874,8 @@ impl World {
             0 => begun.port == Some(port) && begun.start == start,
             cirn => begun.life.cirn == cirn,
         };
-        let lives = self.app.lives.get(&cntlid).map_or(&[][..], Vec::as_slice);
+        let subsystem = self.subsystem_of(admin.port).0;
+        let lives = self.app.lives.get(&(subsystem, cntlid)).map_or(&[][..], Vec::as_slice);
         let known = lives.iter().rev().find(mine).map(|begun| begun.life);
         if let Some(known) = known {
             self.app.named.insert(record.life, known);
@@ -850,14 +909,19 @@ impl World {
 
     /// Control publishes what nobody may touch: what is not there any more cannot happen any more.
     pub(crate) fn guards_published(&mut self, entries: &[host::GuardEntry]) {
-        self.app.listed = entries.iter().map(|entry| entry.key).collect();
+        self.app.listed = entries.iter().map(|entry| (entry.key, entry.head)).collect();
         self.settle_indeterminate();
     }
 
     fn settle_indeterminate(&mut self) {
         let listed = &self.app.listed;
-        let over: Vec<(host::GuardKey, u64)> =
-            self.app.indeterminate.iter().filter(|(key, _)| !listed.contains(key)).map(|(k, id)| (*k, *id)).collect();
+        let over: Vec<(host::GuardKey, u64)> = self
+            .app
+            .indeterminate
+            .iter()
+            .filter(|(key, _)| !listed.contains_key(key))
+            .map(|(k, id)| (*k, *id))
+            .collect();
         for (key, id) in over {
             self.app.indeterminate.remove(&key);
             let Some(asked) = self.app.asked.get(&id) else { continue };
@@ -870,6 +934,9 @@ impl World {
     /// Reads everything that was ever touched.
     pub(crate) fn read_back(&mut self) {
         for volume in self.app.mounted.clone() {
+            if !self.is_lasting(self.app.volumes[volume].disk.part) {
+                continue;
+            }
             for op in self.app.volumes[volume].load.read_back() {
                 self.issue_op(volume, op, true);
             }

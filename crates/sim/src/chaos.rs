@@ -152,7 +152,7 @@ impl World {
             self.plan_act(self.now + gap, Act::Episode);
             return;
         }
-        if self.plan.cut.acts.contains(&key) {
+        if self.plan.cut.acts.contains(&key) || self.is_spared(&act) {
             return;
         }
         self.struck.push(key);
@@ -239,12 +239,14 @@ impl World {
                 if state == Ana::Change {
                     self.disturb(Some(port));
                 }
-                self.target.set_ana(SubsystemId(0), group, PortId(port as u16), state);
+                self.target.set_ana(self.subsystem_of(port), group, PortId(port as u16), state);
             }
             Act::Resize { nsid, blocks } => {
                 count(&mut self.stats);
                 // A size that cannot be is refused, and nothing happens.
-                let _ = self.target.resize_namespace(SubsystemId(0), nsid, blocks);
+                for part in 0..self.plan.division.parts() {
+                    let _ = self.target.resize_namespace(SubsystemId(part), nsid, blocks);
+                }
             }
             Act::Reset(port) => {
                 self.disturb(Some(port));
@@ -283,10 +285,13 @@ impl World {
                 count(&mut self.stats);
                 self.crash_target(silent);
             }
-            Act::TargetOn => {
-                for path in &mut self.net.paths {
-                    path.open = true;
-                }
+            Act::TargetOn => self.open_ports(),
+            Act::ImpostorOn(lasts) => self.impostor_on(lasts),
+            Act::ImpostorOff => self.impostor_off(),
+            Act::RenameDisks => {
+                self.disturb(Some(0));
+                count(&mut self.stats);
+                self.rename_disks();
             }
             Act::Hang(span) => {
                 self.disturb(None);
@@ -529,13 +534,14 @@ impl World {
         self.clear_flush_errors();
         self.host_mail_us = self.plan.mail_us;
         self.target.script(Fault::Clear);
+        self.end_claims();
+        self.open_ports();
         for port in 0..self.plan.ports {
             self.net.paths[port].limbo = Duration::ZERO;
-            self.net.paths[port].open = true;
             self.target.script(Fault::Delay { port: PortId(port as u16), ms: 0 });
             self.target.script(Fault::OpenPort { port: PortId(port as u16) });
             for group in 1..=self.plan.namespaces as u32 {
-                self.target.set_ana(SubsystemId(0), group, PortId(port as u16), Ana::Optimized);
+                self.target.set_ana(self.subsystem_of(port), group, PortId(port as u16), Ana::Optimized);
             }
             self.disturb(Some(port));
             self.silence(port, false, false);

@@ -94,7 +94,7 @@ pub(crate) enum Seen<'a> {
     Crashed,
     /// A process begins that knows these lives of earlier ones. It numbers its own from there on: what an earlier one
     /// never recorded has its number again.
-    Restarted(&'a [(host::LifeId, host::Identity)]),
+    Restarted(&'a [host::LifeRecord]),
     /// Something was done to the path of this controller, or (`None`) to everything.
     Disturbed(Option<host::CtrlId>),
     /// The counters, now and then.
@@ -121,12 +121,12 @@ impl Checkers {
             Box::<fence_bound_to_one_life::Check>::default(),
             Box::new(hold_ends_by_deadline::Check::new(plan)),
             Box::<overlaps_wait::Check>::default(),
-            Box::<predecessors_first::Check>::default(),
+            Box::new(predecessors_first::Check::new(plan)),
             Box::<no_io_on_unusable_path::Check>::default(),
             Box::new(stall_within_budget::Check::new(plan)),
             Box::<guard_before_giving_up::Check>::default(),
             Box::<late_completion_decided_once::Check>::default(),
-            Box::<life_recorded_before_first_write::Check>::default(),
+            Box::new(life_recorded_before_first_write::Check::new(plan)),
             Box::<healthy_paths_undisturbed::Check>::default(),
             Box::<counters_never_decrease::Check>::default(),
         ])

@@ -10,7 +10,7 @@ use crate::app::Known;
 use crate::checkers::Seen;
 use crate::mix::Kind;
 use crate::mutation::Tampering;
-use crate::net::{HostState, Owner, Piece, TargetState, Way};
+use crate::net::{HostState, Link, Owner, Piece, TargetState, Way};
 use crate::world::{Box_, Ev, HostLane, Machine, Mail, World, machines_of_host, machines_of_target, note};
 use interlock_base::{Instant, Rng};
 use interlock_host_core::{ConnEvent, ConnId, ConnectionEnd, Control, DownReason, Job, JobId, LifeId, LifeRecord};
@@ -136,6 +136,8 @@ impl World {
             return;
         }
         self.panics = None;
+        // A process that begins knows nobody by whom to tell two targets of one name apart.
+        self.impostor_off();
         self.stats.crashes += 1;
         self.see(&Seen::Crashed);
         let dying: Vec<usize> = (0..self.links.len())
@@ -177,6 +179,20 @@ impl World {
         note!(self, "host: a lane panics, and the process ends");
         self.crash(false, again, Duration::from_millis(20));
         true
+    }
+
+    /// Both ends of a connection are told that it is over.
+    pub(crate) fn lose_link(&mut self, link: usize) {
+        if self.links[link].target != TargetState::Gone {
+            self.give(link, Way::ToTarget, Piece::Rst);
+        }
+        let Link { owner, conn, host, .. } = self.links[link];
+        if host != HostState::Gone {
+            self.end_host(link, true);
+            if self.is_ours(link) {
+                self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost("the peer is gone".to_owned())));
+            }
+        }
     }
 
     /// Nothing of the process is left but its sockets and its records.
@@ -320,7 +336,7 @@ impl World {
         }
         self.stats.predecessors += records.len() as u64;
         let durable = &self.process.store.durable;
-        let all: Vec<_> = durable.iter().map(|(life, (_, record))| (*life, record.identity)).collect();
+        let all: Vec<_> = durable.values().map(|(_, record)| record.clone()).collect();
         self.see(&Seen::Restarted(&all));
         self.process.watched = records.iter().map(|(process, old)| (old.life, *process, old.addr)).collect();
         let records = records.into_iter().map(|(_, record)| record).collect();

@@ -8,6 +8,7 @@
 use crate::chaos::Act;
 use crate::draw::Plan;
 use crate::mix::Kind;
+use crate::parts::Division;
 use crate::world::{SPARE_BLOCKS, World, note};
 use interlock_check::OpId;
 use interlock_host_core::HeadId;
@@ -28,6 +29,8 @@ pub(crate) enum Replaced {
 /// What a disk is, by what a target says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disk {
+    /// The part of the world that it belongs to.
+    pub(crate) part: u16,
     pub(crate) nsid: u32,
     /// Which of those that ever had this NSID its identity is.
     identity: u8,
@@ -38,8 +41,13 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) const fn first(nsid: u32) -> Self {
-        Self { nsid, identity: 0, block_shift: 9, formatted: false }
+    pub(crate) const fn first(division: Division, part: u16, nsid: u32) -> Self {
+        Self { part, nsid, identity: division.identity(part), block_shift: 9, formatted: false }
+    }
+
+    /// The same, by another name.
+    pub(crate) const fn renamed(self, times: u8) -> Self {
+        Self { identity: 64 + times, ..self }
     }
 
     /// True if the load can use it: it knows blocks of one size only.
@@ -78,7 +86,7 @@ impl Disk {
             Replaced::Anew => self.block_shift,
             Replaced::AnewWithLargeBlocks | Replaced::Formatted => 21 - self.block_shift,
         };
-        Self { nsid: self.nsid, identity, block_shift, formatted: identity == self.identity }
+        Self { identity, block_shift, formatted: identity == self.identity, ..self }
     }
 }
 
@@ -91,7 +99,7 @@ impl World {
         if nsid as usize > self.plan.namespaces || self.app.volumes_made() > MOST {
             return;
         }
-        let mounted = self.app.mounted(nsid);
+        let mounted = self.app.mounted(0, nsid);
         if how == Replaced::Formatted && mounted.formatted {
             return;
         }
@@ -117,27 +125,37 @@ impl World {
 
     /// A target that was switched on again has the disks that it had.
     pub(crate) fn remount(&mut self) {
-        for nsid in 1..=self.plan.namespaces as u32 {
-            let disk = self.app.mounted(nsid);
-            if disk != Disk::first(nsid) {
-                let subsystem = SubsystemId(0);
+        let division = self.plan.division;
+        for (part, nsid) in
+            (0..division.parts()).flat_map(|part| (1..).take(self.plan.namespaces).map(move |n| (part, n)))
+        {
+            let disk = self.app.mounted(part, nsid);
+            if disk != Disk::first(division, part, nsid) {
+                let subsystem = SubsystemId(part);
                 self.target.remove_namespace(subsystem, nsid).expect("every target begins with it");
                 self.target.add_namespace(subsystem, disk.namespace(&self.plan)).expect("its NSID is free");
             }
         }
     }
 
-    /// The host has a head: which disk is it? By what the host itself knows it by.
+    /// The host has a head: which disk is it? By the path through which it was found, and by what the host itself knows it
+    /// by.
     pub(crate) fn head_added(&mut self, head: HeadId, nsid: u32) {
-        let known =
-            self.control.heads().find(|info| info.id == head).map(|info| (info.ids.uuid, info.shape.block_size));
-        let Some((uuid, block_size)) = known else { return };
+        let Some(info) = self.control.heads().find(|info| info.id == head) else { return };
+        let (uuid, block_size, path) = (info.ids.uuid, info.shape.block_size, info.paths.first().map(|path| path.0));
+        let address = self.control.controllers().find(|info| Some(info.id) == path).and_then(|info| info.addr);
+        let port = (0..self.plan.ports).find(|port| Some(crate::world::address(*port)) == address);
+        let part = port.map(|port| self.plan.division.part_of(port));
         let is = |disk: Disk| {
-            disk.nsid == nsid && uuid.is_none_or(|uuid| uuid == disk.uuid()) && 1 << disk.block_shift == block_size
+            disk.nsid == nsid
+                && part.is_none_or(|part| part == disk.part)
+                && uuid.is_none_or(|uuid| uuid == disk.uuid())
+                && 1 << disk.block_shift == block_size
         };
         if self.control.open(head) {
             self.app.bind(head, is);
         }
+        self.new_head_is_free(head);
     }
 
     /// A change takes effect on the disk of this volume: it must be one that was asked of that.

@@ -9,6 +9,7 @@ pub(crate) use self::extras::Extras;
 use crate::minimise::Cut;
 use crate::mix::Kinds;
 use crate::mutation::{Mutation, Tampering};
+use crate::parts::Division;
 use crate::ways::Ways;
 use interlock_base::Rng;
 use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, HoldTerms, MARGIN};
@@ -87,6 +88,7 @@ pub(crate) struct Plan {
     pub(crate) bent_permille: u64,
     pub(crate) mutation: Option<Mutation>,
     pub(crate) extras: Extras,
+    pub(crate) division: Division,
     /// What was taken away again, to see what is needed.
     pub(crate) cut: Arc<Cut>,
 }
@@ -163,6 +165,7 @@ impl Plan {
             bent_permille: *pick(&mut Rng::new(seed ^ 0x51a1_5eed_0000_0010), &[0, 0, 0, 0, 2, 10, 40]),
             mutation,
             extras: Extras::draw(seed, Kinds::installed()),
+            division: Division::draw(seed, Kinds::installed()),
             cut: Arc::default(),
         }
         .with_extras()
@@ -177,6 +180,7 @@ impl Plan {
     /// What the host is asked to stay connected to.
     pub(crate) fn spec(&self, controller: usize) -> ControllerSpec {
         let address = crate::world::address(controller % self.ports);
+        let part = self.division.part_of(controller % self.ports);
         self.ways.apply(ControllerSpec {
             kato: self.kato,
             queue_size: self.queue_size,
@@ -205,7 +209,7 @@ impl Plan {
                 ..Timeouts::default()
             },
             fence: if self.is(Tampering::LegacyPolicy) { FencePolicy::Legacy } else { FencePolicy::Strict },
-            ..ControllerSpec::new(address.ip().to_string(), address.port(), crate::world::subnqn())
+            ..ControllerSpec::new(address.ip().to_string(), address.port(), self.division.nqn(part))
         })
     }
 

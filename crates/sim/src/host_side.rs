@@ -24,7 +24,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 impl World {
     /// Asks control to stay connected through a port.
     pub(crate) fn connect(&mut self, port: usize) {
-        if self.process.down {
+        if self.process.down || !self.is_wanted(port) {
             return;
         }
         for controller in (port..self.plan.controllers).step_by(self.plan.ports) {

@@ -100,6 +100,7 @@ mod mutation;
 mod net;
 mod outbox;
 mod ownership;
+mod parts;
 mod peer;
 mod phases;
 mod run;

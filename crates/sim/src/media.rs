@@ -152,7 +152,7 @@ impl Media {
     pub(crate) fn new(plan: &Plan, rng: Rng) -> Self {
         let bytes = (plan.blocks + SPARE_BLOCKS * 2) as usize * BLOCK;
         Self {
-            disks: (0..plan.namespaces).map(|_| Disk::new(bytes)).collect(),
+            disks: (0..plan.namespaces * usize::from(plan.division.parts())).map(|_| Disk::new(bytes)).collect(),
             changes: 0,
             holders: plan.own_caches.then(BTreeMap::new),
             skips_flush: plan.mutation == Some(Mutation::Tampering(Tampering::FlushSkipped)),

@@ -118,11 +118,19 @@ pub enum Kind {
     RawClockSteps,
     /// The machine of the host is suspended: its clocks stand still.
     HostSuspended,
+    /// The host is connected to two subsystems.
+    TwoSubsystems,
+    /// Two targets claim one NQN, and have disks of their own.
+    TwoTargets,
+    /// A second target that was set up like the first is there for a while.
+    Impostor,
+    /// A disk is given other identifiers while it is connected.
+    DiskRenamed,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 58] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -177,6 +185,10 @@ impl Kind {
         Self::HostClocksDiffer,
         Self::RawClockSteps,
         Self::HostSuspended,
+        Self::TwoSubsystems,
+        Self::TwoTargets,
+        Self::Impostor,
+        Self::DiskRenamed,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.

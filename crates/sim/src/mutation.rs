@@ -125,30 +125,6 @@ impl Mutation {
         all
     }
 
-    /// Why no world shows what this mutation breaks, where none does: it is named, and not judged.
-    #[must_use]
-    pub const fn unshown(self) -> Option<&'static str> {
-        #[cfg(feature = "mutations")]
-        {
-            use interlock_host_core::guards::Guard;
-            match self {
-                Self::Guard(Guard::HeadIdentity) => {
-                    return Some("no world shows what a wrong name breaks; the tests of facts in `control` do");
-                }
-                Self::Guard(Guard::EitherMatch) => {
-                    return Some(
-                        "no world gives one disk two names while a range is protected; `lane::guard` has a test",
-                    );
-                }
-                Self::Guard(Guard::DuplicateCntlid) => {
-                    return Some("no world has two targets of one NQN; `control::duplicates` has tests");
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
     /// True if it was reached in this process since it was installed, as far as the cores can tell.
     #[must_use]
     pub fn reached() -> bool {

@@ -282,7 +282,8 @@ impl Peer {
 
 impl World {
     /// A lane of the target says something to its control: what arrives, if anything does.
-    pub(crate) fn asked_of_target(&mut self, lane: usize, message: ToControl) -> Option<ToControl> {
+    pub(crate) fn asked_of_target(&mut self, lane: usize, mut message: ToControl) -> Option<ToControl> {
+        self.call_inside(&mut message);
         if !matches!(self.phase, Phase::Starting | Phase::Faults) {
             return Some(message);
         }
@@ -319,7 +320,8 @@ impl World {
     }
 
     /// The target's control answers: what its lane is told, if it is told now.
-    pub(crate) fn answer_of_target(&mut self, lane: usize, message: ToLane) -> Option<ToLane> {
+    pub(crate) fn answer_of_target(&mut self, lane: usize, mut message: ToLane) -> Option<ToLane> {
+        self.call_outside(&mut message);
         let ToLane::Answer { conn, slot, status, dw0, dw1, mut data } = message else { return Some(message) };
         let Some((_, bend)) = self.peer.asked.remove(&(lane, conn, slot)) else {
             return Some(ToLane::Answer { conn, slot, status, dw0, dw1, data });

@@ -28,14 +28,14 @@ impl World {
     pub(crate) fn next_phase(&mut self) {
         let late = self.now > self.phase_until;
         let next = match self.phase {
-            Phase::Starting => (self.app.is_ready() || late).then_some(Phase::Faults),
+            Phase::Starting => (self.is_ready() || late).then_some(Phase::Faults),
             Phase::Faults => self.faults_are_over().then_some(Phase::Healing),
             Phase::Healing => {
                 self.attend();
                 let over = self.app.open.is_empty()
                     && self.app.indeterminate.is_empty()
                     && self.is_whole()
-                    && self.app.is_ready()
+                    && self.is_ready()
                     && self.disks_are_there();
                 if late && !over {
                     return self.not_live();
@@ -89,6 +89,7 @@ impl World {
             self.see_counters();
         }
         self.see(&Seen::Tick);
+        self.subsystems_apart();
         if self.phase != Phase::Over {
             self.after(LOOK, Ev::Phase);
         }
@@ -101,15 +102,17 @@ impl World {
             .controllers()
             .filter(|info| matches!(info.state, interlock_host_core::State::Live { .. }))
             .count();
-        live >= self.plan.controllers
+        live >= (0..self.plan.controllers).filter(|of| self.is_wanted(of % self.plan.ports)).count()
     }
 
     /// Every disk has every controller as a path. A list that lacked it twice, or identifiers that were misread, just before
     /// everything was healed, take paths away until the host looks again.
     fn disks_are_there(&self) -> bool {
-        let there =
-            |head| self.control.heads().any(|info| info.id == head && info.paths.len() >= self.plan.controllers);
-        self.app.mounted_heads().all(there)
+        let there = |(part, head)| {
+            let wanted = self.controllers_of_part(part);
+            self.control.heads().any(|info| info.id == head && info.paths.len() >= wanted)
+        };
+        self.app.mounted_heads(|part| self.is_lasting(part)).all(there)
     }
 
     /// Nothing that was sent earlier can arrive or execute any more.

@@ -170,7 +170,7 @@ impl World {
                 }
             }
             ControlOutput::ClosePort(port) => self.net.paths[usize::from(port.0)].open = false,
-            ControlOutput::OpenPort(port) => self.net.paths[usize::from(port.0)].open = true,
+            ControlOutput::OpenPort(port) => self.open_port(usize::from(port.0)),
             ControlOutput::Event(event) => {
                 if let Event::CcrAnswered { status, immediate, .. } = &event {
                     let fake = (status.is_success() && !immediate && self.tampers(Tampering::ImmediateFaked))
@@ -212,8 +212,10 @@ impl World {
             Event::ControllerCreated { cntlid, port, .. } => self.controller_created(*cntlid, *port),
             Event::Enabled { life } => self.life_enabled(*life),
             Event::Fenced { life, .. } => {
-                let shut_down =
-                    |view: &ControllerView| view.cntlid == life.cntlid && view.stage == ControllerStage::ShutDown;
+                let shut_down = |view: &ControllerView| {
+                    let of = view.cntlid == life.cntlid && view.subsystem == Some(life.subsystem);
+                    of && view.stage == ControllerStage::ShutDown
+                };
                 let orderly = self.target.controller_views().any(|view| shut_down(&view));
                 self.media.life_over(*life, orderly);
             }
@@ -371,10 +373,11 @@ impl World {
         // A driver lets go of a namespace that was taken away before it is given another: nothing of the one before reaches it.
         let key = op.namespace;
         let now_there = self.target.namespaces(key.subsystem).and_then(|all| all.serial(key.nsid));
-        if self.target_lanes[lane].lane.serial(key) != now_there {
+        // One that has another name now is what it was.
+        if !self.is_renamed() && self.target_lanes[lane].lane.serial(key) != now_there {
             return self.finish_media(lane, id, MediaResult::Gone);
         }
-        let disk = self.app.mounted_number(op.namespace.nsid);
+        let disk = self.app.mounted_number(op.namespace.subsystem.0, op.namespace.nsid);
         let (key, delay) = self.media.begin(lane, disk, op, data, early);
         self.after(delay, Ev::Media(lane, key));
         if early {

@@ -5,7 +5,7 @@
 use crate::draw::pick;
 use crate::mix::{Kind, Kinds};
 use crate::mutation::Tampering;
-use crate::world::{World, note, subnqn};
+use crate::world::{World, note};
 use interlock_base::Rng;
 use interlock_host_core::{
     ControllerSpec, CtrlId, EventKind, IoPolicy, LifeId, OnLoss, Setting, Unfenced, UnfencedWhy,
@@ -91,6 +91,7 @@ impl World {
         for kind in kinds {
             self.met(kind);
         }
+        self.met_division();
         if self.plan.kato_in_force() != self.plan.kato && !self.plan.ways.no_kato {
             self.met(Kind::KatoRounded);
         }
@@ -131,8 +132,11 @@ impl World {
     /// The operator, who knows that the target has forgotten a life, says so: whoever waits for its fence goes on.
     pub(crate) fn accept_risks(&mut self) {
         let mut lives: Vec<LifeId> = self.control.tombstones().into_iter().map(|tombstone| tombstone.life).collect();
-        for nsid in 1..=self.plan.namespaces as u32 {
-            let unfenced = self.control.unfenced(&subnqn(), nsid).into_iter();
+        let division = self.plan.division;
+        for (part, nsid) in
+            (0..division.parts()).flat_map(|part| (1..).take(self.plan.namespaces).map(move |n| (part, n)))
+        {
+            let unfenced = self.control.unfenced(&division.nqn(part), nsid).into_iter();
             lives.extend(unfenced.filter(|Unfenced { why, .. }| *why != UnfencedWhy::Alive).map(|of| of.life));
         }
         lives.sort_unstable();
@@ -151,9 +155,7 @@ impl World {
     pub(crate) fn end_what_time_does_not(&mut self) {
         if self.plan.ways.no_kato {
             self.crash_target(false);
-            for path in &mut self.net.paths {
-                path.open = true;
-            }
+            self.open_ports();
         }
     }
 

@@ -17,6 +17,7 @@ use crate::mix::{Kind, Met};
 use crate::mutation::{Mutation, Tampering};
 use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
+use crate::parts::{Division, Parts};
 use crate::peer::Peer;
 use crate::stall::Stall;
 use crate::store::BadDisk;
@@ -197,6 +198,7 @@ pub(crate) struct World {
     pub(crate) by_target: BTreeMap<(usize, target::ConnId), usize>,
     pub(crate) net: Net,
     pub(crate) clocks: Clocks,
+    pub(crate) parts: Parts,
     pub(crate) media: Media,
     pub(crate) flushes: crate::flushes::Flushes,
     pub(crate) app: App,
@@ -235,10 +237,6 @@ macro_rules! note {
 }
 pub(crate) use note;
 
-pub(crate) fn subnqn() -> Nqn {
-    Nqn::new("nqn.2026-01.sim:array").expect("a valid name")
-}
-
 impl World {
     pub(crate) fn new(plan: Plan, traced: bool) -> Self {
         let mut rng = Rng::new(plan.seed);
@@ -246,7 +244,7 @@ impl World {
         let (target, target_lanes) = machines_of_target(&plan, &mut rng);
         let paths = (0..plan.ports)
             .map(|port| Path {
-                open: true,
+                open: !(port == 1 && matches!(plan.division, Division::Impostor { .. })),
                 lane: port % usize::from(plan.target_lanes),
                 silent_to_target: false,
                 silent_to_host: false,
@@ -280,6 +278,7 @@ impl World {
             by_target: BTreeMap::new(),
             net,
             clocks: plan.extras.clocks(),
+            parts: Parts::default(),
             media: Media::new(&plan, rng.fork()),
             flushes: crate::flushes::Flushes::default(),
             app: App::new(&plan, rng.fork()),
@@ -629,34 +628,37 @@ pub(crate) fn machines_of_host(plan: &Plan, rng: &mut Rng) -> (host::Control, Ve
 const MAX_EVENTS: u64 = 2_000_000;
 
 fn target_config(plan: &Plan) -> target::Config {
-    let namespaces = (0..plan.namespaces).map(|index| Disk::first(1 + index as u32).namespace(plan)).collect();
+    let division = plan.division;
+    let namespaces =
+        |part| (1..).take(plan.namespaces).map(|nsid| Disk::first(division, part, nsid).namespace(plan)).collect();
     let ms = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+    let subsystem = |part| target::config::SubsystemConfig {
+        nqn: division.inner_nqn(part),
+        serial: division.serial(part).into(),
+        model: "Simulated".into(),
+        hosts: target::config::Hosts::Any,
+        namespaces: namespaces(part),
+        cntlids: division.cntlids(part, plan.cntlids),
+        kas: plan.kas,
+        tbkas: plan.tbkas,
+        cqt_ms: plan.cqt.map_or(0, |cqt| u16::try_from(cqt.as_millis()).unwrap_or(u16::MAX)),
+        quiesce_ms: match plan.mutation {
+            Some(Mutation::Tampering(Tampering::QuiesceTimeLie)) => ms(plan.quiesce + plan.hold() * 2),
+            _ => ms(plan.quiesce),
+        },
+        ccr: match plan.reset {
+            Reset::Off => target::config::Ccr::Off,
+            Reset::On { limit, drain_ms, answer_ms } => target::config::Ccr::On { limit, drain_ms, answer_ms },
+        },
+        ana_groups: if plan.ana { plan.namespaces as u32 } else { 0 },
+    };
     target::Config {
-        subsystems: vec![target::config::SubsystemConfig {
-            nqn: subnqn(),
-            serial: "SIM".into(),
-            model: "Simulated".into(),
-            hosts: target::config::Hosts::Any,
-            namespaces,
-            cntlids: (1, plan.cntlids),
-            kas: plan.kas,
-            tbkas: plan.tbkas,
-            cqt_ms: plan.cqt.map_or(0, |cqt| u16::try_from(cqt.as_millis()).unwrap_or(u16::MAX)),
-            quiesce_ms: match plan.mutation {
-                Some(Mutation::Tampering(Tampering::QuiesceTimeLie)) => ms(plan.quiesce + plan.hold() * 2),
-                _ => ms(plan.quiesce),
-            },
-            ccr: match plan.reset {
-                Reset::Off => target::config::Ccr::Off,
-                Reset::On { limit, drain_ms, answer_ms } => target::config::Ccr::On { limit, drain_ms, answer_ms },
-            },
-            ana_groups: if plan.ana { plan.namespaces as u32 } else { 0 },
-        }],
+        subsystems: (0..division.parts()).map(subsystem).collect(),
         ports: (0..plan.ports)
             .map(|port| target::config::PortConfig {
                 id: target::PortId(port as u16),
                 address: address(port),
-                offers: target::config::Offers::All,
+                offers: target::config::Offers::Some(vec![target::SubsystemId(division.part_of(port))]),
             })
             .collect(),
         lanes: plan.target_lanes,

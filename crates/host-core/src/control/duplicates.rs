@@ -47,7 +47,8 @@ pub(super) enum Conflict {
 
 /// What keeps them apart, if anything does. A field that one of them leaves empty states nothing.
 pub(super) fn conflict(new: &LifeFacts, old: &LifeFacts) -> Option<Conflict> {
-    let differ = |new: &str, old: &str| !new.is_empty() && !old.is_empty() && new != old;
+    let one = conditions::enabled(Guard::OneSerial);
+    let differ = |new: &str, old: &str| one && !new.is_empty() && !old.is_empty() && new != old;
     if new.identity.cntlid == old.identity.cntlid && conditions::enabled(Guard::DuplicateCntlid) {
         Some(Conflict::Cntlid(new.identity.cntlid))
     } else if differ(&new.serial, &old.serial) {

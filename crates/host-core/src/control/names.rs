@@ -400,6 +400,9 @@ impl Names {
     fn find_twins(&mut self, id: HeadId) {
         let Some(own) = self.known.get(&id) else { return };
         let mut twins: BTreeSet<HeadId> = self.named(&own.subnqn, own.nsid).iter().copied().collect();
+        if !conditions::enabled(Guard::SubsystemsApart) {
+            twins.extend(self.known.iter().filter(|(_, known)| known.nsid == own.nsid).map(|(other, _)| *other));
+        }
         for identifier in identifiers(&own.ids) {
             let same = self.by_identifier.entry(identifier).or_default();
             same.insert(id);

@@ -43,12 +43,27 @@ impl App {
         self.settle(over, now);
     }
 
-    /// A change of the living process was answered.
-    pub(super) fn orphans_must_be_over(&mut self, now: interlock_base::Instant) {
-        if !self.orphans.is_empty() {
-            let over = std::mem::take(&mut self.orphans);
-            self.settle(over, now);
+    /// A change of the living process was answered: of its subsystem nothing can happen late.
+    pub(super) fn orphans_must_be_over(&mut self, volume: usize, now: interlock_base::Instant) {
+        if self.orphans.is_empty() {
+            return;
         }
+        let mut over = Vec::new();
+        let mut all = std::mem::take(&mut self.orphans);
+        for orphans in &mut all {
+            let ops = orphans.ops.extract_if(.., |id| {
+                let other = self.asked.get(id).map(|asked| asked.volume);
+                other.is_none_or(|other| self.division.nqn(self.part(other)) == self.division.nqn(self.part(volume)))
+            });
+            over.push(Orphans { lives: BTreeSet::new(), ops: ops.collect() });
+        }
+        all.retain(|orphans| !orphans.ops.is_empty());
+        self.orphans = all;
+        self.settle(over, now);
+    }
+
+    fn part(&self, volume: usize) -> u16 {
+        self.volumes[volume].disk.part
     }
 }
 
@@ -83,7 +98,8 @@ impl World {
         self.app.accepted.fill(0);
         self.app.by_key = BTreeMap::new();
         self.app.abandons = Abandons::new(self.app.lanes);
-        self.app.listed = BTreeSet::new();
+        self.app.listed = BTreeMap::new();
+        self.app.places = BTreeMap::new();
         self.app.indeterminate = BTreeMap::new();
         self.app.doubtful = BTreeSet::new();
         self.app.in_doubt = BTreeMap::new();

@@ -340,12 +340,8 @@ fn mutations(out: &mut impl Write, args: &Args, only: Option<Mutation>) -> io::R
         Some(_) => Mutation::rotated(first),
         None => Mutation::all(),
     };
-    let asked =
-        asked.into_iter().filter(|mutation| only.map_or(mutation.unshown().is_none(), |only| only == *mutation));
+    let asked = asked.into_iter().filter(|mutation| only.is_none_or(|only| only == *mutation));
     let asked: Vec<Mutation> = asked.collect();
-    for (mutation, why) in Mutation::all().into_iter().filter_map(|one| Some((one, one.unshown()?))) {
-        writeln!(out, "{:<29} NOT JUDGED: {why}", mutation.to_string())?;
-    }
     let (mut all_caught, mut judged) = (true, 0);
     for mutation in asked.iter().copied() {
         let left = limit.map(|limit| limit.saturating_sub(began.elapsed()));

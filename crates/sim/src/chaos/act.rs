@@ -84,6 +84,11 @@ pub(crate) enum Act {
     StepRawClock(Duration),
     /// The machine of the host is suspended for so long.
     SuspendHost(Duration),
+    /// A second target of the same name is switched on for so long, if the first one serves.
+    ImpostorOn(Duration),
+    ImpostorOff,
+    /// The disks are given other identifiers.
+    RenameDisks,
     /// Somebody starts a second process.
     Second,
     /// The first goes on.
@@ -127,6 +132,54 @@ pub(crate) enum Act {
 }
 
 impl Act {
+    /// Where it is done, if at one port.
+    pub(crate) fn port(&self) -> Option<usize> {
+        match self {
+            Self::Rst { port, .. }
+            | Self::RstAdmin { port }
+            | Self::Silence { port, .. }
+            | Self::Drip { port }
+            | Self::Limbo { port, .. }
+            | Self::Ana { port, .. }
+            | Self::Reset(port)
+            | Self::Disconnect(port)
+            | Self::Connect(port)
+            | Self::LastWords { port }
+            | Self::Set { port, .. }
+            | Self::Rescan(port) => Some(*port),
+            Self::Script(
+                Fault::HoldWrites { port }
+                | Fault::StopHolding { port }
+                | Fault::Delay { port, .. }
+                | Fault::Drop { port }
+                | Fault::FailIo { port, .. }
+                | Fault::Mute { port }
+                | Fault::Unmute { port }
+                | Fault::ResetConnections { port }
+                | Fault::ClosePort { port }
+                | Fault::OpenPort { port },
+            ) => Some(usize::from(port.0)),
+            _ => None,
+        }
+    }
+
+    /// True if it makes something worse.
+    pub(crate) fn is_fault(&self) -> bool {
+        self.kind().is_some()
+            || matches!(
+                self,
+                Self::BadHour(Some(_))
+                    | Self::LanePanics { .. }
+                    | Self::LoseOwnership
+                    | Self::BadDisk(Some(_))
+                    | Self::Drip { .. }
+                    | Self::LastWords { .. }
+                    | Self::KillSources(true)
+                    | Self::Second
+                    | Self::Replace { .. }
+            )
+    }
+
     /// What kind of fault it is; `None` if it is none, or the end of one.
     pub(super) fn kind(&self) -> Option<Kind> {
         Some(match self {
@@ -169,6 +222,9 @@ impl Act {
             // Each answer counts by itself.
             | Self::BadHour(_)
             | Self::LastWords { .. }
+            | Self::ImpostorOn(_)
+            | Self::ImpostorOff
+            | Self::RenameDisks
             | Self::LoseOwnership
             | Self::Replace { .. }
             | Self::KillSources(_) => return None,

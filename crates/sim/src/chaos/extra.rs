@@ -3,6 +3,7 @@
 use super::{Act, Chaos};
 use crate::disks::Replaced;
 use crate::draw::{Plan, pick};
+use crate::parts::Division;
 use interlock_target_core::{Fault, PortId};
 use interlock_wire::status::Status;
 use std::time::Duration;
@@ -23,6 +24,12 @@ impl Chaos {
             let suspends = plan.extras.suspends;
             acts.push(crate::clocks::acts(&mut self.rng, self.hold, self.kato, suspends));
             return Some(acts);
+        }
+        match plan.division {
+            Division::Impostor { .. } if turn(self, 60) => return Some(self.impostor()),
+            Division::Renames if turn(self, 60) => return Some(self.renames(port)),
+            Division::Claims { .. } if turn(self, 50) => return Some(self.claims(plan)),
+            _ => {}
         }
         if plan.extras.keeps_entries && turn(self, 40) {
             return Some(self.failing_resets(port));
@@ -66,6 +73,52 @@ impl Chaos {
             (over + self.ms(200, 50), Act::Script(Fault::Release)),
             (over + self.ms(200, 50), Act::Script(Fault::Clear)),
         ]
+    }
+
+    /// A path is lost with writes held, and as soon as it is there again a second target of the same name comes up.
+    fn impostor(&mut self) -> Vec<(Duration, Act)> {
+        let mut acts = self.ghosts(0);
+        if self.rng.percent(60) {
+            acts.push((Duration::ZERO, Act::Script(Fault::CcrRefuse(Status::INVALID_FIELD))));
+            acts.push((self.hold * 5 / 4, Act::Script(Fault::Clear)));
+        }
+        for eighth in 1..10 {
+            let at = self.hold * eighth / 8 + self.ms(0, 60);
+            acts.push((at, Act::ImpostorOn(self.ms(50, 400))));
+            acts.push((at + self.ms(0, 60), Act::Burst(4)));
+            acts.push((at + self.ms(60, 200), Act::Burst(3)));
+        }
+        acts
+    }
+
+    /// A disk is given another name while writes to it are under way; then its path is lost.
+    fn renames(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let mut acts = self.ghosts(port);
+        let at = self.ms(0, 30);
+        acts.push((at, Act::RenameDisks));
+        for _ in 0..6 {
+            let later = at + self.ms(0, 200);
+            acts.push((later, Act::Burst(4)));
+        }
+        acts
+    }
+
+    /// Every path to one of two targets is lost with writes held; the other one goes on.
+    fn claims(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
+        let part = self.rng.below(2) as usize;
+        let mut acts = Vec::new();
+        let lasts = *pick(&mut self.rng, &[self.kato, self.hold * 9 / 10, self.hold * 3 / 2]);
+        for port in (0..plan.ports).filter(|port| port % 2 == part) {
+            acts.extend(self.ghosts(port));
+            let dies = self.ms(26, 20);
+            acts.push((dies, Act::Script(Fault::ClosePort { port: PortId(port as u16) })));
+            acts.push((dies + lasts, Act::Script(Fault::OpenPort { port: PortId(port as u16) })));
+        }
+        for _ in 0..6 {
+            let at = self.ms(40, 900);
+            acts.push((at, Act::Burst(4)));
+        }
+        acts
     }
 
     /// Resets succeed at first, and their entries stay; then one of the same name fails.

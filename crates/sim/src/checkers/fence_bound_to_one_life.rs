@@ -34,9 +34,9 @@ impl Checker for Check {
             // Whatever the dead process had is lost.
             Seen::Crashed => self.lost.extend(std::mem::take(&mut self.began).into_values()),
             Seen::Restarted(lives) => {
-                for (life, identity) in *lives {
-                    self.began.insert(*life, name(*identity));
-                    self.lost.insert(name(*identity));
+                for record in *lives {
+                    self.began.insert(record.life, name(record.identity));
+                    self.lost.insert(name(record.identity));
                 }
             }
             Seen::Target(Event::Fenced { life, .. }) => {

@@ -1,16 +1,24 @@
 //! No change of a life reaches the media before the record of that life is durable.
 
 use super::{Checker, Seen};
+use crate::draw::Plan;
+use crate::parts::Division;
 use interlock_base::Instant;
 use interlock_host_core::Job;
 use interlock_target_core::{Event, LifeId};
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Default)]
 pub(super) struct Check {
-    /// The newest of each Controller ID: a target without CCR tells no more of itself than that.
-    newest: BTreeMap<u16, (LifeId, u64)>,
+    division: Division,
+    /// The newest of each Controller ID of a subsystem: a target without CCR tells no more of itself than that.
+    newest: BTreeMap<(u16, u16), (LifeId, u64)>,
     recorded: BTreeSet<LifeId>,
+}
+
+impl Check {
+    pub(super) const fn new(plan: &Plan) -> Self {
+        Self { division: plan.division, newest: BTreeMap::new(), recorded: BTreeSet::new() }
+    }
 }
 
 impl Checker for Check {
@@ -22,16 +30,18 @@ impl Checker for Check {
         match seen {
             // It counts its lives anew.
             Seen::TargetCrashed => {
-                *self = Self::default();
+                self.newest.clear();
+                self.recorded.clear();
                 None
             }
             Seen::Target(Event::Enabled { life }) => {
-                self.newest.insert(life.cntlid, (life.id, life.cirn));
+                self.newest.insert((life.subsystem.0, life.cntlid), (life.id, life.cirn));
                 None
             }
             Seen::JobDone(Job::RecordLife(record)) => {
                 let identity = record.identity;
-                if let Some((id, cirn)) = self.newest.get(&identity.cntlid)
+                let part = self.division.part_at(record.addr);
+                if let Some((id, cirn)) = self.newest.get(&(part, identity.cntlid))
                     && (identity.cirn == 0 || identity.cirn == *cirn)
                 {
                     self.recorded.insert(*id);

@@ -2,16 +2,26 @@
 //! known, so everything overlaps them.
 
 use super::{Checker, Seen};
+use crate::draw::Plan;
+use crate::parts::Division;
 use interlock_base::Instant;
 use interlock_host_core::{EventKind, LifeId};
 use interlock_target_core::{self as target, Event};
-use std::collections::BTreeSet;
+use interlock_wire::nqn::Nqn;
+use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Default)]
 pub(super) struct Check {
-    left: BTreeSet<LifeId>,
+    division: Division,
+    /// By the name of its subsystem.
+    left: BTreeMap<LifeId, Nqn>,
     /// Lives that began at the target after the process did: only it can write through them.
     new: BTreeSet<target::LifeId>,
+}
+
+impl Check {
+    pub(super) const fn new(plan: &Plan) -> Self {
+        Self { division: plan.division, left: BTreeMap::new(), new: BTreeSet::new() }
+    }
 }
 
 impl Checker for Check {
@@ -22,7 +32,9 @@ impl Checker for Check {
     fn see(&mut self, _now: Instant, seen: &Seen<'_>) -> Option<String> {
         match seen {
             Seen::Crashed | Seen::TargetCrashed => self.new.clear(),
-            Seen::Restarted(lives) => self.left = lives.iter().map(|(life, _)| *life).collect(),
+            Seen::Restarted(lives) => {
+                self.left = lives.iter().map(|record| (record.life, record.subnqn.clone())).collect();
+            }
             Seen::Target(Event::Enabled { life }) => {
                 self.new.insert(life.id);
             }
@@ -30,9 +42,10 @@ impl Checker for Check {
                 self.left.remove(&receipt.life);
             }
             Seen::Executed { life, range, .. } if !self.left.is_empty() && self.new.contains(&life.id) => {
+                let subsystem = self.division.nqn(life.subsystem.0);
+                let (left, _) = self.left.iter().find(|(_, of)| **of == subsystem)?;
                 return Some(format!(
-                    "{life} changed {range:?} while {:?}, left by an earlier process, were not over",
-                    self.left
+                    "{life} changed {range:?} while {left}, left by an earlier process, was not over"
                 ));
             }
             _ => {}

@@ -104,6 +104,7 @@ impl Plan {
             // What the cache of a controller loses is told in another way.
             self.extras.losses = Losses::None;
         }
+        self.division.apply(&mut self);
         if self.extras.brink {
             self.tbkas = false;
             self.ways.no_kato = false;

@@ -6,7 +6,8 @@ use interlock_target_core as target;
 use interlock_wire::nqn::{HostId, Nqn};
 use std::time::Duration;
 
-use crate::world::{address, subnqn};
+use crate::parts::Division;
+use crate::world::address;
 
 /// Keep Alive Timeout of every controller.
 pub(super) const KATO: Duration = Duration::from_secs(4);
@@ -193,14 +194,14 @@ impl SmallWorld {
             reconnect: host::Reconnect { delay: Duration::from_secs(90), ctrl_loss: None, fast_io_fail: None },
             fence: self.fence,
             timeouts: host::Timeouts { assumed_cqt: Some(CQT), ..host::Timeouts::default() },
-            ..host::ControllerSpec::new(address.ip().to_string(), address.port(), subnqn())
+            ..host::ControllerSpec::new(address.ip().to_string(), address.port(), Division::None.nqn(0))
         }
     }
 
     pub(super) fn target(&self) -> target::Config {
         target::Config {
             subsystems: vec![target::config::SubsystemConfig {
-                nqn: subnqn(),
+                nqn: Division::None.nqn(0),
                 serial: "SMALL".into(),
                 model: "Simulated".into(),
                 hosts: target::config::Hosts::Any,
