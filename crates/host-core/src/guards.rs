@@ -31,6 +31,8 @@ guards! {
     Detach,
     /// The log of a source is purged before it is used, and only what is read after the answer counts.
     PurgeBeforeUse,
+    /// A read of a source's log that was asked for before the source had said that it began the reset proves nothing.
+    ReadAfterAnswer,
     /// A source that began no reset itself proves nothing by its log.
     OwnEntriesOnly,
     /// A completed entry that was read counts as still there until a later read does not show it.
@@ -125,6 +127,8 @@ guards! {
     SuspectAlone,
     /// It fails only if instances live and serve I/O without it.
     SuspectWitness,
+    /// Nothing is released before every lane has said what is in doubt.
+    ReleaseWaitsSorted,
     /// All controllers of a subsystem have one serial number and one model.
     OneSerial,
     /// What is protected in one subsystem is no matter of another one.

@@ -190,7 +190,7 @@ impl World {
         if host != HostState::Gone {
             self.end_host(link, true);
             if self.is_ours(link) {
-                self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost("the peer is gone".to_owned())));
+                self.tell_conn(owner, conn, ConnEvent::Down(DownReason::Lost(ConnectionEnd::Reset)));
             }
         }
     }

@@ -39,6 +39,10 @@
 //! the same controller that began after the write was answered, or by an orderly shutdown. What a flush was told to be lost, by
 //! the name of a life, no later one owes.
 //!
+//! More than one subsystem: two on one host, with one set of NSIDs and CNTLIDs, of which one may be spared every fault. Two
+//! targets that claim one NQN: with other disks, that say so, and controllers of the same or of other numbers; or set up just
+//! alike, and there for a while. Disks that are given other identifiers while they are connected.
+//!
 //! The process of the host: killed at any moment, with or without the power of its machine, and started again, also while
 //! it fences what the one before left. Its sockets are reset late, and until then its kernel goes on sending; a record
 //! that was being written may be there or not, and one that was not synced goes with the power. Somebody takes the state
@@ -64,6 +68,8 @@
 //! - Overlapping commands torn within one block: blocks are atomic, as the specification says.
 //! - Another disk under an NSID while an association stands: a command names an NSID and no more, and what was sent before
 //!   its host could know reaches the other disk through any host.
+//! - Two targets that were set up just alike, of which the second is first seen when no controller of the first one is there:
+//!   nothing on the wire tells that from one target that was started again.
 //! - A log of resets that shows neither the reset that is under way nor removes what is old, and an old entry that comes
 //!   up there after it was looked for: such a log says the same of two lives.
 //! - Loss of a cache that was said to be shared. In seven worlds of eight the host has the flush scope `subsystem`: the cache

@@ -266,6 +266,7 @@ impl Control {
                     && let Some(life) = self.lives.get_mut(&life_id)
                 {
                     life.log_read = LogRead::Reading;
+                    life.source.handle_read();
                 }
             }
             LogRead::Reading | LogRead::Again => life.log_read = LogRead::Again,

@@ -29,7 +29,8 @@ impl Control {
         // The first condition says at once what the second brings about for all but an empty table: a lane has said what
         // is in doubt before it says that it has seen a guard. So no test can tell whether it is there.
         let seen = self.guards.is_seen(condemned.guard_epoch) || !conditions::enabled(Guard::ReleaseWaitsGuardSeen);
-        if !condemned.is_sorted() || !seen {
+        let sorted = condemned.is_sorted() || !conditions::enabled(Guard::ReleaseWaitsSorted);
+        if !sorted || !seen {
             return;
         }
         if conditions::enabled(Guard::OwnerConfirmed) && !self.is_owner(now, life_id) {

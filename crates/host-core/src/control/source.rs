@@ -75,6 +75,8 @@ pub(super) struct Source {
     open: BTreeMap<(u16, u8), Open>,
     /// False from a read of its log that failed until the next attempt.
     readable: bool,
+    /// A read of its log is under way.
+    reading: bool,
     pub(super) failures: u32,
     latencies: [Duration; LATENCIES],
     latency_count: usize,
@@ -84,6 +86,8 @@ pub(super) struct Source {
 struct Open {
     life: LifeId,
     answered: bool,
+    /// The read that was under way when it was answered still is: what that shows may be older than the reset.
+    early: bool,
 }
 
 impl Source {
@@ -95,6 +99,7 @@ impl Source {
             returned: BTreeSet::new(),
             open: BTreeMap::new(),
             readable: true,
+            reading: false,
             failures: 0,
             latencies: [Duration::ZERO; LATENCIES],
             latency_count: 0,
@@ -132,11 +137,14 @@ impl Source {
         self.is_capable() && self.purge == Purge::Done && self.stale.contains(&name)
     }
 
-    /// True if the log that was read now can prove something about this name: nothing old was there, and the source has
-    /// said that it began the reset, so that the log shows that one.
+    /// True if the log that was read now can prove something about this name: nothing old was there, and the source had
+    /// said that it began the reset before the log was asked for, so that the log shows that one.
     pub(super) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
         let open = self.open.get(&name).filter(|open| open.life == life);
-        open.is_some_and(|open| open.answered || !conditions::enabled(Guard::PurgeBeforeUse))
+        open.is_some_and(|open| {
+            let late = !open.early || !conditions::enabled(Guard::ReadAfterAnswer);
+            (open.answered && late) || !conditions::enabled(Guard::PurgeBeforeUse)
+        })
     }
 
     /// True if a read may remove what is completed. While an answer is awaited it may not: an entry that cannot be judged
@@ -146,7 +154,7 @@ impl Source {
     }
 
     pub(super) fn handle_sent(&mut self, name: (u16, u8), life: LifeId) {
-        self.open.insert(name, Open { life, answered: false });
+        self.open.insert(name, Open { life, answered: false, early: false });
     }
 
     /// CCR for a life was completed. `name`: of that life, if it is still known. `pending`: its end stands elsewhere.
@@ -158,6 +166,7 @@ impl Source {
         if pending && name.is_some() {
             for open in self.open.values_mut().filter(|open| open.life == life) {
                 open.answered = true;
+                open.early = self.reading;
             }
         } else {
             let before = self.open.len();
@@ -191,11 +200,25 @@ impl Source {
         conditions::enabled(Guard::ReturnedEntriesCount) && self.returned.contains(&name)
     }
 
+    /// A read of its log is sent.
+    pub(super) const fn handle_read(&mut self) {
+        self.reading = true;
+    }
+
+    /// The read is over: whatever is read from here on was asked for after every answer so far.
+    fn end_read(&mut self) {
+        self.reading = false;
+        for open in self.open.values_mut() {
+            open.early = false;
+        }
+    }
+
     /// The log was read; `removed`: with RMC = 1. True if it must be read again to see what stays.
     pub(super) fn handle_log(&mut self, entries: &[Entry], removed: bool) -> bool {
         self.readable = true;
         let completed = |name: &(u16, u8)| ends_of(entries, *name).next().is_some();
-        self.open.retain(|name, open| !open.answered || !completed(name));
+        self.open.retain(|name, open| !open.answered || open.early || !completed(name));
+        self.end_read();
         if !removed {
             if entries.iter().any(|entry| entry.state != EntryState::InProgress) {
                 self.want_purge();
@@ -232,6 +255,7 @@ impl Source {
 
     /// The log could not be read: until it can be, nothing that it might say is known, so it serves nobody.
     pub(super) fn handle_log_failed(&mut self) {
+        self.end_read();
         self.readable = false;
         self.purge = Purge::Needed;
         self.failures += 1;
@@ -315,6 +339,21 @@ mod tests {
         assert!(!source.may_serve((3, 0x5A), LifeId(9)));
         assert!(source.is_blocked_by_stale((3, 0x5A)));
         assert!(source.may_serve((4, 0x5A), LifeId(9)));
+    }
+
+    #[test]
+    fn a_read_that_began_before_the_answer_proves_nothing() {
+        let name = (3, 0x5A);
+        let mut source = purged(2);
+        // An old entry comes up, and the log is read; meanwhile a life of that name is lost, and its reset begins.
+        source.handle_read();
+        source.handle_sent(name, LifeId(9));
+        source.handle_answered(Some(name), LifeId(9), true, false);
+        assert!(!source.is_open_for(name, LifeId(9)), "what that read shows was there before");
+        source.handle_log(&[entry(3, EntryState::Success)], true);
+        assert!(source.is_open_for(name, LifeId(9)), "the next one was asked for after the answer");
+        source.handle_log(&[entry(3, EntryState::Success)], true);
+        assert!(!source.is_open_for(name, LifeId(9)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Act, Chaos};
 use crate::draw::{Plan, pick};
-use crate::peer::{Hour, Subject};
+use crate::peer::{Bend, Hour, Subject};
 use crate::world::{Machine, SPARE_BLOCKS};
 use interlock_target_core::{Fault, PortId};
 use interlock_wire::ana::State as Ana;
@@ -237,10 +237,10 @@ impl Chaos {
         }
         match self.rng.below(34) {
             28..=33 => self.bad_hour(plan, port, other),
-            0..=3 => self.ghosts(port),
+            0..=2 => self.ghosts(port),
             19..=21 => self.deaths(plan, port),
             24 | 25 => self.drips(port),
-            26 => self.answers(plan, port),
+            3 | 26 => self.answers(plan, port),
             27 => self.errors(port),
             23 => {
                 // The process hangs (stopped, or waiting for a disk), and somebody starts another.
@@ -295,6 +295,8 @@ impl Chaos {
                 }
                 acts
             }
+            // An old entry comes up in a log that is read at once, and the page is long under way.
+            15 if matches!(plan.reset, crate::draw::Reset::On { .. }) => self.old_page(plan, port),
             18 => {
                 // Refused as if somebody else did it, and an entry of an earlier life comes up.
                 let mut acts = self.ghosts(port);
@@ -346,11 +348,15 @@ impl Chaos {
                 }
                 acts
             }
-            9 => vec![
-                (Duration::ZERO, Act::SlowMedia(true)),
-                (Duration::ZERO, Act::Burst(10)),
-                (self.ms(100, 3000), Act::SlowMedia(false)),
-            ],
+            9 => {
+                let mut acts = if self.rng.percent(50) { self.ghosts(port) } else { Vec::new() };
+                // From before the loss on, or while what is in doubt waits.
+                let at = if acts.is_empty() { Duration::ZERO } else { self.ms(0, 200) };
+                acts.push((at, Act::SlowMedia(true)));
+                acts.push((at, Act::Burst(10)));
+                acts.push((at + self.ms(100, 3000), Act::SlowMedia(false)));
+                acts
+            }
             10 => {
                 let states = [Ana::NonOptimized, Ana::Inaccessible, Ana::Change, Ana::Optimized];
                 let group = 1 + self.rng.below(plan.namespaces as u64) as u32;
@@ -428,6 +434,22 @@ impl Chaos {
                 acts
             }
         }
+    }
+
+    /// A page of the log of resets that was read before a life was lost arrives when its reset has begun and not ended.
+    fn old_page(&mut self, plan: &Plan, port: usize) -> Vec<(Duration, Act)> {
+        let mut acts = self.ghosts(port);
+        let late = Hour { percent: 100, only: Some((Subject::ResetLog, Bend::Late)) };
+        acts.push((Duration::ZERO, Act::BadHour(Some(late))));
+        acts.push((Duration::ZERO, Act::Script(Fault::SlowDrain { ms: plan.quiesce.as_millis() as u32 + 1 })));
+        for _ in 0..2 {
+            let at = self.ms(0, 26);
+            acts.push((at, Act::Script(Fault::CcrStaleEntry)));
+        }
+        let over = self.ms(30, 30);
+        acts.push((over, Act::BadHour(None)));
+        acts.push((over + self.ms(600, 900), Act::Script(Fault::Clear)));
+        acts
     }
 
     /// The peer answers admin commands badly, while paths are lost and set up again, and asked this and that.
