@@ -79,8 +79,7 @@ impl Lane {
         if blocked == Blocked::Waits {
             return self.wait_guarded(index, Reason::Guard);
         }
-        if !self.barrier.is_empty() && request.op.changes_media() && self.barrier.blocks(request.head, request.range())
-        {
+        if !self.barrier.is_empty() && self.blocked_by_barrier(&request) {
             let until = self.handover_until(now, index);
             return self.wait_guarded(index, Reason::Handover { until });
         }
@@ -107,6 +106,13 @@ impl Lane {
             return Blocked::No;
         }
         self.guards.blocks(request.head, request.range(), key)
+    }
+
+    /// True if it changes blocks that another lane's caller has given up, under any name that the disk may have.
+    #[cold]
+    pub(super) fn blocked_by_barrier(&self, request: &Request) -> bool {
+        let given_up = |(head, range)| self.barrier.blocks(head, range);
+        request.op.changes_media() && self.guards.names_of(request.head, request.range()).any(given_up)
     }
 
     fn wait_guarded(&mut self, index: u32, reason: Reason) {

@@ -73,11 +73,16 @@ impl Guards {
     /// What keeps the request `key` from being sent. One that is itself guarded waits for those that were accepted before
     /// it; any other for all.
     pub(super) fn blocks(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> Blocked {
-        let own = self.blocks_under(head, range.clone(), key);
+        let under = |(name, range)| self.blocks_under(name, range, key);
+        self.names_of(head, range).map(under).max().unwrap_or(Blocked::No)
+    }
+
+    /// Every name that the disk may have, and what these blocks are under it.
+    pub(super) fn names_of(&self, head: HeadId, range: Range<u64>) -> impl Iterator<Item = (HeadId, Range<u64>)> {
         let twins = self.twins.get(&head).into_iter().flatten();
-        let of_twin =
-            |twin: &Twin| self.blocks_under(twin.head, if twin.whole { 0..u64::MAX } else { range.clone() }, key);
-        twins.map(of_twin).fold(own, Blocked::max)
+        let of = range.clone();
+        let of_twin = move |twin: &Twin| (twin.head, if twin.whole { 0..u64::MAX } else { of.clone() });
+        core::iter::once((head, range)).chain(twins.map(of_twin))
     }
 
     /// What may be the same disk under another name: either name blocks.

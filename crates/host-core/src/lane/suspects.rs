@@ -171,11 +171,7 @@ impl Lane {
         let Some(life) = self.lives.get(slot) else { return false };
         let fits = request.data.is_none_or(|span| span.len <= life.max_transfer);
         let (Some(conn), ctrl) = (life.free_queue(), life.ctrl) else { return false };
-        let changes = request.op.changes_media();
-        if !fits
-            || self.blocked_by_guard(&request, key) != Blocked::No
-            || (changes && self.barrier.blocks(request.head, request.range()))
-        {
+        if !fits || self.blocked_by_guard(&request, key) != Blocked::No || self.blocked_by_barrier(&request) {
             return false;
         }
         self.requests.waiting.remove(&key.seq);

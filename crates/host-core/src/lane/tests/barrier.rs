@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::barrier::{AbandonLog, HANDOVER_WITHIN};
-use crate::{GuardKey, GuardStands, LaneWhy};
+use crate::{GuardKey, GuardStands, LaneWhy, Twin};
 
 const ELSEWHERE: LaneId = LaneId(1);
 
@@ -44,6 +44,23 @@ fn a_later_write_waits_until_what_was_given_up_is_guarded_and_then_until_it_is_o
     rig.guard(2, &[]);
     rig.run();
     assert_eq!(rig.held_by(A), [beside, over]);
+}
+
+#[test]
+fn what_was_given_up_under_another_name_of_the_disk_is_waited_for() {
+    let old = HeadId(HEAD.0 + 1);
+    for (whole, waits) in [(false, [true, false]), (true, [true, true])] {
+        let (mut rig, mut log) = on_a();
+        let mut table = Rig::table(&[(A, AnaState::Optimized, false)], IoPolicy::RoundRobin, true);
+        table.twins = BTreeMap::from([(HEAD, vec![Twin { head: old, whole }])]);
+        rig.tell(ToLane::Paths(Arc::new(table)));
+        log.abandon(ELSEWHERE, [(old, 8..16)]);
+        rig.lane.handle_abandoned(log.take(LaneId(0)));
+        let (over, beside) = (rig.write(15, 1), rig.write(16, 1));
+        rig.run();
+        let held = rig.held_by(A);
+        assert_eq!([over, beside].map(|write| !held.contains(&write)), waits, "whole: {whole}");
+    }
 }
 
 #[test]
