@@ -13,11 +13,39 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let status = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--profile", "sim", "--package", "interlock-sim", "--features", "mutations", "--"])
         .args(args)
+        .env("INTERLOCK_SIM_SOURCE", format!("{:016x}", source()?))
         .current_dir(house::root())
         .status()
         .context("cargo cannot be run")?;
     // Its status says more than yes and no; one that was ended by a signal has none.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// What decides what a seed means: a number for the source of the cores and of the simulator (FNV-1a).
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn source() -> Result<u64> {
+    let mut files = Vec::new();
+    for name in ["base", "wire", "proto", "host-core", "target-core", "check", "sim"] {
+        let mut folders = vec![house::root().join("crates").join(name).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).with_context(|| format!("{} cannot be listed", folder.display()))? {
+                let path = entry?.path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+    }
+    files.sort();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for file in files {
+        let text = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let name = file.strip_prefix(house::root()).unwrap_or(&file).to_string_lossy().into_owned();
+        for byte in name.bytes().chain(text) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    Ok(hash)
 }
 
 /// Who enables a feature of `host-core` or `sim` that lets guards be switched off, but for the simulator's own feature,

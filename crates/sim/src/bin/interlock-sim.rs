@@ -1,10 +1,11 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
 use interlock_sim::{
-    ATTEMPTS, ENOUGH_RUNS, Hunt, Kind, Kinds, Mutation, Stats, Summary, Until, Violation, cover, hunt, minimise,
-    run_many, run_seed,
+    ATTEMPTS, ENOUGH_RUNS, Hunt, Kind, Kinds, Mutation, Shard, Shards, Stats, Summary, Until, Violation, cover, hunt,
+    minimise, run_many, run_seed,
 };
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +16,7 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] [--trace] [--threads N]
+       cargo xtask sim --shards FILE --runs N [--seed X] [--threads N]
        cargo xtask sim --mutations [--runs N] [--seconds S]
        cargo xtask sim --explore [--help]
        cargo xtask sim --coverage [--runs N]
@@ -27,6 +29,8 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
                 that goes wrong)
   --trace       print everything that happens in the one seed
   --most N      go on until so many seeds went wrong (default 1)
+  --shards F    run only those of the seeds that were not run on this source yet, note what is finished in this file, and
+                count all that was run on this source
   --threads N   default: one per core
   --with KIND   let worlds draw this kind of fault, too; --without KIND: leave it out (--kinds: which there are)
   --coverage    say which transitions of the tables the runs (default 2000) never met
@@ -64,6 +68,7 @@ struct Args {
     coverage: bool,
     mutations: bool,
     only: Option<String>,
+    shards: Option<PathBuf>,
     kinds: Kinds,
     list_kinds: bool,
 }
@@ -95,6 +100,7 @@ fn parse() -> Result<Option<Args>, String> {
         coverage: false,
         mutations: false,
         only: None,
+        shards: None,
         kinds: Kinds::usual(),
         list_kinds: false,
     };
@@ -112,6 +118,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--trace" => args.trace = true,
             "--mutations" => args.mutations = true,
             "--mutation" => args.only = Some(value()?),
+            "--shards" => args.shards = Some(value()?.into()),
             "--with" => args.kinds.insert(kind(&value()?)?),
             "--without" => args.kinds.remove(kind(&value()?)?),
             "--kinds" => args.list_kinds = true,
@@ -163,6 +170,9 @@ fn run(args: &Args) -> io::Result<Verdict> {
     }
     if args.mutations {
         return mutations(&mut out, args, only).map(Verdict::from);
+    }
+    if let Some(file) = &args.shards {
+        return shards(&mut out, args, file);
     }
     if args.coverage {
         let coverage = cover(args.seed.unwrap_or(0), args.runs.unwrap_or(2000));
@@ -217,6 +227,61 @@ fn run(args: &Args) -> io::Result<Verdict> {
         }
     }
     Ok(verdict(&summary))
+}
+
+/// What `cargo xtask sim` says of the source that it built.
+const SOURCE: &str = "INTERLOCK_SIM_SOURCE";
+
+/// A hunt in pieces that are noted in a file.
+fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict> {
+    let source = std::env::var(SOURCE)
+        .map_err(|_| io::Error::other("nobody says which source this is: start it with `cargo xtask sim`"))?;
+    let kinds = with(args.kinds).replace(" --", "").replace(' ', ":");
+    let of = if kinds.is_empty() { source } else { format!("{source}/{kinds}") };
+    let text = match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
+    let mut done = Shards::parse(&text).map_err(|why| io::Error::other(format!("{}: {why}", file.display())))?;
+    // What was torn off goes.
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    std::fs::write(file, &text[..whole])?;
+    let missing = done.missing(&of, args.seed.unwrap_or(0), args.runs.unwrap_or(2000));
+    let stop = asked_to_end()?;
+    let mut found = Vec::new();
+    for (first, runs) in missing {
+        let hunted = Hunt {
+            first,
+            until: Until::Runs(runs),
+            threads: args.threads,
+            mutation: None,
+            most: usize::MAX,
+            counts: &|_| true,
+            tell: &|_| {},
+            stop: &stop,
+        };
+        let summary = hunt(hunted);
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            break;
+        }
+        let shard = Shard { of: of.clone(), first, runs, violations: summary.found.len() as u64 };
+        let mut log = std::fs::OpenOptions::new().append(true).open(file)?;
+        writeln!(log, "{shard}")?;
+        log.sync_data()?;
+        done.add(shard);
+        found.extend(summary.found);
+        let (runs, violations) = done.counted(&of);
+        writeln!(io::stderr(), "{runs} runs on source {of}, {violations} violations")?;
+    }
+    for outcome in &found {
+        if let Some(violation) = &outcome.violation {
+            writeln!(out, "VIOLATION {violation}")?;
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{} --trace", outcome.seed, with(args.kinds))?;
+        }
+    }
+    let (runs, violations) = done.counted(&of);
+    writeln!(out, "{runs} runs on source {of}, {violations} violations")?;
+    Ok((violations == 0).into())
 }
 
 /// What must be said besides a seed to meet the same world.

@@ -238,7 +238,7 @@ impl Chaos {
         match self.rng.below(34) {
             28..=33 => self.bad_hour(plan, port, other),
             0..=2 => self.ghosts(port),
-            19..=21 => self.deaths(plan, port),
+            19 | 21 => self.deaths(plan, port),
             24 | 25 => self.drips(port),
             3 | 26 => self.answers(plan, port),
             27 => self.errors(port),
@@ -267,7 +267,7 @@ impl Chaos {
                 }
                 acts
             }
-            16 | 17 => {
+            16 | 17 | 20 => {
                 // What was sent lies in the send queues of a silent path; the host hears of the loss by its admin
                 // connection alone. If the path heals before the target has noticed, the bytes begin a new window.
                 let dies = self.ms(3, 30);

@@ -1,8 +1,8 @@
 //! What else a seed decides: each from a stream of its own, so that what the others decide stays as it was.
 
 use super::{Plan, pick};
-use crate::flushes::Losses;
 use crate::clocks::Clocks;
+use crate::flushes::Losses;
 use crate::mix::{Kind, Kinds};
 use crate::net::SEND_QUEUE;
 use interlock_base::Rng;

@@ -52,7 +52,7 @@ fn what_was_given_up_under_another_name_of_the_disk_is_waited_for() {
     for (whole, waits) in [(false, [true, false]), (true, [true, true])] {
         let (mut rig, mut log) = on_a();
         let mut table = Rig::table(&[(A, AnaState::Optimized, false)], IoPolicy::RoundRobin, true);
-        table.twins = BTreeMap::from([(HEAD, vec![Twin { head: old, whole }])]);
+        table.twins = BTreeMap::from([(HEAD, vec![Twin { head: old, whole, same: true }])]);
         rig.tell(ToLane::Paths(Arc::new(table)));
         log.abandon(ELSEWHERE, [(old, 8..16)]);
         rig.lane.handle_abandoned(log.take(LaneId(0)));
