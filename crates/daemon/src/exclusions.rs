@@ -60,6 +60,12 @@ impl Exclusions {
         Ok(all)
     }
 
+    pub(crate) fn fuzz(text: &str, file: &Path) {
+        let mut all = Self::default();
+        all.add(text, file);
+        assert!(all.entries.len() + all.problems.len() <= text.lines().count(), "a line says one thing");
+    }
+
     fn add(&mut self, text: &str, file: &Path) {
         let mut section = None;
         for (number, line) in ini::lines(text) {

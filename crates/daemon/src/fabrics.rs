@@ -89,6 +89,14 @@ impl Wanted {
         wanted
     }
 
+    pub(crate) fn fuzz(text: &str) -> Self {
+        let mut wanted = Self::default();
+        wanted.fabrics(Some(("fuzz", text)), &[], None);
+        wanted.discovery_conf(text, "fuzz", None);
+        wanted.config_json(text, "fuzz", None);
+        wanted
+    }
+
     /// True if nothing is there, right or wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {

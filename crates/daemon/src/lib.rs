@@ -18,6 +18,7 @@ mod events;
 mod exclusions;
 mod exports;
 pub mod fabrics;
+mod fuzz;
 mod history;
 mod hooks;
 mod http;
@@ -47,6 +48,8 @@ pub use config::{Config, ConfigError, DaemonSection, ExportEntry, HookEntry, Jou
 pub use discovery::{Discovered, discovered};
 pub use exclusions::{Exclusions, Unreadable};
 pub use fabrics::DiscoveryController;
+#[doc(hidden)]
+pub use fuzz::{fuzz_config, fuzz_record, fuzz_requests};
 pub use kernel::{KernelController, KernelSubsystem, of_subsystem, same_identity};
 pub use openapi::openapi;
 pub use places::Places;

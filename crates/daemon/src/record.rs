@@ -274,6 +274,17 @@ impl Record {
     }
 }
 
+/// Any bytes as a record, and their lines as changes of one.
+pub(crate) fn fuzz(bytes: &[u8], who: &HostSettings) {
+    let read = |text: &[u8]| Record::read(text, Path::new("fuzz"), who);
+    let record = read(bytes).map_or_else(|_| Record::new(who), |(record, _)| record);
+    let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let record = record.with(lines);
+    let text = serde_json::to_vec(&record).expect("its maps have strings as keys");
+    let (again, _) = read(&text).expect("what was written is ours");
+    assert_eq!(again, record, "what is written is what is read");
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -34,6 +34,8 @@ mod ublk;
 
 pub use error::ExportError;
 pub use identity::{Difference, DiskIdentity};
+#[doc(hidden)]
+pub use nbd::fuzz_nbd;
 pub use nbd::{NbdLimits, NbdMemory, NbdServer, NbdSettings};
 pub use permit::{GONE_AFTER, Permit, Seen, Sight, Verdict, Waits};
 pub use status::{ConnectionStatus, Counters, ExportSettings, ExportStatus, OnLoss, Stop};

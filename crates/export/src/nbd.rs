@@ -1,6 +1,7 @@
 //! NBD, the protocol of network block devices, over a Unix socket.
 
 mod connection;
+mod fuzz;
 mod handshake;
 mod listener;
 mod memory;
@@ -16,5 +17,7 @@ mod handshake_tests;
 #[cfg(test)]
 mod transmission_tests;
 
+#[doc(hidden)]
+pub use fuzz::fuzz_nbd;
 pub use memory::{NbdLimits, NbdMemory};
 pub use server::{NbdServer, NbdSettings};

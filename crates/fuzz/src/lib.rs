@@ -35,6 +35,10 @@ pub const TARGETS: &[Target] = &[
     ("names", parsers::names),
     ("lives_file", parsers::lives_file),
     ("proxy_frames", parsers::proxy_frames),
+    ("nbd", parsers::nbd),
+    ("record_file", parsers::record_file),
+    ("config_files", parsers::config_files),
+    ("requests", parsers::requests),
     ("target_machine", machines::target::body),
     ("host_machine", machines::host::body),
 ];

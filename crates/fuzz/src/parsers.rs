@@ -247,6 +247,26 @@ pub(crate) fn lives_file(bytes: &[u8]) {
     interlock_host::fuzz_lives(bytes);
 }
 
+/// An NBD client.
+pub(crate) fn nbd(bytes: &[u8]) {
+    interlock_export::fuzz_nbd(bytes);
+}
+
+/// What the daemon remembers.
+pub(crate) fn record_file(bytes: &[u8]) {
+    interlock_daemon::fuzz_record(bytes);
+}
+
+/// Configuration files: ours and those of nvme-cli.
+pub(crate) fn config_files(bytes: &[u8]) {
+    interlock_daemon::fuzz_config(bytes);
+}
+
+/// Bodies of requests to the control socket.
+pub(crate) fn requests(bytes: &[u8]) {
+    interlock_daemon::fuzz_requests(bytes);
+}
+
 /// The proxy's view of a stream.
 pub(crate) fn proxy_frames(bytes: &[u8]) {
     interlock_drill::fuzz_frames(bytes);
