@@ -353,6 +353,51 @@ mod tests {
         assert_eq!(open(dir).record, torn.record);
     }
 
+    /// A directory that is full, or read-only, or gone: what is refused is not done, and it goes on when there is room.
+    #[test]
+    fn what_cannot_be_written_is_not_done() {
+        let place = tempfile::tempdir().expect("a directory");
+        let dir = place.path().join("state");
+        fs::write(&dir, "no directory can be made here").expect("a file");
+        let blocked = RecordFile::open(&dir, &settings()).map(drop);
+        assert!(matches!(blocked, Err(RecordError::Io { what: "read", .. })), "{blocked:?}");
+        fs::remove_file(&dir).expect("ours");
+        let mut file = open(&dir);
+        fs::write(&dir, "nor now").expect("a file");
+        let refused = file.change(|record| record.subsystem("a")).expect_err("the whole cannot be written");
+        assert!(refused.to_string().starts_with("cannot write "), "{refused}");
+        assert!(file.record.subsystems.is_empty());
+        fs::remove_file(&dir).expect("ours");
+        file.change(|record| record.subsystem("b")).expect("written");
+        // Now a change cannot be appended.
+        let full = OpenOptions::new().append(true).open("/dev/full").expect("Linux has it");
+        file.changes = Some((full, 0));
+        let refused = file.change(|record| record.subsystem("c")).expect_err("no space");
+        assert!(refused.to_string().contains("No space left"), "{refused}");
+        assert_eq!(file.record, open(&dir).record, "nothing of it happened");
+        file.change(|record| record.subsystem("d")).expect("the whole is written anew");
+        let again = open(&dir);
+        assert_eq!(again.record, file.record);
+        assert_eq!(again.record.subsystems.keys().collect::<Vec<_>>(), ["b", "d"]);
+    }
+
+    #[test]
+    fn a_later_programs_record_is_refused_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        connect(&mut open(dir), 1);
+        let text = fs::read_to_string(dir.join(FILE)).expect("there").replace("\"format\": 3", "\"format\": 4");
+        fs::write(dir.join(FILE), &text).expect("a file");
+        let files = || {
+            let names = fs::read_dir(dir).expect("there").map(|entry| entry.expect("a file").file_name());
+            names.map(|name| (name.clone(), fs::read(dir.join(name)).expect("ours"))).collect::<Vec<_>>()
+        };
+        let before = files();
+        let refused = RecordFile::open(dir, &settings()).map(drop);
+        assert!(matches!(refused, Err(RecordError::Newer { format: 4, .. })), "{refused:?}");
+        assert_eq!(files(), before, "for the program that can read it");
+    }
+
     #[test]
     fn what_cannot_be_read_is_put_aside_and_told() {
         let damaged: [fn(&Path); 2] = [
