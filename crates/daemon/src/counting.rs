@@ -94,6 +94,10 @@ impl Service {
         let mut inner = self.counting.inner();
         inner.learn(status);
         inner.forget(status, &data);
+        if inner.totals.len() > numbers.len() {
+            // The record has forgotten these: their number is another's, or nobody's.
+            inner.totals.retain(|nqn, _| numbers.contains_key(nqn));
+        }
         let mut counters = inner.counters(status, &shown, &data, &numbers);
         counters.since_unix_ms = self.started_unix_ms;
         if !monotonic {
