@@ -199,6 +199,14 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let tree = dir.and_then(mount);
     if let Some(tree) = &tree {
         tracing::info!("file tree at {}", tree.dir().display());
+        if is_mount_namespace_own() {
+            let text = format!(
+                "the file tree at {} is seen by nobody else, because this process has a mount namespace of its own: the unit \
+                 needs `packaging/interlock.service.d/file-tree.conf`",
+                tree.dir().display()
+            );
+            service.told.note(Level::Warn, "file-tree-hidden", text);
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(THREADS_MAX).build();
     let runtime = runtime.map_err(DaemonError::Start)?;
@@ -235,6 +243,12 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         }
         (_, Err(error)) => Err(DaemonError::End(error.to_string())),
     }
+}
+
+/// True if what this process mounts is not seen by the rest of the system. Who may not ask does not know, and says nothing.
+fn is_mount_namespace_own() -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    of("1").is_some_and(|first| of("self").is_some_and(|own| own != first))
 }
 
 /// What tells, with the journal if there can be one: nothing in it keeps the daemon from starting.

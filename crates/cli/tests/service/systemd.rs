@@ -84,12 +84,19 @@ fn the_unit_is_one_that_systemd_understands() {
     std::fs::create_dir_all(&dir).expect("a directory");
     let copy = dir.join("interlock.service");
     std::fs::write(&copy, text.replace("/usr/bin/interlock", env!("CARGO_BIN_EXE_interlock"))).expect("a file");
+    // With everything that can be added to it.
+    std::fs::create_dir_all(dir.join("interlock.service.d")).expect("a directory");
+    for name in ["ublk.conf", "file-tree.conf"] {
+        let from = unit.with_extension("service.d").join(name);
+        std::fs::copy(from, dir.join("interlock.service.d").join(name)).expect("a file");
+    }
     let checked = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output();
     match checked {
         Err(_) => say("SKIPPED: systemd-analyze is not installed"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let ours: Vec<&str> = said.lines().filter(|line| line.contains("interlock.service")).collect();
+            let ours: Vec<&str> =
+                said.lines().filter(|line| line.contains("interlock.service") || line.contains("il-")).collect();
             assert!(output.status.success() && ours.is_empty(), "{said}");
         }
     }
