@@ -674,6 +674,13 @@ impl World {
         if matches!(outcome, host::Outcome::CacheLost { .. }) && !self.plan.own_caches {
             self.violate("flush_covers_answered_writes", format!("#{id:x}: {outcome:?}, of a cache that all share"));
         }
+        if matches!(outcome, host::Outcome::Poison { .. }) {
+            let nsid = self.app.volumes[volume].disk.nsid;
+            if !self.was_deadly(nsid, &op.range()) {
+                let text = format!("#{id:x} ({}, {:?}): {outcome:?}", op.kind.name(), op.range());
+                self.violate("innocents_never_poisoned", text);
+            }
+        }
         if must_succeed && outcome != host::Outcome::Ok {
             self.violate("healed_paths_serve", format!("#{id:x}, read after everything was healed: {outcome:?}"));
         }
@@ -892,6 +899,9 @@ impl World {
             }
         }
         self.met_ways();
+        if self.is_poisoned() {
+            self.met(Kind::PoisonCommand);
+        }
     }
 
     /// Control releases a life: what was given up before is not sent again.

@@ -42,6 +42,10 @@ pub(crate) struct Chaos {
     last_words: Option<usize>,
     /// When the last act takes place.
     last_at: Instant,
+    /// A command for this block of a namespace ends its controller.
+    poison: Option<(u32, u64)>,
+    /// All blocks of which that was ever true.
+    deadly: Vec<(u32, u64)>,
 }
 
 impl Chaos {
@@ -61,6 +65,8 @@ impl Chaos {
             fake_next_answer: false,
             last_words: None,
             last_at: Instant::ZERO,
+            poison: None,
+            deadly: Vec::new(),
         }
     }
 
@@ -201,6 +207,20 @@ impl World {
                 self.disturb(Some(port));
                 count(&mut self.stats);
                 self.reset_links(port, host, target);
+            }
+            Act::Flap { port } => {
+                self.disturb(Some(port));
+                count(&mut self.stats);
+                self.reset_links(port, true, true);
+            }
+            Act::Poison(block) => {
+                count(&mut self.stats);
+                self.poison(block);
+            }
+            Act::CrashAgain => {
+                self.disturb_all();
+                count(&mut self.stats);
+                self.crash_target(false);
             }
             Act::RstAdmin { port } => {
                 self.disturb(Some(port));
@@ -363,6 +383,39 @@ impl World {
         if self.plan.extras.keeps_entries {
             self.target.script(Fault::CcrKeepEntries);
         }
+        self.script_poison();
+    }
+
+    /// From now on a command for this block ends its controller; `None`: none does.
+    fn poison(&mut self, block: Option<(u32, u64)>) {
+        self.chaos.poison = block;
+        self.chaos.deadly.extend(block);
+        if block.is_none() {
+            for port in (0..self.plan.ports).map(|port| PortId(port as u16)) {
+                // A block that no namespace has.
+                self.target.script(Fault::CrashOn { port, nsid: 0, lba: u64::MAX });
+            }
+        }
+        self.script_poison();
+    }
+
+    fn script_poison(&mut self) {
+        let Some((nsid, lba)) = self.chaos.poison else { return };
+        // Also of controllers that are connected later.
+        self.disturb(None);
+        for port in (0..self.plan.ports).map(|port| PortId(port as u16)) {
+            self.target.script(Fault::CrashOn { port, nsid, lba });
+        }
+    }
+
+    /// True while commands for some block end their controllers.
+    pub(crate) const fn is_poisoned(&self) -> bool {
+        self.chaos.poison.is_some()
+    }
+
+    /// True if a command for these blocks ever ended its controller.
+    pub(crate) fn was_deadly(&self, nsid: u32, blocks: &std::ops::Range<u64>) -> bool {
+        self.chaos.deadly.iter().any(|(of, lba)| *of == nsid && blocks.contains(lba))
     }
 
     /// A command left on an admin connection of this port.
@@ -536,6 +589,11 @@ impl World {
         self.target.script(Fault::Clear);
         self.end_claims();
         self.open_ports();
+        if self.plan.extras.poison_stays {
+            self.script_poison();
+        } else {
+            self.chaos.poison = None;
+        }
         for port in 0..self.plan.ports {
             self.net.paths[port].limbo = Duration::ZERO;
             self.target.script(Fault::Delay { port: PortId(port as u16), ms: 0 });

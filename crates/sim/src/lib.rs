@@ -27,6 +27,8 @@
 //! entry, and resets that are accepted and fail. A clock that is slower or faster than the host's, as far as the margin of
 //! a hold covers; and, with the slowest, a last Keep Alive that is as late as any byte may be. Of the host's two clocks one is
 //! made faster by a time daemon, or has a wrong crystal, or is wrong at once; its machine is suspended, and neither has noticed.
+//! A block of which every controller dies that is given a command for it, also while everything else is whole; a path that flaps; a
+//! target that crashes again and again.
 //!
 //! Its admin side has bad hours: any Fabrics or admin command, at connect and later, fails with any status (with and without
 //! Do Not Retry and a retry delay, executed or not), is answered late or later than anybody waits, as if it were not

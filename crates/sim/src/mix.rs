@@ -126,11 +126,17 @@ pub enum Kind {
     Impostor,
     /// A disk is given other identifiers while it is connected.
     DiskRenamed,
+    /// The target ends every controller that is given a command for a certain block.
+    PoisonCommand,
+    /// A path is reset again and again.
+    PathFlaps,
+    /// The target dies and comes back again and again.
+    TargetCrashLoops,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 61] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -189,6 +195,9 @@ impl Kind {
         Self::TwoTargets,
         Self::Impostor,
         Self::DiskRenamed,
+        Self::PoisonCommand,
+        Self::PathFlaps,
+        Self::TargetCrashLoops,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.

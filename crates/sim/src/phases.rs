@@ -4,6 +4,7 @@ use crate::checkers::Seen;
 use crate::net::HostState;
 use crate::world::{Ev, Phase, World, note};
 use interlock_base::Instant;
+use interlock_host_core::poison;
 use interlock_target_core::LaneWhy;
 use std::time::Duration;
 
@@ -23,6 +24,17 @@ impl World {
         (plan.kato_in_force() + plan.hold() + plan.reconnect * 2 + plan.late_grace) * 2
             + plan.io_timeout * 9
             + Duration::from_secs(14 + 72)
+            + self.suspects_bound()
+    }
+
+    /// Commands that instances were lost with: each may end three instances beside others and two alone, with their fences
+    /// one after the other, and its turns may come as late as they ever do.
+    fn suspects_bound(&self) -> Duration {
+        let plan = &self.plan;
+        let deadly = if self.is_poisoned() { self.app.open.len() as u32 } else { 0 };
+        let fence = plan.kato_in_force() + plan.hold() + plan.reconnect * 2 + poison::LIVED * 2;
+        let turns = poison::PAUSE_MAX * 2 + plan.kato_in_force() * 4;
+        fence * 5 * deadly + if self.control.suspects().next().is_some() { turns } else { Duration::ZERO }
     }
 
     pub(crate) fn next_phase(&mut self) {

@@ -307,6 +307,9 @@ fn fault_words(fault: Fault) -> String {
         Fault::Delay { port, ms: 0 } => format!("commands through {} are fast again", through(port)),
         Fault::Delay { port, ms } => format!("commands through {} stall for {ms} ms", through(port)),
         Fault::Drop { port } => format!("commands through {} vanish", through(port)),
+        Fault::CrashOn { port, nsid, lba } => {
+            format!("dies of commands through {} for LBA {lba} of namespace {nsid}", through(port))
+        }
         Fault::FailIo { port, status } if status.is_success() => {
             format!("commands through {} succeed again", through(port))
         }

@@ -36,6 +36,16 @@ pub enum Fault {
         /// Where the commands come in.
         port: PortId,
     },
+    /// A controller dies of every command received on the port that names this block, reads included: the connection is
+    /// reset before the command is executed. One block of each port; it takes the place of [`Fault::Drop`].
+    CrashOn {
+        /// Where the commands come in.
+        port: PortId,
+        /// The namespace.
+        nsid: u32,
+        /// The block.
+        lba: u64,
+    },
     /// I/O commands received on the port are answered with this status and not executed; success ends it. A controller
     /// that has lost its way to the media says `CONTROLLER_PATH_ERROR`, one that is sure says Do Not Retry.
     FailIo {

@@ -311,6 +311,15 @@ pub enum FaultConfig {
         /// Its place in the list of ports, from 0.
         port: u16,
     },
+    /// A controller dies of every command received on a port that names this block.
+    CrashOn {
+        /// Its place in the list of ports, from 0.
+        port: u16,
+        /// The namespace.
+        nsid: u32,
+        /// The block.
+        lba: u64,
+    },
     /// I/O commands received on a port are answered with a status and not executed; 0 ends it.
     FailIo {
         /// Its place in the list of ports, from 0.
@@ -373,6 +382,7 @@ impl FaultConfig {
             | Self::StopHolding { port }
             | Self::Delay { port, .. }
             | Self::Drop { port }
+            | Self::CrashOn { port, .. }
             | Self::FailIo { port, .. }
             | Self::Mute { port }
             | Self::Unmute { port }

@@ -17,7 +17,7 @@ const fn known(name: &'static str, with: &'static str, what: &'static str) -> Kn
 }
 
 /// Every kind of fault, as `--fault kind=KIND,KEY=VALUE` and `[[fault]]` know them.
-pub const FAULTS: [Known; 19] = [
+pub const FAULTS: [Known; 20] = [
     known(
         "hold-writes",
         "port=0",
@@ -27,6 +27,11 @@ pub const FAULTS: [Known; 19] = [
     known("release", "", "once: every held command is delivered now, and holding ends on every port"),
     known("delay", "port=0,ms=20", "I/O commands received on a port start this much later, in ms"),
     known("drop", "port=0", "I/O commands received on a port vanish: neither executed nor answered"),
+    known(
+        "crash-on",
+        "port=0,nsid=1,lba=8",
+        "a controller dies of every command received on a port that names this block: its connection is reset",
+    ),
     known("fail-io", "port=0,status=0x360", "I/O commands received on a port are answered with this status; 0 ends it"),
     known("mute", "port=0", "a port is silent: nothing is read, written, closed or accepted"),
     known("unmute", "port=0", "once: a mute port works again; connections that ended meanwhile are reset"),

@@ -241,6 +241,7 @@ pub(crate) const fn fault_of(fault: FaultConfig) -> Fault {
         FaultConfig::Release {} => Fault::Release,
         FaultConfig::Delay { port, ms } => Fault::Delay { port: PortId(port), ms },
         FaultConfig::Drop { port } => Fault::Drop { port: PortId(port) },
+        FaultConfig::CrashOn { port, nsid, lba } => Fault::CrashOn { port: PortId(port), nsid, lba },
         FaultConfig::FailIo { port, status } => Fault::FailIo { port: PortId(port), status: Status(status) },
         FaultConfig::Mute { port } => Fault::Mute { port: PortId(port) },
         FaultConfig::Unmute { port } => Fault::Unmute { port: PortId(port) },

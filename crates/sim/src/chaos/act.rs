@@ -22,6 +22,14 @@ pub(crate) enum Act {
         host: bool,
         target: bool,
     },
+    /// The same, once more on a path that flaps.
+    Flap {
+        port: usize,
+    },
+    /// From now on a command for this block of a namespace ends its controller, on every port; `None`: no command does.
+    Poison(Option<(u32, u64)>),
+    /// The target dies once more, and everybody is told.
+    CrashAgain,
     /// A reset packet at the host, on admin connections only.
     RstAdmin {
         port: usize,
@@ -184,6 +192,8 @@ impl Act {
     pub(super) fn kind(&self) -> Option<Kind> {
         Some(match self {
             Self::Script(fault) => return of_script(fault),
+            Self::Flap { .. } => Kind::PathFlaps,
+            Self::CrashAgain => Kind::TargetCrashLoops,
             Self::Rst { .. } | Self::RstAdmin { .. } => Kind::PathReset,
             Self::Silence { to_target, to_host, .. } if *to_target || *to_host => Kind::PathSilent,
             Self::Limbo { extra, .. } if !extra.is_zero() => Kind::BytesLinger,
@@ -213,6 +223,7 @@ impl Act {
             | Self::Second
             | Self::Wake
             // What comes of them counts.
+            | Self::Poison(_)
             | Self::BadDisk(_)
             | Self::LanePanics { .. }
             | Self::GiveUp(_)

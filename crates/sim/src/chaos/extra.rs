@@ -44,7 +44,64 @@ impl Chaos {
         if plan.extras.formats && turn(self, 45) {
             return Some(self.replaced(plan, port, Replaced::Formatted));
         }
+        if plan.extras.poison && turn(self, 50) {
+            return Some(self.poisoned(plan));
+        }
+        if plan.extras.flaps && turn(self, 50) {
+            return Some(self.flapping(port));
+        }
+        if plan.extras.crash_loops && turn(self, 50) {
+            return Some(self.crash_loop());
+        }
         None
+    }
+
+    /// Controllers die of every command for one block.
+    fn poisoned(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
+        let nsid = 1 + self.rng.below(plan.namespaces as u64) as u32;
+        // The load comes back to the first blocks more often than to others.
+        let among = if self.rng.percent(50) { 2 } else { plan.blocks };
+        let lba = self.rng.below(among);
+        let lasts = *pick(&mut self.rng, &[Duration::from_secs(1), self.hold + Duration::from_secs(4)]);
+        let mut acts = vec![(Duration::ZERO, Act::Poison(Some((nsid, lba)))), (Duration::ZERO, Act::Burst(6))];
+        for _ in 0..6 {
+            let at = self.ms(0, 1 + lasts.as_millis() as u64);
+            acts.push((at, Act::Burst(3)));
+        }
+        if !plan.extras.poison_stays {
+            acts.push((lasts, Act::Poison(None)));
+        } else {
+            acts.push((lasts, Act::Burst(1)));
+        }
+        acts
+    }
+
+    /// A switch resets one path again and again, in the middle of commands.
+    fn flapping(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let every = *pick(&mut self.rng, &[15, 60, 400, 1_100]);
+        let mut acts = Vec::new();
+        let mut at = Duration::ZERO;
+        for _ in 0..12 {
+            acts.push((at, Act::Burst(4)));
+            at += self.ms(1, every);
+            acts.push((at, Act::Flap { port }));
+        }
+        acts
+    }
+
+    /// The target dies again and again, soon after it has come back.
+    fn crash_loop(&mut self) -> Vec<(Duration, Act)> {
+        let every = *pick(&mut self.rng, &[40, 300, 1_200]);
+        let mut acts = Vec::new();
+        let mut at = Duration::ZERO;
+        for _ in 0..8 {
+            acts.push((at, Act::Burst(4)));
+            at += self.ms(5, every);
+            acts.push((at, Act::CrashAgain));
+            at += self.ms(1, 30);
+            acts.push((at, Act::TargetOn));
+        }
+        acts
     }
 
     /// The last Keep Alive is as long under way as anything may be, and what it lets execute stalls to the end. The one

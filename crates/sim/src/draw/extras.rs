@@ -35,12 +35,22 @@ pub(crate) struct Extras {
     pub(crate) losses: Losses,
     /// The process may lose its state directory to somebody else.
     pub(crate) ownership: bool,
+    /// The target may end every controller that is given a command for a certain block.
+    pub(crate) poison: bool,
+    /// ... and goes on doing so when everything else is healed.
+    pub(crate) poison_stays: bool,
+    /// A path may be reset again and again.
+    pub(crate) flaps: bool,
+    /// The target may die again and again.
+    pub(crate) crash_loops: bool,
 }
 
 /// As far as two clocks may be apart: the fastest a clock is slewed, well inside what a hold allows for it.
 const SLOW_PPM: i32 = 83_000;
 /// The most by which Linux lets a time daemon make a clock faster (`adjtimex`, ticks of 9 to 11 ms).
 const FAST_PPM: i32 = 100_000;
+/// As slow as the allowance of a hold covers exactly: only its constant part is left for everything else.
+const BRINK_PPM: i32 = 90_900;
 /// One small command, and some of a second one.
 const SMALL: usize = 100;
 
@@ -80,6 +90,10 @@ impl Extras {
                 true => Losses::Forgotten,
             },
             ownership: has(Kind::OwnerReplaced, 5, 10),
+            poison: has(Kind::PoisonCommand, 8, 10),
+            poison_stays: has(Kind::PoisonCommand, 9, 50),
+            flaps: has(Kind::PathFlaps, 10, 8),
+            crash_loops: has(Kind::TargetCrashLoops, 11, 8),
         }
     }
 }
@@ -114,7 +128,7 @@ impl Plan {
             self.kas = 30;
             self.delay_us = (20, 400);
             if self.kinds.contains(Kind::ClocksDiffer) {
-                self.extras.target_slow_ppm = SLOW_PPM;
+                self.extras.target_slow_ppm = BRINK_PPM;
             }
             let needs = self.quiesce + self.media + Duration::from_millis(6);
             self.cqt = self.cqt.map(|_| needs);

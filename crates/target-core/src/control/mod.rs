@@ -376,6 +376,7 @@ impl Control {
             | Fault::Release
             | Fault::Delay { .. }
             | Fault::Drop { .. }
+            | Fault::CrashOn { .. }
             | Fault::FailIo { .. }
             | Fault::Mute { .. }
             | Fault::Unmute { .. }

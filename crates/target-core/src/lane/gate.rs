@@ -4,10 +4,10 @@
 //! stalled: this one check is what makes a fence true. The scripted stalls sit here too, before the check, because that
 //! is where a real array stalls: behind the queue, inside the device, out of reach of the connection.
 
-use super::{Lane, LaneOutput, MediaOp, Why};
+use super::{End, Lane, LaneOutput, MediaOp, Takes, Why};
 use crate::quota::AccountId;
 use crate::{
-    BlockRange, By, ConnId, Counters, Event, Ghost, Life, LifeId, MediaId, MediaKind, MediaResult, NamespaceKey,
+    BlockRange, By, ConnId, Counters, Event, Ghost, Life, LifeId, Loss, MediaId, MediaKind, MediaResult, NamespaceKey,
     PortId, ToControl, Work,
 };
 use alloc::collections::BTreeSet;
@@ -181,10 +181,10 @@ impl Lane {
     /// A command with all its data arrives at the gate.
     pub(super) fn arrive(&mut self, now: Instant, port: PortId, inside: Inside) {
         let faults = self.faults.get(&port).copied().unwrap_or_default();
-        if faults.drop {
-            // The slot stays occupied, as it would if the command were lost: only the connection's end frees it.
-            self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
-        } else if let Some(status) = faults.fail {
+        if faults.takes != Takes::All && self.swallows(port, faults.takes, &inside) {
+            return;
+        }
+        if let Some(status) = faults.fail {
             self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
             if let Some((conn, slot)) = inside.owner {
                 let Task { nsid, work } = &inside.task;
@@ -200,6 +200,25 @@ impl Lane {
         } else {
             self.execute(now, inside);
         }
+    }
+
+    /// True if the port does not take the command: it vanishes, or its controller ends with it.
+    #[cold]
+    fn swallows(&mut self, port: PortId, takes: Takes, inside: &Inside) -> bool {
+        let deadly = self.deadly.get(&port).copied().filter(|_| takes == Takes::AllButOne);
+        if let Some((nsid, lba)) = deadly {
+            let names = |range: BlockRange| range.slba <= lba && lba - range.slba < range.blocks;
+            if inside.task.nsid != nsid || !inside.task.work.ranges().any(names) {
+                return false;
+            }
+        }
+        // The slot stays occupied, as it would if the command were lost: only the connection's end frees it.
+        let conn = inside.owner.map(|(conn, _)| conn);
+        self.free(inside.account, conn, inside.span);
+        if let (Some(conn), Some(_)) = (conn, deadly) {
+            self.end(conn, End::Abort, Loss::Script, true);
+        }
+        true
     }
 
     fn stall(&mut self, inside: Inside, until: Until) -> u64 {

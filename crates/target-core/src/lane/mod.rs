@@ -118,11 +118,22 @@ pub enum LaneOutput {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct PortFaults {
     hold: bool,
-    drop: bool,
+    takes: Takes,
     mute: bool,
     delay_ms: u32,
     /// What commands are answered with.
     fail: Option<Status>,
+}
+
+/// Which commands a port takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Takes {
+    #[default]
+    All,
+    /// They vanish.
+    Nothing,
+    /// Those that name a block of `Lane::deadly` end their controller.
+    AllButOne,
 }
 
 /// How a connection ends, for the socket.
@@ -144,6 +155,8 @@ pub struct Lane {
     lives: BTreeMap<LifeId, LaneLife>,
     namespaces: BTreeMap<SubsystemId, Arc<Namespaces>>,
     faults: BTreeMap<PortId, PortFaults>,
+    /// Namespace and block whose commands end their controller.
+    deadly: BTreeMap<PortId, (u32, u64)>,
     jobs: Slab<Job>,
     /// By the order in which they came.
     stalled: BTreeMap<u64, Stalled>,
@@ -183,6 +196,7 @@ impl Lane {
             lives: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             faults: BTreeMap::new(),
+            deadly: BTreeMap::new(),
             jobs: Slab::new(),
             stalled: BTreeMap::new(),
             tombstones: BTreeMap::new(),
@@ -723,7 +737,11 @@ impl Lane {
             Fault::StopHolding { port } => self.faults.entry(port).or_default().hold = false,
             Fault::Release => self.release(now),
             Fault::Delay { port, ms } => self.faults.entry(port).or_default().delay_ms = ms,
-            Fault::Drop { port } => self.faults.entry(port).or_default().drop = true,
+            Fault::Drop { port } => self.faults.entry(port).or_default().takes = Takes::Nothing,
+            Fault::CrashOn { port, nsid, lba } => {
+                self.faults.entry(port).or_default().takes = Takes::AllButOne;
+                self.deadly.insert(port, (nsid, lba));
+            }
             Fault::FailIo { port, status } => {
                 self.faults.entry(port).or_default().fail = Some(status).filter(|status| !status.is_success());
             }
@@ -743,6 +761,7 @@ impl Lane {
                     self.unmute(port);
                 }
                 self.faults.clear();
+                self.deadly.clear();
             }
             // `Control`'s own.
             Fault::OpenPort { .. }

@@ -249,6 +249,25 @@ fn delayed_and_dropped_commands() {
 }
 
 #[test]
+fn a_controller_dies_of_a_command_for_one_block_and_of_no_other() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    rig.script(Fault::CrashOn { port: A, nsid: 1, lba: 2 });
+    let other = a.write(&mut rig, 1, 0x11);
+    assert!(rig.answer(a.io, other).is_some());
+    let deadly = a.write(&mut rig, 2, 0x11);
+    assert!(rig.answer(a.io, deadly).is_none());
+    let died = |event: &interlock_target_core::Event| {
+        matches!(event, interlock_target_core::Event::Dropped { why: interlock_target_core::Loss::Script, .. })
+    };
+    assert!(rig.events.iter().any(died), "{:?}", rig.events);
+    assert_eq!((rig.disk(1), rig.disk(2), rig.buffers()), (0x11, 0, 0), "it was not executed");
+    let b = Host::new(1).live(&mut rig, B);
+    let there = b.write(&mut rig, 2, 0x22);
+    assert!(rig.answer(b.io, there).is_some(), "the other port takes it");
+}
+
+#[test]
 fn machines_are_values() {
     let mut rig = Rig::new(config());
     Host::new(1).live(&mut rig, A);
