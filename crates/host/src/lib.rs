@@ -38,6 +38,7 @@ pub use host::{
 };
 pub use identity::{IdentityInUse, IdentityLock};
 pub use interlock_base::Instant;
+pub use interlock_host_core::poison::{self, SuspectCommand};
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{

@@ -910,6 +910,8 @@ impl World {
         let given_up: Vec<u64> = of_life
             .filter_map(|(key, _)| self.app.by_key.get(key).copied())
             .filter(|id| self.app.asked.get(id).is_some_and(|asked| asked.abandoned && asked.ended.is_none()))
+            // Its lane may read the release before it reads that this was given up.
+            .filter(|id| !self.app.abandons.is_unread(OpId(*id)))
             .collect();
         for id in given_up {
             self.app.over(id, self.now);

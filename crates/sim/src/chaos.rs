@@ -392,8 +392,8 @@ impl World {
         self.chaos.deadly.extend(block);
         if block.is_none() {
             for port in (0..self.plan.ports).map(|port| PortId(port as u16)) {
-                // A block that no namespace has.
-                self.target.script(Fault::CrashOn { port, nsid: 0, lba: u64::MAX });
+                // A namespace that is not there.
+                self.target.script(Fault::CrashOn { port, nsid: u32::MAX, lba: 0 });
             }
         }
         self.script_poison();
@@ -589,11 +589,11 @@ impl World {
         self.target.script(Fault::Clear);
         self.end_claims();
         self.open_ports();
-        if self.plan.extras.poison_stays {
-            self.script_poison();
-        } else {
+        if !self.plan.extras.poison_stays {
             self.chaos.poison = None;
         }
+        self.chaos.poison = self.chaos.poison.filter(|(nsid, _)| *nsid != 0);
+        self.script_poison();
         for port in 0..self.plan.ports {
             self.net.paths[port].limbo = Duration::ZERO;
             self.target.script(Fault::Delay { port: PortId(port as u16), ms: 0 });

@@ -41,7 +41,7 @@ pub enum Fault {
     CrashOn {
         /// Where the commands come in.
         port: PortId,
-        /// The namespace.
+        /// The namespace; 0: every I/O command counts, whatever it names.
         nsid: u32,
         /// The block.
         lba: u64,

@@ -315,7 +315,7 @@ pub enum FaultConfig {
     CrashOn {
         /// Its place in the list of ports, from 0.
         port: u16,
-        /// The namespace.
+        /// The namespace; 0: every I/O command counts, whatever it names.
         nsid: u32,
         /// The block.
         lba: u64,

@@ -27,6 +27,13 @@ impl Abandons {
     }
 }
 
+impl Abandons {
+    /// True if the lane of a request has not read that it was given up.
+    pub(super) fn is_unread(&self, op: OpId) -> bool {
+        self.mail.iter().flatten().any(|(of, _)| *of == op)
+    }
+}
+
 impl World {
     /// The application gives a request up.
     pub(crate) fn give_up(&mut self, lane: usize, op: OpId) {

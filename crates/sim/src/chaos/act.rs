@@ -26,7 +26,8 @@ pub(crate) enum Act {
     Flap {
         port: usize,
     },
-    /// From now on a command for this block of a namespace ends its controller, on every port; `None`: no command does.
+    /// From now on a command for this block of a namespace ends its controller, on every port; of namespace 0: every command
+    /// does; `None`: no command does.
     Poison(Option<(u32, u64)>),
     /// The target dies once more, and everybody is told.
     CrashAgain,
@@ -193,7 +194,7 @@ impl Act {
         Some(match self {
             Self::Script(fault) => return of_script(fault),
             Self::Flap { .. } => Kind::PathFlaps,
-            Self::CrashAgain => Kind::TargetCrashLoops,
+            Self::CrashAgain | Self::Poison(Some((0, _))) => Kind::TargetCrashLoops,
             Self::Rst { .. } | Self::RstAdmin { .. } => Kind::PathReset,
             Self::Silence { to_target, to_host, .. } if *to_target || *to_host => Kind::PathSilent,
             Self::Limbo { extra, .. } if !extra.is_zero() => Kind::BytesLinger,

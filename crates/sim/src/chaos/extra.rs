@@ -91,6 +91,16 @@ impl Chaos {
 
     /// The target dies again and again, soon after it has come back.
     fn crash_loop(&mut self) -> Vec<(Duration, Act)> {
+        if self.rng.percent(40) {
+            // It comes back, and dies of whatever it is asked.
+            let lasts = self.ms(300, 4_000);
+            let mut acts = vec![(Duration::ZERO, Act::Burst(6)), (lasts, Act::Poison(None))];
+            for at in [Duration::ZERO, lasts / 2, lasts * 3 / 4] {
+                acts.push((at, Act::Poison(Some((0, 0)))));
+                acts.push((at, Act::Burst(4)));
+            }
+            return acts;
+        }
         let every = *pick(&mut self.rng, &[40, 300, 1_200]);
         let mut acts = Vec::new();
         let mut at = Duration::ZERO;

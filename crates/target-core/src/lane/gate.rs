@@ -208,7 +208,7 @@ impl Lane {
         let deadly = self.deadly.get(&port).copied().filter(|_| takes == Takes::AllButOne);
         if let Some((nsid, lba)) = deadly {
             let names = |range: BlockRange| range.slba <= lba && lba - range.slba < range.blocks;
-            if inside.task.nsid != nsid || !inside.task.work.ranges().any(names) {
+            if nsid != 0 && (inside.task.nsid != nsid || !inside.task.work.ranges().any(names)) {
                 return false;
             }
         }
