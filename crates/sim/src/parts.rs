@@ -47,8 +47,8 @@ impl Division {
         match which {
             0..=5 if kinds.contains(Kind::TwoSubsystems) => Self::Subsystems { spared: first },
             6..=10 if kinds.contains(Kind::TwoTargets) => Self::Claims { cntlids: first, serial: second },
-            11..=13 if kinds.contains(Kind::Impostor) => Self::Impostor { serial: first },
-            14..=16 if kinds.contains(Kind::DiskRenamed) => Self::Renames,
+            11..=15 if kinds.contains(Kind::Impostor) => Self::Impostor { serial: first },
+            16..=19 if kinds.contains(Kind::DiskRenamed) => Self::Renames,
             _ => Self::None,
         }
     }

@@ -66,6 +66,8 @@ impl Lane {
         let carriers = self.lost.get(&tracked.seq);
         if carriers.is_some_and(|carriers| carriers.lost >= LOSSES && !carriers.free) {
             self.wait(index, Reason::Alone);
+            // Its namespace may have gone while it was held: then nobody will say anything of it.
+            self.wake.paths = true;
         }
     }
 

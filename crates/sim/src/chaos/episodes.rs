@@ -235,13 +235,13 @@ impl Chaos {
         if self.rng.percent(22) {
             return self.operator(plan, port, other);
         }
-        match self.rng.below(34) {
+        match self.rng.below(37) {
             28..=33 => self.bad_hour(plan, port, other),
             0..=2 => self.ghosts(port),
             19 | 21 => self.deaths(plan, port),
             24 | 25 => self.drips(port),
             3 | 26 => self.answers(plan, port),
-            27 => self.errors(port),
+            27 | 34 => self.errors(port),
             23 => {
                 // The process hangs (stopped, or waiting for a disk), and somebody starts another.
                 let mut acts = self.ghosts(port);
@@ -348,7 +348,7 @@ impl Chaos {
                 }
                 acts
             }
-            9 => {
+            9 | 36 => {
                 let mut acts = if self.rng.percent(50) { self.ghosts(port) } else { Vec::new() };
                 // From before the loss on, or while what is in doubt waits.
                 let at = if acts.is_empty() { Duration::ZERO } else { self.ms(0, 200) };
@@ -416,7 +416,7 @@ impl Chaos {
                 }
                 acts
             }
-            14 => {
+            14 | 35 => {
                 // Commands vanish inside the target: only the I/O timeout tells.
                 let span = self.ms(5, 60);
                 vec![

@@ -35,7 +35,7 @@ impl Chaos {
 
     pub(super) fn operator(&mut self, plan: &Plan, port: usize, other: usize) -> Vec<(Duration, Act)> {
         let mut acts = self.ghosts(port);
-        match self.rng.below(13) {
+        match self.rng.below(15) {
             10..=12 if plan.kinds.contains(Kind::TargetStops) => self.target_stops(port, &mut acts),
             0..=3 => {
                 // Callers give up before the loss, at it, and while what they wrote is held.
