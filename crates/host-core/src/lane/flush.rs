@@ -10,7 +10,7 @@
 //! asked again: it knows of the loss before, because this lane has said so on the same way.
 
 use super::requests::{Bias, Reason, Sent, State};
-use super::{Lane, MAX_SAME_PATH_RETRIES};
+use super::{Lane, LifeStanding, MAX_SAME_PATH_RETRIES};
 use crate::{CacheEntry, HeadId, LifeId, Op, Outcome, ToControl};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -81,8 +81,13 @@ impl Lane {
         }) else {
             return self.flushed(now, index);
         };
+        let key = self.life(life);
+        if key.and_then(|key| self.lives.get(key)).is_some_and(|life| life.standing == LifeStanding::Isolated) {
+            // A suspect is alone there for a moment: whom to ask does not change by that.
+            return self.wait(index, Reason::Pinned);
+        }
         let usable = |key: &Key| self.lives.get(*key).is_some_and(super::life::Life::is_usable);
-        let Some(key) = self.life(life).filter(usable) else {
+        let Some(key) = key.filter(usable) else {
             // It is lost, or on its way out.
             self.plans.remove(&seq);
             return self.ask_whom_to_flush(index);
