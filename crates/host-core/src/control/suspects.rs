@@ -122,13 +122,14 @@ impl Control {
                 self.suspects.of(&of.subnqn).witnessed(*life);
             }
             Report::NotSent(key) | Report::Answered(key) => {
-                for (subnqn, machine) in &mut self.suspects.machines {
+                let AllSuspects { machines, touched, .. } = &mut self.suspects;
+                for (subnqn, machine) in machines.iter_mut().filter(|(_, machine)| machine.carries(&[*key])) {
                     if let Report::NotSent(_) = report {
                         machine.not_sent(now, *key);
                     } else {
                         machine.answered(now, *key);
                     }
-                    self.suspects.touched.insert(subnqn.clone());
+                    touched.insert(subnqn.clone());
                 }
             }
         }

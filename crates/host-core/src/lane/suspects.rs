@@ -5,7 +5,7 @@
 
 use super::guard::Blocked;
 use super::requests::{Reason, State};
-use super::{Lane, LaneOutput, LifeStanding, Provenance};
+use super::{Lane, LifeStanding, Provenance};
 use crate::poison::{Carried, LOSSES, Order, Report};
 use crate::{ConnId, FencePolicy, GuardKey, LifeId, Outcome, ToControl};
 use alloc::collections::BTreeMap;
@@ -59,15 +59,16 @@ impl Lane {
         }
     }
 
-    /// A request is to be sent again: it waits for control if it may be a suspect.
+    /// A request is to be sent again: it waits for control if it may be a suspect, and if its namespace is still there: of one
+    /// that went while the request was held nobody would say anything.
     #[cold]
     pub(super) fn keep_back(&mut self, index: u32) {
         let Some(tracked) = self.requests.get(index) else { return };
         let carriers = self.lost.get(&tracked.seq);
-        if carriers.is_some_and(|carriers| carriers.lost >= LOSSES && !carriers.free) {
+        if carriers.is_some_and(|carriers| carriers.lost >= LOSSES && !carriers.free)
+            && !self.heads.is_hopeless(tracked.head, &self.lives)
+        {
             self.wait(index, Reason::Alone);
-            // Its namespace may have gone while it was held: then nobody will say anything of it.
-            self.wake.paths = true;
         }
     }
 
@@ -196,6 +197,6 @@ impl Lane {
     }
 
     fn report(&mut self, report: Report) {
-        self.outputs.push_back(LaneOutput::ToControl(ToControl::Poison(report)));
+        self.say(ToControl::Poison(report));
     }
 }
