@@ -108,8 +108,8 @@ enum Standing {
     Settling(Duration),
     /// It is gone, and no time bounds what the target may still do.
     Unbounded,
-    /// It may be written.
-    Free,
+    /// It may be written: it has been gone for this long, or longer.
+    Free(Duration),
 }
 
 impl Leaving {
@@ -127,7 +127,7 @@ impl Leaving {
         let gone = *self.gone.get_or_insert(now);
         match self.terms().hold() {
             None => Standing::Unbounded,
-            Some(hold) if now >= gone + hold => Standing::Free,
+            Some(hold) if now >= gone + hold => Standing::Free(hold),
             Some(hold) => Standing::Settling(gone + hold - now),
         }
     }
@@ -150,7 +150,7 @@ fn kernel(args: &HandoverArgs, within: Duration) -> anyhow::Result<(String, serd
     let began = Instant::now();
     let assumed_cqt = u64::try_from(args.assumed_cqt).ok().map(Duration::from_millis);
     let mut leaving = Leaving::new(assumed_cqt);
-    loop {
+    let hold = loop {
         let found = of_subsystem(&args.sys, &args.nqn).map_err(|error| {
             Failure::new(format!("{}: {error}: what the kernel's driver has is not known", args.sys.display()))
         })?;
@@ -164,7 +164,7 @@ fn kernel(args: &HandoverArgs, within: Duration) -> anyhow::Result<(String, serd
         }
         let late = began.elapsed() >= within;
         match standing {
-            Standing::Free => break,
+            Standing::Free(hold) => break hold,
             Standing::Unbounded => {
                 let why = if leaving.kato == Some(Duration::ZERO) {
                     "its controllers had no Keep Alive"
@@ -189,8 +189,7 @@ fn kernel(args: &HandoverArgs, within: Duration) -> anyhow::Result<(String, serd
             }
             Standing::Held | Standing::Settling(_) => std::thread::park_timeout(LOOK_EVERY),
         }
-    }
-    let hold = leaving.terms().hold().unwrap_or_default();
+    };
     let text = format!(
         "{}: nothing of it has been left in the kernel for {}; what was sent is over if the target quiesces within {}",
         args.nqn,
@@ -306,7 +305,7 @@ mod tests {
         // Three times 2 s, 5 s, and a tenth of it for a slow clock.
         let Standing::Settling(hold) = leaving.look(3 * S, &gone) else { panic!("it may still be under way") };
         assert!(hold >= Duration::from_millis(12_100) && hold < 13 * S, "{hold:?}");
-        assert_eq!(leaving.look(3 * S + hold, &gone), Standing::Free);
+        assert_eq!(leaving.look(3 * S + hold, &gone), Standing::Free(hold));
         // It came back: the hold starts over.
         assert_eq!(leaving.look(20 * S, &there(Some(2))), Standing::Held);
         assert_eq!(leaving.look(21 * S, &gone), Standing::Settling(hold));
