@@ -32,8 +32,11 @@ const CROWD: usize = 8;
 /// Resident memory of the daemon, in bytes: 64 MiB of payload for one process of clients and as much again for what its
 /// connections may hold without asking, as much free for reuse, and the daemon itself.
 const MEMORY_MAX: u64 = 400 << 20;
-/// What memory may grow by in the second half.
+/// What memory may grow by in the second half of a run.
 const GROWTH_MAX: u64 = 64 << 20;
+/// Seconds from which on the first half has filled what may be filled: before, growth says how fast the machine is, and only
+/// the bound is judged.
+const SETTLED: u64 = 120;
 /// The longest that a good client, or who asks for the status, may wait; machines that run tests are busy.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -316,7 +319,9 @@ fn among_enemies_the_good_are_served_and_memory_is_bounded() {
         half >> 20
     ));
     assert!(most < MEMORY_MAX, "{} MiB", most >> 20);
-    assert!(most < half + GROWTH_MAX, "{} MiB, then {} MiB", half >> 20, most >> 20);
+    if seconds >= SETTLED {
+        assert!(most < half + GROWTH_MAX, "{} MiB, then {} MiB", half >> 20, most >> 20);
+    }
     assert!(slowest.iter().all(|one| *one < WAIT_MAX), "{slowest:?}");
     assert!(events <= 100 + 2 * seconds, "{events} events were asked for in {seconds} s");
     assert!(disks > 0, "the hostile target was looked at");
