@@ -125,6 +125,37 @@ fn what_gets_no_memory_fails_in_step_and_nothing_of_it_is_done() {
 }
 
 #[test]
+fn who_asks_vanishes_and_comes_again_gets_no_more_than_who_stays() {
+    let limits = NbdLimits { payload: 64 << 20, connections: 64, ..NbdLimits::default() };
+    let (stage, server, memory, socket) = limited(limits);
+    let asked: Vec<u8> = (0..200).flat_map(|cookie| request(READ, 0, cookie, 0, 8 << 20)).collect();
+    // What is asked for is not answered while they come and go.
+    for port in [PortId(0), PortId(1)] {
+        stage.target.script(Fault::Mute { port });
+    }
+    let mut most = 0;
+    for _ in 0..200 {
+        let mut raw = Raw::connect(&socket);
+        let mut hello = [0; 18];
+        if raw.read_exact(&mut hello).is_ok() {
+            let opt_go = b"IHAVEOPT\0\0\0\x07\0\0\0\x0a\0\0\0\x04disk\0\0";
+            raw.write_all(&[&3_u32.to_be_bytes()[..], opt_go, &asked].concat()).expect("it reads");
+            let before = memory.held();
+            let _ = raw.read(&mut [0; 1]); // it is served
+            most = most.max(memory.held()).max(before);
+        }
+    }
+    // A quarter of the payload for this process, and what its connections have for themselves.
+    assert!(most > 4 << 20, "{most} bytes show nothing");
+    assert!(most <= (16 << 20) + 64 / 4 * (256 << 10), "{most} bytes");
+    for port in [PortId(0), PortId(1)] {
+        stage.target.script(Fault::Unmute { port });
+    }
+    wait_for("what was abandoned is over", || (memory.held() == 0).then_some(()));
+    end(stage, server, &memory);
+}
+
+#[test]
 fn what_clients_abandon_counts_until_it_is_over() {
     let limits = NbdLimits { payload: 8 << 20, connections: 16, ..NbdLimits::default() };
     let (stage, server, memory, socket) = limited(limits);

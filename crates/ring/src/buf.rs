@@ -7,6 +7,7 @@
 use crate::memory::Memory;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Bytes at a stable, 4 KiB-aligned address, shared by counting. A clone shares; so does a slice.
@@ -20,10 +21,14 @@ pub struct Buf {
 struct Region {
     memory: Memory,
     home: Weak<Shelves>,
+    account: Option<Account>,
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
+        if let Some(Account(held)) = &self.account {
+            held.fetch_sub(self.memory.len(), Ordering::AcqRel);
+        }
         if let Some(home) = self.home.upgrade() {
             home.put(std::mem::replace(&mut self.memory, Memory::empty()));
         }
@@ -34,7 +39,11 @@ impl Buf {
     /// A buffer of `len` zeroed bytes of its own, without a pool.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        Self { region: Arc::new(Region { memory: Memory::zeroed(len), home: Weak::new() }), start: 0, len }
+        Self {
+            region: Arc::new(Region { memory: Memory::zeroed(len), home: Weak::new(), account: None }),
+            start: 0,
+            len,
+        }
     }
 
     /// A buffer with a copy of `bytes`.
@@ -121,7 +130,23 @@ const CLASSES: usize = 11;
 ///
 /// A buffer returns by itself when its last holder drops it, on whatever thread that is.
 #[derive(Clone)]
-pub struct BufPool(Arc<Shelves>);
+pub struct BufPool {
+    shelves: Arc<Shelves>,
+    account: Option<Account>,
+}
+
+/// What one user of a pool holds of it. A clone is the same account.
+#[derive(Clone, Debug, Default)]
+pub struct Account(Arc<AtomicUsize>);
+
+impl Account {
+    /// Bytes of buffers that were taken on this account and that somebody still holds, whoever that is by now. Sizes are those
+    /// of the memory behind them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 struct Shelves {
     cached_max: usize,
@@ -142,14 +167,24 @@ impl BufPool {
     /// A pool that keeps at most `cached_max` bytes of free buffers; more are given back to the system.
     #[must_use]
     pub fn new(cached_max: usize) -> Self {
-        Self(Arc::new(Shelves { cached_max, free: Mutex::default() }))
+        Self { shelves: Arc::new(Shelves { cached_max, free: Mutex::default() }), account: None }
+    }
+
+    /// The same pool, for somebody whose buffers are counted.
+    #[must_use]
+    pub fn on_account(&self, account: &Account) -> Self {
+        Self { shelves: Arc::clone(&self.shelves), account: Some(account.clone()) }
     }
 
     /// A buffer of `len` bytes. **Its bytes are those of an earlier user**: send or show only what was written since.
     #[must_use]
     pub fn take(&self, len: usize) -> Buf {
-        let memory = self.0.get(len).unwrap_or_else(|| Memory::zeroed(bytes_for(len)));
-        Buf { region: Arc::new(Region { memory, home: Arc::downgrade(&self.0) }), start: 0, len }
+        let memory = self.shelves.get(len).unwrap_or_else(|| Memory::zeroed(bytes_for(len)));
+        if let Some(Account(held)) = &self.account {
+            held.fetch_add(memory.len(), Ordering::AcqRel);
+        }
+        let (home, account) = (Arc::downgrade(&self.shelves), self.account.clone());
+        Buf { region: Arc::new(Region { memory, home, account }), start: 0, len }
     }
 
     /// A buffer of `len` zeroed bytes.
@@ -164,13 +199,13 @@ impl BufPool {
     /// memory behind them.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.0.free().held
+        self.shelves.free().held
     }
 
     /// Bytes of free buffers that wait for their next use.
     #[must_use]
     pub fn cached(&self) -> usize {
-        self.0.free().cached
+        self.shelves.free().cached
     }
 }
 
@@ -182,7 +217,7 @@ impl Default for BufPool {
 
 impl fmt::Debug for BufPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BufPool({} of at most {} bytes cached)", self.cached(), self.0.cached_max)
+        write!(f, "BufPool({} of at most {} bytes cached)", self.cached(), self.shelves.cached_max)
     }
 }
 
@@ -273,6 +308,20 @@ mod tests {
         let orphan = pool.take(1);
         drop(pool);
         drop(orphan);
+    }
+
+    #[test]
+    fn an_account_counts_what_was_taken_on_it_until_the_last_holder_lets_go() {
+        let (pool, account) = (BufPool::default(), Account::default());
+        let _other = pool.take(4096);
+        let buf = pool.on_account(&account).take(5000);
+        let part = buf.slice(0..10);
+        drop(buf);
+        assert_eq!((account.held(), pool.held()), (8192, 8192 + 4096), "sent, held or sliced: it is still there");
+        drop(part);
+        assert_eq!((account.held(), pool.held()), (0, 4096));
+        let _again = pool.take(8192);
+        assert_eq!(account.held(), 0, "what it gave back is nobody's");
     }
 
     #[test]

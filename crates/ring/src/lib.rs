@@ -62,7 +62,7 @@ mod sys;
 mod table;
 
 pub use backend::{Backend, NoBackend};
-pub use buf::{Buf, BufPool};
+pub use buf::{Account, Buf, BufPool};
 pub use clock::{now, raw_now};
 pub use cx::{Cx, SLICES_MAX};
 pub use dispatch::ACCEPT_RETRY;

@@ -443,6 +443,7 @@ impl Connection {
         }
         serving.gate = number;
         serving.disk = None; // abandons
+        self.seated.allowance.abandon();
         let live = mem::take(&mut serving.live);
         serving.payload = 0;
         serving.disk = self.seated.disk(cx, &serving.export);

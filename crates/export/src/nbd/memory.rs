@@ -5,11 +5,11 @@
 //! quarter of it, nor more than what is left for a newcomer: each that is greedy finds half of what the one before it
 //! found, and whoever finds nothing still has its floor. A client is a process, however many connections it has.
 //!
-//! What a client has abandoned (it vanished, and its writes wait for a fence) is held by the lanes and counts against
-//! all, until it is over.
+//! What a client has abandoned (it vanished while its reads were on their way, or its writes wait for a fence) is held by
+//! the lanes and stays charged to it until it is over: who asks, vanishes and comes again gets no more than who stays.
 
 use interlock_base::Instant;
-use interlock_ring::{BufPool, Waker};
+use interlock_ring::{Account, BufPool, Waker};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,10 +76,11 @@ impl Pot {
         Self { total, used: 0, held: BTreeMap::new() }
     }
 
-    /// True if the client has `amount` more from now on.
-    fn take(&mut self, client: Client, amount: usize) -> bool {
-        let held = self.held.get(&client).copied().unwrap_or(0).saturating_add(amount);
-        let Some(left) = (self.total - self.used).checked_sub(amount) else { return false };
+    /// True if the client has `amount` more from now on. `abandoned`: what is held beside this, by the client and by all.
+    fn take(&mut self, client: Client, amount: usize, abandoned: [usize; 2]) -> bool {
+        let [own, all] = abandoned;
+        let held = self.held.get(&client).copied().unwrap_or(0).saturating_add(own).saturating_add(amount);
+        let Some(left) = (self.total - self.used).checked_sub(all.saturating_add(amount)) else { return false };
         if held > left.min(self.total / 4) {
             return false;
         }
@@ -102,8 +103,30 @@ impl Pot {
 struct Ledger {
     payload: Pot,
     connections: Pot,
+    /// What clients have abandoned and is not over.
+    abandoned: BTreeMap<Client, Vec<Account>>,
     /// Connections that wait for memory, by their number.
     waiting: BTreeMap<u64, Waker>,
+}
+
+impl Ledger {
+    /// Bytes that this client has abandoned, and that all have. Forgets what is over.
+    fn abandoned(&mut self, client: Client) -> [usize; 2] {
+        let mut sum = [0; 2];
+        self.abandoned.retain(|other, accounts| {
+            accounts.retain(|account| account.held() > 0);
+            let held: usize = accounts.iter().map(Account::held).sum();
+            sum = [sum[0] + if *other == client { held } else { 0 }, sum[1] + held];
+            !accounts.is_empty()
+        });
+        sum
+    }
+
+    fn abandon(&mut self, client: Client, account: Account) {
+        if account.held() > 0 {
+            self.abandoned.entry(client).or_default().push(account);
+        }
+    }
 }
 
 struct Shared {
@@ -131,7 +154,7 @@ impl NbdMemory {
     #[must_use]
     pub fn new(limits: NbdLimits) -> Self {
         let (payload, connections) = (Pot::new(limits.payload), Pot::new(limits.connections));
-        let ledger = Ledger { payload, connections, waiting: BTreeMap::new() };
+        let ledger = Ledger { payload, connections, abandoned: BTreeMap::new(), waiting: BTreeMap::new() };
         Self(Arc::new(Shared {
             limits,
             buffers: BufPool::new(CACHED),
@@ -151,11 +174,6 @@ impl NbdMemory {
         &self.0.limits
     }
 
-    /// Where the memory comes from.
-    pub(super) fn buffers(&self) -> &BufPool {
-        &self.0.buffers
-    }
-
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,8 +182,18 @@ impl NbdMemory {
     pub(super) fn admit(&self, pid: Option<i32>) -> Option<Allowance> {
         let number = self.0.numbers.fetch_add(1, Ordering::Relaxed) as u64;
         let client = pid.map_or(Client::Connection(number), Client::Process);
-        let admitted = self.held() <= self.limits().held_max() && self.ledger().connections.take(client, 1);
-        admitted.then(|| Allowance { memory: self.clone(), client, number, granted: 0 })
+        let held = self.held();
+        let mut ledger = self.ledger();
+        let [own, _] = ledger.abandoned(client);
+        let admitted = held <= self.limits().held_max()
+            && own <= ledger.payload.total / 4
+            && ledger.connections.take(client, 1, [0; 2]);
+        drop(ledger);
+        admitted.then(|| {
+            let account = Account::default();
+            let buffers = self.0.buffers.on_account(&account);
+            Allowance { memory: self.clone(), client, number, granted: 0, account, buffers }
+        })
     }
 
     fn wake(&self, waiting: BTreeMap<u64, Waker>) {
@@ -189,9 +217,23 @@ pub(super) struct Allowance {
     number: u64,
     /// Out of the pot.
     granted: usize,
+    account: Account,
+    buffers: BufPool,
 }
 
 impl Allowance {
+    /// Where the memory of this connection comes from.
+    pub(super) const fn buffers(&self) -> &BufPool {
+        &self.buffers
+    }
+
+    /// What it had submitted is abandoned, and the connection goes on.
+    pub(super) fn abandon(&mut self) {
+        let account = std::mem::take(&mut self.account);
+        self.buffers = self.memory.0.buffers.on_account(&self.account);
+        self.memory.ledger().abandon(self.client, account);
+    }
+
     /// True if this connection may hold `bytes` in all from now on. If not, `waker` is woken when there may be room.
     pub(super) fn covers(&mut self, bytes: usize, waker: impl FnOnce() -> Waker) -> bool {
         let Some(missing) = bytes.checked_sub(FLOOR + self.granted).filter(|missing| *missing > 0) else { return true };
@@ -200,20 +242,24 @@ impl Allowance {
 
     #[cold]
     fn ask(&mut self, missing: usize, waker: impl FnOnce() -> Waker) -> bool {
-        let held = self.memory.held();
         let mut ledger = self.memory.ledger();
-        for amount in [missing.next_multiple_of(STEP), missing] {
-            if held.saturating_add(amount) <= self.memory.limits().held_max()
-                && ledger.payload.take(self.client, amount)
-            {
-                self.granted += amount;
-                return true;
-            }
+        if let Some(amount) = self.granted_now(&mut ledger, missing) {
+            self.granted += amount;
+            return true;
         }
         if ledger.waiting.insert(self.number, waker()).is_none() {
             self.memory.0.waiting.fetch_add(1, Ordering::AcqRel);
         }
         false
+    }
+
+    /// What comes out of the pot for it if it misses so much; `None`: not now.
+    fn granted_now(&self, ledger: &mut Ledger, missing: usize) -> Option<usize> {
+        let (held, abandoned) = (self.memory.held(), ledger.abandoned(self.client));
+        [missing.next_multiple_of(STEP), missing].into_iter().find(|amount| {
+            held.saturating_add(*amount) <= self.memory.limits().held_max()
+                && ledger.payload.take(self.client, *amount, abandoned)
+        })
     }
 
     /// It waits no more.
@@ -263,6 +309,7 @@ impl Drop for Allowance {
     fn drop(&mut self) {
         let mut ledger = self.memory.ledger();
         ledger.payload.give(self.client, self.granted);
+        ledger.abandon(self.client, self.account.clone());
         ledger.connections.give(self.client, 1);
         let waiting = std::mem::take(&mut ledger.waiting);
         drop(ledger);
@@ -313,11 +360,11 @@ mod tests {
         let mut got = Vec::new();
         for process in 0..8 {
             let client = Client::Process(process);
-            got.push(std::iter::repeat_with(|| pot.take(client, 1)).take_while(|granted| *granted).count());
+            got.push(std::iter::repeat_with(|| pot.take(client, 1, [0; 2])).take_while(|granted| *granted).count());
         }
         assert_eq!(got, [250, 250, 250, 125, 62, 31, 16, 8], "a quarter, then what the next one can have as well");
-        assert!(!pot.take(Client::Process(0), 1) && !pot.take(Client::Process(99), usize::MAX));
-        assert!(pot.take(Client::Process(99), 1));
+        assert!(!pot.take(Client::Process(0), 1, [0; 2]) && !pot.take(Client::Process(99), usize::MAX, [0; 2]));
+        assert!(pot.take(Client::Process(99), 1, [0; 2]));
         pot.give(Client::Process(99), 1);
         for (process, got) in got.into_iter().enumerate() {
             pot.give(Client::Process(process as i32), got);
@@ -344,6 +391,34 @@ mod tests {
         drop(one);
         let ledger = memory.ledger();
         assert_eq!((ledger.payload.used, ledger.connections.used), (0, 0));
+    }
+
+    #[test]
+    fn what_a_client_has_abandoned_stays_charged_to_it_and_not_to_others() {
+        let memory = NbdMemory::new(NbdLimits { payload: 64 << 20, ..NbdLimits::default() });
+        let granted = |one: &mut Allowance, bytes| {
+            let granted = one.granted_now(&mut memory.ledger(), bytes);
+            one.granted += granted.unwrap_or(0);
+            granted.is_some()
+        };
+        let mut left = Vec::new();
+        // It comes, takes its quarter, vanishes, and comes again.
+        let rounds = (0..100).take_while(|_| {
+            let Some(mut one) = memory.admit(Some(1)) else { return false };
+            if granted(&mut one, 8 << 20) {
+                left.push(one.buffers().take(8 << 20));
+            }
+            left.push(one.buffers().take(FLOOR));
+            true
+        });
+        assert!(rounds.count() < 100, "in the end it is not let in");
+        assert!(memory.held() <= (16 << 20) + 2 * FLOOR, "{} bytes", memory.held());
+        let mut other = memory.admit(Some(2)).expect("others are");
+        assert!(granted(&mut other, 16 << 20), "and have what they had");
+        other.abandon();
+        drop(left);
+        assert!(granted(&mut memory.admit(Some(1)).expect("it is over"), 8 << 20));
+        assert!(memory.ledger().abandoned.is_empty(), "and forgotten");
     }
 
     #[test]
@@ -377,7 +452,7 @@ mod tests {
             for (process, amount, takes) in steps {
                 let client = Client::Process(process);
                 if takes {
-                    pot.take(client, amount);
+                    pot.take(client, amount, [0; 2]);
                 } else {
                     pot.give(client, amount.min(pot.held.get(&client).copied().unwrap_or(0)));
                 }

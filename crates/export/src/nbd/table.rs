@@ -168,9 +168,9 @@ impl Seated {
         Some(Disk::new(door, self.buffers().clone(), export.settings.on_loss))
     }
 
-    /// The buffers of all connections.
+    /// The buffers of this connection.
     pub(super) fn buffers(&self) -> &BufPool {
-        self.table.memory.buffers()
+        self.allowance.buffers()
     }
 }
 
