@@ -79,4 +79,9 @@ impl Report {
         }
         self.failures.push_back(failure);
     }
+    /// A life is over: nobody can ask for its failures any more, and lives come and go without end.
+    pub(crate) fn forget(&mut self, life: LifeId) {
+        self.failures.retain(|failure| failure.life != Some(life));
+        self.forgotten.remove(&life);
+    }
 }

@@ -12,8 +12,9 @@
 //! ```
 //! `Draining` is the dangerous part: connections are gone, and what stalls inside may still execute.
 
-use crate::{By, Life};
-use alloc::collections::VecDeque;
+use crate::{By, Life, Payer};
+use alloc::collections::{BTreeMap, VecDeque};
+use core::cmp::Reverse;
 use interlock_wire::nqn::{HostId, Nqn};
 
 /// Where a life stands.
@@ -104,26 +105,46 @@ pub(crate) struct HostIdentity {
 /// safe.
 pub(crate) const ENDED_LIVES_MAX: usize = 4096;
 
-/// The lives that are over for good: a CCR for one of them is "already reset".
+/// The lives that are over for good: a CCR for one of them is "already reset". Whoever has most of them forgets first: peers
+/// that come and go must not make the lives of others unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct EndedLives {
-    ring: VecDeque<(Life, HostIdentity)>,
+    /// The oldest first, numbered in the order in which they ended.
+    of: BTreeMap<Payer, VecDeque<(u64, Life, HostIdentity)>>,
+    count: usize,
+    next: u64,
 }
 
 impl EndedLives {
-    /// Remembers `life`, forgetting the oldest if there are too many.
-    pub(crate) fn remember(&mut self, life: Life, host: HostIdentity) {
-        if self.ring.len() == ENDED_LIVES_MAX {
-            self.ring.pop_front();
+    /// Remembers `life`. If there are too many, the payer with the most forgets its oldest.
+    pub(crate) fn remember(&mut self, life: Life, host: HostIdentity, payer: Payer) {
+        self.of.entry(payer).or_default().push_back((self.next, life, host));
+        self.next += 1;
+        self.count += 1;
+        if self.count > ENDED_LIVES_MAX {
+            self.forget();
         }
-        self.ring.push_back((life, host));
     }
 
-    /// The ended life that `matches` and that belonged to `host`.
+    fn forget(&mut self) {
+        let oldest = |lives: &VecDeque<(u64, Life, HostIdentity)>| lives.front().map(|(number, ..)| Reverse(*number));
+        let most = self.of.iter_mut().max_by_key(|(_, lives)| (lives.len(), oldest(lives)));
+        if let Some((payer, lives)) = most {
+            lives.pop_front();
+            self.count -= 1;
+            if lives.is_empty() {
+                let payer = *payer;
+                self.of.remove(&payer);
+            }
+        }
+    }
+
+    /// The ended life that `matches` and that belonged to `host`; of several the newest: hosts ask about what they have just
+    /// lost.
     #[must_use]
     pub(crate) fn find(&self, host: &HostIdentity, matches: impl Fn(&Life) -> bool) -> Option<Life> {
-        // The newest first: hosts ask about what they have just lost.
-        self.ring.iter().rev().find(|(life, owner)| matches(life) && owner == host).map(|(life, _)| *life)
+        let all = self.of.values().flatten().filter(|(_, life, owner)| matches(life) && owner == host);
+        all.max_by_key(|(number, ..)| *number).map(|(_, life, _)| *life)
     }
 }
 
@@ -198,13 +219,21 @@ mod tests {
             nqn: Nqn::new("nqn.2026-01.test:host").expect("a valid name"),
             id: HostId([byte; 16]),
         };
+        let life = |n| Life { id: LifeId(n), subsystem: SubsystemId(0), cntlid: 1, ciu: 1, cirn: n + 1 };
+        let payer = |n: u8| Payer::at([192, 0, 2, n].into());
         let mut ended = EndedLives::default();
         for n in 0..=ENDED_LIVES_MAX as u64 {
-            let life = Life { id: LifeId(n), subsystem: SubsystemId(0), cntlid: 1, ciu: 1, cirn: n + 1 };
-            ended.remember(life, host(1));
+            ended.remember(life(n), host(1), payer(1));
         }
         assert!(ended.find(&host(1), |life| life.cirn == 1).is_none(), "the oldest was forgotten");
         assert!(ended.find(&host(1), |life| life.cirn == 2).is_some());
         assert!(ended.find(&host(2), |life| life.cirn == 2).is_none(), "another host's life");
+        // However many lives one peer begins and ends, it makes no life of another one unknown.
+        ended.remember(life(0), host(2), payer(2));
+        for n in 0..2 * ENDED_LIVES_MAX as u64 {
+            ended.remember(life(10_000 + n), host(1), payer(1));
+        }
+        assert!(ended.find(&host(2), |life| life.cirn == 1).is_some());
+        assert_eq!((ended.count, ended.of[&payer(1)].len()), (ENDED_LIVES_MAX, ENDED_LIVES_MAX - 1));
     }
 }

@@ -189,10 +189,19 @@ impl Ledger {
         self.by_payer.get(&payer).copied()
     }
 
-    /// The payer that has the most connections without a complete Connect.
-    pub(crate) fn most_half_open(&self) -> Option<AccountId> {
-        let most = self.by_payer.values().copied().max_by_key(|id| self.account(*id).half_open)?;
-        (self.account(most).half_open > 0).then_some(most)
+    /// Connections without a complete Connect of whoever has the most of them.
+    pub(crate) fn most_half_open(&self) -> u64 {
+        self.accounts().map(|account| account.half_open).max().unwrap_or(0)
+    }
+
+    /// Connections without a complete Connect of an account.
+    pub(crate) fn half_open(&self, id: AccountId) -> u64 {
+        self.account(id).half_open
+    }
+
+    /// Connections of an account.
+    pub(crate) fn connections(&self, id: AccountId) -> u64 {
+        self.account(id).connections
     }
 
     /// Whether a payer may have one more connection, which takes `bytes` as such.

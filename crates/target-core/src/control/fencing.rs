@@ -10,7 +10,7 @@ use super::{Control, ControlOutput, Why};
 use crate::config::Ccr;
 use crate::life::{Action, HostIdentity, Input, LifeState};
 use crate::message::ToLane;
-use crate::{By, Event, LaneId, Life, LifeId, Loss};
+use crate::{By, Event, LaneId, Life, LifeId, Loss, Payer};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -27,6 +27,8 @@ const CCRF_VALIDATED_AND_BEGUN: u8 = 0b11;
 pub(super) struct LifeEntry {
     pub(super) life: Life,
     pub(super) host: HostIdentity,
+    /// Who pays for it.
+    pub(super) payer: Payer,
     /// Its controller, until the association is over.
     pub(super) controller: Option<ControllerKey>,
     pub(super) state: LifeState,
@@ -54,6 +56,7 @@ impl Control {
         let entry = LifeEntry {
             life,
             host: controller.host.clone(),
+            payer: controller.payer,
             controller: Some(key),
             state: LifeState::Live,
             waiting: BTreeSet::new(),
@@ -134,8 +137,8 @@ impl Control {
     fn end_life(&mut self, now: Instant, id: LifeId, by: By) {
         let Some(entry) = self.lives.remove(&id) else { return };
         self.timers.stop(Why::Quiesced(id));
-        let LifeEntry { life, host, controller, cancelled, .. } = entry;
-        self.ended.remember(life, host);
+        let LifeEntry { life, host, payer, controller, cancelled, .. } = entry;
+        self.ended.remember(life, host, payer);
         self.out(ControlOutput::Event(Event::Fenced { life, by, cancelled }));
         if let Some(controller) = controller.and_then(|key| self.controllers.get_mut(&key)) {
             controller.stage = match controller.stage {

@@ -7,11 +7,16 @@
 
 use super::Control;
 use super::controller::{Controller, ControllerKey, Kind};
+use super::fencing::LifeEntry;
 use crate::message::ToLane;
 use crate::{Loss, Payer, quota};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
+
+/// Lives that still drain after their association are remembered, and have their CNTLIDs: so many for each controller that there
+/// may be.
+const DRAINING_PER_CONTROLLER: u64 = 8;
 
 /// A host that keeps nothing alive is silent if nothing was heard of it for so long.
 const SILENT: Duration = Duration::from_secs(2);
@@ -21,6 +26,9 @@ impl Control {
     pub(super) fn find_place(&mut self, now: Instant, kind: Kind, payer: Payer) -> bool {
         let (used, held) = self.places(kind, payer);
         let most = u64::from(self.config.limits.controllers);
+        if !self.may_drain(kind, payer, used, held) {
+            return false;
+        }
         if used * 2 >= most {
             self.listen_to_the_silent(now, kind);
         }
@@ -35,6 +43,21 @@ impl Control {
             }
             None => false,
         }
+    }
+
+    /// Whether a payer that has so many controllers may have one more, and with it one more life that drains after it: of a target
+    /// whose lives take long to end, a peer that comes and goes must not take every CNTLID.
+    fn may_drain(&self, kind: Kind, payer: Payer, used: u64, held: u64) -> bool {
+        let Kind::Io(subsystem) = kind else { return true };
+        let (low, high) = self.config.subsystems[usize::from(subsystem.0)].cntlids;
+        let most = (u64::from(high - low) + 1).min(u64::from(self.config.limits.controllers) * DRAINING_PER_CONTROLLER);
+        let drains = |entry: &&LifeEntry| entry.controller.is_none() && entry.life.subsystem == subsystem;
+        let (all, own) = self
+            .lives
+            .values()
+            .filter(drains)
+            .fold((used, held), |(all, own), entry| (all + 1, own + u64::from(entry.payer == payer)));
+        quota::admits_first(most, all, own, 1)
     }
 
     /// Controllers of a kind, and those of them that a payer has.

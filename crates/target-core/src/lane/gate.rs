@@ -29,6 +29,9 @@ const OPERATION_COST: u64 = 64 << 10;
 /// Bytes of an operation that count: a very long one can still begin.
 const COUNTED_MAX: u64 = 1 << 20;
 
+/// Bytes that a block counts as where no payload says how many there are: the largest that there is.
+const BLOCK: u64 = 4096;
+
 /// While few operations are under way, the small ones among them are not counted: nobody waits long for them.
 const FEW: usize = 256;
 const SMALL: u32 = 16 << 10;
@@ -266,7 +269,8 @@ impl Lane {
 
     /// To the media, when it is its turn.
     fn execute(&mut self, now: Instant, inside: Inside) {
-        let len = inside.span.map_or(0, |span| span.len);
+        // Without payload it may be a command for any number of blocks.
+        let len = inside.span.map_or(u32::MAX, |span| span.len);
         if len <= SMALL && self.jobs.len() < FEW && self.deferred.is_empty() {
             return self.begin(now, inside, 0);
         }
@@ -470,6 +474,7 @@ impl Lane {
         {
             let (subsystem, counters) = (life.life.subsystem, life.counters);
             self.report.counters.entry(subsystem).or_default().add(&counters);
+            self.report.forget(id);
             self.lives.remove(&id);
             self.out(LaneOutput::ToControl(ToControl::Quiesced { life: id, cancelled }));
         }
@@ -557,9 +562,15 @@ impl Lane {
     }
 }
 
-/// What a command costs while it is at the media: its bytes, and what every operation takes.
+/// What a command costs while it is at the media: its bytes, and what every operation takes. Blocks that become zero without payload
+/// count as well: a disk may have to write them.
 fn cost(inside: &Inside) -> u64 {
-    let bytes = inside.span.map_or(0, |span| u64::from(span.len));
+    let bytes = match inside.span {
+        Some(span) => span.len.into(),
+        None => {
+            inside.task.work.ranges().fold(0, |sum: u64, range| sum.saturating_add(range.blocks)).saturating_mul(BLOCK)
+        }
+    };
     OPERATION_COST + bytes.min(COUNTED_MAX)
 }
 

@@ -13,6 +13,7 @@
 
 mod commands;
 mod conn;
+mod crowd;
 mod gate;
 mod holding;
 mod nvm;
@@ -328,19 +329,14 @@ impl Lane {
     /// A connection was accepted on `port`; `local` is this end of it, and `payer` whom it is charged to.
     pub fn handle_accepted(&mut self, now: Instant, conn: ConnId, port: PortId, local: SocketAddr, payer: Payer) {
         if self.half_open.len() >= self.limits.half_open as usize
-            && let Some(most) = self.ledger.most_half_open()
+            && let Some(oldest) = self.to_make_room(payer)
         {
-            self.make_room(most);
+            self.crowd_out(oldest);
         }
         if !self.ledger.has_place(payer, CONNECTION_BYTES)
-            && let Some(own) = self.ledger.find(payer)
+            && let Some(oldest) = self.to_give_its_place(payer)
         {
-            self.make_room(own);
-        }
-        if !self.ledger.has_place(payer, CONNECTION_BYTES)
-            && let Some(most) = self.ledger.most_half_open()
-        {
-            self.make_room(most);
+            self.crowd_out(oldest);
         }
         if !self.ledger.has_place(payer, CONNECTION_BYTES) {
             self.ledger.refuse(payer);
@@ -362,18 +358,6 @@ impl Lane {
         self.timers.set(Why::Handshake(conn), now + Duration::from_millis(self.limits.handshake_ms.into()));
         self.out(LaneOutput::Event(Event::Accepted { conn, port }));
         self.after(conn);
-    }
-
-    /// Ends the oldest connection of a payer that has no complete Connect, if there is one.
-    #[cold]
-    fn make_room(&mut self, account: AccountId) {
-        let oldest = self.half_open.range((account, ConnId(0))..).next().copied();
-        if let Some((_, conn)) = oldest.filter(|(known, _)| *known == account) {
-            if let Some(known) = self.conns.get(&conn) {
-                self.ledger.refuse(known.payer);
-            }
-            self.end(conn, End::Abort, Loss::Crowded, true);
-        }
     }
 
     /// The driver looked at its sockets at `at`: what it reads from now on had not come in by then. Without this call

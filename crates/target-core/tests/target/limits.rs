@@ -5,7 +5,7 @@ use interlock_target_core::{ConnId, Event, Loss};
 use interlock_wire::admin::GetLog;
 use interlock_wire::fabrics::{Cc, Connect, ConnectAnswer};
 use interlock_wire::log::{LID_CCR, LID_CHANGED_NAMESPACES, LID_ERROR, LID_FIRMWARE, LID_SMART};
-use interlock_wire::nvm::Command;
+use interlock_wire::nvm::{Command, DsmRange};
 use interlock_wire::status::Status;
 
 fn dropped(rig: &Rig, loss: Loss) -> usize {
@@ -93,6 +93,104 @@ fn who_has_most_without_a_connect_makes_room_for_others() {
     assert_eq!(many.iter().filter(|conn| rig.is_open(**conn)).count(), 3);
     let refused: Vec<u64> = rig.lanes[LANE_A].payer_views().map(|view| view.refused).collect();
     assert_eq!(refused, [0, 17]);
+}
+
+#[test]
+fn of_those_with_as_many_without_a_connect_the_oldest_makes_room() {
+    let mut config = config();
+    config.limits.half_open = 4;
+    let mut rig = Rig::new(config);
+    let mut from = |n| {
+        rig.from = address(n);
+        let conn = rig.dial(A);
+        (rig.wires.keys().filter(|conn| rig.is_open(**conn)).copied().collect::<Vec<_>>(), conn)
+    };
+    let [(_, first), (_, second), (_, third), (_, newest)] = [1, 2, 3, 9].map(&mut from);
+    let (open, fifth) = from(4);
+    assert_eq!(open, [second, third, newest, fifth], "whose address is highest has had no time to connect");
+    // Who has one already is not to end those of others.
+    let (open, again) = from(4);
+    assert_eq!(open, [second, third, newest, again]);
+    assert!(first < second);
+}
+
+#[test]
+fn who_has_its_share_ends_no_connect_of_others() {
+    let mut config = config();
+    config.limits.connections = 64;
+    config.limits.memory = 64 << 20;
+    let mut rig = Rig::new(config);
+    let mut has = 0;
+    loop {
+        let conn = rig.dial(A);
+        if !rig.is_open(conn) {
+            break;
+        }
+        let connect = Connect { qid: 0, sqsize: 31, sq_flow_control: true, kato_ms: 0 };
+        assert_eq!(rig.connect(conn, connect, &Host::new(1).data(SUBNQN, 0xFFFF)).status(), Status::SUCCESS);
+        has += 1;
+    }
+    rig.from = address(2);
+    let modest = rig.dial(A);
+    rig.from = address(1);
+    for _ in 0..100 {
+        let conn = rig.dial(A);
+        assert!(!rig.is_open(conn), "it has its share: {has} of 64");
+    }
+    assert!(rig.is_open(modest), "of whoever has one connection, where the other one has {has}");
+    // Who has less finds room.
+    rig.from = address(2);
+    Host::new(7).live(&mut rig, A);
+    assert!(rig.is_open(modest));
+}
+
+/// A life that drains has its CNTLID, and a target may let lives drain for a minute.
+#[test]
+fn who_comes_and_goes_takes_no_place_of_others_with_lives_that_drain() {
+    let mut config = config();
+    config.limits.controllers = 8;
+    config.subsystems[0].cqt_ms = 60_000;
+    config.subsystems[0].quiesce_ms = 60_000;
+    let mut rig = Rig::new(config);
+    let mut busy = 0;
+    for _ in 0..200 {
+        let Some(conn) = all_controllers(&mut rig, &Host::new(1), 1).pop() else {
+            busy += 1;
+            continue;
+        };
+        set_cc(&mut rig, conn, Cc::new(false).with_enable(true));
+        rig.hang_up(conn);
+    }
+    assert!(busy > 100 && rig.control.lives().count() < 64, "{} lives drain", rig.control.lives().count());
+    rig.from = address(2);
+    Host::new(2).live(&mut rig, A);
+    // They end, and there is room again.
+    rig.advance(60_000);
+    rig.from = address(1);
+    assert_eq!((rig.control.lives().count(), all_controllers(&mut rig, &Host::new(1), 1).len()), (1, 1));
+}
+
+/// Hosts come and go without end, and each makes what errors it can.
+#[test]
+fn a_target_does_not_grow_with_the_hosts_that_it_has_seen() {
+    let mut rig = Rig::new(config());
+    let mut size = |rounds: u32| {
+        for n in 0..rounds {
+            let host = 1 + (n % 190) as u8;
+            rig.from = address(host);
+            let a = Host::new(host).live(&mut rig, A);
+            rig.ask(a.io, Command::Read { slba: BLOCKS, nlb: 1, fua: false }.to_sqe(1), &[], 512);
+            rig.hang_up(a.io);
+            rig.hang_up(a.admin);
+            rig.advance(1000);
+            rig.events.clear();
+            rig.wires.retain(|_, wire| wire.open);
+        }
+        [format!("{:?}", rig.lanes[LANE_A]).len(), format!("{:?}", rig.control).len()]
+    };
+    // As many ended lives as are remembered, then some more.
+    let (before, after) = (size(4200), size(400));
+    assert!(after[0] < before[0] + 300 && after[1] < before[1] + before[1] / 50, "{before:?} {after:?}");
 }
 
 #[test]
@@ -326,6 +424,34 @@ fn many_queues_of_one_host_do_not_keep_another_from_the_media() {
     assert_eq!((rig.lanes[LANE_A].inside(), rig.lanes[LANE_A].buffered(), rig.buffers()), (0, 0, 0));
 }
 
+/// A disk may have to write what a command of 72 bytes makes zero.
+#[test]
+fn commands_without_payload_have_their_turns_at_the_media_too() {
+    let all = BLOCKS as u32;
+    let zero = Command::WriteZeroes { slba: 0, nlb: all, deallocate: false, fua: false };
+    let ranges = DsmRange::encode(&[DsmRange::new(0, all), DsmRange::new(0, all)]);
+    for (command, data) in [(zero, vec![]), (Command::Dsm { ranges: 2, deallocate: true }, ranges)] {
+        let mut rig = Rig::new(config());
+        let greedy = Host::new(1).live(&mut rig, A);
+        let queues: Vec<ConnId> = (2..=9).map(|qid| Host::new(1).queue(&mut rig, A, greedy.cntlid, qid)).collect();
+        rig.slow_media = true;
+        for conn in queues.iter().chain([&greedy.io]) {
+            for _ in 0..31 {
+                rig.submit(*conn, command.to_sqe(1), &data, 0);
+            }
+        }
+        let before = rig.media.len();
+        assert!((20..60).contains(&before), "{before} at the media, and each may be 1 MiB to write");
+        rig.from = address(2);
+        let modest = Host::new(2).live(&mut rig, A);
+        modest.write(&mut rig, 3, 1);
+        assert_eq!(rig.media.len(), before + 1, "it is among them at once");
+        rig.slow_media = false;
+        rig.run();
+        assert_eq!(rig.lanes[LANE_A].inside(), 0);
+    }
+}
+
 #[test]
 fn a_life_that_ends_takes_along_what_waits_for_the_media() {
     let mut config = config();
@@ -374,6 +500,9 @@ fn what_peers_hold_is_bounded_whatever_they_do() {
         rig.from = address(n % 5);
         // Log pages of a megabyte of nothing, in numbers, that nobody takes.
         let admin = rig.dial(A);
+        if !rig.is_open(admin) {
+            continue;
+        }
         let connect = Connect { qid: 0, sqsize: 31, sq_flow_control: true, kato_ms: 0 };
         let cqe = rig.connect(admin, connect, &Host::new(n).data(SUBNQN, 0xFFFF));
         look(&rig);
