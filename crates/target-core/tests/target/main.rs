@@ -14,4 +14,5 @@ mod faults;
 mod fencing;
 mod io;
 mod limits;
+mod mandatory;
 mod storm;
