@@ -282,13 +282,23 @@ impl LaneService {
         if self.starved.remove(&port) {
             self.control.send(ControlMail::Event(cx.now(), TargetEvent::AcceptResumed { port }));
         }
-        let conn = ConnId(self.next_conn);
-        self.next_conn = self.next_conn.wrapping_add(1);
+        let conn = self.free_conn();
         self.wires.insert(conn, sock);
         // A socket that is gone already says nothing; its end is read at once.
         let peer = cx.peer_addr(sock).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         self.machine.lane.handle_accepted(clock::now(), conn, port, local, Payer::at(peer));
         self.mute_as_scripted(cx, conn);
+    }
+
+    /// A number that no connection has. Whoever connects often enough makes them come round, and some connections stay.
+    fn free_conn(&mut self) -> ConnId {
+        loop {
+            let conn = ConnId(self.next_conn);
+            self.next_conn = self.next_conn.wrapping_add(1);
+            if self.wires.sock(conn).is_none() {
+                return conn;
+            }
+        }
     }
 
     fn output(&mut self, cx: &mut Cx<'_>, output: LaneOutput) {
