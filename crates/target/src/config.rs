@@ -52,11 +52,12 @@ pub struct Config {
     pub recovery: Recovery,
     /// Grant digests to hosts that ask for them. Default true.
     pub digests: bool,
-    /// Largest transfer of one command in KiB: a power of two from 4. Default 1024.
+    /// Largest transfer of one command in KiB: a power of two from 8 to 16384, because an MDTS of 0 would say that
+    /// there is no limit. Default 1024.
     pub max_transfer_kib: u32,
-    /// Deepest queue. Default 128.
+    /// Entries of the deepest queue, 32 (an admin queue has as many) to 1024. Default 128.
     pub queue_size: u16,
-    /// I/O queues of one controller at most. Default 16.
+    /// I/O queues of one controller at most, 1 to 128. Default 16.
     pub io_queues: u16,
     /// What peers can make it hold, and for how long.
     pub limits: LimitsConfig,
@@ -263,17 +264,22 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
-    fn check(&self, max_transfer_kib: u32) -> Result<(), ConfigError> {
+    /// The name, value, least and most of each, where one command moves so much at most.
+    pub(crate) fn ranges(&self, max_transfer_kib: u32) -> [(&'static str, u64, u64, u64); 7] {
         let largest = u64::from(max_transfer_kib).div_ceil(1024);
-        for (name, value, low, high) in [
-            ("connections", u64::from(self.connections), 1, 1 << 20),
+        [
+            ("connections", self.connections.into(), 1, 1 << 20),
             ("half_open", self.half_open.into(), 1, 1 << 20),
             ("handshake_ms", self.handshake_ms.into(), 100, 600_000),
             ("transfer_ms", self.transfer_ms.into(), 1000, 3_600_000),
             ("controllers", self.controllers.into(), 1, 65_519),
             ("memory_mib", self.memory_mib.into(), largest * 4, 1 << 20),
             ("connection_buffers_mib", self.connection_buffers_mib.into(), largest, 1 << 20),
-        ] {
+        ]
+    }
+
+    fn check(&self, max_transfer_kib: u32) -> Result<(), ConfigError> {
+        for (name, value, low, high) in self.ranges(max_transfer_kib) {
             if !(low..=high).contains(&value) {
                 return Err(ConfigError::Value(format!("`limits.{name}` is {value}: use {low} to {high}")));
             }
@@ -409,24 +415,39 @@ pub enum ConfigError {
     #[error("{0}")]
     Syntax(String),
     /// A choice that nobody knows.
-    #[error("unknown choice `{choice}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    #[error("unknown choice `{choice}`{}", instead(nearest.as_deref(), known))]
     UnknownChoice {
         /// As written.
         choice: String,
         /// The nearest right one.
         nearest: Option<String>,
+        /// All right ones.
+        known: Vec<String>,
     },
     /// A key that nobody knows.
-    #[error("unknown key `{key}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    #[error("unknown key `{key}`{}", instead(nearest.as_deref(), known))]
     UnknownKey {
         /// As written.
         key: String,
         /// The nearest right one.
         nearest: Option<String>,
+        /// All right ones.
+        known: Vec<String>,
     },
     /// A value that cannot be.
     #[error("{0}")]
     Value(String),
+}
+
+/// What could have been meant: the nearest one, and all that there are.
+fn instead(nearest: Option<&str>, known: &[String]) -> String {
+    let nearest = nearest.map_or_else(String::new, |name| format!(" did you mean `{name}`?"));
+    let all: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    match &all[..] {
+        [] => String::new(),
+        [only] => format!(":{nearest} there is {only}"),
+        all => format!(":{nearest} there are {}", all.join(", ")),
+    }
 }
 
 impl Config {
@@ -452,14 +473,14 @@ impl Config {
         if self.namespaces.is_empty() {
             return value("a target needs at least one namespace: add `[[namespace]]`, or `--namespace mem:1G`".into());
         }
-        if !(self.max_transfer_kib.is_power_of_two() && (4..=16384).contains(&self.max_transfer_kib)) {
+        if !(self.max_transfer_kib.is_power_of_two() && (8..=16384).contains(&self.max_transfer_kib)) {
             return value(format!(
-                "`max_transfer_kib` is {}: use a power of two from 4 to 16384",
+                "`max_transfer_kib` is {}: use a power of two from 8 to 16384",
                 self.max_transfer_kib
             ));
         }
-        if !(2..=1024).contains(&self.queue_size) {
-            return value(format!("`queue_size` is {}: use 2 to 1024", self.queue_size));
+        if !(32..=1024).contains(&self.queue_size) {
+            return value(format!("`queue_size` is {}: use 32 to 1024", self.queue_size));
         }
         if !(1..=128).contains(&self.io_queues) {
             return value(format!("`io_queues` is {}: use 1 to 128", self.io_queues));
@@ -544,15 +565,16 @@ pub fn unknown_key(message: &str) -> Option<ConfigError> {
     let field = message.strip_prefix("unknown field `");
     let mut quoted = field.or_else(|| message.strip_prefix("unknown variant `"))?.split('`');
     let written = quoted.next().unwrap_or_default().to_owned();
-    let known = quoted.skip(1).step_by(2);
+    let known: Vec<String> = quoted.skip(1).step_by(2).map(Into::into).collect();
     let nearest = known
-        .map(|name| (strsim::damerau_levenshtein(&written, name), name.to_owned()))
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&written, name), name.clone()))
         .filter(|(distance, name)| *distance <= name.len().max(written.len()) / 2)
         .min()
         .map(|(_, name)| name);
     Some(match field {
-        Some(_) => ConfigError::UnknownKey { key: written, nearest },
-        None => ConfigError::UnknownChoice { choice: written, nearest },
+        Some(_) => ConfigError::UnknownKey { key: written, nearest, known },
+        None => ConfigError::UnknownChoice { choice: written, nearest, known },
     })
 }
 
@@ -684,9 +706,27 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_the_nearest() {
         let error = Config::from_toml(&GOOD.replace("ccr = false", "crc = false")).unwrap_err();
-        assert_eq!(error.to_string(), "unknown key `crc`: did you mean `ccr`?");
+        let words = "unknown key `crc`: did you mean `ccr`? there are `ccr`, `ccr_limit`, `cqt_ms`, `quiesce_ms`, ";
+        assert_eq!(error.to_string(), format!("{words}`traffic_based_keep_alive`"));
         let error = Config::from_toml(&GOOD.replace("block_size", "blocksize")).unwrap_err();
-        assert_eq!(error.to_string(), "unknown key `blocksize`: did you mean `block_size`?");
+        assert!(
+            error.to_string().starts_with("unknown key `blocksize`: did you mean `block_size`? there are `backing`,")
+        );
+    }
+
+    #[test]
+    fn an_unknown_fault_is_answered_with_those_that_there_are() {
+        for kind in ["nothing", "dealy"] {
+            let error = Config::from_toml(&GOOD.replace("\"delay\"", &format!("\"{kind}\""))).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("unknown choice `{kind}`:")), "{error}");
+            for known in crate::help::FAULTS {
+                assert!(error.contains(&format!("`{}`", known.name)), "{}: {error}", known.name);
+            }
+        }
+        let error = Config::from_toml(&GOOD.replace("[recovery]", "[limits]\nlines = 1\n[recovery]")).unwrap_err();
+        for known in crate::help::LIMITS {
+            assert!(error.to_string().contains(&format!("`{}`", known.name)), "{}: {error}", known.name);
+        }
     }
 
     #[test]
@@ -695,13 +735,19 @@ mod tests {
             ("block_size = 512", "block_size = 1024", "512 or 4096"),
             ("ccr = false", "quiesce_ms = 2000", "promises"),
             ("port = 1", "port = 2", "there are 2 ports"),
+            (
+                "[[port]]",
+                "max_transfer_kib = 4\n[[port]]",
+                "`max_transfer_kib` is 4: use a power of two from 8 to 16384",
+            ),
+            ("[[port]]", "queue_size = 16\n[[port]]", "`queue_size` is 16: use 32 to 1024"),
             ("[recovery]", "[limits]\nconnections = 0\n[recovery]", "`limits.connections` is 0: use 1 to 1048576"),
             ("[recovery]", "[limits]\nhalfopen = 0\n[recovery]", "did you mean `half_open`?"),
             ("[recovery]", "ana_groups = 2\n[recovery]", "unknown key `ana_groups`"),
             ("file:disk.img", "flie:disk.img", "mem:1G"),
             ("listen = 4420", "listen = \"here\"", "no address"),
         ] {
-            let error = Config::from_toml(&GOOD.replace(from, to)).unwrap_err().to_string();
+            let error = Config::from_toml(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(word), "{to}: {error}");
         }
     }

@@ -54,13 +54,21 @@ pub const FAULTS: [Known; 20] = [
 
 /// Every limit, as `--limit KEY=VALUE` and `[limits]` know them.
 pub const LIMITS: [Known; 7] = [
-    known("connections", "4096", "connections per lane"),
-    known("half_open", "1024", "connections per lane without a complete Connect: the oldest makes room for one more"),
-    known("handshake_ms", "10000", "how long a connection may stay without a complete Connect"),
-    known("transfer_ms", "30000", "how long a peer may leave data unsent, or an answer untaken"),
-    known("controllers", "1024", "controllers, and as many discovery controllers"),
-    known("memory_mib", "512", "everything that peers can make the target hold, in MiB; each lane has the same part"),
-    known("connection_buffers_mib", "32", "payload in buffers per connection, in MiB"),
+    known("connections", "4096", "connections per lane, 1 to 1048576"),
+    known(
+        "half_open",
+        "1024",
+        "connections per lane without a complete Connect, 1 to 1048576: the oldest makes room for one more",
+    ),
+    known("handshake_ms", "10000", "how long a connection may stay without a complete Connect, 100 to 600000"),
+    known("transfer_ms", "30000", "how long a peer may leave data unsent, or an answer untaken, 1000 to 3600000"),
+    known("controllers", "1024", "controllers, and as many discovery controllers, 1 to 65519"),
+    known(
+        "memory_mib",
+        "512",
+        "everything that peers can make the target hold, in MiB, four transfers to 1048576; each lane has the same part",
+    ),
+    known("connection_buffers_mib", "32", "payload in buffers per connection, in MiB, one transfer to 1048576"),
 ];
 
 /// A table of them, a line each.
@@ -70,12 +78,6 @@ pub fn table(all: &[Known]) -> String {
     let width = all.iter().map(|known| first(known).len()).max().unwrap_or(0);
     let line = |known: &Known| format!("{:width$}  {}", first(known), known.what);
     all.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// Their names.
-#[must_use]
-pub fn names(all: &[Known]) -> String {
-    all.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -110,6 +112,14 @@ mod tests {
         let list: String = LIMITS.iter().map(|known| format!("{} = {}\n", known.name, known.with)).collect();
         let config = Config::from_toml(&format!("{rest}[limits]\n{list}")).unwrap();
         assert_eq!(config.limits, Config::default().limits);
+        for (known, (name, _, low, high)) in LIMITS.iter().zip(config.limits.ranges(config.max_transfer_kib)) {
+            let low = match name {
+                "memory_mib" => "four transfers".to_owned(),
+                "connection_buffers_mib" => "one transfer".to_owned(),
+                _ => low.to_string(),
+            };
+            assert!(known.name == name && known.what.contains(&format!("{low} to {high}")), "{name}: {}", known.what);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The configuration speaks the language of whoever writes it, the core that of the specification; both must be able to
 //! change alone. Everything that translates stands here.
 
-use crate::config::{Ana, Backing as BackingConfig, Config, FaultConfig, NamespaceConfig};
+use crate::config::{Ana, Backing as BackingConfig, Config, ConfigError, FaultConfig, NamespaceConfig};
 use crate::file::Opened;
 use crate::kept::{self, Kept};
 use crate::memory::Memory;
@@ -200,14 +200,24 @@ pub(crate) fn core_config(
         memory: (u64::from(config.limits.memory_mib) << 20) / u64::from(lanes.max(1)),
         buffered_per_connection: u64::from(config.limits.connection_buffers_mib) << 20,
         io_queues: config.io_queues,
-        queue_depth: config.queue_size.max(32),
+        queue_depth: config.queue_size,
         max_transfer: config.max_transfer_kib * 1024,
         stock: STOCK,
         hdgst: config.digests,
         ddgst: config.digests,
         ..Limits::default()
     };
-    Ok(CoreConfig { subsystems: vec![subsystem], ports, lanes, limits })
+    let core = CoreConfig { subsystems: vec![subsystem], ports, lanes, limits };
+    if limits.memory < limits.memory_min() {
+        return Err(ConfigError::Value(format!(
+            "`limits.memory_mib` is {}: {lanes} reactors share it, and each needs room for four of the largest transfers and queues: use \
+             at least {}",
+            config.limits.memory_mib,
+            (limits.memory_min() * u64::from(lanes.max(1))).div_ceil(1 << 20)
+        ))
+        .into());
+    }
+    Ok(core)
 }
 
 /// Bytes in free buffers that a lane keeps for the next commands: a full queue of 256 requests of 4 KiB.
@@ -262,6 +272,64 @@ pub(crate) const fn fault_of(fault: FaultConfig) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn core(config: &Config, lanes: u16) -> Result<(), TargetError> {
+        config.check()?;
+        let names = Names { nqn: crate::config::SAMPLE_NQN.into(), serial: "1".into() };
+        let core = core_config(config, &names, lanes, Vec::new())?;
+        Ok(core.check()?)
+    }
+
+    /// A value that a file may have is one that the target can be made of, and only such values are documented.
+    #[test]
+    fn whatever_a_file_may_say_the_core_takes() {
+        let good = || {
+            let text = "[[port]]\nlisten = 0\n[[namespace]]\nbacking = \"mem:1M\"\n";
+            Config::from_toml(text).unwrap()
+        };
+        let with = |key: &str, value: u64, transfer: u32| {
+            let mut config = Config { max_transfer_kib: transfer, ..good() };
+            let limits = format!("{{\"{key}\":{value},\"connection_buffers_mib\":16}}");
+            let limits = if key == "connection_buffers_mib" { format!("{{\"{key}\":{value}}}") } else { limits };
+            config.limits = serde_json::from_str(&limits).unwrap();
+            core(&config, 1)
+        };
+        for transfer in [8, 64, 1024, 16_384] {
+            for (name, _, low, high) in good().limits.ranges(transfer) {
+                assert!(with(name, low, transfer).is_ok(), "{name} = {low}: {:?}", with(name, low, transfer));
+                assert!(with(name, high, transfer).is_ok(), "{name} = {high}: {:?}", with(name, high, transfer));
+                for beyond in [low.wrapping_sub(1), high + 1].into_iter().filter(|value| *value < 1 << 32) {
+                    // A u16 cannot even be read.
+                    if name == "controllers" && beyond > 65_535 {
+                        continue;
+                    }
+                    let why = with(name, beyond, transfer).unwrap_err().to_string();
+                    assert_eq!(why, format!("`limits.{name}` is {beyond}: use {low} to {high}"));
+                }
+            }
+        }
+        type Set = fn(&mut Config, u32);
+        let keys: [(&str, Set, u32, u32); 4] = [
+            ("max_transfer_kib", |config, value| config.max_transfer_kib = value, 8, 16_384),
+            ("queue_size", |config, value| config.queue_size = value as u16, 32, 1024),
+            ("io_queues", |config, value| config.io_queues = value as u16, 1, 128),
+            ("ana_groups", |config, value| config.ana_groups = value, 1, 128),
+        ];
+        for (name, set, low, high) in keys {
+            for (value, fits) in [(low, true), (high, true), (low / 2, false), (high + 1, false)] {
+                let mut config = good();
+                set(&mut config, value);
+                config.limits.connection_buffers_mib = 64;
+                let outcome = core(&config, 1);
+                assert_eq!(outcome.is_ok(), fits, "{name} = {value}: {outcome:?}");
+                let names_it = outcome.map_or_else(|why| why.to_string().contains(&format!("`{name}`")), |()| true);
+                assert!(names_it, "{name} = {value}");
+            }
+        }
+        let why =
+            core(&Config { limits: crate::config::LimitsConfig { memory_mib: 7, ..Default::default() }, ..good() }, 2);
+        assert!(why.unwrap_err().to_string().ends_with("use at least 8"));
+    }
 
     fn named(edit: impl FnOnce(&mut NamespaceConfig)) -> ([u8; 16], [u8; 16]) {
         let mut config = NamespaceConfig::new("mem:1M".parse().unwrap());

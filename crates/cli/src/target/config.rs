@@ -182,7 +182,7 @@ impl Flags {
         });
         config.digests = !self.no_digests;
         if !self.limits.is_empty() {
-            config.limits = keyed(&self.limits.join(","), "limit", "connections=100,handshake_ms=500", &help::LIMITS)?;
+            config.limits = keyed(&self.limits.join(","), "limit", "connections=100,handshake_ms=500")?;
         }
         config.faults = self.faults.iter().map(|text| fault(text)).collect::<anyhow::Result<_>>()?;
         config.check()?;
@@ -203,16 +203,11 @@ fn identified<'a, 't>(config: &'a mut Config, text: &'t str) -> anyhow::Result<(
 
 /// `kind=delay,port=0,ms=20`: the keys of a `[[fault]]`.
 pub(super) fn fault(text: &str) -> anyhow::Result<FaultConfig> {
-    keyed(text, "fault", "kind=delay,port=0,ms=20", &help::FAULTS)
+    keyed(text, "fault", "kind=delay,port=0,ms=20")
 }
 
 /// Keys and values as the configuration file knows them, in one line. `what` they are, and how they look.
-fn keyed<T: serde::de::DeserializeOwned>(
-    text: &str,
-    what: &str,
-    example: &str,
-    all: &[help::Known],
-) -> anyhow::Result<T> {
+fn keyed<T: serde::de::DeserializeOwned>(text: &str, what: &str, example: &str) -> anyhow::Result<T> {
     let mut keys = serde_json::Map::new();
     for pair in text.split(',') {
         let (key, value) =
@@ -226,7 +221,7 @@ fn keyed<T: serde::de::DeserializeOwned>(
     serde_json::from_value(keys.into()).map_err(|why| {
         let words = why.to_string();
         let words = unknown_key(&words).map_or(words, |known| known.to_string());
-        let hint = format!("there are {}; `--{what} help` explains them", help::names(all));
+        let hint = format!("`--{what} help` explains them");
         Failure::new(format!("`{text}` is no {what}: {words}")).hint(&hint).into()
     })
 }

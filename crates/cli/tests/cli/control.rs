@@ -178,7 +178,7 @@ fn lines_are_requests_and_a_wrong_one_costs_nothing() {
         answer
     };
     let said = ask("{\"format_version\":1,\"request\":\"port-close\",\"prot\":1}\n");
-    assert_eq!(said, "{\"format_version\":1,\"error\":\"unknown key `prot`: did you mean `port`?\"}\n");
+    assert_eq!(said, "{\"format_version\":1,\"error\":\"unknown key `prot`: did you mean `port`? there is `port`\"}\n");
     assert!(ask("hello\n").contains("a request is one line of JSON"));
     let said = ask("{\"format_version\":1,\"request\":\"namespace-add\",\"backing\":\"null:1M\",\"nsid\":7}\n");
     assert_eq!(said, "{\"format_version\":1,\"ok\":{\"answer\":\"namespace\",\"nsid\":7,\"bytes\":1048576}}\n");
