@@ -4,10 +4,7 @@
 //! whatever a peer makes the target hold is charged to whom it can be charged to: its address, because a name that a peer
 //! merely claims can be invented, or spent by somebody else. Once a host can prove its identity, that identity is a payer too.
 //!
-//! What one payer may hold depends on what is left, not on a fixed part: at most [`SHARE`] times what would still be free. A
-//! payer alone gets most of it, two greedy ones share it, and nobody has to be told when payers come and go. A part is kept
-//! back from such greed (`RESERVE`): of that, each may hold no more than a fraction of what is left, so that twenty that
-//! never give anything back leave room for the next.
+//! What one payer may hold depends on what is left, not on a fixed part ([`SHARE`]).
 //!
 //! Where there is no room a command waits, and those who wait take turns ([`Turns`]): payers first, then the connections of one payer.
 
@@ -15,12 +12,10 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
+use interlock_base::Share;
 
-/// How many times what it leaves to others a payer may hold.
-pub const SHARE: u64 = 8;
-
-/// One part of so many is for those who hold little: no more than one part of so many of what is left.
-const RESERVE: u64 = 8;
+/// How all of it is shared: one alone gets nearly four fifths.
+pub const SHARE: Share = Share { times: 8, kept_back: 8, part: 1 };
 
 /// Smallest buffer that a driver gives, in bytes.
 const BUFFER_MIN: u32 = 4096;
@@ -64,21 +59,6 @@ impl fmt::Display for Payer {
 
 /// The part of what peers may hold that commands get only by little.
 const LAST_PART: u64 = 16;
-
-/// Whether a payer that holds `held` may have `wanted` more, of `total` of which all payers together hold `used`.
-#[must_use]
-pub(crate) const fn admits(total: u64, used: u64, held: u64, wanted: u64) -> bool {
-    let after = used.saturating_add(wanted);
-    let holds = held.saturating_add(wanted);
-    let greedy = (total - total / RESERVE).saturating_sub(after).saturating_mul(SHARE);
-    holds <= greedy || after <= total && holds <= (total - after) / RESERVE
-}
-
-/// The same where one that holds nothing may have the last.
-#[must_use]
-pub(crate) const fn admits_first(total: u64, used: u64, held: u64, wanted: u64) -> bool {
-    held == 0 && used.saturating_add(wanted) <= total || admits(total, used, held, wanted)
-}
 
 /// What a buffer of `len` bytes takes: drivers keep them in powers of two.
 #[must_use]
@@ -127,7 +107,7 @@ pub(crate) struct Ledger {
     used: u64,
     fixed: u64,
     kept: u64,
-    /// Up to here everybody has what it wants: [`admits`] would say so.
+    /// Up to here everybody has what it wants: [`SHARE`] would say so.
     plenty: u64,
     /// Connections that may be there, and that are.
     connections_max: u64,
@@ -208,12 +188,12 @@ impl Ledger {
     pub(crate) fn has_place(&self, payer: Payer, bytes: u64) -> bool {
         let account = self.find(payer).map(|id| self.account(id));
         let (connections, fixed) = account.map_or((0, 0), |account| (account.connections, account.as_such()));
-        admits_first(self.connections_max, self.connections, connections, 1) && self.has_fixed(fixed, bytes)
+        SHARE.admits_first(self.connections_max, self.connections, connections, 1) && self.has_fixed(fixed, bytes)
     }
 
     fn has_fixed(&self, as_such: u64, bytes: u64) -> bool {
         let used = self.fixed - self.kept;
-        admits_first(self.total / FIXED_PART, used, as_such, bytes) && self.used + bytes <= self.but_the_last()
+        SHARE.admits_first(self.total / FIXED_PART, used, as_such, bytes) && self.used + bytes <= self.but_the_last()
     }
 
     /// A connection of a payer came, and has a place.
@@ -309,7 +289,7 @@ impl Ledger {
         let account = self.account(id);
         let holds = account.held - account.fixed;
         let first = holds == 0 && self.used + bytes <= self.but_the_last();
-        first || admits(self.total, self.used, holds, bytes)
+        first || SHARE.admits(self.total, self.used, holds, bytes)
     }
 
     /// What there is without the part that is for little commands.
@@ -321,8 +301,8 @@ impl Ledger {
     /// may have kept: the connection cannot stay.
     pub(crate) fn keep(&mut self, id: AccountId, bytes: u64) -> bool {
         let held = self.account(id).kept;
-        let may =
-            admits_first(self.total / KEPT_PART, self.kept, held, bytes) && self.used + bytes <= self.but_the_last();
+        let may = SHARE.admits_first(self.total / KEPT_PART, self.kept, held, bytes)
+            && self.used + bytes <= self.but_the_last();
         self.kept += bytes;
         self.account_mut(id).kept += bytes;
         self.add_fixed(id, bytes);
@@ -349,7 +329,7 @@ impl Ledger {
     /// A media operation begins, if its payer may have one more under way.
     #[cold]
     pub(crate) fn begin(&mut self, id: AccountId, cost: u64) -> bool {
-        let may = admits_first(self.media_max, self.media, self.account(id).media, cost);
+        let may = SHARE.admits_first(self.media_max, self.media, self.account(id).media, cost);
         if may {
             self.account_mut(id).media += cost;
             self.media += cost;

@@ -9,7 +9,8 @@ use super::Control;
 use super::controller::{Controller, ControllerKey, Kind};
 use super::fencing::LifeEntry;
 use crate::message::ToLane;
-use crate::{Loss, Payer, quota};
+use crate::quota::SHARE;
+use crate::{Loss, Payer};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
@@ -32,14 +33,14 @@ impl Control {
         if used * 2 >= most {
             self.listen_to_the_silent(now, kind);
         }
-        if quota::admits_first(most, used, held, 1) {
+        if SHARE.admits_first(most, used, held, 1) {
             return true;
         }
         match self.silent(now, kind, payer, held) {
             Some(key) => {
                 self.lose(now, key, Loss::Crowded);
                 let (used, held) = self.places(kind, payer);
-                quota::admits_first(most, used, held, 1)
+                SHARE.admits_first(most, used, held, 1)
             }
             None => false,
         }
@@ -57,7 +58,7 @@ impl Control {
             .values()
             .filter(drains)
             .fold((used, held), |(all, own), entry| (all + 1, own + u64::from(entry.payer == payer)));
-        quota::admits_first(most, all, own, 1)
+        SHARE.admits_first(most, all, own, 1)
     }
 
     /// Controllers of a kind, and those of them that a payer has.
