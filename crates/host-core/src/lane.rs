@@ -287,9 +287,19 @@ impl Lane {
             ToLane::Poison(order) => self.suspect_order(now, order),
             ToLane::Answered { key, cqe } => self.answered(now, key, &cqe),
             ToLane::Settle { life, release } => self.settle(now, life, release),
+            ToLane::AskTraffic(life) => self.tell_traffic(life),
             ToLane::Shutdown => self.shut_down(now),
         }
         self.finish_call(now);
+    }
+
+    /// Says what I/O of a life has been answered last, by its submission.
+    #[cold]
+    fn tell_traffic(&mut self, life: LifeId) {
+        let ctrl = self.life(life).and_then(|key| self.lives.get(key)).map(|life| life.ctrl);
+        if let Some(submitted) = ctrl.and_then(|ctrl| self.heads.last_answered(ctrl)) {
+            self.say(ToControl::Traffic { life, submitted });
+        }
     }
 
     /// Something happened to a connection. Events of connections that the lane has forgotten are ignored.

@@ -89,6 +89,8 @@ pub enum ToLane {
         release: Release,
     },
     /// End everything; nothing new is accepted.
+    /// Answers `Traffic`: its Keep Alive is late, and what I/O says counts.
+    AskTraffic(LifeId),
     Shutdown,
 }
 
@@ -182,6 +184,14 @@ pub enum ToControl {
     /// About commands that instances were lost with.
     Poison(poison::Report),
     /// A command was answered with an ANA status: the log of this life should be read again.
+    /// Answers `AskTraffic`: I/O of the life that was submitted at this moment, and nothing later, has been answered. Not
+    /// said if nothing was.
+    Traffic {
+        /// The life.
+        life: LifeId,
+        /// The moment.
+        submitted: Instant,
+    },
     AnaStale(LifeId),
     /// The first I/O that ended well on a life after it had become usable, for the timeline of a failover.
     FirstGood {

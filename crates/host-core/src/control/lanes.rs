@@ -45,6 +45,7 @@ impl Control {
                     self.do_tasks(now, life_id);
                 }
             }
+            ToControl::Traffic { life, submitted } => self.handle_traffic(now, life, submitted),
             ToControl::Poison(report) => self.handle_suspects(now, lane, &report),
             ToControl::Flush { seq, head } => self.caches.asks(lane, seq, head),
             ToControl::FlushTold { head, lives } => self.caches.told(head, &lives),

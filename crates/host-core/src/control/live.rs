@@ -83,6 +83,7 @@ impl Control {
                 Pulse::Send => {
                     self.ask(now, life_id, Purpose::KeepAlive, plain(admin::keep_alive()), None);
                 }
+                Pulse::AskTraffic => self.tell_lanes(&crate::ToLane::AskTraffic(life_id)),
                 Pulse::Lost { .. } => {
                     if let Some(ctrl) = self.controllers.get_mut(&life.ctrl) {
                         ctrl.counters.keep_alive_timeouts += 1;
@@ -105,6 +106,14 @@ impl Control {
     pub(super) fn handle_keep_alive(&mut self, now: Instant, life_id: LifeId) {
         if let Some(keep_alive) = self.lives.get_mut(&life_id).and_then(|life| life.keep_alive.as_mut()) {
             keep_alive.handle_answer();
+        }
+        self.poll_keep_alive(now, life_id);
+    }
+
+    /// I/O that was submitted then has been answered: under traffic based keep alive the controller has heard of this host.
+    pub(super) fn handle_traffic(&mut self, now: Instant, life_id: LifeId, submitted: Instant) {
+        if let Some(keep_alive) = self.lives.get_mut(&life_id).and_then(|life| life.keep_alive.as_mut()) {
+            keep_alive.handle_traffic(submitted);
         }
         self.poll_keep_alive(now, life_id);
     }

@@ -321,6 +321,13 @@ impl Heads {
         *at = since.max(*at);
     }
 
+    /// When the latest submitted command was submitted that any path through this controller has answered.
+    #[cold]
+    pub(super) fn last_answered(&self, ctrl: CtrlId) -> Option<Instant> {
+        let mine = self.path_counters.iter().zip(&self.answered).filter(|(path, _)| path.ctrl == ctrl);
+        mine.map(|(_, at)| *at).max().filter(|at| *at > Instant::ZERO)
+    }
+
     /// True if another path of the same namespace answered something that was submitted after `since`.
     pub(super) fn others_answer(&self, path: u32, since: Instant) -> bool {
         let own = self.path_counters[path as usize];

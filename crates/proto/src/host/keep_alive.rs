@@ -16,16 +16,28 @@
 //! submission: one that was submitted long ago and completes now says nothing about what the controller heard lately. A
 //! check that finds one puts the next off by KATO/4, or to KATO/2 after that submission where a late answer held it up:
 //! so the end is noticed KATO after the controller can have heard of the host last.
+//!
+//! A controller may answer a Keep Alive late although it serves I/O. With traffic based keep alive that is no loss: before
+//! the half of KATO is over the machine asks whether a command that was submitted after the Keep Alive has been answered
+//! ([`Pulse::AskTraffic`]), and each such command puts the end off to KATO/2 after its own submission. A Keep Alive without
+//! an answer for four times KATO (`LATE_MAX`) is a loss in any case: nothing else that is asked of its admin queue ends.
 
 use core::time::Duration;
 use interlock_base::Instant;
+
+/// For so many times KATO traffic may stand in for the answer to one Keep Alive.
+const LATE_MAX: u32 = 4;
 
 /// What to do about Keep Alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pulse {
     /// Submit a Keep Alive command now (then poll again).
     Send,
-    /// The controller is lost: the Keep Alive sent at this moment is unanswered for KATO/2.
+    /// Report the latest submission of an I/O command that has been answered ([`KeepAlive::handle_traffic`]), then poll
+    /// again: the Keep Alive has no answer yet.
+    AskTraffic,
+    /// The controller is lost: the Keep Alive sent at this moment is unanswered for KATO/2, and so is what was submitted
+    /// since.
     Lost {
         /// When it was sent.
         sent: Instant,
@@ -53,6 +65,8 @@ enum State {
         last_check: Instant,
         heard: Option<Instant>,
         unanswered: Option<Instant>,
+        /// The traffic was asked for, and nothing new was heard since.
+        asked: bool,
     },
 }
 
@@ -65,17 +79,20 @@ impl KeepAlive {
             State::Off
         } else {
             let every = if traffic_based { kato / 4 } else { kato / 2 };
-            State::On { every, traffic_based, next: now + every, last_check: now, heard: None, unanswered: None }
+            let next = now + every;
+            State::On { every, traffic_based, next, last_check: now, heard: None, unanswered: None, asked: false }
         };
         Self { half: kato / 2, state }
     }
 
     /// A command (admin or I/O) that was submitted at `submitted` has completed.
     pub fn handle_traffic(&mut self, submitted: Instant) {
-        if let State::On { last_check, heard, .. } = &mut self.state
+        if let State::On { last_check, heard, asked, .. } = &mut self.state
             && submitted >= *last_check
+            && *heard < Some(submitted)
         {
-            *heard = (*heard).max(Some(submitted));
+            *heard = Some(submitted);
+            *asked = false;
         }
     }
 
@@ -94,12 +111,26 @@ impl KeepAlive {
     /// What to do at `now`. After [`Pulse::Send`] it assumes that the command was submitted.
     pub fn poll(&mut self, now: Instant) -> Pulse {
         let half = self.half;
-        let State::On { every, traffic_based, next, last_check, heard, unanswered } = &mut self.state else {
+        let State::On { every, traffic_based, next, last_check, heard, unanswered, asked } = &mut self.state else {
             return Pulse::Off;
         };
         if let Some(sent) = *unanswered {
             // Nothing else is due while one is under way: its end comes first or it is the end.
-            return if now >= sent + half { Pulse::Lost { sent } } else { Pulse::Wait(sent + half) };
+            let last = heard.filter(|_| *traffic_based).map_or(sent, |heard| heard.max(sent));
+            let limit = sent + half * (2 * LATE_MAX);
+            let end = (last + half).min(limit);
+            // So early that the answer is there before the end.
+            let ask = (last + half * 3 / 4).min(limit);
+            return if now >= end {
+                Pulse::Lost { sent }
+            } else if !*traffic_based || *asked {
+                Pulse::Wait(end)
+            } else if now < ask {
+                Pulse::Wait(ask)
+            } else {
+                *asked = true;
+                Pulse::AskTraffic
+            };
         }
         if now < *next {
             return Pulse::Wait(*next);
@@ -114,6 +145,7 @@ impl KeepAlive {
             *next = now + *every;
         }
         *unanswered = Some(now);
+        *asked = false;
         Pulse::Send
     }
 }
@@ -159,7 +191,7 @@ mod tests {
             let mut now = at(late);
             let lost = loop {
                 match ka.poll(now) {
-                    Pulse::Send => {}
+                    Pulse::Send | Pulse::AskTraffic => {}
                     Pulse::Wait(next) => now = next,
                     Pulse::Lost { .. } => break now,
                     Pulse::Off => panic!("it is on"),
@@ -173,12 +205,59 @@ mod tests {
     fn unanswered_for_half_kato_is_lost() {
         let mut ka = KeepAlive::new(at(0), 4000, true);
         assert_eq!(ka.poll(at(1000)), Pulse::Send);
-        ka.handle_traffic(at(1500));
-        assert_eq!(ka.poll(at(2999)), Pulse::Wait(at(3000)));
+        assert_eq!(ka.poll(at(2499)), Pulse::Wait(at(2500)));
+        assert_eq!(ka.poll(at(2500)), Pulse::AskTraffic);
+        assert_eq!(ka.poll(at(2999)), Pulse::Wait(at(3000)), "nothing was heard");
         assert_eq!(ka.poll(at(3000)), Pulse::Lost { sent: at(1000) });
         assert!(at(3000) <= at(0) + Duration::from_millis(4000), "the host notices before the controller");
         ka.stop();
         assert_eq!(ka.poll(at(9000)), Pulse::Off);
+    }
+
+    #[test]
+    fn with_tbkas_io_that_is_answered_stands_in_for_a_late_answer() {
+        let mut ka = KeepAlive::new(at(0), 4000, true);
+        assert_eq!(ka.poll(at(1000)), Pulse::Send);
+        // Submitted before: the controller may have heard it before it stopped.
+        ka.handle_traffic(at(999));
+        assert_eq!(ka.poll(at(2500)), Pulse::AskTraffic);
+        ka.handle_traffic(at(2400));
+        assert_eq!(ka.poll(at(3000)), Pulse::Wait(at(3900)));
+        assert_eq!(ka.poll(at(3900)), Pulse::AskTraffic, "again, for what came meanwhile");
+        ka.handle_traffic(at(2400));
+        assert_eq!(ka.poll(at(3900)), Pulse::Wait(at(4400)), "nothing new: asked once");
+        ka.handle_answer();
+        assert!(matches!(ka.poll(at(4000)), Pulse::Send | Pulse::Wait(_)), "it is kept");
+        let mut ka = KeepAlive::new(at(0), 4000, true);
+        assert_eq!(ka.poll(at(1000)), Pulse::Send);
+        ka.handle_traffic(at(2400));
+        assert_eq!(ka.poll(at(4400)), Pulse::Lost { sent: at(1000) }, "KATO/2 after the last that was answered");
+    }
+
+    #[test]
+    fn without_tbkas_io_says_nothing_of_keep_alive() {
+        let mut ka = KeepAlive::new(at(0), 4000, false);
+        assert_eq!(ka.poll(at(2000)), Pulse::Send);
+        ka.handle_traffic(at(3900));
+        assert_eq!(ka.poll(at(3900)), Pulse::Wait(at(4000)));
+        assert_eq!(ka.poll(at(4000)), Pulse::Lost { sent: at(2000) });
+    }
+
+    #[test]
+    fn a_keep_alive_that_is_never_answered_is_a_loss_whatever_io_says() {
+        let mut ka = KeepAlive::new(at(0), 4000, true);
+        let mut now = at(1000);
+        assert_eq!(ka.poll(now), Pulse::Send);
+        loop {
+            ka.handle_traffic(now);
+            match ka.poll(now) {
+                Pulse::Wait(next) => now = next,
+                Pulse::AskTraffic => {}
+                Pulse::Lost { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(now, at(1000 + 4 * 4000));
     }
 
     #[test]

@@ -396,6 +396,33 @@ fn silence_is_noticed_by_keep_alive_and_nothing_is_sent_after_that() {
 }
 
 #[test]
+fn under_tbkas_a_late_keep_alive_answer_is_no_loss_while_io_is_answered() {
+    for (tbkas, kept) in [(true, true), (false, false)] {
+        let mut world = World::new(2, &[1]);
+        world.ports.get_mut(&1).expect("a port").tbkas = tbkas;
+        let ctrl = world.connect(World::spec(1));
+        let life = world.life(ctrl);
+        world.ports.get_mut(&1).expect("a port").mute = true;
+        // KATO is 5 s. The admin queue says nothing for 8 s, lane 1 has its writes answered.
+        for _ in 0..80 {
+            world.advance(100 * MS);
+            let asked = world.lanes[1].heard.iter().filter(|m| matches!(m, ToLane::AskTraffic(_))).count();
+            if asked > 0 {
+                world.lanes[1].heard.clear();
+                let submitted = world.now;
+                world.say(1, ToControl::Traffic { life, submitted });
+            }
+        }
+        assert_eq!(!world.saw(|e| matches!(e, EventKind::Lost { .. })), kept, "TBKAS {tbkas}");
+        if kept {
+            // The lanes have nothing to say any more: that is noticed within KATO of the last that was answered.
+            world.advance(5_000 * MS);
+            assert!(world.saw(|e| matches!(e, EventKind::Lost { how: Loss::KeepAlive, .. })));
+        }
+    }
+}
+
+#[test]
 fn a_lane_that_does_not_answer_is_named_and_waited_for() {
     let (mut world, a, _) = World::two_paths(2);
     let life = world.life(a);

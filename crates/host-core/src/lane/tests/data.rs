@@ -401,6 +401,24 @@ fn a_timeout_is_a_suspicion_with_a_second_witness_or_without() {
 }
 
 #[test]
+fn a_lane_says_what_io_of_a_controller_was_answered_last() {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    rig.tell(ToLane::AskTraffic(A));
+    assert!(rig.hear().iter().all(|message| !matches!(message, ToControl::Traffic { .. })), "nothing was answered");
+    let first = rig.now;
+    rig.write(0, 1);
+    rig.run();
+    rig.elapse(Duration::from_secs(1));
+    rig.answer(A);
+    rig.write(8, 1);
+    rig.run();
+    rig.hear();
+    rig.tell(ToLane::AskTraffic(A));
+    assert_eq!(rig.hear(), [ToControl::Traffic { life: A, submitted: first }], "what has no answer is no sign of life");
+}
+
+#[test]
 fn equal_histories_have_equal_fingerprints_and_every_step_has_its_own() {
     let history = || {
         let mut rig = Rig::new();
