@@ -419,6 +419,20 @@ pub struct DiscoveryControllers {
     pub controllers: Vec<DiscoveryStatus>,
 }
 
+/// Why a life may still change a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnfencedKind {
+    /// It is connected.
+    Alive,
+    /// It is being connected, and can write once it is live.
+    Connecting,
+    /// It was lost, and its fence is awaited.
+    Lost,
+    /// An earlier process of this host left it, and its fence is awaited.
+    Predecessor,
+}
+
 /// A life that may still change a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct UnfencedLife {
@@ -426,8 +440,8 @@ pub struct UnfencedLife {
     pub controller: String,
     /// The life, `life3`.
     pub life: String,
-    /// `alive`, `connecting` (it is tried, and can write once it is live), `lost` or `predecessor`.
-    pub why: String,
+    /// Why it may still write.
+    pub why: UnfencedKind,
     /// It is over by time after so long; `null` if that is not known, or if it is alive.
     pub left_ms: Option<u64>,
 }

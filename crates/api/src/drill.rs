@@ -19,6 +19,29 @@ pub enum Verdict {
     Unsafe,
 }
 
+/// Why a scenario shows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ReasonKind {
+    /// Too few writes were in doubt.
+    TooFewInDoubt,
+    /// The target held no write when the fence began.
+    NothingHeld,
+    /// After the fence the target tried to execute nothing.
+    NothingStopped,
+    /// Held writes were neither executed nor stopped before the blocks were read back.
+    GhostsUndecided,
+    /// Not every block could be read back.
+    ReadBackIncomplete,
+    /// The run had no fence, and nothing stale was found.
+    NotCaught,
+    /// What `--require` asks for did not happen.
+    RequirementUnmet,
+    /// A step did not succeed, or did not end in time.
+    StepFailed,
+}
+
 /// How the loss was noticed, and how long after it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossDetection {
@@ -130,6 +153,9 @@ pub struct ScenarioResult {
     pub assumed_ms: Option<u64>,
     /// Why it is inconclusive, in words; empty otherwise.
     pub reasons: Vec<String>,
+    /// What kind each of them is, in the same order; empty in documents of earlier programs.
+    #[serde(default)]
+    pub reason_kinds: Vec<ReasonKind>,
     /// How the loss was noticed; `null` if it was not.
     pub detection: Option<LossDetection>,
     /// Writes sent on the lost path and unanswered.

@@ -66,6 +66,32 @@ impl fmt::Display for ControllerState {
     }
 }
 
+/// What kind of failure an attempt to connect met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ConnectFailure {
+    /// The name has no address, or could not be looked up.
+    Name,
+    /// No TCP connection could be made.
+    Unreachable,
+    /// A connection ended before the controller was ready.
+    Lost,
+    /// The peer broke the protocol, or says that this host did.
+    Protocol,
+    /// The target refuses, or answered a step with an error.
+    Refused,
+    /// A step had no answer within its limit.
+    TimedOut,
+    /// What the controller states cannot be used: too few queues, no Keep Alive, or it contradicts another one.
+    Unsuitable,
+    /// The record of the instance could not be written down.
+    Record,
+    /// One that this program is too old to know.
+    #[serde(other)]
+    Unknown,
+}
+
 /// How a source answered a Cross-Controller Reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -341,6 +367,9 @@ pub enum What {
     ReconnectFailed {
         /// The first is 1.
         attempt: u64,
+        /// What kind of failure it is; `null` in events of earlier versions.
+        #[serde(default)]
+        kind: Option<ConnectFailure>,
         /// Why, in words.
         error: String,
         /// When the next begins; `null` if there is none.

@@ -33,7 +33,7 @@ pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{
     ConnectRequest, Connected, DiscoveryControllers, DiscoveryStatus, Done, Drained, ExportKind, ExportOnLoss,
     ExportRequest, ExportStatus, Exports, FencePolicy, Fenced, FlushScope, IoPolicy, OnLoss, Problem, ProblemKind,
-    SetRequest, UnfencedLife,
+    SetRequest, UnfencedKind, UnfencedLife,
 };
 pub use counters::{
     ControllerCounters, Counters, Durations, FenceCounters, HeadCounters, Histogram, HostCounters, IoCounters,
@@ -45,17 +45,18 @@ pub use doctor::{
 };
 pub use drill::{
     CcrUse, DrillReport, FastIoFail, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Mark, PathLine, Point,
-    Reach, Recording, ScenarioResult, StaleBlock, StallTimes, TargetIdentity, Verdict, WriteRef,
+    Reach, ReasonKind, Recording, ScenarioResult, StaleBlock, StallTimes, TargetIdentity, Verdict, WriteRef,
 };
 pub use event::{
-    CcrAnswer, ControllerState, Event, LateDecision, Level, Predicted, SuspectCommand, SuspectStage, What,
+    CcrAnswer, ConnectFailure, ControllerState, Event, LateDecision, Level, Predicted, SuspectCommand, SuspectStage,
+    What,
 };
 pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};
 pub use status::{
-    ControllerFacts, ControllerStatus, JournalStatus, NamespaceStatus, PathStatus, SettingsStatus, Status,
-    SubsystemStatus, TombstoneStatus, Totals, WaitKind, WaitStatus,
+    ControllerFacts, ControllerStatus, JournalStatus, LostPath, NamespaceStatus, PathStatus, SettingsStatus, Status,
+    SubsystemStatus, TombstoneStatus, Totals, Unreachable, WaitKind, WaitStatus,
 };
-pub use story::{Failover, Failovers, Felt, Safety, Story, StoryStage, StoryState, Way};
+pub use story::{Failover, Failovers, Felt, Safety, StageName, Story, StoryStage, StoryState, Way};
 
 /// `data` as indented JSON, without a final newline.
 ///

@@ -4,6 +4,7 @@ use crate::basics::{AnaState, Hex64, PathAddress, Version};
 use crate::control::{DiscoveryStatus, ExportStatus, FencePolicy, FlushScope, IoPolicy, OnLoss};
 use crate::event::{ControllerState, SuspectCommand};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use utoipa::ToSchema;
 
 /// Everything that `status`, `list` and the others print.
@@ -270,6 +271,13 @@ pub struct NamespaceStatus {
     pub suspects: Vec<SuspectCommand>,
     /// Its paths.
     pub paths: Vec<PathStatus>,
+    /// Paths through controllers that are not live. One that has not been live since the daemon began is taken to have had
+    /// every namespace of its subsystem.
+    #[serde(default)]
+    pub lost_paths: Vec<LostPath>,
+    /// Why no I/O can be sent to it; `null` if a path can be used.
+    #[serde(default)]
+    pub unreachable: Option<Unreachable>,
 }
 
 /// One path of a namespace.
@@ -284,6 +292,51 @@ pub struct PathStatus {
     /// Its ANA group; `null` if it is in none.
     #[serde(default)]
     pub ana_group: Option<u32>,
+}
+
+/// A path of a namespace whose controller is not live.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct LostPath {
+    /// `nvme0c1n1`.
+    pub name: String,
+    /// Through this controller.
+    pub controller: String,
+    /// Its last ANA state; `null` if it is not known.
+    pub ana_state: Option<AnaState>,
+}
+
+/// Why no I/O can be sent to a namespace: it waits, or fails once `fast_io_fail_tmo` or `ctrl_loss_tmo` has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Unreachable {
+    /// No live controller has it.
+    NoPath,
+    /// Live controllers have it, and the ANA state of every path forbids I/O.
+    NoUsablePath,
+}
+
+impl Unreachable {
+    /// Judges the paths through live controllers.
+    #[must_use]
+    pub fn of(paths: &[PathStatus]) -> Option<Self> {
+        if paths.is_empty() {
+            Some(Self::NoPath)
+        } else if paths.iter().any(|path| path.ana_state.is_usable()) {
+            None
+        } else {
+            Some(Self::NoUsablePath)
+        }
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::NoPath => "NO PATH: I/O waits",
+            Self::NoUsablePath => "NO USABLE PATH: I/O waits",
+        })
+    }
 }
 
 /// A life that ended unfenced.

@@ -3,6 +3,7 @@
 use crate::basics::{PathAddress, Version};
 use crate::receipt::{DetectedHow, Method, Receipt};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use utoipa::ToSchema;
 
 /// What is known of the safety of a retry.
@@ -35,11 +36,60 @@ pub enum StoryState {
     Interrupted,
 }
 
+/// What happens in a stage of a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum StageName {
+    /// From the submission of the oldest command in doubt until the loss is noticed.
+    Detect,
+    /// Until every lane has said what is in doubt.
+    Condemn,
+    /// Until no byte can leave this host on the lost instance.
+    Stop,
+    /// A Cross-Controller Reset, from its command to its answer.
+    Reset,
+    /// The hold by time.
+    Hold,
+    /// The held commands go on.
+    Release,
+    /// Until the first attempt to reconnect.
+    Wait,
+    /// Attempts to reconnect.
+    Reconnect,
+    /// From the new instance to its first I/O that ended well.
+    FirstIo,
+}
+
+impl StageName {
+    /// Its word in JSON and on pages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Detect => "detect",
+            Self::Condemn => "condemn",
+            Self::Stop => "stop",
+            Self::Reset => "reset",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Wait => "wait",
+            Self::Reconnect => "reconnect",
+            Self::FirstIo => "first-io",
+        }
+    }
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// One stage of a failover. Times are milliseconds from the moment at which the loss was noticed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StoryStage {
-    /// `detect`, `condemn`, `stop`, `reset`, `hold`, `release`, `reconnect`, `first-io`.
-    pub name: String,
+    /// Which.
+    pub name: StageName,
     /// When it began; negative before the loss was noticed.
     pub from_ms: f64,
     /// How long it took; `null` if it is not over, or was not needed any more.

@@ -1,6 +1,6 @@
 //! How verbs reach the daemon, and what they say if it is not there or says no.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 use interlock_api::{Client, ClientError, DEFAULT_SOCKET, Done, ProblemKind, Status};
 use interlock_daemon::Places;
 use std::io;
@@ -66,24 +66,23 @@ impl AskArgs {
 
 /// A request that failed, with what to do.
 pub(crate) fn failed(error: ClientError) -> Failure {
-    let failure = Failure::new(&error);
+    let failure = Failure::new(&error).kind(of_client(&error));
     match error {
-        ClientError::NotThere { socket, error } if error.kind() == io::ErrorKind::PermissionDenied => failure
-            .kind(ProblemKind::Denied)
-            .hint(format!("only the owner and the group of {} may use it; become one of them", socket.display())),
+        ClientError::NotThere { socket, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+            failure.hint(format!("only the owner and the group of {} may use it; become one of them", socket.display()))
+        }
         ClientError::NotThere { .. } => failure
-            .kind(ProblemKind::NoDaemon)
             .hint("start it with `systemctl start interlock`, or in a terminal with `interlock daemon`")
             .hint("if it listens elsewhere, say where with --socket"),
         ClientError::Problem(problem) => {
-            let failure = failure.kind(problem.kind).device(problem.device);
+            let failure = failure.device(problem.device);
             problem.hints.into_iter().fold(failure, Failure::hint)
         }
-        error if error.is_timeout() => failure.kind(ProblemKind::Timeout),
-        ClientError::Io { .. } => failure
-            .kind(ProblemKind::NoDaemon)
-            .hint("it ended, or was ended, while it was asked: whether this was done shows `interlock status`"),
-        ClientError::Strange { .. } => failure.kind(ProblemKind::NoDaemon),
+        error if error.is_timeout() => failure,
+        ClientError::Io { .. } => {
+            failure.hint("it ended, or was ended, while it was asked: whether this was done shows `interlock status`")
+        }
+        ClientError::Strange { .. } => failure,
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
         hostid: status.hostid.parse().map_err(|why| Failure::new(format!("{why}")))?,
     };
     // What belongs to somebody else is not connected by itself; while nobody knows what that is, nothing is.
-    let excluded = Exclusions::read(&args.nvme_dir).map_err(Failure::new)?;
+    let excluded = Exclusions::read(&args.nvme_dir).map_err(Failure::caused)?;
     let Sources { mut wanted, mut ask, mut problems, .. } = sources(args, &who)?;
     problems.extend(excluded.problems.iter().cloned());
     // One that is given with -a is asked for by name.
@@ -110,6 +110,7 @@ fn sources(args: &ConnectAllArgs, who: &HostSettings) -> anyhow::Result<Sources>
     if sources.is_empty() {
         let text = "nothing is configured";
         return Err(Failure::new(text)
+            .kind(interlock_api::ProblemKind::NotFound)
             .hint("give a discovery controller with -a")
             .hint("or write [[connect]] into the configuration")
             .into());

@@ -70,6 +70,7 @@ fn configured(args: &DiscoverArgs, settings: &HostSettings) -> anyhow::Result<Ex
     let sources = Sources::read(args.config.as_ref(), &args.nvme_dir, settings)?;
     if sources.ask.is_empty() && sources.problems.is_empty() {
         return Err(Failure::new("no discovery controller is configured")
+            .kind(interlock_api::ProblemKind::NotFound)
             .hint("give one with -a")
             .hint("or write [[discovery]] into the configuration")
             .into());
@@ -181,6 +182,8 @@ mod tests {
             traddr: "192.0.2.1".into(),
             eflags: "none",
             sectype: Some("none"),
+            over_tcp: Some(interlock_host::discovery::RecordKind::Nvm),
+            needs_secure_channel: false,
         };
         let expected = "\
 Discovery Log Number of Records 1, Generation counter 7

@@ -22,7 +22,8 @@ const DISCOVERY_PORT: u16 = 8009;
 /// Say what a failover through a subsystem would look like, and what to change
 ///
 /// If the daemon is there and has the subsystem connected, its settings and what it knows are judged, and the report says
-/// so. Without -a everything that the daemon has connected is looked at.
+/// so. Without -a everything that the daemon has connected is looked at. The exit status is 1 if a finding is UNSAFE, or if
+/// something could not be looked at.
 #[derive(clap::Args)]
 #[command(after_help = crate::log::ENVIRONMENT)]
 #[command(mut_arg("traddr", |arg| arg.required(false).default_value("").hide_default_value(true).requires("nqn")))]
@@ -85,22 +86,43 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         None => args.peer.settings()?,
     };
     let looker = Looker::new()?;
-    let looked: anyhow::Result<Vec<_>> = cases.iter().map(|case| look(args, &looker, case, &settings)).collect();
+    let looked: Vec<_> = cases.iter().map(|case| look(args, &looker, case, &settings)).collect();
     looker.end()?;
-    let looked = looked?;
     let one_asked = !args.peer.traddr.is_empty();
+    // One subsystem that does not answer keeps nothing from being said of the others.
+    let (mut reports, mut problems) = (Vec::new(), Vec::new());
+    for (case, looked) in cases.iter().zip(looked) {
+        match looked {
+            Ok(report) => reports.push(report),
+            Err(error) => problems.push(match &case.live {
+                Some(live) => live.explain(&error),
+                None => error,
+            }),
+        }
+    }
+    if reports.is_empty() && problems.len() == 1 {
+        return Err(problems.remove(0));
+    }
+    let looked = reports;
     let text = match args.output.format {
         Format::Normal => looked.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n\n"),
         Format::Json if one_asked => interlock_api::to_pretty(&looked[0].0)?,
         Format::Json => {
             let reports: Vec<_> = looked.iter().map(|(report, _)| report).collect();
-            serde_json::to_string_pretty(&serde_json::json!({ "format_version": 1, "reports": reports }))?
+            let problems: Vec<_> = problems.iter().map(crate::failure::problem).collect();
+            let document = serde_json::json!({ "format_version": 1, "reports": reports, "problems": problems });
+            serde_json::to_string_pretty(&document)?
         }
     };
-    print(&text)?;
+    if !looked.is_empty() || args.output.format == Format::Json {
+        print(&text)?;
+    }
+    for problem in &problems {
+        crate::failure::tell(problem);
+    }
     let mut findings = looked.iter().flat_map(|(report, _)| &report.findings);
     let unsafe_found = findings.any(|finding| finding.severity == Severity::Unsafe);
-    Ok(if unsafe_found { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if unsafe_found || !problems.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What is to be looked at: what was asked for, or everything that the daemon has connected.
@@ -121,6 +143,7 @@ fn cases<'a>(
         {
             let text = format!("nothing to look at: no -a was given, and nobody listens on {}", socket.display());
             return Err(Failure::new(text)
+                .kind(interlock_api::ProblemKind::NoDaemon)
                 .hint("give a port of a subsystem: -a ADDR -s PORT -n NQN")
                 .hint("or start the daemon, and everything that it has connected is looked at")
                 .into());
@@ -131,7 +154,7 @@ fn cases<'a>(
                 .hint("only the owner and the group of the socket may ask; become one of them, or give -a ADDR -s PORT -n NQN")
                 .into());
         }
-        Err(error) => return Err(Failure::new(error).into()),
+        Err(error) => return Err(Failure::new(error).kind(crate::failure::of_client(error)).into()),
     };
     let mut cases = Vec::new();
     for subsystem in &status.subsystems {
@@ -147,7 +170,8 @@ fn cases<'a>(
         let failure = Failure::new(match &args.nqn {
             Some(nqn) => format!("the daemon has not connected `{nqn}`"),
             None => "the daemon has nothing connected".into(),
-        });
+        })
+        .kind(interlock_api::ProblemKind::NotFound);
         return Err(failure.hint("give a port of a subsystem: -a ADDR -s PORT -n NQN").into());
     }
     Ok(cases)

@@ -580,6 +580,7 @@ mod tests {
             verdict: Verdict::Safe,
             assumed_ms: None,
             reasons: Vec::new(),
+            reason_kinds: Vec::new(),
             detection: Some(LossDetection { how: DetectedHow::ConnectionReset, ms: 1.25 }),
             writes_in_doubt: 16,
             ccr: Some(CcrUse::Used { sent: 1 }),

@@ -2,7 +2,7 @@
 
 use crate::ask::{AskArgs, failed};
 use crate::output::{Format, OutputArgs, print};
-use interlock_api::Event;
+use interlock_api::{ClientError, Event};
 use std::process::ExitCode;
 
 /// How many of the past are shown if nothing says where to begin, as `tail` does.
@@ -39,9 +39,14 @@ pub(crate) fn run(args: &EventsArgs) -> anyhow::Result<ExitCode> {
     };
     let path = format!("/v1/events?{begin}&follow={}", args.follow);
     let mut last = args.since.filter(|since| *since > 0);
-    for line in args.ask.client().lines(&path).map_err(failed)? {
+    let client = args.ask.client();
+    for line in client.lines(&path).map_err(failed)? {
         let line = line?;
-        let event: Event = serde_json::from_str(&line)?;
+        let strange = |why: serde_json::Error| {
+            let socket = client.socket().to_owned();
+            failed(ClientError::Strange { socket, why: format!("it sent no event: {why}") })
+        };
+        let event: Event = serde_json::from_str(&line).map_err(strange)?;
         let missing = gap(last.replace(event.seq), event.seq);
         if args.controller.is_some() && args.controller != event.controller {
             continue;

@@ -6,20 +6,21 @@ use crate::events::time;
 use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use interlock_api::{Event, Failover, Failovers, Method, Safety, Story, StoryState};
+use interlock_api::{Event, Failover, Failovers, Method, ProblemKind, Safety, Story, StoryState};
 use interlock_observe::story;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 /// Tell the story of one failover: what was lost, what was in doubt, why it was safe, what it took, what to change
 ///
 /// Also of events in a file, as `interlock events --since 0 -o json` prints them: then no daemon is asked.
 #[derive(clap::Args)]
 pub(crate) struct ExplainArgs {
-    /// Which, by its number in `interlock history`; default: the last one
-    #[arg(value_name = "ID")]
-    id: Option<u64>,
+    /// Which, by its number in `interlock history`, or the last one of a controller, as in nvme0; default: the last one
+    #[arg(value_name = "ID|DEVICE")]
+    id: Option<Which>,
     /// The last one
     #[arg(long, conflicts_with = "id")]
     last: bool,
@@ -32,12 +33,44 @@ pub(crate) struct ExplainArgs {
     output: OutputArgs,
 }
 
+/// Which failover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Which {
+    /// The one that began with this event.
+    Id(u64),
+    /// The last one of this controller.
+    Of(String),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_prefix("/dev/").unwrap_or(text);
+        let number = |digits: &str| digits.parse::<u32>().is_ok();
+        match text.parse() {
+            Ok(id) => Ok(Self::Id(id)),
+            Err(_) if name.strip_prefix("nvme").is_some_and(number) => Ok(Self::Of(name.to_owned())),
+            Err(_) => Err("neither a number of `interlock history` nor a controller, as in nvme0".into()),
+        }
+    }
+}
+
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let story = match &args.events {
-        Some(file) => recorded(file, args.id)?,
+        Some(file) => recorded(file, args.id.as_ref())?,
         None => {
-            let id = args.id.map_or_else(|| "last".into(), |id| id.to_string());
-            args.ask.client().get(&format!("/v1/failovers/{id}")).map_err(failed)?
+            let client = args.ask.client();
+            let id = match &args.id {
+                None => "last".into(),
+                Some(Which::Id(id)) => id.to_string(),
+                Some(Which::Of(name)) => {
+                    let all: Failovers = client.get("/v1/failovers?last=500").map_err(failed)?;
+                    let last = all.failovers.iter().rev().find(|one| one.lost.controller == *name);
+                    last.ok_or_else(|| never_lost(name))?.id.to_string()
+                }
+            };
+            client.get(&format!("/v1/failovers/{id}")).map_err(failed)?
         }
     };
     print(&match args.output.format {
@@ -47,15 +80,24 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn never_lost(name: &str) -> Failure {
+    Failure::new(format!("{name} has not been lost in what is kept"))
+        .kind(ProblemKind::NotFound)
+        .hint("`interlock history` lists what is kept")
+}
+
 /// The story of a failover in a file.
-fn recorded(file: &Path, id: Option<u64>) -> anyhow::Result<Story> {
+fn recorded(file: &Path, which: Option<&Which>) -> anyhow::Result<Story> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().read_to_string(&mut text)
     } else {
         std::fs::read_to_string(file).map(|read| text = read).map(|()| text.len())
     };
-    read.map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
+    read.map_err(|error| {
+        let kind = crate::failure::kind_of(&error);
+        Failure::new(format!("cannot read {}: {error}", file.display())).kind(kind)
+    })?;
     let mut events: Vec<Event> = Vec::new();
     for (place, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let event = serde_json::from_str(line).map_err(|why| {
@@ -64,22 +106,35 @@ fn recorded(file: &Path, id: Option<u64>) -> anyhow::Result<Story> {
         })?;
         events.push(event);
     }
-    let Some(id) = id.or_else(|| story::failovers(&events).last().copied()) else {
-        return Err(Failure::new(format!("no failover begins in {}", file.display())).into());
-    };
     let known = story::failovers(&events);
+    let of = |name: &String| {
+        let is = |id: &&u64| story::story(&events, **id).is_some_and(|story| story.lost.controller == *name);
+        known.iter().rev().find(is).copied().ok_or_else(|| never_lost(name))
+    };
+    let id = match which {
+        Some(Which::Id(id)) => *id,
+        Some(Which::Of(name)) => of(name)?,
+        None => {
+            let none = || Failure::new(format!("no failover begins in {}", file.display())).kind(ProblemKind::NotFound);
+            known.last().copied().ok_or_else(none)?
+        }
+    };
     story::story(&events, id).ok_or_else(|| {
         let known: Vec<String> = known.iter().map(u64::to_string).collect();
         let list = if known.is_empty() { "none".into() } else { known.join(", ") };
-        Failure::new(format!("no failover begins with event {id}")).hint(format!("there are: {list}")).into()
+        Failure::new(format!("no failover begins with event {id}"))
+            .kind(ProblemKind::NotFound)
+            .hint(format!("there are: {list}"))
+            .into()
     })
 }
 
 /// List failovers: when, what was lost, how, what was in doubt, how it was fenced, what was felt
 #[derive(clap::Args)]
 pub(crate) struct HistoryArgs {
-    /// So many of the last; at most 500
-    #[arg(short = 'n', long = "lines", value_name = "COUNT", default_value_t = 20)]
+    /// So many of the last, 1 to 500
+    #[arg(short = 'n', long = "lines", value_name = "COUNT", default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..=500))]
     lines: u64,
     #[command(flatten)]
     ask: AskArgs,

@@ -7,7 +7,7 @@
 
 use crate::ask::{AskArgs, failed};
 use crate::connect::millis_or_never;
-use crate::failure::Failure;
+use crate::failure::{Failure, kind_of};
 use crate::output::{Format, OutputArgs, print};
 use crate::status::span;
 use interlock_api::{ClientError, Drained, ProblemKind, escaped};
@@ -152,7 +152,9 @@ fn kernel(args: &HandoverArgs, within: Duration) -> anyhow::Result<(String, serd
     let mut leaving = Leaving::new(assumed_cqt);
     let hold = loop {
         let found = of_subsystem(&args.sys, &args.nqn).map_err(|error| {
+            let kind = kind_of(&error);
             Failure::new(format!("{}: {error}: what the kernel's driver has is not known", args.sys.display()))
+                .kind(kind)
         })?;
         let standing = leaving.look(began.elapsed(), &found);
         if !leaving.seen && !args.already_gone {

@@ -3,6 +3,7 @@
 use crate::connect::SecurityArgs;
 use crate::failure::Failure;
 use anyhow::Context;
+use interlock_api::ProblemKind;
 use interlock_daemon::identity;
 use interlock_host::{HostId, HostSettings, Nqn, Pool, PoolConfig, ProbeError, ProbeReport, ProbeSpec, probe};
 use std::net::IpAddr;
@@ -76,7 +77,7 @@ impl PeerArgs {
             return Ok(HostSettings { hostnqn, hostid });
         }
         // The files belong together. One that is wrong is told: another identity would see other disks.
-        match identity::look(Path::new(NVME)).map_err(Failure::new)? {
+        match identity::look(Path::new(NVME)).map_err(Failure::caused)? {
             Some(who) => Ok(who),
             None => Ok(HostSettings::random().context("no random numbers for a host identity")?),
         }
@@ -125,7 +126,7 @@ impl Looker {
 
 /// A failed look as a failure of the command.
 pub(crate) fn failed(error: &ProbeError) -> Failure {
-    let failure = Failure::new(error);
+    let failure = Failure::new(error).kind(ProblemKind::Target);
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,

@@ -1,9 +1,10 @@
 //! `interlock list`, `list-subsys`, `show-topology`: what nvme-cli prints, under its key names.
 
 use crate::ask::AskArgs;
+use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print};
 use comfy_table::{CellAlignment, Table, presets};
-use interlock_api::{AnaState, ControllerStatus, NamespaceStatus, PathAddress, Status, SubsystemStatus};
+use interlock_api::{AnaState, ControllerStatus, NamespaceStatus, PathAddress, ProblemKind, Status, SubsystemStatus};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -11,6 +12,9 @@ use std::process::ExitCode;
 /// A plain list.
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// Only the subsystem of this device, as in nvme0, nvme0n1 or nvme-subsys0
+    #[arg(value_name = "DEVICE")]
+    device: Option<String>,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -37,7 +41,7 @@ fn show(
     text: impl Fn(&Status) -> String,
     data: impl Fn(&Status) -> Value,
 ) -> anyhow::Result<ExitCode> {
-    let status = args.ask.status()?;
+    let status = of_device(args.ask.status()?, args.device.as_deref())?;
     match args.output.format {
         Format::Normal => {
             let text = text(&status);
@@ -48,6 +52,38 @@ fn show(
         Format::Json => print(&serde_json::to_string_pretty(&data(&status))?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of a status belongs to the subsystem of a device; everything if none is named.
+pub(crate) fn of_device(mut status: Status, device: Option<&str>) -> Result<Status, Failure> {
+    let Some(device) = device else { return Ok(status) };
+    let name = device.strip_prefix("/dev/").unwrap_or(device);
+    let subsystem = status
+        .subsystems
+        .iter()
+        .find(|subsystem| {
+            subsystem.name == name
+                || subsystem.nqn == name
+                || of(&status, subsystem).any(|ctrl| ctrl.name == name)
+                || namespaces_of(&status, subsystem).any(|ns| ns.name == name)
+        })
+        .map(|subsystem| (subsystem.name.clone(), subsystem.nqn.clone()));
+    let Some((name, nqn)) = subsystem else {
+        let known: Vec<&str> = status.controllers.iter().map(|ctrl| ctrl.name.as_str()).collect();
+        let failure = Failure::new(format!("there is no device `{name}`")).kind(ProblemKind::NotFound);
+        return Err(if known.is_empty() {
+            failure.hint("nothing is connected: `interlock connect` does that")
+        } else {
+            failure.hint(format!("connected are: {}", known.join(", ")))
+        });
+    };
+    status.subsystems.retain(|subsystem| subsystem.name == name);
+    status.controllers.retain(|ctrl| ctrl.subsystem == name);
+    status.namespaces.retain(|ns| ns.subsystem == name);
+    status.exports.retain(|export| export.subnqn == nqn);
+    status.tombstones.retain(|stone| stone.subnqn == nqn);
+    status.discovery.clear();
+    Ok(status)
 }
 
 /// The address as nvme-cli writes it.
@@ -82,6 +118,28 @@ fn namespaces_of<'a>(status: &'a Status, subsystem: &'a SubsystemStatus) -> impl
     status.namespaces.iter().filter(|ns| ns.subsystem == subsystem.name)
 }
 
+/// One path of a namespace in a listing, lost or not.
+struct Way<'a> {
+    name: &'a str,
+    /// `None`: not known.
+    ana_state: Option<AnaState>,
+}
+
+/// The paths of a namespace with their controllers, in the order of these. A lost path has its last ANA state, as in Linux.
+fn ways<'a>(
+    status: &'a Status,
+    subsystem: &'a SubsystemStatus,
+    ns: &'a NamespaceStatus,
+) -> impl Iterator<Item = (Way<'a>, &'a ControllerStatus)> {
+    of(status, subsystem).filter_map(|ctrl| {
+        let live = ns.paths.iter().find(|path| path.controller == ctrl.name);
+        let live = live.map(|path| Way { name: &path.name, ana_state: Some(path.ana_state) });
+        let lost = || ns.lost_paths.iter().find(|path| path.controller == ctrl.name);
+        let way = live.or_else(|| lost().map(|path| Way { name: &path.name, ana_state: path.ana_state }))?;
+        Some((way, ctrl))
+    })
+}
+
 // --- list ---
 
 fn normal(status: &Status) -> String {
@@ -107,7 +165,12 @@ fn normal(status: &Status) -> String {
             bytes(ns.size_bytes),
             format!("{} + 0 B", ns.block_bytes),
             about(|s| &s.firmware),
-            format!("{}/{}", usable.count(), status.controllers.iter().filter(|c| c.subsystem == ns.subsystem).count()),
+            format!(
+                "{}/{}{}",
+                usable.count(),
+                status.controllers.iter().filter(|c| c.subsystem == ns.subsystem).count(),
+                ns.unreachable.map_or_else(String::new, |why| format!(" {why}"))
+            ),
             exports.join(","),
         ]);
     }
@@ -224,17 +287,16 @@ fn tree(status: &Status) -> String {
         for ns in namespaces_of(status, subsystem) {
             let _ = writeln!(text, " +- {}", ns.name);
             let _ = writeln!(text, " \\");
-            for path in &ns.paths {
-                let Some(ctrl) = of(status, subsystem).find(|ctrl| ctrl.name == path.controller) else { continue };
-                let _ = writeln!(
+            for (path, ctrl) in ways(status, subsystem, ns) {
+                let _ = write!(
                     text,
-                    "  +- {} {} {} {} {}",
+                    "  +- {} {} {} {}",
                     ctrl.name,
                     ctrl.path.transport,
                     address(&ctrl.path, ctrl),
-                    ctrl.state,
-                    path.ana_state
+                    ctrl.state
                 );
+                let _ = writeln!(text, "{}", path.ana_state.map_or_else(String::new, |ana| format!(" {ana}")));
             }
         }
     }
@@ -265,15 +327,10 @@ fn topology(status: &Status, by_namespace: bool) -> Value {
             if by_namespace {
                 let namespaces: Vec<Value> = namespaces_of(status, subsystem)
                     .map(|ns| {
-                        let paths: Vec<Value> = ns
-                            .paths
-                            .iter()
-                            .map(|path| {
-                                let through: Vec<Value> = of(status, subsystem)
-                                    .filter(|ctrl| ctrl.name == path.controller)
-                                    .map(controller)
-                                    .collect();
-                                json!({ "Path": path.name, "ANAState": path.ana_state, "Controller": through })
+                        let paths: Vec<Value> = ways(status, subsystem, ns)
+                            .map(|(path, ctrl)| {
+                                let ana = path.ana_state.map_or_else(String::new, |ana| ana.to_string());
+                                json!({ "Path": path.name, "ANAState": ana, "Controller": [controller(ctrl)] })
                             })
                             .collect();
                         json!({ "NSID": ns.nsid, "Name": ns.name, "Paths": paths })

@@ -2,6 +2,7 @@
 
 use crate::ask::{AskArgs, EndArgs, failed};
 use crate::connect::{Fence, Loss, Policy, seconds_or_off};
+use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
 use interlock_api::{
@@ -109,6 +110,12 @@ pub(crate) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
         clock_slew_permille: args.clock_slew,
         assumed_cqt_ms: args.assumed_cqt,
     };
+    if request == SetRequest::default() {
+        return Err(Failure::new("nothing is to be changed")
+            .kind(ProblemKind::BadRequest)
+            .hint("give at least one setting, such as -l (--ctrl-loss-tmo)")
+            .into());
+    }
     let word = args.device.strip_prefix("/dev/").unwrap_or(&args.device);
     let path = format!("/v1/controllers/{}", escaped(word));
     let done: Done = args.ask.client().send("PATCH", &path, &request).map_err(failed)?;

@@ -28,7 +28,7 @@ pub(crate) struct MetricsArgs {
 pub(crate) fn run(args: &MetricsArgs) -> Result<ExitCode> {
     let source = args.source.source()?;
     let Some(listen) = &args.listen else {
-        output::print(&metrics::once(source).map_err(Failure::new)?)?;
+        output::print(&metrics::once(source).map_err(Failure::caused)?)?;
         return Ok(ExitCode::SUCCESS);
     };
     let address = metrics::listen_address(listen).map_err(Failure::new)?;

@@ -50,10 +50,11 @@ impl Sources {
 pub(crate) fn configuration(named: Option<&PathBuf>) -> Result<Config, Failure> {
     let usual = Places::usual().config;
     Config::read(named.unwrap_or(&usual), named.is_some()).map_err(|error| {
-        let failure = Failure::new(&error);
-        match error {
-            ConfigError::Bad { hint: Some(hint), .. } => failure.hint(hint),
-            _ => failure,
+        let hint = if let ConfigError::Bad { hint, .. } = &error { hint.clone() } else { None };
+        let failure = Failure::caused(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     })
 }

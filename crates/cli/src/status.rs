@@ -1,16 +1,19 @@
 //! `interlock status`: every controller, since when, waiting for what until when.
 
 use crate::ask::AskArgs;
-use crate::list::bytes;
+use crate::list::{bytes, of_device};
 use crate::manage::line;
 use crate::output::{Format, OutputArgs, print};
-use interlock_api::{ControllerStatus, FencePolicy, Status, WaitKind};
+use interlock_api::{ControllerStatus, FencePolicy, NamespaceStatus, Status, WaitKind};
 use std::fmt::Write;
 use std::process::ExitCode;
 
 /// Say how everything stands, and what is waited for until when
 #[derive(clap::Args)]
 pub(crate) struct StatusArgs {
+    /// Only the subsystem of this device, as in nvme0, nvme0n1 or nvme-subsys0
+    #[arg(value_name = "DEVICE")]
+    device: Option<String>,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -18,7 +21,7 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let status = args.ask.status()?;
+    let status = of_device(args.ask.status()?, args.device.as_deref())?;
     print(&match args.output.format {
         Format::Normal => normal(&status, args.output.verbose > 0),
         Format::Json => interlock_api::to_pretty(&status)?,
@@ -40,10 +43,7 @@ fn normal(status: &Status, all: bool) -> String {
             controller(&mut text, ctrl, all);
         }
         for ns in status.namespaces.iter().filter(|ns| ns.subsystem == subsystem.name) {
-            let paths: Vec<String> =
-                ns.paths.iter().map(|path| format!("{} {}", path.controller, path.ana_state)).collect();
-            let paths = if paths.is_empty() { "NO PATH: I/O waits".into() } else { paths.join(", ") };
-            let _ = writeln!(text, "  {}  {}  {paths}", ns.name, bytes(ns.size_bytes));
+            let _ = writeln!(text, "  {}  {}  {}", ns.name, bytes(ns.size_bytes), paths(status, ns));
             for suspect in &ns.suspects {
                 let _ = writeln!(text, "         SUSPECT: {suspect}; it waits to be sent alone");
             }
@@ -98,6 +98,22 @@ fn normal(status: &Status, all: bool) -> String {
         Some(_) => {}
     }
     text
+}
+
+/// The paths of a namespace, those of lost controllers with the state of the controller, after what that means for I/O.
+fn paths(status: &Status, ns: &NamespaceStatus) -> String {
+    let state = |name: &str| status.controllers.iter().find(|ctrl| ctrl.name == name).map(|ctrl| ctrl.state);
+    let mut all: Vec<String> = ns.paths.iter().map(|path| format!("{} {}", path.controller, path.ana_state)).collect();
+    all.extend(
+        ns.lost_paths
+            .iter()
+            .filter_map(|path| state(&path.controller).map(|state| format!("{} {state}", path.controller))),
+    );
+    match ns.unreachable {
+        None => all.join(", "),
+        Some(why) if all.is_empty() => why.to_string(),
+        Some(why) => format!("{why} ({})", all.join(", ")),
+    }
 }
 
 fn controller(text: &mut String, ctrl: &ControllerStatus, all: bool) {

@@ -8,7 +8,9 @@ use crate::names;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use interlock_api as api;
-use interlock_host::{AnaState, ControllerStatus, CtrlId, DataCounters, EventKind, HeadId, HostStatus, Latency, words};
+use interlock_host::{
+    AnaState, ControllerStatus, CtrlId, DataCounters, EventKind, HeadId, HostStatus, Latency, NamespaceStatus, words,
+};
 use interlock_observe::CounterName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,6 +57,27 @@ impl Durations {
 impl Counting {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers which paths there are, for the time when they are lost.
+    pub(crate) fn learn_paths(&self, namespaces: &[NamespaceStatus]) {
+        self.inner().learn_paths(namespaces);
+    }
+
+    /// The last ANA states of the paths through these controllers, which are not live. A controller of which nothing is
+    /// remembered is taken to have had every namespace of its subsystem.
+    pub(crate) fn lost_paths<'a>(
+        &self,
+        namespace: &NamespaceStatus,
+        away: impl Iterator<Item = &'a ControllerStatus>,
+    ) -> Vec<(CtrlId, Option<AnaState>)> {
+        let inner = self.inner();
+        away.filter_map(|ctrl| {
+            let ana = inner.ana.get(&(namespace.head, ctrl.id)).copied();
+            let nothing_known = || !inner.ana.keys().any(|(_, known)| *known == ctrl.id);
+            (ana.is_some() || nothing_known()).then_some((ctrl.id, ana))
+        })
+        .collect()
     }
 
     /// Something happened whose time is worth keeping.
@@ -175,10 +198,8 @@ impl Inner {
     fn learn(&mut self, status: &HostStatus) {
         for namespace in &status.namespaces {
             self.heads.entry(namespace.head).or_insert_with(|| (namespace.subnqn.clone(), namespace.nsid));
-            for path in &namespace.paths {
-                self.ana.insert((namespace.head, path.ctrl), path.ana);
-            }
         }
+        self.learn_paths(&status.namespaces);
         for ctrl in &status.controllers {
             let now = controller(&ctrl.counters);
             let last = self.last.insert(ctrl.id, now.clone()).unwrap_or_default();
@@ -187,6 +208,17 @@ impl Inner {
             total.reconnect_count += grown(last.reconnect_count, now.reconnect_count);
             add_growth(&mut total.fences, &last.fences, &now.fences);
         }
+    }
+
+    /// Remembers the paths through live controllers, and forgets what these do not have any more.
+    fn learn_paths(&mut self, namespaces: &[NamespaceStatus]) {
+        let now: BTreeMap<(HeadId, CtrlId), AnaState> = namespaces
+            .iter()
+            .flat_map(|namespace| namespace.paths.iter().map(|path| ((namespace.head, path.ctrl), path.ana)))
+            .collect();
+        let live: BTreeSet<CtrlId> = now.keys().map(|(_, ctrl)| *ctrl).collect();
+        self.ana.retain(|(_, ctrl), _| !live.contains(ctrl));
+        self.ana.extend(now);
     }
 
     /// Namespaces that the host has forgotten never did anything.

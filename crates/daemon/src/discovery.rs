@@ -9,7 +9,7 @@ use crate::fabrics::DiscoveryController;
 use crate::service::Service;
 use crate::view::millis;
 use interlock_api::{self as api, ConnectRequest, Level, canonical_address};
-use interlock_host::discovery::{RecordWords, in_words};
+use interlock_host::discovery::{RecordKind, RecordWords, in_words};
 use interlock_host::{DiscoveryLog, Found, HostSettings, Nqn, ProbeError, ProbeSpec, Watch, Watched, probe};
 use interlock_ring::Reactor;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,11 +51,11 @@ fn named(records: Vec<RecordWords>, asked: &DiscoveryController) -> Named {
     let mut named = Named::default();
     let at = place(&asked.controller);
     for (number, record) in records.into_iter().enumerate() {
-        let referral = match (record.trtype, record.subtype) {
-            ("tcp", "nvme subsystem") => false,
-            ("tcp", "discovery subsystem referral") => true,
+        let referral = match record.over_tcp {
+            Some(RecordKind::Nvm) => false,
+            Some(RecordKind::Referral) => true,
             // Of another transport, or the controller that answers: nothing to connect.
-            _ => continue,
+            Some(RecordKind::Current) | None => continue,
         };
         match reachable(&record) {
             Ok(trsvcid) if referral => {
@@ -86,7 +86,7 @@ fn reachable(record: &RecordWords) -> Result<u16, String> {
         ));
     }
     // "Secure Channel Required" and nothing else forbids a connection without it.
-    if record.treq.starts_with("required") {
+    if record.needs_secure_channel {
         return Err(format!("{what}: it demands TLS, which is not built yet"));
     }
     match record.trsvcid.parse::<u16>() {
@@ -617,11 +617,11 @@ mod tests {
 
     const DISK: &str = "nqn.2014-08.org.example:disk";
 
-    fn record(subtype: &'static str, traddr: &str, trsvcid: &str, subnqn: &str) -> RecordWords {
+    fn record(kind: RecordKind, traddr: &str, trsvcid: &str, subnqn: &str) -> RecordWords {
         RecordWords {
             trtype: "tcp",
             adrfam: "ipv4",
-            subtype,
+            subtype: "",
             treq: "not specified, sq flow control disable supported",
             portid: 1,
             trsvcid: trsvcid.into(),
@@ -629,15 +629,17 @@ mod tests {
             traddr: traddr.into(),
             eflags: "none",
             sectype: Some("none"),
+            over_tcp: Some(kind),
+            needs_secure_channel: false,
         }
     }
 
     fn disk(traddr: &str, trsvcid: &str) -> RecordWords {
-        record("nvme subsystem", traddr, trsvcid, DISK)
+        record(RecordKind::Nvm, traddr, trsvcid, DISK)
     }
 
     fn referral(traddr: &str) -> RecordWords {
-        record("discovery subsystem referral", traddr, "8009", "nqn.2014-08.org.example:cdc")
+        record(RecordKind::Referral, traddr, "8009", "nqn.2014-08.org.example:cdc")
     }
 
     fn asked() -> DiscoveryController {
@@ -648,8 +650,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_cannot_be_used_is_named_and_spoils_no_other() {
-        let tls = RecordWords { treq: "required", ..disk("192.0.2.4", "4420") };
-        let rdma = RecordWords { trtype: "rdma", ..disk("192.0.2.5", "4420") };
+        let tls = RecordWords { needs_secure_channel: true, ..disk("192.0.2.4", "4420") };
+        let rdma = RecordWords { over_tcp: None, ..disk("192.0.2.5", "4420") };
         let records = vec![
             disk("192.0.2.1", "4420"),
             disk("0.0.0.0", "4420"),
@@ -657,10 +659,10 @@ mod tests {
             disk("192.0.2.2", "none"),
             disk("192.0.2.3", "0"),
             disk("", "4420"),
-            record("nvme subsystem", "192.0.2.6", "4420", ""),
+            record(RecordKind::Nvm, "192.0.2.6", "4420", ""),
             tls,
             rdma,
-            record("current discovery subsystem", "192.0.2.9", "8009", "nqn.x"),
+            record(RecordKind::Current, "192.0.2.9", "8009", "nqn.x"),
             disk("2001:DB8::1", "4421"),
         ];
         let named = named(records, &asked());

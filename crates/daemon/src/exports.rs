@@ -11,12 +11,13 @@ use crate::names;
 use crate::record::{BoundDisk, WantedExport};
 use crate::refusal::Refusal;
 use crate::service::Service;
+use crate::view;
 use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
 use interlock_export::{
     DiskIdentity, ExportError, ExportSettings, NbdMemory, NbdServer, NbdSettings, OnLoss, Permit, Stop, UblkDevice,
     Verdict, Waits,
 };
-use interlock_host::Namespace;
+use interlock_host::{Namespace, NamespaceStatus};
 use interlock_ring::Reactor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,13 @@ impl Wanted {
     const fn serves(&self) -> bool {
         matches!(self.standing, Standing::Nbd | Standing::Device(_))
             && matches!(self.permit.verdict(), Verdict::Serve(_))
+    }
+
+    /// True if paths lead to its disk, and none of them can be used.
+    fn is_inaccessible(&self, seen: &[NamespaceStatus]) -> bool {
+        let head = self.permit.verdict().head();
+        let paths = seen.iter().find(|ns| Some(ns.head) == head).map(|ns| &ns.paths);
+        paths.is_some_and(|paths| !paths.is_empty() && !paths.iter().any(|path| view::ana(path.ana).is_usable()))
     }
 
     fn waits_for(&self) -> Option<String> {
@@ -311,12 +319,13 @@ impl ExportTable {
         Ok(())
     }
 
-    pub(crate) fn status(&self, numbers: &BTreeMap<String, u32>) -> Vec<api::ExportStatus> {
+    /// All exports. `seen` are the namespaces of the host, to say which of them cannot be reached.
+    pub(crate) fn status(&self, numbers: &BTreeMap<String, u32>, seen: &[NamespaceStatus]) -> Vec<api::ExportStatus> {
         let inner = self.inner();
-        let mut seen: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let mut busy: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for server in inner.servers.values() {
             for export in server.status() {
-                seen.insert(export.name, (export.connections.len() as u64, export.counters.in_flight));
+                busy.insert(export.name, (export.connections.len() as u64, export.counters.in_flight));
             }
         }
         inner
@@ -328,7 +337,7 @@ impl ExportTable {
                 let (clients, in_flight) = match standing {
                     Standing::Device(device) => (None, device.device.status().counters.in_flight),
                     _ => {
-                        let (clients, in_flight) = seen.get(&entry.name).copied().unwrap_or_default();
+                        let (clients, in_flight) = busy.get(&entry.name).copied().unwrap_or_default();
                         (nbd.then_some(clients), in_flight)
                     }
                 };
@@ -353,8 +362,11 @@ impl ExportTable {
                     link,
                     read_only: entry.read_only,
                     on_loss: entry.on_loss,
-                    serving: wanted.serves(),
-                    waits_for: wanted.waits_for(),
+                    serving: wanted.serves() && !wanted.is_inaccessible(seen),
+                    waits_for: wanted.waits_for().or_else(|| {
+                        let text = "a usable path: the ANA state of every path forbids I/O";
+                        wanted.is_inaccessible(seen).then(|| text.into())
+                    }),
                     bound_to: permit.bound().filter(|disk| disk.is_stated()).map(ToString::to_string),
                     clients,
                     in_flight,

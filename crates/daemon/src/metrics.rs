@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use interlock_observe::metrics::{self, Monotonic};
-use interlock_observe::{Snapshot, Source};
+use interlock_observe::{Snapshot, Source, SourceError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,8 +71,8 @@ struct Exported {
 }
 
 impl Exported {
-    fn text(&mut self) -> Result<String, String> {
-        let mut snapshot = self.source.scrape().map_err(|error| error.to_string())?;
+    fn text(&mut self) -> Result<String, SourceError> {
+        let mut snapshot = self.source.scrape()?;
         self.monotonic.smooth(&mut snapshot);
         Ok(metrics::text(&snapshot))
     }
@@ -82,7 +82,7 @@ impl Exported {
 ///
 /// # Errors
 /// If the source cannot be read.
-pub fn once(source: Box<dyn Source + Send>) -> Result<String, String> {
+pub fn once(source: Box<dyn Source + Send>) -> Result<String, SourceError> {
     Exported { source, monotonic: Monotonic::default() }.text()
 }
 
@@ -113,7 +113,7 @@ async fn exported_page(State(exported): State<Arc<Mutex<Exported>>>, headers: He
     let text = tokio::task::spawn_blocking(move || exported.lock().unwrap_or_else(PoisonError::into_inner).text());
     match text.await {
         Ok(Ok(text)) => negotiated(&headers, text),
-        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "a mistake in the program\n").into_response(),
     }
 }

@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::run::Disowned;
 use crate::waiting::Room;
 use interlock_api::{
-    ConnectRequest, DiscoveryControllers, Done, Level, ProblemKind, SetRequest, UnfencedLife, Version,
+    ConnectRequest, DiscoveryControllers, Done, Level, ProblemKind, SetRequest, UnfencedKind, UnfencedLife, Version,
     canonical_address, same_address,
 };
 use interlock_host::{
@@ -495,7 +495,7 @@ impl Service {
             let name = ctrl.id.to_string();
             if ctrl.subnqn == subnqn && serves(&ctrl) && !able.iter().any(|life| life.controller == name) {
                 let life = ctrl.life.map(|life| life.to_string()).unwrap_or_default();
-                able.push(UnfencedLife { controller: name, life, why: "connecting".into(), left_ms: None });
+                able.push(UnfencedLife { controller: name, life, why: UnfencedKind::Connecting, left_ms: None });
             }
         }
         Ok(able)
@@ -629,14 +629,14 @@ fn is_alive(life: &Unfenced) -> bool {
 
 fn unfenced(life: &Unfenced) -> UnfencedLife {
     let (why, until) = match life.why {
-        UnfencedWhy::Alive => ("alive", None),
-        UnfencedWhy::Lost { until } => ("lost", until),
-        UnfencedWhy::Predecessor { until } => ("predecessor", until),
+        UnfencedWhy::Alive => (UnfencedKind::Alive, None),
+        UnfencedWhy::Lost { until } => (UnfencedKind::Lost, until),
+        UnfencedWhy::Predecessor { until } => (UnfencedKind::Predecessor, until),
     };
     UnfencedLife {
         controller: life.ctrl.to_string(),
         life: life.life.to_string(),
-        why: why.into(),
+        why,
         left_ms: until.map(|at| crate::view::millis(at.since(now()))),
     }
 }

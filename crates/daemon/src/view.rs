@@ -27,6 +27,7 @@ impl Service {
 
     /// The same, of what the host has told.
     pub(crate) fn status_of(&self, status: &HostStatus) -> api::Status {
+        self.counting.learn_paths(&status.namespaces);
         let numbers = self.numbers(status);
         let controllers = self.shown(status);
         let settings = self.host.settings();
@@ -43,14 +44,33 @@ impl Service {
             namespaces: status
                 .namespaces
                 .iter()
-                .map(|ns| namespace(ns, numbers[&ns.subnqn], self.host.flush_error(ns.head)))
+                .map(|ns| api::NamespaceStatus {
+                    lost_paths: self.lost_paths(ns, numbers[&ns.subnqn], &controllers),
+                    ..namespace(ns, numbers[&ns.subnqn], self.host.flush_error(ns.head))
+                })
                 .collect(),
-            exports: self.exports.status(&numbers),
+            exports: self.exports.status(&numbers, &status.namespaces),
             discovery: self.discovery.status(),
             tombstones: tombstones(status),
             totals: totals(status),
             journal: self.told.journal(),
         }
+    }
+
+    fn lost_paths(&self, ns: &NamespaceStatus, number: u32, shown: &[&ControllerStatus]) -> Vec<api::LostPath> {
+        let away = shown.iter().copied().filter(|ctrl| {
+            ctrl.subnqn == ns.subnqn
+                && ctrl.state != StateName::Live
+                && !ns.paths.iter().any(|path| path.ctrl == ctrl.id)
+        });
+        let lost = self.counting.lost_paths(ns, away);
+        lost.into_iter()
+            .map(|(ctrl, state)| api::LostPath {
+                name: names::path(number, ctrl, ns.nsid),
+                controller: ctrl.to_string(),
+                ana_state: state.map(ana),
+            })
+            .collect()
     }
 
     /// Controllers that are shown: given up is shown, disconnected is not.
@@ -78,7 +98,8 @@ impl Service {
     /// The exports alone.
     pub(crate) fn export_list(&self) -> api::Exports {
         let numbers = self.record().record.subsystems.clone();
-        api::Exports { format_version: api::Version, exports: self.exports.status(&numbers) }
+        let seen = self.host.namespaces().unwrap_or_default();
+        api::Exports { format_version: api::Version, exports: self.exports.status(&numbers, &seen) }
     }
 }
 
@@ -201,6 +222,16 @@ fn controller(
 
 fn namespace(ns: &NamespaceStatus, number: u32, flush_error: Option<Outcome>) -> api::NamespaceStatus {
     let NamespaceIds { eui64, nguid, uuid, .. } = ns.ids;
+    let paths: Vec<api::PathStatus> = ns
+        .paths
+        .iter()
+        .map(|path| api::PathStatus {
+            name: names::path(number, path.ctrl, ns.nsid),
+            controller: path.ctrl.to_string(),
+            ana_state: ana(path.ana),
+            ana_group: Some(path.ana_group).filter(|group| *group != 0),
+        })
+        .collect();
     api::NamespaceStatus {
         name: names::head(number, ns.nsid),
         subsystem: names::subsystem(number),
@@ -214,16 +245,9 @@ fn namespace(ns: &NamespaceStatus, number: u32, flush_error: Option<Outcome>) ->
         eui64: eui64.map(|id| hex(&id)),
         flush_error: flush_error.map(lost),
         suspects: ns.suspects.iter().map(interlock_host::words::suspect).collect(),
-        paths: ns
-            .paths
-            .iter()
-            .map(|path| api::PathStatus {
-                name: names::path(number, path.ctrl, ns.nsid),
-                controller: path.ctrl.to_string(),
-                ana_state: ana(path.ana),
-                ana_group: Some(path.ana_group).filter(|group| *group != 0),
-            })
-            .collect(),
+        lost_paths: Vec::new(),
+        unreachable: api::Unreachable::of(&paths),
+        paths,
     }
 }
 

@@ -205,6 +205,7 @@ mod tests {
             verdict: Verdict::Safe,
             assumed_ms: None,
             reasons: Vec::new(),
+            reason_kinds: Vec::new(),
             detection: None,
             writes_in_doubt: 18,
             fence: None,

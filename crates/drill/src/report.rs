@@ -5,10 +5,10 @@ use crate::load::Felt;
 use crate::receipts::{self, Paths, method, whole_millis};
 use crate::run::{Plan, Requirement};
 use interlock_api::{
-    CcrUse, DrillReport, FastIoFail, FenceSummary, ForeignTarget, GhostCounts, LossDetection, Recording,
+    CcrUse, DrillReport, FastIoFail, FenceSummary, ForeignTarget, GhostCounts, LossDetection, ReasonKind, Recording,
     ScenarioResult, StaleBlock, StallTimes, Verdict as ApiVerdict, Version, WriteRef,
 };
-use interlock_check::{Content, Verdict, Violation, Written, exit_code};
+use interlock_check::{Content, Reason, Verdict, Violation, Written, exit_code};
 use interlock_host::Method;
 use interlock_target::By;
 
@@ -38,6 +38,7 @@ pub(crate) fn result(plan: Plan, require: Option<Requirement>, outcome: Outcome)
         name: scenario.name.into(),
         verdict: ApiVerdict::Inconclusive,
         assumed_ms: None,
+        reason_kinds: vec![ReasonKind::StepFailed; troubles.len()],
         reasons: troubles,
         detection: None,
         writes_in_doubt: 0,
@@ -95,7 +96,10 @@ pub(crate) fn result(plan: Plan, require: Option<Requirement>, outcome: Outcome)
             verdict = Verdict::Inconclusive { reasons: Vec::new() };
         }
         Verdict::SafeIf { assumed_ms } => result.assumed_ms = Some(*assumed_ms),
-        Verdict::Inconclusive { reasons } => result.reasons.extend(reasons.iter().map(ToString::to_string)),
+        Verdict::Inconclusive { reasons } => {
+            result.reasons.extend(reasons.iter().map(ToString::to_string));
+            result.reason_kinds.extend(reasons.iter().map(reason_kind));
+        }
         Verdict::Unsafe { violations } => {
             for violation in violations {
                 match stale(violation) {
@@ -111,6 +115,7 @@ pub(crate) fn result(plan: Plan, require: Option<Requirement>, outcome: Outcome)
     {
         // A fence that nothing but time or an assumption proved does not do here.
         result.reasons.push(why);
+        result.reason_kinds.push(ReasonKind::RequirementUnmet);
         result.assumed_ms = None;
         verdict = Verdict::Inconclusive { reasons: Vec::new() };
     }
@@ -120,6 +125,17 @@ pub(crate) fn result(plan: Plan, require: Option<Requirement>, outcome: Outcome)
     result.notes = notes;
     result.verdict = in_words(&verdict);
     (result, verdict)
+}
+
+const fn reason_kind(reason: &Reason) -> ReasonKind {
+    match reason {
+        Reason::TooFewInDoubt { .. } => ReasonKind::TooFewInDoubt,
+        Reason::NothingHeld => ReasonKind::NothingHeld,
+        Reason::NothingStopped => ReasonKind::NothingStopped,
+        Reason::GhostsUndecided { .. } => ReasonKind::GhostsUndecided,
+        Reason::ReadBackIncomplete { .. } => ReasonKind::ReadBackIncomplete,
+        Reason::NotCaught => ReasonKind::NotCaught,
+    }
 }
 
 /// Why a scenario does not have what is required; `None` if it does.

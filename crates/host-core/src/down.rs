@@ -25,6 +25,39 @@ pub enum DownReason {
     TimedOut(String),
 }
 
+/// What kind of failure an attempt to connect met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectFailure {
+    /// The name has no address, or could not be looked up.
+    Name,
+    /// No TCP connection could be made.
+    Unreachable,
+    /// A connection ended before the controller was ready.
+    Lost,
+    /// The peer broke the protocol, or says that this host did.
+    Protocol,
+    /// The target refuses, or answered a step with an error.
+    Refused,
+    /// A step had no answer within its limit.
+    TimedOut,
+    /// What the controller states cannot be used: too few queues, no Keep Alive, or it contradicts another one.
+    Unsuitable,
+    /// The record of the instance could not be written down.
+    Record,
+}
+
+impl From<&DownReason> for ConnectFailure {
+    fn from(why: &DownReason) -> Self {
+        match why {
+            DownReason::Unreachable(_) => Self::Unreachable,
+            DownReason::Lost(_) => Self::Lost,
+            DownReason::Protocol(_) | DownReason::Terminated(_) => Self::Protocol,
+            DownReason::Refused { .. } => Self::Refused,
+            DownReason::TimedOut(_) => Self::TimedOut,
+        }
+    }
+}
+
 /// How a connection that was up ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionEnd {

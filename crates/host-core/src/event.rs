@@ -5,7 +5,7 @@
 
 use crate::control::{Setting, StateName};
 use crate::poison::{Stage, SuspectCommand};
-use crate::{CtrlId, HeadId, Identity, LifeFacts, LifeId, Loss, Method, Receipt, Shape};
+use crate::{ConnectFailure, CtrlId, HeadId, Identity, LifeFacts, LifeId, Loss, Method, Receipt, Shape};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -284,6 +284,8 @@ pub enum EventKind {
         ctrl: CtrlId,
         /// Counted from 1.
         attempt: u32,
+        /// What kind of failure it is.
+        kind: ConnectFailure,
         /// In one sentence.
         why: String,
         /// True if trying again cannot help.
@@ -490,7 +492,7 @@ impl fmt::Display for EventKind {
             Self::NamespaceResized { head, from, to } => {
                 write!(f, "{head}: {} blocks -> {} blocks", from.blocks, to.blocks)
             }
-            Self::AnaChanged { head, life, to } => write!(f, "{head}: {life} is now {to:?}"),
+            Self::AnaChanged { head, life, to } => write!(f, "{head}: {life} is now {to}"),
             Self::FirstGood { life } => write!(f, "{life}: first I/O done"),
             Self::ShutDown => f.write_str("host ended"),
         }

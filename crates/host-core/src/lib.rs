@@ -43,7 +43,7 @@ pub use control::{
     MAX_SLEW_PERMILLE, MIN_KATO, NoSuchController, NotUnfenced, Output, Setting, SettingError, SpecError, State,
     StateName, Unfenced, UnfencedWhy, ViaEvent, ViaNext, ViaStage, WaitOwner, Why,
 };
-pub use down::{ConnectionEnd, DownReason, Termination};
+pub use down::{ConnectFailure, ConnectionEnd, DownReason, Termination};
 pub use event::{Event, EventKind, StoreWork};
 pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
 pub use interlock_proto::host::{Assumption, Fact};

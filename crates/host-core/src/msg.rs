@@ -23,6 +23,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
 use core::ops::Range;
 use core::time::Duration;
@@ -88,9 +89,9 @@ pub enum ToLane {
         /// What to do with held commands.
         release: Release,
     },
-    /// End everything; nothing new is accepted.
     /// Answers `Traffic`: its Keep Alive is late, and what I/O says counts.
     AskTraffic(LifeId),
+    /// End everything; nothing new is accepted.
     Shutdown,
 }
 
@@ -183,7 +184,6 @@ pub enum ToControl {
     },
     /// About commands that instances were lost with.
     Poison(poison::Report),
-    /// A command was answered with an ANA status: the log of this life should be read again.
     /// Answers `AskTraffic`: I/O of the life that was submitted at this moment, and nothing later, has been answered. Not
     /// said if nothing was.
     Traffic {
@@ -192,6 +192,7 @@ pub enum ToControl {
         /// The moment.
         submitted: Instant,
     },
+    /// A command was answered with an ANA status: the log of this life should be read again.
     AnaStale(LifeId),
     /// The first I/O that ended well on a life after it had become usable, for the timeline of a failover.
     FirstGood {
@@ -401,6 +402,18 @@ impl AnaState {
     #[must_use]
     pub const fn is_usable(self) -> bool {
         matches!(self, Self::Optimized | Self::NonOptimized)
+    }
+}
+
+impl fmt::Display for AnaState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Optimized => "optimized",
+            Self::NonOptimized => "non-optimized",
+            Self::Inaccessible => "inaccessible",
+            Self::PersistentLoss => "persistent-loss",
+            Self::Change => "change",
+        })
     }
 }
 

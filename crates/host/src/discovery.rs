@@ -1,8 +1,10 @@
 //! A discovery log in the words that nvme-cli users know.
 
 use interlock_host_core::probe::DiscoveryLog;
-use interlock_wire::discovery::{Entry, Kind};
+use interlock_wire::discovery::Entry;
 use interlock_wire::identify::text;
+
+pub use interlock_wire::discovery::Kind as RecordKind;
 
 /// One record, every field as text. What a record says that has no word prints as `unrecognized`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct RecordWords {
     pub eflags: &'static str,
     /// Security of TCP; `None` for other transports.
     pub sectype: Option<&'static str>,
+    /// What is reached over TCP there; `None` for other transports, and for subtypes that this program does not know.
+    pub over_tcp: Option<RecordKind>,
+    /// No connection may be made without a secure channel (TREQ 01b).
+    pub needs_secure_channel: bool,
 }
 
 /// The records of a log in words, in order.
@@ -40,7 +46,7 @@ pub fn in_words(log: &DiscoveryLog) -> Vec<RecordWords> {
 pub fn ways_to(log: &DiscoveryLog, subnqn: &str) -> Vec<(String, u16, u16)> {
     log.records()
         .flatten()
-        .filter(|record| record.kind == Kind::Nvm && record.subnqn.as_str() == subnqn)
+        .filter(|record| record.kind == RecordKind::Nvm && record.subnqn.as_str() == subnqn)
         .map(|record| (record.traddr, record.trsvcid, record.portid))
         .collect()
 }
@@ -49,7 +55,7 @@ pub fn ways_to(log: &DiscoveryLog, subnqn: &str) -> Vec<(String, u16, u16)> {
 #[must_use]
 pub fn subsystems(log: &DiscoveryLog) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for record in log.records().flatten().filter(|record| record.kind == Kind::Nvm) {
+    for record in log.records().flatten().filter(|record| record.kind == RecordKind::Nvm) {
         if !found.iter().any(|known| known == record.subnqn.as_str()) {
             found.push(record.subnqn.to_string());
         }
@@ -102,7 +108,9 @@ fn words(entry: &Entry) -> RecordWords {
             2 => "explicit discovery connections",
             3 => "explicit discovery connections, duplicate discovery information",
             4 => "no cdc connectivity",
-            _ => UNKNOWN,
+            5 => "no cdc connectivity, duplicate discovery information",
+            6 => "no cdc connectivity, explicit discovery connections",
+            _ => "no cdc connectivity, explicit discovery connections, duplicate discovery information",
         },
         sectype: (entry.trtype == interlock_wire::discovery::TRTYPE_TCP).then(|| match entry.tsas[0] {
             0 => "none",
@@ -110,6 +118,13 @@ fn words(entry: &Entry) -> RecordWords {
             2 => "tls13",
             _ => UNKNOWN,
         }),
+        over_tcp: match (entry.trtype, entry.subtype) {
+            (interlock_wire::discovery::TRTYPE_TCP, 1) => Some(RecordKind::Referral),
+            (interlock_wire::discovery::TRTYPE_TCP, 2) => Some(RecordKind::Nvm),
+            (interlock_wire::discovery::TRTYPE_TCP, 3) => Some(RecordKind::Current),
+            _ => None,
+        },
+        needs_secure_channel: entry.treq & 3 == 1,
     }
 }
 
@@ -119,7 +134,7 @@ mod tests {
     use interlock_wire::discovery::{Family, Record, SecureChannel, Security};
     use interlock_wire::nqn::Nqn;
 
-    fn record(kind: Kind, subnqn: &str, port: u16) -> Record {
+    fn record(kind: RecordKind, subnqn: &str, port: u16) -> Record {
         Record {
             kind,
             family: Family::Ipv4,
@@ -139,21 +154,28 @@ mod tests {
     #[test]
     fn every_field_has_its_word_and_ways_are_found() {
         let records = [
-            record(Kind::Current, "nqn.2014-08.org.nvmexpress.discovery", 4420),
-            record(Kind::Nvm, "nqn.2026-11.io.example:a", 4420),
-            record(Kind::Nvm, "nqn.2026-11.io.example:a", 4421),
-            record(Kind::Nvm, "nqn.2026-11.io.example:b", 4422),
+            record(RecordKind::Current, "nqn.2014-08.org.nvmexpress.discovery", 4420),
+            record(RecordKind::Nvm, "nqn.2026-11.io.example:a", 4420),
+            record(RecordKind::Nvm, "nqn.2026-11.io.example:a", 4421),
+            record(RecordKind::Nvm, "nqn.2026-11.io.example:b", 4422),
         ];
         let mut entries: Vec<Entry> = records.iter().map(Record::to_entry).collect();
         let first = words(&entries[0]);
         assert_eq!((first.trtype, first.adrfam, first.subtype), ("tcp", "ipv4", "current discovery subsystem"));
         assert_eq!(first.treq, "not specified, sq flow control disable supported");
         assert_eq!(first.eflags, "explicit discovery connections, duplicate discovery information");
+        assert_eq!((first.over_tcp, first.needs_secure_channel), (Some(RecordKind::Current), false));
+        entries[1].treq = 5;
+        entries[1].eflags.set(5);
+        let second = words(&entries[1]);
+        assert_eq!((second.over_tcp, second.needs_secure_channel), (Some(RecordKind::Nvm), true));
+        assert_eq!(second.eflags, "no cdc connectivity, duplicate discovery information");
         assert_eq!((first.sectype, first.portid, first.trsvcid.as_str()), (Some("none"), 1, "4420"));
         // A transport that we do not speak is shown, and is no way.
         entries[3].trtype = 1;
         let log = DiscoveryLog { generation: 1, entries };
-        assert_eq!((in_words(&log)[3].trtype, in_words(&log)[3].sectype), ("rdma", None));
+        let rdma = &in_words(&log)[3];
+        assert_eq!((rdma.trtype, rdma.sectype, rdma.over_tcp), ("rdma", None, None));
         let ways = ways_to(&log, "nqn.2026-11.io.example:a");
         assert_eq!(ways, [("192.0.2.7".into(), 4420, 1), ("192.0.2.7".into(), 4421, 2)]);
         assert_eq!(subsystems(&log), ["nqn.2026-11.io.example:a"]);

@@ -42,12 +42,12 @@ pub use interlock_host_core::poison::{self, SuspectCommand};
 pub use interlock_host_core::probe::{DiscoveryLog, Found, Goal, ProbeError as TargetProblem, ProbeReport};
 pub use interlock_host_core::stall::{self, HoldTerms, Stall};
 pub use interlock_host_core::{
-    AnaState, Assumption, CcrAttempt, CcrAttempts, CcrResult, ConnectionEnd, ControllerCounters, ControllerSpec,
-    CtrlId, DownReason, Event, EventKind, Fact, FenceCounters, FencePolicy, FencedBy, FlushScope, Guarded,
-    HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, LaneWhy, Latencies,
-    Latency, LifeFacts, LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op, Outcome,
-    PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape, SpecError, StateName, Termination,
-    Timeouts, Tombstone, Unfenced, UnfencedWhy, WaitOwner, Why, Witness,
+    AnaState, Assumption, CcrAttempt, CcrAttempts, CcrResult, ConnectFailure, ConnectionEnd, ControllerCounters,
+    ControllerSpec, CtrlId, DownReason, Event, EventKind, Fact, FenceCounters, FencePolicy, FencedBy, FlushScope,
+    Guarded, HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, LaneWhy,
+    Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op,
+    Outcome, PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape, SpecError, StateName,
+    Termination, Timeouts, Tombstone, Unfenced, UnfencedWhy, WaitOwner, Why, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;

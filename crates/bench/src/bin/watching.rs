@@ -181,6 +181,8 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
                 flush_error: None,
                 suspects: Vec::new(),
                 paths,
+                lost_paths: Vec::new(),
+                unreachable: None,
             });
         }
         counters

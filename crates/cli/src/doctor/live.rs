@@ -1,8 +1,9 @@
 //! What a running daemon says of the subsystem that is judged.
 
+use crate::failure::Failure;
 use interlock_api::{
-    ControllerState, DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, OnLoss, Severity, Status,
-    SubsystemStatus,
+    ControllerState, DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, NamespaceStatus, OnLoss, Severity,
+    Status, SubsystemStatus, Unreachable,
 };
 use interlock_host::doctor::Ways;
 use interlock_host::{ControllerSpec, FencePolicy as HostFence, OnLoss as HostOnLoss};
@@ -31,6 +32,26 @@ impl<'a> Live<'a> {
     pub(super) fn port(&self) -> Option<(String, u16)> {
         let best = self.controllers().min_by_key(|ctrl| ctrl.state != ControllerState::Live)?;
         Some((best.path.traddr.clone(), best.path.trsvcid.parse().ok()?))
+    }
+
+    /// Why a subsystem could not be looked at, with what the daemon knows of it.
+    pub(super) fn explain(&self, error: &anyhow::Error) -> anyhow::Error {
+        let mut failure = Failure::of(error);
+        for ctrl in self.controllers().filter(|ctrl| ctrl.state != ControllerState::Live) {
+            let why = ctrl.last_error.as_ref().unwrap_or(&ctrl.reason);
+            failure = failure.hint(format!("{} ({}) is {}: {why}", ctrl.name, ctrl.path, ctrl.state));
+        }
+        for ns in self.namespaces() {
+            if let Some(why) = ns.unreachable {
+                failure = failure.hint(no_path(ns, why).text);
+            }
+        }
+        failure.hint("`interlock status` says what is waited for").into()
+    }
+
+    fn namespaces(&self) -> impl Iterator<Item = &'a NamespaceStatus> + use<'a> {
+        let name = &self.subsystem.name;
+        self.status.namespaces.iter().filter(move |ns| ns.subsystem == *name)
     }
 
     /// What is in force there, in place of the defaults.
@@ -101,7 +122,8 @@ impl<'a> Live<'a> {
                 change: None,
             });
         }
-        for ns in self.status.namespaces.iter().filter(|ns| ns.subsystem == self.subsystem.name) {
+        for ns in self.namespaces() {
+            findings.extend(ns.unreachable.map(|why| no_path(ns, why)));
             findings.extend(ns.suspects.iter().map(|suspect| Finding {
                 severity: Severity::Slow,
                 code: "suspect-command".into(),
@@ -148,5 +170,23 @@ impl<'a> Live<'a> {
             unfenced: unfenced.iter().map(|stone| stone.life.clone()).collect(),
             unsafe_failovers,
         });
+    }
+}
+
+/// I/O waits although controllers may be live.
+fn no_path(ns: &NamespaceStatus, why: Unreachable) -> Finding {
+    let (code, what, change) = match why {
+        Unreachable::NoUsablePath => (
+            "no-usable-path",
+            "the ANA state of every path forbids it",
+            "make an ANA group of it accessible on the target, or connect a port through which it is",
+        ),
+        _ => ("no-path", "no live controller has it", "see `interlock status` for what became of its controllers"),
+    };
+    Finding {
+        severity: Severity::Slow,
+        code: code.into(),
+        text: format!("I/O to {} waits: {what}", ns.name),
+        change: Some(change.into()),
     }
 }

@@ -134,9 +134,9 @@ pub(super) fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
     let request = args.verb.request()?;
     let answer = Client::connect(path).and_then(|mut client| client.ask(&request)).map_err(|error| match error {
         ChannelError::Connect { .. } => {
-            Failure::new(error).hint("start the target with `--control SOCKET`, and use the same path here")
+            Failure::caused(error).hint("start the target with `--control SOCKET`, and use the same path here")
         }
-        error => Failure::new(error),
+        error => Failure::caused(error),
     })?;
     print(&match args.format {
         Format::Normal => args.verb.words(&answer),

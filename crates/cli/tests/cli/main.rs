@@ -8,6 +8,7 @@ mod bad_input;
 mod child;
 mod control;
 mod disk;
+mod failures;
 mod forbidden;
 mod hostile;
 mod library;

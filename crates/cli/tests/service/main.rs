@@ -22,6 +22,7 @@ mod metrics;
 mod nbd;
 mod same_disk;
 mod scene;
+mod standing;
 mod systemd;
 mod tree;
 mod upgrade;

@@ -79,6 +79,7 @@ impl Service {
             return None;
         }
         let Ok((namespaces, live)) = self.host.present() else { return None };
+        self.counting.learn_paths(&namespaces);
         let mut view = View { namespaces: BTreeMap::new(), live };
         for found in namespaces {
             view.namespaces.entry((found.subnqn.clone(), found.nsid)).or_default().push(found);

@@ -1,7 +1,7 @@
 //! The pictures: throughput over time, and the stages of a failover.
 
 use super::text::{escaped, ms};
-use interlock_api::{PathLine, Recording, Story};
+use interlock_api::{PathLine, Recording, StageName, Story};
 use std::fmt::Write;
 
 /// Width of every picture, in its own units.
@@ -140,7 +140,7 @@ fn thousands(rate: f64) -> String {
 
 /// What the host does to a lost path, as bands: not noticed, held, reconnecting. The moments between them.
 fn bands(svg: &mut String, axis: Axis, lost: f64, story: &Story, bottom: f64) -> Vec<Moment> {
-    let end_of = |name: &str| {
+    let end_of = |name: StageName| {
         let stage = story.stages.iter().rev().find(|stage| stage.name == name)?;
         stage.ms.map(|ms| lost + stage.from_ms + ms)
     };
@@ -156,11 +156,11 @@ fn bands(svg: &mut String, axis: Axis, lost: f64, story: &Story, bottom: f64) ->
     if lost > 0.0 {
         band(0.0, lost, "detect");
     }
-    let released = end_of("release");
+    let released = end_of(StageName::Release);
     if let Some(released) = released {
         band(lost, released, "reset");
     }
-    if let Some(back) = end_of("reconnect") {
+    if let Some(back) = end_of(StageName::Reconnect) {
         let from = released.unwrap_or(lost);
         if back > from {
             band(from, back, "reconnect");
@@ -171,7 +171,7 @@ fn bands(svg: &mut String, axis: Axis, lost: f64, story: &Story, bottom: f64) ->
         moments.push((lost, "noticed", "detect"));
     }
     moments.extend(released.map(|at| (at, "released", "release")));
-    moments.extend(end_of("reconnect").map(|at| (at, "reconnected", "reconnect")));
+    moments.extend(end_of(StageName::Reconnect).map(|at| (at, "reconnected", "reconnect")));
     moments
 }
 
@@ -242,7 +242,7 @@ pub(super) fn stages(story: &Story) -> String {
              <rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"10\" rx=\"2\" fill=\"var(--{})\"{dash}/>\
              <text x=\"590\" y=\"{ty:.1}\" text-anchor=\"end\">{took}</text>\
              <text x=\"604\" y=\"{ty:.1}\" class=\"soft\">{}</text>",
-            escaped(&stage.name),
+            escaped(stage.name.name()),
             y + 5.0,
             (to - x).max(2.0),
             stage.name,

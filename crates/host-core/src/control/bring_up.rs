@@ -17,8 +17,8 @@ use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
 use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
 use crate::{
-    ConnectionEnd, CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec, StoreWork,
-    ToLane,
+    ConnectFailure, ConnectionEnd, CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec,
+    StoreWork, ToLane,
 };
 use alloc::boxed::Box;
 use alloc::format;
@@ -68,10 +68,12 @@ impl Control {
                     self.dial(now, life, addr);
                 }
                 Some(_) => {}
-                None => self.attempt_failed(now, life, "the name has no address".to_string(), false),
+                None => {
+                    self.attempt_failed(now, life, ConnectFailure::Name, "the name has no address".to_string(), false)
+                }
             },
             (Some(JobFor::Resolve(life)), JobResult::Failed(why)) => {
-                self.attempt_failed(now, life, format!("cannot resolve the name: {why}"), false);
+                self.attempt_failed(now, life, ConnectFailure::Name, format!("cannot resolve the name: {why}"), false);
             }
             (Some(JobFor::Record(life)), JobResult::Done)
                 if self.is_in(life, |phase| matches!(phase, Phase::Recording)) =>
@@ -81,7 +83,8 @@ impl Control {
             (Some(JobFor::Owner(life)), JobResult::Done) => self.handle_owner(now, life),
             (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
             (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
-                self.attempt_failed(now, life, format!("cannot record the life before its first write: {why}"), false);
+                let why = format!("cannot record the life before its first write: {why}");
+                self.attempt_failed(now, life, ConnectFailure::Record, why, false);
             }
             (Some(JobFor::Store(life, work)), JobResult::Failed(why)) => {
                 self.emit(now, EventKind::StoreRefused { life, work, why });
@@ -193,7 +196,10 @@ impl Control {
     fn take_result(&mut self, now: Instant, life_id: LifeId, step: Result<Step, interlock_proto::host::ConnectError>) {
         match step {
             Ok(step) => self.take_step(now, life_id, step),
-            Err(e) => self.attempt_failed(now, life_id, format!("{e}; {}", e.hint), e.permanent),
+            Err(e) => {
+                let why = format!("{e}; {}", e.hint);
+                self.attempt_failed(now, life_id, ConnectFailure::Refused, why, e.permanent);
+            }
         }
     }
 
@@ -204,14 +210,14 @@ impl Control {
         let kato = facts.kato.unwrap_or(Duration::ZERO);
         if kato.is_zero() && !ctrl.spec.allow_no_kato {
             let why = "the controller runs without Keep Alive (KATO 0): a lost path could never be fenced by time; \
-                       allow it explicitly to go on";
-            self.attempt_failed(now, life_id, why.to_string(), true);
+                       let the target use Keep Alive";
+            self.attempt_failed(now, life_id, ConnectFailure::Unsuitable, why.to_string(), true);
             return;
         }
         if facts.io_queues < lanes {
             let why =
                 format!("the controller grants {} I/O queues, {lanes} are needed (one per lane)", facts.io_queues);
-            self.attempt_failed(now, life_id, why, false);
+            self.attempt_failed(now, life_id, ConnectFailure::Unsuitable, why, false);
             return;
         }
         let named = LifeFacts::of(&facts, facts.events.unwrap_or(EventMask::empty()));
@@ -369,7 +375,14 @@ impl Control {
     }
 
     /// An attempt did not become a life.
-    pub(super) fn attempt_failed(&mut self, now: Instant, life_id: LifeId, why: String, permanent: bool) {
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Instant,
+        life_id: LifeId,
+        kind: ConnectFailure,
+        why: String,
+        permanent: bool,
+    ) {
         let Some(life) = self.lives.get(&life_id).filter(|life| Self::is_bring_up(&life.phase)) else { return };
         let (ctrl_id, attempt) = (life.ctrl, life.attempt);
         self.end_attempt(now, life_id);
@@ -382,9 +395,10 @@ impl Control {
             _ => reconnect::after_failure(&ctrl.spec.reconnect, now, ctrl.lost_at, permanent_now, &mut self.rng),
         };
         let at = if let Next::At(at) = next { Some(at) } else { None };
+        let permanent = permanent_now;
         self.emit(
             now,
-            EventKind::ConnectFailed { ctrl: ctrl_id, attempt, why: why.clone(), permanent: permanent_now, next: at },
+            EventKind::ConnectFailed { ctrl: ctrl_id, attempt, kind, why: why.clone(), permanent, next: at },
         );
         match next {
             Next::At(at) => {

@@ -11,7 +11,7 @@ use super::waits::Why;
 use super::{Control, Job, JobFor, Output};
 use crate::guards::{self as conditions, Guard};
 use crate::stall::HoldTerms;
-use crate::{EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, StoreWork, ToLane};
+use crate::{ConnectFailure, EventKind, FencePolicy, FencedBy, LaneId, LifeId, Loss, StoreWork, ToLane};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -67,7 +67,7 @@ impl Control {
                     }
                     other => (other.to_string(), false),
                 };
-                self.attempt_failed(now, life_id, why, permanent);
+                self.attempt_failed(now, life_id, kind_of(&loss), why, permanent);
             }
         }
     }
@@ -503,5 +503,15 @@ impl Control {
             return;
         }
         self.want_give_up(now, life_id);
+    }
+}
+
+/// Which failure to connect a loss is that comes before the controller is live.
+fn kind_of(loss: &Loss) -> ConnectFailure {
+    match loss {
+        Loss::AdminConnection(why) | Loss::Queue { why, .. } => why.into(),
+        Loss::Protocol(_) | Loss::Terminated(_) => ConnectFailure::Protocol,
+        Loss::KeepAlive | Loss::AdminTimeout(_) | Loss::IoTimeout(_) => ConnectFailure::TimedOut,
+        _ => ConnectFailure::Lost,
     }
 }

@@ -167,7 +167,7 @@ pub enum SpecError {
     #[error("this is the discovery NQN: connect to a subsystem it lists, or use `discover`")]
     Discovery,
     /// KATO 0.
-    #[error("keep_alive_tmo 0 leaves no time bound for a lost path: give 1 to 60 s, or allow it explicitly")]
+    #[error("keep_alive_tmo 0 leaves no time bound for a lost path: give 1 to 60 s")]
     NoKato,
     /// KATO out of range.
     #[error("keep_alive_tmo must be 1 to 60 s")]

@@ -14,7 +14,7 @@ use super::life::{Life, Phase};
 use super::reconnect::SOON;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
-use crate::{LifeId, OnLoss, State};
+use crate::{ConnectFailure, LifeId, OnLoss, State};
 use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
@@ -86,7 +86,7 @@ impl Control {
         );
         let limit = older.facts.as_ref().map(|facts| facts.kato_in_force() / 2).filter(|limit| !limit.is_zero());
         let limit = limit.into_iter().chain(self.admin_limit(older_id)).min();
-        self.attempt_failed(now, life_id, why, false);
+        self.attempt_failed(now, life_id, ConnectFailure::Unsuitable, why, false);
         self.still_there(now, older_id, limit);
         // If the older one is gone that shows at once, so the first retry does not wait long.
         let waits = self

@@ -10,7 +10,7 @@ use super::scan::{LIST_PAGE, Scan};
 use super::storm::Next;
 use super::waits::Why;
 use crate::guards::{self as conditions, Guard};
-use crate::{AnaState, EventKind, FlushScope, HeadId, LifeId, Loss, StateName, Suspicion, Witness};
+use crate::{AnaState, ConnectFailure, EventKind, FlushScope, HeadId, LifeId, Loss, StateName, Suspicion, Witness};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -406,7 +406,7 @@ impl Control {
                     self.read_again(now, life_id, Todo { rescan: true, ..Todo::default() });
                     self.do_tasks(now, life_id);
                 } else {
-                    self.attempt_failed(now, life_id, why, false);
+                    self.attempt_failed(now, life_id, ConnectFailure::Refused, why, false);
                 }
             }
             Task::List => {

@@ -8,8 +8,8 @@ use interlock_api::{self as api, ControllerState, Level, What};
 use interlock_host_core::poison::{Stage, SuspectCommand};
 use interlock_host_core::stall::worst_stall;
 use interlock_host_core::{
-    AnaState, ControllerSpec, CtrlId, Event, EventKind, FencePolicy, HeadId, LifeFacts, LifeId, Setting, Shape,
-    StateName,
+    AnaState, ConnectFailure, ControllerSpec, CtrlId, Event, EventKind, FencePolicy, HeadId, LifeFacts, LifeId,
+    Setting, Shape, StateName,
 };
 use interlock_wire::status::Status;
 use std::collections::{BTreeMap, VecDeque};
@@ -192,9 +192,12 @@ impl Teller {
             K::ReconnectAttempt { attempt, max, .. } => {
                 What::ReconnectAttempt { attempt: u64::from(*attempt), max_attempts: max.map(u64::from) }
             }
-            K::ConnectFailed { attempt, why, next, .. } => {
-                What::ReconnectFailed { attempt: u64::from(*attempt), error: why.clone(), next_ms: next.map(until) }
-            }
+            K::ConnectFailed { attempt, kind, why, next, .. } => What::ReconnectFailed {
+                attempt: u64::from(*attempt),
+                kind: Some(connect_failure(*kind)),
+                error: why.clone(),
+                next_ms: next.map(until),
+            },
             K::Reconnected { attempt, max, after, .. } => What::Reconnected {
                 attempt: u64::from(*attempt),
                 max_attempts: max.map(u64::from),
@@ -320,6 +323,19 @@ pub const fn state(state: StateName) -> ControllerState {
         StateName::Waiting => ControllerState::Waiting,
         StateName::Deleting => ControllerState::Deleting,
         StateName::Dead => ControllerState::Dead,
+    }
+}
+
+const fn connect_failure(kind: ConnectFailure) -> api::ConnectFailure {
+    match kind {
+        ConnectFailure::Name => api::ConnectFailure::Name,
+        ConnectFailure::Unreachable => api::ConnectFailure::Unreachable,
+        ConnectFailure::Lost => api::ConnectFailure::Lost,
+        ConnectFailure::Protocol => api::ConnectFailure::Protocol,
+        ConnectFailure::Refused => api::ConnectFailure::Refused,
+        ConnectFailure::TimedOut => api::ConnectFailure::TimedOut,
+        ConnectFailure::Unsuitable => api::ConnectFailure::Unsuitable,
+        ConnectFailure::Record => api::ConnectFailure::Record,
     }
 }
 
@@ -475,6 +491,7 @@ mod tests {
         let failed = EventKind::ConnectFailed {
             ctrl: CtrlId(0),
             attempt: 2,
+            kind: ConnectFailure::Unreachable,
             why: "refused".into(),
             permanent: false,
             next: Some(ms(11_000)),

@@ -2,7 +2,7 @@
 
 use super::trace::{At, Life, Reset, Trace};
 use interlock_api::{
-    CcrAnswer, DetectedHow, Felt, FencePolicy, Method, Safety, Story, StoryStage, StoryState, Version, Way,
+    CcrAnswer, DetectedHow, Felt, FencePolicy, Method, Safety, StageName, Story, StoryStage, StoryState, Version, Way,
 };
 
 pub(super) fn judge(trace: &Trace) -> Story {
@@ -111,46 +111,56 @@ fn after(trace: &Trace, at: At) -> f64 {
 fn stages(trace: &Trace) -> Vec<StoryStage> {
     let at = |moment: At| after(trace, moment);
     let mut stages = Vec::new();
-    let mut stage = |name: &str, from: f64, to: Option<f64>, text: String| {
+    let mut stage = |name: StageName, from: f64, to: Option<f64>, text: String| {
         let ms = to.map(|to| ((to - from).max(0.0) * 1e3).round() / 1e3);
-        stages.push(StoryStage { name: name.into(), from_ms: from, ms, text });
+        stages.push(StoryStage { name, from_ms: from, ms, text });
     };
     let age = trace.condemned.and_then(|(.., age)| age).map_or(0.0, |ms| ms as f64);
-    stage("detect", -age, Some(0.0), detect(trace, age));
+    stage(StageName::Detect, -age, Some(0.0), detect(trace, age));
     if let Some((when, in_doubt, settled, _)) = trace.condemned {
         let text = format!("every lane stopped: {in_doubt} in doubt, {settled} not");
-        stage("condemn", 0.0, Some(at(when)), text);
+        stage(StageName::Condemn, 0.0, Some(at(when)), text);
     }
     if let Some(hold) = trace.hold {
         let text = "no byte can leave this host any more (t0)".into();
-        stage("stop", 0.0, Some(at(hold.t0)), text);
+        stage(StageName::Stop, 0.0, Some(at(hold.t0)), text);
     }
     let proof = trace.fenced.as_ref().map(|(_, receipt)| receipt);
     for reset in &trace.resets {
         let done = reset_done(trace, reset).map(at);
-        stage("reset", at(reset.sent), done, told(reset));
+        stage(StageName::Reset, at(reset.sent), done, told(reset));
     }
     if let Some(hold) = trace.hold {
         let by_time = proof.is_some_and(|receipt| matches!(receipt.method, Method::Time | Method::Assumed));
         let end = trace.fenced.as_ref().filter(|_| by_time).map(|(when, _)| at(*when));
-        stage("hold", at(hold.t0), end, held(hold.ms, by_time, trace));
+        stage(StageName::Hold, at(hold.t0), end, held(hold.ms, by_time, trace));
     }
     if let (Some((when, receipt)), Some((released, commands))) = (&trace.fenced, trace.released) {
         // The receipt is told when everything is ready; the proof may have come before.
         let fenced = receipt.fenced_ms as f64 - (trace.lost / 1_000_000) as f64;
         let from = if (0.0..=at(*when)).contains(&fenced) { fenced } else { at(*when) };
-        stage("release", from.min(at(released)), Some(at(released)), format!("{commands} commands let go"));
+        stage(StageName::Release, from.min(at(released)), Some(at(released)), format!("{commands} commands let go"));
     }
     if let Some((first, times)) = trace.back.wanted {
         let text = format!("asked {times} times for somebody to reconnect it (policy `notify`)");
-        stage("wait", at(first), trace.back.tried.or(trace.back.ended.as_ref().map(|(at, _)| *at)).map(at), text);
+        stage(
+            StageName::Wait,
+            at(first),
+            trace.back.tried.or(trace.back.ended.as_ref().map(|(at, _)| *at)).map(at),
+            text,
+        );
     }
     if let Some(tried) = trace.back.tried {
         let ended = trace.back.live.or(trace.back.ended.as_ref().map(|(at, _)| *at));
-        stage("reconnect", at(tried), ended.map(at), reconnect(trace));
+        stage(StageName::Reconnect, at(tried), ended.map(at), reconnect(trace));
     }
     if let (Some(live), Some(good)) = (trace.back.live, trace.back.first_good) {
-        stage("first-io", at(live), Some(at(good)), format!("first I/O through the new life of {}", trace.controller));
+        stage(
+            StageName::FirstIo,
+            at(live),
+            Some(at(good)),
+            format!("first I/O through the new life of {}", trace.controller),
+        );
     }
     stages.sort_by(|a, b| a.from_ms.total_cmp(&b.from_ms));
     stages

@@ -170,7 +170,7 @@ fn the_notify_policy_says_how_long_somebody_was_waited_for() {
     let answer = What::CcrAnswered { source: "nvme0".into(), answer: CcrAnswer::Immediate, status: None };
     let stream = stream.at(12_007, "nvme0", "life1", answer);
     let story = stream.at(12_008, "nvme0", "life1", What::Released { commands: 3 }).told();
-    let wait = story.stages.iter().find(|stage| stage.name == "wait").expect("it waited");
+    let wait = story.stages.iter().find(|stage| stage.name == interlock_api::StageName::Wait).expect("it waited");
     assert_eq!((wait.from_ms, wait.ms), (1.0, Some(11_899.0)));
     assert!(wait.text.contains("asked 2 times"), "{}", wait.text);
     assert_eq!(story.felt.longest_ms, Some(9.0 + 11_908.0), "nothing else was there");

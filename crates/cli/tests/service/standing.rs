@@ -1,0 +1,72 @@
+//! What is lost, or cannot be used, is shown as that: by every view, and by the daemon when it ends.
+
+use crate::nbd::Client;
+use crate::scene::{Scene, wait_for};
+use rustix::process::Signal;
+
+#[test]
+fn a_lost_path_stays_in_the_topology_and_io_without_a_usable_path_waits_by_name() {
+    let scene = Scene::new("standing", &[]);
+    for port in [0, 1] {
+        scene.connect(port, &["-l", "-1"]);
+    }
+    scene.does(&["export", "nvme0n1"]);
+    let unreachable = || scene.status()["namespaces"][0]["unreachable"].clone();
+    assert_eq!(unreachable(), serde_json::Value::Null);
+    assert_eq!(scene.status()["exports"][0]["serving"], true);
+
+    scene.tell(&["port", "close", "0"]);
+    wait_for("it is lost", || (scene.status()["controllers"][0]["state"] == "connecting").then_some(()));
+    let tree = scene.does(&["show-topology"]);
+    let lost = tree.lines().find(|line| line.contains("+- nvme0 tcp")).unwrap_or_else(|| panic!("{tree}"));
+    assert!(lost.ends_with(" connecting optimized"), "with its last ANA state, as in Linux: {tree}");
+    let lost = &scene.status()["namespaces"][0]["lost_paths"][0];
+    assert_eq!((&lost["name"], &lost["controller"]), (&"nvme0c0n1".into(), &"nvme0".into()));
+    assert!(scene.does(&["status"]).contains("nvme1 optimized, nvme0 connecting"));
+    let document = scene.does(&["show-topology", "-o", "json"]);
+    assert!(document.contains("\"nvme0c0n1\"") && document.contains("\"connecting\""), "{document}");
+
+    scene.tell(&["ana", "1", "inaccessible"]);
+    wait_for("no path can be used", || (unreachable() == "no-usable-path").then_some(()));
+    for (view, words) in [
+        (&["status"][..], "NO USABLE PATH: I/O waits (nvme1 inaccessible, nvme0 connecting)"),
+        (&["list"], "0/2 NO USABLE PATH: I/O waits"),
+        (&["export"], "waits for a usable path: the ANA state of every path forbids I/O"),
+        (&["doctor"], "I/O to nvme0n1 waits: the ANA state of every path forbids it (no-usable-path)"),
+    ] {
+        let told = scene.does(view);
+        assert!(told.contains(words), "{view:?}: {told}");
+    }
+    assert_eq!(scene.status()["exports"][0]["serving"], false);
+    let top = scene.does(&["top", "--once", "--source", "daemon", "-o", "json"]);
+    assert!(top.contains("no usable path: I/O waits or fails"), "{top}");
+
+    scene.tell(&["port", "close", "1"]);
+    wait_for("no path is left", || (unreachable() == "no-path").then_some(()));
+    assert!(scene.does(&["status"]).contains("NO PATH: I/O waits (nvme0 connecting, nvme1 connecting)"));
+    let judged = scene.fails(&["doctor"]);
+    assert!(judged.contains("hint: I/O to nvme0n1 waits: no live controller has it"), "{judged}");
+    let tree = scene.does(&["show-topology"]);
+    assert_eq!(tree.lines().filter(|line| line.contains(" connecting ")).count(), 2, "{tree}");
+    // Only what is asked for.
+    assert!(scene.does(&["status", "nvme1"]).contains("nvme0n1"));
+    assert!(scene.fails(&["list-subsys", "nvme9"]).contains("there is no device `nvme9`"));
+    let told = scene.does(&["explain", "/dev/nvme1"]);
+    assert!(told.contains("nvme1 ("), "{told}");
+}
+
+#[test]
+fn a_daemon_that_ends_with_unanswered_writes_does_not_say_that_there_are_none() {
+    let mut scene = Scene::new("unanswered", &["--no-ccr"]);
+    scene.connect(0, &[]);
+    scene.does(&["export", "nvme0n1"]);
+    let mut client = Client::open(&scene.nbd(), "nvme0n1").expect("the export");
+    client.write(4096, &[7; 4096]).expect("written");
+    scene.tell(&["fault", "kind=hold-writes,port=0"]);
+    client.begin_write(1, 8192, &[8; 4096]).expect("sent");
+    wait_for("it is under way", || (scene.status()["exports"][0]["in_flight"] == 1).then_some(()));
+    let (code, log) = scene.stop(Signal::TERM);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(!log.contains("nothing is left unanswered"), "{log}");
+    assert!(log.contains("left unanswered commands that may take effect late; the next process fences them"), "{log}");
+}
