@@ -76,11 +76,11 @@ fn in_subsystem(old: &Subsystem, now: &Subsystem, found: &mut Vec<Change>) {
     for (at, head) in now.namespaces.iter().enumerate() {
         match named_near(&old.namespaces, at, name, &head.name) {
             Some(before) => in_head(now, before, head, found),
-            None => note(found, now, &head.name, format!("namespace {} appeared", head.nsid), Weight::Info),
+            None => note(found, now, &head.name, format!("namespace{} appeared", nsid(head)), Weight::Info),
         }
     }
     for gone in gone(&old.namespaces, &now.namespaces, name) {
-        note(found, now, &gone.name, format!("namespace {} was removed", gone.nsid), Weight::Warning);
+        note(found, now, &gone.name, format!("namespace{} was removed", nsid(gone)), Weight::Warning);
     }
     if old.live() > 0 && now.live() == 0 && !now.controllers.is_empty() {
         note(found, now, &now.name, "has no live controller: I/O waits or fails".to_owned(), Weight::Critical);
@@ -90,6 +90,11 @@ fn in_subsystem(old: &Subsystem, now: &Subsystem, found: &mut Vec<Change>) {
     {
         note(found, now, &now.name, format!("iopolicy {from} -> {to}"), Weight::Info);
     }
+}
+
+/// Its identifier after a blank, if it is known.
+fn nsid(head: &Head) -> String {
+    head.nsid.map_or_else(String::new, |nsid| format!(" {nsid}"))
 }
 
 fn in_controller(subsystem: &Subsystem, old: &Controller, now: &Controller, found: &mut Vec<Change>) {

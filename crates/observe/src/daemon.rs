@@ -253,7 +253,7 @@ fn head(namespace: &NamespaceStatus, told: &Told<'_>) -> Head {
     paths.sort_by(|a, b| natural_order(&a.name, &b.name));
     Head {
         name: namespace.name.clone(),
-        nsid: namespace.nsid,
+        nsid: Some(namespace.nsid),
         size_bytes: Some(namespace.size_bytes),
         block_bytes: Some(namespace.block_bytes),
         read_only: Some(namespace.read_only),

@@ -44,7 +44,7 @@ pub fn of(subsystem: &Subsystem, host: Option<&HostFacts>) -> Vec<Finding> {
         of_controller(controller, &mut note);
     }
     match &subsystem.controllers[..] {
-        [only] if only.transport != "pcie" && subsystem.kind != "discovery" => note(
+        [only] if is_fabric(&only.transport) && subsystem.kind != "discovery" => note(
             Weight::Warning,
             &only.name,
             "no second path: I/O stops when this controller is lost".to_owned(),
@@ -108,6 +108,11 @@ fn of_controller(controller: &Controller, note: &mut impl FnMut(Weight, &str, St
         let what = format!("{} not fenced yet: commands in doubt are held", recovery.fencing.join(", "));
         note(Weight::Warning, &controller.name, what, "`interlock status` says what is waited for");
     }
+}
+
+/// Transports by which a second path is possible; a disk in this machine has one.
+fn is_fabric(transport: &str) -> bool {
+    matches!(transport, "tcp" | "rdma" | "fc" | "loop")
 }
 
 fn of_head(subsystem: &Subsystem, head: &Head, note: &mut impl FnMut(Weight, &str, String, &'static str)) {
@@ -179,7 +184,12 @@ mod tests {
     use interlock_api::{SubsystemCounters, SuspectCommand, TombstoneStatus};
 
     fn well() -> Subsystem {
-        let controller = |name: &str| Controller { name: name.into(), state: "live".into(), ..Controller::default() };
+        let controller = |name: &str| Controller {
+            name: name.into(),
+            transport: "tcp".into(),
+            state: "live".into(),
+            ..Controller::default()
+        };
         let path = |name: &str, controller: &str| Path {
             name: name.into(),
             controller: controller.into(),

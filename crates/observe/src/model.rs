@@ -157,8 +157,8 @@ pub struct ControllerCounters {
 pub struct Head {
     /// `nvme0n1`.
     pub name: String,
-    /// Namespace ID.
-    pub nsid: u32,
+    /// Namespace ID; `None` if unknown.
+    pub nsid: Option<u32>,
     /// Capacity in bytes.
     pub size_bytes: Option<u64>,
     /// Bytes in a logical block.

@@ -54,12 +54,12 @@ impl Sysfs {
                 Some(BlockName::Head(_)) => {
                     subsystem.namespaces.extend(head(&device.child(entry), entry));
                 }
-                None if name::is_controller(entry) => subsystem.controllers.extend(self.controller(entry)),
+                None if name::is_controller(entry) => subsystem.controllers.extend(self.controller(name, entry)),
                 _ => {}
             }
         }
         for controller in &subsystem.controllers {
-            let device = self.controller_device(&controller.name);
+            let device = self.controller_device(name, &controller.name);
             for entry in device.entries() {
                 let Some(block) = BlockName::parse(&entry) else { continue };
                 attach(&mut subsystem.namespaces, &device.child(&entry), &entry, block, &controller.name);
@@ -73,12 +73,14 @@ impl Sysfs {
         Some(subsystem)
     }
 
-    fn controller_device(&self, name: &str) -> Device {
-        Device::at(self.sys.join("class/nvme").join(name))
+    /// A controller as it stands in its class. A tree that was copied without its links may have it below its subsystem.
+    fn controller_device(&self, subsystem: &str, name: &str) -> Device {
+        let below = self.sys.join("class/nvme-subsystem").join(subsystem).join(name);
+        Device::at(self.sys.join("class/nvme").join(name)).or(below)
     }
 
-    fn controller(&self, name: &str) -> Option<Controller> {
-        let device = self.controller_device(name);
+    fn controller(&self, subsystem: &str, name: &str) -> Option<Controller> {
+        let device = self.controller_device(subsystem, name);
         Some(Controller {
             name: name.to_owned(),
             state: device.text("state")?.as_str().into(),
@@ -116,9 +118,9 @@ impl Sysfs {
 
 /// The head `name`, yet without paths.
 fn head(device: &Device, name: &str) -> Option<Head> {
-    Some(Head {
+    device.exists().then(|| Head {
         name: name.to_owned(),
-        nsid: device.number("nsid")?,
+        nsid: device.number("nsid"),
         // The kernel counts in sectors of 512 bytes, whatever the block size.
         size_bytes: device.number::<u64>("size").map(|sectors| sectors.saturating_mul(512)),
         block_bytes: device.number("queue/logical_block_size"),
@@ -150,7 +152,9 @@ fn attach(heads: &mut Vec<Head>, device: &Device, name: &str, block: BlockName, 
             }
         }
         BlockName::Head(_) => {
-            if let Some(mut alone) = head(device, name) {
+            if let Some(known) = heads.iter_mut().find(|head| head.name == name) {
+                known.paths.push(path);
+            } else if let Some(mut alone) = head(device, name) {
                 alone.counters = HeadCounters::default();
                 alone.paths.push(path);
                 heads.push(alone);
@@ -160,8 +164,7 @@ fn attach(heads: &mut Vec<Head>, device: &Device, name: &str, block: BlockName, 
 }
 
 fn path(device: &Device, name: &str, controller: &str) -> Option<Path> {
-    device.number::<u32>("nsid")?;
-    Some(Path {
+    device.exists().then(|| Path {
         name: name.to_owned(),
         controller: controller.to_owned(),
         ana_state: device.text("ana_state").map(|state| state.as_str().into()),

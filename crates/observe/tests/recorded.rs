@@ -59,7 +59,7 @@ fn a_subsystem_with_two_paths() {
     assert_eq!((first.cntlid, first.kato_s, first.numa_node), (Some(1), Some(5), None));
     assert_eq!((first.ctrl_loss_tmo_s, first.fast_io_fail_tmo_s), (Some(600), None), "off is none");
     let heads: Vec<_> = subsystem.namespaces.iter().map(|head| (head.name.as_str(), head.nsid)).collect();
-    assert_eq!(heads, [("nvme0n1", 1), ("nvme0n2", 2)]);
+    assert_eq!(heads, [("nvme0n1", Some(1)), ("nvme0n2", Some(2))]);
     let head = &subsystem.namespaces[0];
     assert_eq!((head.size_bytes, head.block_bytes), (Some(524_288 * 512), Some(512)));
     assert_eq!(head.io.map(|io| io.reads), Some(9970));
@@ -167,4 +167,94 @@ fn what_vanishes_while_it_is_read_is_left_out() {
     let subsystem = &snapshot.subsystems[0];
     assert_eq!(subsystem.controllers.len(), 1);
     assert!(subsystem.paths().all(|path| path.controller == "nvme1"));
+}
+
+/// A tree as exporters of metrics keep for their tests: copied without its links, so that three of four controllers stand
+/// below their subsystem alone, and one in both places with different attributes. It has no NSIDs.
+#[test]
+fn a_tree_without_links_gives_the_numbers_that_other_exporters_give() {
+    let mut record = String::new();
+    let mut file = |path: &str, content: &str| record.push_str(&format!("/sys/class/{path}\t0\t{content}\n"));
+    let subsystem = "nvme-subsystem/nvme-subsys0";
+    for (name, value) in [("subsysnqn", "nqn.2014-08.org.example:array"), ("model", "Array"), ("serial", "A1")] {
+        file(&format!("{subsystem}/{name}"), value);
+    }
+    file(&format!("{subsystem}/iopolicy"), "round-robin");
+    file(&format!("{subsystem}/nvme0n1/"), "");
+    for (number, state) in ["live", "live", "live", "dead"].into_iter().enumerate() {
+        let controller = format!("{subsystem}/nvme{number}");
+        file(&format!("{controller}/address"), &format!("nn-0x20000000000000a{number}:pn-0x10000000000000a{number}"));
+        file(&format!("{controller}/state"), state);
+        file(&format!("{controller}/transport"), "fc");
+    }
+    for (name, value) in [("cntlid", "1997\\n"), ("model", "Disk\\n"), ("state", "live\\n")] {
+        file(&format!("nvme/nvme0/{name}"), value);
+    }
+    for (name, value) in
+        [("ana_state", "optimized\\n"), ("size", "3906250000\\n"), ("queue/logical_block_size", "4096\\n")]
+    {
+        file(&format!("nvme/nvme0/nvme0n1/{name}"), value);
+    }
+    let snapshot = sample(lay_out(&record).path());
+    let subsystem = &snapshot.subsystems[0];
+    assert_eq!((subsystem.controllers.len(), subsystem.live()), (4, 3));
+    let first = &subsystem.controllers[0];
+    assert_eq!((first.cntlid, first.transport.as_str()), (Some(1997), "fc"), "from both places");
+    let [head] = &subsystem.namespaces[..] else { panic!("one namespace: {:?}", subsystem.namespaces) };
+    assert_eq!((head.name.as_str(), head.nsid, head.paths.len()), ("nvme0n1", None, 1));
+    let text = interlock_observe::metrics::text(&snapshot);
+    for line in [
+        "interlock_subsystem_info{subsystem=\"nvme-subsys0\",nqn=\"nqn.2014-08.org.example:array\",model=\"Array\",serial=\"A1\",iopolicy=\"round-robin\"} 1",
+        "interlock_subsystem_namespace_info{subsystem=\"nvme-subsys0\",device=\"nvme0n1\"} 1",
+        "interlock_subsystem_paths{subsystem=\"nvme-subsys0\"} 4",
+        "interlock_subsystem_paths_live{subsystem=\"nvme-subsys0\"} 3",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let states = |value: &str| {
+        let of = |line: &&str| line.starts_with("interlock_subsystem_path_state{") && line.ends_with(value);
+        text.lines().filter(of).count()
+    };
+    assert_eq!((states(" 1"), states(" 0")), (4, 24), "one of seven words for each controller");
+    assert!(text.contains("controller=\"nvme3\",transport=\"fc\",state=\"dead\"} 1"), "{text}");
+}
+
+/// A disk that is soldered in, with several namespaces and no multipath; and a disk with two ports.
+#[test]
+fn local_disks_are_found_with_their_namespaces_and_ports() {
+    let mut record = String::new();
+    let mut file = |path: &str, content: &str| record.push_str(&format!("/sys/{path}\t0\t{content}\n"));
+    let subsystem = "devices/virtual/nvme-subsystem/nvme-subsys0";
+    file("class/nvme-subsystem/nvme-subsys0", "-> ../../devices/virtual/nvme-subsystem/nvme-subsys0");
+    file("class/nvme/nvme0", "-> ../../devices/platform/27.nvme/nvme/nvme0");
+    // Names are padded with blanks and NULs.
+    file(&format!("{subsystem}/subsysnqn"), "nqn.2014.08.org.nvmexpress:106b106b1    DISK\\n");
+    file(&format!("{subsystem}/serial"), "0ba0      \\n");
+    file(&format!("{subsystem}/nvme0"), "-> ../../../platform/27.nvme/nvme/nvme0");
+    let controller = "devices/platform/27.nvme/nvme/nvme0";
+    for (name, value) in [("state", "live\\n"), ("transport", "apple-nvme\\n"), ("address", "27.nvme\\n")] {
+        file(&format!("{controller}/{name}"), value);
+    }
+    for (nsid, sectors) in [(1, "3908420240"), (2, "6144"), (3, "262144")] {
+        file(&format!("{controller}/nvme0n{nsid}/nsid"), &format!("{nsid}\\n"));
+        file(&format!("{controller}/nvme0n{nsid}/size"), &format!("{sectors}\\n"));
+    }
+    let snapshot = sample(lay_out(&record).path());
+    let disk = &snapshot.subsystems[0];
+    assert_eq!((disk.serial.as_str(), disk.iopolicy.as_deref()), ("0ba0", None));
+    assert_eq!(disk.controllers.len(), 1);
+    assert_eq!(
+        (disk.controllers[0].transport.as_str(), disk.controllers[0].address.as_str()),
+        ("apple-nvme", "27.nvme")
+    );
+    let found: Vec<_> = disk.namespaces.iter().map(|head| (head.name.as_str(), head.nsid, head.size_bytes)).collect();
+    assert_eq!(
+        found,
+        [
+            ("nvme0n1", Some(1), Some(2_001_111_162_880)),
+            ("nvme0n2", Some(2), Some(3_145_728)),
+            ("nvme0n3", Some(3), Some(134_217_728)),
+        ]
+    );
+    assert!(interlock_observe::health::of(disk, None).is_empty(), "nobody expects a second path to it");
 }

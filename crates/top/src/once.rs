@@ -55,7 +55,7 @@ pub struct NamespaceReport {
     /// `nvme0n1`.
     pub name: String,
     /// Namespace ID.
-    pub nsid: u32,
+    pub nsid: Option<u32>,
     /// Capacity in bytes.
     pub size_bytes: Option<u64>,
     /// Its counters.
@@ -204,7 +204,7 @@ fn fields(subsystem: &SubsystemReport, head: &NamespaceReport, path: &PathReport
         number(reconnect_count),
         number(command_error_count),
         head.name.clone(),
-        head.nsid.to_string(),
+        number(head.nsid.map(u64::from)),
         number(head.counters.io_requeue_no_usable_path_count),
         number(head.counters.io_fail_no_available_path_count),
         path.name.clone(),

@@ -283,12 +283,16 @@ pub(crate) fn paths<'a>(subsystem: &'a Subsystem, history: &'a History) -> Table
             Cell::trouble(path.counters.command_retries_count, Tone::Warning)
         })
         .with(Column::number("Errors", 6, 2), |(_, path)| Cell::trouble(path.counters.command_error_count, Tone::Bad))
-        .with(Column::number("NSID", 4, 5), |(head, _)| Cell::number(f64::from(head.nsid), head.nsid.to_string()))
+        .with(Column::number("NSID", 4, 5), |(head, _)| nsid(head))
         .with(Column::number("Qdepth", 6, 6), |(_, path)| Cell::trouble(path.queue_depth.map(u64::from), Tone::Plain))
         .with(Column::text("Nodes", 6, 6), |(_, path)| {
             Cell::text(path.numa_nodes.as_deref().filter(|nodes| !nodes.is_empty()).unwrap_or("-"))
         })
         .done("Paths")
+}
+
+fn nsid(head: &Head) -> Cell {
+    head.nsid.map_or_else(|| Cell::text("-").toned(Tone::Faint), |nsid| Cell::number(nsid.into(), nsid.to_string()))
 }
 
 /// The controllers of a subsystem.
@@ -327,7 +331,7 @@ fn short_address(address: &str) -> String {
 pub(crate) fn namespaces<'a>(subsystem: &'a Subsystem, history: &'a History) -> Table<'a> {
     let all: Vec<&Head> = subsystem.namespaces.iter().collect();
     Draft::new(Column::text("Namespace", 10, 0), all, |head| &head.name, |head| of_head(head))
-        .with(Column::number("NSID", 4, 0), |head| Cell::number(f64::from(head.nsid), head.nsid.to_string()))
+        .with(Column::number("NSID", 4, 0), |head| nsid(head))
         .with(Column::number("Paths", 5, 0), |head| count(head.paths.len()))
         .with(Column::number("Size", 6, 2), |head| {
             head.size_bytes.map_or_else(|| Cell::text("-").toned(Tone::Faint), |size| bytes(size as f64))

@@ -57,9 +57,9 @@ fn snapshot(second: u64) -> Snapshot {
         },
         ..Path::default()
     };
-    let head = |name: &str, nsid, paths| Head {
+    let head = |name: &str, nsid: u32, paths| Head {
         name: name.into(),
-        nsid,
+        nsid: Some(nsid),
         size_bytes: Some(1 << 40),
         block_bytes: Some(512),
         io: io(second, 10),

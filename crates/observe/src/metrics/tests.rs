@@ -16,7 +16,7 @@ fn snapshot(failovers: u64) -> Snapshot {
         counters: PathCounters { multipath_failover_count: Some(failovers), ..PathCounters::default() },
         ..Path::default()
     };
-    let head = Head { name: "nvme0n1".into(), nsid: 1, paths: vec![path], ..Head::default() };
+    let head = Head { name: "nvme0n1".into(), nsid: Some(1), paths: vec![path], ..Head::default() };
     let subsystem = Subsystem {
         name: "nvme-subsys0".into(),
         nqn: "nqn.2014-08.org.example:\"quoted\"\nline".into(),

@@ -10,34 +10,58 @@ use std::str::FromStr;
 /// A sysfs attribute is at most a page.
 const LONGEST: u64 = 4096;
 
-/// A device's directory.
+/// A device's directory, and another one of the same device for what the first does not have.
 #[derive(Debug)]
-pub(super) struct Device(PathBuf);
+pub(super) struct Device {
+    dir: PathBuf,
+    also: Option<PathBuf>,
+}
 
 impl Device {
-    pub(super) const fn at(path: PathBuf) -> Self {
-        Self(path)
+    pub(super) const fn at(dir: PathBuf) -> Self {
+        Self { dir, also: None }
+    }
+
+    /// With a second directory, unless that is a link: in a kernel's tree it is one, to the same device.
+    pub(super) fn or(self, also: PathBuf) -> Self {
+        let own = also.symlink_metadata().is_ok_and(|data| data.is_dir());
+        Self { also: own.then_some(also), ..self }
     }
 
     pub(super) fn child(&self, name: &str) -> Self {
-        Self(self.0.join(name))
+        Self { dir: self.dir.join(name), also: self.also.as_ref().map(|also| also.join(name)) }
+    }
+
+    fn dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.dir).chain(&self.also)
+    }
+
+    /// True if it is there (still).
+    pub(super) fn exists(&self) -> bool {
+        self.dirs().any(|dir| dir.is_dir())
     }
 
     /// What is in it, in natural order; nothing if it cannot be read.
     pub(super) fn entries(&self) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(&self.0)
-            .into_iter()
+        let mut names: Vec<String> = self
+            .dirs()
+            .flat_map(fs::read_dir)
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .collect();
         names.sort_by(|a, b| natural_order(a, b));
+        names.dedup();
         names
     }
 
     /// An attribute without the blanks, newlines and NULs that pad it; `None` if it cannot be read.
     pub(super) fn text(&self, attribute: &str) -> Option<String> {
-        let mut bytes = Vec::new();
-        File::open(self.0.join(attribute)).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+        let read = |dir: &PathBuf| {
+            let mut bytes = Vec::new();
+            File::open(dir.join(attribute)).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+            Some(bytes)
+        };
+        let bytes = self.dirs().find_map(read)?;
         let text = String::from_utf8_lossy(&bytes);
         Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
     }

@@ -187,7 +187,7 @@ macro_rules! namespace {
             fact("inflight", |d| { let io: Io = ($io)(d)?; Some(format!("{:8} {:8}", 0, io.in_flight)) }),
             fact("metadata_bytes", |_| Some("0".to_owned())),
             fact("nguid", |d| d.head?.nguid.clone()),
-            fact("nsid", |d| Some(d.head?.nsid.to_string())),
+            fact("nsid", |d| d.head?.nsid.map(|nsid| nsid.to_string())),
             fact("nuse", |d| Some((d.head?.size_bytes? / u64::from(d.head?.block_bytes?.max(1))).to_string())),
             fact("queue/hw_sector_size", |d| Some(d.head?.block_bytes?.to_string())),
             fact("queue/logical_block_size", |d| Some(d.head?.block_bytes?.to_string())),

@@ -44,7 +44,7 @@ fn snapshot() -> Snapshot {
     };
     let head = |nsid: u32| Head {
         name: format!("nvme0n{nsid}"),
-        nsid,
+        nsid: Some(nsid),
         size_bytes: Some(524_288 * 512),
         block_bytes: Some(512),
         read_only: Some(false),
