@@ -198,6 +198,11 @@ pub(super) fn is_there(error: &io::Error) -> bool {
 }
 
 /// `EBUSY`.
+/// True if the kernel has no such device (any more).
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
 pub(super) fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error())
 }

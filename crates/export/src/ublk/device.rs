@@ -1,6 +1,6 @@
 //! A device, and the handle that programs hold.
 
-use super::control::{Control, Info, Params, is_busy, refused};
+use super::control::{Control, Info, Params, is_busy, is_gone, refused};
 use super::queue::{Plan, Shared};
 use super::sys;
 use crate::gate::Gate;
@@ -176,7 +176,11 @@ impl UblkDevice {
             if_unused(&control, id, &path, within)?;
         }
         let remove = if how == Stop::Force { sys::DEL_DEV_ASYNC } else { sys::DEL_DEV };
-        control.simple(remove, id, 0, within).map_err(refused(id, "remove it"))
+        match control.simple(remove, id, 0, within) {
+            // A removal that was begun before has come to its end meanwhile.
+            Err(error) if is_gone(&error) => Ok(()),
+            removed => removed.map_err(refused(id, "remove it")),
+        }
     }
 
     fn begin(&mut self, reactors: &[Reactor], info: &Info, within: Duration) -> Result<(), ExportError> {
