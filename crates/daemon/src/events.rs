@@ -49,6 +49,8 @@ struct Inner {
     kept: VecDeque<Arc<Event>>,
     receipts: VecDeque<Arc<Event>>,
     since: BTreeMap<CtrlId, Since>,
+    /// Lives that ended with commands in doubt, and are not fenced.
+    unfenced: BTreeMap<LifeId, String>,
     teller: Teller,
     limits: Limits,
 }
@@ -62,6 +64,7 @@ impl Told {
             kept: VecDeque::new(),
             receipts: VecDeque::new(),
             since: BTreeMap::new(),
+            unfenced: BTreeMap::new(),
             teller: Teller::default(),
             limits: Limits::default(),
         };
@@ -105,6 +108,11 @@ impl Told {
         self.inner().teller.name_life(life, ctrl);
     }
 
+    /// Lives that ended unfenced, each with its controller: what they sent may still take effect.
+    pub(crate) fn unfenced(&self) -> Vec<String> {
+        self.inner().unfenced.values().cloned().collect()
+    }
+
     /// Something happened to the host.
     pub(crate) fn tell(&self, event: &interlock_host::Event) {
         let mut inner = self.inner();
@@ -113,6 +121,14 @@ impl Told {
         }
         let said = inner.teller.tell(event);
         let ctrl = said.controller;
+        match &event.kind {
+            EventKind::TombstoneSet { life, in_doubt, .. } if *in_doubt > 0 => {
+                let name = ctrl.map_or_else(|| life.to_string(), |ctrl| format!("{ctrl} ({life})"));
+                inner.unfenced.insert(*life, name);
+            }
+            EventKind::TombstoneEnded { life, .. } => drop(inner.unfenced.remove(life)),
+            _ => {}
+        }
         let told = Event {
             format_version: Version,
             seq: 0,

@@ -226,7 +226,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // It ends with the host's last event.
     let _ = hearing.join();
     told.end();
+    let unfenced = told.unfenced();
     served?;
+    let answered = problems.is_empty();
     for problem in problems {
         tracing::warn!("{problem}");
     }
@@ -234,12 +236,18 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         return Err(DaemonError::Disowned(why));
     }
     match (ended, stopped) {
-        (Ok(()), Ok(())) => {
+        (Ok(()), Ok(())) if unfenced.is_empty() && answered => {
             tracing::info!("ended in order: nothing is left unanswered");
             Ok(())
         }
-        (Err(_), Ok(())) => {
-            Err(DaemonError::End("something was left unanswered; the next process will fence it".into()))
+        (Ok(()), Ok(())) if unfenced.is_empty() => {
+            Err(DaemonError::End("clients of exports were left without an answer; nothing can take effect late".into()))
+        }
+        (_, Ok(())) => {
+            let what = if unfenced.is_empty() { "something".into() } else { unfenced.join(", ") };
+            let text =
+                format!("{what} left unanswered commands that may take effect late; the next process fences them");
+            Err(DaemonError::End(text))
         }
         (_, Err(error)) => Err(DaemonError::End(error.to_string())),
     }
