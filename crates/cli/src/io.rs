@@ -10,11 +10,14 @@ use anyhow::Context;
 use clap::Subcommand;
 use interlock_daemon::{Places, identity};
 use interlock_host::{ControllerSpec, FileStore, Host, IdentityLock, Namespace, Nqn, Pool, PoolConfig};
+use interlock_target::config::size_in_bytes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// The TCP port of NVMe/TCP.
+const NVME_PORT: u16 = 4420;
 /// A path is live within this, or the command fails.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// What is in flight at the end is drained; what a lost path left is fenced or recorded.
@@ -22,7 +25,7 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 
 /// Move data to and from a namespace, without a daemon
 ///
-/// A namespace is written as nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID], as in
+/// A namespace is written as nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID], as in
 /// nvme:192.0.2.1:4420,192.0.2.2:4420/nqn.2026-11.io.interlock:target/1: with several ports it survives the loss of all
 /// but one.
 #[derive(clap::Args)]
@@ -36,7 +39,7 @@ pub(crate) struct IoArgs {
 enum Verb {
     /// Read a namespace to standard output
     Read {
-        /// nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]
+        /// nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]
         #[arg(value_name = "NAMESPACE")]
         from: Place,
         #[command(flatten)]
@@ -46,7 +49,7 @@ enum Verb {
     },
     /// Write standard input to a namespace
     Write {
-        /// nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]
+        /// nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]
         #[arg(value_name = "NAMESPACE")]
         to: Place,
         #[command(flatten)]
@@ -56,10 +59,10 @@ enum Verb {
     },
     /// Copy a file to a namespace, or a namespace to a file
     Copy {
-        /// A file, or nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]
+        /// A file, or nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]
         #[arg(value_name = "FROM")]
         from: Place,
-        /// A file, or nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]
+        /// A file, or nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]
         #[arg(value_name = "TO")]
         to: Place,
         #[command(flatten)]
@@ -72,12 +75,17 @@ enum Verb {
 /// Which part.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Span {
-    /// Where to begin in the namespace, in bytes: whole blocks
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    /// Where to begin in the namespace, in bytes or with K, M, G or T: whole blocks
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
     pub(crate) offset: u64,
-    /// How much, in bytes; default: everything
-    #[arg(long, value_name = "BYTES")]
+    /// How much, in bytes or with K, M, G or T (powers of 1024); default: everything
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) length: Option<u64>,
+}
+
+/// A number of bytes; 0 is one.
+fn size(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size_in_bytes(text).map_err(|error| error.to_string()) }
 }
 
 #[derive(clap::Args)]
@@ -130,7 +138,7 @@ impl FromStr for Place {
 
 impl Remote {
     fn parse(text: &str) -> Result<Self, String> {
-        let form = "expected nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]";
+        let form = "expected nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]";
         let (ports, name) = text.split_once("/nqn.").ok_or(form)?;
         let (nqn, nsid) = match name.rsplit_once('/') {
             Some((nqn, nsid)) if nsid.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -142,9 +150,14 @@ impl Remote {
         let ports = ports
             .split(',')
             .map(|port| {
-                let (host, number) = port.rsplit_once(':').ok_or(form)?;
+                // The colons of an address in brackets are its own.
+                let (host, number) = match port.rsplit_once(':') {
+                    Some((host, number)) if !number.ends_with(']') => {
+                        (host, number.parse().map_err(|_| format!("`{number}` is no TCP port"))?)
+                    }
+                    _ => (port, NVME_PORT),
+                };
                 let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-                let number = number.parse().map_err(|_| format!("`{number}` is no TCP port"))?;
                 if host.is_empty() { Err(form.to_owned()) } else { Ok((host.to_owned(), number)) }
             })
             .collect::<Result<Vec<_>, String>>()?;
@@ -156,33 +169,42 @@ pub(crate) fn run(args: &IoArgs) -> anyhow::Result<ExitCode> {
     match &args.verb {
         Verb::Read { from, span, who } => {
             let Place::Namespace(remote) = from else { return Err(no_namespace(from)) };
-            with(remote, who, |ns| copy::read(ns, *span, &mut std::io::stdout().lock(), !who.quiet))
+            with(remote, who, |ns| copy::read(ns, *span, &mut std::io::stdout().lock(), !who.quiet).map(drop))
         }
         Verb::Write { to, span, who } => {
             let Place::Namespace(remote) = to else { return Err(no_namespace(to)) };
-            with(remote, who, |ns| copy::write(ns, *span, &mut std::io::stdin().lock(), None, !who.quiet))
+            with(remote, who, |ns| copy::write(ns, *span, &mut std::io::stdin().lock(), None, !who.quiet).map(drop))
         }
         Verb::Copy { from: Place::File(file), to: Place::Namespace(remote), span, who } => {
             let mut input = std::fs::File::open(file).with_context(|| format!("cannot read `{}`", file.display()))?;
             let size = input.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
-            with(remote, who, |ns| copy::write(ns, *span, &mut input, size, !who.quiet))
+            with(remote, who, |ns| copied(copy::write(ns, *span, &mut input, size, !who.quiet)?, who))
         }
         Verb::Copy { from: Place::Namespace(remote), to: Place::File(file), span, who } => with(remote, who, |ns| {
             let mut output =
                 std::fs::File::create(file).with_context(|| format!("cannot write `{}`", file.display()))?;
-            copy::read(ns, *span, &mut output, !who.quiet)?;
-            output.sync_all().with_context(|| format!("cannot make `{}` durable", file.display()))
+            let bytes = copy::read(ns, *span, &mut output, !who.quiet)?;
+            output.sync_all().with_context(|| format!("cannot make `{}` durable", file.display()))?;
+            copied(bytes, who)
         }),
         Verb::Copy { .. } => Err(Failure::new("one of the two must be a namespace, the other a file")
-            .hint("a namespace is written as nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]")
+            .hint("a namespace is written as nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]")
             .into()),
     }
+}
+
+/// Says what was copied.
+fn copied(bytes: u64, who: &Who) -> anyhow::Result<()> {
+    if !who.quiet {
+        crate::output::print(&format!("copied {bytes} bytes, durably"))?;
+    }
+    Ok(())
 }
 
 fn no_namespace(place: &Place) -> anyhow::Error {
     let Place::File(file) = place else { return Failure::new("not a namespace").into() };
     Failure::new(format!("`{}` is no namespace", file.display()))
-        .hint("a namespace is written as nvme:HOST:PORT[,HOST:PORT...]/NQN[/NSID]")
+        .hint("a namespace is written as nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]")
         .into()
 }
 
@@ -248,9 +270,13 @@ mod tests {
         assert_eq!((remote.subnqn.as_str(), remote.nsid), ("nqn.2026-11.io.example:a/b", 7));
         let Ok(Place::Namespace(remote)) = "nvme:h:1/nqn.2026-11.io.example:a".parse() else { panic!("one") };
         assert_eq!(remote.nsid, 1);
+        let Ok(Place::Namespace(remote)) = "nvme:h,[::1]/nqn.2026-11.io.example:a".parse() else { panic!("one") };
+        assert_eq!(remote.ports, [("h".to_owned(), 4420), ("::1".to_owned(), 4420)]);
+        assert_eq!((size("0"), size("4K"), size("1M")), (Ok(0), Ok(4096), Ok(1 << 20)));
+        assert!(size("4 lots").is_err());
         for wrong in [
             "nvme:",
-            "nvme:h/nqn.2026-11.io.example:a",
+            "nvme:/nqn.2026-11.io.example:a",
             "nvme:h:x/nqn.2026-11.io.example:a",
             "nvme::1/nqn.2026-11.io.example:a",
             "nvme:h:1",

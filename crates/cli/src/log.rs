@@ -25,9 +25,21 @@ Environment:
 
 /// Starts the log of a service.
 pub(crate) fn of_a_service() {
-    let filter = EnvFilter::try_from_env("INTERLOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var("INTERLOCK_LOG").ok().filter(|asked| !asked.is_empty());
+    let filter = asked.as_deref().filter(|asked| is_filter(asked)).and_then(|asked| EnvFilter::try_new(asked).ok());
+    let wrong = asked.filter(|_| filter.is_none());
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    start(filter, if journal { Line::Journal } else { Line::Dated });
+    start(filter.unwrap_or_else(|| EnvFilter::new("info")), if journal { Line::Journal } else { Line::Dated });
+    if let Some(wrong) = wrong {
+        tracing::warn!("INTERLOCK_LOG={wrong} is none of error, warn, info, debug: info is used");
+    }
+}
+
+/// True of levels, and of levels for parts of the program. A single other word would be taken for the name of a part, and
+/// nothing would be logged.
+fn is_filter(text: &str) -> bool {
+    let level = |word: &str| word == "off" || word.parse::<Level>().is_ok();
+    text.split(',').all(|part| part.split_once('=').map_or_else(|| level(part), |(_, of)| level(of)))
 }
 
 /// Starts the log of any other verb: warnings.
@@ -80,5 +92,24 @@ where
             if c.is_control() { write!(writer, "{}", c.escape_default()) } else { writer.write_char(c) }
         })?;
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_no_filter() {
+        for (text, good) in [
+            ("info", true),
+            ("debug,hyper=warn", true),
+            ("off", true),
+            ("foo", false),
+            ("foo=loud", false),
+            ("", false),
+        ] {
+            assert_eq!(is_filter(text), good, "{text}");
+        }
     }
 }

@@ -13,8 +13,8 @@ const PIECE: u64 = 256 << 10;
 /// Requests in flight.
 const DEPTH: usize = 16;
 
-/// From the namespace to a stream.
-pub(super) fn read(ns: &Namespace, span: Span, out: &mut impl Write, progress: bool) -> anyhow::Result<()> {
+/// From the namespace to a stream: how many bytes.
+pub(super) fn read(ns: &Namespace, span: Span, out: &mut impl Write, progress: bool) -> anyhow::Result<u64> {
     let block = u64::from(ns.shape().block_size);
     let size = ns.shape().blocks * block;
     let end = end(span, size, block)?;
@@ -38,17 +38,17 @@ pub(super) fn read(ns: &Namespace, span: Span, out: &mut impl Write, progress: b
     }
     bar.finish_and_clear();
     out.flush()?;
-    Ok(())
+    Ok(end - span.offset)
 }
 
-/// From a stream to the namespace; what does not fill its last block is filled with what is there.
+/// From a stream to the namespace: how many bytes. What does not fill its last block is filled with what is there.
 pub(super) fn write(
     ns: &Namespace,
     span: Span,
     input: &mut impl Read,
     known: Option<u64>,
     progress: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let block = u64::from(ns.shape().block_size);
     let size = ns.shape().blocks * block;
     let end = end(span, size, block)?;
@@ -99,7 +99,7 @@ pub(super) fn write(
         ))
         .into());
     }
-    Ok(())
+    Ok(at - span.offset)
 }
 
 /// The rest of the last block keeps what it has.
