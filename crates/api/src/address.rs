@@ -30,6 +30,15 @@ pub fn same_address(one: &str, other: &str) -> bool {
     canonical_address(one) == canonical_address(other)
 }
 
+/// A link-local address without its interface, and that; `None` for every other address or name. The text has its one form.
+#[must_use]
+pub fn link_local(canonical: &str) -> Option<(&str, Option<&str>)> {
+    let (address, scope) =
+        canonical.split_once('%').map_or((canonical, None), |(address, scope)| (address, Some(scope)));
+    let ip: Ipv6Addr = address.parse().ok()?;
+    is_link_local(&ip).then_some((address, scope))
+}
+
 const fn is_link_local(ip: &Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80 || ip.segments()[0] & 0xff0f == 0xff02
 }
@@ -88,5 +97,28 @@ mod tests {
         }
         assert!(!same_address("fe80::77%eth0", "fe80::77%eth1"));
         assert!(!same_address("192.0.2.5", "192.0.2.50"));
+    }
+
+    #[test]
+    fn the_interface_of_a_link_local_address_is_a_part_of_it() {
+        assert_eq!(link_local("fe80::1%eth0"), Some(("fe80::1", Some("eth0"))));
+        assert_eq!(link_local("fe80::1"), Some(("fe80::1", None)));
+        for other in ["fd00::1", "192.0.2.1", "fe80.example"] {
+            assert_eq!(link_local(other), None, "{other}");
+        }
+        let asked = |traddr: &str, iface: Option<&str>| {
+            let request = crate::ConnectRequest {
+                host_iface: iface.map(str::to_owned),
+                ..crate::ConnectRequest::new(traddr, 4420, "nqn.2014-08.org.example:x")
+            };
+            let request = request.canonical();
+            (request.traddr, request.host_iface)
+        };
+        let one = ("fe80::1%eth0".to_owned(), None);
+        assert_eq!(asked("fe80::1%eth0", None), one);
+        assert_eq!(asked("FE80:0::1", Some("eth0")), one);
+        assert_eq!(asked("[fe80::1%eth0]", Some("eth0")), one);
+        assert_eq!(asked("fe80::1%eth0", Some("eth1")), ("fe80::1%eth0".into(), Some("eth1".into())), "it contradicts");
+        assert_eq!(asked("192.0.2.1", Some("eth0")), ("192.0.2.1".into(), Some("eth0".into())));
     }
 }

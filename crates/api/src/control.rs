@@ -3,6 +3,7 @@
 //! Requests refuse fields they do not know, because a misspelt timeout that is silently ignored is an outage later.
 //! Everything that has a default may be left out; defaults are those of Linux and nvme-cli.
 
+use crate::address::{canonical_address, link_local};
 use crate::basics::{PathAddress, Version};
 use crate::event::ControllerState;
 use serde::{Deserialize, Serialize};
@@ -186,6 +187,20 @@ const fn yes() -> bool {
 }
 
 impl ConnectRequest {
+    /// With its address in its one form. The interface of a link-local address is a part of it, whether it was given as its
+    /// scope or as the interface to use.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        self.traddr = canonical_address(&self.traddr);
+        if let (Some((address, scope)), Some(iface)) = (link_local(&self.traddr), &self.host_iface)
+            && scope.is_none_or(|scope| scope == iface)
+        {
+            self.traddr = format!("{address}%{iface}");
+            self.host_iface = None;
+        }
+        self
+    }
+
     /// With the defaults.
     #[must_use]
     pub fn new(traddr: impl Into<String>, trsvcid: u16, subnqn: impl Into<String>) -> Self {

@@ -27,7 +27,7 @@ mod receipt;
 mod status;
 mod story;
 
-pub use address::{canonical_address, same_address};
+pub use address::{canonical_address, link_local, same_address};
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{

@@ -99,7 +99,7 @@ fn reachable(record: &RecordWords) -> Result<u16, String> {
 fn towards(request: ConnectRequest, traddr: String, trsvcid: u16) -> ConnectRequest {
     let other_family = |local: &IpAddr| traddr.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4() != local.is_ipv4());
     let host_traddr = request.host_traddr.filter(|local| !other_family(local));
-    ConnectRequest { traddr: canonical_address(&traddr), trsvcid, host_traddr, ..request }
+    ConnectRequest { traddr, trsvcid, host_traddr, ..request }.canonical()
 }
 
 impl DiscoveryController {

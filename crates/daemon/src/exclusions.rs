@@ -11,7 +11,7 @@
 //! ```
 
 use crate::fabrics::ini::{self, Line};
-use interlock_api::{ConnectRequest, same_address};
+use interlock_api::{ConnectRequest, canonical_address, link_local, same_address};
 use interlock_host::HostSettings;
 use std::fs;
 use std::io;
@@ -98,13 +98,18 @@ impl Exclusions {
     /// True if this must not be connected by itself.
     #[must_use]
     pub fn excludes(&self, request: &ConnectRequest, who: &HostSettings) -> bool {
+        let traddr = canonical_address(&request.traddr);
+        let on = link_local(&traddr);
         let matches = |(key, value): &(String, String)| match key.as_str() {
             "transport" => request.transport == *value,
-            "traddr" => same_address(&request.traddr, value),
+            // Without an interface, a link-local address is meant on all of them.
+            "traddr" => same_address(&request.traddr, value) || on.is_some_and(|(bare, _)| same_address(bare, value)),
             "trsvcid" => request.trsvcid.to_string() == *value,
             "nqn" => request.subnqn == *value,
             "host-traddr" => request.host_traddr.is_some_and(|ip| same_address(&ip.to_string(), value)),
-            "host-iface" => request.host_iface.as_ref() == Some(value),
+            "host-iface" => {
+                request.host_iface.as_ref() == Some(value) || on.is_some_and(|(_, scope)| scope == Some(value.as_str()))
+            }
             "hostnqn" => who.hostnqn.as_str() == value,
             "hostid" => who.hostid.to_string().eq_ignore_ascii_case(value),
             _ => false,
@@ -189,6 +194,11 @@ mod tests {
             excluded("192.0.2.2", 4421, "a") && !excluded("192.0.2.2", 4420, "a") && !excluded("192.0.2.2", 4421, "b")
         );
         assert!(excluded("2001:DB8::1", 1, "z"), "the same address in other words");
+        let mut links = Exclusions::default();
+        links.add("[exclusions]\nexclusion = traddr=fe80::1\nexclusion = host-iface=eth1\n", Path::new("x"));
+        for (traddr, want) in [("fe80::1%eth0", true), ("fe80::2%eth1", true), ("fe80::2%eth0", false)] {
+            assert_eq!(links.excludes(&ConnectRequest::new(traddr, 4420, "nqn.x"), &who), want, "{traddr}");
+        }
         assert_eq!(lists.problems, [""; 0]);
         // An entry that says nothing must not exclude everything.
         assert!(!Exclusions::default().excludes(&ConnectRequest::new("a", 1, "b"), &who));

@@ -19,7 +19,7 @@ use crate::run::Disowned;
 use crate::waiting::Room;
 use interlock_api::{
     ConnectRequest, DiscoveryControllers, Done, Level, ProblemKind, SetRequest, UnfencedKind, UnfencedLife, Version,
-    canonical_address, same_address,
+    same_address,
 };
 use interlock_host::{
     ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, Nqn, Outcome, ProbeError, ProbeSpec,
@@ -193,8 +193,7 @@ impl Service {
         let mut refused = Vec::new();
         let mut wanted = Vec::new();
         for request in requests {
-            let traddr = canonical_address(&request.traddr);
-            let request = ConnectRequest { first_attempt_decides: false, traddr, ..request };
+            let request = ConnectRequest { first_attempt_decides: false, ..request }.canonical();
             match self.checked(&request, &theirs) {
                 Ok(spec) => wanted.push((request, spec)),
                 Err(refusal) => refused.push((request, refusal)),

@@ -9,7 +9,6 @@ use crate::refusal::Refusal;
 use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service, Which, done};
 use interlock_api::{
     ConnectRequest, Connected, ControllerState, Done, Drained, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
-    canonical_address,
 };
 use interlock_host::{CtrlId, HostError, ProbeError, StateName, TargetProblem, UnfencedWhy};
 use std::net::IpAddr;
@@ -102,7 +101,7 @@ async fn to_its_end<T: Send + 'static>(
 /// Connects, and remembers that this is wanted.
 pub(crate) async fn connect(service: Arc<Service>, request: ConnectRequest) -> Result<Connected, Refusal> {
     let place = service.room.wait()?;
-    let request = ConnectRequest { traddr: canonical_address(&request.traddr), ..request };
+    let request = request.canonical();
     to_its_end(async move {
         let asked = request.clone();
         // A resolver that hangs delays those who give names.

@@ -206,7 +206,7 @@ impl Options {
             None => return Err(Left::Refused("nqn is missing".into())),
         };
         Nqn::new(nqn).map_err(|why| Left::Refused(format!("nqn = {nqn}: {why}")))?;
-        let request = self.settings(&canonical_address(traddr), discovery, nqn).map_err(Left::Refused)?;
+        let request = self.settings(&canonical_address(traddr), discovery, nqn).map_err(Left::Refused)?.canonical();
         // What the host would refuse later is refused here, where its place is known.
         let check = if discovery { connect::check_found } else { connect::check };
         check(&request, u16::MAX).map_err(Left::Refused)?;
