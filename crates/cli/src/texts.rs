@@ -1,6 +1,7 @@
 //! Texts that name commands and options of this program, held to what it takes.
 
 use clap::{Command, CommandFactory};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,8 @@ use std::path::{Path, PathBuf};
 fn files() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = vec![root.join("README.md")];
-    let mut dirs = vec![root.join("docs")];
-    for name in ["api", "cli", "daemon", "drill", "export", "host", "observe", "top"] {
+    let mut dirs = vec![root.join("docs"), root.join("packaging")];
+    for name in ["api", "cli", "daemon", "drill", "export", "host", "host-core", "observe", "proto", "target", "top"] {
         dirs.push(root.join("crates").join(name).join("src"));
     }
     while let Some(dir) = dirs.pop() {
@@ -17,7 +18,7 @@ fn files() -> Vec<PathBuf> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 dirs.push(path);
-            } else if path.extension().is_some_and(|ext| ext == "md" || ext == "rs") && !path.ends_with("texts.rs") {
+            } else if path.extension().is_some_and(|ext| is_text(ext)) && !path.ends_with("texts.rs") {
                 found.push(path);
             }
         }
@@ -26,11 +27,20 @@ fn files() -> Vec<PathBuf> {
     found
 }
 
-/// Commands that texts name without the program before them.
-const OFTEN_ALONE: [&str; 7] = ["set", "fence", "connect", "connect-all", "drill", "doctor", "disconnect"];
+/// Documents, sources, and what is installed: units, their drop-ins, examples of a configuration, rules of alerts.
+fn is_text(ext: &OsStr) -> bool {
+    ["md", "rs", "toml", "conf", "service", "rules", "yml", "yaml", "json"].iter().any(|known| ext == *known)
+}
+
+/// Commands that texts name without the program before them: their own names are no usual words, or options follow.
+fn is_often_alone(root: &Command, quoted: &str) -> bool {
+    let verb = quoted.split(' ').next().unwrap_or_default();
+    // Other programs have these.
+    quoted.contains(" -") && !matches!(verb, "list" | "io" | "export" | "reset") && root.find_subcommand(verb).is_some()
+}
 
 /// What of a text is a command line of this program: in backticks, or a line of a block of code.
-fn command_lines(text: &str, is_document: bool) -> Vec<String> {
+fn command_lines(root: &Command, text: &str, is_document: bool) -> Vec<String> {
     let mut found = Vec::new();
     let mut block = false;
     // A string of a program may go on in the next line.
@@ -49,12 +59,15 @@ fn command_lines(text: &str, is_document: bool) -> Vec<String> {
             }
         } else {
             for quoted in line.split('`').skip(1).step_by(2) {
-                let verb = quoted.split_once(" --").map(|(verb, _)| verb);
                 if let Some(rest) = quoted.strip_prefix("interlock ") {
                     found.push(rest.to_owned());
-                } else if verb.is_some_and(|verb| OFTEN_ALONE.contains(&verb)) {
+                } else if is_often_alone(root, quoted) {
                     found.push(quoted.to_owned());
                 }
+            }
+            // What a unit starts.
+            if let Some((_, rest)) = line.split_once("bin/interlock ") {
+                found.push(rest.to_owned());
             }
         }
     }
@@ -117,7 +130,7 @@ fn texts_name_commands_and_options_that_are_there() {
         let is_document = file.extension().is_some_and(|ext| ext == "md");
         // What a test gives wrongly on purpose is no text for users.
         let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        for line in command_lines(text, is_document) {
+        for line in command_lines(&root, text, is_document) {
             seen += 1;
             if let Some(why) = fault(&root, &line) {
                 wrong.push(format!("{}: `interlock {line}`: {why}", file.display()));
@@ -153,5 +166,5 @@ fn a_wrong_text_is_found() {
         assert_eq!(fault(&root, line).as_deref(), want, "{line}");
     }
     let text = "Use `interlock set nvme0 \\\n    --frob 1` there.";
-    assert_eq!(command_lines(text, false), ["set nvme0  --frob 1"]);
+    assert_eq!(command_lines(&root, text, false), ["set nvme0  --frob 1"]);
 }

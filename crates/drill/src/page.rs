@@ -37,8 +37,11 @@ fn head(html: &mut String, report: &DrillReport) {
     // Writing to a String cannot fail.
     let _ = writeln!(
         html,
-        "<header><h1>Interlock drill</h1><p class=\"sub\">{} scenarios against {} · seed {}</p><ul class=\"verdicts\">",
-        report.scenarios.len(),
+        "<header><h1>Interlock drill</h1><p class=\"sub\">{} against {} · seed {}</p><ul class=\"verdicts\">",
+        match report.scenarios.len() {
+            1 => "1 scenario".to_owned(),
+            count => format!("{count} scenarios"),
+        },
         escaped(&target),
         report.seed
     );

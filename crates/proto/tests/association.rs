@@ -335,7 +335,7 @@ fn refusals_name_the_step_the_reason_and_whether_to_retry() {
     let stranger = (Status::CONNECT_INVALID_HOST, 0);
     let needs_auth = (Status::AUTHENTICATION_REQUIRED.with_dnr(), 0);
     let table = [
-        (wrong_nqn, true, "Connect: the target refuses the subsystem NQN (byte 256 of the data)"),
+        (wrong_nqn, true, "Connect: the target refuses the subsystem NQN"),
         (
             busy,
             false,
@@ -348,6 +348,10 @@ fn refusals_name_the_step_the_reason_and_whether_to_retry() {
             "authentication: the controller demands authentication, which this host does not support yet",
         ),
     ];
+    let silent = failure(Script { connect: Err((Status::CONNECT_INVALID_PARAMETERS, 0)), ..Script::new() });
+    assert_eq!(silent.to_string(), "Connect: the target refuses a parameter, and does not say which");
+    let full = failure(Script { connect: Err((Status::CONNECT_CONTROLLER_BUSY.with_dnr(), 0)), ..Script::new() });
+    assert!(full.permanent && !full.hint.contains("may be retried"), "it does not contradict itself: {}", full.hint);
     for (answer, permanent, text) in table {
         let error = failure(Script { connect: Err(answer), ..Script::new() });
         assert_eq!(error.to_string(), text);

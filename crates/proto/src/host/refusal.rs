@@ -3,6 +3,7 @@
 use super::ana_log::AnaLogError;
 use super::fact::Unread;
 use crate::DataError;
+use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
@@ -120,12 +121,15 @@ pub fn connect_refused(cqe: &Cqe) -> ConnectError {
             InvalidParameter::HOSTNQN | InvalidParameter::HOSTID => "the target does not accept this host identity",
             InvalidParameter::QID => "the target has no such I/O queue: ask for fewer",
             InvalidParameter::SQSIZE => "ask for a smaller queue",
-            _ => "compare the target's configuration with what was asked for",
+            _ => "compare the subsystem NQN, and this host's NQN, with the target's configuration",
         };
-        return ConnectError {
-            status: Some(status),
-            ..ConnectError::new("Connect", format!("the target refuses the {parameter}"), status.dnr(), hint)
+        // Byte 0 of the command is its opcode, which is not to blame: such a target states nothing.
+        let why = match parameter.field() {
+            Some(field) => format!("the target refuses the {field}"),
+            None if parameter.to_dw0() == 0 => "the target refuses a parameter, and does not say which".to_owned(),
+            None => format!("the target refuses the {parameter}"),
         };
+        return ConnectError { status: Some(status), ..ConnectError::new("Connect", why, status.dnr(), hint) };
     }
     if status.is(Status::CONNECT_INVALID_HOST) {
         return named("allow this host's NQN on the target", true);
@@ -134,7 +138,12 @@ pub fn connect_refused(cqe: &Cqe) -> ConnectError {
         return named("the target speaks another version of the Connect command", true);
     }
     if status.is(Status::CONNECT_CONTROLLER_BUSY) {
-        return named("the target has no free controller; it may be retried", false);
+        let hint = if status.dnr() {
+            "the target has no free controller, and says that a retry cannot help"
+        } else {
+            "the target has no free controller; it may be retried"
+        };
+        return named(hint, false);
     }
     if status.is(Status::CONNECT_RESTART_DISCOVERY) {
         return named("read the discovery log again: the subsystem moved", false);
