@@ -39,6 +39,7 @@ pub(crate) fn man<C: CommandFactory>(args: &ManArgs) -> anyhow::Result<ExitCode>
         None => {
             let mut text = Vec::new();
             clap_mangen::Man::new(command).render(&mut text)?;
+            text.extend_from_slice(sections("interlock").as_bytes());
             io::stdout().lock().write_all(&text)?;
         }
     }
@@ -51,9 +52,75 @@ fn page(command: &clap::Command, name: &str, dir: &Path) -> io::Result<()> {
     // A page has the name under which it is found.
     let shown = command.clone().display_name(name.to_owned());
     clap_mangen::Man::new(shown).title(name).render(&mut text)?;
+    text.extend_from_slice(sections(name).as_bytes());
     std::fs::write(dir.join(format!("{name}.1")), text)?;
     for below in command.get_subcommands().filter(|below| below.get_name() != "help" && !below.is_hide_set()) {
         page(below, &format!("{name}-{}", below.get_name()), dir)?;
     }
     Ok(())
+}
+
+/// What the definitions of options do not say: how a command ends, which files it knows, and where more is.
+fn sections(name: &str) -> String {
+    let exit = match name {
+        "interlock-drill" => {
+            "0: all scenarios are safe. 1: something unsafe was found. 2: inconclusive. 3: the drill did not take place."
+        }
+        "interlock-fence" => {
+            "0: with --wait, nothing of this host can change the namespace any more. 1: something can, or it is not known."
+        }
+        "interlock-doctor" => "0: nothing is unsafe. 1: a finding is UNSAFE, or something could not be looked at.",
+        "interlock-handover" => "0: the subsystem may be written. 1: it may not, or it is not known.",
+        "interlock-daemon" => {
+            "0: it ended, and nothing is left unanswered. 1: it did not begin, or has left something unanswered."
+        }
+        _ => {
+            "0: done. 1: it failed, and standard error says why; with \\-o json standard output has a document with the kind."
+        }
+    };
+    let mut text = format!(".SH \"EXIT STATUS\"\n{exit}\n");
+    if matches!(name, "interlock" | "interlock-daemon" | "interlock-connect-all" | "interlock-discover") {
+        text.push_str(".SH FILES\n");
+        for (file, what) in FILES {
+            text.push_str(&format!(".TP\n\\fI{file}\\fR\n{what}\n"));
+        }
+    }
+    let other = if name == "interlock" { "interlock\\-daemon" } else { "interlock" };
+    text + &format!(".SH \"SEE ALSO\"\n\\fB{other}\\fR(1), \\fBnvme\\fR(1)\n")
+}
+
+/// Files of the service; those of other users are below their home.
+const FILES: [(&str, &str); 6] = [
+    ("/etc/interlock/interlock.toml", "The configuration."),
+    ("/etc/nvme/hostnqn, /etc/nvme/hostid", "The identity of this host, shared with other NVMe tools."),
+    (
+        "/etc/nvme/discovery.conf, /etc/nvme/config.json, /etc/nvme/nvme-fabrics.conf",
+        "Connections of nvme-cli: read by connect-all and discover, and by the daemon if the configuration says so.",
+    ),
+    ("/etc/nvme/exclusions.conf", "What is never connected by itself."),
+    ("/run/interlock/control.sock", "The control socket of the daemon."),
+    ("/var/lib/interlock", "What must survive a restart: instances that are not fenced, names, exports, the journal."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_says_how_its_command_ends() {
+        let dir = tempfile::tempdir().expect("a place");
+        let mut command = crate::Cli::command();
+        command.build();
+        page(&command, "interlock", dir.path()).expect("pages");
+        let pages: Vec<String> = std::fs::read_dir(dir.path())
+            .expect("pages")
+            .map(|entry| std::fs::read_to_string(entry.expect("one").path()).expect("text"))
+            .collect();
+        assert!(pages.len() > 30, "{}", pages.len());
+        for text in &pages {
+            assert!(text.contains(".SH \"EXIT STATUS\"") && text.contains(".SH \"SEE ALSO\""), "{text}");
+        }
+        let main = std::fs::read_to_string(dir.path().join("interlock.1")).expect("the first page");
+        assert!(main.contains(".SH FILES") && main.contains("/etc/interlock/interlock.toml"), "{main}");
+    }
 }

@@ -15,7 +15,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let block = Block::new().borders(Borders::TOP).title(Line::styled(" What happened ", title_style()));
     let inner = block.inner(area);
     let entries = app.timeline.of(app.subsystem_name()).take(usize::from(inner.height));
-    let mut lines: Vec<Line<'_>> = entries.map(|entry| line(app.snapshot.at, entry)).collect();
+    let mut lines: Vec<Line<'_>> =
+        entries.map(|entry| cut(line(app.snapshot.at, entry), usize::from(inner.width))).collect();
     if lines.is_empty() {
         lines.push(Line::styled("nothing since this program was started", style(Tone::Faint)));
     }
@@ -36,6 +37,20 @@ pub(super) fn line(now: Duration, entry: &Entry) -> Line<'_> {
     ])
 }
 
+/// A line that is too long ends with a mark.
+fn cut(mut line: Line<'_>, width: usize) -> Line<'_> {
+    let mut room = width;
+    for span in &mut line.spans {
+        let length = span.content.chars().count();
+        if length > room {
+            let text: String = span.content.chars().take(room.saturating_sub(1)).chain(['…']).collect();
+            span.content = text.into();
+        }
+        room = room.saturating_sub(length);
+    }
+    line
+}
+
 fn ago(time: Duration) -> String {
     match time.as_secs() {
         0 => "now".to_owned(),
@@ -48,6 +63,12 @@ fn ago(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_long_ends_with_a_mark() {
+        let text = |width| cut(Line::from(vec![Span::raw("now  "), Span::raw("connecting")]), width).to_string();
+        assert_eq!((text(15).as_str(), text(10).as_str()), ("now  connecting", "now  conn…"));
+    }
 
     #[test]
     fn how_long_ago() {
