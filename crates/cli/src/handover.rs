@@ -14,7 +14,7 @@ use interlock_api::{ClientError, Drained, ProblemKind, escaped};
 use interlock_daemon::{KernelSubsystem, Places, identity, of_subsystem};
 use interlock_host::{FileStore, HoldTerms, IdentityLock, LifeStore};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -281,8 +281,25 @@ fn without_daemon(args: &HandoverArgs) -> anyhow::Result<(String, serde_json::Va
             .hint("start the daemon: it fences what the one before left")
             .into());
     }
+    if !is_recorded(&[&dir, &places.state], &args.nqn) {
+        // A name with a slip must not look like one that is free.
+        let text = format!("no daemon runs, and the record of the last one does not know {}", args.nqn);
+        return Err(Failure::new(text)
+            .kind(ProblemKind::NotFound)
+            .hint("compare the NQN; a subsystem that this host never had needs no handover")
+            .into());
+    }
     let text = format!("{}: no daemon runs, and its record names no controller that is not fenced", args.nqn);
     Ok((text, document(&args.nqn, "record")))
+}
+
+/// True if a record of the daemon in one of these directories names the subsystem. Names are kept for as long as anything else
+/// needs them, in whatever format: a word between quotes is enough to tell a slip from a name.
+fn is_recorded(dirs: &[&Path], nqn: &str) -> bool {
+    let quoted = json!(nqn).to_string();
+    let files = dirs.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let records = files.filter(|file| file.file_name().to_string_lossy().starts_with("daemon."));
+    records.filter_map(|file| std::fs::read_to_string(file.path()).ok()).any(|text| text.contains(&quoted))
 }
 
 fn document(nqn: &str, by: &str) -> serde_json::Value {

@@ -18,7 +18,7 @@ fn files() -> Vec<PathBuf> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 dirs.push(path);
-            } else if path.extension().is_some_and(|ext| is_text(ext)) && !path.ends_with("texts.rs") {
+            } else if path.extension().is_some_and(is_text) && !path.ends_with("texts.rs") {
                 found.push(path);
             }
         }

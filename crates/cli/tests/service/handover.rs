@@ -35,6 +35,10 @@ fn interlock_has_let_go_when_nothing_is_connected_and_nothing_lost_is_unfenced()
     scene.stop(Signal::TERM);
     let free: Value = serde_json::from_str(&scene.does(&[&ask[..], &["-o", "json"]].concat())).expect("JSON");
     assert_eq!(free["by"], "record", "{free}");
+    let mut slip = ask;
+    slip[4] = "nqn.2014-08.org.example:slip";
+    let unknown = scene.fails(&slip);
+    assert!(unknown.contains("does not know nqn.2014-08.org.example:slip"), "{unknown}");
 }
 
 fn device(sys: &Path, class: &str, name: &str, files: &[(&str, &str)]) {
