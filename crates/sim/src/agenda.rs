@@ -87,6 +87,13 @@ impl<K: Copy + Eq, V> Few<K, V> {
         self.0.retain(|(key, _)| keep(key));
     }
 
+    /// Takes everything of some keys out, and puts what was set aside of them in.
+    pub(crate) fn exchange(&mut self, aside: &mut Vec<(K, V)>, which: impl Fn(&K) -> bool) {
+        let mine: Vec<(K, V)> = self.0.extract_if(.., |(key, _)| which(key)).collect();
+        self.0.append(aside);
+        *aside = mine;
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.0.iter().map(|(key, value)| (key, value))
     }

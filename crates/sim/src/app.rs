@@ -793,7 +793,8 @@ impl World {
         if let Some(id) = self.app.open.first() {
             self.violate("completes_exactly_once", format!("#{id:x} never ended"));
         }
-        let buffers: usize = self.lanes.iter().map(|lane| lane.memory.len()).sum();
+        let others = self.other.as_ref().map_or(0, |other| other.site.buffers());
+        let buffers: usize = self.lanes.iter().map(|lane| lane.memory.len()).sum::<usize>() + others;
         if buffers > 0 {
             self.violate("buffer_outlives_its_last_use", format!("{buffers} buffers were never given back"));
         }
@@ -801,6 +802,9 @@ impl World {
 
     /// What control tells the world.
     pub(crate) fn host_event(&mut self, event: &host::EventKind) {
+        if self.is_others_turn() {
+            return self.others_event(event);
+        }
         match event {
             host::EventKind::NamespaceAdded { head, nsid, .. } => {
                 self.head_added(*head, *nsid);
@@ -812,6 +816,9 @@ impl World {
                 self.met_clocks();
                 if self.plan.extras.brink {
                     self.met(Kind::BoundsTight);
+                    if self.plan.extras.timers_late {
+                        self.met(Kind::TimersLate);
+                    }
                 }
                 let unsent = self.unsent(*life);
                 self.see(&Seen::HoldBegins { life: *life, unsent });
@@ -854,12 +861,15 @@ impl World {
 
     /// The target gave out a Controller ID.
     pub(crate) fn controller_created(&mut self, cntlid: u16, port: target::PortId) {
-        self.app.created.insert((self.subsystem_of(usize::from(port.0)).0, cntlid), port);
+        let subsystem = self.subsystem_of(usize::from(port.0)).0;
+        self.whose_controller(subsystem, cntlid);
+        self.app.created.insert((subsystem, cntlid), port);
     }
 
     /// The target began a life.
     pub(crate) fn life_enabled(&mut self, life: target::Life) {
         self.app.by_id.insert(life.id, life);
+        self.whose_life(life);
         let port = self.app.created.get(&(life.subsystem.0, life.cntlid)).copied();
         let begun = Begun { life, port, start: self.target_start };
         self.app.lives.entry((life.subsystem.0, life.cntlid)).or_default().push(begun);
@@ -883,7 +893,7 @@ impl World {
         };
         let subsystem = self.subsystem_of(admin.port).0;
         let lives = self.app.lives.get(&(subsystem, cntlid)).map_or(&[][..], Vec::as_slice);
-        let known = lives.iter().rev().find(mine).map(|begun| begun.life);
+        let known = lives.iter().rev().filter(mine).map(|begun| begun.life).find(|life| !self.is_others_life(life.id));
         if let Some(known) = known {
             self.app.named.insert(record.life, known);
             self.app.over_there.remove(&record.life);

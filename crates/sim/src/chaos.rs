@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    fn disturb_all(&mut self) {
+    pub(crate) fn disturb_all(&mut self) {
         for port in 0..self.plan.ports {
             self.disturb(Some(port));
         }
@@ -158,7 +158,10 @@ impl World {
             self.plan_act(self.now + gap, Act::Episode);
             return;
         }
-        if self.plan.cut.acts.contains(&key) || self.is_spared(&act) {
+        // Only who looks at a clock sees that its machine was stopped.
+        let forbidden = self.plan.neighbour.is_some_and(|other| other.forbids(&act))
+            || self.plan.extras.timers_late && matches!(act, Act::StopTarget(_));
+        if self.plan.cut.acts.contains(&key) || self.is_spared(&act) || forbidden {
             return;
         }
         self.struck.push(key);
@@ -227,7 +230,8 @@ impl World {
                 count(&mut self.stats);
                 for link in 0..self.links.len() {
                     let Link { port: of, owner, host, .. } = self.links[link];
-                    if of == port && owner == Owner::Control && host == HostState::Open {
+                    let spared = self.is_spared_link(link);
+                    if of == port && owner == Owner::Control && host == HostState::Open && !spared {
                         self.give(link, Way::ToHost, Piece::Rst);
                     }
                 }
@@ -432,7 +436,7 @@ impl World {
 
     fn reset_links(&mut self, port: usize, host: bool, target: bool) {
         for link in 0..self.links.len() {
-            if self.links[link].port != port {
+            if self.links[link].port != port || self.is_spared_link(link) {
                 continue;
             }
             if target {
@@ -498,7 +502,7 @@ impl World {
         }
         let mut heard = false;
         for link in 0..self.links.len() {
-            if self.links[link].port != port {
+            if self.links[link].port != port || self.is_spared_link(link) {
                 continue;
             }
             let at = self.now + self.net.delay();
@@ -507,7 +511,7 @@ impl World {
                 first.past = true;
                 first.at = first.at.max(at);
                 pipe.armed = None;
-                heard |= self.links[link].owner == Owner::Control;
+                heard |= self.links[link].owner == Owner::Control && !crate::neighbour::is_others(&self.links[link]);
                 self.arm_pipe(link, Way::ToTarget);
             }
         }

@@ -97,6 +97,11 @@ impl World {
         self.clocks.target.reached(at)
     }
 
+    /// When a timer of the target fires that is set to this.
+    pub(crate) fn when_target_fires(&self, at: Instant) -> Instant {
+        self.when_target_shows(at) + self.plan.timer_late()
+    }
+
     /// What the clock of the host shows that nobody sets.
     pub(crate) fn raw_now(&self) -> Instant {
         self.clocks.raw.shown(self.now)

@@ -89,6 +89,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// The first of a host whose processes are counted from this number on.
+    pub(crate) fn first(number: u32) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    /// What the disk says of lives that are not over.
+    pub(crate) fn records(&self) -> Vec<LifeRecord> {
+        self.store.durable.values().map(|(_, record)| record.clone()).collect()
+    }
+
     pub(crate) fn begin_job(&mut self, at: Instant, id: JobId, job: Job) -> Instant {
         self.jobs.push((id, job));
         self.jobs_until = self.jobs_until.max(at);

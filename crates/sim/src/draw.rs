@@ -9,10 +9,11 @@ pub(crate) use self::extras::Extras;
 use crate::minimise::Cut;
 use crate::mix::Kinds;
 use crate::mutation::{Mutation, Tampering};
+use crate::neighbour::Neighbour;
 use crate::parts::Division;
 use crate::ways::Ways;
 use interlock_base::Rng;
-use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, HoldTerms, MARGIN};
+use interlock_host_core::stall::{HoldTerms, MARGIN};
 use interlock_host_core::{ControllerSpec, FencePolicy, FlushScope, Reconnect, Timeouts};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) mutation: Option<Mutation>,
     pub(crate) extras: Extras,
     pub(crate) division: Division,
+    /// A second host, if there is one.
+    pub(crate) neighbour: Option<Neighbour>,
     /// What was taken away again, to see what is needed.
     pub(crate) cut: Arc<Cut>,
 }
@@ -166,6 +169,7 @@ impl Plan {
             mutation,
             extras: Extras::draw(seed, Kinds::installed()),
             division: Division::draw(seed, Kinds::installed()),
+            neighbour: Neighbour::draw(seed, Kinds::installed()),
             cut: Arc::default(),
         }
         .with_extras()
@@ -206,7 +210,7 @@ impl Plan {
                 late_grace: self.late_grace,
                 assumed_cqt: Some(self.assumed_cqt),
                 proxy_delay: Duration::ZERO,
-                ..Timeouts::default()
+                clock_slew_permille: self.slew_permille(),
             },
             fence: if self.is(Tampering::LegacyPolicy) { FencePolicy::Legacy } else { FencePolicy::Strict },
             ..ControllerSpec::new(address.ip().to_string(), address.port(), self.division.nqn(part))
@@ -227,7 +231,7 @@ impl Plan {
             cqt: self.cqt,
             assumed_cqt: Some(self.assumed_cqt),
             proxy_delay: Duration::ZERO,
-            slew_permille: DEFAULT_SLEW_PERMILLE,
+            slew_permille: self.slew_permille(),
         };
         self.by_both_clocks(terms.hold().unwrap_or(MARGIN))
     }

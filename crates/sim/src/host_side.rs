@@ -56,7 +56,7 @@ impl World {
 
     /// Carries out everything that the machines of the host want, until they want nothing.
     pub(crate) fn drain_host(&mut self) {
-        if self.panics_now() {
+        if !self.is_others_turn() && self.panics_now() {
             return;
         }
         loop {
@@ -92,17 +92,20 @@ impl World {
                 let lane = usize::from(lane.0);
                 for message in self.tamper_down(lane, message) {
                     self.see(&Seen::ControlSaid(lane, &message));
-                    if let (0, ToLane::Settle { life, release: Release::Retry }) = (lane, &message) {
+                    let heard = !self.is_others_turn();
+                    if heard && let (0, ToLane::Settle { life, release: Release::Retry }) = (lane, &message) {
                         self.life_released(*life);
                     }
-                    if let (0, ToLane::Guard { entries, .. }) = (lane, &message) {
+                    if heard && let (0, ToLane::Guard { entries, .. }) = (lane, &message) {
                         self.guards_published(entries);
                     }
                     self.post(Box_::ToHostLane(lane), Mail::HostDown(message));
                 }
             }
             Output::Job(id, job) => {
-                if let Job::RecordLife(record) = &job {
+                if !self.is_others_turn()
+                    && let Job::RecordLife(record) = &job
+                {
                     self.life_named(record);
                 }
                 let delay = Duration::from_micros(50 + self.mail_rng.below(20_000)) + self.disk_delay();
@@ -132,16 +135,18 @@ impl World {
             LaneOutput::Conn(action) => self.act(Owner::Lane(lane as u16), action),
             LaneOutput::ToControl(message) => {
                 self.see(&Seen::LaneSaid(lane, &message));
-                if let ToControl::Condemned { ledger, .. } = &message {
+                let heard = !self.is_others_turn();
+                if heard && let ToControl::Condemned { ledger, .. } = &message {
                     self.ledger(ledger);
                 }
-                if let ToControl::FlushTold { head, lives } = &message {
+                if heard && let ToControl::FlushTold { head, lives } = &message {
                     self.app.cache_loss_told(*head, lives, |change| self.media.holder(change));
                 }
                 for message in self.tamper_up(lane, message) {
                     self.post(Box_::FromHostLane(lane), Mail::HostUp(message));
                 }
             }
+            LaneOutput::Done { token, outcome } if self.is_others_turn() => self.others_done(token, outcome),
             LaneOutput::Done { token, outcome } => self.done(lane, token, outcome),
         }
     }
@@ -261,13 +266,12 @@ impl World {
         if host != HostState::Opening {
             return;
         }
-        let path = &self.net.paths[port];
-        if path.silent_to_target || path.silent_to_host {
+        let open = self.net.paths[port].open;
+        if self.is_silent(link, Way::ToTarget) || self.is_silent(link, Way::ToHost) {
             // Sent again until someone gives up.
             self.after(Duration::from_millis(200), Ev::Dial(link));
             return;
         }
-        let open = path.open;
         let delay = self.net.delay();
         self.after(delay, if open { Ev::Up(link) } else { Ev::Refused(link) });
     }
@@ -365,7 +369,9 @@ impl World {
         if let Some(life) = self.control.life_of(self.links[link].conn) {
             self.see(&Seen::GivenOnAdmin { life });
         }
-        self.last_words(self.links[link].port);
+        if !self.is_others_turn() {
+            self.last_words(self.links[link].port);
+        }
     }
 
     /// What lies in the send queues of a life, admin queue included, or waits to be put there. A kernel that goes on sending for a
@@ -441,7 +447,7 @@ impl World {
         let now = self.now;
         let bound = self.net.bound;
         let delivers = self.tampers(Tampering::AbortDelivers);
-        let Link { port, host, .. } = self.links[link];
+        let Link { host, .. } = self.links[link];
         self.links[link].host_out.clear();
         self.links[link].draining = false;
         self.links[link].closing = false;
@@ -450,7 +456,7 @@ impl World {
             return;
         }
         self.links[link].host = HostState::Gone;
-        let silent = self.net.paths[port].silent_to_target;
+        let silent = self.is_silent(link, Way::ToTarget);
         let pipe = &mut self.links[link].to_target;
         if delivers {
             self.stats.mutated |= u64::from(pipe.queued > 0);
@@ -562,7 +568,11 @@ impl World {
         let now = self.now;
         let delay = self.net.delay();
         let Link { port, user_timeout, .. } = self.links[link];
-        let limbo = if way == Way::ToTarget { self.net.paths[port].limbo } else { Duration::ZERO };
+        let limbo = if way == Way::ToTarget && !self.is_spared_link(link) {
+            self.net.paths[port].limbo
+        } else {
+            Duration::ZERO
+        };
         let pipe = self.pipe(link, way);
         let at = pipe.last_at().max(now + delay + limbo);
         let mut watch = false;
@@ -577,9 +587,14 @@ impl World {
         }
     }
 
+    /// True if nothing comes through this way.
+    fn is_silent(&self, link: usize, way: Way) -> bool {
+        self.net.paths[self.links[link].port].silent(way) && !self.is_spared_link(link)
+    }
+
     pub(crate) fn arm_pipe(&mut self, link: usize, way: Way) {
         let now = self.now;
-        let silent = self.net.paths[self.links[link].port].silent(way);
+        let silent = self.is_silent(link, way);
         let pipe = self.pipe(link, way);
         let Some(first) = pipe.segments.front() else { return };
         if silent && !first.past {
@@ -594,7 +609,7 @@ impl World {
 
     pub(crate) fn deliver(&mut self, link: usize, way: Way) {
         let now = self.now;
-        let silent = self.net.paths[self.links[link].port].silent(way);
+        let silent = self.is_silent(link, way);
         let pipe = self.pipe(link, way);
         if pipe.armed != Some(now) {
             return;

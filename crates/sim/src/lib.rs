@@ -25,7 +25,8 @@
 //! each status, answered late, drained slowly, its event lost or repeated, its log stale; not offered at all; sources that
 //! die while they fence. Effective KATO larger than asked for, quiesce time stated or not. Logs of resets that keep every
 //! entry, and resets that are accepted and fail. A clock that is slower or faster than the host's, as far as the margin of
-//! a hold covers; and, with the slowest, a last Keep Alive that is as late as any byte may be. Of the host's two clocks one is
+//! a hold covers; and, with the slowest, a last Keep Alive that is as late as any byte may be; or, where an operator
+//! allows for no slow clock, with a target whose timers fire as late as the constant part of the margin covers. Of the host's two clocks one is
 //! made faster by a time daemon, or has a wrong crystal, or is wrong at once; its machine is suspended, and neither has noticed.
 //! A block of which every controller dies that is given a command for it, also while everything else is whole; a path that flaps; a
 //! target that crashes again and again.
@@ -44,6 +45,10 @@
 //! More than one subsystem: two on one host, with one set of NSIDs and CNTLIDs, of which one may be spared every fault. Two
 //! targets that claim one NQN: with other disks, that say so, and controllers of the same or of other numbers; or set up just
 //! alike, and there for a while. Disks that are given other identifiers while they are connected.
+//!
+//! A second host at the same subsystem, on a machine of its own and with a load of its own: another host, or one that says that it is
+//! the first one, as after a virtual machine was cloned; with or without a copy of the records of the first one, which runs on. It
+//! has its part of what happens to paths and target, or is spared everything.
 //!
 //! The process of the host: killed at any moment, with or without the power of its machine, and started again, also while
 //! it fences what the one before left. Its sockets are reset late, and until then its kernel goes on sending; a record
@@ -105,6 +110,7 @@ mod media;
 mod minimise;
 mod mix;
 mod mutation;
+mod neighbour;
 mod net;
 mod outbox;
 mod ownership;

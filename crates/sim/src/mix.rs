@@ -132,11 +132,17 @@ pub enum Kind {
     PathFlaps,
     /// The target dies and comes back again and again.
     TargetCrashLoops,
+    /// Timers of the target fire late, and nothing but timers ends a life there.
+    TimersLate,
+    /// A second host is connected to the same subsystem.
+    SecondHost,
+    /// A second machine says that it is the same host.
+    SameIdentity,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 64] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -198,6 +204,9 @@ impl Kind {
         Self::PoisonCommand,
         Self::PathFlaps,
         Self::TargetCrashLoops,
+        Self::TimersLate,
+        Self::SecondHost,
+        Self::SameIdentity,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.

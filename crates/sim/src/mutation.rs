@@ -64,11 +64,13 @@ pub enum Tampering {
     GateByClock,
     /// A target that remembers flushes which lost data forgets the first of them.
     FlushErrorForgotten,
+    /// What a host asks to be reset is an instance of another host that says it is the same.
+    ResetsTheOther,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -92,6 +94,7 @@ impl Tampering {
         Self::RiskTakenTooEarly,
         Self::GateByClock,
         Self::FlushErrorForgotten,
+        Self::ResetsTheOther,
     ];
 }
 

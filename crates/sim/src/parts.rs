@@ -262,7 +262,7 @@ impl World {
             Division::Subsystems { .. } => Kind::TwoSubsystems,
             Division::Claims { .. } => Kind::TwoTargets,
             Division::Renames if self.parts.renamed > 0 => Kind::DiskRenamed,
-            Division::None | Division::Impostor { .. } | Division::Renames => return,
+            Division::None | Division::Impostor { .. } | Division::Renames => return self.met_other(),
         };
         self.met(kind);
     }

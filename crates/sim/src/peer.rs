@@ -284,6 +284,7 @@ impl World {
     /// A lane of the target says something to its control: what arrives, if anything does.
     pub(crate) fn asked_of_target(&mut self, lane: usize, mut message: ToControl) -> Option<ToControl> {
         self.call_inside(&mut message);
+        self.tamper_reset(lane, &mut message);
         if !matches!(self.phase, Phase::Starting | Phase::Faults) {
             return Some(message);
         }
@@ -296,6 +297,9 @@ impl World {
             }
             _ => return Some(message),
         };
+        if self.by_target.get(&(lane, conn)).is_some_and(|link| self.is_spared_link(*link)) {
+            return Some(message);
+        }
         let Some(bend) = self.peer.bend(self.plan.bent_permille, subject) else { return Some(message) };
         let kind = bend.kind(subject);
         self.peer.bent += 1;

@@ -48,7 +48,8 @@ impl World {
                     && self.app.indeterminate.is_empty()
                     && self.is_whole()
                     && self.is_ready()
-                    && self.disks_are_there();
+                    && self.disks_are_there()
+                    && self.other_is_whole();
                 if late && !over {
                     return self.not_live();
                 }
@@ -60,20 +61,22 @@ impl World {
                 (settled && (self.is_still() || late)).then_some(Phase::ReadBack)
             }
             Phase::ReadBack => {
-                if late && !self.app.open.is_empty() {
+                let over = self.app.open.is_empty() && self.other_is_idle();
+                if late && !over {
                     return self.not_live();
                 }
-                self.app.open.is_empty().then_some(Phase::Ending)
+                over.then_some(Phase::Ending)
             }
             Phase::Ending => {
-                if late && !self.control.has_ended() {
+                let ended = self.control.has_ended() && self.other_has_ended();
+                if late && !ended {
                     let waits: Vec<_> = self.control.waits().map(|wait| wait.why.to_string()).collect();
                     return self.violate(
                         "every_wait_has_a_deadline",
-                        format!("the host does not end; it waits for {waits:?}"),
+                        format!("the host does not end; it waits for {waits:?}{}", self.others_waits()),
                     );
                 }
-                self.control.has_ended().then_some(Phase::Over)
+                ended.then_some(Phase::Over)
             }
             Phase::Over => None,
         };
@@ -91,10 +94,14 @@ impl World {
                     self.phase_until = self.now + bound * 2;
                     self.drain_target();
                 }
-                Phase::ReadBack => self.read_back(),
+                Phase::ReadBack => {
+                    self.read_back();
+                    self.others_read_back();
+                }
                 Phase::Ending => {
                     self.control.shutdown(self.now);
                     self.drain_host();
+                    self.end_other();
                 }
                 Phase::Starting | Phase::Over => {}
             }
@@ -102,6 +109,7 @@ impl World {
         }
         self.see(&Seen::Tick);
         self.subsystems_apart();
+        self.hosts_apart();
         if self.phase != Phase::Over {
             self.after(LOOK, Ev::Phase);
         }
@@ -151,9 +159,10 @@ impl World {
         self.violate(
             name,
             format!(
-                "not over {:?} after everything was healed: open {open:?}, indeterminate {}, {states:?}, waits {waits:?}, {lanes:?}",
+                "not over {:?} after everything was healed: open {open:?}, indeterminate {}, {states:?}, waits {waits:?}, {lanes:?}{}",
                 self.liveness_bound(),
-                self.app.indeterminate.len()
+                self.app.indeterminate.len(),
+                self.others_waits()
             ),
         );
     }

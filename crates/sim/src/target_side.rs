@@ -4,6 +4,7 @@ use crate::checkers::Seen;
 use crate::media::Failure;
 use crate::mix::Kind;
 use crate::mutation::Tampering;
+use crate::neighbour::is_others;
 use crate::net::{HostState, Link, Piece, SEND_QUEUE, TargetState, Way};
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note, payer};
 use crc32c::crc32c_append;
@@ -29,13 +30,14 @@ impl World {
             return;
         }
         let now = self.target_now();
+        let payer = payer(if is_others(&self.links[link]) { 2 } else { 1 });
         let target_lane = &mut self.target_lanes[lane];
         let conn = ConnId(target_lane.next_conn);
         target_lane.next_conn += 1;
         self.links[link].target = TargetState::Open(conn);
         self.links[link].target_start = self.target_start;
         self.by_target.insert((lane, conn), link);
-        target_lane.lane.handle_accepted(now, conn, PortId(port as u16), address(port), payer());
+        target_lane.lane.handle_accepted(now, conn, PortId(port as u16), address(port), payer);
         self.drain_target();
         self.read_target(link);
     }
@@ -184,7 +186,11 @@ impl World {
     }
 
     fn tamper_answer(&mut self, message: ToLane) -> ToLane {
-        let message = if self.tampers(Tampering::GateByClock) { self.without_lease(message) } else { message };
+        let message = if self.tampers(Tampering::GateByClock) || self.plan.extras.timers_late {
+            self.without_lease(message)
+        } else {
+            message
+        };
         match message {
             ToLane::Answer { conn, slot, dw1, data, .. } if self.chaos.fake_next_answer => {
                 self.chaos.fake_next_answer = false;
@@ -202,7 +208,8 @@ impl World {
         else {
             return message;
         };
-        self.stats.mutated |= u64::from(until.take().is_some());
+        let taken = until.take().is_some();
+        self.stats.mutated |= u64::from(taken && self.tampers(Tampering::GateByClock));
         message
     }
 
@@ -225,7 +232,9 @@ impl World {
             _ => {}
         }
         self.lives_at_target(event);
-        self.see(&Seen::Target(event));
+        if !self.asked_by_other(event) {
+            self.see(&Seen::Target(event));
+        }
     }
 
     fn target_lane_output(&mut self, lane: usize, output: LaneOutput) {
@@ -419,6 +428,9 @@ impl World {
         let life = self.app.life(work.op.life);
         let mut ops = Vec::new();
         for (range, kind, data) in work.changes() {
+            if self.is_others_change(range.start, kind, data, life) {
+                continue;
+            }
             let op = self.app.executed(work.disk, &range, kind, data, self.now);
             self.one_disk_one_head(work.disk, op);
             note!(self, "media: {kind:?} {range:?} of {op:?} takes effect for {life}");

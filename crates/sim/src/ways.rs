@@ -175,6 +175,9 @@ impl World {
                 self.connect(port);
             }
         }
+        if !self.other_is_whole() {
+            self.connect_other();
+        }
         self.drain_host();
     }
 

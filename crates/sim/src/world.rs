@@ -15,6 +15,7 @@ use crate::draw::{Plan, Reset};
 use crate::media::Media;
 use crate::mix::{Kind, Met};
 use crate::mutation::{Mutation, Tampering};
+use crate::neighbour::Other;
 use crate::net::{Link, Net, Owner, Path, Way};
 use crate::outbox::Memory;
 use crate::parts::{Division, Parts};
@@ -91,6 +92,10 @@ pub(crate) enum Ev {
     Tick,
     Chaos(u64),
     Phase,
+    /// Of the machines of the second host.
+    Others(Box<Ev>),
+    /// The load of the second host goes on.
+    OthersTick,
 }
 
 /// Something that must not be.
@@ -179,7 +184,7 @@ pub(crate) struct World {
     pub(crate) armed: Few<Machine, Instant>,
     pub(crate) stalled: Few<Machine, Stall>,
     pub(crate) mail: Few<Box_, VecDeque<Mail>>,
-    mail_at: Few<Box_, Instant>,
+    pub(crate) mail_at: Few<Box_, Instant>,
     pub(crate) mail_rng: Rng,
     mail_us: u64,
     /// Of messages within the host: a fault may make them slow.
@@ -199,6 +204,8 @@ pub(crate) struct World {
     pub(crate) net: Net,
     pub(crate) clocks: Clocks,
     pub(crate) parts: Parts,
+    /// The second host, if there is one.
+    pub(crate) other: Option<Box<Other>>,
     pub(crate) media: Media,
     pub(crate) flushes: crate::flushes::Flushes,
     pub(crate) app: App,
@@ -279,6 +286,7 @@ impl World {
             net,
             clocks: plan.extras.clocks(),
             parts: Parts::default(),
+            other: plan.neighbour.map(|what| Box::new(Other::new(&plan, what))),
             media: Media::new(&plan, rng.fork()),
             flushes: crate::flushes::Flushes::default(),
             app: App::new(&plan, rng.fork()),
@@ -337,11 +345,13 @@ impl World {
             self.connect(port);
         }
         self.drain_host();
+        self.start_other();
         self.at(Instant::from_millis(1), Ev::Phase);
         self.at(Instant::from_millis(2), Ev::Tick);
     }
 
     pub(crate) fn at(&mut self, at: Instant, event: Ev) {
+        let event = self.marked(event);
         self.agenda.push(at.max(self.now), event);
     }
 
@@ -368,7 +378,7 @@ impl World {
         if self.story.is_some() {
             self.tell(seen);
         }
-        if self.process.zombie {
+        if self.process.zombie || !self.is_seen(seen) {
             // Only the oracles know who is right now.
             return;
         }
@@ -428,7 +438,9 @@ impl World {
             | Ev::Abandon(..)
             | Ev::Tick
             | Ev::Chaos(_)
-            | Ev::Phase => return None,
+            | Ev::Phase
+            | Ev::Others(_)
+            | Ev::OthersTick => return None,
         })
     }
 
@@ -440,11 +452,17 @@ impl World {
     }
 
     fn handle(&mut self, event: Ev) {
+        let Some(event) = self.take_turn(event) else { return };
         let Some(event) = self.hold_back(event) else { return };
         if let Some(panic) = self.panics {
             let called = self.machine(&event) == Some(Machine::HostLane(panic.lane));
             self.panics = Some(Panic { called, ..panic });
         }
+        self.dispatch(event);
+    }
+
+    /// Whatever it is, it happens now, to the host whose turn it is.
+    pub(crate) fn dispatch(&mut self, event: Ev) {
         match event {
             Ev::Resume(machine) => self.resume(machine),
             Ev::Wake(machine) => self.wake(machine),
@@ -478,6 +496,8 @@ impl World {
             Ev::Tick => self.tick(),
             Ev::Chaos(key) => self.strike(key),
             Ev::Phase => self.next_phase(),
+            Ev::OthersTick => self.others_tick(),
+            Ev::Others(_) => unreachable!("taken out before"),
         }
     }
 
@@ -523,10 +543,10 @@ impl World {
         let next = match machine {
             Machine::HostControl => self.control.next_deadline().map(|deadline| deadline.at),
             Machine::HostLane(lane) => self.lanes[lane].lane.next_deadline().map(|deadline| deadline.at),
-            Machine::TargetControl => self.target.next_deadline().map(|next| self.when_target_shows(next.at)),
+            Machine::TargetControl => self.target.next_deadline().map(|next| self.when_target_fires(next.at)),
             Machine::TargetLane(lane) => {
                 let next = self.target_lanes[lane].lane.next_deadline();
-                next.map(|next| self.when_target_shows(next.at))
+                next.map(|next| self.when_target_fires(next.at))
             }
         };
         let Some(next) = next.map(|at| at.max(self.now)) else { return };
@@ -560,7 +580,9 @@ impl World {
                 if let host::ToLane::OpenQueue(spec) = &message {
                     self.opening[lane].push_back(spec.life);
                 }
-                self.flushes.hear(&message);
+                if !self.is_others_turn() {
+                    self.flushes.hear(&message);
+                }
                 self.lanes[lane].lane.handle_control(now, message);
                 self.drain_host();
                 // A queue that the lane refuses to open, because its life is ending, has no connection.
@@ -581,6 +603,7 @@ impl World {
             }
             (Box_::FromTargetLane(lane), Mail::TargetUp(message)) => {
                 note!(self, "target control <- lane{lane} {message:?}");
+                self.whose_connect(lane, &message);
                 let now = self.target_now();
                 self.target.handle_lane(now, target::LaneId(lane as u16), message);
                 self.drain_target();
@@ -609,12 +632,7 @@ pub(crate) fn machines_of_target(plan: &Plan, rng: &mut Rng) -> (target::Control
 
 /// A process of the host before its first breath.
 pub(crate) fn machines_of_host(plan: &Plan, rng: &mut Rng) -> (host::Control, Vec<HostLane>) {
-    let control = host::Control::new(host::HostConfig {
-        hostnqn: Nqn::new("nqn.2026-01.sim:host").expect("a valid name"),
-        hostid: HostId([7; 16]),
-        lanes: plan.host_lanes,
-        seed: rng.next_u64(),
-    });
+    let control = host::Control::new(plan.host_config(rng.next_u64()));
     let lanes = (0..plan.host_lanes)
         .map(|id| HostLane {
             lane: host::Lane::new(host::LaneConfig { id: host::LaneId(id), requests_max: 256, seed: rng.next_u64() }),
@@ -622,6 +640,18 @@ pub(crate) fn machines_of_host(plan: &Plan, rng: &mut Rng) -> (host::Control, Ve
         })
         .collect();
     (control, lanes)
+}
+
+impl Plan {
+    /// Who the host says that it is.
+    pub(crate) fn host_config(&self, seed: u64) -> host::HostConfig {
+        host::HostConfig {
+            hostnqn: Nqn::new("nqn.2026-01.sim:host").expect("a valid name"),
+            hostid: HostId([7; 16]),
+            lanes: self.host_lanes,
+            seed,
+        }
+    }
 }
 
 /// More events than any run needs: a world that goes on has a wait without an end.
@@ -676,9 +706,9 @@ fn target_config(plan: &Plan) -> target::Config {
 /// Blocks of a namespace behind those that the load uses: it may shrink by so many.
 pub(crate) const SPARE_BLOCKS: u64 = 32;
 
-/// Who pays for the connections of the host.
-pub(crate) fn payer() -> target::Payer {
-    target::Payer::at([198, 51, 100, 1].into())
+/// Who pays for the connections of the host of this number.
+pub(crate) fn payer(host: u8) -> target::Payer {
+    target::Payer::at([198, 51, 100, host].into())
 }
 
 pub(crate) fn address(port: usize) -> std::net::SocketAddr {

@@ -5,7 +5,9 @@ use crate::clocks::Clocks;
 use crate::flushes::Losses;
 use crate::mix::{Kind, Kinds};
 use crate::net::SEND_QUEUE;
+use crate::parts::Division;
 use interlock_base::Rng;
+use interlock_host_core::stall::{DEFAULT_SLEW_PERMILLE, MARGIN};
 use std::time::Duration;
 
 /// Ingredients beside the first plan.
@@ -23,6 +25,8 @@ pub(crate) struct Extras {
     pub(crate) suspends: bool,
     /// The bounds of a fence by time are as tight as an honest target may make them.
     pub(crate) brink: bool,
+    /// ... with a target whose clock is as right as its operator says, and whose lives are ended by timers alone, which are late.
+    pub(crate) timers_late: bool,
     /// Bytes that the host's kernel takes on an admin connection before it says "would block".
     pub(crate) admin_queue: usize,
     /// What a host asks to be removed from a CCR log stays there, and resets may fail.
@@ -45,12 +49,17 @@ pub(crate) struct Extras {
     pub(crate) crash_loops: bool,
 }
 
+const _: () = assert!(TIMER_LATE.as_millis() * 2 < MARGIN.as_millis(), "an honest target");
+
 /// As far as two clocks may be apart: the fastest a clock is slewed, well inside what a hold allows for it.
 const SLOW_PPM: i32 = 83_000;
 /// The most by which Linux lets a time daemon make a clock faster (`adjtimex`, ticks of 9 to 11 ms).
 const FAST_PPM: i32 = 100_000;
 /// As slow as the allowance of a hold covers exactly: only its constant part is left for everything else.
 const BRINK_PPM: i32 = 90_900;
+/// How late a timer of a target may fire. Two in a row end a life, one for its loss and one for its quiesce time: together they stay
+/// inside the constant part of a hold.
+const TIMER_LATE: Duration = Duration::from_millis(48);
 /// One small command, and some of a second one.
 const SMALL: usize = 100;
 
@@ -65,7 +74,7 @@ impl Extras {
             1 => rng.below(2 * SLOW_PPM as u64) as i32 - SLOW_PPM,
             _ => 0,
         };
-        let brink = has(Kind::BoundsTight, 2, 8);
+        let brink = has(Kind::BoundsTight, 2, 10);
         let (fast_ppm, raw_fast_ppm) = match stream(20).below(if brink { 3 } else { 8 }) {
             _ if !kinds.contains(Kind::HostClocksDiffer) => (0, 0),
             0 => (FAST_PPM, 0),
@@ -80,6 +89,7 @@ impl Extras {
             raw_steps: fast_ppm == 0 && has(Kind::RawClockSteps, 21, 12),
             suspends: has(Kind::HostSuspended, 22, 10),
             brink,
+            timers_late: brink && has(Kind::TimersLate, 23, 50),
             admin_queue: *pick(&mut stream(3), &[SEND_QUEUE, SEND_QUEUE, SEND_QUEUE, SMALL]),
             keeps_entries: has(Kind::EntriesStay, 4, 8),
             formats: has(Kind::NamespaceFormatted, 7, 12),
@@ -112,6 +122,16 @@ impl Plan {
         span + span * ppm / 1_000_000
     }
 
+    /// What the operator says of the target's clock: by how many thousandths its spans may be longer.
+    pub(crate) const fn slew_permille(&self) -> u16 {
+        if self.extras.timers_late { 0 } else { DEFAULT_SLEW_PERMILLE }
+    }
+
+    /// How late the timers of the target fire.
+    pub(crate) const fn timer_late(&self) -> Duration {
+        if self.extras.timers_late { TIMER_LATE } else { Duration::ZERO }
+    }
+
     /// What the ingredients change in the rest of the plan.
     pub(super) fn with_extras(mut self) -> Self {
         if self.own_caches {
@@ -119,6 +139,7 @@ impl Plan {
             self.extras.losses = Losses::None;
         }
         self.division.apply(&mut self);
+        self.neighbour = self.neighbour.filter(|_| self.division == Division::None);
         if self.extras.brink {
             self.tbkas = false;
             self.ways.no_kato = false;
@@ -127,7 +148,9 @@ impl Plan {
             self.media_us = 200;
             self.kas = 30;
             self.delay_us = (20, 400);
-            if self.kinds.contains(Kind::ClocksDiffer) {
+            if self.extras.timers_late {
+                self.extras.target_slow_ppm = 0;
+            } else if self.kinds.contains(Kind::ClocksDiffer) {
                 self.extras.target_slow_ppm = BRINK_PPM;
             }
             let needs = self.quiesce + self.media + Duration::from_millis(6);
@@ -141,6 +164,9 @@ impl Plan {
         }
         if self.delay_us.1 > 2000 {
             self.extras.admin_queue = SEND_QUEUE;
+        }
+        if let Some(other) = self.neighbour {
+            other.apply(&mut self);
         }
         self
     }

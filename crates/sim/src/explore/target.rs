@@ -39,7 +39,7 @@ impl State {
     pub(super) fn accept(&mut self, id: LinkId, port: usize) {
         let now = self.now;
         let lane = &mut self.target_lane.get_mut().lane;
-        lane.handle_accepted(now, conn_of(id), PortId(port as u16), address(port), payer());
+        lane.handle_accepted(now, conn_of(id), PortId(port as u16), address(port), payer(1));
         self.drain_target();
     }
 
