@@ -6,6 +6,7 @@
 
 use crate::exclusions::Exclusions;
 use crate::fabrics::DiscoveryController;
+use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::view::millis;
 use interlock_api::{self as api, ConnectRequest, Level, canonical_address};
@@ -344,6 +345,8 @@ struct Watching {
     named: Vec<ConnectRequest>,
     /// Which problems of its log were told last.
     problems: Vec<String>,
+    /// What was told of ports that could not be begun; they are new again with the next look.
+    refused: Vec<String>,
     /// What it made this host want: addresses, ports and subsystems.
     wanted: BTreeSet<(String, u16, String)>,
 }
@@ -353,6 +356,21 @@ impl Watching {
     fn may_want(&mut self, request: &ConnectRequest) -> bool {
         let one = (request.traddr.clone(), request.trsvcid, request.subnqn.clone());
         self.wanted.contains(&one) || self.wanted.len() < WANTED_MAX && self.wanted.insert(one)
+    }
+
+    /// These ports could not be begun, for a reason that may pass (a full disk): they are tried again with the next look,
+    /// which comes soon. Gives what is to be told of it, each sentence once.
+    fn refused(&mut self, refused: &[(ConnectRequest, Refusal)]) -> Vec<String> {
+        self.named.retain(|one| !refused.iter().any(|(request, _)| request.is_same_path(one)));
+        let texts = refused.iter().map(|(request, Refusal(problem))| {
+            format!("{} on {} port {}: {}", request.subnqn, request.traddr, request.trsvcid, problem.error)
+        });
+        let before = std::mem::replace(&mut self.refused, texts.collect());
+        if !self.refused.is_empty() {
+            let soon = Instant::now() + RETRY_MAX;
+            self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+        }
+        self.refused.iter().filter(|text| !before.contains(text)).cloned().collect()
     }
 
     fn delay_at_first(&self) -> Duration {
@@ -422,6 +440,7 @@ impl Watcher {
             delay: Duration::ZERO,
             named: Vec::new(),
             problems: Vec::new(),
+            refused: Vec::new(),
             wanted: BTreeSet::new(),
         };
         watching.delay = watching.delay_at_first();
@@ -523,10 +542,11 @@ impl Watcher {
             );
             service.told.note(Level::Error, "discovery-too-many", text);
         }
-        for (request, refusal) in service.restore_all(wanted, || true) {
-            let text =
-                format!("{} on {} port {}: {}", request.subnqn, request.traddr, request.trsvcid, refusal.0.error);
-            service.told.note(Level::Error, "not-connected", text);
+        let refused = service.restore_all(wanted, || true);
+        if let Some(watching) = self.watches.get_mut(address) {
+            for text in watching.refused(&refused) {
+                service.told.note(Level::Error, "not-connected", text);
+            }
         }
         let mut referrals = named.referrals;
         referrals.retain(|found| !excluded.excludes(&found.controller, &self.who));
@@ -717,12 +737,9 @@ mod tests {
         assert!(all.problems[0].contains("at most 16 referrals"), "{:?}", all.problems);
     }
 
-    #[test]
-    fn one_discovery_controller_cannot_fill_what_belongs_to_all() {
-        let asked =
-            DiscoveryController::of(ConnectRequest::new("192.0.2.1", 8009, "nqn.2014-08.org.nvmexpress.discovery"));
-        let mut watching = Watching {
-            asked,
+    fn watching() -> Watching {
+        Watching {
+            asked: asked(),
             mute: false,
             attempts: 0,
             root: None,
@@ -732,12 +749,33 @@ mod tests {
             delay: Duration::ZERO,
             named: Vec::new(),
             problems: Vec::new(),
+            refused: Vec::new(),
             wanted: BTreeSet::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn one_discovery_controller_cannot_fill_what_belongs_to_all() {
+        let mut watching = watching();
         let request = |n: usize| ConnectRequest::new("192.0.2.2", 4420, format!("nqn.2014-08.org.example:{n}"));
         assert!((0..WANTED_MAX).all(|n| watching.may_want(&request(n))));
         assert!(!watching.may_want(&request(WANTED_MAX)), "another log does not make it more");
         assert!(watching.may_want(&request(7)), "what it named before comes back");
+    }
+
+    #[test]
+    fn what_could_not_be_begun_is_told_once_and_tried_again() {
+        let mut watching = watching();
+        let request = |n: usize| ConnectRequest::new("192.0.2.2", 4420, format!("nqn.2014-08.org.example:{n}"));
+        watching.named = vec![request(1), request(2)];
+        let full = Refusal::new(api::ProblemKind::Internal, "no space left");
+        let told = watching.refused(&[(request(2), full.clone())]);
+        assert!(told.len() == 1 && told[0].contains("example:2 on 192.0.2.2 port 4420: no space left"), "{told:?}");
+        assert_eq!(watching.named, [request(1)], "it is new with the next look");
+        assert!(watching.due.is_some(), "which comes, also if nobody says that the log has changed");
+        watching.named.push(request(2));
+        assert!(watching.refused(&[(request(2), full)]).is_empty(), "it was told");
+        assert!(watching.refused(&[]).is_empty() && watching.refused.is_empty());
     }
 
     #[test]

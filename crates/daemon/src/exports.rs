@@ -50,6 +50,8 @@ struct Front {
 struct Inner {
     servers: BTreeMap<PathBuf, Arc<NbdServer>>,
     wanted: BTreeMap<String, Wanted>,
+    /// What was told of exports whose disks cannot be written down; `None`: there are none.
+    unbound: Option<String>,
 }
 
 #[derive(Clone)]

@@ -42,9 +42,11 @@ pub(crate) struct From {
     params(("after" = Option<u64>, Query, description = "begin with those after this number; 0: with the oldest that is kept"),
         ("last" = Option<u64>, Query, description = "begin with so many of the past; default: with the next"),
         ("follow" = Option<bool>, Query, description = "false: end with the last there is; default: go on with what comes")),
-    responses((status = 200, body = Event, content_type = "application/x-ndjson"), (status = 400, body = Problem)))]
+    responses((status = 200, body = Event, content_type = "application/x-ndjson"), (status = 400, body = Problem),
+        (status = 409, body = Problem)))]
 pub(crate) async fn events(State(service): State<Arc<Service>>, Query(from): Query<From>) -> Result<Response, Refusal> {
     let told = Arc::clone(&service.told);
+    let place = service.room.follow()?;
     let begin = match (from.after, from.last) {
         (Some(_), Some(_)) => {
             let text = "`after` and `last` both say where to begin: give one of them";
@@ -61,7 +63,10 @@ pub(crate) async fn events(State(service): State<Arc<Service>>, Query(from): Que
     let (lines, receiver) = mpsc::channel(LINES);
     let follower = told.follow(begin);
     if begin < until {
-        tokio::spawn(send(follower, until, lines));
+        tokio::spawn(async move {
+            send(follower, until, lines).await;
+            drop(place);
+        });
     }
     let body = Body::from_stream(ReceiverStream::new(receiver));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())

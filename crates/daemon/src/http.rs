@@ -8,7 +8,7 @@ use crate::refusal::{Refusal, meant};
 use crate::service::{Service, Which};
 use crate::waiting::{self, quick, slow};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
@@ -21,9 +21,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A request's body: ours have a few hundred bytes.
-const BODY_MAX: usize = 64 << 10;
 
 /// All routes.
 pub(crate) fn router(service: Arc<Service>) -> Router {
@@ -51,7 +48,6 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .merge(crate::watch::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(service)
 }
 

@@ -3,7 +3,7 @@
 //! Whoever may connect to the port may read it, so it is on loopback unless an address is given.
 
 use crate::http::does;
-use crate::port::Port;
+use crate::port::serve_metrics;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::Router;
@@ -102,7 +102,7 @@ pub fn export(source: Box<dyn Source + Send>, address: SocketAddr, ready: impl F
         let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::select! {
-            served = async { axum::serve(Port::new(listener), app).await } => served,
+            served = serve_metrics(listener, app) => served,
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }

@@ -15,7 +15,7 @@ use crate::kernel::{KernelController, Neighbours};
 use crate::memory;
 use crate::numbers;
 use crate::places::Places;
-use crate::port::Port;
+use crate::port;
 use crate::record::{RecordError, RecordFile};
 use crate::restore::{self, Restoring};
 use crate::service::Service;
@@ -40,7 +40,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -409,9 +409,9 @@ impl Service {
 /// nothing else.
 async fn serve_metrics(service: Arc<Service>, address: SocketAddr) {
     let mut told = false;
-    let port = loop {
+    let listener = loop {
         match tokio::net::TcpListener::bind(address).await {
-            Ok(port) => break port,
+            Ok(listener) => break listener,
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
                     let text = format!("no metrics at {address} until that can be listened on: {error}");
@@ -421,9 +421,9 @@ async fn serve_metrics(service: Arc<Service>, address: SocketAddr) {
             }
         }
     };
-    tracing::info!("metrics at http://{}/metrics", port.local_addr().unwrap_or(address));
-    // It ends with the runtime: a scrape that is cut is scraped again.
-    let _ = axum::serve(Port::new(port), crate::metrics::router(service)).await;
+    tracing::info!("metrics at http://{}/metrics", listener.local_addr().unwrap_or(address));
+    // It ends with the runtime.
+    let _ = port::serve_metrics(listener, crate::metrics::router(service)).await;
 }
 
 /// A port that is taken is tried again so often.
@@ -452,15 +452,7 @@ async fn serve(
     let listeners = tokio::spawn(devd::serve(Arc::clone(&service.told), devd_listener));
     let (hooks, socket) = (Arc::clone(&service.hooks), options.places.socket.clone());
     let hooks = tokio::spawn(hooks::serve(Arc::clone(&service.told), hooks, socket, begun));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let app = router(Arc::clone(service));
-    let server = tokio::spawn(async move {
-        let ended = axum::serve(listener, app).with_graceful_shutdown(async move {
-            // Whether it was asked to or nobody is left to ask: it ends.
-            let _ = stopped.await;
-        });
-        ended.await
-    });
+    let server = tokio::spawn(port::serve_control(listener, service.room.places, router(Arc::clone(service))));
     if let Some(address) = metrics {
         tokio::spawn(serve_metrics(Arc::clone(service), address));
         // It says where before the daemon says that it listens.
@@ -479,8 +471,6 @@ async fn serve(
             _ = hangup.recv() => reload(service, options.places.clone()).await,
         }
     }
-    // Whoever is in the middle of an answer gets it; streams are cut.
-    let _ = stop.send(());
     server.abort();
     listeners.abort();
     hooks.abort();

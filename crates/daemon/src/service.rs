@@ -82,7 +82,7 @@ impl Service {
             exports: ExportTable::new(reactors, run, group),
             discovery: Discovery::new(),
             disowned: Disowned::default(),
-            room: Room::default(),
+            room: Room::new(crate::port::control_places()),
             restoring: AtomicBool::new(false),
             memory: Mutex::default(),
             started_unix_ms: crate::events::unix_ms(),

@@ -17,8 +17,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// Verbs that wait at once.
-const WAITING_MAX: usize = 1_024;
+/// Of the places for connections, verbs that wait have this part at most,
+const WAITING_SHARE: usize = 2;
+/// and those who follow events this one: the rest is left for questions that are answered at once.
+const FOLLOWING_SHARE: usize = 4;
 /// Verbs at once that hold a thread for seconds: the end of a client of an export, of a controller. More of them queue.
 const SLOW_MAX: usize = 16;
 /// Block devices of the kernel that are started at once, each on a thread, for an answer. More of them queue.
@@ -35,29 +37,41 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Room for verbs that take their time.
 pub(crate) struct Room {
+    /// Connections to the control socket at once.
+    pub(crate) places: usize,
     waiting: Arc<Semaphore>,
+    following: Arc<Semaphore>,
     pub(crate) slow: Arc<Semaphore>,
     pub(crate) devices: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
 }
 
-impl Default for Room {
-    fn default() -> Self {
+impl Room {
+    /// For so many connections to the control socket at once.
+    pub(crate) fn new(places: usize) -> Self {
         let room = |places| Arc::new(Semaphore::new(places));
         Self {
-            waiting: room(WAITING_MAX),
+            places,
+            waiting: room((places / WAITING_SHARE).max(1)),
+            following: room((places / FOLLOWING_SHARE).max(1)),
             slow: room(SLOW_MAX),
             devices: room(DEVICES_MAX),
             lookups: room(LOOKUPS_MAX),
         }
     }
-}
 
-impl Room {
     fn wait(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| {
-            Refusal::new(ProblemKind::InUse, format!("{WAITING_MAX} requests wait already"))
+            Refusal::new(ProblemKind::InUse, format!("{} requests wait already", self.places / WAITING_SHARE))
                 .hint("end some of them, or wait until they have ended")
+        })
+    }
+
+    /// A place for somebody who follows events.
+    pub(crate) fn follow(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.following).try_acquire_owned().map_err(|_| {
+            Refusal::new(ProblemKind::InUse, format!("{} follow the events already", self.places / FOLLOWING_SHARE))
+                .hint("end some of them: each `interlock events --follow` is one")
         })
     }
 }

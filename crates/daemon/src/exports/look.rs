@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A socket that could not be made, because somebody else has it, is tried again so often.
-const SOCKET_AGAIN: Duration = Duration::from_secs(1);
+/// What could not be done is tried again so often: a socket that somebody else has, a disk that could not be written down.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the host sees, by place.
 struct View {
@@ -85,9 +85,7 @@ impl Service {
             view.namespaces.entry((found.subnqn.clone(), found.nsid)).or_default().push(found);
         }
         let fresh = self.exports.inner().look(&view);
-        if !fresh.is_empty() {
-            self.bind(&view, fresh);
-        }
+        let unbound = !fresh.is_empty() && !self.bind(&view, fresh);
         let names: Vec<String> = self.exports.inner().wanted.keys().cloned().collect();
         for name in names {
             self.obey(&view, &name);
@@ -95,17 +93,19 @@ impl Service {
         let inner = self.exports.inner();
         let again = |wanted: &Wanted| {
             let failed = wanted.entry.kind == ExportKind::Nbd && matches!(wanted.standing, Standing::Failed(_));
-            failed.then(|| now() + SOCKET_AGAIN)
+            failed.then(|| now() + AGAIN)
         };
         inner
             .wanted
             .values()
             .filter_map(|wanted| wanted.permit.next_deadline().into_iter().chain(again(wanted)).min())
+            .chain(unbound.then(|| now() + AGAIN))
             .min()
     }
 
-    /// Binds exports to the disks that are seen: all of them are written down at once, and before any of them serves.
-    fn bind(&self, view: &View, fresh: Vec<(String, BoundDisk, DiskIdentity)>) {
+    /// Binds exports to the disks that are seen: all of them are written down at once, and before any of them serves. False:
+    /// they could not be written down.
+    fn bind(&self, view: &View, fresh: Vec<(String, BoundDisk, DiskIdentity)>) -> bool {
         let disks = fresh.iter().map(|(name, disk, _)| (name.clone(), disk.clone()));
         let written = self.record().change(|record| record.disks.extend(disks));
         if let Err(error) = written {
@@ -114,8 +114,13 @@ impl Service {
                 "exports wait until it can be written down which disk they are for: {}: {error}",
                 names.join(", ")
             );
-            return self.told.note(Level::Error, "export-not-bound", text);
+            let before = self.exports.inner().unbound.replace(text.clone());
+            if before.as_ref() != Some(&text) {
+                self.told.note(Level::Error, "export-not-bound", text);
+            }
+            return false;
         }
+        self.exports.inner().unbound = None;
         for (name, _, disk) in fresh {
             let mut inner = self.exports.inner();
             let Some(wanted) = inner.wanted.get_mut(&name) else { continue };
@@ -128,6 +133,7 @@ impl Service {
             drop(inner);
             self.told.note(Level::Info, "export-bound", text);
         }
+        true
     }
 
     /// Does what the permit of one export says.

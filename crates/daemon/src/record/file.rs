@@ -48,13 +48,8 @@ impl RecordFile {
     pub(crate) fn open(dir: &Path, settings: &HostSettings) -> Result<(Self, Vec<String>), RecordError> {
         let file = dir.join(FILE);
         let mut notes = Vec::new();
-        let text = match fs::read(&file) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(RecordError::Io { what: "read", file, error }),
-        };
-        let read = text.map(|text| read_whole(dir, &text, settings));
-        let (record, whole, changes) = match read.transpose() {
+        let read = read_file(&file).and_then(|text| text.map(|text| read_whole(dir, &text, settings)).transpose());
+        let (record, whole, changes) = match read {
             Ok(None) => (Record::new(settings), 0, None),
             Ok(Some(read)) => read,
             // No write depends on it: connections and exports can be asked for again, and lives are recorded elsewhere.
@@ -180,21 +175,35 @@ fn read_whole(dir: &Path, text: &[u8], settings: &HostSettings) -> Result<Whole,
     Ok((record.with(lines), len, changes))
 }
 
+/// The bytes of a file, if there is such a file. One that is there and that nobody can read is as good as damaged.
+fn read_file(file: &Path) -> Result<Option<Vec<u8>>, RecordError> {
+    match fs::read(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_of_the_file(&error) => {
+            Err(RecordError::NotOurs { file: file.to_owned(), why: error.to_string() })
+        }
+        Err(error) => Err(RecordError::Io { what: "read", file: file.to_owned(), error }),
+    }
+}
+
+/// True if the file is at fault: it is a directory, somebody else's, or on broken sectors. Not so if this process has no
+/// descriptors or no memory, or if the directory is no directory.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let of_the_file =
+        [rustix::io::Errno::ISDIR, rustix::io::Errno::ACCESS, rustix::io::Errno::PERM, rustix::io::Errno::LOOP]
+            .into_iter()
+            .chain([rustix::io::Errno::IO, rustix::io::Errno::NXIO]);
+    of_the_file.map(rustix::io::Errno::raw_os_error).any(|code| error.raw_os_error() == Some(code))
+}
+
 /// Changes in order, and where they are appended to, with its length.
 type Changes = (Vec<Change>, Option<(File, u64)>);
 
 /// The changes since the whole of this generation.
 fn read_changes(dir: &Path, generation: u64) -> Result<Changes, RecordError> {
     let path = dir.join(CHANGES);
-    let failed = |what| {
-        let file = path.clone();
-        move |error| RecordError::Io { what, file, error }
-    };
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
-        Err(error) => return Err(failed("read")(error)),
-    };
+    let Some(text) = read_file(&path)? else { return Ok((Vec::new(), None)) };
     let (mut changes, mut read) = (Vec::new(), 0);
     for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         if line.last() != Some(&b'\n') {
@@ -217,7 +226,8 @@ fn read_changes(dir: &Path, generation: u64) -> Result<Changes, RecordError> {
     if read == 0 || read < text.len() {
         return Ok((changes, None)); // something is torn: the whole is written next
     }
-    let file = OpenOptions::new().append(true).open(&path).map_err(failed("open"))?;
+    let opened = OpenOptions::new().append(true).open(&path);
+    let file = opened.map_err(|error| RecordError::Io { what: "open", file: path.clone(), error })?;
     Ok((changes, Some((file, text.len() as u64))))
 }
 
@@ -400,7 +410,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_put_aside_and_told() {
-        let damaged: [fn(&Path); 2] = [
+        let damaged: [fn(&Path); 4] = [
+            |dir| {
+                fs::remove_file(dir.join(FILE)).expect("there");
+                fs::create_dir(dir.join(FILE)).expect("a directory");
+            },
+            |dir| {
+                fs::remove_file(dir.join(CHANGES)).expect("there");
+                fs::create_dir(dir.join(CHANGES)).expect("a directory");
+            },
             |dir| fs::write(dir.join(FILE), "{\"magic\"").expect("a file"),
             |dir| {
                 let mut lines = fs::read(dir.join(CHANGES)).expect("there");
