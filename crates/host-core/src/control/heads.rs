@@ -21,6 +21,8 @@ struct OnePath {
     ctrl: CtrlId,
     ana_group: u32,
     ana: AnaState,
+    /// What its controller stated last.
+    stated: Shape,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -141,7 +143,7 @@ impl Heads {
         protection: impl Fn(HeadId) -> Protection,
     ) -> Result<Taken, NotTaken> {
         let id = self.name_of((ctrl, life), subnqn, found, &protection)?;
-        let path = OnePath { ctrl, ana_group: found.ana_group, ana };
+        let path = OnePath { ctrl, ana_group: found.ana_group, ana, stated: found.shape };
         let (before, now) = (self.heads.get(&id).map(|head| head.shape), found.shape);
         if let Some(head) = self.heads.get(&id) {
             head.judge(life, found, self.names.get(id).is_some_and(|known| known.ids.is_known()))?;
@@ -336,10 +338,13 @@ impl OneHead {
             }
         }
         let (was, now) = (self.shape, found.shape);
-        if others && !known && was.blocks != now.blocks {
+        // A controller that states something new is believed. One that repeats what another has changed meanwhile, or that
+        // comes with it, is no path until both agree.
+        let is_news = self.paths.get(&life).is_some_and(|path| path.stated != now);
+        if others && !is_news && was.blocks != now.blocks {
             return refuse(format!("it has {} blocks, on other paths {}", now.blocks, was.blocks));
         }
-        if others && !known && was.read_only != now.read_only {
+        if others && !is_news && was.read_only != now.read_only {
             return refuse("its write protection differs from that on other paths".to_string());
         }
         Ok(())

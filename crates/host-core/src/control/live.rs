@@ -559,6 +559,7 @@ impl Control {
         let members = self.heads.members_of(ctrl_id, life_id).filter(|(nsid, ..)| listed.contains(nsid));
         let mut stays: BTreeMap<HeadId, u32> = members.map(|(nsid, head, _)| (head, nsid)).collect();
         let mut doubtful = !unread.is_empty();
+        let mut resized = BTreeSet::new();
         for ns in &found {
             let ana = match (&log, reports_ana) {
                 (_, false) => AnaState::Optimized,
@@ -580,6 +581,7 @@ impl Control {
                 Ok(Taken::Path(head)) => head,
                 Ok(Taken::Resized(head, from)) => {
                     self.emit(now, EventKind::NamespaceResized { head, from, to: ns.shape });
+                    resized.insert(head);
                     head
                 }
                 Err(NotTaken { why, keeps, contradicts }) => {
@@ -602,6 +604,9 @@ impl Control {
         }
         self.heads.keep_only(ctrl_id, life_id, &kept, &waits);
         self.look_again(now, life_id, doubtful);
+        for head in resized {
+            self.ask_others(now, life_id, head);
+        }
         self.guard_for_predecessors(now, &subnqn, &kept);
         self.sweep_heads(now);
         self.watch_transition(now, life_id);
@@ -625,6 +630,16 @@ impl Control {
             if let Some(life) = self.lives.get_mut(&other) {
                 life.again.rescan = true;
                 self.timers.set_earliest(Why::Reread(other), now + REREAD);
+            }
+        }
+    }
+
+    /// A controller states a new size of a namespace: do the others know? One that does not is no path meanwhile.
+    fn ask_others(&mut self, now: Instant, life_id: LifeId, head: HeadId) {
+        for other in self.heads.lives_of(head).into_iter().filter(|other| *other != life_id) {
+            if let Some(life) = self.lives.get_mut(&other) {
+                life.todo.rescan = true;
+                self.do_tasks(now, other);
             }
         }
     }

@@ -263,7 +263,9 @@ fn a_namespace_that_grows_on_one_path_before_the_other_stays_one() {
         world.ports.get_mut(&port).expect("a port").blocks = 2_000;
         world.tell(port, AsyncEvent::NAMESPACE_CHANGED);
         assert_eq!(blocks(&world), [2_000], "after port {port}");
-        assert_eq!(world.paths(), [world.life(a), world.life(b)]);
+        // The other one has not heard of it: it is no path until it has.
+        let lives = [world.life(a), world.life(b)];
+        assert_eq!(world.paths(), lives[..usize::from(port)], "after port {port}");
     }
     assert_eq!(world.events.iter().filter(|e| matches!(e.kind, EventKind::NamespaceResized { .. })).count(), 1);
 }
@@ -292,4 +294,28 @@ fn no_admin_command_of_the_host_can_do_anything_late() {
     for sqe in &world.asked {
         assert_eq!(admin::late_effect(sqe), LateEffect::None, "{sqe:?}");
     }
+}
+
+/// A live controller that does not know of a new size is treated as one that comes back with the old one.
+#[test]
+fn a_controller_that_repeats_the_old_size_is_no_path_until_it_agrees() {
+    let (mut world, a, b) = World::two_paths(1);
+    let (first, second) = (world.life(a), world.life(b));
+    for blocks in [2_000, 500] {
+        world.ports.get_mut(&1).expect("a port").blocks = blocks;
+        world.tell(1, AsyncEvent::NAMESPACE_CHANGED);
+        assert_eq!(world.control.heads().map(|head| head.shape.blocks).collect::<Vec<_>>(), [blocks]);
+        assert_eq!(world.paths(), [first], "to {blocks} blocks: the other one was asked, and has not heard of it");
+        let refused = if blocks == 2_000 { "on other paths 2000" } else { "on other paths 500" };
+        assert!(
+            world
+                .saw(|e| matches!(e, EventKind::PathRefused { ctrl, why, .. } if *ctrl == b && why.ends_with(refused)))
+        );
+        // It hears of it, and says so or is looked at.
+        world.ports.get_mut(&2).expect("a port").blocks = blocks;
+        world.advance(60_000 * MS);
+        assert_eq!(world.paths(), [first, second]);
+    }
+    let resized = world.events.iter().filter(|e| matches!(e.kind, EventKind::NamespaceResized { .. })).count();
+    assert_eq!(resized, 2, "nobody contradicts anybody");
 }
