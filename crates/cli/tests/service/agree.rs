@@ -2,7 +2,7 @@
 //! scripts read.
 
 use crate::nbd::Client as Nbd;
-use crate::scene::{Scene, say, wait_for};
+use crate::scene::{Scene, Terminal, say, wait_for};
 use crate::tree::{nvme_cli, with_tree};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -10,7 +10,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Writes of the application that the lost path holds.
@@ -144,13 +143,8 @@ fn nvme_top(scene: &Scene, root: &Path, wanted: Told) -> Option<Told> {
     }
     let command =
         format!("stty rows 60 cols 160; {} top --set-options test-sysfs-dir={}", nvme.display(), root.display());
-    let mut child = Command::new("script")
-        .args(["-qfec", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("script runs");
-    let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut terminal = Terminal::open(&command);
+    let (mut keys, mut screen) = terminal.ends();
     let (mut raw, mut buffer, mut opened, mut last) = (Vec::new(), [0; 65536], false, None);
     let deadline = Instant::now() + crate::scene::PATIENCE;
     while last != Some(wanted) && Instant::now() < deadline {
@@ -165,9 +159,6 @@ fn nvme_top(scene: &Scene, root: &Path, wanted: Told) -> Option<Told> {
         }
         last = frame(&seen).or(last);
     }
-    let _ = keys.write_all(b"q");
-    let _ = child.kill();
-    let _ = child.wait();
     Some(last.unwrap_or_else(|| panic!("no whole frame in {}", plain(&raw))))
 }
 

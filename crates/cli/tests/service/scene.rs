@@ -258,3 +258,27 @@ impl Drop for Scene {
         }
     }
 }
+
+/// A command in a terminal of its own. `script` makes the terminal and ends the command with it: killed itself it would leave
+/// a program behind that reads from nobody. What was taken of its ends must be dropped before.
+pub(crate) struct Terminal(Child);
+
+impl Terminal {
+    pub(crate) fn open(command: &str) -> Self {
+        let mut script = Command::new("script");
+        script.args(["-qfec", command, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self(script.spawn().expect("script runs"))
+    }
+
+    /// Its keys and its screen, once.
+    pub(crate) fn ends(&mut self) -> (std::process::ChildStdin, std::process::ChildStdout) {
+        self.0.stdin.take().zip(self.0.stdout.take()).expect("taken once")
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait(); // it kills what does not end
+    }
+}

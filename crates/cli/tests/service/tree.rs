@@ -1,12 +1,12 @@
 //! The file tree, mounted by the real daemon and read by those who know `/sys`.
 
 use crate::nbd::Client as Nbd;
-use crate::scene::{Scene, say, wait_for};
+use crate::scene::{Scene, Terminal, say, wait_for};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A scene whose daemon mounts its tree; `None`, said aloud, where FUSE cannot be used.
 pub(crate) fn with_tree(name: &str) -> Option<(Scene, PathBuf)> {
@@ -161,13 +161,8 @@ fn stock_nvme_cli_shows_our_paths() {
         scene.stop(Signal::TERM);
         return say("SKIPPED: `script` is not installed: no terminal for nvme top");
     }
-    let mut top = Command::new("script")
-        .args(["-qfec", &format!("stty rows 40 cols 160; {} top --set-options {option}", nvme.display()), "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("script runs");
-    let mut screen = top.stdout.take().expect("a pipe");
+    let mut top = Terminal::open(&format!("stty rows 40 cols 160; {} top --set-options {option}", nvme.display()));
+    let (_keys, mut screen) = top.ends();
     let mut disk = Nbd::open(&scene.nbd(), "nvme0n1").expect("the export");
     let mut seen = String::new();
     let mut buffer = [0; 4096];
@@ -195,11 +190,7 @@ fn stock_nvme_cli_shows_our_paths() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    if let Some(keys) = &mut top.stdin {
-        let _ = keys.write_all(b"q");
-    }
-    let _ = top.kill();
-    let _ = top.wait();
+    drop((screen, top));
     scene.stop(Signal::TERM);
     assert!(moving(&seen), "no rates in {seen}");
 }
