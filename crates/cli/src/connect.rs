@@ -188,6 +188,21 @@ impl SecurityArgs {
     }
 }
 
+/// An address or a name as it stands, unless it is more than that.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!("give the address without `{scheme}://`"));
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && (!host.contains(':') || host.ends_with(']'))
+        && port.parse::<u16>().is_ok()
+    {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        return Err(format!("the port is an option of its own: -a {host} -s {port}"));
+    }
+    Ok(text.to_owned())
+}
+
 pub(crate) fn seconds_or_off(text: &str) -> Result<i64, String> {
     if text == "off" {
         return Ok(-1);
@@ -255,7 +270,7 @@ pub(crate) struct ConnectArgs {
     #[arg(short, long, value_name = "TYPE", value_enum, default_value_t = crate::identity::Transport::Tcp)]
     transport: crate::identity::Transport,
     /// Address or name of the target; link-local IPv6 with its scope, as in fe80::1%eth0
-    #[arg(short = 'a', long, value_name = "ADDR")]
+    #[arg(short = 'a', long, value_name = "ADDR", value_parser = address)]
     traddr: String,
     /// TCP port
     #[arg(short = 's', long, value_name = "PORT", default_value_t = 4420)]
@@ -466,4 +481,24 @@ pub(crate) fn disconnect_all(args: &DisconnectAllArgs) -> anyhow::Result<ExitCod
         say(&format!("error: {problem}"))?;
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_more_than_an_address_says_where_the_rest_goes() {
+        for good in ["192.0.2.1", "host.example", "fe80::1%eth0", "[::1]", "::1", "2001:db8::4420", ""] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for (wrong, word) in [
+            ("192.0.2.1:4420", "-a 192.0.2.1 -s 4420"),
+            ("[::1]:4420", "-a ::1 -s 4420"),
+            ("tcp://h", "without `tcp://`"),
+        ] {
+            let why = address(wrong).expect_err("more than an address");
+            assert!(why.contains(word), "{wrong}: {why}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 #[derive(clap::Args)]
 pub(crate) struct ConnectAllArgs {
     /// Address or name of a discovery controller; default: what the configuration says
-    #[arg(short = 'a', long, value_name = "ADDR")]
+    #[arg(short = 'a', long, value_name = "ADDR", value_parser = crate::connect::address)]
     traddr: Option<String>,
     /// TCP port of the discovery service
     #[arg(short = 's', long, value_name = "PORT", default_value_t = 8009, requires = "traddr")]

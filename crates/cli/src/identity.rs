@@ -29,7 +29,7 @@ pub(crate) struct PeerArgs {
     #[arg(short, long, value_name = "TYPE", value_enum, default_value_t = Transport::Tcp)]
     pub(crate) transport: Transport,
     /// Address or name of the target; link-local IPv6 with its scope, as in fe80::1%eth0
-    #[arg(short = 'a', long, value_name = "ADDR")]
+    #[arg(short = 'a', long, value_name = "ADDR", value_parser = crate::connect::address)]
     pub(crate) traddr: String,
     /// Host NQN; default: /etc/nvme/hostnqn, else a random one
     #[arg(short = 'q', long, value_name = "NQN")]

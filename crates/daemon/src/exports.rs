@@ -7,15 +7,16 @@ mod device;
 mod look;
 
 use self::device::{Device, Starting};
+use crate::events::Told;
 use crate::names;
 use crate::record::{BoundDisk, WantedExport};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::view;
-use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
+use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, Level, ProblemKind, Version, escaped};
 use interlock_export::{
-    DiskIdentity, ExportError, ExportSettings, NbdMemory, NbdServer, NbdSettings, OnLoss, Permit, Stop, UblkDevice,
-    Verdict, Waits,
+    DiskIdentity, ExportError, ExportSettings, Faults, NbdMemory, NbdServer, NbdSettings, OnLoss, Permit, Stop,
+    UblkDevice, Verdict, Waits,
 };
 use interlock_host::{Namespace, NamespaceStatus};
 use interlock_ring::Reactor;
@@ -44,6 +45,8 @@ struct Front {
     group: Option<u32>,
     /// Of the clients of all sockets.
     memory: NbdMemory,
+    /// Who hears of I/O that failed.
+    told: Arc<Told>,
 }
 
 #[derive(Default)]
@@ -127,8 +130,10 @@ enum Standing {
 }
 
 impl WantedExport {
-    fn settings(&self, namespace: Namespace) -> ExportSettings {
+    fn settings(&self, namespace: Namespace, told: &Arc<Told>) -> ExportSettings {
+        let (name, told) = (self.name.clone(), Arc::clone(told));
         ExportSettings {
+            faults: Faults::new(move |text| told.note(Level::Warn, "io-failed", format!("export {name}: {text}"))),
             name: self.name.clone(),
             description: format!("namespace {} of {}", self.nsid, self.subnqn),
             namespace,
@@ -142,8 +147,14 @@ impl WantedExport {
 }
 
 impl ExportTable {
-    pub(crate) fn new(reactors: Vec<Reactor>, run: PathBuf, group: Option<u32>) -> Self {
-        Self { front: Front { reactors, group, memory: NbdMemory::default() }, run, inner: Mutex::default() }
+    pub(crate) fn new(reactors: Vec<Reactor>, run: PathBuf, group: Option<u32>, told: Arc<Told>) -> Self {
+        let front = Front { reactors, group, memory: NbdMemory::default(), told };
+        Self { front, run, inner: Mutex::default() }
+    }
+
+    /// Who hears of failed I/O of this export.
+    fn told(&self) -> &Arc<Told> {
+        &self.front.told
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -426,7 +437,7 @@ impl Inner {
         if matches!(wanted.standing, Standing::Nbd) {
             return Ok(());
         }
-        let settings = wanted.entry.settings(namespace);
+        let settings = wanted.entry.settings(namespace, &front.told);
         let socket = wanted.entry.socket.clone();
         let served = self.server(&socket, front).and_then(|server| server.add(settings));
         if let Some(wanted) = self.wanted.get_mut(name) {
@@ -612,7 +623,7 @@ mod tests {
 
     #[test]
     fn exports_that_are_restored_are_bounded_too() {
-        let table = ExportTable::new(Vec::new(), PathBuf::new(), None);
+        let table = ExportTable::new(Vec::new(), PathBuf::new(), None, Arc::new(Told::new(None, 1)));
         let wanted = |n: usize| {
             let entry = WantedExport {
                 name: n.to_string(),

@@ -73,13 +73,14 @@ impl Service {
         group: Option<u32>,
     ) -> Self {
         let looker = reactors.first().cloned();
+        let told = Arc::new(told);
         Self {
             looker,
             host,
-            told: Arc::new(told),
+            told: Arc::clone(&told),
             hooks: Arc::default(),
             counting: Counting::default(),
-            exports: ExportTable::new(reactors, run, group),
+            exports: ExportTable::new(reactors, run, group, told),
             discovery: Discovery::new(),
             disowned: Disowned::default(),
             room: Room::new(crate::port::control_places()),

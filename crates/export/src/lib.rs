@@ -24,6 +24,7 @@
 mod disk;
 mod error;
 mod fault;
+mod faults;
 mod gate;
 mod identity;
 mod nbd;
@@ -33,6 +34,7 @@ mod status;
 mod ublk;
 
 pub use error::ExportError;
+pub use faults::{Faults, TELL_EVERY};
 pub use identity::{Difference, DiskIdentity};
 #[doc(hidden)]
 pub use nbd::fuzz_nbd;

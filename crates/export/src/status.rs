@@ -1,5 +1,6 @@
 //! What the exports are busy with, for people and programs.
 
+use crate::Faults;
 use interlock_base::Instant;
 use interlock_host::Namespace;
 use std::fmt;
@@ -64,13 +65,22 @@ pub struct ExportSettings {
     pub read_only: bool,
     /// What clients see when the paths are lost.
     pub on_loss: OnLoss,
+    /// Who is told of I/O that failed. Default: nobody but the client.
+    pub faults: Faults,
 }
 
 impl ExportSettings {
     /// A writable export that holds on loss.
     #[must_use]
     pub fn new(name: impl Into<String>, namespace: Namespace) -> Self {
-        Self { name: name.into(), description: String::new(), namespace, read_only: false, on_loss: OnLoss::default() }
+        Self {
+            name: name.into(),
+            description: String::new(),
+            namespace,
+            read_only: false,
+            on_loss: OnLoss::default(),
+            faults: Faults::default(),
+        }
     }
 }
 

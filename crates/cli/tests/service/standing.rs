@@ -70,3 +70,23 @@ fn a_daemon_that_ends_with_unanswered_writes_does_not_say_that_there_are_none() 
     assert!(!log.contains("nothing is left unanswered"), "{log}");
     assert!(log.contains("left unanswered commands that may take effect late; the next process fences them"), "{log}");
 }
+
+#[test]
+fn io_that_a_controller_fails_is_reported_with_its_status_and_not_for_every_request() {
+    let scene = Scene::new("io-failed", &[]);
+    scene.connect(0, &[]);
+    scene.does(&["export", "nvme0n1"]);
+    let mut client = Client::open(&scene.nbd(), "nvme0n1").expect("the export");
+    client.write(4096, &[7; 4096]).expect("written");
+    // Unrecovered Read Error, with Do Not Retry.
+    scene.tell(&["fault", "kind=fail-io,port=0,status=0x4281"]);
+    wait_for("the fault is in force", || client.write(4096, &[7; 4096]).is_err().then_some(()));
+    for _ in 0..50 {
+        client.write(8192, &[7; 4096]).expect_err("the client is told of each");
+    }
+    let told = scene.does(&["events", "--since", "0"]);
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("failed: the controller answered")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("warn"), "{told}");
+    assert!(lines[0].contains("export nvme0n1: write of 4096 bytes at "), "{told}");
+    assert!(lines[0].contains("Unrecovered Read Error (281h, do not retry)"), "{told}");
+}

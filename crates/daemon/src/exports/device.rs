@@ -151,7 +151,11 @@ impl Service {
                 }
                 Err(error) => return Err(error.into()),
             }
-            let settings = UblkSettings { id: entry.ublk_id, disk, ..UblkSettings::new(entry.settings(namespace)) };
+            let settings = UblkSettings {
+                id: entry.ublk_id,
+                disk,
+                ..UblkSettings::new(entry.settings(namespace, self.exports.told()))
+            };
             match UblkDevice::start(self.exports.reactors(), &self.host, settings, START_WITHIN) {
                 Ok(device) => return Ok(Some(Device::new(&entry.name, device))),
                 // A path was lost in between.

@@ -17,7 +17,7 @@ use crate::fault::{Errno, told};
 use crate::payload::{Incoming, Payload};
 use interlock_base::{Instant, Key, Slab};
 use interlock_host::Buf;
-use interlock_ring::{Cx, Event, Loose, Service, Sock};
+use interlock_ring::{Cx, Event, Loose, Service, Sock, now};
 use std::io::ErrorKind;
 use std::mem;
 use std::sync::Arc;
@@ -428,6 +428,7 @@ impl Connection {
     fn fail(&mut self, request: Request, fault: Fault) {
         let Phase::Serving(serving) = &mut self.phase else { return };
         self.counters.errors += 1;
+        serving.export.settings.faults.note(now(), fault, || request.command.to_string());
         let (errno, why) = told(fault);
         let head = serving.machine.error(request.cookie, errno, &why);
         self.reply(head, Vec::new());

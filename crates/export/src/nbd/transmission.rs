@@ -7,6 +7,7 @@
 
 use super::handshake::Agreed;
 use super::wire::*;
+use std::fmt;
 
 /// The longest payload of a read or a write, as the protocol advises.
 pub(crate) const PAYLOAD_MAX: u32 = 32 << 20;
@@ -61,6 +62,19 @@ pub(crate) enum Command {
     BlockStatus {
         len: u32,
     },
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { offset, len } => write!(f, "read of {len} bytes at {offset}"),
+            Self::Write { offset, len, .. } => write!(f, "write of {len} bytes at {offset}"),
+            Self::Flush => f.write_str("flush"),
+            Self::Trim { offset, len, .. } => write!(f, "trim of {len} bytes at {offset}"),
+            Self::WriteZeroes { offset, len, .. } => write!(f, "write of {len} bytes of zeroes at {offset}"),
+            Self::BlockStatus { len } => write!(f, "block status of {len} bytes"),
+        }
+    }
 }
 
 /// What to do after some bytes were taken.

@@ -9,7 +9,7 @@ use crate::disk::{Disk, Finished, Work};
 use crate::fault::{Errno, told};
 use crate::gate::Gate;
 use crate::status::Published;
-use crate::{Counters, ExportSettings, OnLoss};
+use crate::{Counters, ExportSettings, Faults, OnLoss};
 use interlock_host::Buf;
 use interlock_ring::{BufPool, Cx, Event, File, FileOp, Service, Waker};
 use std::io;
@@ -150,6 +150,7 @@ pub(super) struct Queue {
     /// The number of the device's gate at which that was so.
     gate: u64,
     on_loss: OnLoss,
+    faults: Faults,
     tags: Vec<Tag>,
     buffers: BufPool,
     io_max: u32,
@@ -191,6 +192,7 @@ impl Plan {
             disk: None,
             gate: 0,
             on_loss: self.settings.on_loss,
+            faults: self.settings.faults,
             tags: Vec::new(),
             buffers: self.buffers,
             io_max: self.io_max,
@@ -263,8 +265,26 @@ impl Queue {
     fn answer(&mut self, cx: &mut Cx<'_>) {
         while let Some(Finished { token, result }) = self.disk.as_mut().and_then(|disk| disk.poll(cx)) {
             let tag = token as u16; // as given to `submit`
-            self.commit(cx, tag, result.map_err(|fault| told(fault).0));
+            let result = result.map_err(|fault| {
+                self.faults.note(cx.now(), fault, || self.described(tag));
+                told(fault).0
+            });
+            self.commit(cx, tag, result);
         }
+    }
+
+    /// What the kernel asks for with this tag, for people.
+    fn described(&self, tag: u16) -> String {
+        let Some(Tag::Busy { desc, .. }) = self.tags.get(usize::from(tag)) else { return "a request".into() };
+        let (offset, len) = (desc.start.saturating_mul(sys::SECTOR), u64::from(desc.sectors) * sys::SECTOR);
+        let what = match desc.op {
+            sys::OP_READ => "read",
+            sys::OP_WRITE => "write",
+            sys::OP_FLUSH => return "flush".into(),
+            sys::OP_DISCARD => "discard",
+            _ => "write of zeroes",
+        };
+        format!("{what} of {len} bytes at {offset}")
     }
 
     /// Gives the kernel a result, and the buffer for the next request.
