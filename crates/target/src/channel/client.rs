@@ -1,7 +1,7 @@
 //! The asking side of the control channel.
 
 use super::request::Reply;
-use super::{ANSWER_WITHIN, Answer, ChannelError, LINE_MAX, Request};
+use super::{ANSWER_MAX, ANSWER_WITHIN, Answer, ChannelError, Request};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -33,11 +33,32 @@ impl Client {
         line.push('\n');
         self.0.get_mut().write_all(line.as_bytes())?;
         let mut answer = Vec::new();
-        (&mut self.0).take(LINE_MAX).read_until(b'\n', &mut answer)?;
+        (&mut self.0).take(ANSWER_MAX).read_until(b'\n', &mut answer)?;
         if answer.is_empty() {
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
         }
         let reply: Reply = serde_json::from_slice(&answer).map_err(garbled)?;
         reply.into_result().map_err(ChannelError::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_of_many_connections_is_read_whole() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut request = String::new();
+            BufReader::new(&theirs).read_line(&mut request).unwrap();
+            let spaces = " ".repeat(3 << 20);
+            (&theirs)
+                .write_all(format!("{{\"format_version\":1,{spaces}\"ok\":{{\"answer\":\"done\"}}}}\n").as_bytes())
+                .unwrap();
+        });
+        let answer = Client(BufReader::new(ours)).ask(&Request::Status {});
+        assert!(matches!(answer, Ok(Answer::Done)), "{answer:?}");
+        thread.join().unwrap();
     }
 }

@@ -7,7 +7,7 @@
 //! {"format_version":1,"request":"namespace-add","backing":"mem:64M"}
 //! {"format_version":1,"ok":{"answer":"namespace","nsid":3,"bytes":67108864}}
 //! {"format_version":1,"request":"port-close","prot":1}
-//! {"format_version":1,"error":"unknown key `prot`: did you mean `port`?"}
+//! {"format_version":1,"error":"unknown key `prot`: did you mean `port`? there is `port`"}
 //! ```
 //!
 //! Requests on one connection are carried out one after the other, those of several connections in any order.
@@ -24,8 +24,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The longest line that either side reads, in bytes.
+/// The longest request, in bytes.
 const LINE_MAX: u64 = 1 << 20;
+
+/// The longest answer that a client reads, in bytes: a status tells of every connection, and whoever asks for it while there are
+/// too many needs it most.
+const ANSWER_MAX: u64 = 256 << 20;
 
 /// How long a client waits for an answer, and a target for a client that does not take one. Longer than any verb takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);

@@ -125,7 +125,7 @@ enum Outcome {
 
 impl Request {
     /// The line that asks for it, without the end of the line.
-    pub(super) fn to_line(&self) -> serde_json::Result<String> {
+    pub(crate) fn to_line(&self) -> serde_json::Result<String> {
         serde_json::to_string(&Versioned { format_version: FORMAT_VERSION, request: self })
     }
 
@@ -133,7 +133,7 @@ impl Request {
     ///
     /// # Errors
     /// Says what is wrong with it, as one sentence for whoever wrote it.
-    pub(super) fn from_line(line: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_line(line: &[u8]) -> Result<Self, String> {
         let value: Value =
             serde_json::from_slice(line).map_err(|why| format!("a request is one line of JSON: {why}"))?;
         let Value::Object(mut members) = value else { return Err("a request is a JSON object".into()) };
@@ -146,9 +146,15 @@ impl Request {
         }
         serde_json::from_value(members.into()).map_err(|why| {
             let words = why.to_string();
-            unknown_key(&words).map_or(words, |known: ConfigError| known.to_string())
+            one_line(&unknown_key(&words).map_or(words, |known: ConfigError| known.to_string()))
         })
     }
+}
+
+/// What a client wrote may be repeated in an error, and must not look like several.
+fn one_line(words: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    words.chars().map(shown).collect()
 }
 
 impl Reply {
@@ -216,6 +222,8 @@ mod tests {
             ),
             (r#"{"format_version":1,"request":"fault","fault":{"kind":"clear","port":0}}"#, "unknown key `port`"),
             (r#"{"format_version":1,"request":"port-close"}"#, "missing field `port`"),
+            (r#"{"format_version":1,"request":"a\nb"}"#, r"unknown choice `a\nb`: there are `status`,"),
+            (r#"{"format_version":1,"request":"namespace-add","backing":"a\nb"}"#, r"`a\nb` is no namespace"),
         ] {
             let error = Request::from_line(line.as_bytes()).unwrap_err();
             assert!(error.starts_with(words) && !error.contains('\n'), "{line}: {error}");

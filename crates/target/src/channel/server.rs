@@ -12,11 +12,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Clients at once; more are turned away with a word.
+/// Clients at once. Whoever has asked nothing for longest makes room for one more: an operator must get in whatever others leave open.
 const CLIENTS_MAX: usize = 16;
 
 /// How long a client may say nothing.
@@ -33,10 +33,16 @@ pub struct Server {
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// The clients of now.
+/// The clients of now, by number.
 #[derive(Default)]
 struct Clients {
-    streams: Mutex<BTreeMap<u64, UnixStream>>,
+    known: Mutex<BTreeMap<u64, Known>>,
+}
+
+struct Known {
+    stream: UnixStream,
+    /// Since when it has asked nothing; none while it is answered.
+    idle: Option<Instant>,
 }
 
 /// What a client's thread works with.
@@ -77,9 +83,9 @@ impl Drop for Server {
             // It does nothing that can panic.
             let _ = acceptor.join();
         }
-        for stream in self.clients.lock().values() {
+        for known in self.clients.lock().values() {
             // A client that has gone needs no end.
-            let _ = stream.shutdown(Shutdown::Read);
+            let _ = known.stream.shutdown(Shutdown::Read);
         }
         // Somebody may have tidied up already.
         let _ = std::fs::remove_file(&self.path);
@@ -87,8 +93,32 @@ impl Drop for Server {
 }
 
 impl Clients {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, UnixStream>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one in, if there is a place or somebody can make one.
+    fn admit(&self, number: u64, stream: UnixStream) -> bool {
+        let mut known = self.lock();
+        if known.len() >= CLIENTS_MAX {
+            let idle = known.iter().filter_map(|(number, other)| Some((other.idle?, *number))).min();
+            let Some(other) = idle.and_then(|(_, number)| known.remove(&number)) else { return false };
+            // Its thread reads the end.
+            let _ = other.stream.shutdown(Shutdown::Both);
+        }
+        known.insert(number, Known { stream, idle: Some(Instant::now()) });
+        true
+    }
+
+    /// It asks for something now, or waits until it does.
+    fn mark(&self, number: u64, idle: Option<Instant>) {
+        if let Some(known) = self.lock().get_mut(&number) {
+            known.idle = idle;
+        }
+    }
+
+    fn forget(&self, number: u64) {
+        self.lock().remove(&number);
     }
 }
 
@@ -142,32 +172,27 @@ fn welcome(number: u64, stream: UnixStream, clients: &Arc<Clients>, desk: &Arc<D
     let begin = || -> io::Result<()> {
         stream.set_read_timeout(Some(IDLE_MAX))?;
         stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-        let mut known = clients.lock();
-        if known.len() >= CLIENTS_MAX {
-            drop(known);
-            return say(&stream, Err(format!("{CLIENTS_MAX} clients are connected already: try again later")));
+        if !clients.admit(number, stream.try_clone()?) {
+            return say(&stream, Err(format!("{CLIENTS_MAX} clients are being answered: try again later")));
         }
-        known.insert(number, stream.try_clone()?);
-        drop(known);
         let serving = clients.clone();
         let thread = std::thread::Builder::new().name("control-client".into()).spawn(move || {
             // A client that went away needs nothing more.
-            let _ = serve(&stream, &desk);
-            serving.lock().remove(&number);
+            let _ = serve(number, &stream, &serving, &desk);
+            serving.forget(number);
         });
-        thread.map(drop).inspect_err(|_| {
-            clients.lock().remove(&number);
-        })
+        thread.map(drop).inspect_err(|_| clients.forget(number))
     };
     // What cannot be welcomed is let go; it sees the end of the stream.
     let _ = begin();
 }
 
-fn serve(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
+fn serve(number: u64, stream: &UnixStream, clients: &Clients, desk: &Desk) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = Vec::new();
         (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        clients.mark(number, None);
         if line.is_empty() {
             return Ok(());
         }
@@ -175,6 +200,7 @@ fn serve(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
             return say(stream, Err(format!("a request has at most {LINE_MAX} bytes")));
         }
         if line.iter().all(u8::is_ascii_whitespace) {
+            clients.mark(number, Some(Instant::now()));
             continue;
         }
         let request = Request::from_line(&line);
@@ -184,6 +210,7 @@ fn serve(stream: &UnixStream, desk: &Desk) -> io::Result<()> {
         if ends {
             (desk.on_shutdown)();
         }
+        clients.mark(number, Some(Instant::now()));
     }
 }
 
@@ -227,5 +254,32 @@ impl Target {
             }
             Request::Shutdown {} => Answer::Done,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asked_nothing_for_longest_makes_room() {
+        let clients = Clients::default();
+        let mut others = Vec::new();
+        for number in 0..CLIENTS_MAX as u64 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            assert!(clients.admit(number, ours));
+            others.push(theirs);
+        }
+        // The first one is being answered, and the second has just asked for something.
+        clients.mark(0, None);
+        clients.mark(1, Some(Instant::now() + Duration::from_secs(1)));
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(clients.admit(100, ours));
+        assert_eq!(others[2].read(&mut [0]).unwrap(), 0, "it reads the end");
+        assert!([0, 1, 3, 100].iter().all(|number| clients.lock().contains_key(number)));
+        let numbers: Vec<u64> = clients.lock().keys().copied().collect();
+        numbers.iter().for_each(|number| clients.mark(*number, None));
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(!clients.admit(101, ours), "all are being answered");
     }
 }
