@@ -164,17 +164,24 @@ impl Client {
         if (200..300).contains(&status) {
             return Ok(reader);
         }
+        Err(self.refused(status, &mut reader))
+    }
+
+    /// The rest of an answer that tells of a problem.
+    fn refused(&self, status: u16, reader: &mut impl BufRead) -> ClientError {
         let mut text = Vec::new();
-        let read = reader.by_ref().take(ANSWER_MAX).read_to_end(&mut text);
-        read.map_err(|error| self.broke_off(error))?;
+        match reader.by_ref().take(ANSWER_MAX).read_to_end(&mut text) {
+            Ok(_) => {}
+            Err(error) => return self.broke_off(error),
+        }
         match serde_json::from_slice::<Problem>(&text) {
-            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
-            Err(_) => Err(self.strange(format!("status {status}: {}", String::from_utf8_lossy(&text).trim()))),
+            Ok(problem) => ClientError::Problem(Box::new(problem)),
+            Err(_) => self.strange(format!("status {status}: {}", String::from_utf8_lossy(&text).trim())),
         }
     }
 
     /// The head of an answer, up to and with its empty line: its status.
-    fn head(&self, reader: &mut BufReader<UnixStream>) -> Result<u16, ClientError> {
+    fn head(&self, reader: &mut impl BufRead) -> Result<u16, ClientError> {
         let mut head = Vec::new();
         loop {
             let line = reader.by_ref().take((HEAD_MAX - head.len()) as u64).read_until(b'\n', &mut head);
@@ -198,6 +205,22 @@ impl Client {
     fn strange(&self, why: String) -> ClientError {
         ClientError::Strange { socket: self.socket.clone(), why }
     }
+}
+
+/// Any bytes as an answer: it has a status or an error of its own, and never more of it is kept than its bound. For the fuzzer.
+#[doc(hidden)]
+pub fn fuzz_answer(bytes: &[u8]) {
+    let client = Client::new("/fuzz", Duration::ZERO);
+    let mut reader = bytes;
+    let error = match client.head(&mut reader) {
+        Ok(status) if (200..300).contains(&status) => {
+            drop(serde_json::from_slice::<crate::Status>(reader));
+            return;
+        }
+        Ok(status) => client.refused(status, &mut reader),
+        Err(error) => error,
+    };
+    assert!(!error.to_string().is_empty(), "every error has its words");
 }
 
 /// A word as it stands in a path or a query: everything but letters, digits and `-._~` is written as `%XX`.

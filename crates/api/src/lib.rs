@@ -29,6 +29,8 @@ mod story;
 
 pub use address::{canonical_address, link_local, same_address};
 pub use basics::{AnaState, Hex64, Life, PathAddress, Severity, StatusCode, Version};
+#[doc(hidden)]
+pub use client::fuzz_answer;
 pub use client::{Client, ClientError, DEFAULT_SOCKET, escaped};
 pub use control::{
     ConnectRequest, Connected, DiscoveryControllers, DiscoveryStatus, Done, Drained, ExportKind, ExportOnLoss,

@@ -39,6 +39,9 @@ pub const TARGETS: &[Target] = &[
     ("record_file", parsers::record_file),
     ("config_files", parsers::config_files),
     ("requests", parsers::requests),
+    ("answers", parsers::answers),
+    ("target_file", parsers::target_file),
+    ("target_channel", parsers::target_channel),
     ("target_machine", machines::target::body),
     ("host_machine", machines::host::body),
 ];

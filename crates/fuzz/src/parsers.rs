@@ -267,6 +267,21 @@ pub(crate) fn requests(bytes: &[u8]) {
     interlock_daemon::fuzz_requests(bytes);
 }
 
+/// A target's configuration file.
+pub(crate) fn target_file(bytes: &[u8]) {
+    interlock_target::fuzz_file(bytes);
+}
+
+/// Lines of a target's control channel.
+pub(crate) fn target_channel(bytes: &[u8]) {
+    interlock_target::fuzz_channel(bytes);
+}
+
+/// What answers on the daemon's control socket.
+pub(crate) fn answers(bytes: &[u8]) {
+    interlock_api::fuzz_answer(bytes);
+}
+
 /// The proxy's view of a stream.
 pub(crate) fn proxy_frames(bytes: &[u8]) {
     interlock_drill::fuzz_frames(bytes);

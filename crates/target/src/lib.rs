@@ -9,6 +9,7 @@ pub mod config;
 mod control;
 mod file;
 mod flush;
+mod fuzz;
 pub mod help;
 mod hex;
 mod kept;
@@ -22,6 +23,8 @@ mod target;
 mod told;
 
 pub use file::FileError;
+#[doc(hidden)]
+pub use fuzz::{fuzz_channel, fuzz_file};
 pub use interlock_ring::{Backend, Call, Faults, FileOp, Pool, PoolConfig, Reactor, Verdict};
 pub use interlock_target_core::{
     By, Change, ConnId, Event as TargetEvent, Fault, Ghost, Life, LifeId, Loss, NamespaceError, NamespaceKey, PortId,
