@@ -4,6 +4,7 @@
 //! `interop/lab` boots. One boot serves every case of a direction; each case begins without controllers. A case that
 //! cannot be tried is skipped with its reason and counted, and a run in which everything was skipped is a failure.
 
+mod foreign;
 mod guest;
 mod kernel_log;
 mod linux_host;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// Try the product against a real Linux kernel
+/// Try the product against a real Linux kernel, hosts of other habits, dead wires and kills
 #[derive(Parser)]
 #[command(name = "cargo xtask interop")]
 struct Args {
@@ -77,10 +78,12 @@ pub enum Direction {
     Wire,
     /// Our host and our target, and one of them is killed.
     Killed,
+    /// Our target, and a host that does what those of other makers do.
+    ForeignHost,
 }
 
 impl Direction {
-    const ALL: [Self; 4] = [Self::Killed, Self::Wire, Self::LinuxHost, Self::LinuxTarget];
+    const ALL: [Self; 5] = [Self::ForeignHost, Self::Killed, Self::Wire, Self::LinuxHost, Self::LinuxTarget];
 
     const fn name(self) -> &'static str {
         match self {
@@ -88,6 +91,7 @@ impl Direction {
             Self::LinuxTarget => "linux-target",
             Self::Wire => "wire",
             Self::Killed => "killed",
+            Self::ForeignHost => "foreign-host",
         }
     }
 
@@ -210,7 +214,7 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     let unavailable = |direction: Direction| match direction {
         Direction::LinuxHost | Direction::LinuxTarget => no_guest.as_deref(),
         Direction::Wire => no_wires.as_deref(),
-        Direction::Killed => None,
+        Direction::Killed | Direction::ForeignHost => None,
     };
     let possible = directions.iter().any(|direction| unavailable(*direction).is_none());
     let binary = match &args.binary {
@@ -234,6 +238,9 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
             Direction::LinuxTarget => run(direction, linux_target::CASES, &args, depth, why, &mut tally, || {
                 linux_target::LinuxTarget::start(setup)
             })?,
+            Direction::ForeignHost => {
+                run(direction, foreign::CASES, &args, depth, why, &mut tally, || foreign::Foreign::start(setup))?;
+            }
             Direction::Killed => {
                 run(direction, sigkill::CASES, &args, depth, why, &mut tally, || sigkill::Sigkill::start(setup))?;
             }
@@ -333,6 +340,7 @@ fn list(args: &Args) -> Result<ExitCode> {
         }
         Ok(())
     }
+    part(Direction::ForeignHost, foreign::CASES, args)?;
     part(Direction::Killed, sigkill::CASES, args)?;
     part(Direction::LinuxHost, linux_host::CASES, args)?;
     part(Direction::LinuxTarget, linux_target::CASES, args)?;

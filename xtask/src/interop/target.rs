@@ -88,11 +88,20 @@ impl OurTarget {
 
     /// Tells it something while it runs, as its operator would.
     pub(super) fn ctl(&self, verb: &[&str]) -> Result<()> {
+        self.asked(verb).map(drop)
+    }
+
+    /// How it stands.
+    pub(super) fn status(&self) -> Result<serde_json::Value> {
+        Ok(serde_json::from_slice(&self.asked(&["status", "-o", "json"])?)?)
+    }
+
+    fn asked(&self, verb: &[&str]) -> Result<Vec<u8>> {
         let mut command = Command::new(&self.binary);
         let output = command.args(["target", "ctl", "--control"]).arg(&self.control).args(verb).output()?;
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`interlock target ctl {}`: {}", verb.join(" "), error.trim());
-        Ok(())
+        Ok(output.stdout)
     }
 
     /// Everything as it was configured, whatever a case left behind.
