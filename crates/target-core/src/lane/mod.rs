@@ -632,8 +632,9 @@ impl Lane {
             Role::Io { life, qid, until } => {
                 known.qid = qid;
                 known.stage = Stage::Io(life.id);
-                let lane_life = self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, until));
-                lane_life.conns.insert(conn);
+                self.lives.entry(life.id).or_insert_with(|| LaneLife::new(life, until)).conns.insert(conn);
+                // While this lane had no queue of it, nobody told it until when the life may execute.
+                self.set_lease(life.id, until);
             }
         }
         self.after(conn);

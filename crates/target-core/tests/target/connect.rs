@@ -90,6 +90,29 @@ fn closing_an_idle_queue_ends_nothing() {
     assert!(rig.answer(io, token).unwrap().0.status().is_success());
 }
 
+/// While a lane has no queue of an instance it is not told how long that may go on: the next queue brings it along.
+#[test]
+fn a_queue_that_comes_after_a_time_without_any_is_served() {
+    for tbkas in [true, false] {
+        let mut config = config();
+        config.subsystems[0].tbkas = tbkas;
+        let mut rig = Rig::new(config);
+        let host = Host { kato_ms: 1000, ..Host::new(1) };
+        let a = host.live(&mut rig, A);
+        rig.finish(a.io);
+        for _ in 0..20 {
+            rig.advance(450);
+            rig.get(a.admin, interlock_wire::admin::keep_alive(), 0);
+        }
+        let again = Path { io: host.queue(&mut rig, A, a.cntlid, 1), ..a };
+        let token = again.write(&mut rig, 3, 0x11);
+        assert_eq!(rig.answer(again.io, token).unwrap().0.status(), Status::SUCCESS, "by traffic: {tbkas}");
+        // And no longer than its host is heard.
+        rig.advance(if tbkas { 2400 } else { 1400 });
+        assert!(!rig.is_open(a.admin));
+    }
+}
+
 #[test]
 fn a_queue_that_is_closed_with_something_inside_has_a_moment_to_be_made_up_for() {
     type Fill = fn(&mut Rig, &Path);
