@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use interlock_target::help::{self, Known};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -79,6 +80,10 @@ fn sections(name: &str) -> String {
         }
     };
     let mut text = format!(".SH \"EXIT STATUS\"\n{exit}\n");
+    if name == "interlock-target" {
+        text.push_str(&list("FAULTS", &help::FAULTS));
+        text.push_str(&list("LIMITS", &help::LIMITS));
+    }
     if matches!(name, "interlock" | "interlock-daemon" | "interlock-connect-all" | "interlock-discover") {
         text.push_str(".SH FILES\n");
         for (file, what) in FILES {
@@ -87,6 +92,20 @@ fn sections(name: &str) -> String {
     }
     let other = if name == "interlock" { "interlock\\-daemon" } else { "interlock" };
     text + &format!(".SH \"SEE ALSO\"\n\\fB{other}\\fR(1), \\fBnvme\\fR(1)\n")
+}
+
+/// What a target knows of a kind, with the keys or the default of each.
+fn list(title: &str, all: &[help::Known]) -> String {
+    let entry = |known: &help::Known| {
+        let Known { name, with, what } = *known;
+        format!(
+            ".TP\n\\fB{}\\fR {}\n{}\n",
+            name.replace('-', "\\-"),
+            with.replace('-', "\\-"),
+            what.replace('-', "\\-")
+        )
+    };
+    format!(".SH {title}\n{}", all.iter().map(entry).collect::<String>())
 }
 
 /// Files of the service; those of other users are below their home.
@@ -105,6 +124,14 @@ const FILES: [(&str, &str); 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_the_target_names_every_fault_and_limit() {
+        let text = sections("interlock-target").replace("\\-", "-");
+        for Known { name, with, what } in help::FAULTS.into_iter().chain(help::LIMITS) {
+            assert!(text.contains(&format!("\\fB{name}\\fR {with}\n{what}\n")), "{name}: {text}");
+        }
+    }
 
     #[test]
     fn every_page_says_how_its_command_ends() {
