@@ -85,6 +85,8 @@ pub(crate) struct Account {
     kept: u64,
     /// What its media operations under way cost.
     media: u64,
+    /// Commands that are inside without their connection. They may hold nothing.
+    orphans: u64,
     /// Connections that it was refused, or that were ended to make room.
     pub(crate) refused: u64,
 }
@@ -208,7 +210,17 @@ impl Ledger {
     }
 
     fn open(&mut self, payer: Payer) -> AccountId {
-        let account = Account { payer, connections: 0, half_open: 0, held: 0, fixed: 0, kept: 0, media: 0, refused: 0 };
+        let account = Account {
+            payer,
+            connections: 0,
+            half_open: 0,
+            held: 0,
+            fixed: 0,
+            kept: 0,
+            media: 0,
+            orphans: 0,
+            refused: 0,
+        };
         let id = match self.unused.pop() {
             Some(id) => {
                 *self.account_mut(id) = account;
@@ -345,11 +357,24 @@ impl Ledger {
         self.tidy(id);
     }
 
+    /// A command stays inside although its connection is gone: its account is kept for it.
+    #[cold]
+    pub(crate) fn orphan(&mut self, id: AccountId) {
+        self.account_mut(id).orphans += 1;
+    }
+
+    /// An orphan is over, or at the media.
+    #[cold]
+    pub(crate) fn end_orphan(&mut self, id: AccountId) {
+        self.account_mut(id).orphans -= 1;
+        self.tidy(id);
+    }
+
     /// Forgets a payer that holds nothing.
     #[cold]
     fn tidy(&mut self, id: AccountId) {
-        let Account { payer, connections, held, media, .. } = *self.account(id);
-        if (connections, held, media) == (0, 0, 0) {
+        let Account { payer, connections, held, media, orphans, .. } = *self.account(id);
+        if (connections, held, media, orphans) == (0, 0, 0, 0) {
             self.by_payer.remove(&payer);
             self.unused.push(id);
         }

@@ -312,6 +312,9 @@ impl Lane {
 
     /// The check, and nothing executes around it.
     fn begin(&mut self, now: Instant, inside: Inside, cost: u64) {
+        if inside.owner.is_none() {
+            self.ledger.end_orphan(inside.account);
+        }
         let Inside { life, account, owner, task: Task { nsid, work }, span } = inside;
         let Some(known) = self.lives.get_mut(&life).filter(|known| known.may_execute(now)) else {
             // Quiescing cancels what stalls and cuts the queues. What comes here all the same comes after a moment at which
@@ -414,7 +417,10 @@ impl Lane {
             let Some(stalled) = self.stalled.get_mut(&order) else { continue };
             stalled.inside.owner = None;
             match self.ghost(order) {
-                Some(ghost) => self.out(LaneOutput::Event(Event::GhostArmed(ghost))),
+                Some(ghost) => {
+                    self.ledger.orphan(account);
+                    self.out(LaneOutput::Event(Event::GhostArmed(ghost)));
+                }
                 None => {
                     // Nobody wants the answer and nothing would change.
                     self.timers.stop(Why::Delay(order));
@@ -440,7 +446,7 @@ impl Lane {
         for order in orders {
             let ghost = self.ghost(order);
             let Some(stalled) = self.stalled.remove(&order) else { continue };
-            self.free(stalled.inside.account, stalled.inside.owner.map(|(conn, _)| conn), stalled.inside.span);
+            self.let_go(&stalled.inside);
             if let Some(ghost) = ghost {
                 cancelled += 1;
                 self.out(LaneOutput::Event(Event::HeldStopped { ghost, by }));
@@ -513,13 +519,20 @@ impl Lane {
             match self.lapsed(&stalled) {
                 None => self.execute(now, stalled.inside),
                 Some(status) => {
-                    let Inside { account, owner, span, .. } = stalled.inside;
-                    self.free(account, owner.map(|(conn, _)| conn), span);
-                    if let Some((conn, slot)) = owner {
+                    self.let_go(&stalled.inside);
+                    if let Some((conn, slot)) = stalled.inside.owner {
                         self.answer(conn, slot, status, None);
                     }
                 }
             }
+        }
+    }
+
+    /// A command that is not executed holds nothing any more.
+    fn let_go(&mut self, inside: &Inside) {
+        self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
+        if inside.owner.is_none() {
+            self.ledger.end_orphan(inside.account);
         }
     }
 

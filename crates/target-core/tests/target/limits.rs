@@ -1,7 +1,7 @@
 //! What a peer can make the target hold, and for how long.
 
 use crate::rig::*;
-use interlock_target_core::{ConnId, Event, Loss};
+use interlock_target_core::{ConnId, Event, Fault, Loss, Payer};
 use interlock_wire::admin::GetLog;
 use interlock_wire::fabrics::{Cc, Connect, ConnectAnswer};
 use interlock_wire::log::{LID_CCR, LID_CHANGED_NAMESPACES, LID_ERROR, LID_FIRMWARE, LID_SMART};
@@ -93,6 +93,31 @@ fn who_has_most_without_a_connect_makes_room_for_others() {
     assert_eq!(many.iter().filter(|conn| rig.is_open(**conn)).count(), 3);
     let refused: Vec<u64> = rig.lanes[LANE_A].payer_views().map(|view| view.refused).collect();
     assert_eq!(refused, [0, 17]);
+}
+
+#[test]
+fn a_ghost_without_data_is_not_charged_to_who_came_after_it() {
+    for zeroes in [
+        Command::WriteZeroes { slba: 5, nlb: 4, deallocate: true, fua: false },
+        Command::WriteZeroes { slba: 0, nlb: 64, deallocate: false, fua: false },
+    ] {
+        let mut rig = Rig::new(config());
+        let lost = Host::new(1).live(&mut rig, A);
+        rig.script(Fault::HoldWrites { port: A });
+        rig.submit(lost.io, zeroes.to_sqe(1), &[], 0);
+        rig.script(Fault::ResetConnections { port: A });
+        // Nobody is there. The ghost goes to the media, and before it is done somebody else comes.
+        rig.slow_media = true;
+        rig.script(Fault::Release);
+        for n in 2..4 {
+            rig.from = address(n);
+            rig.dial(A);
+        }
+        rig.slow_media = false;
+        while rig.media_step() {}
+        let views: Vec<_> = rig.lanes[LANE_A].payer_views().map(|view| (view.payer, view.connections)).collect();
+        assert_eq!(views, [2, 3].map(|n| (Payer::at(address(n)), 1)), "each has its own account");
+    }
 }
 
 #[test]
