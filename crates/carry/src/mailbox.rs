@@ -65,6 +65,14 @@ impl<T> Mailbox<T> {
         drop(self.add(mail, usize::MAX));
     }
 
+    /// As [`Mailbox::send`], for mail that somebody waits for.
+    ///
+    /// # Errors
+    /// Gives it back if nobody will read it.
+    pub fn pass(&self, mail: T) -> Result<(), T> {
+        self.add(mail, usize::MAX).map_err(|(NotTaken::Closed(mail) | NotTaken::Full(mail))| mail)
+    }
+
     /// Adds mail of a foreign thread, and wakes the reader if there was none.
     ///
     /// # Errors
@@ -130,6 +138,7 @@ mod tests {
         assert_eq!(mailbox.close(), [1]);
         assert_eq!(clone.offer(2), Err(NotTaken::Closed(2)));
         clone.send(3);
+        assert_eq!(clone.pass(4), Err(4));
         assert!(mailbox.take().is_empty() && mailbox.close().is_empty());
     }
 }

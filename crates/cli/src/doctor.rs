@@ -194,7 +194,7 @@ fn spec(args: &DoctorArgs, case: &Case<'_>) -> anyhow::Result<ControllerSpec> {
     }
     spec.hdgst = args.hdr_digest;
     spec.ddgst = args.data_digest;
-    spec.check(1).map_err(Failure::new)?;
+    spec.check().map_err(Failure::new)?;
     Ok(spec)
 }
 

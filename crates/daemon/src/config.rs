@@ -311,19 +311,18 @@ impl Config {
 
     /// Connections, discovery controllers and exports: each must be one that the host would take.
     fn check_entries(&self) -> Result<(), String> {
-        let lanes = self.daemon.reactors;
         // The defaults alone must make sense too, or the mistake shows only when the first connection is added.
         let any: toml::Table = [("traddr", "192.0.2.1"), ("subnqn", crate::connect::ANY_NQN)]
             .into_iter()
             .map(|(key, value)| (key.to_owned(), toml::Value::from(value)))
             .collect();
-        let defaults = self.request(&any).and_then(|request| crate::connect::check(&request, lanes));
+        let defaults = self.request(&any).and_then(|request| crate::connect::check(&request));
         defaults.map_err(|why| format!("[defaults]: {why}"))?;
         let mut seen: Vec<ConnectRequest> = Vec::new();
         for (place, table) in (1..).zip(&self.connections) {
             let told = |why: String| format!("[[connect]] number {place}: {why}");
             let request = self.request(table).map_err(told)?;
-            crate::connect::check(&request, lanes).map_err(told)?;
+            crate::connect::check(&request).map_err(told)?;
             if let Some(first) = seen.iter().position(|old| old.is_same_path(&request)) {
                 return Err(told(format!("it is the same path as number {}", first + 1)));
             }
@@ -333,7 +332,7 @@ impl Config {
         for (place, table) in (1..).zip(&self.discovery) {
             let told = |why: String| format!("[[discovery]] number {place}: {why}");
             let request = self.discovery_request(table).map_err(told)?;
-            crate::connect::check_found(&request, lanes).map_err(told)?;
+            crate::connect::check_found(&request).map_err(told)?;
             if let Some(first) = seen.iter().position(|old| old.is_same_path(&request)) {
                 return Err(told(format!("it is the same discovery controller as number {}", first + 1)));
             }

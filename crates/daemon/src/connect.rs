@@ -41,13 +41,13 @@ fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
     Ok(spec)
 }
 
-/// The same, if the host would take it with this many I/O lanes.
+/// The same, if the host would take it.
 ///
 /// # Errors
 /// Why not, in one sentence.
-pub(crate) fn check(request: &api::ConnectRequest, lanes: u16) -> Result<ControllerSpec, String> {
+pub(crate) fn check(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
     let spec = spec(request)?;
-    spec.check(lanes).map_err(|why| why.to_string())?;
+    spec.check().map_err(|why| why.to_string())?;
     Ok(spec)
 }
 
@@ -58,8 +58,8 @@ pub(crate) const ANY_NQN: &str = "nqn.2014-08.org.example:any";
 ///
 /// # Errors
 /// Why not, in one sentence.
-pub(crate) fn check_found(request: &api::ConnectRequest, lanes: u16) -> Result<ControllerSpec, String> {
-    check(&api::ConnectRequest { subnqn: ANY_NQN.into(), ..request.clone() }, lanes)
+pub(crate) fn check_found(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
+    check(&api::ConnectRequest { subnqn: ANY_NQN.into(), ..request.clone() })
 }
 
 /// What is in force.

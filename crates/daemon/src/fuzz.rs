@@ -33,7 +33,7 @@ pub fn fuzz_record(bytes: &[u8]) {
 /// Bodies of requests. What is understood is checked, and what passes the check can be connected.
 pub fn fuzz_requests(bytes: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<ConnectRequest>(bytes) {
-        let _ = check(&request, 4);
+        let _ = check(&request);
     }
     if let Ok(request) = serde_json::from_slice::<SetRequest>(bytes) {
         let _ = changes(&request);

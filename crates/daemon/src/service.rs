@@ -122,13 +122,9 @@ impl Service {
 
     /// What is asked for, checked. `theirs` is what the kernel's driver has connected under this identity.
     fn checked(&self, request: &ConnectRequest, theirs: &[KernelController]) -> Result<ControllerSpec, Refusal> {
-        let spec = check(request, self.lanes()).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
+        let spec = check(request).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
         self.refuse_twice(theirs, request)?;
         Ok(spec)
-    }
-
-    fn lanes(&self) -> u16 {
-        u16::try_from(self.host.lane_count()).unwrap_or(u16::MAX)
     }
 
     fn of_kernel(&self) -> Vec<KernelController> {
@@ -406,7 +402,7 @@ impl Service {
 
     /// Watches a discovery controller, also after restarts: what its log names is connected, now and whenever it changes.
     pub(crate) fn discover(&self, request: &ConnectRequest) -> Result<DiscoveryControllers, Refusal> {
-        check_found(request, self.lanes()).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
+        check_found(request).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
         let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
         self.record().change(|record| {
             let record = &mut record.discovery;

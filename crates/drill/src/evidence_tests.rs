@@ -47,6 +47,7 @@ fn facts(identity: Identity) -> LifeFacts {
         ana: false,
         anatt: Duration::ZERO,
         io_queues: 1,
+        lanes: 1,
         sqsize_max: 127,
         in_capsule: 8192,
         max_transfer: u32::MAX,

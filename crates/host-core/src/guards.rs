@@ -133,6 +133,9 @@ guards! {
     OneSerial,
     /// What is protected in one subsystem is no matter of another one.
     SubsystemsApart,
+    /// A forwarded request that is given up is given up at the lane that serves it before its own lane says that it is
+    /// guarded.
+    GiveUpFollows,
 }
 
 // What is switched off is a bit of one word.

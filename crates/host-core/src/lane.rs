@@ -10,6 +10,7 @@
 //! - `loss`: condemn, hold, settle, answer late, drain, abandon;
 //! - `flush`: a flush that has to go to several controllers;
 //! - `suspects`: commands that instances were lost with;
+//! - `forward`: requests that another lane carries out, for want of a queue here;
 //! - `guard`: the ranges that nobody may touch, and who may go first; before that, what was given up on any lane
 //!   ([`barrier`](crate::barrier)).
 //!
@@ -18,6 +19,7 @@
 //! ```text
 //! submit ── free, path up ──────────────> on a queue ── answered ──> Done
 //!    │                                      │   │  ^
+//!    ├─ path up on another lane = forwarded │   │  │
 //!    ├─ guard overlaps / no path / no slot  │   │  └── released: fenced, and its turn has come
 //!    │        = waiting, in order ──────────┘   │
 //!    │                                     life condemned
@@ -43,6 +45,7 @@ mod connect;
 mod counters;
 mod data;
 mod flush;
+mod forward;
 mod guard;
 mod heads;
 mod latency;
@@ -60,13 +63,16 @@ pub use latency::{Latencies, Latency};
 pub use life::LifeStanding;
 
 use crate::barrier::{Abandoned, Barrier};
+use crate::forward::Past;
 use crate::guards::{self as conditions, Guard};
 use crate::{
-    ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, LaneId, LifeId, Outcome, Refused, Request, ToControl, ToLane,
+    ConnAction, ConnEvent, ConnId, CtrlId, GuardKey, HeadId, LaneId, LifeId, Outcome, Refused, Request, ToControl,
+    ToLane,
 };
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers, fingerprint};
 use interlock_proto::{SendList, Taken};
 
@@ -94,6 +100,31 @@ pub enum LaneOutput {
         token: u64,
         /// How.
         outcome: Outcome,
+    },
+    /// Have another lane carry a request out ([`forward`](crate::forward)): [`Lane::serve`] there, and when it is done there,
+    /// [`Lane::handle_served`] here. In order, with [`LaneOutput::GiveUp`].
+    Forward {
+        /// The lane.
+        to: LaneId,
+        /// The name of the request between the two lanes.
+        ticket: u64,
+        /// As given to [`Lane::submit`]. Its buffer goes with it.
+        token: u64,
+        /// The request.
+        request: Request,
+        /// What it has behind it.
+        past: Past,
+    },
+    /// Nobody waits for a forwarded request any more: write `change` into the log of what was given up
+    /// ([`AbandonLog::abandon`](crate::barrier::AbandonLog::abandon)) for that lane, before any later output of this one is
+    /// carried out, then have that lane [`Lane::abandon`] the request and say that number with [`Lane::handed_over`].
+    GiveUp {
+        /// The lane that has it.
+        to: LaneId,
+        /// As in [`LaneOutput::Forward`].
+        ticket: u64,
+        /// The blocks, if it changes any.
+        change: Option<(HeadId, Range<u64>)>,
     },
 }
 
@@ -211,7 +242,7 @@ impl Lane {
         Self {
             config,
             requests: requests::Requests::default(),
-            heads: heads::Heads::default(),
+            heads: heads::Heads::new(config.id),
             lives: Slab::new(),
             links: link::Links::default(),
             guards: guard::Guards::new(config.id),
@@ -256,7 +287,7 @@ impl Lane {
 
     /// Callers of any lane have given these changes up. Changes of the same blocks that are submitted from now on wait until
     /// it is known which of them are in doubt. Call it with [`AbandonLog::take`](crate::barrier::AbandonLog::take) before
-    /// every [`Lane::submit`].
+    /// every [`Lane::submit`], [`Lane::serve`] and [`ToLane::HandedOver`].
     pub fn handle_abandoned(&mut self, entries: Vec<Abandoned>) {
         if conditions::enabled(Guard::EpochAtDequeue) {
             self.barrier.handle_abandoned(entries);

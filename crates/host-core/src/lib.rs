@@ -23,6 +23,7 @@ mod control;
 pub mod coverage;
 mod down;
 mod event;
+pub mod forward;
 #[doc(hidden)]
 pub mod guards;
 mod ids;

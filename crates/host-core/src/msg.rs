@@ -363,7 +363,7 @@ pub struct Head {
     pub policy: IoPolicy,
     /// What a flush through one path covers.
     pub flush: FlushScope,
-    /// Its paths; the lane uses those whose queue of its own is up.
+    /// Its paths; the lane uses those whose queue of its own is up, and the others through another lane.
     pub paths: Vec<Path>,
     /// True while some path may come back: I/O without a usable path waits. False: it fails.
     pub may_return: bool,
@@ -380,6 +380,9 @@ pub struct Path {
     pub ana: AnaState,
     /// Shown and avoided: chosen only if no other path is usable.
     pub slow: bool,
+    /// I/O queues of this life: the lanes with a lower number have one at least, the others none
+    /// ([`forward`](crate::forward)).
+    pub queues: u16,
 }
 
 /// Base Specification, "Asymmetric Namespace Access states".

@@ -357,8 +357,9 @@ struct Turn {
     step: Step,
 }
 
-/// A way to a namespace: an instance, and the namespace identifier there.
-pub type Way = (LifeId, u32);
+/// A way to a namespace: an instance, the namespace identifier there, and the number of its I/O queues: lanes with a lower number
+/// have one.
+pub type Way = (LifeId, u32, u16);
 
 /// The commands of one subsystem that instances were lost with. See the module's text.
 #[derive(Clone, Debug, Hash, Default)]
@@ -670,7 +671,7 @@ impl Suspects {
                 let since = instances.get(life).map(|instance| instance.since.max(last));
                 since.is_some_and(|since| now >= since + LIVED)
             };
-            if ways(command.head).iter().any(|(life, _)| lived(life)) || !conditions::enabled(Guard::SuspectWitness) {
+            if ways(command.head).iter().any(|(life, ..)| lived(life)) || !conditions::enabled(Guard::SuspectWitness) {
                 command.deaths.iter_mut().for_each(|death| death.counts = true);
             }
         }
@@ -692,7 +693,9 @@ impl Suspects {
     fn begin_turn(&mut self, now: Instant, ways: &impl Fn(HeadId) -> Vec<Way>) {
         for (key, head) in self.in_turn(now) {
             let ways = ways(head);
-            let known = ways.iter().filter_map(|(life, _)| Some((*life, *self.instances.get(life)?)));
+            // Its lane sends it, and has to have a queue there.
+            let own = ways.iter().filter(|(.., queues)| key.lane < *queues);
+            let known = own.filter_map(|(life, ..)| Some((*life, *self.instances.get(life)?)));
             let calm = |instance: &Instance| core::cmp::Reverse(self.disturbed(key, instance.ctrl));
             let Some((life, instance)) = known.max_by_key(|(life, instance)| (calm(instance), instance.since, *life))
             else {
@@ -710,8 +713,11 @@ impl Suspects {
     fn next_on(&mut self, now: Instant, life: LifeId, ways: &impl Fn(HeadId) -> Vec<Way>) {
         let Some(Turn { began, until, .. }) = self.turn else { return };
         let late = now >= began + (until - began) / 2;
-        let way = |head| ways(head).into_iter().find(|(of, _)| *of == life && self.instances.contains_key(of));
-        let next = self.in_turn(now).into_iter().find_map(|(key, head)| Some((key, way(head)?.1)));
+        let way = |key: GuardKey, head| {
+            let is_way = |(of, _, queues): &Way| *of == life && key.lane < *queues && self.instances.contains_key(of);
+            ways(head).into_iter().find(is_way)
+        };
+        let next = self.in_turn(now).into_iter().find_map(|(key, head)| Some((key, way(key, head)?.1)));
         let Some((key, nsid)) = next.filter(|_| !late) else {
             self.turn = None;
             self.rest_until = if late { now + (now - began) } else { self.rest_until };

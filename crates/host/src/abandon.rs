@@ -67,6 +67,16 @@ impl Abandons {
         self.changes(lane, changes, LaneMail::HandedOver);
     }
 
+    /// Nobody waits for a request any more that `from` had forwarded to `lane`: its changes are given up there, too.
+    pub(crate) fn forwarded(&self, lane: LaneId, from: LaneId, ticket: u64, change: Option<(HeadId, Range<u64>)>) {
+        match change {
+            Some(change) => {
+                self.changes(lane, [change], |number| LaneMail::AbandonServed { from, ticket, number: Some(number) });
+            }
+            None => self.send(lane, LaneMail::AbandonServed { from, ticket, number: None }),
+        }
+    }
+
     fn changes(
         &self,
         lane: LaneId,

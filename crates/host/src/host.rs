@@ -370,6 +370,7 @@ impl Host {
             .attach(move |cx| Box::new(ControlService::new(cx, control, mailbox, for_lanes, jobs, connections, end)))
             .map_err(stopped)?;
         services.push((first.clone(), id));
+        let lanes_of_all: Arc<[_]> = lane_mail.clone().into();
         for (index, (reactor, mailbox)) in (0..lanes).zip(reactors.iter().zip(lane_mail)) {
             let lane = LaneId(index);
             let key = LaneKey { host: shared.key, lane };
@@ -379,6 +380,7 @@ impl Host {
                 abandons: Arc::clone(&abandons),
                 flush_errors: Arc::clone(&shared.flush_errors),
                 ending: Arc::clone(&ending),
+                lanes: Arc::clone(&lanes_of_all),
             };
             let id = reactor
                 .attach(move |cx| {

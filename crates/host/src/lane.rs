@@ -13,6 +13,7 @@ use crate::local::LocalReply;
 use crate::panic::Ending;
 use interlock_base::{BufId, Instant, Key, Slab, Span};
 use interlock_carry::{Machine, Mailbox};
+use interlock_host_core::forward::Past;
 use interlock_host_core::{
     ConnEvent, ConnId, HeadId, Lane, LaneId, LaneOutput, LifeId, Op, Outcome, Refused, Request, ToLane,
 };
@@ -32,6 +33,12 @@ pub(crate) enum LaneMail {
     Submit { id: u64, request: Request, buf: Option<Buf>, reply: Reply },
     /// Nobody waits for it any more. `number` if it is in the log of what was given up.
     Abandon { id: u64, number: Option<u64> },
+    /// A request that another lane forwards, with its buffer. It ends with `Served` to `back`.
+    Serve { from: LaneId, ticket: u64, request: Request, past: Past, buf: Option<Buf>, back: Mailbox<LaneMail> },
+    /// What was forwarded under this ticket has ended.
+    Served { ticket: u64, outcome: Outcome, buf: Option<Buf> },
+    /// As `Abandon`, of what `from` forwarded.
+    AbandonServed { from: LaneId, ticket: u64, number: Option<u64> },
     /// The same of everything whose end goes to this queue.
     AbandonQueue { queue: QueueId, number: u64 },
     /// What was given up under this number was abandoned before this was sent.
@@ -45,16 +52,29 @@ pub(crate) enum LaneMail {
 impl LaneMail {
     /// Nobody will read it: a request in it ends as one that was never sent.
     pub(crate) fn refuse(self, why: Refused) {
-        if let Self::Submit { buf, reply, .. } = self {
-            reply.send(Outcome::NotSent(why), buf);
+        match self {
+            Self::Submit { buf, reply, .. } => reply.send(Outcome::NotSent(why), buf),
+            Self::Serve { ticket, past, buf, back, .. } => {
+                back.send(Self::Served { ticket, outcome: past.refused(why), buf });
+            }
+            _ => {}
         }
     }
 }
 
 /// Whom to answer.
 enum Answer {
-    Foreign { id: u64, reply: Reply },
+    Foreign {
+        id: u64,
+        reply: Reply,
+    },
     Local(LocalReply),
+    /// The lane that forwarded it under this ticket.
+    Lane {
+        from: LaneId,
+        ticket: u64,
+        back: Mailbox<LaneMail>,
+    },
 }
 
 /// What a request may leave behind that others must know of.
@@ -139,6 +159,11 @@ pub(crate) struct LaneDriver {
     waiting: Slab<Waiting>,
     /// Foreign requests by their sender's id, for `Abandon`.
     foreign: BTreeMap<u64, Key>,
+    /// Requests that other lanes carry out, by ticket: their tokens.
+    forwarded: BTreeMap<u64, u64>,
+    /// Requests of other lanes, by who forwarded them and under which ticket.
+    served: BTreeMap<(LaneId, u64), Key>,
+    lanes: Arc<[Mailbox<LaneMail>]>,
     to_control: Mailbox<ControlMail>,
     abandons: Arc<Abandons>,
     flush_errors: Arc<FlushErrors>,
@@ -171,6 +196,43 @@ impl LaneDriver {
         if let Err(refused) = self.machine.0.submit(now, request, key.to_u64()) {
             self.done(key.to_u64(), Outcome::NotSent(refused));
         }
+    }
+
+    /// Has another lane carry a request out: its buffer goes there.
+    #[cold]
+    fn forward(&mut self, now: Instant, to: LaneId, ticket: u64, token: u64, request: Request, past: Past) {
+        let Some(waiting) = self.waiting.get_mut(Key::from_u64(token)) else {
+            debug_assert!(false, "completes_exactly_once: a request was forwarded that had ended");
+            return;
+        };
+        let buf = waiting.buf.take().and_then(|id| self.memory.remove(id));
+        self.forwarded.insert(ticket, token);
+        let (from, back) = (self.id, self.lanes[usize::from(self.id.0)].clone());
+        let mail = LaneMail::Serve { from, ticket, request, past, buf, back };
+        if let Err(LaneMail::Serve { buf, .. }) = self.lanes[usize::from(to.0)].pass(mail) {
+            self.served(now, ticket, past.refused(Refused::ShuttingDown), buf);
+        }
+    }
+
+    /// Carries a request of another lane out.
+    fn serve(&mut self, now: Instant, request: Request, past: Past, buf: Option<Buf>, answer: Answer) {
+        let id = buf.map(|buf| self.memory.insert(buf));
+        let data = request.data.zip(id).map(|(span, buf)| Span { buf, ..span });
+        let name = if let Answer::Lane { from, ticket, .. } = &answer { Some((*from, *ticket)) } else { None };
+        // What it may leave behind is looked at where it was asked for.
+        let key = self.waiting.insert(Waiting { answer, buf: id, touches: Touches::Nothing });
+        if let Some(name) = name {
+            self.served.insert(name, key);
+        }
+        self.machine.0.serve(now, Request { data, ..request }, past, key.to_u64());
+    }
+
+    /// Another lane has ended a request of this one, and its buffer is back.
+    fn served(&mut self, now: Instant, ticket: u64, outcome: Outcome, buf: Option<Buf>) {
+        let token = self.forwarded.remove(&ticket);
+        let Some(waiting) = token.and_then(|token| self.waiting.get_mut(Key::from_u64(token))) else { return };
+        waiting.buf = buf.map(|buf| self.memory.insert(buf));
+        self.machine.0.handle_served(now, ticket, outcome);
     }
 
     /// A request of a service on this reactor.
@@ -234,6 +296,10 @@ impl LaneDriver {
                 reply.send(outcome, buf);
             }
             Answer::Local(reply) => reply.send(outcome, buf),
+            Answer::Lane { from, ticket, back } => {
+                self.served.remove(&(from, ticket));
+                back.send(LaneMail::Served { ticket, outcome, buf });
+            }
         }
     }
 
@@ -259,6 +325,18 @@ impl LaneDriver {
                     self.machine.0.handed_over(now, number);
                 }
             }
+            LaneMail::Serve { from, ticket, request, past, buf, back } => {
+                self.serve(now, request, past, buf, Answer::Lane { from, ticket, back });
+            }
+            LaneMail::Served { ticket, outcome, buf } => self.served(now, ticket, outcome, buf),
+            LaneMail::AbandonServed { from, ticket, number } => {
+                if let Some(key) = self.served.get(&(from, ticket)) {
+                    self.machine.0.abandon(now, key.to_u64());
+                }
+                if let Some(number) = number {
+                    self.machine.0.handed_over(now, number);
+                }
+            }
             LaneMail::AbandonQueue { queue, number } => {
                 self.abandon_all(
                     now,
@@ -277,6 +355,10 @@ impl LaneDriver {
             LaneOutput::Conn(action) => self.links.act(cx, &mut self.machine, action),
             LaneOutput::ToControl(message) => self.to_control.send(ControlMail::Lane(self.id, message)),
             LaneOutput::Done { token, outcome } => self.done(token, outcome),
+            LaneOutput::Forward { to, ticket, token, request, past } => {
+                self.forward(cx.now(), to, ticket, token, request, past);
+            }
+            LaneOutput::GiveUp { to, ticket, change } => self.abandons.forwarded(to, self.id, ticket, change),
         }
     }
 
@@ -321,6 +403,8 @@ pub(crate) struct Common {
     pub(crate) abandons: Arc<Abandons>,
     pub(crate) flush_errors: Arc<FlushErrors>,
     pub(crate) ending: Arc<Ending>,
+    /// All of them, by number.
+    pub(crate) lanes: Arc<[Mailbox<LaneMail>]>,
 }
 
 /// The service of one lane.
@@ -351,6 +435,9 @@ impl LaneService {
             memory: BufTable::default(),
             waiting: Slab::new(),
             foreign: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
+            served: BTreeMap::new(),
+            lanes: Arc::clone(&common.lanes),
             to_control,
             abandons: Arc::clone(&common.abandons),
             flush_errors: Arc::clone(&common.flush_errors),

@@ -2,9 +2,12 @@
 
 mod abandon;
 mod orphans;
+mod relay;
 
 use self::abandon::Abandons;
 use self::orphans::Orphans;
+pub(crate) use self::relay::Letter;
+use self::relay::Relay;
 use crate::checkers::Seen;
 use crate::disks::Disk;
 use crate::draw::Plan;
@@ -71,6 +74,8 @@ impl Volume {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) op: Op,
+    /// The lane that it was given to.
+    door: usize,
     since: Instant,
     volume: usize,
     buf: Option<interlock_base::BufId>,
@@ -111,6 +116,7 @@ pub(crate) struct App {
     accepted: Vec<u64>,
     pub(crate) by_key: BTreeMap<host::GuardKey, u64>,
     abandons: Abandons,
+    relay: Relay,
     /// What control published last.
     listed: BTreeMap<host::GuardKey, host::HeadId>,
     /// Ended as indeterminate, and still guarded.
@@ -153,6 +159,7 @@ pub(crate) struct Known {
     heads: Vec<Option<host::HeadId>>,
     accepted: Vec<u64>,
     abandons: Abandons,
+    relay: Relay,
 }
 
 fn global(volume: usize, op: OpId) -> u64 {
@@ -178,6 +185,7 @@ impl App {
             accepted: vec![0; usize::from(plan.host_lanes)],
             by_key: BTreeMap::new(),
             abandons: Abandons::new(usize::from(plan.host_lanes)),
+            relay: Relay::default(),
             listed: BTreeMap::new(),
             indeterminate: BTreeMap::new(),
             doubtful: BTreeSet::new(),
@@ -200,7 +208,7 @@ impl App {
 
     pub(crate) fn known(&self) -> Known {
         let heads = self.volumes.iter().map(|volume| volume.head).collect();
-        Known { heads, accepted: self.accepted.clone(), abandons: self.abandons.clone() }
+        Known { heads, accepted: self.accepted.clone(), abandons: self.abandons.clone(), relay: self.relay.clone() }
     }
 
     /// A process goes on that the application had known before.
@@ -208,7 +216,7 @@ impl App {
         for (volume, head) in self.volumes.iter_mut().zip(known.heads) {
             volume.head = head;
         }
-        (self.accepted, self.abandons) = (known.accepted, known.abandons);
+        (self.accepted, self.abandons, self.relay) = (known.accepted, known.abandons, known.relay);
     }
 
     fn is_known(&self, place: usize) -> bool {
@@ -425,7 +433,7 @@ impl App {
     pub(crate) fn may_be_given_up(&self) -> Vec<(usize, OpId)> {
         let open = self.open.iter().filter_map(|id| Some((*id, self.asked.get(id)?)));
         let changes = open.filter(|(_, asked)| asked.op.kind.changes_media() && !asked.abandoned);
-        changes.filter_map(|(id, asked)| Some((usize::from(asked.key?.lane), OpId(id)))).collect()
+        changes.filter_map(|(id, asked)| asked.key.map(|_| (asked.door, OpId(id)))).collect()
     }
 
     /// True if a caller on another lane has given a change up that overlaps this one and may still take effect.
@@ -533,6 +541,7 @@ impl World {
         self.app.volumes[volume].oracle.submitted(op, self.now);
         let asked = Asked {
             op,
+            door: 0,
             since: self.now,
             volume,
             buf: None,
@@ -620,6 +629,7 @@ impl World {
                         asked.promised = answered.iter().map(|(lba, change)| (*lba, *change)).collect();
                     }
                     asked.key = Some(key);
+                    asked.door = lane;
                     asked.head = Some(head);
                     asked.buf = buf;
                     asked.expected = expected;
@@ -643,6 +653,9 @@ impl World {
 
     /// A lane says that a request has ended.
     pub(crate) fn done(&mut self, lane: usize, token: u64, outcome: host::Outcome) {
+        if self.guest_done(lane, token, outcome) {
+            return;
+        }
         if self.process.zombie && self.app.asked.get(&token).is_some_and(|asked| asked.ended.is_some()) {
             if let Some(buf) = self.app.asked.get(&token).and_then(|asked| asked.buf) {
                 self.lanes[lane].memory.remove(buf);
@@ -652,7 +665,7 @@ impl World {
         let Some(asked) = self.app.asked.get(&token) else {
             return self.violate("completes_exactly_once", format!("#{token:x} was never asked for, and ended"));
         };
-        if asked.ended.is_some() || asked.key.is_none_or(|key| usize::from(key.lane) != lane) {
+        if asked.ended.is_some() || asked.key.is_none() || asked.door != lane {
             return self.violate("completes_exactly_once", format!("#{token:x} ended twice"));
         }
         let data = asked.buf.and_then(|buf| self.lanes[lane].memory.remove(buf));
@@ -921,7 +934,7 @@ impl World {
             .filter_map(|(key, _)| self.app.by_key.get(key).copied())
             .filter(|id| self.app.asked.get(id).is_some_and(|asked| asked.abandoned && asked.ended.is_none()))
             // Its lane may read the release before it reads that this was given up.
-            .filter(|id| !self.app.abandons.is_unread(OpId(*id)))
+            .filter(|id| !self.app.abandons.is_unread(OpId(*id)) && !self.app.relay.is_unread(OpId(*id)))
             .collect();
         for id in given_up {
             self.app.over(id, self.now);

@@ -38,6 +38,10 @@ pub(crate) enum Seen<'a> {
         nsid: u32,
         range: Range<u64>,
     },
+    /// The lane that carried a request out for another one has ended it; the application does not know yet.
+    GuestDone {
+        op: OpId,
+    },
     /// A request ended.
     Done {
         op: OpId,

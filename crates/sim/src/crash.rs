@@ -236,7 +236,7 @@ impl World {
         self.stats.mutated = 1;
         self.see(&Seen::Crashed);
         let (control, lanes) = machines_of_host(&self.plan, &mut self.mail_rng);
-        let hosts = |which: &Box_| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_));
+        let hosts = |which: &Box_| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_) | Box_::HostLanes(..));
         let first = First {
             number: self.process.number,
             control: std::mem::replace(&mut self.control, control),
@@ -302,7 +302,7 @@ impl World {
         }
         self.by_target.clear();
         self.target_start += 1;
-        self.mail.retain(|which| matches!(which, Box_::ToHostLane(_) | Box_::FromHostLane(_)));
+        self.mail.retain(|which| !matches!(which, Box_::ToTargetLane(_) | Box_::FromTargetLane(_)));
         let of_host = |machine: &Machine| matches!(machine, Machine::HostControl | Machine::HostLane(_));
         self.resume_those(|machine| !of_host(machine));
         self.armed.retain(of_host);

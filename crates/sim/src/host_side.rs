@@ -10,6 +10,7 @@ use crate::store::Fate;
 use crate::world::{Box_, Ev, Machine, Mail, World, address, note};
 use crc32c::crc32c_append;
 use interlock_base::Instant;
+use interlock_check::OpId;
 use interlock_host_core::{
     ConnAction, ConnEvent, ConnectionEnd, Dial, DownReason, Job, JobId, JobResult, LaneOutput, LifeId, Output, Release,
     ToControl, ToLane,
@@ -148,6 +149,12 @@ impl World {
             }
             LaneOutput::Done { token, outcome } if self.is_others_turn() => self.others_done(token, outcome),
             LaneOutput::Done { token, outcome } => self.done(lane, token, outcome),
+            LaneOutput::Forward { to, ticket, token, request, past } => {
+                self.forward(lane, usize::from(to.0), ticket, OpId(token), request, past);
+            }
+            LaneOutput::GiveUp { to, ticket, change } => {
+                self.give_up_forwarded(lane, usize::from(to.0), ticket, change);
+            }
         }
     }
 

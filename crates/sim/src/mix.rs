@@ -138,11 +138,13 @@ pub enum Kind {
     SecondHost,
     /// A second machine says that it is the same host.
     SameIdentity,
+    /// A controller grants fewer I/O queues than the host has lanes, each instance another number.
+    QueuesShared,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 64] = [
+    pub const ALL: [Self; 65] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -207,6 +209,7 @@ impl Kind {
         Self::TimersLate,
         Self::SecondHost,
         Self::SameIdentity,
+        Self::QueuesShared,
     ];
 
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.

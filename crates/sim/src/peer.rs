@@ -8,7 +8,7 @@ use crate::mix::Kind;
 use crate::world::{Box_, Ev, Mail, Phase, World, note};
 use interlock_base::Rng;
 use interlock_target_core::{ConnId, ToControl, ToLane};
-use interlock_wire::admin::{Command, FID_KEEP_ALIVE, Identify};
+use interlock_wire::admin::{Command, FID_KEEP_ALIVE, FID_QUEUES, Identify, QueueCount};
 use interlock_wire::log;
 use interlock_wire::sqe::Sqe;
 use interlock_wire::status::Status;
@@ -210,6 +210,8 @@ pub(crate) struct Peer {
     /// Answers that come late, and of which start of the target.
     late: BTreeMap<u64, (u32, usize, ToLane)>,
     last: u64,
+    /// How many queues it grants.
+    queues: Rng,
 }
 
 /// Among the faults of a run, an answer that is bent.
@@ -221,7 +223,15 @@ const LATE_MS: [u64; 5] = [2, 40, 600, 2900, 3300];
 impl Peer {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = Rng::new(seed ^ 0x51a1_5eed_0000_0011);
-        Self { rng, hour: None, bent: 0, asked: BTreeMap::new(), late: BTreeMap::new(), last: 0 }
+        Self {
+            rng,
+            hour: None,
+            bent: 0,
+            asked: BTreeMap::new(),
+            late: BTreeMap::new(),
+            last: 0,
+            queues: Rng::new(seed ^ 0x51a1_5eed_0000_0012),
+        }
     }
 
     pub(crate) const fn begin(&mut self, hour: Hour) {
@@ -285,6 +295,7 @@ impl World {
     pub(crate) fn asked_of_target(&mut self, lane: usize, mut message: ToControl) -> Option<ToControl> {
         self.call_inside(&mut message);
         self.tamper_reset(lane, &mut message);
+        self.grant_fewer(&mut message);
         if !matches!(self.phase, Phase::Starting | Phase::Faults) {
             return Some(message);
         }
@@ -357,6 +368,19 @@ impl World {
             }
         }
         Some(ToLane::Answer { conn, slot, status, dw0, dw1, data })
+    }
+
+    /// Of the I/O queues that the host asks for it gets fewer, mostly: as if it had asked for so many.
+    fn grant_fewer(&mut self, message: &mut ToControl) {
+        let ToControl::Admin { sqe, .. } = message else { return };
+        if self.plan.extras.few_queues
+            && let Ok(Command::SetFeatures(set)) = Command::from_sqe(sqe)
+            && set.fid == FID_QUEUES
+        {
+            let wanted = QueueCount::from_u32(set.cdw11).usable();
+            let granted = 1 + self.peer.queues.below(u64::from(wanted)) as u16;
+            sqe.cdw11 = QueueCount::pairs(granted).to_u32().into();
+        }
     }
 
     /// An answer comes at last.

@@ -4,7 +4,7 @@
 //! carried out until it wants nothing more, and its next deadline is noted; exactly what the drivers do.
 
 use crate::agenda::{Agenda, Few};
-use crate::app::App;
+use crate::app::{App, Letter};
 use crate::chaos::Chaos;
 use crate::checkers::{Checkers, Seen};
 use crate::clocks::Clocks;
@@ -47,6 +47,8 @@ pub(crate) enum Machine {
 pub(crate) enum Box_ {
     ToHostLane(usize),
     FromHostLane(usize),
+    /// From one lane to another.
+    HostLanes(usize, usize),
     ToTargetLane(usize),
     FromTargetLane(usize),
 }
@@ -55,6 +57,7 @@ pub(crate) enum Box_ {
 pub(crate) enum Mail {
     HostDown(host::ToLane),
     HostUp(host::ToControl),
+    Lanes(Letter),
     TargetDown(target::ToLane),
     TargetUp(target::ToControl),
 }
@@ -404,7 +407,9 @@ impl World {
     pub(crate) fn machine(&self, event: &Ev) -> Option<Machine> {
         Some(match event {
             Ev::Wake(machine) => *machine,
-            Ev::Mail(Box_::ToHostLane(lane)) | Ev::Submit(lane, _) | Ev::Abandoned(lane, _) => Machine::HostLane(*lane),
+            Ev::Mail(Box_::ToHostLane(lane) | Box_::HostLanes(_, lane))
+            | Ev::Submit(lane, _)
+            | Ev::Abandoned(lane, _) => Machine::HostLane(*lane),
             Ev::Mail(Box_::FromHostLane(_)) | Ev::Job(..) => Machine::HostControl,
             // The kernel waits for nobody.
             Ev::Up(link)
@@ -559,7 +564,7 @@ impl World {
     /// Puts mail into a box; it arrives after whatever is in it.
     pub(crate) fn post(&mut self, which: Box_, mail: Mail) {
         let us = match which {
-            Box_::ToHostLane(_) | Box_::FromHostLane(_) => self.host_mail_us,
+            Box_::ToHostLane(_) | Box_::FromHostLane(_) | Box_::HostLanes(..) => self.host_mail_us,
             Box_::ToTargetLane(_) | Box_::FromTargetLane(_) => self.mail_us,
         };
         let delay = Duration::from_nanos(200 + self.mail_rng.below(us * 1000));
@@ -582,6 +587,7 @@ impl World {
                 }
                 if !self.is_others_turn() {
                     self.flushes.hear(&message);
+                    self.read_abandoned(lane);
                 }
                 self.lanes[lane].lane.handle_control(now, message);
                 self.drain_host();
@@ -594,6 +600,7 @@ impl World {
                 self.control.handle_lane(now, host::LaneId(lane as u16), message);
                 self.drain_host();
             }
+            (Box_::HostLanes(from, lane), Mail::Lanes(letter)) => self.read_letter(from, lane, letter),
             (Box_::ToTargetLane(lane), Mail::TargetDown(message)) => {
                 note!(self, "target lane{lane} <- {message:?}");
                 let now = self.target_now();

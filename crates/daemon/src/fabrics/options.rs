@@ -209,7 +209,7 @@ impl Options {
         let request = self.settings(&canonical_address(traddr), discovery, nqn).map_err(Left::Refused)?.canonical();
         // What the host would refuse later is refused here, where its place is known.
         let check = if discovery { connect::check_found } else { connect::check };
-        check(&request, u16::MAX).map_err(Left::Refused)?;
+        check(&request).map_err(Left::Refused)?;
         Ok(request)
     }
 

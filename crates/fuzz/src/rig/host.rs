@@ -336,6 +336,9 @@ impl HostRig {
                 match output {
                     LaneOutput::Conn(action) => self.act(Owner::Lane, action),
                     LaneOutput::ToControl(message) => self.to_control.push_back(message),
+                    LaneOutput::Forward { to, .. } | LaneOutput::GiveUp { to, .. } => {
+                        panic!("a host of one lane asks {to} for something")
+                    }
                     LaneOutput::Done { token, outcome } => {
                         let data = self.open.remove(&token);
                         let data = data.unwrap_or_else(|| panic!("completes_exactly_once: {token} ended twice"));

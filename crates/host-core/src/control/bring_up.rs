@@ -206,7 +206,6 @@ impl Control {
     fn handle_facts(&mut self, now: Instant, life_id: LifeId, facts: Facts) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let Some(ctrl) = self.controllers.get(&life.ctrl) else { return };
-        let lanes = self.config.lanes;
         let kato = facts.kato.unwrap_or(Duration::ZERO);
         if kato.is_zero() && !ctrl.spec.allow_no_kato {
             let why = "the controller runs without Keep Alive (KATO 0): a lost path could never be fenced by time; \
@@ -214,13 +213,12 @@ impl Control {
             self.attempt_failed(now, life_id, ConnectFailure::Unsuitable, why.to_string(), true);
             return;
         }
-        if facts.io_queues < lanes {
-            let why =
-                format!("the controller grants {} I/O queues, {lanes} are needed (one per lane)", facts.io_queues);
+        if facts.io_queues == 0 {
+            let why = "the controller grants no I/O queue".to_string();
             self.attempt_failed(now, life_id, ConnectFailure::Unsuitable, why, false);
             return;
         }
-        let named = LifeFacts::of(&facts, facts.events.unwrap_or(EventMask::empty()));
+        let named = LifeFacts::of(&facts, facts.events.unwrap_or(EventMask::empty()), self.config.lanes);
         if self.refuse_duplicate(now, life_id, &named) {
             return;
         }

@@ -48,7 +48,8 @@ pub struct ControllerSpec {
     pub kato: Duration,
     /// Entries per I/O queue, 2 to 4096. Default 128, as in Linux.
     pub queue_size: u16,
-    /// I/O queue pairs over all lanes; 0: one per lane. At least one per lane is needed.
+    /// I/O queue pairs over all lanes; 0: one per lane. Lanes share queues that are fewer ([`forward`](crate::forward)), as
+    /// they share those of a controller that grants fewer.
     pub nr_io_queues: u16,
     /// Header digest.
     pub hdgst: bool,
@@ -110,7 +111,7 @@ impl ControllerSpec {
     ///
     /// # Errors
     /// The setting that is wrong, and what it may be.
-    pub fn check(&self, lanes: u16) -> Result<(), SpecError> {
+    pub fn check(&self) -> Result<(), SpecError> {
         if self.traddr.is_empty() {
             return Err(SpecError::NoAddress);
         }
@@ -126,8 +127,8 @@ impl ControllerSpec {
         if !(2..=4096).contains(&self.queue_size) {
             return Err(SpecError::QueueSize);
         }
-        if self.queues(lanes) < lanes || self.nr_io_queues > MAX_IO_QUEUES {
-            return Err(SpecError::Queues(lanes));
+        if self.nr_io_queues > MAX_IO_QUEUES {
+            return Err(SpecError::Queues);
         }
         if let (Some(fast), Some(loss)) = (self.reconnect.fast_io_fail, self.reconnect.ctrl_loss)
             && fast > loss
@@ -175,9 +176,9 @@ pub enum SpecError {
     /// Queue size out of range.
     #[error("queue_size must be 2 to 4096")]
     QueueSize,
-    /// Too few or too many queues.
-    #[error("nr_io_queues must be 0, or {0} (one per lane) to {MAX_IO_QUEUES}")]
-    Queues(u16),
+    /// Too many queues.
+    #[error("nr_io_queues must be 0 (one per reactor) to {MAX_IO_QUEUES}")]
+    Queues,
     /// Times that contradict each other.
     #[error("fast_io_fail_tmo is larger than ctrl_loss_tmo")]
     FastIoFail,
@@ -227,8 +228,10 @@ pub struct LifeFacts {
     pub ana: bool,
     /// Longest stay in the ANA Change state.
     pub anatt: Duration,
-    /// I/O queue pairs granted.
+    /// I/O queue pairs granted, at most as many as were asked for.
     pub io_queues: u16,
+    /// Lanes of the host. If they are more they share the queues.
+    pub lanes: u16,
     /// Largest SQSIZE (0's based).
     pub sqsize_max: u16,
     /// In-capsule data bytes on I/O queues.

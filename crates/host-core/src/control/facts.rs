@@ -10,7 +10,7 @@ use interlock_wire::admin::EventMask;
 
 impl LifeFacts {
     /// Of a controller that is live. `events`: those it will tell of, or could.
-    pub(crate) fn of(facts: &Facts, events: EventMask) -> Self {
+    pub(crate) fn of(facts: &Facts, events: EventMask, lanes: u16) -> Self {
         let identify = &facts.identify;
         Self {
             identity: facts.instance(),
@@ -23,6 +23,7 @@ impl LifeFacts {
             ana: identify.reports_ana(),
             anatt: Duration::from_secs(identify.anatt.into()),
             io_queues: facts.io_queues,
+            lanes,
             sqsize_max: facts.sqsize_max,
             in_capsule: facts.in_capsule_io,
             max_transfer: facts.max_transfer.unwrap_or(u32::MAX),
@@ -39,6 +40,12 @@ impl LifeFacts {
     #[must_use]
     pub fn kato_in_force(&self) -> Duration {
         self.kato.unwrap_or(Duration::ZERO)
+    }
+
+    /// True if lanes share the I/O queues, because they are fewer ([`forward`](crate::forward)).
+    #[must_use]
+    pub const fn shares_queues(&self) -> bool {
+        self.io_queues < self.lanes
     }
 
     /// True if it can be asked to reset other controllers.
@@ -74,6 +81,7 @@ impl LifeFacts {
             ana: false,
             anatt: Duration::ZERO,
             io_queues: 1,
+            lanes: 1,
             sqsize_max: 127,
             in_capsule: 0,
             max_transfer: u32::MAX,

@@ -16,6 +16,15 @@ use interlock_wire::ana;
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
 
+/// What a life contributes to each of its paths.
+#[derive(Clone, Copy, Default)]
+pub(super) struct PathOf {
+    /// It is avoided.
+    pub(super) slow: bool,
+    /// Its I/O queues.
+    pub(super) queues: u16,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct OnePath {
     ctrl: CtrlId,
@@ -286,13 +295,16 @@ impl Heads {
     }
 
     /// The table for the lanes.
-    pub(super) fn table(&mut self, is_slow: impl Fn(LifeId) -> bool, may_serve: impl Fn(CtrlId) -> bool) -> PathTable {
+    pub(super) fn table(&mut self, of: impl Fn(LifeId) -> PathOf, may_serve: impl Fn(CtrlId) -> bool) -> PathTable {
         self.epoch += 1;
         let heads = self.heads.iter().map(|(id, head)| {
             let paths = head
                 .paths
                 .iter()
-                .map(|(life, path)| Path { life: *life, nsid: head.nsid, ana: path.ana, slow: is_slow(*life) })
+                .map(|(life, path)| {
+                    let PathOf { slow, queues } = of(*life);
+                    Path { life: *life, nsid: head.nsid, ana: path.ana, slow, queues }
+                })
                 .collect();
             let may_return = head.members.iter().any(|ctrl| may_serve(*ctrl));
             (*id, Head { shape: head.shape, policy: head.policy, flush: FlushScope::Subsystem, paths, may_return })
@@ -404,12 +416,12 @@ mod tests {
         assert_eq!(take(&mut heads, A, &found(1, 7)), Ok(Taken::New(HeadId(0))));
         assert_eq!(take(&mut heads, B, &found(1, 7)), Ok(Taken::Path(HeadId(0))));
         assert!(heads.has_other_path(A.1));
-        let table = heads.table(|_| false, |ctrl| ctrl == A.0);
+        let table = heads.table(|_| PathOf::default(), |ctrl| ctrl == A.0);
         assert_eq!(table.heads[&HeadId(0)].paths.len(), 2);
         assert!(table.heads[&HeadId(0)].may_return);
         heads.drop_controller(A.0);
         assert_eq!(heads.sweep(), []);
-        assert!(!heads.table(|_| false, |ctrl| ctrl == A.0).heads[&HeadId(0)].may_return);
+        assert!(!heads.table(|_| PathOf::default(), |ctrl| ctrl == A.0).heads[&HeadId(0)].may_return);
         heads.drop_controller(B.0);
         assert_eq!(heads.sweep(), [HeadId(0)]);
         assert_eq!(take(&mut heads, A, &found(2, 9)), Ok(Taken::New(HeadId(1))));
@@ -437,7 +449,7 @@ mod tests {
             let refused = take(&mut heads, B, &wrong).expect_err(word);
             assert!(refused.contains(word), "{refused}");
         }
-        let table = heads.table(|_| false, |_| true);
+        let table = heads.table(|_| PathOf::default(), |_| true);
         assert_eq!(table.heads[&HeadId(0)].paths.len(), 1);
     }
 
@@ -503,7 +515,7 @@ mod tests {
             heads.sweep();
             assert!(take_under(&mut heads, A, &formatted, protection).is_err(), "also when no path is left");
             assert_eq!(take(&mut heads, A, &formatted), Ok(Taken::New(HeadId(1))));
-            let table = heads.table(|_| false, |_| true);
+            let table = heads.table(|_| PathOf::default(), |_| true);
             assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: true, same: true }]);
             assert!(!table.heads.contains_key(&HeadId(0)), "whoever holds the old name finds nothing under it");
         }
@@ -520,7 +532,7 @@ mod tests {
         assert_eq!(take(&mut heads, A, &found(1, 8)), Ok(Taken::New(HeadId(1))), "nothing holds the old one");
         heads.keep_only(A.0, A.1, &BTreeSet::from([HeadId(1)]), &BTreeSet::new());
         assert_eq!(heads.sweep(), [HeadId(0)]);
-        let table = heads.table(|_| false, |_| true);
+        let table = heads.table(|_| PathOf::default(), |_| true);
         // What was sent to the old one may arrive at the new one: they have the same address.
         assert_eq!(table.twins[&HeadId(1)], [crate::Twin { head: HeadId(0), whole: false, same: false }]);
     }

@@ -3,7 +3,7 @@
 use super::Control;
 use super::admin::{Answer, Purpose, plain, reading};
 use super::guards::Guards;
-use super::heads::{self, NotTaken, Protection, Taken};
+use super::heads::{self, NotTaken, PathOf, Protection, Taken};
 use super::life::{Ended, Life, LogRead, Phase, Probing, Task, Todo};
 use super::lives::Lives;
 use super::scan::{LIST_PAGE, Scan};
@@ -688,7 +688,10 @@ impl Control {
     fn publish_table(&mut self, always: bool) {
         let (lives, controllers) = (&self.lives, &self.controllers);
         let mut table = self.heads.table(
-            |life| lives.get(&life).is_some_and(|life| life.slow),
+            |life| {
+                let queues = |life: &Life| u16::try_from(life.queues.len()).unwrap_or(u16::MAX);
+                lives.get(&life).map_or_else(PathOf::default, |life| PathOf { slow: life.slow, queues: queues(life) })
+            },
             |ctrl| controllers.get(&ctrl).is_some_and(|ctrl| ctrl.state.may_serve() && !ctrl.fast_failed),
         );
         let own: BTreeSet<&Nqn> = controllers

@@ -75,7 +75,6 @@ impl Control {
     /// There is no such controller, or the setting cannot be; then nothing was changed.
     pub fn set(&mut self, now: Instant, id: CtrlId, setting: Setting) -> Result<(), SettingError> {
         self.known(id)?;
-        let lanes = self.config.lanes;
         let Some(ctrl) = self.controllers.get_mut(&id) else { return Ok(()) };
         let mut spec = ctrl.spec.clone();
         match setting {
@@ -88,7 +87,7 @@ impl Control {
             Setting::ClockSlew(permille) => spec.timeouts.clock_slew_permille = permille,
             Setting::AssumedCqt(span) => spec.timeouts.assumed_cqt = span,
         }
-        spec.check(lanes)?;
+        spec.check()?;
         ctrl.spec = spec;
         self.emit(now, EventKind::SettingChanged { ctrl: id, setting });
         match setting {

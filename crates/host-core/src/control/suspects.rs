@@ -81,7 +81,7 @@ impl AllSuspects {
             let ways = |head| {
                 let head = paths.heads.get(&head);
                 let usable = head.into_iter().flat_map(|head| &head.paths).filter(|path| path.ana.is_usable());
-                usable.map(|path| (path.life, path.nsid)).collect()
+                usable.map(|path| (path.life, path.nsid, path.queues)).collect()
             };
             if let Some(decision) = machine.poll(now, ways) {
                 return Some(decision);

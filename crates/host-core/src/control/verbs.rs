@@ -38,7 +38,7 @@ impl Control {
         if self.mode != Mode::Running {
             return Err(SpecError::ShuttingDown);
         }
-        spec.check(self.config.lanes)?;
+        spec.check()?;
         let same = |ctrl: &Controller| {
             let old = &ctrl.spec;
             ctrl.state.may_serve()

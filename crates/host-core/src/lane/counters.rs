@@ -34,6 +34,10 @@ pub struct LaneCounters {
     pub abandoned: u64,
     /// I/O timeouts reported as suspicions.
     pub timeouts: u64,
+    /// Requests that another lane was asked to carry out, because this one has no queue on their path.
+    pub forwarded: u64,
+    /// Requests that were carried out for other lanes.
+    pub served: u64,
 }
 
 impl LaneCounters {
@@ -53,6 +57,8 @@ impl LaneCounters {
             refused_unfenced,
             abandoned,
             timeouts,
+            forwarded,
+            served,
         } = other;
         self.accepted += *accepted;
         self.done += *done;
@@ -67,6 +73,8 @@ impl LaneCounters {
         self.refused_unfenced += *refused_unfenced;
         self.abandoned += *abandoned;
         self.timeouts += *timeouts;
+        self.forwarded += *forwarded;
+        self.served += *served;
     }
 }
 

@@ -69,7 +69,7 @@ impl Lane {
                 self.heads.head_counter(head).fail_no_available_path += 1;
                 return self.end_unsent(now, index, Refused::NoPath);
             }
-            Choice::Path(_) | Choice::Full | Choice::Nothing { may_return: true } => {}
+            Choice::Path(_) | Choice::Full | Choice::Elsewhere(_) | Choice::Nothing { may_return: true } => {}
         }
         let blocked = self.blocked_by_guard(&request, key);
         if blocked == Blocked::Endless {
@@ -93,6 +93,7 @@ impl Lane {
         match choice {
             Choice::Path(chosen) => self.send(now, index, &chosen),
             Choice::Full => self.wait(index, Reason::Slot),
+            Choice::Elsewhere(to) => self.forward(now, index, to),
             _ => {
                 self.heads.head_counter(head).requeue_no_usable_path += 1;
                 self.wait(index, Reason::Path);
@@ -219,7 +220,7 @@ impl Lane {
                 self.counters.late_completions += 1;
                 self.outputs.push_back(LaneOutput::ToControl(ToControl::Late { life: held.life, key, cqe }));
             }
-            State::Waiting(_) | State::Ending { .. } => self.counters.stray_completions += 1,
+            State::Waiting(_) | State::Ending { .. } | State::Forwarded { .. } => self.counters.stray_completions += 1,
         }
     }
 
@@ -362,13 +363,7 @@ impl Lane {
     /// may have done is not covered up.
     pub(super) fn end_unsent(&mut self, now: Instant, index: u32, why: Refused) {
         let Some(tracked) = self.requests.get(index) else { return };
-        let outcome = match tracked.doubt {
-            Doubt::None => Outcome::NotSent(why),
-            Doubt::Answered(status) => Outcome::Failed(status),
-            Doubt::Fenced => Outcome::OutcomeUnknown,
-            Doubt::Unfenced => Outcome::Indeterminate { until: None },
-        };
-        self.finish(now, index, outcome);
+        self.finish(now, index, tracked.doubt.unsent(why));
     }
 
     /// Ends a request that was given up, once its guard outlives it: every lane has it in its table then, and this lane
@@ -452,7 +447,11 @@ impl Lane {
             State::Waiting(Reason::Path) => wake.paths,
             State::Waiting(Reason::Pinned) => wake.slots || wake.paths,
             State::Waiting(Reason::Plan) => shutting_down,
-            State::Waiting(Reason::Alone) => shutting_down || (wake.paths && heads.is_hopeless(tracked.head, lives)),
+            State::Waiting(Reason::Table { epoch }) => shutting_down || heads.table_epoch() >= epoch,
+            State::Waiting(Reason::Alone) => {
+                let goes = || heads.is_hopeless(tracked.head, lives) || heads.is_elsewhere(tracked.head, lives);
+                shutting_down || (wake.paths && goes())
+            }
             _ => false,
         };
         let indices = self.requests.waiting.iter().map(|(seq, index)| (*seq, *index));

@@ -11,7 +11,7 @@
 
 use super::requests::{Bias, Reason, Sent, State};
 use super::{Lane, LifeStanding, MAX_SAME_PATH_RETRIES};
-use crate::{CacheEntry, HeadId, LifeId, Op, Outcome, ToControl};
+use crate::{CacheEntry, HeadId, LaneId, LifeId, Op, Outcome, ToControl};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -87,6 +87,10 @@ impl Lane {
             return self.wait(index, Reason::Pinned);
         }
         let usable = |key: &Key| self.lives.get(*key).is_some_and(super::life::Life::is_usable);
+        if key.is_none() && self.config.id.0 > 0 {
+            // There is no queue of it here: the first lane has one of every life.
+            return self.forward(now, index, LaneId(0));
+        }
         let Some(key) = key.filter(usable) else {
             // It is lost, or on its way out.
             self.plans.remove(&seq);

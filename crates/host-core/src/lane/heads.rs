@@ -9,15 +9,19 @@ use super::latency::Latencies;
 use super::life::Life;
 use super::requests::Bias;
 use super::{HeadCounters, PathCounters};
+use crate::forward;
 use crate::guards::{self as conditions, Guard};
-use crate::{AnaState, ConnId, CtrlId, FlushScope, HeadId, IoPolicy, LifeId, PathTable, Refused, Request, Shape};
+use crate::{
+    AnaState, ConnId, CtrlId, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Path, PathTable, Refused, Request, Shape,
+};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key, Rng, Slab};
 
-#[derive(Clone, Debug, Hash, Default)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Heads {
+    lane: LaneId,
     table: Arc<PathTable>,
     /// Sorted by name.
     by_id: Vec<(HeadId, u32)>,
@@ -62,6 +66,17 @@ struct HeadView {
     may_return: bool,
     /// Those whose life has ever had a queue on this lane.
     paths: Vec<PathView>,
+    /// Those on which other lanes have queues, and this one has none.
+    elsewhere: Vec<Elsewhere>,
+}
+
+/// A usable path on which this lane has no queue.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Elsewhere {
+    /// Who serves this lane there.
+    to: LaneId,
+    /// As of [`PathView::tier`].
+    tier: u8,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -93,6 +108,8 @@ pub(super) enum Choice {
     Path(Chosen),
     /// A path is usable, but its queues are full.
     Full,
+    /// The best path is one on which this lane has no queue: that lane has one.
+    Elsewhere(LaneId),
     /// No path is usable.
     Nothing {
         may_return: bool,
@@ -104,6 +121,30 @@ pub(super) enum Choice {
 }
 
 impl Heads {
+    pub(super) fn new(lane: LaneId) -> Self {
+        Self {
+            lane,
+            table: Arc::default(),
+            by_id: Vec::new(),
+            slots: Vec::new(),
+            head_counters: Vec::new(),
+            path_counters: Vec::new(),
+            head_latencies: Vec::new(),
+            path_latencies: Vec::new(),
+            whole: Vec::new(),
+            answered: Vec::new(),
+            by_path: BTreeMap::new(),
+            free: Vec::new(),
+            free_paths: Vec::new(),
+            backlogged: VecDeque::new(),
+        }
+    }
+
+    /// Which table of control this is.
+    pub(super) fn table_epoch(&self) -> u64 {
+        self.table.epoch
+    }
+
     pub(super) fn set_table(&mut self, table: Arc<PathTable>, lives: &Slab<Life>, rng: &mut Rng) {
         self.table = table;
         self.compile(lives, rng);
@@ -119,19 +160,23 @@ impl Heads {
             lives.iter().map(|(key, life)| (life.id, (key, life.ctrl))).collect();
         for (id, head) in &table.heads {
             let mut paths = Vec::with_capacity(head.paths.len());
+            let mut elsewhere = Vec::new();
             for path in &head.paths {
-                let Some(&(life, ctrl)) = lives.get(&path.life) else { continue };
+                let Some(&(life, ctrl)) = lives.get(&path.life) else {
+                    elsewhere.extend(Elsewhere::of(path, self.lane));
+                    continue;
+                };
                 let counters = self.counters_of(*id, ctrl);
                 let (nsid, ana, slow) = (path.nsid, path.ana, path.slow);
                 paths.push(PathView { life, nsid, ana, slow, counters, stale: false });
             }
             let index = self.slot_or_new(*id, rng);
             let (shape, policy, flush, may_return) = (head.shape, head.policy, head.flush, head.may_return);
-            self.slots[index as usize].view = Some(HeadView { shape, policy, flush, may_return, paths });
+            self.slots[index as usize].view = Some(HeadView { shape, policy, flush, may_return, paths, elsewhere });
         }
     }
 
-    fn slot_or_new(&mut self, id: HeadId, rng: &mut Rng) -> u32 {
+    pub(super) fn slot_or_new(&mut self, id: HeadId, rng: &mut Rng) -> u32 {
         match self.by_id.binary_search_by_key(&id, |(id, _)| *id) {
             Ok(at) => self.by_id[at].1,
             Err(at) => {
@@ -236,7 +281,8 @@ impl Heads {
         }
         let most = view.paths.iter().filter_map(|path| lives.get(path.life)).map(|life| life.max_transfer).max();
         match (most, request.data) {
-            (Some(most), Some(span)) if span.len > most => Err(Refused::TooLarge),
+            // Others know what the paths carry on which this lane has no queue.
+            (Some(most), Some(span)) if span.len > most && view.elsewhere.is_empty() => Err(Refused::TooLarge),
             _ => Ok(()),
         }
     }
@@ -255,6 +301,11 @@ impl Heads {
                     best = Some(tier);
                 }
             }
+        }
+        if best != Some(0)
+            && let Some(to) = view.elsewhere(best)
+        {
+            return Choice::Elsewhere(to);
         }
         let Some(best) = best else {
             return if too_small { Choice::TooLarge } else { Choice::Nothing { may_return: view.may_return } };
@@ -287,6 +338,11 @@ impl Heads {
             self.choose(slot, lives, 0, Bias::None),
             Choice::NoSuchNamespace | Choice::Nothing { may_return: false }
         )
+    }
+
+    /// True if only a lane that has another queue can do something for the namespace now.
+    pub(super) fn is_elsewhere(&self, slot: u32, lives: &Slab<Life>) -> bool {
+        matches!(self.choose(slot, lives, 0, Bias::None), Choice::Elsewhere(_))
     }
 
     /// The path was taken: round robin goes on behind it.
@@ -423,6 +479,29 @@ impl Heads {
     }
 }
 
+impl HeadView {
+    /// The lane to ask if its path is better than the best of this lane's own.
+    #[cold]
+    fn elsewhere(&self, best: Option<u8>) -> Option<LaneId> {
+        let least = self.elsewhere.iter().min_by_key(|path| path.tier)?;
+        best.is_none_or(|best| least.tier < best).then_some(least.to)
+    }
+}
+
+impl Elsewhere {
+    /// The path, if another lane has a queue on it and this one has none.
+    fn of(path: &Path, lane: LaneId) -> Option<Self> {
+        let to = forward::serving(lane, path.queues).filter(|_| path.ana.is_usable())?;
+        Some(Self { to, tier: tier(false, path.slow, path.ana) })
+    }
+}
+
+/// How good a path is, 0 the best.
+const fn tier(disliked: bool, slow: bool, ana: AnaState) -> u8 {
+    let worse_ana = !matches!(ana, AnaState::Optimized);
+    (disliked as u8) << 2 | (slow as u8) << 1 | worse_ana as u8
+}
+
 impl PathView {
     /// How good the path is, 0 the best, and whether it carries so many bytes; `None` if it is not usable.
     fn tier(&self, lives: &Slab<Life>, bytes: u32, bias: Bias) -> Option<(u8, bool)> {
@@ -435,8 +514,6 @@ impl PathView {
             Bias::Prefer(life) => life != self.life,
             Bias::Avoid(life) => life == self.life,
         };
-        let worse_ana = self.ana != AnaState::Optimized;
-        let tier = u8::from(disliked) << 2 | u8::from(self.slow) << 1 | u8::from(worse_ana);
-        Some((tier, bytes <= life.max_transfer))
+        Some((tier(disliked, self.slow, self.ana), bytes <= life.max_transfer))
     }
 }

@@ -170,7 +170,7 @@ impl Lane {
         let since = match tracked.state {
             State::Sent(sent) => sent.since,
             State::Held(held) => held.since,
-            State::Waiting(_) | State::Ending { .. } => return None,
+            State::Waiting(_) | State::Ending { .. } | State::Forwarded { .. } => return None,
         };
         Some(LedgerEntry {
             key: self.guards.key(tracked.seq),
@@ -375,6 +375,7 @@ impl Lane {
                         self.say(ToControl::Abandoned(entry));
                     }
                 }
+                State::Forwarded { ticket, to } => self.give_up_forwarded(to, ticket, &request),
                 State::Ending { .. } => {}
             }
         }
@@ -403,11 +404,15 @@ impl Lane {
         for (_, tracked) in self.requests.iter() {
             match tracked.state {
                 State::Waiting(Reason::Guard | Reason::Handover { .. }) => status.guarded += 1,
-                State::Waiting(Reason::Path | Reason::Turn | Reason::Plan | Reason::Alone) => status.requeued += 1,
+                State::Waiting(Reason::Path | Reason::Turn | Reason::Plan | Reason::Alone | Reason::Table { .. }) => {
+                    status.requeued += 1;
+                }
                 State::Waiting(Reason::Delay { .. }) => status.delayed += 1,
                 State::Waiting(Reason::Pinned) => status.backlogged += 1,
                 State::Waiting(Reason::Slot) => {}
                 State::Sent(_) => status.in_flight += 1,
+                // The lane that carries it out says how it stands.
+                State::Forwarded { .. } => status.requests -= 1,
                 State::Held(_) | State::Ending { .. } => status.held += 1,
             }
         }

@@ -3,7 +3,8 @@
 //! A request may be carried by several commands, one after the other. Each command has a token of its own that is never
 //! used again (`one_owner_per_tag`), so that an answer to an earlier one can never be taken for an answer to a later one.
 
-use crate::{LifeId, Request};
+pub(super) use crate::forward::Doubt;
+use crate::{LaneId, LifeId, Request};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key};
@@ -46,6 +47,8 @@ pub(super) enum State {
     Held(Held),
     /// Given up without a fence; ends as soon as its guard is in control's table.
     Ending { life: LifeId, until: Option<Instant> },
+    /// Another lane carries it out, and knows it by this ticket.
+    Forwarded { ticket: u64, to: LaneId },
 }
 
 /// What a waiting request waits for.
@@ -75,6 +78,11 @@ pub(super) enum Reason {
     Plan,
     /// What control says about a command that instances were lost with.
     Alone,
+    /// The table of paths by which another lane forwarded it.
+    Table {
+        /// It, or a later one.
+        epoch: u64,
+    },
 }
 
 /// A command on a queue.
@@ -95,19 +103,6 @@ pub(super) struct Held {
     pub(super) life: LifeId,
     pub(super) path: u32,
     pub(super) since: Instant,
-}
-
-/// What earlier commands of a request may have done, for the case that no later one is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Doubt {
-    /// Nothing.
-    None,
-    /// The last of them was answered with this error: what it did before it failed its controller alone knows.
-    Answered(Status),
-    /// They may have taken effect and cannot any more.
-    Fenced,
-    /// They may have taken effect and may still do so (legacy).
-    Unfenced,
 }
 
 impl Tracked {
@@ -205,6 +200,7 @@ impl Requests {
         let carried_by = match self.get(index)?.state {
             State::Sent(sent) => sent.command,
             State::Held(held) => held.command,
+            State::Forwarded { ticket, .. } => ticket,
             State::Waiting(_) | State::Ending { .. } => return None,
         };
         (carried_by == command).then_some(index)

@@ -67,6 +67,8 @@ impl Lane {
         let carriers = self.lost.get(&tracked.seq);
         if carriers.is_some_and(|carriers| carriers.lost >= LOSSES && !carriers.free)
             && !self.heads.is_hopeless(tracked.head, &self.lives)
+            // A lane that has to carry it out counts anew.
+            && !self.heads.is_elsewhere(tracked.head, &self.lives)
         {
             self.wait(index, Reason::Alone);
         }

@@ -4,6 +4,7 @@ use alloc::vec;
 const MS: Duration = Duration::from_millis(1);
 const HEAD: HeadId = HeadId(0);
 const NSID: u32 = 7;
+const LANES: u16 = 1;
 
 fn key(seq: u64) -> GuardKey {
     GuardKey { seq, lane: 0 }
@@ -35,7 +36,7 @@ struct World {
 impl World {
     fn new(controllers: u32) -> Self {
         let mut world = Self {
-            suspects: Suspects::new(1),
+            suspects: Suspects::new(LANES),
             now: Instant::from_millis(10_000),
             live: BTreeMap::new(),
             next_life: 1,
@@ -90,7 +91,7 @@ impl World {
 
     fn run(&mut self) {
         loop {
-            let ways: Vec<Way> = self.live.values().map(|life| (*life, NSID)).collect();
+            let ways: Vec<Way> = self.live.values().map(|life| (*life, NSID, LANES)).collect();
             let Some(decision) = self.suspects.poll(self.now, |head| if head == HEAD { ways.clone() } else { vec![] })
             else {
                 return;
@@ -284,7 +285,7 @@ fn an_instance_is_isolated_for_a_bounded_time_and_then_rests() {
 fn a_suspect_that_is_slow_alone_goes_on_beside_others() {
     let mut world = World::new(1);
     (0..3).for_each(|_| world.lose(0, Cause::Target, &[1]));
-    let mut world = World { suspects: Suspects::new(1), ..world };
+    let mut world = World { suspects: Suspects::new(LANES), ..world };
     world.connect(CtrlId(0));
     (0..2).for_each(|_| world.lose(0, Cause::Target, &[1]));
     // The witness is answered and the suspect is not.
@@ -295,7 +296,7 @@ fn a_suspect_that_is_slow_alone_goes_on_beside_others() {
     world.suspects.over(world.now, life);
     let life = LifeId(99);
     world.suspects.live(world.now, life, CtrlId(0), Duration::from_secs(1));
-    let ways = |_| vec![(life, NSID)];
+    let ways = |_| vec![(life, NSID, LANES)];
     let mut seen = Vec::new();
     while let Some(decision) = world.suspects.poll(world.now, ways) {
         match decision {

@@ -82,6 +82,6 @@ impl ProbeReport {
     /// As the stall function wants it.
     #[must_use]
     pub fn life_facts(&self) -> LifeFacts {
-        LifeFacts::of(&self.facts, self.facts.identify.events())
+        LifeFacts::of(&self.facts, self.facts.identify.events(), 1)
     }
 }

@@ -538,6 +538,7 @@ mod tests {
             ana: false,
             anatt: Duration::ZERO,
             io_queues: 1,
+            lanes: 1,
             sqsize_max: 127,
             in_capsule: 0,
             max_transfer: u32::MAX,

@@ -7,9 +7,10 @@ use crate::checkers::Seen;
 use crate::mix::Kind;
 use crate::world::{Ev, World, note};
 use interlock_check::OpId;
-use interlock_host_core::LaneId;
 use interlock_host_core::barrier::AbandonLog;
+use interlock_host_core::{HeadId, LaneId};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What one process of the host knows of requests that were given up.
@@ -28,6 +29,11 @@ impl Abandons {
 }
 
 impl Abandons {
+    /// Given up on a lane: its number.
+    pub(super) fn log(&mut self, lane: usize, change: (HeadId, Range<u64>)) -> u64 {
+        self.log.abandon(LaneId(lane as u16), [change])
+    }
+
     /// True if the lane of a request has not read that it was given up.
     pub(super) fn is_unread(&self, op: OpId) -> bool {
         self.mail.iter().flatten().any(|(of, _)| *of == op)
@@ -70,8 +76,8 @@ impl World {
         self.drain_host();
     }
 
-    /// A lane is about to take a request.
-    pub(super) fn read_abandoned(&mut self, lane: usize) {
+    /// A lane is about to take a request, or to hear what has been handed over.
+    pub(crate) fn read_abandoned(&mut self, lane: usize) {
         let abandoned = self.app.abandons.log.take(LaneId(lane as u16));
         self.lanes[lane].lane.handle_abandoned(abandoned);
     }

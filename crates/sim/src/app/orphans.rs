@@ -5,6 +5,7 @@
 
 use super::App;
 use super::abandon::Abandons;
+use super::relay::Relay;
 use crate::world::{World, note};
 use interlock_check::Outcome;
 use interlock_host_core::LifeId;
@@ -98,6 +99,7 @@ impl World {
         self.app.accepted.fill(0);
         self.app.by_key = BTreeMap::new();
         self.app.abandons = Abandons::new(self.app.lanes);
+        self.app.relay = Relay::default();
         self.app.listed = BTreeMap::new();
         self.app.places = BTreeMap::new();
         self.app.indeterminate = BTreeMap::new();

@@ -34,6 +34,8 @@ pub(super) struct Check {
     by_key: BTreeMap<GuardKey, u32>,
     /// Given up and not ended: every lane knows it at once.
     abandoned: BTreeMap<OpId, (Instant, GuardKey, u32, Range<u64>)>,
+    /// Ended, and the application does not know yet.
+    guests_done: BTreeSet<OpId>,
     ledgers: BTreeMap<LifeId, Vec<GuardKey>>,
     /// When commands in doubt were released.
     released: BTreeMap<GuardKey, Instant>,
@@ -66,6 +68,10 @@ impl Checker for Check {
             Seen::Accepted { op, key, nsid } => {
                 self.taken.insert(*op, Taken { at: now, key: *key, nsid: *nsid });
                 self.by_key.insert(*key, *nsid);
+                // Another lane carries it out from now on, under a name of its own.
+                if let Some((_, of, ..)) = self.abandoned.get_mut(op) {
+                    *of = *key;
+                }
             }
             Seen::ControlSaid(lane, ToLane::Guard { epoch, entries }) => {
                 self.seen.entry(*lane).or_default();
@@ -94,13 +100,21 @@ impl Checker for Check {
                 }
             }
             Seen::Abandoned { op, key, nsid, range } => {
-                self.abandoned.insert(*op, (now, *key, *nsid, range.clone()));
+                if !self.guests_done.contains(op) {
+                    self.abandoned.insert(*op, (now, *key, *nsid, range.clone()));
+                }
             }
             Seen::Done { op, key, .. } => {
+                self.guests_done.remove(op);
                 self.abandoned.remove(op);
                 if let Some(key) = key {
                     self.ended(key);
                 }
+            }
+            // Its lane knows, and sends what waited for it.
+            Seen::GuestDone { op } => {
+                self.guests_done.insert(*op);
+                self.abandoned.remove(op);
             }
             Seen::ControlTook(_, ToControl::Condemned { life, ledger, .. }) => {
                 let keys = ledger.iter().map(|entry| entry.key);

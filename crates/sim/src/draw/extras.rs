@@ -47,6 +47,8 @@ pub(crate) struct Extras {
     pub(crate) flaps: bool,
     /// The target may die again and again.
     pub(crate) crash_loops: bool,
+    /// Controllers grant fewer I/O queues than the host has lanes, now and then.
+    pub(crate) few_queues: bool,
 }
 
 const _: () = assert!(TIMER_LATE.as_millis() * 2 < MARGIN.as_millis(), "an honest target");
@@ -104,6 +106,7 @@ impl Extras {
             poison_stays: has(Kind::PoisonCommand, 9, 50),
             flaps: has(Kind::PathFlaps, 10, 8),
             crash_loops: has(Kind::TargetCrashLoops, 11, 8),
+            few_queues: has(Kind::QueuesShared, 24, 25),
         }
     }
 }

@@ -254,6 +254,9 @@ impl State {
                         let due = self.soon();
                         self.from_lane[usize::from(lane)].get_mut().push_back((due, message));
                     }
+                    LaneOutput::Forward { to, .. } | LaneOutput::GiveUp { to, .. } => {
+                        unreachable!("lane{lane} asks {to}, in a world in which each lane has a queue")
+                    }
                     LaneOutput::Done { token, outcome } => {
                         self.note(|| format!("app     W{} ends: {outcome:?}", token + 1));
                         let found = self.judge.get_mut().ended(self.now, token as usize, outcome);

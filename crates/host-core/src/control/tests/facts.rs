@@ -3,6 +3,7 @@
 use super::world::*;
 use crate::*;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_wire::admin::{AsyncEvent, Command, FID_ASYNC_EVENTS, FID_KEEP_ALIVE, Identify};
 use interlock_wire::ana;
@@ -540,4 +541,43 @@ fn a_storm_of_events_is_answered_at_a_bounded_rate_and_told_once() {
         world.tell(1, AsyncEvent::ANA_CHANGED);
     }
     assert_eq!((ana_state(&world), told(&world)), (AnaState::Optimized, 1));
+}
+
+/// The I/O queues of a controller: which lane was asked to open which, and what the table says of its paths.
+fn queues(world: &World, ctrl: CtrlId) -> (Vec<(usize, u16)>, Vec<u16>) {
+    let life = world.life(ctrl);
+    let opened = |(lane, fake): (usize, &FakeLane)| {
+        let of = |message: &ToLane| match message {
+            ToLane::OpenQueue(spec) if spec.life == life => Some((lane, spec.qid)),
+            _ => None,
+        };
+        fake.heard.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    let table = world.table();
+    let paths = table.heads.values().flat_map(|head| &head.paths).filter(|path| path.life == life);
+    (world.lanes.iter().enumerate().flat_map(opened).collect(), paths.map(|path| path.queues).collect())
+}
+
+#[test]
+fn lanes_share_the_queues_of_a_controller_that_grants_fewer() {
+    let mut world = World::new(4, &[1, 2]);
+    world.ports.get_mut(&1).expect("a port").grants = Some(2);
+    let (a, b) = (world.connect(World::spec(1)), world.connect(World::spec(2)));
+    assert_eq!((world.state(a), world.state(b)), (StateName::Live, StateName::Live));
+    assert_eq!(queues(&world, a), (vec![(0, 1), (1, 2)], vec![2]));
+    assert_eq!(queues(&world, b), (vec![(0, 1), (1, 2), (2, 3), (3, 4)], vec![4]), "each path has its own number");
+    let shares = |ctrl| {
+        let info = world.control.controllers().find(|info| info.id == ctrl).expect("known");
+        info.facts.expect("live").shares_queues()
+    };
+    assert!(shares(a) && !shares(b));
+    // The next instance grants another number.
+    world.ports.get_mut(&1).expect("a port").grants = Some(3);
+    let life = world.life(a);
+    world.lose(life, Vec::new());
+    world.advance(Duration::from_secs(30));
+    assert_eq!(queues(&world, a), (vec![(0, 1), (1, 2), (2, 3)], vec![3]));
+    // So it is if fewer are asked for.
+    let c = world.connect(ControllerSpec { nr_io_queues: 1, host_iface: Some("eth1".into()), ..World::spec(2) });
+    assert_eq!(queues(&world, c), (vec![(0, 1)], vec![1]));
 }

@@ -4,6 +4,7 @@ use crate::poison::{Carried, Order, Report};
 use crate::*;
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -71,6 +72,8 @@ pub(super) struct Port {
     pub(super) unreadable: bool,
     /// It is still ready after it was disabled.
     pub(super) stays_ready: bool,
+    /// I/O queues that it grants; `None`: as many as are wanted.
+    pub(super) grants: Option<u16>,
     pub(super) ccr: Ccr,
     /// Entries that new controllers of this port find in their log, and keep there.
     pub(super) stale: Vec<ccr::Entry>,
@@ -101,6 +104,7 @@ impl Default for Port {
             eventless: None,
             unreadable: false,
             stays_ready: false,
+            grants: None,
             ccr: Ccr::Immediate,
             stale: Vec::new(),
         }
@@ -569,6 +573,9 @@ impl World {
                 }
                 admin::Command::Identify(identify) => data(identify_data(port, conn.cntlid, identify)),
                 admin::Command::GetFeatures(_) => done(port.kato.unwrap_or(conn.kato)),
+                admin::Command::SetFeatures(set) if set.fid == admin::FID_QUEUES => {
+                    done(port.grants.map_or(set.cdw11, |queues| admin::QueueCount::pairs(queues).to_u32()))
+                }
                 admin::Command::SetFeatures(set) => done(set.cdw11),
                 admin::Command::KeepAlive => done(0),
                 admin::Command::Abort(abort) => {
@@ -689,15 +696,18 @@ impl World {
         })
     }
 
-    /// Lives in the table that lane 0 holds.
-    pub(super) fn paths(&self) -> Vec<LifeId> {
+    /// The table that lane 0 holds.
+    pub(super) fn table(&self) -> Arc<PathTable> {
         let table = self.lanes[0].heard.iter().rev().find_map(|message| match message {
             ToLane::Paths(table) => Some(table.clone()),
             _ => None,
         });
-        table.map_or(Vec::new(), |table| {
-            table.heads.values().flat_map(|head| head.paths.iter().map(|path| path.life)).collect()
-        })
+        table.unwrap_or_default()
+    }
+
+    /// Lives in it.
+    pub(super) fn paths(&self) -> Vec<LifeId> {
+        self.table().heads.values().flat_map(|head| head.paths.iter().map(|path| path.life)).collect()
     }
 }
 

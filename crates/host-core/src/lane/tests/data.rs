@@ -560,7 +560,7 @@ fn a_namespace_that_is_forgotten_leaves_its_slot_to_another() {
             shape,
             policy: IoPolicy::RoundRobin,
             flush: FlushScope::Subsystem,
-            paths: vec![Path { life: A, nsid: 1, ana: AnaState::Optimized, slow: false }],
+            paths: vec![Path { life: A, nsid: 1, ana: AnaState::Optimized, slow: false, queues: 1 }],
             may_return: true,
         };
         let heads = ids.iter().map(|id| (*id, head())).collect();

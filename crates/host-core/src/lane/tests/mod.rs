@@ -7,6 +7,7 @@
 mod barrier;
 mod data;
 mod flush;
+mod forward;
 mod loss;
 mod random;
 mod suspects;
@@ -82,6 +83,8 @@ struct Rig {
     /// Ended since somebody looked.
     just_done: Vec<u64>,
     control: Vec<ToControl>,
+    /// What other lanes are asked for.
+    to_lanes: Vec<LaneOutput>,
     last_token: u64,
     /// Queues asked for whose connection was not opened yet.
     opening: VecDeque<Arc<QueueSpec>>,
@@ -91,8 +94,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::of_lane(0)
+    }
+
+    fn of_lane(id: u16) -> Self {
         Self {
-            lane: Lane::new(LaneConfig { id: LaneId(0), requests_max: 64, seed: 1 }),
+            lane: Lane::new(LaneConfig { id: LaneId(id), requests_max: 64, seed: 1 }),
             now: Instant::from_millis(1),
             wires: BTreeMap::new(),
             buffers: BTreeMap::new(),
@@ -100,6 +107,7 @@ impl Rig {
             done: BTreeMap::new(),
             just_done: Vec::new(),
             control: Vec::new(),
+            to_lanes: Vec::new(),
             last_token: 0,
             opening: VecDeque::new(),
             in_capsule: 4096,
@@ -157,8 +165,10 @@ impl Rig {
 
     fn table(lives: &[(LifeId, AnaState, bool)], policy: IoPolicy, may_return: bool) -> PathTable {
         let shape = Shape { block_size: BLOCK, blocks: 1000, metadata: 0, read_only: false };
-        let paths =
-            lives.iter().map(|(life, ana, slow)| Path { life: *life, nsid: 1, ana: *ana, slow: *slow }).collect();
+        let paths = lives
+            .iter()
+            .map(|(life, ana, slow)| Path { life: *life, nsid: 1, ana: *ana, slow: *slow, queues: 1 })
+            .collect();
         PathTable {
             epoch: 1,
             twins: BTreeMap::new(),
@@ -234,6 +244,7 @@ impl Rig {
                 }
                 LaneOutput::ToControl(message) => self.control.push(message),
                 LaneOutput::Conn(action) => self.act(action),
+                to_lane @ (LaneOutput::Forward { .. } | LaneOutput::GiveUp { .. }) => self.to_lanes.push(to_lane),
             }
         }
     }
