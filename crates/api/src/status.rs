@@ -117,6 +117,9 @@ pub struct ControllerFacts {
     pub ccrl: u8,
     /// I/O queue pairs.
     pub io_queues: u16,
+    /// Reactors of the host. If they are more, they share the I/O queues.
+    #[serde(default)]
+    pub reactors: u16,
     /// Entries of an I/O submission queue, less one.
     #[serde(default)]
     pub sqsize: u16,
@@ -126,6 +129,14 @@ pub struct ControllerFacts {
     pub serial: String,
     /// Firmware revision.
     pub firmware: String,
+}
+
+impl ControllerFacts {
+    /// True if reactors share the I/O queues, because they are fewer.
+    #[must_use]
+    pub const fn shares_queues(&self) -> bool {
+        self.io_queues < self.reactors
+    }
 }
 
 /// Settings in force.

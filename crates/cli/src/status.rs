@@ -143,6 +143,9 @@ fn controller(text: &mut String, ctrl: &ControllerStatus, all: bool) {
         let life = wait.life.as_ref().map_or_else(String::new, |life| format!(" ({life})"));
         let _ = writeln!(text, "         waits for {}{life}: {} left", wait.reason, span(wait.left_ms));
     }
+    if let Some(facts) = ctrl.facts.as_ref().filter(|facts| facts.shares_queues()) {
+        let _ = writeln!(text, "         {} of {} I/O queues, shared by the reactors", facts.io_queues, facts.reactors);
+    }
     if let (true, Some(facts)) = (all, &ctrl.facts) {
         let cqt = facts.cqt_ms.map_or_else(|| "none".into(), |ms| format!("{ms} ms"));
         let _ = writeln!(

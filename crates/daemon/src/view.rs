@@ -210,6 +210,7 @@ fn controller(
             cqt_ms: facts.cqt.value().copied().map(millis),
             ccrl: facts.ccrl.unwrap_or(0),
             io_queues: facts.io_queues,
+            reactors: facts.lanes,
             sqsize: ctrl.spec.queue_size.saturating_sub(1).min(facts.sqsize_max),
             model: facts.model.clone(),
             serial: facts.serial.clone(),

@@ -395,7 +395,8 @@ impl fmt::Display for EventKind {
             Self::ControllerState { ctrl, from, to, why } => write!(f, "{ctrl}: {from} -> {to}: {why}"),
             Self::TransitionRefused { ctrl, from, to } => write!(f, "{ctrl}: {from} -> {to} refused"),
             Self::LifeBegan { ctrl, life, facts, queues } => {
-                write!(f, "{ctrl}: new ctrl, {life}, {}, {queues} I/O queues", facts.identity)
+                write!(f, "{ctrl}: new ctrl, {life}, {}, {queues} I/O queues", facts.identity)?;
+                if facts.shares_queues() { write!(f, ", shared by {} reactors", facts.lanes) } else { Ok(()) }
             }
             Self::Lost { ctrl, life, how } => write!(f, "{ctrl}: {how}; starting controller fencing ({life})"),
             Self::Slow { ctrl, since, .. } => {

@@ -75,7 +75,7 @@ impl Volume {
 pub(crate) struct Asked {
     pub(crate) op: Op,
     /// The lane that it was given to.
-    door: usize,
+    pub(crate) door: usize,
     since: Instant,
     volume: usize,
     buf: Option<interlock_base::BufId>,

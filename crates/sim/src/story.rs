@@ -118,7 +118,11 @@ impl World {
         match seen {
             Seen::Accepted { op, key, .. } => {
                 let text = self.request(*op);
-                self.say("app", format!("asks for {text} on lane{}", key.lane));
+                if self.app.asked.get(&op.0).is_some_and(|asked| asked.door != usize::from(key.lane)) {
+                    self.say("host", format!("lane{} carries {text} out for another lane", key.lane));
+                } else {
+                    self.say("app", format!("asks for {text} on lane{}", key.lane));
+                }
             }
             Seen::Abandoned { op, .. } => {
                 let text = self.request(*op);

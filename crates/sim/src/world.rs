@@ -575,7 +575,7 @@ impl World {
         self.at(at, Ev::Mail(which));
     }
 
-    fn carry(&mut self, which: Box_) {
+    pub(crate) fn carry(&mut self, which: Box_) {
         let Some(mail) = self.mail.get_mut(&which).and_then(VecDeque::pop_front) else { return };
         let now = self.now;
         match (which, mail) {

@@ -94,6 +94,18 @@ impl<'a> Live<'a> {
                 change: Some(format!("see `interlock status`; `interlock reconnect {}` tries at once", ctrl.name)),
             });
         }
+        findings.extend(self.controllers().filter_map(|ctrl| {
+            let facts = ctrl.facts.as_ref().filter(|facts| facts.shares_queues())?;
+            Some(Finding {
+                severity: Severity::Note,
+                code: "queues-shared".into(),
+                text: format!(
+                    "{} ({}) has {} I/O queues for {} reactors: those without one hand their requests to another",
+                    ctrl.name, ctrl.path, facts.io_queues, facts.reactors
+                ),
+                change: Some("let the target grant one for each reactor, or give the daemon fewer `reactors`".into()),
+            })
+        }));
         if let Ways::Known(ways) = ways {
             for (traddr, trsvcid, _) in ways {
                 let mine = self.controllers().any(|ctrl| {

@@ -29,6 +29,11 @@ impl Abandons {
 }
 
 impl Abandons {
+    /// The number of the first change in the mail of a lane.
+    pub(super) fn next_number(&self, lane: usize) -> Option<u64> {
+        self.mail[lane].iter().find_map(|(_, number)| *number)
+    }
+
     /// Given up on a lane: its number.
     pub(super) fn log(&mut self, lane: usize, change: (HeadId, Range<u64>)) -> u64 {
         self.log.abandon(LaneId(lane as u16), [change])
@@ -69,6 +74,7 @@ impl World {
             return;
         }
         let Some((op, number)) = self.app.abandons.mail[lane].pop_front() else { return };
+        self.hear_those_before(lane, number);
         self.lanes[lane].lane.abandon(self.now, op.0);
         if let Some(number) = number {
             self.lanes[lane].lane.handed_over(self.now, number);

@@ -94,6 +94,32 @@ impl World {
         true
     }
 
+    /// A lane hears numbers in their order, as in one mailbox: what was given up before is read before, wherever it comes from.
+    pub(super) fn hear_those_before(&mut self, lane: usize, number: Option<u64>) {
+        let Some(number) = number else { return };
+        loop {
+            let earlier = |of: Option<u64>| of.filter(|of| *of < number);
+            let by_mail = earlier(self.app.abandons.next_number(lane));
+            let boxes = (0..self.lanes.len()).map(|from| Box_::HostLanes(from, lane));
+            let by_letter = boxes.filter_map(|which| Some((earlier(self.next_number(which))?, which))).min();
+            match (by_mail, by_letter) {
+                (Some(mail), letter) if letter.is_none_or(|(letter, _)| mail < letter) => {
+                    self.abandoned(lane, self.process.number);
+                }
+                (_, Some((_, which))) => self.carry(which),
+                (_, None) => return,
+            }
+        }
+    }
+
+    /// The number of the first change that is given up in a mailbox between two lanes.
+    fn next_number(&self, which: Box_) -> Option<u64> {
+        self.mail.get(&which)?.iter().find_map(|mail| match mail {
+            Mail::Lanes(Letter::Abandon { number, .. }) => *number,
+            _ => None,
+        })
+    }
+
     /// A lane reads what another wants.
     pub(crate) fn read_letter(&mut self, from: usize, lane: usize, letter: Letter) {
         let now = self.now;
@@ -123,6 +149,7 @@ impl World {
                 self.lanes[lane].lane.handle_served(now, ticket, outcome);
             }
             Letter::Abandon { op, number } => {
+                self.hear_those_before(lane, number);
                 self.app.relay.unread.remove(&op.0);
                 if self.app.relay.guests.contains_key(&(lane, op.0)) {
                     self.lanes[lane].lane.abandon(now, op.0);
