@@ -46,7 +46,7 @@ const KEPT: &str = "crates/bench/instructions.json";
 const REQUESTS: u64 = 640;
 
 /// The crates whose code is counted.
-const CORES: [&str; 5] = ["base", "wire", "proto", "host-core", "target-core"];
+const CORES: [&str; 6] = ["base", "wire", "fence", "proto", "host-core", "target-core"];
 
 /// Instructions per request, by crate.
 type Counts = BTreeMap<String, f64>;

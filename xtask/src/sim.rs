@@ -27,7 +27,7 @@ pub fn main(args: impl Iterator<Item = String>) -> Result<ExitCode> {
 /// If a file cannot be read.
 pub fn source() -> Result<u64> {
     let mut files = Vec::new();
-    for name in ["base", "wire", "proto", "host-core", "target-core", "check", "sim"] {
+    for name in ["base", "wire", "fence", "proto", "host-core", "target-core", "check", "sim"] {
         let mut folders = vec![house::root().join("crates").join(name).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("{} cannot be listed", folder.display()))? {
@@ -72,7 +72,13 @@ pub fn enablers() -> Result<Vec<String>> {
         for (feature, enables) in package["features"].as_object().into_iter().flatten() {
             let enables = enables.as_array().into_iter().flatten().filter_map(|word| word.as_str());
             for word in enables.filter(|word| word.ends_with("mutations")) {
-                let own = name == "interlock-sim" && feature == "mutations" && word == "interlock-host-core/mutations";
+                let own = feature == "mutations"
+                    && match name {
+                        "interlock-sim" => word == "interlock-host-core/mutations",
+                        // Both are the same switch.
+                        "interlock-host-core" => word == "interlock-fence/mutations",
+                        _ => false,
+                    };
                 if !own {
                     found.push(format!("feature `{feature}` of `{name}` enables `{word}`"));
                 }

@@ -3,7 +3,7 @@
 use interlock_xtask::house::{Imports, breaches, plan, root, truth};
 use std::path::Path;
 
-const CORES: [&str; 6] = ["base", "wire", "proto", "host-core", "target-core", "check"];
+const CORES: [&str; 7] = ["base", "wire", "fence", "proto", "host-core", "target-core", "check"];
 
 #[test]
 fn every_import_is_allowed_by_the_table() {

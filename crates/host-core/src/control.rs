@@ -2,9 +2,8 @@
 //!
 //! One per host. Fencing is a decision over all lanes at once (a write held on one lane may be overtaken by a write of
 //! another), so it has one owner that talks to every lane by messages and to every controller by its admin queue. The
-//! parts that can be judged alone are machines of their own: [`state`] (what may follow what), `fence` (one condemned
-//! life), `source` (through whom), `guards` (what nobody may touch), `heads` (what is the same namespace), `scan`,
-//! `reconnect`. This file is the door: verbs, `handle_*`, `poll_*`.
+//! parts that can be judged alone are machines of their own: the crate `interlock_fence` (when may a write in doubt be sent
+//! again), [`state`] (what may follow what), `heads` (what is the same namespace), `scan`, `reconnect`. This file is the door: verbs, `handle_*`, `poll_*`.
 
 mod admin;
 mod bring_up;
@@ -14,28 +13,24 @@ mod config;
 mod counters;
 mod disable;
 mod duplicates;
+mod ends;
 mod facts;
-mod fence;
-mod guards;
+mod fences;
 mod heads;
-mod hold_clock;
 mod lanes;
-mod left;
 mod life;
 mod live;
 mod lives;
 mod names;
 mod predecessor;
 mod reconnect;
-mod release;
+mod recorded;
 mod scan;
 mod settings;
-mod source;
 mod state;
 mod storm;
 mod suspects;
 mod verbs;
-mod via;
 mod waits;
 
 #[cfg(test)]
@@ -50,7 +45,6 @@ pub use heads::HeadInfo;
 pub use predecessor::{NotUnfenced, Unfenced, UnfencedWhy};
 pub use settings::{Setting, SettingError};
 pub use state::{State, StateName};
-pub use via::{ViaEvent, ViaNext, ViaStage};
 pub use waits::{WaitOwner, Why};
 
 use crate::barrier::Handovers;
@@ -67,9 +61,9 @@ use alloc::vec::Vec;
 use caches::Caches;
 use core::net::SocketAddr;
 use core::time::Duration;
-use guards::Guards;
 use heads::Heads;
 use interlock_base::{Deadline, Instant, Rng, Timers, fingerprint};
+use interlock_fence::Fences;
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::{HostId, Nqn};
 use lives::Lives;
@@ -210,12 +204,10 @@ pub struct Control {
     rng: Rng,
     controllers: BTreeMap<CtrlId, Controller>,
     lives: Lives,
-    /// What predecessors could write to.
-    left: left::Left,
+    fences: Fences,
     conns: BTreeMap<ConnId, LifeId>,
     jobs: BTreeMap<JobId, JobFor>,
     heads: Heads,
-    guards: Guards,
     handovers: Handovers,
     caches: Caches,
     suspects: AllSuspects,
@@ -230,9 +222,6 @@ pub struct Control {
     next_life: u64,
     next_conn: u32,
     next_job: u32,
-    next_receipt: u64,
-    /// Names of guards over whole namespaces, which belong to no lane.
-    next_whole: u64,
 }
 
 /// Whom the answer of a job is for.
@@ -255,11 +244,10 @@ impl Control {
             rng: Rng::new(config.seed),
             controllers: BTreeMap::new(),
             lives: Lives::default(),
-            left: left::Left::default(),
+            fences: Fences::new(config.lanes),
             conns: BTreeMap::new(),
             jobs: BTreeMap::new(),
             heads: Heads::default(),
-            guards: Guards::new(config.lanes),
             handovers: Handovers::default(),
             caches: Caches::default(),
             suspects: AllSuspects::new(config.lanes),
@@ -273,8 +261,6 @@ impl Control {
             next_life: 1,
             next_conn: 1,
             next_job: 1,
-            next_receipt: 1,
-            next_whole: 1,
             config,
         }
     }
@@ -326,7 +312,9 @@ impl Control {
 
     /// Everything that is waited for, and until when (`every_wait_has_a_deadline`).
     pub fn waits(&self) -> impl Iterator<Item = Deadline<Why>> {
-        self.timers.iter()
+        let mut waits: Vec<_> = self.timers.iter().chain(self.fences.waits().map(fences::wait)).collect();
+        waits.sort_unstable_by_key(|wait| (wait.at, wait.why));
+        waits.into_iter()
     }
 
     /// Counters of the host; they outlive the controllers.
@@ -343,7 +331,7 @@ impl Control {
     /// Lives that were left unfenced and are still guarded.
     #[must_use]
     pub fn tombstones(&self) -> Vec<Tombstone> {
-        self.lives.iter().filter_map(|(id, life)| life.tombstone(*id)).collect()
+        self.fences.tombstones().collect()
     }
 
     /// True once everything has ended after [`Control::shutdown`].
@@ -361,7 +349,8 @@ impl Control {
     /// When to call [`Control::handle_timeout`] at the latest, and why.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline<Why>> {
-        self.timers.next()
+        let fences = self.fences.next_deadline().map(fences::wait);
+        self.timers.next().into_iter().chain(fences).min_by_key(|next| (next.at, next.why))
     }
 
     /// What to do next. Drain it after every call.

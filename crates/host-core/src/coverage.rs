@@ -2,8 +2,7 @@
 //!
 //! Built only with the feature `mutations`, which no shipped crate can enable; otherwise `note` is empty.
 
-use crate::lane::{Case, Provenance, Standing};
-use crate::{FencePolicy, Op};
+use crate::{Case, Disposition, FencePolicy, Op, Provenance, Standing, classify};
 use alloc::string::String;
 use alloc::vec::Vec;
 use interlock_base::Instant;
@@ -77,6 +76,12 @@ mod seen {
 
 #[cfg(feature = "mutations")]
 pub(crate) use seen::note;
+
+/// [`classify`], for a command of a lane: a hunt wants to know which rows it met.
+pub(crate) fn decide(case: Case) -> Disposition {
+    note(case);
+    classify(case)
+}
 
 /// True if a lane can ask for it: it asks about what was answered, about what is on a life that is condemned, and, once
 /// that is over, about the changes that it held.

@@ -1,40 +1,10 @@
-//! Names for the things the two machines talk about. All are given by the machines, never by a peer.
+//! Names for the things the two machines talk about, beside those that fences know. All are given by the machines, never by a peer.
 
-use core::fmt;
+use interlock_fence::id;
 
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub $inner);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), self.0)
-            }
-        }
-    };
-}
-
-id!(
-    /// One lane: one reactor's share of the data plane.
-    LaneId(u16), "lane"
-);
 id!(
     /// One TCP connection, unique within the machine that opened it.
     ConnId(u32), "conn"
-);
-id!(
-    /// One configured way to a subsystem: a port that is kept connected. Linux would print it as `nvmeN`.
-    CtrlId(u32), "nvme"
-);
-id!(
-    /// One life of one controller: from enable to reset. Never reused within a host.
-    LifeId(u64), "life"
-);
-id!(
-    /// One namespace as the application sees it, merged over its paths. Linux would print it as `nvmeXnY`.
-    HeadId(u32), "head"
 );
 id!(
     /// One piece of work that may block, done by the driver outside the reactors.

@@ -39,7 +39,6 @@
 //! or its queue was halted and `StopSending` was said, or (reads) it was detached. The driver carries outputs out in
 //! order, and the kernel copies what it is given.
 
-mod classify;
 mod command;
 mod connect;
 mod counters;
@@ -57,7 +56,6 @@ mod suspects;
 #[cfg(test)]
 mod tests;
 
-pub use classify::{Case, Disposition, MAX_SAME_PATH_RETRIES, Provenance, Standing, classify};
 pub use counters::{HeadCounters, IoCounters, LaneCounters, PathCounters};
 pub use latency::{Latencies, Latency};
 pub use life::LifeStanding;

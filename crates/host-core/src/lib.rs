@@ -16,16 +16,12 @@
 
 extern crate alloc;
 
-mod attempts;
 pub mod barrier;
 mod control;
 #[doc(hidden)]
 pub mod coverage;
-mod down;
 mod event;
 pub mod forward;
-#[doc(hidden)]
-pub mod guards;
 mod ids;
 mod lane;
 pub mod latch;
@@ -33,29 +29,33 @@ mod msg;
 pub mod poison;
 mod policy;
 pub mod probe;
-mod receipt;
 mod request;
 pub mod stall;
 
-pub use attempts::{CcrAttempt, CcrAttempts, CcrResult};
 pub use control::{
     Control, ControllerCounters, ControllerInfo, ControllerSpec, FenceCounters, HeadInfo, HostConfig, HostCounters,
     Job, JobResult, LifeFacts, LifeRecord, MAX_DEAD, MAX_IO_QUEUES, MAX_KATO, MAX_RECEIPTS, MAX_RECONNECT,
     MAX_SLEW_PERMILLE, MIN_KATO, NoSuchController, NotUnfenced, Output, Setting, SettingError, SpecError, State,
-    StateName, Unfenced, UnfencedWhy, ViaEvent, ViaNext, ViaStage, WaitOwner, Why,
+    StateName, Unfenced, UnfencedWhy, WaitOwner, Why,
 };
-pub use down::{ConnectFailure, ConnectionEnd, DownReason, Termination};
 pub use event::{Event, EventKind, StoreWork};
-pub use ids::{ConnId, CtrlId, HeadId, JobId, LaneId, LifeId};
+pub use ids::{ConnId, JobId};
+#[doc(hidden)]
+pub use interlock_fence::guards;
+pub use interlock_fence::{
+    Case, CcrAttempt, CcrAttempts, CcrResult, ConnectFailure, ConnectionEnd, CtrlId, Disposition, DownReason,
+    FencePolicy, FencedBy, GuardEntry, GuardKey, GuardStands, Guarded, HeadId, Identity, LaneId, LedgerEntry, LifeId,
+    Loss, MAX_SAME_PATH_RETRIES, Method, Op, Provenance, Receipt, Release, Standing, Termination, Tombstone, ViaEvent,
+    ViaNext, ViaStage, Witness, classify,
+};
 pub use interlock_proto::host::{Assumption, Fact};
 pub use lane::{
-    Case, Disposition, HeadCounters, IoCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy,
-    Latencies, Latency, LifeStanding, LifeStatus, MAX_SAME_PATH_RETRIES, PathCounters, Provenance, Standing, classify,
+    HeadCounters, IoCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy, Latencies, Latency,
+    LifeStanding, LifeStatus, PathCounters,
 };
 pub use msg::{
-    AnaState, CacheEntry, ConnAction, ConnEvent, Dial, GuardEntry, GuardKey, GuardStands, Head, LedgerEntry, Path,
-    PathTable, QueueSpec, Release, Suspicion, ToControl, ToLane, Twin, Waiting,
+    AnaState, CacheEntry, ConnAction, ConnEvent, Dial, Head, Path, PathTable, QueueSpec, Suspicion, ToControl, ToLane,
+    Twin, Waiting,
 };
-pub use policy::{FencePolicy, FlushScope, IoPolicy, OnLoss, Reconnect, Timeouts};
-pub use receipt::{FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};
-pub use request::{Op, Outcome, Refused, Request, Shape};
+pub use policy::{FlushScope, IoPolicy, OnLoss, Reconnect, Timeouts};
+pub use request::{Outcome, Refused, Request, Shape};

@@ -18,14 +18,14 @@
 //! lane -> Resolved(keys)             ctrl -> Guard      the range is free again
 //! ```
 
-use crate::{ConnId, CtrlId, DownReason, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Op, Shape, poison};
+use crate::{ConnId, CtrlId, DownReason, FencePolicy, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Shape, poison};
+use crate::{GuardEntry, GuardKey, LedgerEntry, Release};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
-use core::ops::Range;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::{HostId, Nqn};
@@ -212,72 +212,6 @@ pub struct CacheEntry {
     pub wrote: Option<Instant>,
     /// When its last flush was sent that ended well.
     pub flushed: Option<Instant>,
-}
-
-/// Names one command in doubt: the lane that sent it and the order in which that lane accepted its request.
-/// The order of keys is the order in which overlapping held commands are released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GuardKey {
-    /// Order of acceptance on that lane. First, so that keys of different lanes interleave fairly.
-    pub seq: u64,
-    /// The lane.
-    pub lane: u16,
-}
-
-/// A range that nobody may touch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GuardEntry {
-    /// The command for whose sake.
-    pub key: GuardKey,
-    /// The namespace, not the path: a guard holds on every path.
-    pub head: HeadId,
-    /// The blocks.
-    pub range: Range<u64>,
-    /// What is known of its end.
-    pub stands: GuardStands,
-}
-
-/// What is known of the end of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GuardStands {
-    /// The life of its command is not fenced yet; by CCR or by time it will be. What overlaps waits.
-    Held,
-    /// The life is fenced: the command itself may now be sent again, others still wait for it.
-    Released,
-    /// A tombstone that no time ends (KATO 0): only a reset through another controller, or somebody who accepts the risk.
-    /// What overlaps is refused, because a wait would have no end.
-    Endless,
-}
-
-/// One command in doubt.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LedgerEntry {
-    /// Its name.
-    pub key: GuardKey,
-    /// The life on which it was sent.
-    pub life: LifeId,
-    /// The namespace.
-    pub head: HeadId,
-    /// What it does.
-    pub op: Op,
-    /// The blocks.
-    pub range: Range<u64>,
-    /// When it was sent.
-    pub since: Instant,
-    /// True if nobody waits for it any more.
-    pub abandoned: bool,
-}
-
-/// What becomes of the held commands of a life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Release {
-    /// Fenced: retry what may be retried, in submission order; end the rest as `OutcomeUnknown`.
-    Retry,
-    /// Given up unfenced: end them as `Indeterminate`; their guards stay as tombstones.
-    Indeterminate {
-        /// The deadline of the tombstone.
-        until: Option<Instant>,
-    },
 }
 
 /// What a lane needs to open one I/O queue pair.

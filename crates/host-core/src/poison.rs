@@ -27,13 +27,14 @@
 //! out what [`Suspects::poll`] decides.
 
 use crate::guards::{self as conditions, Guard};
-use crate::{ConnectionEnd, CtrlId, DownReason, GuardKey, HeadId, LaneId, LedgerEntry, LifeId, Loss, Op};
+use crate::{CtrlId, GuardKey, HeadId, LaneId, LedgerEntry, LifeId, Op};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
 use interlock_base::Instant;
+pub use interlock_fence::{Cause, SuspectCommand};
 
 /// Instances lost with a command that make it a suspect.
 pub const LOSSES: u8 = 3;
@@ -114,44 +115,6 @@ pub enum Report {
     Answered(GuardKey),
 }
 
-/// Who ended an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// The target: it closed or reset a connection, or said that it is broken.
-    Target,
-    /// Nobody: there was no answer any more.
-    Silence,
-    /// This host, or somebody who asked for it.
-    Host,
-}
-
-impl Loss {
-    /// Who ended the instance.
-    #[must_use]
-    pub const fn cause(&self) -> Cause {
-        match self {
-            Self::AdminConnection(why) | Self::Queue { why, .. } => why.cause(),
-            Self::Protocol(_) | Self::Terminated(_) => Cause::Target,
-            Self::KeepAlive | Self::AdminTimeout(_) | Self::IoTimeout(_) => Cause::Silence,
-            Self::AnaTransition | Self::Reset | Self::Disconnect | Self::Shutdown | Self::Predecessor => Cause::Host,
-        }
-    }
-}
-
-impl DownReason {
-    const fn cause(&self) -> Cause {
-        match self {
-            Self::Lost(ConnectionEnd::Closed | ConnectionEnd::Reset) | Self::Protocol(_) | Self::Terminated(_) => {
-                Cause::Target
-            }
-            Self::Lost(ConnectionEnd::Aborted(_)) => Cause::Host,
-            Self::Lost(ConnectionEnd::Failed(_)) | Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut(_) => {
-                Cause::Silence
-            }
-        }
-    }
-}
-
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
@@ -163,49 +126,6 @@ pub enum Decision {
     Tell(SuspectCommand, Stage),
     /// Instances of this controller were lost because of a suspect: it does not flap.
     Forgive(CtrlId),
-}
-
-/// A suspect, as people see it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SuspectCommand {
-    /// Its name.
-    pub key: GuardKey,
-    /// The namespace.
-    pub head: HeadId,
-    /// What it does.
-    pub op: Op,
-    /// The blocks.
-    pub range: Range<u64>,
-    /// Instances that the target ended while it was outstanding on them.
-    pub instances: u32,
-    /// How many of these carried nothing else, and died while others lived.
-    pub alone: u32,
-}
-
-impl SuspectCommand {
-    /// What it is, as the specification calls it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self.op {
-            Op::Read => "Read",
-            Op::Compare => "Compare",
-            Op::Write { .. } => "Write",
-            Op::WriteZeroes { .. } => "Write Zeroes",
-            Op::Discard => "Dataset Management",
-            Op::Flush => "Flush",
-        }
-    }
-}
-
-impl fmt::Display for SuspectCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = self.name();
-        if self.op == Op::Flush {
-            return write!(f, "{what} of {}", self.head);
-        }
-        let blocks = self.range.end - self.range.start;
-        write!(f, "{what} of {} ({blocks} blocks from LBA {})", self.head, self.range.start)
-    }
 }
 
 /// How far a suspect is.

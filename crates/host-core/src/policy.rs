@@ -2,16 +2,6 @@
 
 use core::time::Duration;
 
-/// When may a command of a lost life be repeated on another path?
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum FencePolicy {
-    /// Only after the life was fenced, or an assumption that the receipt names has run out.
-    #[default]
-    Strict,
-    /// At once, as today's hosts do. A stale write may follow; counted as `unsafe_failovers`.
-    Legacy,
-}
-
 /// How a lane chooses among usable paths. Values are those of Linux' `iopolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum IoPolicy {

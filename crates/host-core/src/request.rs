@@ -4,57 +4,13 @@
 //! another path. Overlapping concurrent requests have no order among themselves, and an unfinished write may take effect
 //! more than once until it completes; after it completed - or, if indeterminate, after its fence - never again.
 
-use crate::{HeadId, LifeId};
+use crate::{HeadId, LifeId, Op};
 use base::{Instant, Span};
 use core::fmt;
 use core::ops::Range;
 use interlock_base as base;
 use interlock_wire as wire;
 use wire::status::Status;
-
-/// What to do. Sizes come with the [`Request`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
-    /// NVM Command Set, "Read command".
-    Read,
-    /// NVM Command Set, "Compare command": are the blocks what the payload says? Different blocks end the request with
-    /// [`Status::COMPARE_FAILURE`], which is an answer and no fault of a path ([`Outcome::is_different`]).
-    Compare,
-    /// NVM Command Set, "Write command".
-    Write {
-        /// Force Unit Access: on stable media before it is answered. Passed through, never emulated.
-        fua: bool,
-    },
-    /// NVM Command Set, "Write Zeroes command".
-    WriteZeroes {
-        /// Deallocate as well (DEAC).
-        deallocate: bool,
-    },
-    /// NVM Command Set, "Dataset Management command" with one range and Attribute - Deallocate.
-    Discard,
-    /// NVM Command Set, "Flush command". Covers what was answered when it was submitted.
-    Flush,
-}
-
-impl Op {
-    /// True if the command changes media, so that it must not be repeated elsewhere while it may still be executed.
-    #[must_use]
-    pub const fn changes_media(self) -> bool {
-        match self {
-            Self::Write { .. } | Self::WriteZeroes { .. } | Self::Discard => true,
-            Self::Read | Self::Compare | Self::Flush => false,
-        }
-    }
-
-    /// True if blocks travel with the command, in either direction: exactly those that it names.
-    #[must_use]
-    pub const fn carries_blocks(self) -> bool {
-        match self {
-            Self::Read | Self::Compare | Self::Write { .. } => true,
-            Self::WriteZeroes { .. } | Self::Discard | Self::Flush => false,
-        }
-    }
-}
 
 /// One request of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,6 +5,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::panic::PanicInfo;
 use interlock_base as _;
 use interlock_check as _;
+use interlock_fence as _;
 use interlock_host_core as _;
 use interlock_proto as _;
 use interlock_target_core as _;

@@ -10,6 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::{Instant, Span};
+use interlock_fence::Input;
 use interlock_proto::host::{AdminCommand, Event as QueueEvent, Queue, QueueConfig};
 use interlock_proto::{DataError, SendList, Sink, Source as Payload, Taken};
 use interlock_wire::admin;
@@ -259,14 +260,13 @@ impl Control {
     }
 
     fn handle_admin_quiet(&mut self, now: Instant, life_id: LifeId) {
-        let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) else { return };
-        if matches!(condemned.admin, AdminEnd::Leaving | AdminEnd::Disabling) {
-            condemned.admin = AdminEnd::Quiet(now);
-            for why in [Why::LateGrace(life_id), Why::Disable(life_id), Why::Poll(life_id)] {
-                self.timers.stop(why);
-            }
-            self.advance(now, life_id);
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        let Phase::Condemned(admin @ (AdminEnd::Leaving | AdminEnd::Disabling)) = &mut life.phase else { return };
+        *admin = AdminEnd::Quiet(now);
+        for why in [Why::LateGrace(life_id), Why::Disable(life_id), Why::Poll(life_id)] {
+            self.timers.stop(why);
         }
+        self.fence(now, Input::Admin { life: life_id, disabled: false, quiet: Some(now) });
     }
 
     /// Received bytes of a connection. Says how many are done with; the admin queue never places payload.
@@ -365,7 +365,7 @@ impl Control {
                     keep_alive.handle_traffic(pending.sent);
                 }
                 if !matches!(pending.purpose, Purpose::AsyncEvent) {
-                    life.source.add_latency(now - pending.sent);
+                    self.fences.handle(now, Input::Latency(life_id, now - pending.sent));
                 }
                 let answer = Answer { purpose: pending.purpose, cqe, data, error };
                 if !answer.status().is_success()

@@ -8,14 +8,13 @@
 //! have opened queues are told to close them through the same door as ever.
 
 use super::admin::{ADMIN_SQSIZE, Answer, Purpose};
-use super::left;
 use super::life::{IoQueue, Life, Phase, Task};
 use super::reconnect::{self, Next};
-use super::source::Source;
+use super::recorded;
 use super::waits::Why;
 use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
 use crate::guards::{self as conditions, Guard};
-use crate::stall::HoldTerms;
+use crate::stall::hold_terms;
 use crate::{
     ConnectFailure, ConnectionEnd, CtrlId, Dial, DownReason, EventKind, JobId, LaneId, LifeId, Loss, OnLoss, QueueSpec,
     StoreWork, ToLane,
@@ -28,6 +27,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_fence::{Input, SourceFacts};
 use interlock_proto::host::{AnaLog, Association, AssociationConfig, Facts, KeepAlive, Kind, Step};
 use interlock_wire::admin::EventMask;
 use interlock_wire::fabrics::{CNTLID_DYNAMIC, Cc};
@@ -80,7 +80,7 @@ impl Control {
             {
                 self.go_live(now, life);
             }
-            (Some(JobFor::Owner(life)), JobResult::Done) => self.handle_owner(now, life),
+            (Some(JobFor::Owner(life)), JobResult::Done) => self.fence(now, Input::Owner(life)),
             (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
             (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
                 let why = format!("cannot record the life before its first write: {why}");
@@ -228,7 +228,16 @@ impl Control {
         let asked = u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX);
         let kato_ms = if kato.is_zero() { asked } else { u32::try_from(kato.as_millis()).unwrap_or(u32::MAX) };
         life.keep_alive = Some(KeepAlive::new(now, kato_ms, facts.tbkas));
-        life.source = Source::new(named.ccrl.unwrap_or(0));
+        let source = SourceFacts {
+            life: life_id,
+            ctrl: life.ctrl,
+            subnqn: life.subnqn.clone(),
+            identity: named.identity,
+            addr: life.addr,
+            local: super::condemn::local(&ctrl.spec),
+            ccrl: named.ccrl.unwrap_or(0),
+            begun: life.begun,
+        };
         life.ana_log = Some(AnaLog::new(&facts.identify, named.max_transfer)).filter(|_| named.ana);
         life.cc = Cc::new(facts.cap.css_csi()).with_enable(true);
         life.ana = facts.ana;
@@ -238,7 +247,9 @@ impl Control {
         life.phase = Phase::Scanning;
         self.poll_keep_alive(now, life_id);
         self.ask_async_event(now, life_id);
-        self.purge_source(now, life_id);
+        if self.lives.get(&life_id).is_some_and(Life::may_send) {
+            self.fence(now, Input::SourceFound(Box::new(source)));
+        }
         self.go_on_with_task(now, life_id);
     }
 
@@ -287,7 +298,7 @@ impl Control {
             return;
         }
         life.phase = Phase::Recording;
-        left::note(&mut life.recorded, life.found.iter().map(|found| &found.ids));
+        recorded::note(&mut life.recorded, life.found.iter().map(|found| &found.ids));
         let Some(record) = self.record_of(life_id) else { return };
         self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
         if !conditions::enabled(Guard::RecordFirst) {
@@ -308,7 +319,7 @@ impl Control {
             subnqn: spec.subnqn.clone(),
             addr: life.addr?,
             identity: facts.identity,
-            hold: HoldTerms::of(spec, facts),
+            hold: hold_terms(spec, facts),
             disks: life.recorded.clone(),
         })
     }
@@ -327,7 +338,7 @@ impl Control {
     /// guards every namespace.
     pub(super) fn record_disks(&mut self, life_id: LifeId) {
         let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
-        if left::note(&mut life.recorded, life.found.iter().map(|found| &found.ids))
+        if recorded::note(&mut life.recorded, life.found.iter().map(|found| &found.ids))
             && let Some(record) = self.record_of(life_id)
         {
             self.job(JobFor::Store(life_id, StoreWork::Disks), Job::RecordLife(Box::new(record)));
@@ -369,7 +380,7 @@ impl Control {
         self.take_namespaces(now, life_id);
         self.publish_paths();
         self.do_tasks(now, life_id);
-        self.advance_kin(now, life_id);
+        self.fence(now, Input::SourceUp(life_id));
     }
 
     /// An attempt did not become a life.

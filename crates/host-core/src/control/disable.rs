@@ -8,10 +8,12 @@
 
 use super::Control;
 use super::admin::{Answer, Purpose, plain};
+use super::life::Phase;
 use super::waits::Why;
 use crate::LifeId;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_fence::Input;
 use interlock_wire::fabrics::{Csts, PropertyGet, PropertySet};
 
 /// Between two looks at CSTS.
@@ -37,40 +39,41 @@ impl Control {
     }
 
     pub(super) fn handle_disable(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
-        if answer.status().is_success() { self.poll_disable(now, life_id) } else { self.disable_over(now, life_id) }
+        if answer.status().is_success() {
+            self.poll_disable(now, life_id)
+        } else {
+            self.disable_over(now, life_id, false)
+        }
     }
 
     pub(super) fn poll_disable(&mut self, now: Instant, life_id: LifeId) {
         if !self.ask(now, life_id, Purpose::DisablePoll, plain(PropertyGet::CSTS.to_sqe()), None) {
-            self.disable_over(now, life_id);
+            self.disable_over(now, life_id, false);
         }
     }
 
     pub(super) fn handle_disable_polled(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
         let csts = Csts(answer.cqe.dw0.get());
         if !answer.status().is_success() || csts.fatal() {
-            self.disable_over(now, life_id);
+            self.disable_over(now, life_id, false);
         } else if csts.ready() {
             self.timers.set(Why::Poll(life_id), now + LOOK);
         } else {
-            if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
-                condemned.fence.handle_disabled(now);
-            }
-            self.disable_over(now, life_id);
+            self.disable_over(now, life_id, true);
         }
     }
 
-    /// It is asked no longer: the admin queue ends as that of any condemned life.
-    pub(super) fn disable_over(&mut self, now: Instant, life_id: LifeId) {
+    /// It is asked no longer, because it said that it is `disabled` or for another reason: the admin queue ends as that of any condemned life.
+    pub(super) fn disable_over(&mut self, now: Instant, life_id: LifeId, disabled: bool) {
         let Some(life) = self.lives.get(&life_id).filter(|life| life.is_disabling()) else { return };
         let grace = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.late_grace);
         for why in [Why::Disable(life_id), Why::Poll(life_id)] {
             self.timers.stop(why);
         }
         let admin = self.halt_admin(now, life_id, grace);
-        if let Some(condemned) = self.lives.get_mut(&life_id).and_then(|life| life.condemned_mut()) {
-            condemned.admin = admin;
+        if let Some(life) = self.lives.get_mut(&life_id) {
+            life.phase = Phase::Condemned(admin);
         }
-        self.advance(now, life_id);
+        self.fence(now, Input::Admin { life: life_id, disabled, quiet: admin.quiet() });
     }
 }

@@ -12,6 +12,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use interlock_fence::Protection;
 use interlock_wire::ana;
 use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
@@ -83,17 +84,6 @@ pub(super) struct NotTaken {
     pub(super) keeps: Option<HeadId>,
     /// It contradicts this one: either may have been misread.
     pub(super) contradicts: Option<HeadId>,
-}
-
-/// What is protected of a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Protection {
-    /// Nothing.
-    None,
-    /// Ranges for which nobody waits any more.
-    Left,
-    /// Ranges of commands that are held and may be sent again.
-    Held,
 }
 
 /// All of them.

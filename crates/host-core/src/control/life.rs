@@ -2,14 +2,9 @@
 
 use super::LifeFacts;
 use super::admin::Admin;
-use super::fence::Fence;
 use super::scan::{Found, Scan};
-use super::source::Source;
 use super::storm::EventRate;
-use crate::guards::{self as conditions, Guard};
-use crate::poison::SuspectCommand;
-use crate::stall::HoldTerms;
-use crate::{CtrlId, FencePolicy, FencedBy, GuardKey, Guarded, Identity, LaneId, LifeId, Loss, Tombstone, Waiting};
+use crate::{CtrlId, LaneId, Loss, Waiting};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -45,8 +40,8 @@ pub(super) enum Phase {
     Draining { why: Ending, waiting: BTreeSet<LaneId> },
     /// Drained; the controller shuts down in order.
     Closing { why: Ending },
-    /// Nothing more is sent on it.
-    Condemned(Box<Condemned>),
+    /// Nothing more is sent on it: it is the affair of the fences, but for its admin socket.
+    Condemned(AdminEnd),
 }
 
 /// What somebody asked for.
@@ -78,62 +73,14 @@ pub(super) enum AdminEnd {
     Quiet(Instant),
 }
 
-/// What the lanes were told at last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Ended {
-    /// Nothing: commands in doubt are held.
-    Held,
-    /// It is to be ended unfenced as soon as that is allowed.
-    Wanted,
-    /// Its commands were ended as indeterminate: a tombstone.
-    Indeterminate,
-}
-
-/// Whether this process still speaks for its host, asked when the proof is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Owner {
-    Unasked,
-    /// Since then.
-    Asked(Instant),
-    Confirmed,
-}
-
-/// The fence of a life, and what it waits for.
-#[derive(Clone, Debug, Hash)]
-pub(super) struct Condemned {
-    /// True if it was ever usable: then its end is told and counted.
-    pub(super) served: bool,
-    pub(super) loss: Loss,
-    pub(super) at: Instant,
-    pub(super) policy: FencePolicy,
-    pub(super) fence: Fence,
-    /// What its hold was made of, once it had said so.
-    pub(super) terms: Option<HoldTerms>,
-    /// Lanes that have not said `Condemned`.
-    pub(super) unanswered: BTreeSet<LaneId>,
-    /// Lanes that have not said `Quiet`.
-    pub(super) noisy: BTreeSet<LaneId>,
-    pub(super) last_quiet: Instant,
-    pub(super) admin: AdminEnd,
-    pub(super) in_doubt: BTreeSet<GuardKey>,
-    pub(super) in_doubt_ever: usize,
-    /// When the oldest of them was sent.
-    pub(super) oldest: Option<Instant>,
-    pub(super) answered_late: usize,
-    /// Commands that went on at once.
-    pub(super) settled: usize,
-    /// The epoch that holds its guards.
-    pub(super) guard_epoch: u64,
-    pub(super) ended: Ended,
-    pub(super) owner: Owner,
-    /// True once a lane kept us waiting: then CCR is sent without knowing whether it is needed.
-    pub(super) lane_overdue: bool,
-    /// Who gave the proof, noted when it came: the source may be gone when the receipt is written.
-    pub(super) by: Option<FencedBy>,
-    /// Sources that were named as barred by an old entry.
-    pub(super) stale_told: BTreeSet<LifeId>,
-    /// The command that it carried alone, because instances had been lost with it.
-    pub(super) suspect: Option<SuspectCommand>,
+impl AdminEnd {
+    /// Since when nothing can leave it.
+    pub(super) const fn quiet(self) -> Option<Instant> {
+        match self {
+            Self::Quiet(at) => Some(at),
+            Self::Disabling | Self::Leaving => None,
+        }
+    }
 }
 
 /// One I/O queue pair.
@@ -190,15 +137,6 @@ impl Todo {
     }
 }
 
-/// Whether the CCR log is being read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum LogRead {
-    Idle,
-    Reading,
-    /// And once more after that.
-    Again,
-}
-
 /// One life.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Life {
@@ -217,8 +155,6 @@ pub(super) struct Life {
     pub(super) probing: Option<Probing>,
     /// The command that was asked to be aborted: no command is asked twice.
     pub(super) aborted: Option<Probing>,
-    pub(super) source: Source,
-    pub(super) log_read: LogRead,
     pub(super) task: Task,
     pub(super) todo: Todo,
     /// The same after a while: it was tried, and could not be read.
@@ -267,8 +203,6 @@ impl Life {
             slow: false,
             probing: None,
             aborted: None,
-            source: Source::new(0),
-            log_read: LogRead::Idle,
             task: Task::Idle,
             todo: Todo::default(),
             again: Todo::default(),
@@ -303,75 +237,7 @@ impl Life {
     }
 
     /// True while its controller is asked to disable itself.
-    pub(super) fn is_disabling(&self) -> bool {
-        self.condemned().is_some_and(|condemned| condemned.admin == AdminEnd::Disabling)
-    }
-
-    pub(super) fn condemned(&self) -> Option<&Condemned> {
-        match &self.phase {
-            Phase::Condemned(condemned) => Some(condemned),
-            _ => None,
-        }
-    }
-
-    pub(super) fn condemned_mut(&mut self) -> Option<&mut Condemned> {
-        match &mut self.phase {
-            Phase::Condemned(condemned) => Some(condemned),
-            _ => None,
-        }
-    }
-
-    /// As CCR names it in its log.
-    pub(super) fn name(&self) -> Option<(u16, u8)> {
-        self.identity().map(|identity| (identity.cntlid, identity.ciu))
-    }
-
-    /// Its full name: of a condemned life the snapshot that its fence was made with.
-    pub(super) fn identity(&self) -> Option<Identity> {
-        match self.condemned() {
-            Some(condemned) => Some(condemned.fence.identity()).filter(Identity::is_reported),
-            None => self.facts.as_ref().map(|facts| facts.identity),
-        }
-    }
-
-    pub(super) fn tombstone(&self, id: LifeId) -> Option<Tombstone> {
-        let condemned = self.condemned().filter(|c| c.ended == Ended::Indeterminate)?;
-        Some(Tombstone {
-            ctrl: self.ctrl,
-            life: id,
-            subnqn: self.subnqn.clone(),
-            identity: condemned.fence.identity(),
-            guarded: condemned.guarded(),
-            until: condemned.fence.deadline(),
-        })
-    }
-}
-
-impl Condemned {
-    /// True once every lane has said what is in doubt.
-    pub(super) fn is_sorted(&self) -> bool {
-        self.unanswered.is_empty()
-    }
-
-    /// True while something may still take effect: known by command, or known only to an earlier process.
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.loss == Loss::Predecessor || !self.in_doubt.is_empty()
-    }
-
-    pub(super) fn guarded(&self) -> Guarded {
-        if self.loss == Loss::Predecessor { Guarded::Subsystem } else { Guarded::Commands(self.in_doubt.len()) }
-    }
-
-    /// The moment from which nothing of the life can leave this host, once it is known.
-    pub(super) fn t0(&self) -> Option<Instant> {
-        if !conditions::enabled(Guard::HoldFromQuiet) {
-            return Some(self.at);
-        }
-        match self.admin {
-            AdminEnd::Quiet(at) if self.noisy.is_empty() || !conditions::enabled(Guard::AllLanesQuiet) => {
-                Some(at.max(self.last_quiet))
-            }
-            AdminEnd::Quiet(_) | AdminEnd::Leaving | AdminEnd::Disabling => None,
-        }
+    pub(super) const fn is_disabling(&self) -> bool {
+        matches!(self.phase, Phase::Condemned(AdminEnd::Disabling))
     }
 }

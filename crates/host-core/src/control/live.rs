@@ -2,10 +2,8 @@
 
 use super::Control;
 use super::admin::{Answer, Purpose, plain, reading};
-use super::guards::Guards;
-use super::heads::{self, NotTaken, PathOf, Protection, Taken};
-use super::life::{Ended, Life, LogRead, Phase, Probing, Task, Todo};
-use super::lives::Lives;
+use super::heads::{self, NotTaken, PathOf, Taken};
+use super::life::{Life, Phase, Probing, Task, Todo};
 use super::scan::{LIST_PAGE, Scan};
 use super::storm::Next;
 use super::waits::Why;
@@ -16,6 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_fence::{Input, Protection};
 use interlock_proto::host::{Pulse, Unread};
 use interlock_wire::admin::{self, Abort, AsyncEvent, GetLog, IDENTIFY_LEN, Identify};
 use interlock_wire::identify::{IdentifyController, NamespaceIds, parse_list};
@@ -50,23 +49,6 @@ pub(super) fn next_look(life: LifeId) -> Duration {
 /// How long to wait before the next look, after so many that failed.
 fn again_in(failed: u32) -> Duration {
     REREAD.saturating_mul(1 << failed.min(6)).min(REREAD_MAX)
-}
-
-/// What is protected of a namespace: by a guard, or because a lane has not said yet what is in doubt.
-fn protection(guards: &Guards, lives: &Lives, subnqn: &Nqn, head: HeadId) -> Protection {
-    let unsorted = |life: &Life| life.condemned().is_some_and(|condemned| !condemned.is_sorted());
-    if lives.of(subnqn).any(|(_, life)| unsorted(life)) {
-        return Protection::Held;
-    }
-    let held = |id| {
-        let life = lives.get(&id).and_then(Life::condemned);
-        life.is_some_and(|condemned| condemned.ended != Ended::Indeterminate)
-    };
-    match guards.lives_of(head).map(held).max() {
-        Some(true) => Protection::Held,
-        Some(false) => Protection::Left,
-        None => Protection::None,
-    }
 }
 
 const _: () = assert!(size_of::<IdentifyController>() == IDENTIFY_LEN as usize);
@@ -156,7 +138,7 @@ impl Control {
     fn fenced_lately(&self, now: Instant, life_id: LifeId) -> bool {
         let Some(life) = self.lives.get(&life_id) else { return false };
         let Some(spec) = self.controllers.get(&life.ctrl).map(|ctrl| &ctrl.spec) else { return false };
-        let hold = life.facts.as_ref().and_then(|facts| crate::stall::HoldTerms::of(spec, facts).hold());
+        let hold = life.facts.as_ref().and_then(|facts| crate::stall::hold_terms(spec, facts).hold());
         // Where no time fences, a lost life is given up after this: until then it may be doubtful.
         let hold = hold.unwrap_or(spec.timeouts.connect_total);
         self.timeout_fences.get(&spec.subnqn).is_some_and(|at| now < *at + hold)
@@ -251,7 +233,7 @@ impl Control {
         match event {
             AsyncEvent::NAMESPACE_CHANGED => life.todo.rescan = true,
             AsyncEvent::ANA_CHANGED => life.todo.ana = true,
-            AsyncEvent::CCR_COMPLETED => self.read_ccr_log(now, life_id),
+            AsyncEvent::CCR_COMPLETED => self.fence(now, Input::LogChanged(life_id)),
             AsyncEvent::PERSISTENT_ERROR => {
                 self.life_failed(now, life_id, Loss::Protocol("persistent internal error".to_string()));
                 return;
@@ -263,60 +245,12 @@ impl Control {
 
     // --- The CCR log as a source ---
 
-    /// Reads the CCR log of a source, removing what is completed unless an answer is awaited. Reads do not overlap.
-    pub(super) fn read_ccr_log(&mut self, now: Instant, life_id: LifeId) {
-        let limit = self.admin_limit(life_id);
-        let Some(life) = self.lives.get_mut(&life_id) else { return };
-        match life.log_read {
-            LogRead::Idle => {
-                let remove = life.source.may_remove();
-                let get = ccr::get_log(remove);
-                if self.ask(now, life_id, Purpose::CcrLog { remove }, reading(get.to_sqe(), get.len), limit)
-                    && let Some(life) = self.lives.get_mut(&life_id)
-                {
-                    life.log_read = LogRead::Reading;
-                    life.source.handle_read();
-                }
-            }
-            LogRead::Reading | LogRead::Again => life.log_read = LogRead::Again,
+    pub(super) fn handle_ccr_log(&mut self, now: Instant, source: LifeId, removed: bool, answer: &Answer) {
+        let read = ccr::parse_log(&answer.data).ok().filter(|_| answer.status().is_success());
+        if read.is_none() {
+            self.read_again(now, source, Todo { ccr: true, ..Todo::default() });
         }
-    }
-
-    /// Sees to it that nothing old is in the log of a source before it is used.
-    pub(super) fn purge_source(&mut self, now: Instant, life_id: LifeId) {
-        let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.may_send()) else { return };
-        if life.source.begin_purge() {
-            self.read_ccr_log(now, life_id);
-        }
-    }
-
-    pub(super) fn handle_ccr_log(&mut self, now: Instant, source_id: LifeId, removed: bool, answer: &Answer) {
-        let Some(source) = self.lives.get_mut(&source_id) else { return };
-        let again = core::mem::replace(&mut source.log_read, LogRead::Idle) == LogRead::Again;
-        let entries = match (answer.status().is_success(), ccr::parse_log(&answer.data)) {
-            (true, Ok(entries)) => entries,
-            _ => {
-                // Until it can be read it serves nobody; those who wait for an entry go on asking.
-                source.source.handle_log_failed();
-                self.read_again(now, source_id, Todo { ccr: true, ..Todo::default() });
-                self.advance_kin(now, source_id);
-                return;
-            }
-        };
-        for id in self.lives.kin(source_id, Life::is_condemned) {
-            let Some(name) = self.lives.get(&id).and_then(|life| life.name()) else { continue };
-            let open = self.lives.get(&source_id).is_some_and(|source| source.source.is_open_for(name, id));
-            if open && let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
-                condemned.fence.handle_log(now, source_id, &entries);
-            }
-        }
-        let more = self.lives.get_mut(&source_id).is_some_and(|source| source.source.handle_log(&entries, removed));
-        if more || again {
-            self.read_ccr_log(now, source_id);
-        } else if self.lives.get(&source_id).is_some_and(|source| source.source.needs_purge()) {
-            self.purge_source(now, source_id);
-        }
-        self.advance_kin(now, source_id);
+        self.fence(now, Input::Log { source, removed, entries: read });
     }
 
     // --- Namespaces and ANA ---
@@ -495,9 +429,7 @@ impl Control {
         life.looks = left.saturating_sub(1);
         let soon = if life.looks > 0 { again_in(since + 1) } else { next_look(life_id) };
         self.timers.set(Why::Look(life_id), now + soon);
-        if life.source.needs_purge() {
-            self.purge_source(now, life_id);
-        }
+        self.fence(now, Input::Purge { source: life_id, anew: false });
         self.do_tasks(now, life_id);
     }
 
@@ -516,10 +448,7 @@ impl Control {
             self.ask_async_event(now, life_id);
         }
         if again.ccr {
-            if let Some(life) = self.lives.get_mut(&life_id) {
-                life.source.read_again();
-            }
-            self.purge_source(now, life_id);
+            self.fence(now, Input::Purge { source: life_id, anew: true });
         }
         self.do_tasks(now, life_id);
     }
@@ -566,10 +495,10 @@ impl Control {
                 (Some(log), true) => heads::state_in(log, ns.ana_group, ns.nsid),
                 (None, true) => AnaState::Inaccessible,
             };
-            let (guards, lives) = (&self.guards, &self.lives);
+            let fences = &self.fences;
             // One disk has one NSID: what this controller lists under another one has not moved.
             let here = |head| stays.get(&head).is_some_and(|nsid| *nsid != ns.nsid);
-            let protection = |head| match protection(guards, lives, &subnqn, head) {
+            let protection = |head| match fences.protection(&subnqn, head) {
                 Protection::None if here(head) => Protection::Left,
                 other => other,
             };

@@ -6,7 +6,6 @@
 use super::life::Life;
 use crate::LifeId;
 use alloc::collections::{BTreeMap, BTreeSet, btree_map};
-use alloc::vec::Vec;
 use interlock_wire::nqn::Nqn;
 
 /// By name.
@@ -53,12 +52,6 @@ impl Lives {
         let kin = self.by_subsystem.get(subnqn).into_iter().flatten();
         kin.filter_map(|id| Some((*id, self.all.get(id)?)))
     }
-
-    /// Those of the same subsystem for which `which` is true, itself among them.
-    pub(super) fn kin(&self, id: LifeId, which: impl Fn(&Life) -> bool) -> Vec<LifeId> {
-        let Some(life) = self.all.get(&id) else { return Vec::new() };
-        self.of(&life.subnqn).filter(|(_, life)| which(life)).map(|(id, _)| id).collect()
-    }
 }
 
 #[cfg(test)]
@@ -68,20 +61,17 @@ mod tests {
     use interlock_base::Instant;
 
     #[test]
-    fn kin_are_those_of_the_same_subsystem_that_are_still_there() {
+    fn those_of_a_subsystem_are_found_while_they_are_there() {
         let mut lives = Lives::default();
         let subsystem = |name: &str| Nqn::new(name).unwrap();
         for (id, name) in [(1, "nqn.a"), (2, "nqn.b"), (3, "nqn.a"), (4, "nqn.a")] {
             lives.insert(LifeId(id), Life::new(Instant::ZERO, CtrlId(0), subsystem(name), 1));
         }
-        let kin = |lives: &Lives, id| lives.kin(LifeId(id), |_| true).iter().map(|id| id.0).collect::<Vec<_>>();
-        assert_eq!(kin(&lives, 1), [1, 3, 4]);
-        assert_eq!(kin(&lives, 2), [2]);
+        let of = |lives: &Lives, name| lives.of(&subsystem(name)).map(|(id, _)| id.0).collect::<alloc::vec::Vec<_>>();
+        assert_eq!((of(&lives, "nqn.a"), of(&lives, "nqn.b")), (alloc::vec![1, 3, 4], alloc::vec![2]));
         lives.remove(LifeId(3));
         lives.remove(LifeId(2));
-        assert_eq!(kin(&lives, 1), [1, 4]);
-        assert_eq!((kin(&lives, 2).len(), kin(&lives, 3).len()), (0, 0));
-        assert_eq!(lives.of(&subsystem("nqn.b")).count(), 0);
+        assert_eq!((of(&lives, "nqn.a"), of(&lives, "nqn.b")), (alloc::vec![1, 4], alloc::vec![]));
         assert_eq!(lives.by_subsystem.len(), 1, "an empty subsystem is forgotten");
     }
 }

@@ -138,8 +138,8 @@ impl Control {
     /// Every lane has said what a lost life carried.
     pub(super) fn judge_suspects(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get(&life_id) else { return };
-        let Some(condemned) = life.condemned().filter(|condemned| condemned.served) else { return };
-        self.suspects.lost(now, &life.subnqn, life_id, life.ctrl, condemned.loss.cause());
+        let Some(lost) = self.fences.lost(life_id).filter(|lost| lost.served) else { return };
+        self.suspects.lost(now, &life.subnqn, life_id, life.ctrl, lost.loss.cause());
     }
 
     /// Carries out what the machines decide.

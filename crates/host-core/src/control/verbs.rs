@@ -13,6 +13,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_fence::Input;
 use interlock_wire::fabrics::{Csts, PropertyGet, PropertySet, Shutdown, ShutdownStatus};
 
 /// Between two looks at CSTS during a shutdown.
@@ -200,10 +201,9 @@ impl Control {
 
     /// Earlier lives of a controller that ends have so long to be fenced; then they become tombstones.
     fn set_grace(&mut self, now: Instant, ctrl_id: CtrlId, grace: Duration) {
-        let lives: Vec<_> =
-            self.lives.iter().filter(|(_, l)| l.ctrl == ctrl_id && l.is_condemned()).map(|(id, _)| *id).collect();
-        for life in lives {
-            self.timers.set_earliest(Why::Grace(life), now + grace);
+        let lost: Vec<LifeId> = self.fences.lost_of(ctrl_id).collect();
+        for life in lost {
+            self.fence(now, Input::GiveUpBy(life, now + grace));
         }
     }
 
@@ -213,7 +213,7 @@ impl Control {
         if ctrl.state.name() != StateName::Deleting {
             return;
         }
-        let left = self.lives.iter().any(|(id, life)| life.ctrl == ctrl_id && life.tombstone(*id).is_none());
+        let left = self.lives.iter().any(|(id, life)| life.ctrl == ctrl_id && !self.fences.is_tombstone(*id));
         if !left && self.transit(now, ctrl_id, State::Dead, "removed") {
             self.bury(now, ctrl_id);
         }
@@ -240,13 +240,6 @@ impl Control {
         let limit = self.controllers.get(&life.ctrl).map_or(Duration::ZERO, |ctrl| ctrl.spec.timeouts.drain);
         life.phase = Phase::Draining { why, waiting: (0..self.config.lanes).map(LaneId).collect() };
         self.timers.set(Why::Drain(life_id), now + limit);
-        // It is a source no longer.
-        for id in self.lives.kin(life_id, Life::is_condemned) {
-            if let Some(condemned) = self.lives.get_mut(&id).and_then(|life| life.condemned_mut()) {
-                condemned.stale_told.remove(&life_id);
-                condemned.fence.handle_source_lost(now, life_id);
-            }
-        }
         self.heads.drop_life(life_id);
         self.caches.ends(life_id);
         if let Some(life) = self.lives.get(&life_id) {
@@ -254,7 +247,7 @@ impl Control {
         }
         self.publish_paths();
         self.tell_lanes(&ToLane::Drain(life_id));
-        self.advance_kin(now, life_id);
+        self.fence(now, Input::SourceDown(life_id));
     }
 
     pub(super) fn handle_drained(&mut self, now: Instant, lane: LaneId, life_id: LifeId) {
@@ -312,8 +305,7 @@ impl Control {
         self.judge_cache(now, life_id, false);
         self.job(JobFor::Store(life_id, StoreWork::MarkClean), Job::MarkClean(life_id));
         self.tell_lanes(&ToLane::Settle { life: life_id, release: Release::Retry });
-        self.guards.remove_life(life_id);
-        self.publish_guards();
+        self.fence(now, Input::Closed(life_id));
         self.drop_admin(life_id, true);
         self.forget_life(now, life_id);
         if let Some(ctrl) = self.controllers.get_mut(&ctrl_id) {
@@ -328,8 +320,14 @@ impl Control {
 
     /// Everything whose time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(why) = self.timers.expired(now) {
-            self.handle_expired(now, why);
+        while let Some(next) = self.next_deadline().filter(|next| next.at <= now) {
+            if self.timers.next() == Some(next) {
+                self.timers.stop(next.why);
+                self.handle_expired(now, next.why);
+            } else {
+                self.fences.handle_timeout(now);
+                self.route(now);
+            }
         }
         self.settle_down(now);
     }
@@ -374,18 +372,15 @@ impl Control {
                 }
             }
             Why::Shutdown(life) => self.close_finished(now, life),
-            Why::Disable(life) => self.disable_over(now, life),
+            Why::Disable(life) => self.disable_over(now, life, false),
             Why::Reread(life) => self.handle_reread(now, life),
             Why::Event(life) => self.ask_async_event(now, life),
             Why::Look(life) => self.handle_look(now, life),
-            Why::LaneAnswer(life) => self.handle_lane_overdue(now, life),
             Why::LateGrace(life) => self.handle_late_grace(now, life),
-            Why::Fence(life) | Why::Hold(life) => self.advance(now, life),
-            Why::Grace(life) => self.handle_grace(now, life),
-            Why::Owner(life) => self.handle_owner_silent(now, life),
             // What they want is done at the end of every call.
             Why::Suspects => {}
-            Why::OldSockets(life) => self.handle_old_sockets(now, life),
+            // The fences'.
+            Why::LaneAnswer(_) | Why::Fence(_) | Why::Hold(_) | Why::Grace(_) | Why::Owner(_) | Why::OldSockets(_) => {}
         }
     }
 
@@ -397,7 +392,7 @@ impl Control {
         self.settle_suspects(now);
         if self.mode == Mode::ShuttingDown
             && self.controllers.values().all(|ctrl| ctrl.state.name() == StateName::Dead)
-            && self.lives.iter().all(|(id, life)| life.tombstone(*id).is_some())
+            && self.lives.iter().all(|(id, _)| self.fences.is_tombstone(*id))
         {
             self.mode = Mode::Ended;
             self.tell_lanes(&ToLane::Shutdown);

@@ -1,13 +1,14 @@
 //! Requests become commands, and answers become outcomes.
 
-use super::classify::decide;
 use super::command::command;
 use super::guard::Blocked;
 use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
-use super::{Case, Disposition, Lane, LaneOutput, LaneWhy, LifeStanding, Provenance, Standing};
+use super::{Lane, LaneOutput, LaneWhy, LifeStanding};
 use crate::barrier::HANDOVER_WITHIN;
+use crate::coverage::decide;
 use crate::guards::{self as conditions, Guard};
+use crate::{Case, Disposition, Provenance, Standing};
 use crate::{ConnId, FencePolicy, GuardKey, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
 use alloc::vec::Vec;
 use core::time::Duration;

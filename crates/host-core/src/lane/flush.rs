@@ -10,7 +10,8 @@
 //! asked again: it knows of the loss before, because this lane has said so on the same way.
 
 use super::requests::{Bias, Reason, Sent, State};
-use super::{Lane, LifeStanding, MAX_SAME_PATH_RETRIES};
+use super::{Lane, LifeStanding};
+use crate::MAX_SAME_PATH_RETRIES;
 use crate::{CacheEntry, HeadId, LaneId, LifeId, Op, Outcome, ToControl};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;

@@ -3,17 +3,18 @@
 //! The order inside [`Lane::condemn`] is the heart of it: first every queue of the life is halted, then the ledger is
 //! sorted and the ranges of what is in doubt are guarded, and only then, at the end of the call, is anything sent again.
 
-use super::classify::decide;
 use super::connect::ABORT_AGAIN;
 use super::data::case_of;
 use super::link::{Socket, Stage};
 use super::requests::{Doubt, Reason, State};
-use super::{Disposition, Lane, LaneOutput, LaneStatus, LaneWhy, LifeStanding, LifeStatus, Provenance, Standing};
+use super::{Lane, LaneOutput, LaneStatus, LaneWhy, LifeStanding, LifeStatus};
+use crate::coverage::decide;
 use crate::guards::{self as conditions, Guard};
 use crate::{
     ConnAction, ConnId, FencePolicy, GuardEntry, GuardKey, LedgerEntry, LifeId, Op, Outcome, Refused, Release,
     ToControl,
 };
+use crate::{Disposition, Provenance, Standing};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key};

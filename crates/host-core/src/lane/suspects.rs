@@ -5,7 +5,8 @@
 
 use super::guard::Blocked;
 use super::requests::{Reason, State};
-use super::{Lane, LifeStanding, Provenance};
+use super::{Lane, LifeStanding};
+use crate::Provenance;
 use crate::poison::{Carried, LOSSES, Order, Report};
 use crate::{ConnId, FencePolicy, GuardKey, LifeId, Outcome, ToControl};
 use alloc::collections::BTreeMap;

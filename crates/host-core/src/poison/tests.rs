@@ -340,24 +340,3 @@ fn what_is_given_up_unfenced_is_not_kept() {
     world.suspects.given_up(world.now, life);
     assert_eq!(world.suspects.commands.keys().copied().collect::<Vec<_>>(), [key(2)], "the change has ended");
 }
-
-#[test]
-fn who_ended_an_instance_is_read_from_its_loss() {
-    use crate::{Termination, Witness};
-    let lost = |end| DownReason::Lost(end);
-    for (loss, cause) in [
-        (Loss::AdminConnection(lost(ConnectionEnd::Reset)), Cause::Target),
-        (Loss::Queue { lane: LaneId(0), qid: 1, why: lost(ConnectionEnd::Closed) }, Cause::Target),
-        (Loss::AdminConnection(DownReason::Terminated(Termination { fes: 1, fei: 0 })), Cause::Target),
-        (Loss::AdminConnection(lost(ConnectionEnd::Failed("timed out".into()))), Cause::Silence),
-        (Loss::AdminConnection(lost(ConnectionEnd::Aborted("x"))), Cause::Host),
-        (Loss::Protocol("CFS".into()), Cause::Target),
-        (Loss::KeepAlive, Cause::Silence),
-        (Loss::AdminConnection(DownReason::TimedOut("x".into())), Cause::Silence),
-        (Loss::IoTimeout(Witness::HardLimit), Cause::Silence),
-        (Loss::Reset, Cause::Host),
-        (Loss::AnaTransition, Cause::Host),
-    ] {
-        assert_eq!(loss.cause(), cause, "{loss}");
-    }
-}

@@ -6,7 +6,7 @@ use super::stalls::text;
 use super::{FlushNsid, Ways, flush_nsid};
 use interlock_api::{Finding, Severity};
 use interlock_host_core::probe::{ProbeReport, SubsystemFound};
-use interlock_host_core::stall::{HoldTerms, worst_stall};
+use interlock_host_core::stall::{hold_terms, worst_stall};
 use interlock_host_core::{ControllerSpec, FencePolicy, LifeFacts};
 use interlock_wire::ana;
 use interlock_wire::identify::CMIC_MULTI_CONTROLLER;
@@ -69,7 +69,7 @@ fn fence(case: &Case<'_>) -> Option<Finding> {
     match (case.ccr(), case.facts.cqt.value().is_some()) {
         (true, _) => None,
         (false, true) => {
-            let hold = HoldTerms::of(case.spec, case.facts).hold();
+            let hold = hold_terms(case.spec, case.facts).hold();
             let waits = hold.map_or_else(|| "without end".into(), |hold| format!("for {}", text(hold)));
             let text = format!("no Cross-Controller Reset: every failover holds writes in doubt {waits}");
             finding(

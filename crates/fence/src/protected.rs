@@ -21,7 +21,7 @@ struct Guard {
 
 /// The table, and who has seen which epoch of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Guards {
+pub(crate) struct Protected {
     epoch: u64,
     dirty: bool,
     entries: BTreeMap<GuardKey, Guard>,
@@ -30,15 +30,15 @@ pub(super) struct Guards {
     seen: Vec<u64>,
 }
 
-impl Guards {
-    pub(super) fn new(lanes: u16) -> Self {
+impl Protected {
+    pub(crate) fn new(lanes: u16) -> Self {
         let seen = vec![0; usize::from(lanes)];
         Self { epoch: 0, dirty: false, entries: BTreeMap::new(), endless: BTreeSet::new(), seen }
     }
 
-    /// Guards a command in doubt. Guarding it twice changes nothing; a command that was released, sent again and is in
+    /// Protects a command in doubt. Guarding it twice changes nothing; a command that was released, sent again and is in
     /// doubt again is guarded anew, for its new life.
-    pub(super) fn add(&mut self, ledger: &LedgerEntry) {
+    pub(crate) fn add(&mut self, ledger: &LedgerEntry) {
         let stands = self.stands(ledger.life);
         let entry = GuardEntry { key: ledger.key, head: ledger.head, range: ledger.range.clone(), stands };
         let guard = Guard { life: ledger.life, entry };
@@ -46,9 +46,9 @@ impl Guards {
         self.dirty |= before.is_none_or(|before| before != guard);
     }
 
-    /// Guards a whole namespace for the sake of a life of which nothing more is known. `seq` makes a name that no lane
+    /// Protects a whole namespace for the sake of a life of which nothing more is known. `seq` makes a name that no lane
     /// gives. False if it is guarded already.
-    pub(super) fn add_whole(&mut self, life: LifeId, head: HeadId, seq: u64) -> bool {
+    pub(crate) fn add_whole(&mut self, life: LifeId, head: HeadId, seq: u64) -> bool {
         let known = |guard: &Guard| guard.life == life && guard.entry.head == head;
         if self.entries.values().any(known) {
             return false;
@@ -65,7 +65,7 @@ impl Guards {
     }
 
     /// Nothing that this host can wait for ends the guards of this life. False if that was said already.
-    pub(super) fn endless(&mut self, life: LifeId) -> bool {
+    pub(crate) fn endless(&mut self, life: LifeId) -> bool {
         let new = self.endless.insert(life);
         for guard in self.entries.values_mut().filter(|guard| guard.life == life) {
             self.dirty |= guard.entry.stands != GuardStands::Endless;
@@ -75,32 +75,32 @@ impl Guards {
     }
 
     /// True if nothing that this host can wait for ends the guards of this life.
-    pub(super) fn is_endless(&self, life: LifeId) -> bool {
+    pub(crate) fn is_endless(&self, life: LifeId) -> bool {
         self.endless.contains(&life)
     }
 
     /// True if something of `head` is guarded for the sake of `life`.
-    pub(super) fn concerns(&self, life: LifeId, head: HeadId) -> bool {
+    pub(crate) fn concerns(&self, life: LifeId, head: HeadId) -> bool {
         self.entries.values().any(|guard| guard.life == life && guard.entry.head == head)
     }
 
     /// Lives for the sake of which something of `head` is guarded.
-    pub(super) fn lives_of(&self, head: HeadId) -> impl Iterator<Item = LifeId> + '_ {
+    pub(crate) fn lives_of(&self, head: HeadId) -> impl Iterator<Item = LifeId> + '_ {
         self.entries.values().filter(move |guard| guard.entry.head == head).map(|guard| guard.life)
     }
 
     /// The namespace of a guarded command.
-    pub(super) fn head_of(&self, key: GuardKey) -> Option<HeadId> {
+    pub(crate) fn head_of(&self, key: GuardKey) -> Option<HeadId> {
         self.entries.get(&key).map(|guard| guard.entry.head)
     }
 
     /// These commands have ended: their ranges are free.
-    pub(super) fn remove(&mut self, key: GuardKey) {
+    pub(crate) fn remove(&mut self, key: GuardKey) {
         self.dirty |= self.entries.remove(&key).is_some();
     }
 
     /// The life is fenced: its commands themselves may be sent again, others still wait for them.
-    pub(super) fn release(&mut self, life: LifeId) {
+    pub(crate) fn release(&mut self, life: LifeId) {
         self.endless.remove(&life);
         for guard in self.entries.values_mut().filter(|guard| guard.life == life) {
             self.dirty |= guard.entry.stands != GuardStands::Released;
@@ -109,7 +109,7 @@ impl Guards {
     }
 
     /// Nobody waits for the commands of this life any more, and it is over: its ranges are free.
-    pub(super) fn remove_life(&mut self, life: LifeId) {
+    pub(crate) fn remove_life(&mut self, life: LifeId) {
         self.endless.remove(&life);
         let before = self.entries.len();
         self.entries.retain(|_, guard| guard.life != life);
@@ -117,7 +117,7 @@ impl Guards {
     }
 
     /// The table of a new epoch, if anything changed since the last.
-    pub(super) fn publish(&mut self) -> Option<(u64, Arc<Vec<GuardEntry>>)> {
+    pub(crate) fn publish(&mut self) -> Option<(u64, Arc<Vec<GuardEntry>>)> {
         if !core::mem::take(&mut self.dirty) {
             return None;
         }
@@ -126,29 +126,29 @@ impl Guards {
     }
 
     /// The epoch that was published last.
-    pub(super) const fn epoch(&self) -> u64 {
+    pub(crate) const fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// A lane holds this epoch.
-    pub(super) fn handle_seen(&mut self, lane: LaneId, epoch: u64) {
+    pub(crate) fn handle_seen(&mut self, lane: LaneId, epoch: u64) {
         if let Some(seen) = self.seen.get_mut(usize::from(lane.0)) {
             *seen = (*seen).max(epoch);
         }
     }
 
     /// The newest epoch that every lane holds, it or a later one.
-    pub(super) fn seen_by_all(&self) -> u64 {
+    pub(crate) fn seen_by_all(&self) -> u64 {
         self.seen.iter().copied().min().unwrap_or(self.epoch)
     }
 
     /// Lanes that do not hold this epoch, nor a later one.
-    pub(super) fn unseen(&self, epoch: u64) -> impl Iterator<Item = LaneId> + '_ {
+    pub(crate) fn unseen(&self, epoch: u64) -> impl Iterator<Item = LaneId> + '_ {
         (0..).zip(&self.seen).filter(move |(_, seen)| **seen < epoch).map(|(lane, _)| LaneId(lane))
     }
 
     /// True if every lane holds this epoch or a later one.
-    pub(super) fn is_seen(&self, epoch: u64) -> bool {
+    pub(crate) fn is_seen(&self, epoch: u64) -> bool {
         self.seen_by_all() >= epoch
     }
 }
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_epoch_counts_when_the_last_lane_has_seen_it() {
-        let mut guards = Guards::new(2);
+        let mut guards = Protected::new(2);
         assert_eq!(guards.publish(), None);
         guards.add(&ledger(1, 7));
         let (epoch, table) = guards.publish().expect("changed");
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_fence_releases_its_own_life_only() {
-        let mut guards = Guards::new(1);
+        let mut guards = Protected::new(1);
         guards.add(&ledger(1, 7));
         guards.add(&ledger(2, 8));
         guards.publish();
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_command_that_is_in_doubt_again_is_guarded_anew() {
-        let mut guards = Guards::new(1);
+        let mut guards = Protected::new(1);
         guards.add(&ledger(1, 7));
         guards.release(LifeId(7));
         guards.publish();
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn endless_is_every_guard_of_the_life_also_those_that_come_later() {
-        let mut guards = Guards::new(1);
+        let mut guards = Protected::new(1);
         guards.add(&ledger(1, 7));
         guards.add(&ledger(2, 8));
         guards.publish();

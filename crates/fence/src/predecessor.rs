@@ -10,30 +10,27 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use interlock_wire::identify::NamespaceIds;
 
-/// Most disks that are recorded of one life; of what comes later only the subsystem is known.
-pub(super) const MAX_DISKS: usize = super::scan::MAX_NAMESPACES;
-
 /// What was recorded of each life that was left and is not fenced.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Left {
+pub(crate) struct Left {
     disks: BTreeMap<LifeId, Vec<NamespaceIds>>,
 }
 
 impl Left {
     /// An earlier process recorded this; nothing in records of before identifiers were part of them.
-    pub(super) fn add(&mut self, life: LifeId, disks: Vec<NamespaceIds>) {
+    pub(crate) fn add(&mut self, life: LifeId, disks: Vec<NamespaceIds>) {
         if !disks.is_empty() {
             self.disks.insert(life, disks);
         }
     }
 
     /// It is fenced.
-    pub(super) fn remove(&mut self, life: LifeId) {
+    pub(crate) fn remove(&mut self, life: LifeId) {
         self.disks.remove(&life);
     }
 
     /// Lives that could write to a disk with one of these identifiers.
-    pub(super) fn could_write(&self, ids: &NamespaceIds) -> impl Iterator<Item = LifeId> {
+    pub(crate) fn could_write(&self, ids: &NamespaceIds) -> impl Iterator<Item = LifeId> {
         let theirs = self.disks.iter().filter(|(_, disks)| disks.iter().any(|disk| shares(disk, ids)));
         theirs.map(|(life, _)| *life)
     }
@@ -44,17 +41,6 @@ fn shares(a: &NamespaceIds, b: &NamespaceIds) -> bool {
     (a.uuid.is_some() && a.uuid == b.uuid)
         || (a.nguid.is_some() && a.nguid == b.nguid)
         || (a.eui64.is_some() && a.eui64 == b.eui64)
-}
-
-/// Adds what a life serves now to what was recorded of it. True if that is more than before.
-pub(super) fn note<'a>(recorded: &mut Vec<NamespaceIds>, found: impl Iterator<Item = &'a NamespaceIds>) -> bool {
-    let before = recorded.len();
-    for ids in found.filter(|ids| ids.is_known()) {
-        if recorded.len() < MAX_DISKS && !recorded.contains(ids) {
-            recorded.push(*ids);
-        }
-    }
-    recorded.len() > before
 }
 
 #[cfg(test)]
@@ -78,18 +64,5 @@ mod tests {
         assert_eq!((who(&left, ids(1, 1)), who(&left, ids(0, 0))), (alloc::vec![], alloc::vec![]));
         left.remove(LifeId(1));
         assert_eq!(who(&left, ids(7, 8)), [2]);
-    }
-
-    #[test]
-    fn what_a_life_serves_is_recorded_once() {
-        let mut recorded = Vec::new();
-        assert!(note(&mut recorded, [ids(7, 0), ids(0, 0), ids(7, 0)].iter()));
-        assert!(!note(&mut recorded, [ids(7, 0)].iter()));
-        assert!(note(&mut recorded, [ids(7, 8)].iter()), "it states more now");
-        let many: Vec<_> = (0..2 * MAX_DISKS as u128)
-            .map(|n| NamespaceIds { uuid: Some(n.to_be_bytes()), ..NamespaceIds::default() })
-            .collect();
-        note(&mut recorded, many.iter());
-        assert_eq!(recorded.len(), MAX_DISKS);
     }
 }

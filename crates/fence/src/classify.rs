@@ -5,9 +5,19 @@
 //! any more (not one byte was given away, or it was answered, or it has no effect), and *in doubt* otherwise. A
 //! settled command may go to another path at once. A command in doubt waits for its life to be fenced.
 
-use crate::{FencePolicy, Op};
+use crate::Op;
 use interlock_base::Instant;
 use interlock_wire::status::Status;
+
+/// When may a command of a lost life be repeated on another path?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum FencePolicy {
+    /// Only after the life was fenced, or an assumption that the receipt names has run out.
+    #[default]
+    Strict,
+    /// At once, as today's hosts do. A stale write may follow; counted as `unsafe_failovers`.
+    Legacy,
+}
 
 /// An answered command is sent again on the path that answered so many times at most. The default of Linux
 /// (`nvme_core.max_retries`).
@@ -91,6 +101,7 @@ pub enum Disposition {
 
 /// Decides. Nothing else in a lane may send anything twice.
 #[must_use]
+#[inline]
 pub const fn classify(case: Case) -> Disposition {
     match case.provenance {
         Provenance::Answered(status) => classify_answer(case, status),
@@ -116,13 +127,8 @@ pub const fn classify(case: Case) -> Disposition {
     }
 }
 
-/// [`classify`], for a command of a lane: a hunt wants to know which rows it met.
-pub(super) fn decide(case: Case) -> Disposition {
-    crate::coverage::note(case);
-    classify(case)
-}
-
 /// An answer ends all doubt about the command it answers, whatever became of its life since.
+#[inline]
 const fn classify_answer(case: Case, status: Status) -> Disposition {
     if status.is_success() {
         Disposition::Complete

@@ -31,13 +31,13 @@ fn two() -> [Candidate; 2] {
     [candidate(S1), candidate(S2)]
 }
 
-fn results(fence: &Fence) -> Vec<CcrResult> {
+fn results(fence: &Pursuit) -> Vec<CcrResult> {
     fence.attempts().iter().map(|attempt| attempt.result).collect()
 }
 
 /// A fence that has asked the first of two sources.
-fn asked() -> Fence {
-    let mut fence = Fence::new(IDENTITY, HOLD);
+fn asked() -> Pursuit {
+    let mut fence = Pursuit::new(IDENTITY, HOLD);
     assert_eq!(fence.poll(at(0), &two()), [Ask::Ccr(S1)]);
     assert_eq!(fence.poll(at(0), &two()), [], "one at a time");
     fence
@@ -193,7 +193,7 @@ fn a_silent_source_does_not_eat_the_deadline_and_may_still_prove() {
     assert_eq!(fence.proof().and_then(|proof| proof.source), Some(S1));
     // A slow source gets four times its own latency.
     let slow = Candidate { latency_p99: Duration::from_millis(50), ..candidate(S1) };
-    let mut fence = Fence::new(IDENTITY, HOLD);
+    let mut fence = Pursuit::new(IDENTITY, HOLD);
     fence.poll(at(0), &[slow]);
     assert_eq!(fence.next_deadline(at(0)), Some(at(200)));
 }
@@ -212,7 +212,7 @@ fn a_lost_source_is_replaced_at_once_and_heard_no_more() {
 #[test]
 fn without_a_proof_the_hold_ends_it_and_says_what_it_rests_on() {
     for (hold, method) in [(HOLD, Method::Time), (Hold::Assumed(Duration::from_secs(10)), Method::Assumed)] {
-        let mut fence = Fence::new(IDENTITY, hold);
+        let mut fence = Pursuit::new(IDENTITY, hold);
         fence.poll(at(0), &[]);
         assert_eq!(fence.deadline(), None, "no t0, no deadline");
         assert_eq!(fence.poll(at(1_000_000), &[]), []);
@@ -252,7 +252,7 @@ fn the_last_look_at_the_log_comes_before_the_deadline() {
 
 #[test]
 fn without_kato_only_a_reset_ends_it() {
-    let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+    let mut fence = Pursuit::new(IDENTITY, Hold::Unbounded);
     fence.handle_t0(at(0));
     fence.poll(at(u64::MAX / 2_000_000), &[]);
     assert_eq!((fence.proof(), fence.deadline()), (None, None));
@@ -261,7 +261,7 @@ fn without_kato_only_a_reset_ends_it() {
 #[test]
 fn a_life_without_a_name_is_never_reset_by_another() {
     let nameless = Instance { cntlid: 3, ciu: 0, cirn: 0 };
-    let mut fence = Fence::new(nameless, HOLD);
+    let mut fence = Pursuit::new(nameless, HOLD);
     assert_eq!(fence.poll(at(0), &two()), []);
 }
 
@@ -274,7 +274,7 @@ fn a_source_that_could_not_be_asked_is_tried_later() {
 }
 
 /// Polls every 10 ms from `from` to `until` with these sources; `answer` is what each of them says. When CCR was sent.
-fn ask_on(fence: &mut Fence, from: u64, until: u64, sources: &[Candidate], answer: (Status, bool)) -> Vec<u64> {
+fn ask_on(fence: &mut Pursuit, from: u64, until: u64, sources: &[Candidate], answer: (Status, bool)) -> Vec<u64> {
     let mut sent = Vec::new();
     for now in (from..until).step_by(10) {
         for ask in fence.poll(at(now), sources) {
@@ -298,7 +298,7 @@ fn it_is_asked_for_as_long_as_it_is_in_doubt() {
         Status::INVALID_FIELD.with_dnr(),
         Status::INVALID_OPCODE,
     ] {
-        let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+        let mut fence = Pursuit::new(IDENTITY, Hold::Unbounded);
         let sent = ask_on(&mut fence, 0, 100_000, &[candidate(S1)], (status, false));
         let pauses: Vec<_> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.is_sorted() && pauses[1] >= 100, "{status}: {pauses:?}");
@@ -314,7 +314,7 @@ fn it_is_asked_for_as_long_as_it_is_in_doubt() {
 
 #[test]
 fn a_new_source_is_asked_at_once() {
-    let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+    let mut fence = Pursuit::new(IDENTITY, Hold::Unbounded);
     ask_on(&mut fence, 0, 100_000, &[candidate(S1)], (Status::CCR_LIMIT_EXCEEDED, false));
     let next = fence.next_deadline(at(100_000)).expect("it is asked again");
     let before = Instant::from_nanos(next.as_nanos() - 1);
@@ -325,7 +325,7 @@ fn a_new_source_is_asked_at_once() {
 #[test]
 fn a_reset_that_never_ends_keeps_nobody_else_from_being_asked() {
     for (hold, patience) in [(HOLD, 1_000), (Hold::Unbounded, 5_000)] {
-        let mut fence = Fence::new(IDENTITY, hold);
+        let mut fence = Pursuit::new(IDENTITY, hold);
         assert_eq!(fence.poll(at(0), &two()), [Ask::Ccr(S1)]);
         fence.handle_ccr(at(0), S1, Status::SUCCESS, false);
         let mut asked = None;
@@ -343,7 +343,7 @@ fn a_reset_that_never_ends_keeps_nobody_else_from_being_asked() {
 
 #[test]
 fn what_is_known_of_sources_is_bounded_by_those_that_live() {
-    let mut fence = Fence::new(IDENTITY, Hold::Unbounded);
+    let mut fence = Pursuit::new(IDENTITY, Hold::Unbounded);
     for n in 0..10_000 {
         let source = Candidate { life: LifeId(n), ..candidate(S1) };
         assert_eq!(fence.poll(at(n), &[source]), [Ask::Ccr(LifeId(n))]);

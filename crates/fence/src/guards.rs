@@ -144,7 +144,8 @@ const _: () = assert!(Guard::ALL.len() <= 64, "there are more conditions than bi
 /// True: the condition holds.
 #[cfg(not(feature = "mutations"))]
 #[must_use]
-pub(crate) const fn enabled(_guard: Guard) -> bool {
+#[inline]
+pub const fn enabled(_guard: Guard) -> bool {
     true
 }
 
@@ -157,7 +158,8 @@ mod switch {
     static REACHED: AtomicU64 = AtomicU64::new(0);
 
     /// False if the condition is switched off.
-    pub(crate) fn enabled(guard: Guard) -> bool {
+    #[inline]
+    pub fn enabled(guard: Guard) -> bool {
         let bit = 1 << guard as u64;
         let off = DISABLED.load(Ordering::Relaxed) & bit != 0;
         if off {
@@ -180,6 +182,4 @@ mod switch {
 }
 
 #[cfg(feature = "mutations")]
-pub(crate) use switch::enabled;
-#[cfg(feature = "mutations")]
-pub use switch::{disable, reached};
+pub use switch::{disable, enabled, reached};

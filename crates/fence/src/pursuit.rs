@@ -1,4 +1,4 @@
-//! The fence of one condemned life: a pure machine.
+//! The pursuit of one lost instance: whom to ask to reset it, and when time alone ends it. A pure machine.
 //!
 //! It is told who could be a source, what they answered, what their logs say and when nothing of the life can leave the
 //! host any more; it says whom to ask, whose log to read and when the life is over. The first proof wins. A success
@@ -8,10 +8,11 @@
 //!
 //! What is known of each source, and what follows from what it says, is the table in `via`, drawn in `docs/tables.md`.
 
-use super::hold_clock::HoldClock;
-use super::source::{Candidate, choose, ends_of};
-use super::via::{ViaEvent, ViaNext, ViaStage};
+use crate::Hold;
 use crate::guards::{self as conditions, Guard};
+use crate::hold_clock::HoldClock;
+use crate::source::{Candidate, choose, ends_of};
+use crate::via::{ViaEvent, ViaNext, ViaStage};
 use crate::{CcrAttempt, CcrAttempts, CcrResult, Identity, LifeId, Method};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -21,7 +22,7 @@ use interlock_wire::ccr::{Entry, State as EntryState};
 use interlock_wire::status::Status;
 
 /// A source that did not answer gets no less time than this before the next one is asked.
-pub(super) const PATIENCE_MIN: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE_MIN: Duration = Duration::from_millis(20);
 /// A log page is read at least this often while an entry is awaited.
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// ... and not more often than this.
@@ -36,7 +37,7 @@ const FINAL_READ: Duration = Duration::from_millis(20);
 
 /// What the machine wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// Send CCR for the life through this source.
     Ccr(LifeId),
     /// Read the CCR log of this source, removing what is completed.
@@ -49,34 +50,10 @@ pub(super) enum Ask {
 
 /// Why a life is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Proof {
-    pub(super) method: Method,
-    pub(super) source: Option<LifeId>,
-    pub(super) at: Instant,
-}
-
-/// How long a life must be held if nobody resets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Hold {
-    /// So long after t0, by what the target states.
-    Stated(Duration),
-    /// So long after t0, if what was assumed of the target is true.
-    Assumed(Duration),
-    /// KATO is 0, or nothing may be assumed of the quiesce time: time proves nothing.
-    Unbounded,
-}
-
-impl Hold {
-    pub(super) const fn span(self) -> Option<Duration> {
-        match self {
-            Self::Stated(hold) | Self::Assumed(hold) => Some(hold),
-            Self::Unbounded => None,
-        }
-    }
-
-    pub(super) const fn is_assumed(self) -> bool {
-        matches!(self, Self::Assumed(_))
-    }
+pub(crate) struct Proof {
+    pub(crate) method: Method,
+    pub(crate) source: Option<LifeId>,
+    pub(crate) at: Instant,
 }
 
 /// What is known of one source in this fence: its stage, and when something is to be done about it. What may follow what
@@ -125,7 +102,7 @@ impl Known {
 
 /// The fence of one life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Fence {
+pub(crate) struct Pursuit {
     identity: Identity,
     hold: Hold,
     t0: Option<Instant>,
@@ -138,8 +115,8 @@ pub(super) struct Fence {
     proof: Option<Proof>,
 }
 
-impl Fence {
-    pub(super) fn new(identity: Identity, hold: Hold) -> Self {
+impl Pursuit {
+    pub(crate) fn new(identity: Identity, hold: Hold) -> Self {
         Self {
             identity,
             hold,
@@ -152,46 +129,42 @@ impl Fence {
         }
     }
 
-    pub(super) const fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    pub(super) const fn proof(&self) -> Option<Proof> {
+    pub(crate) const fn proof(&self) -> Option<Proof> {
         self.proof
     }
 
-    pub(super) const fn hold(&self) -> Hold {
+    pub(crate) const fn hold(&self) -> Hold {
         self.hold
     }
 
-    pub(super) const fn t0(&self) -> Option<Instant> {
+    pub(crate) const fn t0(&self) -> Option<Instant> {
         self.t0
     }
 
-    pub(super) const fn attempts(&self) -> &CcrAttempts {
+    pub(crate) const fn attempts(&self) -> &CcrAttempts {
         &self.attempts
     }
 
     /// When time alone ends it; known from t0 on.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.clock.map(|clock| clock.deadline())
     }
 
     /// From `at` on nothing of the life can leave this host.
-    pub(super) fn handle_t0(&mut self, at: Instant) {
+    pub(crate) fn handle_t0(&mut self, at: Instant) {
         self.t0 = Some(at);
         self.clock = self.hold.span().map(|hold| HoldClock::new(at, hold));
     }
 
     /// The raw clock stands at `raw`.
-    pub(super) fn handle_raw_clock(&mut self, now: Instant, raw: Instant) {
+    pub(crate) fn handle_raw_clock(&mut self, now: Instant, raw: Instant) {
         if let Some(clock) = &mut self.clock {
             clock.handle_raw(now, raw);
         }
     }
 
     /// When the hold is to be looked at again.
-    pub(super) fn hold_due(&self) -> Option<Instant> {
+    pub(crate) fn hold_due(&self) -> Option<Instant> {
         self.clock.filter(|_| self.proof.is_none())?.next_deadline()
     }
 
@@ -248,17 +221,17 @@ impl Fence {
     }
 
     /// An operator declares the life over, without proof.
-    pub(super) fn handle_accepted(&mut self, now: Instant) {
+    pub(crate) fn handle_accepted(&mut self, now: Instant) {
         self.prove(now, Method::AcceptedRisk, None);
     }
 
     /// The controller, which is known to drain first, has said that it is disabled.
-    pub(super) fn handle_disabled(&mut self, now: Instant) {
+    pub(crate) fn handle_disabled(&mut self, now: Instant) {
         self.prove(now, Method::DrainedDisable, None);
     }
 
     /// What to do at `now`, given who could be a source. Each `Ask` is carried out at once by the caller.
-    pub(super) fn poll(&mut self, now: Instant, candidates: &[Candidate]) -> Vec<Ask> {
+    pub(crate) fn poll(&mut self, now: Instant, candidates: &[Candidate]) -> Vec<Ask> {
         let mut asks = Vec::new();
         if self.proof.is_some() {
             return asks;
@@ -322,7 +295,7 @@ impl Fence {
 
     /// When to poll again at the latest, after `now`; `None`: when something happens. A source that may be asked again
     /// and cannot serve now is no reason to wake up: whatever lets it serve is.
-    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         if self.proof.is_some() {
             return None;
         }
@@ -340,7 +313,7 @@ impl Fence {
     }
 
     /// CCR through `source` was completed.
-    pub(super) fn handle_ccr(&mut self, now: Instant, source: LifeId, status: Status, immediate: bool) -> Option<Ask> {
+    pub(crate) fn handle_ccr(&mut self, now: Instant, source: LifeId, status: Status, immediate: bool) -> Option<Ask> {
         let event = if status.is_success() && immediate {
             ViaEvent::Immediate
         } else if status.is_success() {
@@ -374,14 +347,14 @@ impl Fence {
     }
 
     /// CCR could not even be handed to `source`.
-    pub(super) fn handle_not_sent(&mut self, now: Instant, source: LifeId) {
+    pub(crate) fn handle_not_sent(&mut self, now: Instant, source: LifeId) {
         self.step(now, source, ViaEvent::NotSent, Duration::ZERO);
         self.attempts.take_back(source);
     }
 
     /// The log of `source` was read after it had answered a CCR. The caller has made sure that no entry of the same name
     /// was there when that was sent; if one came meanwhile, it stands beside that of the reset under way.
-    pub(super) fn handle_log(&mut self, now: Instant, source: LifeId, entries: &[Entry]) {
+    pub(crate) fn handle_log(&mut self, now: Instant, source: LifeId, entries: &[Entry]) {
         let Some(known) = self.known.get(&source).copied() else { return };
         let stage = known.via.stage();
         if stage.next(ViaEvent::EntryFailed) == ViaNext::Stays {
@@ -416,7 +389,7 @@ impl Fence {
 
     /// `source` is no longer live: what was asked of it will not be answered (`healthy_paths_undisturbed` has nothing
     /// to say here; the next `poll` asks another). A life that is over never comes back, so it is forgotten.
-    pub(super) fn handle_source_lost(&mut self, now: Instant, source: LifeId) {
+    pub(crate) fn handle_source_lost(&mut self, now: Instant, source: LifeId) {
         let unanswered = self.known.get(&source).is_some_and(|known| {
             matches!(known.via, Via::Asked { .. } | Via::Overdue | Via::Pending { .. }) || known.began
         });
@@ -427,5 +400,5 @@ impl Fence {
 }
 
 #[cfg(test)]
-#[path = "fence_tests.rs"]
+#[path = "pursuit_tests.rs"]
 mod tests;

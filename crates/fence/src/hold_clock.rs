@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// The clocks of one hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct HoldClock {
+pub(crate) struct HoldClock {
     t0: Instant,
     hold: Duration,
     /// Where the raw clock stood at t0, or later; `None` while it was not told.
@@ -33,21 +33,21 @@ pub(super) struct HoldClock {
 
 impl HoldClock {
     /// From `t0` on.
-    pub(super) const fn new(t0: Instant, hold: Duration) -> Self {
+    pub(crate) const fn new(t0: Instant, hold: Duration) -> Self {
         Self { t0, hold, raw_t0: None, ask: Instant::ZERO, passed: false }
     }
 
     /// When it passes, if the clocks agree.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.t0 + self.hold
     }
 
-    pub(super) const fn has_passed(&self) -> bool {
+    pub(crate) const fn has_passed(&self) -> bool {
         self.passed
     }
 
     /// True if the raw clock is to be read now: the caller asks for it.
-    pub(super) fn poll(&mut self, now: Instant) -> bool {
+    pub(crate) fn poll(&mut self, now: Instant) -> bool {
         let asks = !self.passed && now >= self.ask;
         if asks {
             self.ask = now + ANSWER;
@@ -56,12 +56,12 @@ impl HoldClock {
     }
 
     /// When to poll again.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         (!self.passed).then_some(self.ask)
     }
 
     /// The raw clock stands at `raw`, on its own zero.
-    pub(super) fn handle_raw(&mut self, now: Instant, raw: Instant) {
+    pub(crate) fn handle_raw(&mut self, now: Instant, raw: Instant) {
         let Some(raw_t0) = self.raw_t0 else {
             let credit = (now - self.t0).min(CREDIT);
             self.raw_t0 = Some(Instant::from_nanos(

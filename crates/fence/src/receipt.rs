@@ -3,17 +3,13 @@
 //! "The data is safe" is a claim; a receipt is what it stands on. It names the life, the proof (or the assumption), who
 //! gave it, what was in doubt and how long it was held, so that a person can check the arithmetic afterwards.
 
-use crate::poison::SuspectCommand;
-use crate::stall::HoldTerms;
-use crate::{CcrAttempts, CtrlId, LaneId, LifeId};
+use crate::{CcrAttempts, ConnectionEnd, CtrlId, DownReason, HoldTerms, LaneId, LifeId, SuspectCommand, Termination};
 use alloc::string::String;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::Nqn;
-
-use crate::{DownReason, Termination};
 
 /// Names one life of one controller for its target.
 pub use interlock_wire::ccr::Instance as Identity;
@@ -119,6 +115,44 @@ impl fmt::Display for Loss {
             Self::Disconnect => f.write_str("removing controller"),
             Self::Shutdown => f.write_str("the host ends"),
             Self::Predecessor => f.write_str("an earlier process of this host left it"),
+        }
+    }
+}
+
+/// Who ended an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The target: it closed or reset a connection, or said that it is broken.
+    Target,
+    /// Nobody: there was no answer any more.
+    Silence,
+    /// This host, or somebody who asked for it.
+    Host,
+}
+
+impl Loss {
+    /// Who ended the instance.
+    #[must_use]
+    pub const fn cause(&self) -> Cause {
+        match self {
+            Self::AdminConnection(why) | Self::Queue { why, .. } => why.cause(),
+            Self::Protocol(_) | Self::Terminated(_) => Cause::Target,
+            Self::KeepAlive | Self::AdminTimeout(_) | Self::IoTimeout(_) => Cause::Silence,
+            Self::AnaTransition | Self::Reset | Self::Disconnect | Self::Shutdown | Self::Predecessor => Cause::Host,
+        }
+    }
+}
+
+impl DownReason {
+    const fn cause(&self) -> Cause {
+        match self {
+            Self::Lost(ConnectionEnd::Closed | ConnectionEnd::Reset) | Self::Protocol(_) | Self::Terminated(_) => {
+                Cause::Target
+            }
+            Self::Lost(ConnectionEnd::Aborted(_)) => Cause::Host,
+            Self::Lost(ConnectionEnd::Failed(_)) | Self::Unreachable(_) | Self::Refused { .. } | Self::TimedOut(_) => {
+                Cause::Silence
+            }
         }
     }
 }
@@ -256,4 +290,29 @@ pub struct Tombstone {
     /// When it ends by time. `None`: only a CCR ends it, or somebody who accepts the risk; or, of an earlier process, its
     /// sockets are not known to be gone yet.
     pub until: Option<Instant>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ended_an_instance_is_read_from_its_loss() {
+        let lost = |end| DownReason::Lost(end);
+        for (loss, cause) in [
+            (Loss::AdminConnection(lost(ConnectionEnd::Reset)), Cause::Target),
+            (Loss::Queue { lane: LaneId(0), qid: 1, why: lost(ConnectionEnd::Closed) }, Cause::Target),
+            (Loss::AdminConnection(DownReason::Terminated(Termination { fes: 1, fei: 0 })), Cause::Target),
+            (Loss::AdminConnection(lost(ConnectionEnd::Failed("timed out".into()))), Cause::Silence),
+            (Loss::AdminConnection(lost(ConnectionEnd::Aborted("x"))), Cause::Host),
+            (Loss::Protocol("CFS".into()), Cause::Target),
+            (Loss::KeepAlive, Cause::Silence),
+            (Loss::AdminConnection(DownReason::TimedOut("x".into())), Cause::Silence),
+            (Loss::IoTimeout(Witness::HardLimit), Cause::Silence),
+            (Loss::Reset, Cause::Host),
+            (Loss::AnaTransition, Cause::Host),
+        ] {
+            assert_eq!(loss.cause(), cause, "{loss}");
+        }
+    }
 }

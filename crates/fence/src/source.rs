@@ -11,7 +11,7 @@ use core::time::Duration;
 use interlock_wire::ccr::{Entry, State as EntryState};
 
 /// Concurrent CCR commands on one source, whatever its limit: the admin queue has other work too.
-pub(super) const MAX_CONCURRENT: usize = 16;
+pub(crate) const MAX_CONCURRENT: usize = 16;
 /// Reads until a log counts as purged, or as one that keeps its entries.
 const MAX_PURGE_READS: u8 = 4;
 /// Names whose entries were returned and not looked for again; beyond that the whole log is purged.
@@ -21,28 +21,28 @@ const LATENCIES: usize = 64;
 
 /// A live controller that may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Candidate {
-    pub(super) life: LifeId,
-    pub(super) cntlid: u16,
+pub(crate) struct Candidate {
+    pub(crate) life: LifeId,
+    pub(crate) cntlid: u16,
     /// Same remote address or same local interface as the lost one.
-    pub(super) shares_fate: bool,
+    pub(crate) shares_fate: bool,
     /// CCR commands it could not serve lately.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// 99th percentile of its admin latency.
-    pub(super) latency_p99: Duration,
+    pub(crate) latency_p99: Duration,
     /// Began after the loss: the way was just proven.
-    pub(super) newer: bool,
+    pub(crate) newer: bool,
 }
 
 /// The best of them: not sharing fate (unless it was connected since), fewest failures, lowest latency, CNTLID.
-pub(super) fn choose<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<Candidate> {
+pub(crate) fn choose<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<Candidate> {
     candidates
         .min_by_key(|c| (c.shares_fate && !c.newer, c.failures, Reverse(c.newer), c.latency_p99, c.cntlid, c.life))
         .copied()
 }
 
 /// How resets of this name ended, by the log: none if one is under way, because what else has its name is older.
-pub(super) fn ends_of(entries: &[Entry], name: (u16, u8)) -> impl Iterator<Item = EntryState> {
+pub(crate) fn ends_of(entries: &[Entry], name: (u16, u8)) -> impl Iterator<Item = EntryState> {
     let named = move |entry: &&Entry| (entry.icid, entry.ciu) == name;
     let strict = conditions::enabled(Guard::LogSuccessOnly);
     let under_way = strict && entries.iter().filter(named).any(|entry| entry.state == EntryState::InProgress);
@@ -63,7 +63,7 @@ enum Purge {
 
 /// What Control keeps of a live controller as a source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Source {
+pub(crate) struct Source {
     limit: usize,
     purge: Purge,
     /// Entries that the last read left there: no CCR of these names can be judged by this log.
@@ -77,7 +77,7 @@ pub(super) struct Source {
     readable: bool,
     /// A read of its log is under way.
     reading: bool,
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     latencies: [Duration; LATENCIES],
     latency_count: usize,
 }
@@ -91,7 +91,7 @@ struct Open {
 }
 
 impl Source {
-    pub(super) fn new(ccrl: u8) -> Self {
+    pub(crate) fn new(ccrl: u8) -> Self {
         Self {
             limit: usize::from(ccrl).min(MAX_CONCURRENT),
             purge: Purge::Needed,
@@ -106,13 +106,13 @@ impl Source {
         }
     }
 
-    pub(super) const fn is_capable(&self) -> bool {
+    pub(crate) const fn is_capable(&self) -> bool {
         self.limit > 0 && self.readable
     }
 
     /// True if the log must be read before anything is asked. Starts that read. It waits for the answers to what was
     /// asked already, because their entries must not be removed unseen.
-    pub(super) fn begin_purge(&mut self) -> bool {
+    pub(crate) fn begin_purge(&mut self) -> bool {
         if !self.is_capable() || !self.may_remove() || matches!(self.purge, Purge::Reading { .. } | Purge::Rereading) {
             return false;
         }
@@ -121,7 +121,7 @@ impl Source {
     }
 
     /// True if a CCR for this name may be sent through it now, for this life.
-    pub(super) fn may_serve(&self, name: (u16, u8), life: LifeId) -> bool {
+    pub(crate) fn may_serve(&self, name: (u16, u8), life: LifeId) -> bool {
         // One command of a name at a time. The same life may ask again once it was answered.
         let free = match self.open.get(&name) {
             None => self.open.len() < self.limit,
@@ -133,13 +133,13 @@ impl Source {
     }
 
     /// True if only an old entry of this name keeps it from serving.
-    pub(super) fn is_blocked_by_stale(&self, name: (u16, u8)) -> bool {
+    pub(crate) fn is_blocked_by_stale(&self, name: (u16, u8)) -> bool {
         self.is_capable() && self.purge == Purge::Done && self.stale.contains(&name)
     }
 
     /// True if the log that was read now can prove something about this name: nothing old was there, and the source had
     /// said that it began the reset before the log was asked for, so that the log shows that one.
-    pub(super) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
+    pub(crate) fn is_open_for(&self, name: (u16, u8), life: LifeId) -> bool {
         let open = self.open.get(&name).filter(|open| open.life == life);
         open.is_some_and(|open| {
             let late = !open.early || !conditions::enabled(Guard::ReadAfterAnswer);
@@ -149,16 +149,16 @@ impl Source {
 
     /// True if a read may remove what is completed. While an answer is awaited it may not: an entry that cannot be judged
     /// yet would be gone when it could.
-    pub(super) fn may_remove(&self) -> bool {
+    pub(crate) fn may_remove(&self) -> bool {
         self.open.values().all(|open| open.answered)
     }
 
-    pub(super) fn handle_sent(&mut self, name: (u16, u8), life: LifeId) {
+    pub(crate) fn handle_sent(&mut self, name: (u16, u8), life: LifeId) {
         self.open.insert(name, Open { life, answered: false, early: false });
     }
 
     /// CCR for a life was completed. `name`: of that life, if it is still known. `pending`: its end stands elsewhere.
-    pub(super) fn handle_answered(&mut self, name: Option<(u16, u8)>, life: LifeId, pending: bool, failed: bool) {
+    pub(crate) fn handle_answered(&mut self, name: Option<(u16, u8)>, life: LifeId, pending: bool, failed: bool) {
         if failed {
             self.failures += 1;
         }
@@ -178,7 +178,7 @@ impl Source {
     }
 
     /// Its log must be read before it serves again.
-    pub(super) fn want_purge(&mut self) {
+    pub(crate) fn want_purge(&mut self) {
         self.purge = match self.purge {
             Purge::Reading { .. } | Purge::Rereading => Purge::Rereading,
             Purge::Needed | Purge::Done => Purge::Needed,
@@ -186,13 +186,13 @@ impl Source {
     }
 
     /// True if its log must be read, and nobody does so yet.
-    pub(super) fn needs_purge(&self) -> bool {
+    pub(crate) fn needs_purge(&self) -> bool {
         self.is_capable() && self.purge == Purge::Needed
     }
 
     /// True if its log must be read before it can serve this name: an end of that name was read from it, and whether it
     /// is still there is not known.
-    pub(super) fn needs_purge_for(&self, name: (u16, u8)) -> bool {
+    pub(crate) fn needs_purge_for(&self, name: (u16, u8)) -> bool {
         self.needs_purge() || self.is_capable() && self.purge == Purge::Done && self.is_unverified(name)
     }
 
@@ -201,8 +201,13 @@ impl Source {
     }
 
     /// A read of its log is sent.
-    pub(super) const fn handle_read(&mut self) {
+    pub(crate) const fn handle_read(&mut self) {
         self.reading = true;
+    }
+
+    /// It could not be sent.
+    pub(crate) const fn handle_not_read(&mut self) {
+        self.reading = false;
     }
 
     /// The read is over: whatever is read from here on was asked for after every answer so far.
@@ -214,7 +219,7 @@ impl Source {
     }
 
     /// The log was read; `removed`: with RMC = 1. True if it must be read again to see what stays.
-    pub(super) fn handle_log(&mut self, entries: &[Entry], removed: bool) -> bool {
+    pub(crate) fn handle_log(&mut self, entries: &[Entry], removed: bool) -> bool {
         self.readable = true;
         let completed = |name: &(u16, u8)| ends_of(entries, *name).next().is_some();
         self.open.retain(|name, open| !open.answered || open.early || !completed(name));
@@ -254,7 +259,7 @@ impl Source {
     }
 
     /// The log could not be read: until it can be, nothing that it might say is known, so it serves nobody.
-    pub(super) fn handle_log_failed(&mut self) {
+    pub(crate) fn handle_log_failed(&mut self) {
         self.end_read();
         self.readable = false;
         self.purge = Purge::Needed;
@@ -262,12 +267,12 @@ impl Source {
     }
 
     /// Time to try again.
-    pub(super) fn read_again(&mut self) {
+    pub(crate) fn read_again(&mut self) {
         self.readable = true;
     }
 
     /// The fence that asked is over. What it left here is found by the purge that follows.
-    pub(super) fn handle_fence_over(&mut self, life: LifeId) {
+    pub(crate) fn handle_fence_over(&mut self, life: LifeId) {
         let before = self.open.len();
         self.open.retain(|_, open| open.life != life || !open.answered);
         if self.open.len() < before {
@@ -275,13 +280,13 @@ impl Source {
         }
     }
 
-    pub(super) fn add_latency(&mut self, latency: Duration) {
+    pub(crate) fn add_latency(&mut self, latency: Duration) {
         self.latencies[self.latency_count % LATENCIES] = latency;
         self.latency_count += 1;
     }
 
     /// 99th percentile of the last latencies: with fewer than 100 samples that is the largest.
-    pub(super) fn latency_p99(&self) -> Duration {
+    pub(crate) fn latency_p99(&self) -> Duration {
         self.latencies.iter().take(self.latency_count).max().copied().unwrap_or(Duration::ZERO)
     }
 }
