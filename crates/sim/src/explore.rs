@@ -19,11 +19,15 @@
 //! one KATO (the bound that fences by time rely on). With a slack of zero the network is faster than every timer; what
 //! the target stalls on purpose, and what is left in the network, still meets every timer in every order.
 //!
+//! # Fences alone
+//! [`FenceWorld`] is of another kind: one machine and whatever can happen at its door. Its file says what is reduced there.
+//!
 //! # What is left out
 //! A kernel takes all it is offered and delivers each flush whole: torn streams are the seeds' business. Control and
 //! the one lane of the target share a reactor. Nothing is drawn. Steps that only set a connection up are not tried in
 //! every order (`search::silent_step` says why that loses nothing).
 
+mod fences;
 mod host;
 mod judge;
 mod report;
@@ -32,6 +36,7 @@ mod search;
 mod state;
 mod target;
 
+pub use fences::{FenceWorld, FencesSeen, Slow, WrongClock, explore_fences};
 pub use report::main as explore_main;
 pub use scene::{Death, SmallWorld, WriteOf};
 pub use search::{Exploration, Found, Limits, explore};

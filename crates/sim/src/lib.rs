@@ -127,7 +127,10 @@ mod ways;
 mod world;
 
 pub use coverage::{Coverage, cover};
-pub use explore::{Death, Exploration, Found, Limits, SmallWorld, WriteOf, explore, explore_main};
+pub use explore::{
+    Death, Exploration, FenceWorld, FencesSeen, Found, Limits, Slow, SmallWorld, WriteOf, WrongClock, explore,
+    explore_fences, explore_main,
+};
 pub use minimise::{ATTEMPTS, Story, minimise};
 pub use mix::{ENOUGH_RUNS, Kind, Kinds, Met, Mix};
 pub use mutation::{Mutation, Tampering};

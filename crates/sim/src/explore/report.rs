@@ -1,5 +1,6 @@
 //! `cargo xtask sim --explore`: walks, and says how much of each world was seen.
 
+use super::fences::{FenceWorld, FencesSeen, explore_fences};
 use super::scene::SmallWorld;
 use super::search::{Exploration, Limits, explore};
 use crate::mutation::Mutation;
@@ -10,7 +11,8 @@ use std::time::Duration;
 const USAGE: &str =
     "usage: cargo xtask sim --explore [--world NAME]... [--minutes N] [--mutation NAME | --mutations] [--list]
 
-  --world NAME      only this small world, repeatable (default: all but the large ones)
+  --world NAME      only this world, repeatable; `fences` means every world of fences alone (default: all but the large
+                    ones)
   --minutes N       stop each walk after so long (default 20)
   --states N        stop each walk after so many states (default 100000000)
   --unreduced       try the steps of connections being set up in every order too (the ends are the same)
@@ -21,6 +23,7 @@ const USAGE: &str =
 
 struct Args {
     worlds: Vec<SmallWorld>,
+    fences: Vec<FenceWorld>,
     limits: Limits,
     mutation: Option<Mutation>,
     mutations: bool,
@@ -30,6 +33,7 @@ struct Args {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let mut args = Args {
         worlds: Vec::new(),
+        fences: Vec::new(),
         limits: Limits { time: Duration::from_secs(20 * 60), states: 100_000_000, unreduced: false },
         mutation: None,
         mutations: false,
@@ -41,8 +45,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
         match word.as_str() {
             "--world" => {
                 let name = value()?;
-                let world = SmallWorld::all().into_iter().find(|world| world.name == name);
-                args.worlds.push(world.ok_or_else(|| format!("there is no small world `{name}`: see --list"))?);
+                let fences = FenceWorld::all().into_iter().filter(|world| name == "fences" || name == world.name);
+                let small = SmallWorld::all().into_iter().filter(|world| name == world.name);
+                let before = (args.fences.len(), args.worlds.len());
+                args.fences.extend(fences);
+                args.worlds.extend(small);
+                if before == (args.fences.len(), args.worlds.len()) {
+                    return Err(format!("there is no world `{name}`; --list names them"));
+                }
             }
             "--minutes" => args.limits.time = Duration::from_secs(number(value()?)?.saturating_mul(60)),
             "--states" => args.limits.states = number(value()?)?,
@@ -57,7 +67,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
             other => return Err(format!("`{other}` is not known\n\n{USAGE}")),
         }
     }
-    if args.worlds.is_empty() {
+    if args.worlds.is_empty() && args.fences.is_empty() {
+        args.fences = FenceWorld::all();
         args.worlds = SmallWorld::all().into_iter().filter(|world| !world.large).collect();
     }
     Ok(Some(args))
@@ -104,7 +115,10 @@ fn run(args: &Args) -> io::Result<bool> {
     if args.list {
         for world in SmallWorld::all() {
             let large = if world.large { " (large: only by name)" } else { "" };
-            writeln!(out, "{:<20} {}{large}", world.name, world.about)?;
+            writeln!(out, "{:<22} {}{large}", world.name, world.about)?;
+        }
+        for world in FenceWorld::all() {
+            writeln!(out, "{:<22} {}", world.name, world.about)?;
         }
         return Ok(true);
     }
@@ -112,6 +126,21 @@ fn run(args: &Args) -> io::Result<bool> {
         return all_guards(&mut out, args);
     }
     let mut good = true;
+    for world in &args.fences {
+        writeln!(out, "{}: {}", world.name, world.about)?;
+        out.flush()?;
+        Mutation::install(args.mutation);
+        let seen = explore_fences(world, args.limits.states, args.limits.time);
+        Mutation::install(None);
+        writeln!(out, "  {}", fences_line(&seen))?;
+        if let Some((wrong, story)) = &seen.found {
+            good = false;
+            writeln!(out, "  VIOLATION {wrong}, in {} steps:", story.len())?;
+            for step in story {
+                writeln!(out, "    {step}")?;
+            }
+        }
+    }
     for world in &args.worlds {
         writeln!(out, "{}: {}", world.name, world.about)?;
         out.flush()?;
@@ -135,13 +164,26 @@ fn all_guards(out: &mut impl Write, args: &Args) -> io::Result<bool> {
     for guard in guards() {
         let mut reached = false;
         let mut caught = false;
-        for world in &args.worlds {
+        for world in &args.fences {
+            Mutation::install(Some(guard));
+            let seen = explore_fences(world, args.limits.states, args.limits.time);
+            reached |= Mutation::reached();
+            Mutation::install(None);
+            if let Some((wrong, story)) = &seen.found {
+                let (states, steps) = (seen.states, story.len());
+                let (name, guard) = (world.name, guard.to_string());
+                writeln!(out, "{guard:<32} caught in {name:<22} by {wrong:<30} after {states} states, {steps} steps")?;
+                caught = true;
+                break;
+            }
+        }
+        for world in if caught { &[][..] } else { &args.worlds[..] } {
             let seen = explore(world, args.limits, Some(guard));
             reached |= seen.reached;
             if let Some(found) = &seen.found {
                 writeln!(
                     out,
-                    "{:<32} caught in {:<12} by {:<30} after {} states, {} steps",
+                    "{:<32} caught in {:<22} by {:<30} after {} states, {} steps",
                     guard.to_string(),
                     world.name,
                     found.violation.invariant,
@@ -159,6 +201,16 @@ fn all_guards(out: &mut impl Write, args: &Args) -> io::Result<bool> {
         out.flush()?;
     }
     Ok(true)
+}
+
+fn fences_line(seen: &FencesSeen) -> String {
+    let word = match (&seen.found, seen.complete) {
+        (Some(_), _) => "stopped at a violation",
+        (None, true) => "complete",
+        (None, false) => "NOT complete: a limit was reached",
+    };
+    let FencesSeen { states, steps, ends, took, .. } = seen;
+    format!("{states} states, {steps} steps, {ends} ends, {:.1} s: {word}", took.as_secs_f64())
 }
 
 fn line(seen: &Exploration) -> String {
