@@ -156,4 +156,7 @@ pub use hold::{DEFAULT_SLEW_PERMILLE, Hold, HoldTerms, MARGIN};
 pub use ids::{CtrlId, HeadId, LaneId, LifeId};
 pub use ledger::{GuardEntry, GuardKey, GuardStands, LedgerEntry, Op, Release, SuspectCommand};
 pub use receipt::{Cause, FencedBy, Guarded, Identity, Loss, Method, Receipt, Tombstone, Witness};
+#[cfg(feature = "mutations")]
+#[doc(hidden)]
+pub use via::via_rows;
 pub use via::{ViaEvent, ViaNext, ViaStage};

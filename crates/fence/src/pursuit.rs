@@ -12,7 +12,7 @@ use crate::Hold;
 use crate::guards::{self as conditions, Guard};
 use crate::hold_clock::HoldClock;
 use crate::source::{Candidate, choose, ends_of};
-use crate::via::{ViaEvent, ViaNext, ViaStage};
+use crate::via::{ViaEvent, ViaNext, ViaStage, note};
 use crate::{CcrAttempt, CcrAttempts, CcrResult, Identity, LifeId, Method};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -182,6 +182,7 @@ impl Pursuit {
         let mut known = self.known.get(&source).copied().unwrap_or(Known::FRESH);
         let stage = self.known.get(&source).map_or(ViaStage::Fresh, |known| known.via.stage());
         let every = self.poll_every();
+        note(stage, event);
         let to = match stage.next(event) {
             ViaNext::Stays => return false,
             ViaNext::Proof => {

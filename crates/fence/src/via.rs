@@ -119,6 +119,37 @@ impl ViaEvent {
     ];
 }
 
+/// A row was asked for: so that a walk can say which it never met. Built only with the feature `mutations`; otherwise empty.
+#[cfg(not(feature = "mutations"))]
+pub(crate) const fn note(_stage: ViaStage, _event: ViaEvent) {}
+
+#[cfg(feature = "mutations")]
+mod seen {
+    use super::{ViaEvent, ViaStage};
+    use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicU16, Ordering};
+
+    static SEEN: [AtomicU16; ViaStage::ALL.len()] = [const { AtomicU16::new(0) }; ViaStage::ALL.len()];
+
+    pub(crate) fn note(stage: ViaStage, event: ViaEvent) {
+        SEEN[stage as usize].fetch_or(1 << event as u16, Ordering::Relaxed);
+    }
+
+    /// Every row of the table of sources, and whether it was asked for in this process.
+    #[must_use]
+    pub fn via_rows() -> Vec<(ViaStage, ViaEvent, bool)> {
+        let row =
+            |stage: ViaStage, event: ViaEvent| SEEN[stage as usize].load(Ordering::Relaxed) & (1 << event as u16) != 0;
+        let all = ViaStage::ALL.into_iter().flat_map(|stage| ViaEvent::ALL.map(|event| (stage, event)));
+        all.map(|(stage, event)| (stage, event, row(stage, event))).collect()
+    }
+}
+
+#[cfg(feature = "mutations")]
+pub(crate) use seen::note;
+#[cfg(feature = "mutations")]
+pub use seen::via_rows;
+
 impl fmt::Display for ViaStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

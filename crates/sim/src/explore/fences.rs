@@ -66,7 +66,8 @@ pub struct FenceWorld {
     pub sources: Vec<LifeId>,
     /// The log of the first source holds an entry of an earlier reset of the same name.
     pub old_entry: bool,
-    /// The last source carries out an earlier reset of the same name, which ends whenever it likes.
+    /// The last source carries out an earlier reset of the same name, which its log lists once it has ended, whenever that is;
+    /// and sources tell of changes of their logs.
     pub old_reset: bool,
     /// Sources keep what a read was to remove.
     pub keeps: bool,
@@ -166,6 +167,14 @@ impl FenceWorld {
                 ..quick.clone()
             },
             Self {
+                name: "fences-late-ledger",
+                about: "two lanes, and only the late one has something in doubt",
+                lanes: 2,
+                writes: vec![(1, A)],
+                slow: vec![Slow::Lane],
+                ..quick.clone()
+            },
+            Self {
                 name: "fences-silent-store",
                 about: "the store says late, or never, whether this process is still the host",
                 late: true,
@@ -197,6 +206,15 @@ impl FenceWorld {
                 about: "a source keeps what reads were to remove",
                 keeps: true,
                 deaths: 0,
+                ..base.clone()
+            },
+            Self {
+                name: "fences-kept-late",
+                about: "the same, and the old entry comes after the log was read",
+                keeps: true,
+                deaths: 0,
+                old_entry: false,
+                old_reset: true,
                 ..base.clone()
             },
             Self {

@@ -591,13 +591,16 @@ impl State {
                 if !good {
                     self.answers -= 1;
                 }
-                if let Some(source) = self.sources.get_mut(&source) {
-                    let Reset { icid, ciu, life, .. } = source.resets.remove(number);
+                if let Some(from) = self.sources.get_mut(&source) {
+                    let Reset { icid, ciu, life, .. } = from.resets.remove(number);
                     let state = if good { EntryState::Success } else { EntryState::Failed };
-                    source.log.push(Entry { icid, ciu, acid: 0, state, flags: 0 });
+                    from.log.push(Entry { icid, ciu, acid: 0, state, flags: 0 });
                     if let Some(truth) = life.filter(|_| good).and_then(|life| self.truths.get_mut(&life)) {
                         truth.reset = true;
                     }
+                }
+                if world.old_reset {
+                    self.fences.handle(now, Input::LogChanged(source));
                 }
             }
             Action::TakeLog(source) => self.take_log(world, source),
@@ -769,7 +772,7 @@ impl State {
     fn take_log(&mut self, world: &FenceWorld, source: LifeId) {
         let Some(source) = self.sources.get_mut(&source) else { return };
         let Some(Read::Asked { remove }) = source.read else { return };
-        let running = source.resets.iter().map(|reset| Entry {
+        let running = source.resets.iter().filter(|reset| reset.life.is_some()).map(|reset| Entry {
             icid: reset.icid,
             ciu: reset.ciu,
             acid: 0,
