@@ -98,6 +98,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn a_word_that_is_no_level_is_no_filter() {
@@ -110,6 +112,39 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_filter(text), good, "{text}");
+        }
+    }
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_peer_says_begins_no_line_and_tells_a_terminal_nothing() {
+        let peer = "disk\n<3>forged\r\u{1b}[2J\u{9b}1m";
+        for line in [Line::Journal, Line::Dated, Line::Plain] {
+            let said = Said::default();
+            let writer = said.clone();
+            let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).event_format(line).finish();
+            tracing::subscriber::with_default(log, || {
+                tracing::warn!("export {peer}: waits");
+                tracing::warn!(name = peer, "a field");
+            });
+            let said = String::from_utf8(said.0.lock().expect("no panic").clone()).expect("text");
+            assert_eq!(said.lines().count(), 2, "{said:?}");
+            assert!(said.lines().all(|line| line.contains("disk\\n<3>forged\\r")), "{said:?}");
+            assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
         }
     }
 }

@@ -4,40 +4,33 @@
 //! not use a number again, and the next start that has one must not either: so a file beside it says from which number on
 //! nothing was told yet.
 
-use crate::record::write_whole;
-use std::fs;
+use interlock_observe::journal::Floor;
 use std::io;
 use std::path::Path;
 
-/// The file in the directory of a host.
-const FILE: &str = "events.next";
 /// So many numbers a process without a journal may use: a thousand events a second for 34 years.
 const RUN: u64 = 1 << 40;
 
 /// The first number of this process. `journal` is what the journal says, `now_ms` the time since 1970; the second value is why
 /// it could not be read or written down, so that numbers may be used twice.
 pub(crate) fn first(dir: &Path, journal: Option<u64>, now_ms: u64) -> (u64, Option<io::Error>) {
-    let (floor, unread) = match fs::read_to_string(dir.join(FILE)) {
-        Ok(text) => match text.trim().parse::<u64>() {
-            Ok(floor) => (floor, None),
-            Err(why) => (1, Some(io::Error::new(io::ErrorKind::InvalidData, format!("`{FILE}`: {why}")))),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (1, None),
-        Err(error) => (1, Some(error)),
+    let (mut floor, unread) = match Floor::open(dir) {
+        Ok(opened) => opened,
+        Err(error) => return (journal.unwrap_or(now_ms.max(1)), Some(error)),
     };
-    match journal {
-        Some(next) => (next.max(floor), unread),
-        None => {
-            let next = now_ms.max(floor);
-            let text = format!("{}\n", next.saturating_add(RUN));
-            (next, write_whole(&dir.join(FILE), text.as_bytes()).err().or(unread))
-        }
-    }
+    let (next, used) = match journal {
+        Some(next) => (next.max(floor.value()), 0),
+        None => (now_ms.max(floor.value()), RUN),
+    };
+    let raised = if journal.is_none() || unread.is_some() { floor.raise(next.saturating_add(used)) } else { Ok(()) };
+    (next, raised.err().or(unread))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use interlock_observe::journal::FLOOR as FILE;
+    use std::fs;
 
     #[test]
     fn a_number_is_used_once_whatever_becomes_of_the_journal_and_the_clock() {

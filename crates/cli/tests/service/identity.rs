@@ -2,8 +2,12 @@
 
 use crate::child::NQN;
 use crate::nbd::Client;
-use crate::scene::{Scene, wait_for};
+use crate::scene::{Scene, say, wait_for};
+use rustix::process::Signal;
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 #[test]
 fn doctor_hears_the_daemon_and_says_so() {
@@ -81,4 +85,87 @@ fn a_daemon_that_is_replaced_ends_by_itself() {
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("this host is another process now: ending"), "{log}");
     assert!(log.contains("error: the daemon has ended: "), "{log}");
+}
+
+/// A name in the kernel's abstract socket space, as any user may take it.
+const HELD: &str = "IL_HELD_NAME";
+
+/// No test: a process of another user, which `whoever_may_not_be_this_host_cannot_keep_it_down` starts.
+#[test]
+#[ignore = "another test starts it"]
+fn holds_a_name() {
+    use std::os::linux::net::SocketAddrExt;
+    let Ok(name) = std::env::var(HELD) else { return };
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a name");
+    let _held = std::os::unix::net::UnixListener::bind_addr(&name).expect("it is free");
+    say("held");
+    // Until the other one has seen enough.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+#[test]
+fn whoever_may_not_be_this_host_cannot_keep_it_down() {
+    if !rustix::process::geteuid().is_root() {
+        return say("SKIPPED: only root can be somebody else");
+    }
+    let mut scene = Scene::new("squatter", &[]);
+    scene.connect(0, &["-c", "1"]);
+    let hostid = scene.status()["hostid"].as_str().expect("text").to_owned();
+    scene.stop(Signal::TERM);
+    // A copy that anybody may run, wherever this one lies.
+    let program = scene.dir.join("squatter");
+    std::fs::copy(std::env::current_exe().expect("this one"), &program).expect("a copy");
+    let mut squatter = Command::new(&program);
+    squatter.args(["--exact", "identity::holds_a_name", "--ignored", "--nocapture"]).current_dir("/");
+    squatter.env(HELD, format!("interlock-host-{hostid}")).uid(65_534).gid(65_534);
+    let mut squatter =
+        squatter.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut said = BufReader::new(squatter.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(said.any(|line| line == "held"), "it has the name");
+    scene.start();
+    scene.all_live(&["nvme0"]);
+    let log = scene.daemon().log();
+    let named = format!("process {} (squatter) of user 65534 has the name", squatter.id());
+    assert!(log.contains(&named) && log.contains("ignored"), "{log}");
+    scene.stop(Signal::TERM);
+    drop(squatter.stdin.take());
+    let _ = squatter.wait();
+}
+
+/// Two network namespaces see none of each other's abstract names, and two state directories none of each other's locks.
+#[test]
+fn one_host_is_one_process_in_every_network_namespace_and_with_any_state_directory() {
+    let scene = Scene::new("elsewhere", &[]);
+    let status = scene.status();
+    let (hostid, hostnqn) = (status["hostid"].as_str().expect("text"), status["hostnqn"].as_str().expect("text"));
+    let path = |name: &str| scene.dir.join(name).display().to_string();
+    let (socket, state, nvme) = (path("second.sock"), path("second"), path("second-nvme"));
+    let second = [
+        "daemon",
+        "--socket",
+        &socket,
+        "--state-dir",
+        &state,
+        "--nvme-dir",
+        &nvme,
+        "--hostid",
+        hostid,
+        "--hostnqn",
+        hostnqn,
+    ];
+    let owner = format!("in use by process {}", scene.daemon().pid());
+    let refused = crate::child::interlock(&second).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(&owner), "{said}");
+    if !rustix::process::geteuid().is_root() {
+        return say("SKIPPED in part: only root can make a network namespace");
+    }
+    let mut elsewhere = Command::new("unshare");
+    let elsewhere = elsewhere.args(["--net", env!("CARGO_BIN_EXE_interlock")]).args(second).output();
+    let Ok(refused) = elsewhere else { return say("SKIPPED in part: there is no unshare") };
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    if said.contains("unshare failed") {
+        return say("SKIPPED in part: no network namespace can be made here");
+    }
+    assert!(!refused.status.success() && said.contains(&owner), "{said}");
 }

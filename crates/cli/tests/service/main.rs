@@ -20,6 +20,7 @@ mod hints;
 mod hooks;
 mod identity;
 mod kills;
+mod memory;
 mod metrics;
 mod nbd;
 mod same_disk;

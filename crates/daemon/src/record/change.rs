@@ -4,7 +4,7 @@
 use super::{BoundDisk, Known, Record, WantedExport};
 use interlock_api::ConnectRequest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One change. Applying it twice is the same as once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,14 @@ fn differing<'a, K: Ord + Clone + 'a, V: PartialEq + 'a>(
     }
 }
 
+/// The values of `old`, in the order that they have in `now`; those that are not there come first.
+fn restored<K: Ord, V: Clone>(old: &BTreeMap<K, V>, now: &[V], key: impl Fn(&V) -> K) -> Vec<V> {
+    let kept: Vec<K> = now.iter().map(key).filter(|key| old.contains_key(key)).collect();
+    let there: BTreeSet<&K> = kept.iter().collect();
+    let dropped = old.iter().filter(|(key, _)| !there.contains(key)).map(|(_, value)| value);
+    dropped.chain(kept.iter().filter_map(|key| old.get(key))).cloned().collect()
+}
+
 impl Written {
     pub(super) fn of(record: &Record) -> Self {
         Self {
@@ -89,6 +97,17 @@ impl Written {
             changes.push(Change::Discovery(record.discovery.clone()));
         }
         changes
+    }
+
+    /// Makes a record again what it was when it was last written. What it holds still keeps its place; what it has dropped
+    /// comes first.
+    pub(super) fn restore(&self, record: &mut Record) {
+        let Self { controllers, subsystems, exports, disks, discovery } = self;
+        record.controllers = restored(controllers, &record.controllers, |known| known.number);
+        record.exports = restored(exports, &record.exports, |export| export.name.clone());
+        record.subsystems.clone_from(subsystems);
+        record.disks.clone_from(disks);
+        record.discovery.clone_from(discovery);
     }
 
     /// They were written.

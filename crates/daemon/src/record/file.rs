@@ -88,17 +88,14 @@ impl RecordFile {
         self.record.is_first() && !fs::read_dir(&self.dir).is_ok_and(|mut all| all.any(is_damaged))
     }
 
-    /// Changes what it holds, and makes that durable. If it cannot be, nothing has changed.
+    /// Changes what it holds, and makes that durable. If it cannot be, nothing has changed (but for the places of entries that
+    /// would have been dropped: they are the next ones to go).
     pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut Record) -> R) -> Result<R, RecordError> {
-        let before = self.record.clone();
+        // What may have been changed without being written yet is not undone with this change.
+        self.save()?;
         let done = change(&mut self.record);
-        match self.save() {
-            Ok(()) => Ok(done),
-            Err(error) => {
-                self.record = before;
-                Err(error)
-            }
-        }
+        self.save().inspect_err(|_| self.written.restore(&mut self.record))?;
+        Ok(done)
     }
 
     /// Makes what it holds durable. What has not changed is not written.
@@ -389,6 +386,39 @@ mod tests {
         let again = open(&dir);
         assert_eq!(again.record, file.record);
         assert_eq!(again.record.subsystems.keys().collect::<Vec<_>>(), ["b", "d"]);
+    }
+
+    #[test]
+    fn a_change_that_is_refused_leaves_everything_as_it_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let mut file = open(dir);
+        (1..=6).for_each(|n| connect(&mut file, n));
+        file.record.exports.clone_from(&sample_1().exports);
+        file.save().expect("written");
+        // As a look at the status does it: known, and not written yet.
+        file.record.subsystem("nqn.2014-08.org.example:seen");
+        let full = || OpenOptions::new().append(true).open("/dev/full").expect("Linux has it");
+        let before = file.record.clone();
+        for written in [false, true] {
+            if written {
+                file.changes = None;
+                file.save().expect("there is room");
+            }
+            file.changes = Some((full(), 0));
+            let refused = file.change(|record| {
+                record.number(&request(99), |_| false);
+                record.known(3).expect("it").wanted = false;
+                record.exports.clear();
+                record.subsystem("nqn.2014-08.org.example:new");
+                record.discovery.push(request(98));
+            });
+            assert!(refused.is_err());
+            assert_eq!(Record { generation: before.generation, ..file.record.clone() }, before, "{written}");
+        }
+        file.changes = None;
+        file.change(|record| record.subsystem("nqn.2014-08.org.example:new")).expect("there is room");
+        assert_eq!(open(dir).record, file.record);
     }
 
     #[test]

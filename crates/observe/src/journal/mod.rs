@@ -9,11 +9,13 @@
 //! disk is slower than the events, the rest is dropped and counted, and the numbers show the gap. The journal is bounded by
 //! age and size, and nothing in it can keep a daemon from starting: a damaged one is set aside under another name.
 
+mod floor;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use floor::{FLOOR, Floor};
 pub use store::{JournalError, Owner, Reader};
 
 use interlock_api::{Event, What};
@@ -107,6 +109,8 @@ impl Journal {
     pub fn open(dir: &Path, owner: &Owner, bounds: Bounds) -> Result<(Self, Begin), JournalError> {
         let file = dir.join(FILE);
         let (store, begin) = Store::open(&file, owner)?;
+        // Whoever asks for the first number says what is wrong with it.
+        let floor = Floor::open(dir).ok().map(|(floor, _)| floor);
         let (mail, letters) = sync_channel(QUEUE);
         let counts = Arc::new(Counts::default());
         counts.told.store(begin.next.saturating_sub(1), Ordering::Relaxed);
@@ -114,7 +118,7 @@ impl Journal {
         let (shared, owner) = (Arc::clone(&counts), owner.clone());
         let thread = std::thread::Builder::new()
             .name("interlock-journal".into())
-            .spawn(move || write(store, &owner, bounds, &letters, &shared))
+            .spawn(move || write(store, floor, &owner, bounds, &letters, &shared))
             .map_err(|error| JournalError::io("start a thread for", &file, error))?;
         Ok((Self { file, mail, counts, thread: Mutex::new(Some(thread)) }, begin))
     }

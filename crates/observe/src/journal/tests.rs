@@ -286,3 +286,17 @@ fn no_flood_of_events_pushes_receipts_out() {
     let last = reader.of_kind("fenced", 0, u64::MAX, 1).expect("events");
     assert_eq!(last[0].seq, 69_999);
 }
+
+#[test]
+fn numbers_that_a_full_disk_kept_from_the_journal_are_promised_to_nobody_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut floor = Some(Floor::open(dir.path()).expect("a file").0);
+    let said = || Floor::open(dir.path()).expect("a file").0.value();
+    writer::promise(&mut floor, 10_000);
+    assert_eq!(said(), 10_000);
+    writer::promise(&mut floor, 10_001);
+    assert_eq!(said(), 10_000, "not for every event");
+    writer::promise(&mut floor, 10_000 + RESERVE);
+    assert_eq!(said(), 10_000 + RESERVE);
+    writer::promise(&mut None, 1);
+}

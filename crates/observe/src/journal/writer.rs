@@ -1,7 +1,7 @@
 //! The thread that writes.
 
 use super::store::{Fault, Store};
-use super::{Bounds, Counts, Owner, RESERVE};
+use super::{Bounds, Counts, Floor, Owner, RESERVE};
 use interlock_api::Event;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,14 @@ pub(super) enum Mail {
 }
 
 /// Writes until it is told to end.
-pub(super) fn write(mut store: Store, owner: &Owner, bounds: Bounds, letters: &Receiver<Mail>, counts: &Counts) {
+pub(super) fn write(
+    mut store: Store,
+    mut floor: Option<Floor>,
+    owner: &Owner,
+    bounds: Bounds,
+    letters: &Receiver<Mail>,
+    counts: &Counts,
+) {
     let mut since_trim = TRIM_EVERY;
     let mut failing = false;
     let mut trimmed = Instant::now();
@@ -81,6 +88,7 @@ pub(super) fn write(mut store: Store, owner: &Owner, bounds: Bounds, letters: &R
                 }
                 Err(fault) => {
                     counts.dropped.fetch_add(count, Ordering::Relaxed);
+                    promise(&mut floor, reserve);
                     if !std::mem::replace(&mut failing, true) {
                         tracing::error!(
                             "the journal is not written, and what happens meanwhile is missing in it: {fault}"
@@ -99,6 +107,17 @@ pub(super) fn write(mut store: Store, owner: &Owner, bounds: Bounds, letters: &R
         if ends {
             return;
         }
+    }
+}
+
+/// The journal cannot say that numbers below `reserve` may have been told: then the floor does.
+pub(super) fn promise(floor: &mut Option<Floor>, reserve: u64) {
+    let Some(floor) = floor else { return };
+    // Every event of a disk that refuses comes here, and few of them need a write.
+    if reserve > floor.value() + RESERVE / 2
+        && let Err(error) = floor.raise(reserve)
+    {
+        tracing::warn!("numbers of events may be used twice after a crash: {error}");
     }
 }
 
