@@ -141,6 +141,10 @@ fn run(args: &Args) -> io::Result<bool> {
             }
         }
     }
+    #[cfg(feature = "mutations")]
+    if !args.fences.is_empty() {
+        rows(&mut out)?;
+    }
     for world in &args.worlds {
         writeln!(out, "{}: {}", world.name, world.about)?;
         out.flush()?;
@@ -201,6 +205,24 @@ fn all_guards(out: &mut impl Write, args: &Args) -> io::Result<bool> {
         out.flush()?;
     }
     Ok(true)
+}
+
+/// Which rows of the table of sources the worlds of fences met.
+#[cfg(feature = "mutations")]
+fn rows(out: &mut impl Write) -> io::Result<()> {
+    let rows = interlock_fence::via_rows();
+    let met = rows.iter().filter(|(.., met)| *met).count();
+    writeln!(
+        out,
+        "rows of the table of sources that were met: {met} of {}; not met, but for those that change nothing:",
+        rows.len()
+    )?;
+    for (stage, event, _) in
+        rows.iter().filter(|(stage, event, met)| !met && stage.next(*event) != interlock_fence::ViaNext::Stays)
+    {
+        writeln!(out, "  {stage}: {event}")?;
+    }
+    Ok(())
 }
 
 fn fences_line(seen: &FencesSeen) -> String {
