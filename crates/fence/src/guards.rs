@@ -87,6 +87,12 @@ guards! {
     RecordFirst,
     /// A life is marked clean only if nothing of it is unanswered.
     CleanMeansAnswered,
+    /// What an earlier process could write to is guarded wherever it is found.
+    LeftElsewhere,
+    /// A name under which commands were sent is not forgotten.
+    OpenedStays,
+    /// A life is used only once its controller has answered after its I/O queues had joined it.
+    QueuesJoined,
     /// Only paths whose ANA state allows it are chosen.
     UsablePathsOnly,
     /// A command without an answer condemns nobody by itself.

@@ -6,6 +6,7 @@
 //! either match guards: the subsystem, or one identifier.
 
 use crate::LifeId;
+use crate::guards::{self as conditions, Guard};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use interlock_wire::identify::NamespaceIds;
@@ -31,7 +32,8 @@ impl Left {
 
     /// Lives that could write to a disk with one of these identifiers.
     pub(crate) fn could_write(&self, ids: &NamespaceIds) -> impl Iterator<Item = LifeId> {
-        let theirs = self.disks.iter().filter(|(_, disks)| disks.iter().any(|disk| shares(disk, ids)));
+        let matches = conditions::enabled(Guard::LeftElsewhere);
+        let theirs = self.disks.iter().filter(move |(_, disks)| matches && disks.iter().any(|disk| shares(disk, ids)));
         theirs.map(|(life, _)| *life)
     }
 }

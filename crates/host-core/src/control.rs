@@ -17,6 +17,7 @@ mod ends;
 mod facts;
 mod fences;
 mod heads;
+mod joined;
 mod lanes;
 mod life;
 mod live;

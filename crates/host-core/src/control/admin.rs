@@ -35,6 +35,8 @@ pub(super) enum Purpose {
     Probe,
     /// A Keep Alive that asks whether it is still there, with a limit of its own.
     Presence,
+    /// Whether it is ready still, once its I/O queues have connected.
+    Joined,
     Ccr {
         life: LifeId,
     },
@@ -69,6 +71,7 @@ impl Purpose {
             Self::Ccr { .. } => "Cross-Controller Reset",
             Self::CcrLog { .. } => "Get Log Page, Cross-Controller Reset",
             Self::Shutdown | Self::ShutdownPoll => "controller shutdown",
+            Self::Joined => "Property Get, CSTS",
             Self::Abort => "Abort",
             Self::Disable | Self::DisablePoll => "controller disable",
         }
@@ -385,6 +388,7 @@ impl Control {
             Purpose::Task => self.handle_task(now, life_id, &answer),
             Purpose::AsyncEvent => self.handle_async_event(now, life_id, &answer),
             Purpose::KeepAlive => self.handle_keep_alive(now, life_id),
+            Purpose::Joined => self.handle_joined(now, life_id, &answer),
             Purpose::Probe => self.handle_probe(now, life_id),
             Purpose::Ccr { life } => self.handle_ccr(now, life_id, life, &answer),
             Purpose::CcrLog { remove } => self.handle_ccr_log(now, life_id, remove, &answer),

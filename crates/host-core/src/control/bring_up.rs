@@ -1,13 +1,15 @@
 //! From a configured port to a live controller.
 //!
 //! ```text
-//! resolve -> TCP -> ICReq -> association (proto) -> namespaces -> I/O queues on the lanes -> record the life -> LIVE
+//! resolve -> TCP -> ICReq -> association (proto) -> namespaces -> I/O queues on the lanes -> record the life, and
+//!     ask whose queues they are -> LIVE
 //! ```
 //! Paths are published only at the end, so no I/O is ever sent on a life that is not recorded
 //! (`life_recorded_before_first_write`). A failure on the way ends the attempt and never needs a fence; lanes that may
 //! have opened queues are told to close them through the same door as ever.
 
 use super::admin::{ADMIN_SQSIZE, Answer, Purpose};
+use super::joined::Outstanding;
 use super::life::{IoQueue, Life, Phase, Task};
 use super::reconnect::{self, Next};
 use super::recorded;
@@ -75,11 +77,7 @@ impl Control {
             (Some(JobFor::Resolve(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, ConnectFailure::Name, format!("cannot resolve the name: {why}"), false);
             }
-            (Some(JobFor::Record(life)), JobResult::Done)
-                if self.is_in(life, |phase| matches!(phase, Phase::Recording)) =>
-            {
-                self.go_live(now, life);
-            }
+            (Some(JobFor::Record(life)), JobResult::Done) => self.outstanding(now, life, Outstanding::recorded),
             (Some(JobFor::Owner(life)), JobResult::Done) => self.fence(now, Input::Owner(life)),
             (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
             (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
@@ -297,13 +295,14 @@ impl Control {
         if !matches!(life.phase, Phase::OpeningQueues) || life.queues.values().any(|queue| *queue != IoQueue::Up) {
             return;
         }
-        life.phase = Phase::Recording;
+        life.phase = Phase::Recording(Outstanding::ALL);
         recorded::note(&mut life.recorded, life.found.iter().map(|found| &found.ids));
         let Some(record) = self.record_of(life_id) else { return };
         self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
         if !conditions::enabled(Guard::RecordFirst) {
-            self.go_live(now, life_id);
+            self.outstanding(now, life_id, Outstanding::recorded);
         }
+        self.ask_who_was_joined(now, life_id);
     }
 
     /// What a successor must know of a life, as things are set now.
@@ -346,7 +345,7 @@ impl Control {
     }
 
     /// Recorded: from now on it may be written to.
-    fn go_live(&mut self, now: Instant, life_id: LifeId) {
+    pub(super) fn go_live(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         let (ctrl_id, attempt, queues) = (life.ctrl, life.attempt, life.queues.len());
         let Some(facts) = life.facts.clone() else { return };

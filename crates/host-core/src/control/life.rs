@@ -32,8 +32,8 @@ pub(super) enum Phase {
     Scanning,
     /// Lanes open its I/O queue pairs.
     OpeningQueues,
-    /// It is being recorded: no write may be sent before.
-    Recording,
+    /// It is being recorded, and asked whether its queues are its own: no write may be sent before.
+    Recording(super::joined::Outstanding),
     /// Usable.
     Live,
     /// Nothing new is started; what is in flight is awaited.

@@ -282,7 +282,8 @@ impl Names {
     /// There is none.
     pub(super) fn make_room(&mut self, subnqn: &Nqn, nsid: u32, ties: impl Fn(HeadId) -> Ties) -> Result<(), Doubt> {
         let may_go = |names: &Self, id: HeadId| {
-            names.known.get(&id).is_some_and(|known| !known.opened) && ties(id) == Ties::None
+            let stays = |known: &Known| known.opened && conditions::enabled(Guard::OpenedStays);
+            names.known.get(&id).is_some_and(|known| !stays(known)) && ties(id) == Ties::None
         };
         let before: Vec<HeadId> = self.named(subnqn, nsid).to_vec();
         before

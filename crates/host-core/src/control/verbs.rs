@@ -351,7 +351,7 @@ impl Control {
             Why::ConnectTotal(life) => {
                 let step = self.lives.get(&life).map_or("", |life| match &life.phase {
                     Phase::Resolving => "the name was not resolved",
-                    Phase::Recording => "the life was not recorded",
+                    Phase::Recording(outstanding) => outstanding.text(),
                     Phase::OpeningQueues => "I/O queues did not open",
                     Phase::Scanning => "namespaces were not all identified",
                     _ => "the controller did not become live",

@@ -286,3 +286,25 @@ fn a_lane_that_keeps_a_fence_waiting_is_named_whatever_it_owes() {
     world.advance(5_000 * MS);
     assert!(!world.saw(|e| matches!(e, EventKind::LaneSilent { .. })));
 }
+
+#[test]
+fn a_life_whose_controller_does_not_answer_after_its_queues_have_joined_is_never_used() {
+    // The target was started again, and its number is another controller's by the time the queue joins.
+    let mut world = World::new(1, &[1]);
+    world.lanes[0].keeps_opening = true;
+    let ctrl = world.connect(World::spec(1));
+    let life = world.life(ctrl);
+    world.ports.get_mut(&1).expect("a port").mute = true;
+    world.say(0, ToControl::QueueUp { life, qid: 1 });
+    world.advance(100 * MS);
+    assert!(world.jobs.iter().any(|job| matches!(job, Job::RecordLife(_))), "that does not wait");
+    assert_ne!(world.state(ctrl), StateName::Live);
+    world.advance(Timeouts::default().admin);
+    // It was asked in vain, and the next attempt finds a controller that answers.
+    world.lanes[0].keeps_opening = false;
+    world.ports.get_mut(&1).expect("a port").mute = false;
+    world.advance(60_000 * MS);
+    assert_eq!(world.state(ctrl), StateName::Live);
+    assert_ne!(world.life(ctrl), life);
+    assert!(!world.saw(|e| matches!(e, EventKind::LifeBegan { life: of, .. } if *of == life)));
+}
