@@ -168,14 +168,14 @@ fn global(volume: usize, op: OpId) -> u64 {
 
 impl App {
     pub(crate) fn new(plan: &Plan, mut rng: Rng) -> Self {
-        let disks =
-            (0..plan.division.parts()).flat_map(|part| (1..).take(plan.namespaces).map(move |nsid| (part, nsid)));
+        let own = if plan.division.shares_disks() { 1 } else { plan.division.parts() };
+        let disks = (0..own).flat_map(|part| (1..).take(plan.namespaces).map(move |nsid| (part, nsid)));
         let volumes: Vec<Volume> = disks
             .zip(1..)
             .map(|((part, nsid), run)| Volume::new(plan, run, Disk::first(plan.division, part, nsid), &mut rng))
             .collect();
         Self {
-            mounted: (0..volumes.len()).collect(),
+            mounted: (0..volumes.len()).cycle().take(plan.namespaces * usize::from(plan.division.parts())).collect(),
             namespaces: plan.namespaces,
             division: plan.division,
             places: BTreeMap::new(),

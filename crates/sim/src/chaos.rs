@@ -211,6 +211,14 @@ impl World {
                 count(&mut self.stats);
                 self.reset_links(port, host, target);
             }
+            Act::RstOther { port } => {
+                for link in 0..self.links.len() {
+                    let Link { port: of, host, .. } = self.links[link];
+                    if of == port && host == HostState::Open && crate::neighbour::is_others(&self.links[link]) {
+                        self.give(link, Way::ToHost, Piece::Rst);
+                    }
+                }
+            }
             Act::Flap { port } => {
                 self.disturb(Some(port));
                 count(&mut self.stats);

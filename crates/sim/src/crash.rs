@@ -337,6 +337,7 @@ impl World {
             return;
         }
         self.process.down = false;
+        self.move_over();
         let mut records: Vec<(u32, LifeRecord)> = self.process.store.durable.values().cloned().collect();
         let number = self.process.number;
         note!(self, "host: process {number} begins, {} lives are recorded", records.len());

@@ -130,7 +130,7 @@ impl World {
             (0..division.parts()).flat_map(|part| (1..).take(self.plan.namespaces).map(move |n| (part, n)))
         {
             let disk = self.app.mounted(part, nsid);
-            if disk != Disk::first(division, part, nsid) {
+            if disk != Disk::first(division, disk.part, nsid) {
                 let subsystem = SubsystemId(part);
                 self.target.remove_namespace(subsystem, nsid).expect("every target begins with it");
                 self.target.add_namespace(subsystem, disk.namespace(&self.plan)).expect("its NSID is free");
@@ -148,7 +148,7 @@ impl World {
         let part = port.map(|port| self.plan.division.part_of(port));
         let is = |disk: Disk| {
             disk.nsid == nsid
-                && part.is_none_or(|part| part == disk.part)
+                && (self.plan.division.shares_disks() || part.is_none_or(|part| part == disk.part))
                 && uuid.is_none_or(|uuid| uuid == disk.uuid())
                 && 1 << disk.block_shift == block_size
         };

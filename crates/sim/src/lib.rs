@@ -42,7 +42,8 @@
 //! the same controller that began after the write was answered, or by an orderly shutdown. What a flush was told to be lost, by
 //! the name of a life, no later one owes.
 //!
-//! More than one subsystem: two on one host, with one set of NSIDs and CNTLIDs, of which one may be spared every fault. Two
+//! More than one subsystem: two that serve the same disks, of which a host uses one until its process ends and the other one from then
+//! on; two on one host, with one set of NSIDs and CNTLIDs, of which one may be spared every fault. Two
 //! targets that claim one NQN: with other disks, that say so, and controllers of the same or of other numbers; or set up just
 //! alike, and there for a while. Disks that are given other identifiers while they are connected.
 //!

@@ -134,6 +134,8 @@ pub enum Kind {
     TargetCrashLoops,
     /// Timers of the target fire late, and nothing but timers ends a life there.
     TimersLate,
+    /// The disks are reached through another subsystem after the process of the host has ended.
+    SubsystemMoved,
     /// A second host is connected to the same subsystem.
     SecondHost,
     /// A second machine says that it is the same host.
@@ -207,6 +209,7 @@ impl Kind {
         Self::PathFlaps,
         Self::TargetCrashLoops,
         Self::TimersLate,
+        Self::SubsystemMoved,
         Self::SecondHost,
         Self::SameIdentity,
         Self::QueuesShared,

@@ -36,6 +36,9 @@ pub(crate) enum Division {
         /// Both have one serial number.
         serial: bool,
     },
+    /// Two subsystems that serve the same disks. The host is connected to the first one until its process ends for the first time,
+    /// and to the second one from then on.
+    Moved,
     /// One controller; its disks are given other identifiers while it is connected.
     Renames,
 }
@@ -49,15 +52,21 @@ impl Division {
             6..=10 if kinds.contains(Kind::TwoTargets) => Self::Claims { cntlids: first, serial: second },
             11..=15 if kinds.contains(Kind::Impostor) => Self::Impostor { serial: first },
             16..=19 if kinds.contains(Kind::DiskRenamed) => Self::Renames,
+            20..=24 if kinds.contains(Kind::SubsystemMoved) => Self::Moved,
             _ => Self::None,
         }
+    }
+
+    /// True if both parts serve the same disks.
+    pub(crate) const fn shares_disks(self) -> bool {
+        matches!(self, Self::Moved)
     }
 
     /// How many parts it has.
     pub(crate) const fn parts(self) -> u16 {
         match self {
             Self::None | Self::Renames => 1,
-            Self::Subsystems { .. } | Self::Claims { .. } | Self::Impostor { .. } => 2,
+            Self::Subsystems { .. } | Self::Claims { .. } | Self::Impostor { .. } | Self::Moved => 2,
         }
     }
 
@@ -80,7 +89,7 @@ impl Division {
     /// What the second part has behind the first identifiers of a disk.
     pub(crate) const fn identity(self, part: u16) -> u8 {
         match self {
-            Self::Impostor { .. } => 0,
+            Self::Impostor { .. } | Self::Moved => 0,
             _ => part as u8 * 8,
         }
     }
@@ -104,6 +113,11 @@ impl Division {
                 }
             }
             Self::Claims { .. } => plan.ports = ports.clamp(2, 4),
+            Self::Moved => {
+                plan.ports = ports.clamp(2, 4);
+                // Time alone must do: nobody of the other subsystem can be asked for a reset.
+                plan.ways.no_kato = false;
+            }
             Self::Impostor { .. } => {
                 plan.ports = 2;
                 plan.ways.no_kato = false;
@@ -161,6 +175,8 @@ pub(crate) struct Parts {
     impostor: bool,
     /// Disks were given other identifiers so often.
     renamed: u8,
+    /// The host has gone over to the second subsystem that serves its disks.
+    moved: bool,
 }
 
 /// Where SUBNQN stands in the data of a Connect, and in Identify Controller.
@@ -190,13 +206,25 @@ impl World {
 
     /// True if the host is meant to be connected there.
     pub(crate) const fn is_wanted(&self, port: usize) -> bool {
-        !self.parts.ended || self.plan.division.part_of(port) == 0
+        let part = self.plan.division.part_of(port);
+        match self.plan.division {
+            Division::Moved => part == self.parts.moved as u16,
+            _ => !self.parts.ended || part == 0,
+        }
     }
 
     /// How many controllers the host is meant to have in this part.
     pub(crate) fn controllers_of_part(&self, part: u16) -> usize {
         let ports = (0..self.plan.controllers).map(|controller| controller % self.plan.ports);
         ports.filter(|port| self.is_wanted(*port) && self.plan.division.part_of(*port) == part).count()
+    }
+
+    /// A process of the host begins, and is configured for the subsystem that serves the disks now.
+    pub(crate) fn move_over(&mut self) {
+        if self.plan.division == Division::Moved && !self.parts.moved {
+            note!(self, "operator: the disks are reached through the other subsystem from now on");
+            self.parts.moved = true;
+        }
     }
 
     /// True if disks were given other names.
@@ -208,6 +236,8 @@ impl World {
     pub(crate) fn open_port(&mut self, port: usize) {
         let absent = match self.plan.division {
             Division::Impostor { .. } => port == 1 && !self.parts.impostor,
+            // Both serve, whoever is connected.
+            Division::Moved => false,
             _ => !self.is_wanted(port),
         };
         self.net.paths[port].open = !absent;
@@ -262,7 +292,10 @@ impl World {
             Division::Subsystems { .. } => Kind::TwoSubsystems,
             Division::Claims { .. } => Kind::TwoTargets,
             Division::Renames if self.parts.renamed > 0 => Kind::DiskRenamed,
-            Division::None | Division::Impostor { .. } | Division::Renames => return self.met_other(),
+            Division::Moved if self.parts.moved => Kind::SubsystemMoved,
+            Division::None | Division::Impostor { .. } | Division::Renames | Division::Moved => {
+                return self.met_other();
+            }
         };
         self.met(kind);
     }
@@ -272,7 +305,7 @@ impl World {
         let second = |port: usize| port % 2 == 1;
         let port = act.port();
         match self.plan.division {
-            Division::None | Division::Claims { .. } | Division::Renames => false,
+            Division::None | Division::Claims { .. } | Division::Renames | Division::Moved => false,
             // The second one is switched on and off by hand.
             Division::Impostor { .. } => {
                 port.is_some_and(second)

@@ -22,6 +22,10 @@ pub(crate) enum Act {
         host: bool,
         target: bool,
     },
+    /// A reset packet at the second host alone, on every connection through a port.
+    RstOther {
+        port: usize,
+    },
     /// The same, once more on a path that flaps.
     Flap {
         port: usize,
@@ -195,7 +199,7 @@ impl Act {
             Self::Script(fault) => return of_script(fault),
             Self::Flap { .. } => Kind::PathFlaps,
             Self::CrashAgain | Self::Poison(Some((0, _))) => Kind::TargetCrashLoops,
-            Self::Rst { .. } | Self::RstAdmin { .. } => Kind::PathReset,
+            Self::Rst { .. } | Self::RstAdmin { .. } | Self::RstOther { .. } => Kind::PathReset,
             Self::Silence { to_target, to_host, .. } if *to_target || *to_host => Kind::PathSilent,
             Self::Limbo { extra, .. } if !extra.is_zero() => Kind::BytesLinger,
             Self::SlowMedia(true) => Kind::MediaSlow,

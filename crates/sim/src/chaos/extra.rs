@@ -28,8 +28,12 @@ impl Chaos {
         match plan.division {
             Division::Impostor { .. } if turn(self, 60) => return Some(self.impostor()),
             Division::Renames if turn(self, 60) => return Some(self.renames(port)),
+            Division::Moved if turn(self, 40) => return Some(self.deaths(plan, port - port % 2)),
             Division::Claims { .. } if turn(self, 50) => return Some(self.claims(plan)),
             _ => {}
+        }
+        if plan.neighbour.is_some_and(|other| other.same && !other.spared) && turn(self, 35) {
+            return Some(self.numbers_again(plan));
         }
         if plan.extras.keeps_entries && turn(self, 40) {
             return Some(self.failing_resets(port));
@@ -185,6 +189,29 @@ impl Chaos {
             let at = self.ms(40, 900);
             acts.push((at, Act::Burst(4)));
         }
+        acts
+    }
+
+    /// The target is started again while the first host opens its I/O queues, and the second one is there first: it has a number that
+    /// the first one still names.
+    fn numbers_again(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
+        let slow = *pick(&mut self.rng, &[20_000, 60_000, 120_000]);
+        let mut acts = vec![
+            (Duration::ZERO, Act::Mail { us: slow }),
+            (Duration::ZERO, Act::TargetOff { silent: false }),
+            (Duration::from_millis(1), Act::TargetOn),
+        ];
+        let again = self.ms(2, slow / 500);
+        acts.push((again, Act::TargetOff { silent: true }));
+        acts.push((again + Duration::from_micros(10), Act::TargetOn));
+        for port in 0..plan.ports {
+            acts.push((again + Duration::from_micros(20), Act::RstOther { port }));
+        }
+        for _ in 0..6 {
+            let at = again + self.ms(0, 2 * slow / 1000);
+            acts.push((at, Act::Burst(3)));
+        }
+        acts.push((again + Duration::from_micros(4 * slow), Act::Mail { us: plan.mail_us }));
         acts
     }
 

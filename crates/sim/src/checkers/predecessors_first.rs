@@ -43,7 +43,7 @@ impl Checker for Check {
             }
             Seen::Executed { life, range, .. } if !self.left.is_empty() && self.new.contains(&life.id) => {
                 let subsystem = self.division.nqn(life.subsystem.0);
-                let (left, _) = self.left.iter().find(|(_, of)| **of == subsystem)?;
+                let (left, _) = self.left.iter().find(|(_, of)| **of == subsystem || self.division.shares_disks())?;
                 return Some(format!(
                     "{life} changed {range:?} while {left}, left by an earlier process, was not over"
                 ));
