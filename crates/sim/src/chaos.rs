@@ -40,6 +40,8 @@ pub(crate) struct Chaos {
     pub(crate) fake_next_answer: bool,
     /// The next command on an admin connection of this port is the last that its host is heard to say.
     last_words: Option<usize>,
+    /// The target is started again when the host opens an I/O queue.
+    numbers_again: bool,
     /// When the last act takes place.
     last_at: Instant,
     /// A command for this block of a namespace ends its controller.
@@ -64,6 +66,7 @@ impl Chaos {
             eager: false,
             fake_next_answer: false,
             last_words: None,
+            numbers_again: false,
             last_at: Instant::ZERO,
             poison: None,
             deadly: Vec::new(),
@@ -211,6 +214,7 @@ impl World {
                 count(&mut self.stats);
                 self.reset_links(port, host, target);
             }
+            Act::NumbersAgain => self.chaos.numbers_again = true,
             Act::RstOther { port } => {
                 for link in 0..self.links.len() {
                     let Link { port: of, host, .. } = self.links[link];
@@ -311,6 +315,7 @@ impl World {
                 self.disturb(None);
                 self.see(&Seen::Delays(Duration::from_micros(us)));
                 self.host_mail_us = us;
+                self.slow_other(us);
             }
             Act::TargetOff { silent } => {
                 self.disturb_all();
@@ -428,6 +433,19 @@ impl World {
     /// True if a command for these blocks ever ended its controller.
     pub(crate) fn was_deadly(&self, nsid: u32, blocks: &std::ops::Range<u64>) -> bool {
         self.chaos.deadly.iter().any(|(of, lba)| *of == nsid && blocks.contains(lba))
+    }
+
+    /// A lane of the host is told to open an I/O queue.
+    pub(crate) fn opens_queue(&mut self) {
+        if !std::mem::take(&mut self.chaos.numbers_again) || self.phase != Phase::Faults {
+            return;
+        }
+        let soon = self.now + Duration::from_micros(1);
+        self.plan_act(soon, Act::TargetOff { silent: true });
+        self.plan_act(soon, Act::TargetOn);
+        for port in 0..self.plan.ports {
+            self.plan_act(soon, Act::RstOther { port });
+        }
     }
 
     /// A command left on an admin connection of this port.
@@ -598,6 +616,7 @@ impl World {
         self.media.loses = false;
         self.clear_flush_errors();
         self.host_mail_us = self.plan.mail_us;
+        self.slow_other(self.plan.mail_us);
         self.target.script(Fault::Clear);
         self.end_claims();
         self.open_ports();

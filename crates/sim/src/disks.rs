@@ -13,6 +13,7 @@ use crate::world::{SPARE_BLOCKS, World, note};
 use interlock_check::OpId;
 use interlock_host_core::HeadId;
 use interlock_target_core::{Namespace, SubsystemId};
+use interlock_wire::identify::NamespaceIds;
 use std::time::Duration;
 
 /// How a namespace comes back.
@@ -88,6 +89,12 @@ impl Disk {
         };
         Self { identity, block_shift, formatted: identity == self.identity, ..self }
     }
+}
+
+/// True if these are identifiers of the first disk that ever had this NSID.
+pub(crate) fn is_first(nsid: u32, ids: &NamespaceIds) -> bool {
+    let first = Disk::first(Division::None, 0, nsid);
+    ids.uuid == Some(first.uuid()) || ids.nguid == Some([nsid as u8; 16])
 }
 
 /// It is looked again whether every association has ended.

@@ -94,6 +94,9 @@ impl World {
                 for message in self.tamper_down(lane, message) {
                     self.see(&Seen::ControlSaid(lane, &message));
                     let heard = !self.is_others_turn();
+                    if heard && matches!(message, ToLane::OpenQueue(_)) {
+                        self.opens_queue();
+                    }
                     if heard && let (0, ToLane::Settle { life, release: Release::Retry }) = (lane, &message) {
                         self.life_released(*life);
                     }

@@ -146,7 +146,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 66] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,

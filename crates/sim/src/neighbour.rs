@@ -264,6 +264,15 @@ impl World {
         self.change_turns();
     }
 
+    /// Messages within the second host take this long at most, unless it is spared.
+    pub(crate) const fn slow_other(&mut self, us: u64) {
+        if let Some(other) = &mut self.other
+            && !other.what.spared
+        {
+            other.site.set_mail(us);
+        }
+    }
+
     /// That there is a second host is met when a write of the first one is in doubt.
     pub(crate) fn met_other(&mut self) {
         if let Some(what) = self.plan.neighbour {

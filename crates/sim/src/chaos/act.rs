@@ -22,6 +22,8 @@ pub(crate) enum Act {
         host: bool,
         target: bool,
     },
+    /// When the host opens its next I/O queue, the target is started again, and only the second host is told.
+    NumbersAgain,
     /// A reset packet at the second host alone, on every connection through a port.
     RstOther {
         port: usize,
@@ -238,6 +240,7 @@ impl Act {
             // Each answer counts by itself.
             | Self::BadHour(_)
             | Self::LastWords { .. }
+            | Self::NumbersAgain
             | Self::ImpostorOn(_)
             | Self::ImpostorOff
             | Self::RenameDisks

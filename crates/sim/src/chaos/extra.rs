@@ -201,17 +201,12 @@ impl Chaos {
             (Duration::ZERO, Act::TargetOff { silent: false }),
             (Duration::from_millis(1), Act::TargetOn),
         ];
-        let again = self.ms(2, slow / 500);
-        acts.push((again, Act::TargetOff { silent: true }));
-        acts.push((again + Duration::from_micros(10), Act::TargetOn));
-        for port in 0..plan.ports {
-            acts.push((again + Duration::from_micros(20), Act::RstOther { port }));
-        }
+        acts.push((Duration::from_millis(1), Act::NumbersAgain));
         for _ in 0..6 {
-            let at = again + self.ms(0, 2 * slow / 1000);
+            let at = self.ms(0, 4 * slow / 1000);
             acts.push((at, Act::Burst(3)));
         }
-        acts.push((again + Duration::from_micros(4 * slow), Act::Mail { us: plan.mail_us }));
+        acts.push((Duration::from_micros(6 * slow), Act::Mail { us: plan.mail_us }));
         acts
     }
 

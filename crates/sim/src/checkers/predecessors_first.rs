@@ -7,13 +7,14 @@ use crate::parts::Division;
 use interlock_base::Instant;
 use interlock_host_core::{EventKind, LifeId};
 use interlock_target_core::{self as target, Event};
+use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) struct Check {
     division: Division,
-    /// By the name of its subsystem.
-    left: BTreeMap<LifeId, Nqn>,
+    /// By the name of its subsystem, and by the disks that it is known to have served.
+    left: BTreeMap<LifeId, (Nqn, Vec<NamespaceIds>)>,
     /// Lives that began at the target after the process did: only it can write through them.
     new: BTreeSet<target::LifeId>,
 }
@@ -33,7 +34,8 @@ impl Checker for Check {
         match seen {
             Seen::Crashed | Seen::TargetCrashed => self.new.clear(),
             Seen::Restarted(lives) => {
-                self.left = lives.iter().map(|record| (record.life, record.subnqn.clone())).collect();
+                self.left =
+                    lives.iter().map(|record| (record.life, (record.subnqn.clone(), record.disks.clone()))).collect();
             }
             Seen::Target(Event::Enabled { life }) => {
                 self.new.insert(life.id);
@@ -41,9 +43,12 @@ impl Checker for Check {
             Seen::Host(EventKind::Fenced(receipt)) => {
                 self.left.remove(&receipt.life);
             }
-            Seen::Executed { life, range, .. } if !self.left.is_empty() && self.new.contains(&life.id) => {
+            Seen::Executed { life, range, nsid, .. } if !self.left.is_empty() && self.new.contains(&life.id) => {
                 let subsystem = self.division.nqn(life.subsystem.0);
-                let (left, _) = self.left.iter().find(|(_, of)| **of == subsystem || self.division.shares_disks())?;
+                let (left, _) = self.left.iter().find(|(_, (of, disks))| {
+                    let served = || disks.iter().any(|ids| crate::disks::is_first(*nsid, ids));
+                    *of == subsystem || self.division.shares_disks() && served()
+                })?;
                 return Some(format!(
                     "{life} changed {range:?} while {left}, left by an earlier process, was not over"
                 ));

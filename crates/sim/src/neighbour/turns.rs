@@ -17,6 +17,7 @@ use interlock_host_core::{
 use interlock_wire::nqn::{HostId, Nqn};
 use std::collections::{BTreeMap, VecDeque};
 use std::mem::swap;
+use std::time::Duration;
 
 /// Processes of the second host count from here on.
 pub(super) const PROCESS: u32 = 1 << 20;
@@ -66,6 +67,10 @@ impl Site {
         }
     }
 
+    pub(super) const fn set_mail(&mut self, us: u64) {
+        self.host_mail_us = us;
+    }
+
     /// Buffers that are lent.
     pub(crate) fn buffers(&self) -> usize {
         self.lanes.iter().map(|lane| lane.memory.len()).sum()
@@ -81,7 +86,7 @@ impl Plan {
             allow_no_kato: false,
             nr_io_queues: 1,
             on_loss: OnLoss::Reconnect,
-            reconnect: Reconnect { ctrl_loss: None, fast_io_fail: None, ..spec.reconnect },
+            reconnect: Reconnect { delay: Duration::from_millis(20), ctrl_loss: None, fast_io_fail: None },
             ..spec
         }
     }
