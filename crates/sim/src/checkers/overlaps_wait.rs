@@ -99,10 +99,8 @@ impl Checker for Check {
                     self.ended(key);
                 }
             }
-            Seen::Abandoned { op, key, nsid, range } => {
-                if !self.guests_done.contains(op) {
-                    self.abandoned.insert(*op, (now, *key, *nsid, range.clone()));
-                }
+            Seen::Abandoned { op, key, nsid, range } if !self.guests_done.contains(op) => {
+                self.abandoned.insert(*op, (now, *key, *nsid, range.clone()));
             }
             Seen::Done { op, key, .. } => {
                 self.guests_done.remove(op);
