@@ -63,7 +63,13 @@ impl Control {
         }
         let limit = self.admin_limit(life_id);
         if !self.ask(now, life_id, Purpose::Joined, plain(PropertyGet::CSTS.to_sqe()), limit) {
-            self.attempt_failed(now, life_id, ConnectFailure::Lost, "the admin queue takes no command".to_string(), false);
+            self.attempt_failed(
+                now,
+                life_id,
+                ConnectFailure::Lost,
+                "the admin queue takes no command".to_string(),
+                false,
+            );
         }
     }
 

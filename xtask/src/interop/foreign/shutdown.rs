@@ -12,8 +12,10 @@ use std::time::Duration;
 /// Event requests that a controller takes (AERL + 1).
 const REQUESTS: usize = 4;
 
-/// What is written to CC, and what it is called.
-const ENDS: [(&str, fn(Cc) -> Cc); 5] = [
+/// How a host ends its controller: what it is called, and what is written to CC.
+type Ending = (&'static str, fn(Cc) -> Cc);
+
+const ENDS: [Ending; 5] = [
     ("a normal shutdown", |cc| cc.with_shutdown(Shutdown::Normal)),
     ("an abrupt shutdown", |cc| cc.with_shutdown(Shutdown::Abrupt)),
     ("a reset", |cc| cc.with_enable(false)),
