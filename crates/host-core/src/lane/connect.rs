@@ -233,7 +233,7 @@ impl Lane {
         let status = cqe.status();
         let answer = ConnectAnswer::from_dw0(cqe.dw0.get());
         if !status.is_success() {
-            let why = DownReason::Refused { text: connect_error(cqe), permanent: status.dnr() };
+            let why = DownReason::Refused { text: connect_error(cqe), permanent: is_final(cqe) };
             return self.abort_connecting(conn, why);
         }
         if answer.authentication_required || answer.secure_channel_required {
@@ -322,4 +322,46 @@ fn connect_error(cqe: &Cqe) -> String {
         return format!("Connect was refused: {status}: {what}");
     }
     format!("Connect was refused: {status}")
+}
+
+/// True if connecting again cannot help. The admin queue of this controller has just been let in, so a refusal of anything
+/// that both Connects name (the controller, the host, the subsystem) says that the controller is gone: its target was started
+/// again meanwhile. Do Not Retry is about this command then, and the next attempt makes another one.
+fn is_final(cqe: &Cqe) -> bool {
+    let status = cqe.status();
+    let parameter = InvalidParameter::from_dw0(cqe.dw0.get());
+    let gone = status.is(Status::CONNECT_INVALID_HOST)
+        || status.is(Status::CONNECT_INVALID_PARAMETERS)
+            && !matches!(parameter, InvalidParameter::QID | InvalidParameter::SQSIZE);
+    status.dnr() && !gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_finds_its_controller_gone_is_no_reason_to_give_the_path_up() {
+        let refused = |status: Status, parameter: InvalidParameter| {
+            is_final(&Cqe::new(1, 0, status.with_dnr()).with_result(parameter.to_dw0(), 0))
+        };
+        let silent = InvalidParameter::from_dw0(0);
+        for parameter in [
+            InvalidParameter::CNTLID,
+            InvalidParameter::HOSTID,
+            InvalidParameter::HOSTNQN,
+            InvalidParameter::SUBNQN,
+            silent,
+        ] {
+            assert!(!refused(Status::CONNECT_INVALID_PARAMETERS, parameter), "{parameter}");
+        }
+        assert!(!refused(Status::CONNECT_INVALID_HOST, silent), "it is the controller of another host by now");
+        for parameter in [InvalidParameter::QID, InvalidParameter::SQSIZE] {
+            assert!(
+                refused(Status::CONNECT_INVALID_PARAMETERS, parameter),
+                "{parameter}: asked for again it is wrong again"
+            );
+        }
+        assert!(refused(Status::INVALID_FIELD, silent));
+    }
 }

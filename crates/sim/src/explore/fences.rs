@@ -158,7 +158,7 @@ impl FenceWorld {
             },
             Self {
                 name: "fences-late-lane",
-                about: "two lanes, the last of them late; late completions; somebody gives up",
+                about: "two lanes, the last of them late; late completions; commands are given up",
                 lanes: 2,
                 writes: vec![(0, A), (1, A)],
                 late: true,
