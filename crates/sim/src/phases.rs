@@ -61,6 +61,7 @@ impl World {
                 (settled && (self.is_still() || late)).then_some(Phase::ReadBack)
             }
             Phase::ReadBack => {
+                self.reconnect_what_asks();
                 let over = self.app.open.is_empty() && self.other_is_idle();
                 if late && !over {
                     return self.not_live();

@@ -159,13 +159,17 @@ impl World {
         }
     }
 
-    /// While everything heals: what an operator has to do from time to time.
-    pub(crate) fn attend(&mut self) {
-        let met = self.stats.met.ever;
-        let set = met.contains(Kind::SettingsChange);
-        if set || self.plan.ways.on_loss == OnLoss::Notify {
+    /// A path may be lost after everything was healed, too: the host may have been suspended before.
+    pub(crate) fn reconnect_what_asks(&mut self) {
+        if self.stats.met.ever.contains(Kind::SettingsChange) || self.plan.ways.on_loss == OnLoss::Notify {
             self.reconnect_all();
         }
+    }
+
+    /// While everything heals: what an operator has to do from time to time.
+    pub(crate) fn attend(&mut self) {
+        let set = self.stats.met.ever.contains(Kind::SettingsChange);
+        self.reconnect_what_asks();
         if self.plan.ways.no_kato {
             self.accept_risks();
         }
