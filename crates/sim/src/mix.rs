@@ -218,8 +218,13 @@ impl Kind {
     /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
     #[must_use]
     pub const fn waits_for(self) -> Option<&'static str> {
-        // None, on this tree.
-        None
+        match self {
+            Self::SubsystemMoved => Some(
+                "a disk that a live controller begins to serve may be written to before its identifiers are recorded: \
+                 a successor that finds it in another subsystem does not protect it",
+            ),
+            _ => None,
+        }
     }
 
     const fn bit(self) -> u128 {

@@ -122,7 +122,11 @@ impl Division {
                 plan.ports = 2;
                 plan.ways.no_kato = false;
             }
-            Self::Renames => plan.ports = 1,
+            Self::Renames => {
+                plan.ports = 1;
+                // What controllers keep in caches of their own is known by the name of the disk, and not under the next one yet.
+                plan.own_caches = false;
+            }
         }
         let more = Rng::new(seed ^ 0x51a1_5eed_0003_0002).percent(20);
         plan.controllers = plan.ports + usize::from(more && matches!(self, Self::Subsystems { .. })) * 2;

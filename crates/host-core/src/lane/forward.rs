@@ -62,17 +62,24 @@ impl Lane {
             debug_assert!(false, "one_owner_per_tag: {tracked:?} was not forwarded");
             return;
         }
-        let token = tracked.token;
+        let (token, seq, given_up) = (tracked.token, tracked.seq, tracked.abandoned);
         // That lane has counted it.
         self.requests.remove(index);
+        if given_up {
+            self.end_guard(self.guards.key(seq));
+        }
         self.outputs.push_back(LaneOutput::Done { token, outcome });
         self.finish_call(now);
     }
 
-    /// Nobody waits for a forwarded request any more.
+    /// Nobody waits for a forwarded request any more. What overlaps it waits here until it has ended there: this lane may take
+    /// the next request before what it says now is written into the log.
     #[cold]
-    pub(super) fn give_up_forwarded(&mut self, to: LaneId, ticket: u64, request: &Request) {
+    pub(super) fn give_up_forwarded(&mut self, to: LaneId, ticket: u64, seq: u64, request: &Request) {
         let change = request.op.changes_media() && conditions::enabled(Guard::GiveUpFollows);
+        if change {
+            self.guards.start(self.guards.key(seq), request.head, request.range());
+        }
         let change = change.then(|| (request.head, request.range()));
         self.outputs.push_back(LaneOutput::GiveUp { to, ticket, change });
     }

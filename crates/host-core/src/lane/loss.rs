@@ -376,7 +376,7 @@ impl Lane {
                         self.say(ToControl::Abandoned(entry));
                     }
                 }
-                State::Forwarded { ticket, to } => self.give_up_forwarded(to, ticket, &request),
+                State::Forwarded { ticket, to } => self.give_up_forwarded(to, ticket, seq, &request),
                 State::Ending { .. } => {}
             }
         }
