@@ -5,8 +5,6 @@
 
 mod ends;
 mod sources;
-#[cfg(test)]
-mod tests;
 
 use crate::door::{Input, Lost, Output, Predecessor, Told, Wait};
 use crate::fencing::{Fencing, Instance, Owner};
