@@ -5,15 +5,17 @@
 
 mod device;
 mod look;
+mod reports;
 
 use self::device::{Device, Starting};
+use self::reports::Reports;
 use crate::events::Told;
 use crate::names;
 use crate::record::{BoundDisk, WantedExport};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::view;
-use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, Level, ProblemKind, Version, escaped};
+use interlock_api::{self as api, Done, ExportKind, ExportOnLoss, ExportRequest, ProblemKind, Version, escaped};
 use interlock_export::{
     DiskIdentity, ExportError, ExportSettings, Faults, NbdMemory, NbdServer, NbdSettings, OnLoss, Permit, Stop,
     UblkDevice, Verdict, Waits,
@@ -45,8 +47,8 @@ struct Front {
     group: Option<u32>,
     /// Of the clients of all sockets.
     memory: NbdMemory,
-    /// Who hears of I/O that failed.
-    told: Arc<Told>,
+    /// Where I/O that failed is reported.
+    reports: Reports,
 }
 
 #[derive(Default)]
@@ -130,10 +132,10 @@ enum Standing {
 }
 
 impl WantedExport {
-    fn settings(&self, namespace: Namespace, told: &Arc<Told>) -> ExportSettings {
-        let (name, told) = (self.name.clone(), Arc::clone(told));
+    fn settings(&self, namespace: Namespace, reports: &Reports) -> ExportSettings {
+        let (name, reports) = (self.name.clone(), reports.clone());
         ExportSettings {
-            faults: Faults::new(move |text| told.note(Level::Warn, "io-failed", format!("export {name}: {text}"))),
+            faults: Faults::new(move |text| reports.send(format!("export {name}: {text}"))),
             name: self.name.clone(),
             description: format!("namespace {} of {}", self.nsid, self.subnqn),
             namespace,
@@ -148,13 +150,13 @@ impl WantedExport {
 
 impl ExportTable {
     pub(crate) fn new(reactors: Vec<Reactor>, run: PathBuf, group: Option<u32>, told: Arc<Told>) -> Self {
-        let front = Front { reactors, group, memory: NbdMemory::default(), told };
+        let front = Front { reactors, group, memory: NbdMemory::default(), reports: Reports::new(told) };
         Self { front, run, inner: Mutex::default() }
     }
 
     /// Who hears of failed I/O of this export.
-    fn told(&self) -> &Arc<Told> {
-        &self.front.told
+    fn reports(&self) -> &Reports {
+        &self.front.reports
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -437,7 +439,7 @@ impl Inner {
         if matches!(wanted.standing, Standing::Nbd) {
             return Ok(());
         }
-        let settings = wanted.entry.settings(namespace, &front.told);
+        let settings = wanted.entry.settings(namespace, &front.reports);
         let socket = wanted.entry.socket.clone();
         let served = self.server(&socket, front).and_then(|server| server.add(settings));
         if let Some(wanted) = self.wanted.get_mut(name) {

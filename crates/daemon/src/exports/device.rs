@@ -154,7 +154,7 @@ impl Service {
             let settings = UblkSettings {
                 id: entry.ublk_id,
                 disk,
-                ..UblkSettings::new(entry.settings(namespace, self.exports.told()))
+                ..UblkSettings::new(entry.settings(namespace, self.exports.reports()))
             };
             match UblkDevice::start(self.exports.reactors(), &self.host, settings, START_WITHIN) {
                 Ok(device) => return Ok(Some(Device::new(&entry.name, device))),
