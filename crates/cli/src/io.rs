@@ -2,6 +2,8 @@
 //!
 //! It is a host of its own for as long as it runs, with everything that a host owes: the identity is taken, lives are
 //! recorded, a lost path is fenced. A process of the same identity - the daemon, usually - makes it refuse.
+// The comments on arguments are help texts: their square brackets mean "may be left out", and are no links.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod copy;
 

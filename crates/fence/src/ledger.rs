@@ -11,7 +11,7 @@ pub enum Op {
     /// NVM Command Set, "Read command".
     Read,
     /// NVM Command Set, "Compare command": are the blocks what the payload says? Different blocks end the request with
-    /// [`Status::COMPARE_FAILURE`], which is an answer and no fault of a path.
+    /// [`COMPARE_FAILURE`](interlock_wire::status::Status::COMPARE_FAILURE), which is an answer and no fault of a path.
     Compare,
     /// NVM Command Set, "Write command".
     Write {
