@@ -85,6 +85,8 @@ guards! {
     ZeroingIsHeld,
     /// A life is used only once its record is durable.
     RecordFirst,
+    /// A namespace that a live controller begins to serve is used only once its identifiers are durably recorded.
+    DisksFirst,
     /// A life is marked clean only if nothing of it is unanswered.
     CleanMeansAnswered,
     /// What an earlier process could write to is guarded wherever it is found.
@@ -144,9 +146,6 @@ guards! {
     GiveUpFollows,
 }
 
-// What is switched off is a bit of one word.
-const _: () = assert!(Guard::ALL.len() <= 64, "there are more conditions than bits");
-
 /// True: the condition holds.
 #[cfg(not(feature = "mutations"))]
 #[must_use]
@@ -158,32 +157,33 @@ pub const fn enabled(_guard: Guard) -> bool {
 #[cfg(feature = "mutations")]
 mod switch {
     use super::Guard;
-    use core::sync::atomic::{AtomicU64, Ordering};
+    use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    static DISABLED: AtomicU64 = AtomicU64::new(0);
-    static REACHED: AtomicU64 = AtomicU64::new(0);
+    /// The condition that is switched off, by its place in the list; none has this one.
+    const NONE: usize = usize::MAX;
+    static DISABLED: AtomicUsize = AtomicUsize::new(NONE);
+    static REACHED: AtomicBool = AtomicBool::new(false);
 
     /// False if the condition is switched off.
     #[inline]
     pub fn enabled(guard: Guard) -> bool {
-        let bit = 1 << guard as u64;
-        let off = DISABLED.load(Ordering::Relaxed) & bit != 0;
+        let off = DISABLED.load(Ordering::Relaxed) == guard as usize;
         if off {
-            REACHED.fetch_or(bit, Ordering::Relaxed);
+            REACHED.store(true, Ordering::Relaxed);
         }
         !off
     }
 
     /// Switches one condition off in this process, and every other on.
     pub fn disable(guard: Option<Guard>) {
-        REACHED.store(0, Ordering::Relaxed);
-        DISABLED.store(guard.map_or(0, |guard| 1 << guard as u64), Ordering::Relaxed);
+        REACHED.store(false, Ordering::Relaxed);
+        DISABLED.store(guard.map_or(NONE, |guard| guard as usize), Ordering::Relaxed);
     }
 
     /// True if a condition that is off was asked for since it was switched off.
     #[must_use]
     pub fn reached() -> bool {
-        REACHED.load(Ordering::Relaxed) != 0
+        REACHED.load(Ordering::Relaxed)
     }
 }
 

@@ -33,16 +33,10 @@ impl Left {
     /// Lives that could write to a disk with one of these identifiers.
     pub(crate) fn could_write(&self, ids: &NamespaceIds) -> impl Iterator<Item = LifeId> {
         let matches = conditions::enabled(Guard::LeftElsewhere);
-        let theirs = self.disks.iter().filter(move |(_, disks)| matches && disks.iter().any(|disk| shares(disk, ids)));
+        let theirs =
+            self.disks.iter().filter(move |(_, disks)| matches && disks.iter().any(|disk| disk.shares_one_with(ids)));
         theirs.map(|(life, _)| *life)
     }
-}
-
-/// True if one identifier is equal, whatever the others say.
-fn shares(a: &NamespaceIds, b: &NamespaceIds) -> bool {
-    (a.uuid.is_some() && a.uuid == b.uuid)
-        || (a.nguid.is_some() && a.nguid == b.nguid)
-        || (a.eui64.is_some() && a.eui64 == b.eui64)
 }
 
 #[cfg(test)]

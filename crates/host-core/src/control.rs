@@ -229,7 +229,16 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum JobFor {
     Resolve(LifeId),
-    Record(LifeId),
+    /// The life, and how many disks of it.
+    Record {
+        life: LifeId,
+        disks: usize,
+    },
+    /// The same again, because a live controller serves more.
+    Disks {
+        life: LifeId,
+        disks: usize,
+    },
     Owner(LifeId),
     /// Nobody waits for it, but a failure is told.
     Store(LifeId, StoreWork),

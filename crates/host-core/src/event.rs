@@ -38,12 +38,12 @@ pub enum StoreWork {
 }
 
 impl StoreWork {
-    /// What a successor of this process does if the store refuses.
+    /// What follows if the store refuses.
     const fn consequence(self) -> &'static str {
         match self {
             Self::MarkClean | Self::Forget => "a successor of this process will fence the life again",
             Self::Terms => "a successor of this process will wait by the old settings",
-            Self::Disks => "a successor of this process will protect its namespaces only in this subsystem",
+            Self::Disks => "namespaces that it serves since are not used, and the store is asked again later",
         }
     }
 }

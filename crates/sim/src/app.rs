@@ -223,10 +223,11 @@ impl App {
         self.volumes[self.mounted[place]].head.is_some()
     }
 
-    /// The host has a head for every disk that is there, in these parts.
-    pub(crate) fn is_ready(&self, parts: impl Fn(u16) -> bool) -> bool {
-        let places = 0..self.mounted.len();
-        places.filter(|place| parts((place / self.namespaces) as u16)).all(|place| self.is_known(place))
+    /// The host has a head for every disk that is there: part and NSID.
+    pub(crate) fn is_ready(&self, is_there: impl Fn(u16, u32) -> bool) -> bool {
+        let place = |place| ((place / self.namespaces) as u16, (place % self.namespaces + 1) as u32);
+        let mut places = (0..self.mounted.len()).map(|at| (at, place(at)));
+        places.all(|(at, (part, nsid))| !is_there(part, nsid) || self.is_known(at))
     }
 
     /// The host has a head for every NSID.
@@ -783,7 +784,7 @@ impl World {
             self.violate(if is_lost { "failed_flush_latches" } else { "flush_covers_answered_writes" }, text);
         }
         if op.kind.changes_media() {
-            self.app.orphans_must_be_over(volume, self.now);
+            self.app.orphans_must_be_over(volume, self.is_moved(), self.now);
         }
     }
 

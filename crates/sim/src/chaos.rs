@@ -325,6 +325,7 @@ impl World {
             Act::TargetOn => self.open_ports(),
             Act::ImpostorOn(lasts) => self.impostor_on(lasts),
             Act::ImpostorOff => self.impostor_off(),
+            Act::BringDisk => self.bring_what_is_late(),
             Act::RenameDisks => {
                 self.disturb(Some(0));
                 count(&mut self.stats);
@@ -619,6 +620,7 @@ impl World {
         self.slow_other(self.plan.mail_us);
         self.target.script(Fault::Clear);
         self.end_claims();
+        self.bring_what_is_late();
         self.open_ports();
         if !self.plan.extras.poison_stays {
             self.chaos.poison = None;

@@ -137,7 +137,9 @@ impl World {
             (0..division.parts()).flat_map(|part| (1..).take(self.plan.namespaces).map(move |n| (part, n)))
         {
             let disk = self.app.mounted(part, nsid);
-            if disk != Disk::first(division, disk.part, nsid) {
+            if self.is_late(nsid) {
+                self.target.remove_namespace(SubsystemId(part), nsid).expect("every target begins with it");
+            } else if disk != Disk::first(division, disk.part, nsid) {
                 let subsystem = SubsystemId(part);
                 self.target.remove_namespace(subsystem, nsid).expect("every target begins with it");
                 self.target.add_namespace(subsystem, disk.namespace(&self.plan)).expect("its NSID is free");

@@ -88,7 +88,6 @@
 //! - A keep-alive time that is stated wrongly: it lies about what a hold rests on. (A page of Identify Controller that is empty, or cut
 //!   off, is in: it names no subsystem.)
 //! - An operator whose word for the end of a life is not true, and the policy `legacy`: without a fence there is no promise.
-//! - Kinds of faults that the cores cannot survive yet ([`Kind::waits_for`] says why); `--with` asks for them.
 //!
 //! # What watches
 //! The black box and the white box of `interlock_check`; a checker per invariant; the assertions of the cores; and at

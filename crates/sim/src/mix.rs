@@ -215,18 +215,6 @@ impl Kind {
         Self::QueuesShared,
     ];
 
-    /// Why worlds leave it out unless it is asked for, if they do: what the cores cannot survive yet.
-    #[must_use]
-    pub const fn waits_for(self) -> Option<&'static str> {
-        match self {
-            Self::SubsystemMoved => Some(
-                "a disk that a live controller begins to serve may be written to before its identifiers are recorded: \
-                 a successor that finds it in another subsystem does not protect it",
-            ),
-            _ => None,
-        }
-    }
-
     const fn bit(self) -> u128 {
         1 << self as u32
     }
@@ -243,13 +231,11 @@ impl fmt::Display for Kind {
 pub struct Kinds(u128);
 
 impl Kinds {
-    /// Those that no core has to be mended for.
+    /// All of them.
     #[must_use]
-    pub fn usual() -> Self {
+    pub fn all() -> Self {
         let mut kinds = Self::default();
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.waits_for().is_none()) {
-            kinds.insert(kind);
-        }
+        Kind::ALL.into_iter().for_each(|kind| kinds.insert(kind));
         kinds
     }
 
@@ -279,10 +265,10 @@ impl Kinds {
         *CHOSEN.write().unwrap_or_else(PoisonError::into_inner) = Some(self);
     }
 
-    /// What the runs of this process may draw: what was installed, or else the usual ones.
+    /// What the runs of this process may draw: what was installed, or else all.
     #[must_use]
     pub fn installed() -> Self {
-        CHOSEN.read().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Self::usual)
+        CHOSEN.read().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(Self::all)
     }
 }
 
@@ -350,9 +336,10 @@ impl fmt::Display for Mix {
         let share = |runs: u64| runs as f64 * 100.0 / self.runs.max(1) as f64;
         writeln!(f, "  runs that met it, and that met it while a write was in doubt:")?;
         for ((kind, ever), in_doubt) in Kind::ALL.into_iter().zip(self.ever).zip(self.in_doubt) {
-            match kind.waits_for().filter(|_| !self.drawn.contains(kind)) {
-                Some(why) => writeln!(f, "  {:>17} {kind}: left out ({why})", "")?,
-                None => writeln!(f, "  {:>7.1} % {:>7.1} % {kind}", share(ever), share(in_doubt))?,
+            if self.drawn.contains(kind) {
+                writeln!(f, "  {:>7.1} % {:>7.1} % {kind}", share(ever), share(in_doubt))?;
+            } else {
+                writeln!(f, "  {:>17} {kind}: left out", "")?;
             }
         }
         Ok(())

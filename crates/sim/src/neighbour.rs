@@ -576,7 +576,7 @@ mod tests {
 
     #[test]
     fn of_a_hundred_worlds_some_have_a_second_host_of_each_kind() {
-        let drawn: Vec<Neighbour> = (0..1000).filter_map(|seed| Neighbour::draw(seed, Kinds::usual())).collect();
+        let drawn: Vec<Neighbour> = (0..1000).filter_map(|seed| Neighbour::draw(seed, Kinds::all())).collect();
         for (same, spared, cloned) in [
             (false, false, false),
             (false, true, false),

@@ -37,8 +37,8 @@ pub(crate) enum Division {
         serial: bool,
     },
     /// Two subsystems that serve the same disks. The host is connected to the first one until its process ends for the first time,
-    /// and to the second one from then on.
-    Moved,
+    /// and to the second one from then on. `late`: one disk comes when the host is there already.
+    Moved { late: bool },
     /// One controller; its disks are given other identifiers while it is connected.
     Renames,
 }
@@ -52,21 +52,21 @@ impl Division {
             6..=10 if kinds.contains(Kind::TwoTargets) => Self::Claims { cntlids: first, serial: second },
             11..=15 if kinds.contains(Kind::Impostor) => Self::Impostor { serial: first },
             16..=19 if kinds.contains(Kind::DiskRenamed) => Self::Renames,
-            20..=24 if kinds.contains(Kind::SubsystemMoved) => Self::Moved,
+            20..=24 if kinds.contains(Kind::SubsystemMoved) => Self::Moved { late: first },
             _ => Self::None,
         }
     }
 
     /// True if both parts serve the same disks.
     pub(crate) const fn shares_disks(self) -> bool {
-        matches!(self, Self::Moved)
+        matches!(self, Self::Moved { .. })
     }
 
     /// How many parts it has.
     pub(crate) const fn parts(self) -> u16 {
         match self {
             Self::None | Self::Renames => 1,
-            Self::Subsystems { .. } | Self::Claims { .. } | Self::Impostor { .. } | Self::Moved => 2,
+            Self::Subsystems { .. } | Self::Claims { .. } | Self::Impostor { .. } | Self::Moved { .. } => 2,
         }
     }
 
@@ -89,7 +89,7 @@ impl Division {
     /// What the second part has behind the first identifiers of a disk.
     pub(crate) const fn identity(self, part: u16) -> u8 {
         match self {
-            Self::Impostor { .. } | Self::Moved => 0,
+            Self::Impostor { .. } | Self::Moved { .. } => 0,
             _ => part as u8 * 8,
         }
     }
@@ -113,10 +113,15 @@ impl Division {
                 }
             }
             Self::Claims { .. } => plan.ports = ports.clamp(2, 4),
-            Self::Moved => {
+            Self::Moved { late } => {
                 plan.ports = ports.clamp(2, 4);
                 // Time alone must do: nobody of the other subsystem can be asked for a reset.
                 plan.ways.no_kato = false;
+                if late {
+                    // Long enough to write to it, if the host did not wait for the record.
+                    plan.ways.slow = plan.ways.slow.max(SLOW_STORE);
+                    plan.neighbour = None;
+                }
             }
             Self::Impostor { .. } => {
                 plan.ports = 2;
@@ -124,8 +129,6 @@ impl Division {
             }
             Self::Renames => {
                 plan.ports = 1;
-                // What controllers keep in caches of their own is known by the name of the disk, and not under the next one yet.
-                plan.own_caches = false;
             }
         }
         let more = Rng::new(seed ^ 0x51a1_5eed_0003_0002).percent(20);
@@ -181,7 +184,12 @@ pub(crate) struct Parts {
     renamed: u8,
     /// The host has gone over to the second subsystem that serves its disks.
     moved: bool,
+    /// The last disk is not there yet.
+    late: bool,
 }
+
+/// How late the store may be where that matters.
+const SLOW_STORE: Duration = Duration::from_millis(60);
 
 /// Where SUBNQN stands in the data of a Connect, and in Identify Controller.
 const IN_CONNECT: usize = 256;
@@ -212,7 +220,7 @@ impl World {
     pub(crate) const fn is_wanted(&self, port: usize) -> bool {
         let part = self.plan.division.part_of(port);
         match self.plan.division {
-            Division::Moved => part == self.parts.moved as u16,
+            Division::Moved { .. } => part == self.parts.moved as u16,
             _ => !self.parts.ended || part == 0,
         }
     }
@@ -225,10 +233,15 @@ impl World {
 
     /// A process of the host begins, and is configured for the subsystem that serves the disks now.
     pub(crate) fn move_over(&mut self) {
-        if self.plan.division == Division::Moved && !self.parts.moved {
+        if matches!(self.plan.division, Division::Moved { .. }) && !self.parts.moved {
             note!(self, "operator: the disks are reached through the other subsystem from now on");
             self.parts.moved = true;
         }
+    }
+
+    /// True if the host reaches its disks through the second of two subsystems.
+    pub(crate) const fn is_moved(&self) -> bool {
+        self.parts.moved
     }
 
     /// True if disks were given other names.
@@ -241,7 +254,7 @@ impl World {
         let absent = match self.plan.division {
             Division::Impostor { .. } => port == 1 && !self.parts.impostor,
             // Both serve, whoever is connected.
-            Division::Moved => false,
+            Division::Moved { .. } => false,
             _ => !self.is_wanted(port),
         };
         self.net.paths[port].open = !absent;
@@ -258,7 +271,36 @@ impl World {
         if !self.parts.ended && matches!(self.plan.division, Division::Claims { .. }) {
             return self.app.is_ready_somewhere();
         }
-        self.app.is_ready(|part| self.is_lasting(part))
+        self.app.is_ready(|part, nsid| self.is_lasting(part) && !self.is_late(nsid))
+    }
+
+    // --- A disk that comes late ---
+
+    /// True if there is no such disk yet.
+    pub(crate) const fn is_late(&self, nsid: u32) -> bool {
+        self.parts.late && nsid as usize == self.plan.namespaces
+    }
+
+    /// A world begins, in which a disk may come late.
+    pub(crate) fn leave_out_what_is_late(&mut self) {
+        if self.plan.division == (Division::Moved { late: true }) {
+            self.parts.late = true;
+            self.remount();
+        }
+    }
+
+    /// It comes, in both subsystems.
+    pub(crate) fn bring_what_is_late(&mut self) {
+        if !std::mem::take(&mut self.parts.late) {
+            return;
+        }
+        let nsid = self.plan.namespaces as u32;
+        note!(self, "target: namespace {nsid} is there from now on");
+        for part in 0..self.plan.division.parts() {
+            let disk = self.app.mounted(part, nsid);
+            self.target.add_namespace(SubsystemId(part), disk.namespace(&self.plan)).expect("its NSID is free");
+        }
+        self.drain_target();
     }
 
     /// True if the disks of this part can be used to the end.
@@ -296,8 +338,8 @@ impl World {
             Division::Subsystems { .. } => Kind::TwoSubsystems,
             Division::Claims { .. } => Kind::TwoTargets,
             Division::Renames if self.parts.renamed > 0 => Kind::DiskRenamed,
-            Division::Moved if self.parts.moved => Kind::SubsystemMoved,
-            Division::None | Division::Impostor { .. } | Division::Renames | Division::Moved => {
+            Division::Moved { .. } if self.parts.moved => Kind::SubsystemMoved,
+            Division::None | Division::Impostor { .. } | Division::Renames | Division::Moved { .. } => {
                 return self.met_other();
             }
         };
@@ -309,7 +351,7 @@ impl World {
         let second = |port: usize| port % 2 == 1;
         let port = act.port();
         match self.plan.division {
-            Division::None | Division::Claims { .. } | Division::Renames | Division::Moved => false,
+            Division::None | Division::Claims { .. } | Division::Renames | Division::Moved { .. } => false,
             // The second one is switched on and off by hand.
             Division::Impostor { .. } => {
                 port.is_some_and(second)

@@ -343,6 +343,7 @@ impl World {
     fn start(&mut self) {
         self.script_standing();
         self.met_ways();
+        self.leave_out_what_is_late();
         self.drain_target();
         for port in 0..self.plan.ports {
             self.connect(port);

@@ -12,7 +12,6 @@ use super::admin::{ADMIN_SQSIZE, Answer, Purpose};
 use super::joined::Outstanding;
 use super::life::{IoQueue, Life, Phase, Task};
 use super::reconnect::{self, Next};
-use super::recorded;
 use super::waits::Why;
 use super::{Control, Job, JobFor, JobResult, LifeFacts, LifeRecord, State};
 use crate::guards::{self as conditions, Guard};
@@ -77,12 +76,22 @@ impl Control {
             (Some(JobFor::Resolve(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, ConnectFailure::Name, format!("cannot resolve the name: {why}"), false);
             }
-            (Some(JobFor::Record(life)), JobResult::Done) => self.outstanding(now, life, Outstanding::recorded),
+            (Some(JobFor::Record { life, disks }), JobResult::Done) => {
+                if let Some(life) = self.lives.get_mut(&life) {
+                    life.recorded.stored(disks);
+                }
+                self.outstanding(now, life, Outstanding::recorded);
+            }
             (Some(JobFor::Owner(life)), JobResult::Done) => self.fence(now, Input::Owner(life)),
             (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
-            (Some(JobFor::Record(life)), JobResult::Failed(why)) => {
+            (Some(JobFor::Record { life, .. }), JobResult::Failed(why)) => {
                 let why = format!("cannot record the life before its first write: {why}");
                 self.attempt_failed(now, life, ConnectFailure::Record, why, false);
+            }
+            (Some(JobFor::Disks { life, disks }), JobResult::Done) => self.disks_recorded(now, life, disks),
+            (Some(JobFor::Disks { life, .. }), JobResult::Failed(why)) => {
+                self.emit(now, EventKind::StoreRefused { life, work: StoreWork::Disks, why });
+                self.disks_not_recorded(now, life);
             }
             (Some(JobFor::Store(life, work)), JobResult::Failed(why)) => {
                 self.emit(now, EventKind::StoreRefused { life, work, why });
@@ -296,9 +305,10 @@ impl Control {
             return;
         }
         life.phase = Phase::Recording(Outstanding::ALL);
-        recorded::note(&mut life.recorded, life.found.iter().map(|found| &found.ids));
+        life.recorded.note(life.found.iter().map(|found| &found.ids));
+        let disks = life.recorded.give();
         let Some(record) = self.record_of(life_id) else { return };
-        self.job(JobFor::Record(life_id), Job::RecordLife(Box::new(record)));
+        self.job(JobFor::Record { life: life_id, disks }, Job::RecordLife(Box::new(record)));
         if !conditions::enabled(Guard::RecordFirst) {
             self.outstanding(now, life_id, Outstanding::recorded);
         }
@@ -319,7 +329,7 @@ impl Control {
             addr: life.addr?,
             identity: facts.identity,
             hold: hold_terms(spec, facts),
-            disks: life.recorded.clone(),
+            disks: life.recorded.disks().to_vec(),
         })
     }
 
@@ -333,14 +343,13 @@ impl Control {
         }
     }
 
-    /// A live controller serves a disk that is not recorded yet. Until that is durable a successor guards it by subsystem, as it
-    /// guards every namespace.
+    /// A live controller serves a disk that is not recorded yet: once it is, it becomes a path.
     pub(super) fn record_disks(&mut self, life_id: LifeId) {
         let Some(life) = self.lives.get_mut(&life_id).filter(|life| life.is_live()) else { return };
-        if recorded::note(&mut life.recorded, life.found.iter().map(|found| &found.ids))
-            && let Some(record) = self.record_of(life_id)
-        {
-            self.job(JobFor::Store(life_id, StoreWork::Disks), Job::RecordLife(Box::new(record)));
+        if life.recorded.note(life.found.iter().map(|found| &found.ids)) {
+            let disks = life.recorded.give();
+            let Some(record) = self.record_of(life_id) else { return };
+            self.job(JobFor::Disks { life: life_id, disks }, Job::RecordLife(Box::new(record)));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::LifeFacts;
 use super::admin::Admin;
+use super::recorded::Recorded;
 use super::scan::{Found, Scan};
 use super::storm::EventRate;
 use crate::{CtrlId, LaneId, Loss, Waiting};
@@ -14,7 +15,6 @@ use interlock_base::Instant;
 use interlock_proto::host::{AnaLog, Association, KeepAlive};
 use interlock_wire::ana;
 use interlock_wire::fabrics::Cc;
-use interlock_wire::identify::NamespaceIds;
 use interlock_wire::nqn::Nqn;
 
 /// What a life is doing.
@@ -165,8 +165,8 @@ pub(super) struct Life {
     pub(super) doubts: u32,
     /// Looks that are still to come soon because a namespace was gone.
     pub(super) looks: u32,
-    /// Identifiers that are recorded of it, for a successor.
-    pub(super) recorded: Vec<NamespaceIds>,
+    /// What is recorded of the disks that it serves, for a successor.
+    pub(super) recorded: Recorded,
     /// Its namespaces were read once more since it was connected.
     pub(super) looked: bool,
     /// What was said of such namespaces last: it is not said twice.
@@ -209,7 +209,7 @@ impl Life {
             unread: 0,
             doubts: 0,
             looks: 0,
-            recorded: Vec::new(),
+            recorded: Recorded::default(),
             looked: false,
             refused: BTreeMap::new(),
             unread_nsids: BTreeSet::new(),

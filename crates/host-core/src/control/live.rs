@@ -12,6 +12,7 @@ use crate::{AnaState, ConnectFailure, EventKind, FlushScope, HeadId, LifeId, Los
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_fence::{Input, Protection};
@@ -312,11 +313,28 @@ impl Control {
             if let Some(life) = self.lives.get_mut(&life_id) {
                 life.unread = 0;
             }
-            self.take_namespaces(now, life_id);
             self.record_disks(life_id);
+            self.take_namespaces(now, life_id);
             self.publish_paths();
             self.do_tasks(now, life_id);
         }
+    }
+
+    /// The store has answered for a record with so many disks of a live controller: those may be used.
+    pub(super) fn disks_recorded(&mut self, now: Instant, life_id: LifeId, disks: usize) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.recorded.stored(disks);
+        if life.is_live() {
+            self.take_namespaces(now, life_id);
+            self.publish_paths();
+        }
+    }
+
+    /// The store has refused one: those disks are looked at again after a while, and then it is asked again.
+    pub(super) fn disks_not_recorded(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.recorded.refused();
+        self.look_again(now, life_id, true);
     }
 
     pub(super) fn handle_task(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
@@ -469,7 +487,10 @@ impl Control {
     /// Makes what was found on a life its paths, and names what is not taken.
     pub(super) fn take_namespaces(&mut self, now: Instant, life_id: LifeId) {
         let Some(life) = self.lives.get(&life_id) else { return };
-        let (ctrl_id, found) = (life.ctrl, life.found.clone());
+        let ctrl_id = life.ctrl;
+        let (found, not_recorded): (Vec<_>, Vec<_>) =
+            life.found.iter().cloned().partition(|ns| life.recorded.knows(&ns.ids));
+        let not_recorded: BTreeSet<u32> = not_recorded.iter().map(|ns| ns.nsid).collect();
         let (unread, patient) = (life.unread_nsids.clone(), life.doubts < PATIENCE);
         let Some(spec) = self.controllers.get(&ctrl_id).map(|ctrl| &ctrl.spec) else { return };
         let (subnqn, policy) = (spec.subnqn.clone(), spec.iopolicy);
@@ -484,6 +505,8 @@ impl Control {
                 waits.insert(head);
             }
         }
+        let members = self.heads.members_of(ctrl_id, life_id).filter(|(nsid, ..)| not_recorded.contains(nsid));
+        waits.extend(members.filter(|_| patient).map(|(_, head, _)| head));
         let listed: BTreeSet<u32> = found.iter().map(|ns| ns.nsid).chain(unread.iter().copied()).collect();
         let members = self.heads.members_of(ctrl_id, life_id).filter(|(nsid, ..)| listed.contains(nsid));
         let mut stays: BTreeMap<HeadId, u32> = members.map(|(nsid, head, _)| (head, nsid)).collect();
@@ -532,7 +555,10 @@ impl Control {
             self.look_for_what_is_gone(now, life_id);
         }
         self.heads.keep_only(ctrl_id, life_id, &kept, &waits);
-        self.look_again(now, life_id, doubtful);
+        // What is not recorded yet is neither found nor missing: the store will say.
+        if doubtful || not_recorded.is_empty() {
+            self.look_again(now, life_id, doubtful);
+        }
         for head in resized {
             self.ask_others(now, life_id, head);
         }

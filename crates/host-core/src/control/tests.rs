@@ -8,6 +8,7 @@ mod facts;
 mod failover;
 mod meanwhile;
 mod predecessor;
+mod recorded;
 mod settings;
 mod suspects;
 mod waits;

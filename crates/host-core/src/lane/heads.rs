@@ -52,6 +52,8 @@ pub(super) struct HeadSlot {
     pub(super) id: HeadId,
     /// `None` once it is gone from the table.
     view: Option<HeadView>,
+    /// Each of its controllers has a cache of its own: said once, it holds, also for answers that come when it is gone.
+    own_caches: bool,
     /// Where round robin goes on.
     cursor: usize,
     /// Requests that wait for a free slot on a queue, in order.
@@ -62,7 +64,6 @@ pub(super) struct HeadSlot {
 struct HeadView {
     shape: Shape,
     policy: IoPolicy,
-    flush: FlushScope,
     may_return: bool,
     /// Those whose life has ever had a queue on this lane.
     paths: Vec<PathView>,
@@ -171,8 +172,10 @@ impl Heads {
                 paths.push(PathView { life, nsid, ana, slow, counters, stale: false });
             }
             let index = self.slot_or_new(*id, rng);
-            let (shape, policy, flush, may_return) = (head.shape, head.policy, head.flush, head.may_return);
-            self.slots[index as usize].view = Some(HeadView { shape, policy, flush, may_return, paths, elsewhere });
+            let (shape, policy, may_return) = (head.shape, head.policy, head.may_return);
+            let slot = &mut self.slots[index as usize];
+            slot.own_caches |= head.flush == FlushScope::Controller;
+            slot.view = Some(HeadView { shape, policy, may_return, paths, elsewhere });
         }
     }
 
@@ -181,7 +184,7 @@ impl Heads {
             Ok(at) => self.by_id[at].1,
             Err(at) => {
                 let cursor = usize::from(rng.next_u64() as u8);
-                let slot = HeadSlot { id, view: None, cursor, backlog: VecDeque::new() };
+                let slot = HeadSlot { id, view: None, own_caches: false, cursor, backlog: VecDeque::new() };
                 let index = if let Some(free) = self.free.pop() {
                     self.slots[free as usize] = slot;
                     self.head_counters[free as usize] = HeadCounters::new(id);
@@ -354,7 +357,7 @@ impl Heads {
 
     /// True if a flush has to go to every controller that has answered a write.
     pub(super) fn flushes_each(&self, slot: u32) -> bool {
-        self.slots[slot as usize].view.as_ref().is_some_and(|view| view.flush == FlushScope::Controller)
+        self.slots[slot as usize].own_caches
     }
 
     /// A path that was not chosen: the one that it must be.

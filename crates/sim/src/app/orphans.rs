@@ -17,6 +17,8 @@ pub(super) struct Orphans {
     /// Lives that it had recorded, and that are not over.
     lives: BTreeSet<LifeId>,
     ops: Vec<u64>,
+    /// It was connected to the second of two subsystems that serve the same disks.
+    moved: bool,
 }
 
 impl Orphans {
@@ -44,8 +46,9 @@ impl App {
         self.settle(over, now);
     }
 
-    /// A change of the living process was answered: of its subsystem nothing can happen late.
-    pub(super) fn orphans_must_be_over(&mut self, volume: usize, now: interlock_base::Instant) {
+    /// A change of the living process was answered: of its subsystem nothing can happen late, nor of that disk in any other.
+    /// `moved`: it is connected to the second of two subsystems that serve the same disks.
+    pub(super) fn orphans_must_be_over(&mut self, volume: usize, moved: bool, now: interlock_base::Instant) {
         if self.orphans.is_empty() {
             return;
         }
@@ -54,9 +57,10 @@ impl App {
         for orphans in &mut all {
             let ops = orphans.ops.extract_if(.., |id| {
                 let other = self.asked.get(id).map(|asked| asked.volume);
-                other.is_none_or(|other| self.division.nqn(self.part(other)) == self.division.nqn(self.part(volume)))
+                let same_nqn = |other| self.division.nqn(self.part(other)) == self.division.nqn(self.part(volume));
+                other.is_none_or(|other| other == volume || (orphans.moved == moved && same_nqn(other)))
             });
-            over.push(Orphans { lives: BTreeSet::new(), ops: ops.collect() });
+            over.push(Orphans { lives: BTreeSet::new(), ops: ops.collect(), moved: orphans.moved });
         }
         all.retain(|orphans| !orphans.ops.is_empty());
         self.orphans = all;
@@ -95,7 +99,7 @@ impl World {
         }
         note!(self, "host: the process is dead, {} changes are unanswered, {recorded:?} recorded", ops.len());
         let lives = recorded.into_iter().collect();
-        self.app.orphans.push(Orphans { lives, ops });
+        self.app.orphans.push(Orphans { lives, ops, moved: self.is_moved() });
         self.app.accepted.fill(0);
         self.app.by_key = BTreeMap::new();
         self.app.abandons = Abandons::new(self.app.lanes);

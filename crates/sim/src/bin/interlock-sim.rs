@@ -32,7 +32,7 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
   --shards F    run only those of the seeds that were not run on this source yet, note what is finished in this file, and
                 count all that was run on this source
   --threads N   default: one per core
-  --with KIND   let worlds draw this kind of fault, too; --without KIND: leave it out (--kinds: which there are)
+  --without KIND  let worlds draw no fault of this kind (--kinds: which there are)
   --coverage    say which transitions of the tables the runs (default 2000) never met
   --mutation X  break the machines in this one way, as the list that --mutations prints names it
   --mutations   break the machines on purpose, one way after the other, and say which invariant notices;
@@ -101,7 +101,7 @@ fn parse() -> Result<Option<Args>, String> {
         mutations: false,
         only: None,
         shards: None,
-        kinds: Kinds::usual(),
+        kinds: Kinds::all(),
         list_kinds: false,
     };
     let mut words = std::env::args().skip(1);
@@ -119,7 +119,6 @@ fn parse() -> Result<Option<Args>, String> {
             "--mutations" => args.mutations = true,
             "--mutation" => args.only = Some(value()?),
             "--shards" => args.shards = Some(value()?.into()),
-            "--with" => args.kinds.insert(kind(&value()?)?),
             "--without" => args.kinds.remove(kind(&value()?)?),
             "--kinds" => args.list_kinds = true,
             "--help" | "-h" => return Ok(None),
@@ -154,8 +153,7 @@ fn run(args: &Args) -> io::Result<Verdict> {
     let mut out = io::stdout().lock();
     if args.list_kinds {
         for kind in Kind::ALL {
-            let left_out = kind.waits_for().map(|why| format!(" (left out unless asked for: {why})"));
-            writeln!(out, "{kind}{}", left_out.unwrap_or_default())?;
+            writeln!(out, "{kind}")?;
         }
         return Ok(Verdict::Good);
     }
@@ -222,8 +220,8 @@ fn run(args: &Args) -> io::Result<Verdict> {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
             let broken = only.map_or_else(String::new, |mutation| format!(" --mutation \"{mutation}\""));
-            let with = with(args.kinds);
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken}{with} --trace", outcome.seed)?;
+            let without = without(args.kinds);
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken}{without} --trace", outcome.seed)?;
         }
     }
     Ok(verdict(&summary))
@@ -236,7 +234,7 @@ const SOURCE: &str = "INTERLOCK_SIM_SOURCE";
 fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict> {
     let source = std::env::var(SOURCE)
         .map_err(|_| io::Error::other("nobody says which source this is: start it with `cargo xtask sim`"))?;
-    let kinds = with(args.kinds).replace(" --", "").replace(' ', ":");
+    let kinds = without(args.kinds).replace(" --", "").replace(' ', ":");
     let of = if kinds.is_empty() { source } else { format!("{source}/{kinds}") };
     let text = match std::fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -276,7 +274,7 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
     for outcome in &found {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{} --trace", outcome.seed, with(args.kinds))?;
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{} --trace", outcome.seed, without(args.kinds))?;
         }
     }
     let (runs, violations) = done.counted(&of);
@@ -285,10 +283,8 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
 }
 
 /// What must be said besides a seed to meet the same world.
-fn with(kinds: Kinds) -> String {
-    let more = kinds.iter().filter(|kind| kind.waits_for().is_some()).map(|kind| format!(" --with {kind}"));
-    let less = Kinds::usual().iter().filter(|kind| !kinds.contains(*kind)).map(|kind| format!(" --without {kind}"));
-    more.chain(less).collect()
+fn without(kinds: Kinds) -> String {
+    Kinds::all().iter().filter(|kind| !kinds.contains(*kind)).map(|kind| format!(" --without {kind}")).collect()
 }
 
 fn verdict(summary: &Summary) -> Verdict {
@@ -331,7 +327,7 @@ fn tell(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, kinds: Kind
         None => writeln!(out, "seed {seed:#x} goes wrong only in company")?,
     }
     let broken = mutation.map(|mutation| format!(" --mutation '{mutation}'")).unwrap_or_default();
-    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{broken}{} --story", with(kinds))
+    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{broken}{} --story", without(kinds))
 }
 
 fn one(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, trace: bool) -> io::Result<bool> {

@@ -104,6 +104,8 @@ pub(crate) enum Act {
     ImpostorOff,
     /// The disks are given other identifiers.
     RenameDisks,
+    /// A disk that was not there yet is there.
+    BringDisk,
     /// Somebody starts a second process.
     Second,
     /// The first goes on.
@@ -244,6 +246,7 @@ impl Act {
             | Self::ImpostorOn(_)
             | Self::ImpostorOff
             | Self::RenameDisks
+            | Self::BringDisk
             | Self::LoseOwnership
             | Self::Replace { .. }
             | Self::KillSources(_) => return None,

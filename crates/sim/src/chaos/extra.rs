@@ -28,7 +28,8 @@ impl Chaos {
         match plan.division {
             Division::Impostor { .. } if turn(self, 60) => return Some(self.impostor()),
             Division::Renames if turn(self, 60) => return Some(self.renames(port)),
-            Division::Moved if turn(self, 40) => return Some(self.deaths(plan, port - port % 2)),
+            Division::Moved { late: true } if turn(self, 60) => return Some(self.late_disk(port - port % 2)),
+            Division::Moved { .. } if turn(self, 40) => return Some(self.deaths(plan, port - port % 2)),
             Division::Claims { .. } if turn(self, 50) => return Some(self.claims(plan)),
             _ => {}
         }
@@ -158,6 +159,33 @@ impl Chaos {
             acts.push((at, Act::ImpostorOn(self.ms(50, 400))));
             acts.push((at + self.ms(0, 60), Act::Burst(4)));
             acts.push((at + self.ms(60, 200), Act::Burst(3)));
+        }
+        acts
+    }
+
+    /// A disk comes, is written to, and the process of the host dies soon, its last writes held. Its successor reaches the disk
+    /// in another way.
+    fn late_disk(&mut self, port: usize) -> Vec<(Duration, Act)> {
+        let id = PortId(port as u16);
+        let dies = self.ms(30, 120);
+        let again = self.ms(1, 40);
+        let mut acts = vec![
+            (Duration::ZERO, Act::BringDisk),
+            (self.ms(0, 20), Act::Script(Fault::HoldWrites { port: id })),
+            // The target does not hear of that death: it carries out what it holds as long as it hopes for the host.
+            (dies, Act::Silence { port, to_target: true, to_host: false }),
+            (dies, Act::Crash { power: self.rng.percent(50), again, linger: Duration::ZERO }),
+            (dies, Act::Script(Fault::StopHolding { port: id })),
+            (dies + self.kato * 2, Act::Silence { port, to_target: false, to_host: false }),
+        ];
+        for at in 0..16 {
+            acts.push((Duration::from_millis(8 * at), Act::Burst(4)));
+            let at = dies + again + self.ms(0, 1500);
+            acts.push((at, Act::Burst(4)));
+        }
+        for _ in 0..3 {
+            let at = dies + again + self.ms(100, 1200);
+            acts.push((at, Act::Script(Fault::Release)));
         }
         acts
     }

@@ -456,6 +456,14 @@ impl NamespaceIds {
         out
     }
 
+    /// True if one identifier is equal, whatever the others say.
+    #[must_use]
+    pub fn shares_one_with(&self, other: &Self) -> bool {
+        (self.uuid.is_some() && self.uuid == other.uuid)
+            || (self.nguid.is_some() && self.nguid == other.nguid)
+            || (self.eui64.is_some() && self.eui64 == other.eui64)
+    }
+
     /// Whether there is anything by which the namespace can be known again on another path.
     #[must_use]
     pub const fn is_known(&self) -> bool {

@@ -171,6 +171,8 @@ pub(super) struct World {
     pub(super) disowned: bool,
     /// The store refuses to change a record that it has.
     pub(super) store_refuses: bool,
+    /// The store refuses to record a life.
+    pub(super) refuses_records: bool,
     /// CCR commands: the port they came through, and the life they name.
     pub(super) ccrs: Vec<(u16, ccr::Instance)>,
     /// Every admin command that a controller was given.
@@ -216,6 +218,7 @@ impl World {
             keep_owner: false,
             disowned: false,
             store_refuses: false,
+            refuses_records: false,
             ccrs: Vec::new(),
             asked: Vec::new(),
             connects: Vec::new(),
@@ -334,6 +337,7 @@ impl World {
                     Job::MarkClean(_) | Job::ForgetLife(_) if self.store_refuses => {
                         JobResult::Failed("the disk is full".to_string())
                     }
+                    Job::RecordLife(_) if self.refuses_records => JobResult::Failed("the disk is full".to_string()),
                     _ => JobResult::Done,
                 };
                 let kept = (self.keep_records && matches!(job, Job::RecordLife(_)))

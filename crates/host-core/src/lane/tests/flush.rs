@@ -154,6 +154,22 @@ fn a_write_that_was_answered_after_a_flush_was_sent_is_not_covered_by_it() {
     assert!(heard.iter().any(unflushed), "{heard:?}");
 }
 
+/// The disk was given another name while the write was under way, or is no path for a moment.
+#[test]
+fn a_write_that_is_answered_when_its_namespace_is_gone_is_in_the_cache_all_the_same() {
+    let mut rig = own_caches();
+    rig.write(0, 1);
+    rig.run();
+    let wrote = if rig.of(A).taken.is_empty() { B } else { A };
+    rig.tell(ToLane::Paths(Arc::new(PathTable { epoch: 9, ..PathTable::default() })));
+    rig.answer(wrote);
+    assert!(rig.lane.is_empty(), "it was answered");
+    rig.condemn(wrote);
+    let heard = rig.hear();
+    let unflushed = |message: &ToControl| matches!(message, ToControl::Cached { life, entries } if *life == wrote && entries.iter().any(|entry| entry.wrote.is_some()));
+    assert!(heard.iter().any(unflushed), "{heard:?}");
+}
+
 #[test]
 fn a_flush_waits_for_a_slot_of_the_controller_that_it_must_go_to() {
     let mut rig = own_caches();
