@@ -19,7 +19,8 @@ use core::time::Duration;
 use interlock_base::{Instant, Key};
 use interlock_wire::status::Status;
 
-/// A controller whose ANA state forbids a flush for the moment is asked again after this.
+/// A controller whose ANA state forbids a flush for the moment is asked again after this; and so is control, if what it says does
+/// not fit to what the lane has, unless the lane hears of other paths before.
 const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is left to do for a flush.
@@ -29,6 +30,8 @@ pub(super) struct Plan {
     lives: VecDeque<(LifeId, u32)>,
     /// Lives that ended with something in their caches.
     lost: Vec<LifeId>,
+    /// Nothing was done by it yet.
+    fresh: bool,
 }
 
 /// What the caches of one life may hold, by namespace, as far as this lane knows.
@@ -75,13 +78,9 @@ impl Lane {
     pub(super) fn flush_each(&mut self, now: Instant, index: u32) {
         let Some(tracked) = self.requests.get(index) else { return };
         let (seq, request, head) = (tracked.seq, tracked.request, tracked.head);
-        let next = self.plans.get(&seq).map(|plan| plan.lives.front().copied());
-        let Some((life, nsid)) = (match next {
-            None => return self.ask_whom_to_flush(index),
-            Some(next) => next,
-        }) else {
-            return self.flushed(now, index);
-        };
+        let Some(plan) = self.plans.get_mut(&seq) else { return self.ask_whom_to_flush(index) };
+        let fresh = core::mem::replace(&mut plan.fresh, false);
+        let Some((life, nsid)) = plan.lives.front().copied() else { return self.flushed(now, index) };
         let key = self.life(life);
         if key.and_then(|key| self.lives.get(key)).is_some_and(|life| life.standing == LifeStanding::Isolated) {
             // A suspect is alone there for a moment: whom to ask does not change by that.
@@ -95,7 +94,12 @@ impl Lane {
         let Some(key) = key.filter(usable) else {
             // It is lost, or on its way out.
             self.plans.remove(&seq);
-            return self.ask_whom_to_flush(index);
+            if !fresh {
+                return self.ask_whom_to_flush(index);
+            }
+            // And control did not know: it would say the same at once.
+            self.again(index, Bias::None);
+            return self.wait(index, Reason::Delay { until: now + FLUSH_AGAIN });
         };
         let Some(life) = self.lives.get(key) else { return };
         match life.free_queue() {
@@ -142,7 +146,7 @@ impl Lane {
         let asked = self.requests.get(index).is_some_and(|tracked| tracked.state == State::Waiting(Reason::Plan));
         if asked {
             self.requests.waiting.remove(&seq);
-            self.plans.insert(seq, Plan { lives: lives.into(), lost });
+            self.plans.insert(seq, Plan { lives: lives.into(), lost, fresh: true });
             self.attempt(now, index);
         }
     }

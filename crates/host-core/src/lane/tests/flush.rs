@@ -210,3 +210,30 @@ fn a_controller_that_may_not_flush_for_the_moment_is_asked_again_and_not_for_eve
     }
     assert_eq!(rig.done.get(&flush), Some(&Outcome::Failed(Status::ANA_INACCESSIBLE)));
 }
+
+#[test]
+fn control_is_not_asked_again_at_once_if_what_it_says_does_not_fit() {
+    for wakes in [false, true] {
+        let mut rig = own_caches();
+        let flush = rig.submit(Op::Flush, 0, 0);
+        let seq = question(&mut rig);
+        // The connection is lost, and control says for a minute that its controller is to be asked.
+        rig.drop_connection(A);
+        rig.hear();
+        for _ in 0..60 {
+            plan(&mut rig, seq, &[A, B], &[]);
+            assert!(rig.hear().is_empty(), "the same question has the same answer");
+            if wakes {
+                paths(&mut rig, &[A, B]);
+            } else {
+                rig.elapse(Duration::from_millis(999));
+                assert!(rig.hear().is_empty());
+                rig.elapse(Duration::from_millis(1));
+            }
+            assert_eq!(question(&mut rig), seq);
+        }
+        plan(&mut rig, seq, &[B], &[]);
+        rig.answer(B);
+        assert_eq!(rig.done.get(&flush), Some(&Outcome::Ok));
+    }
+}
