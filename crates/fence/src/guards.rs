@@ -135,6 +135,10 @@ guards! {
     SuspectAlone,
     /// It fails only if instances live and serve I/O without it.
     SuspectWitness,
+    /// The witness of an isolated instance is timed as any command is.
+    WitnessTimed,
+    /// What a forwarded request was lost with goes with it to the lane that carries it out.
+    CountTravels,
     /// Nothing is released before every lane has said what is in doubt.
     ReleaseWaitsSorted,
     /// All controllers of a subsystem have one serial number and one model.

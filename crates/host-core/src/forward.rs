@@ -14,7 +14,10 @@
 //! ```
 //!
 //! So a command belongs to the lane on whose queue it is, from before it is sent until it has ended, and every rule of safety
-//! is kept where the queue is. What an earlier command of the request may have done goes with it ([`Past`]).
+//! is kept where the queue is. What an earlier command of the request may have done goes with it ([`Past`]), and so does what is
+//! known of a command that instances were lost with ([`poison`](crate::poison)): its name, by which control counts, and how often
+//! it was lost. Its lane keeps it back, or the one that it is forwarded to; and nothing is forwarded to an instance that is
+//! isolated for a suspect.
 //!
 //! **No circles.** The serving lane always has a lower number than the origin, because its number is smaller than the number of
 //! queues, and the origin's is not. For the same reason it has a queue on every path on which the origin has one: a request never has
@@ -28,6 +31,7 @@
 //! number of the serving lane, *before* the origin says that it has handed its own number over. So at every moment one of the two numbers
 //! stands in the way of a later change of the blocks, or the guard does.
 
+use crate::poison::Carriers;
 use crate::{LaneId, Outcome, Refused};
 use interlock_base::Instant;
 use interlock_wire::status::Status;
@@ -79,6 +83,8 @@ pub struct Past {
     pub(crate) table: u64,
     pub(crate) doubt: Doubt,
     pub(crate) retries: u8,
+    /// Instances that were lost with it.
+    pub(crate) carriers: Option<Carriers>,
 }
 
 impl Past {

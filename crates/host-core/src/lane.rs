@@ -126,6 +126,9 @@ pub enum LaneOutput {
     },
 }
 
+// Every output of every request is of this size.
+const _: () = assert!(size_of::<LaneOutput>() <= 112, "what is rare is boxed");
+
 /// Why a lane wants to be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LaneWhy {

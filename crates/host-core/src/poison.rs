@@ -23,6 +23,13 @@
 //! An end that this host decided on, or was asked for, is no loss of this kind. Nor is silence (no answer to Keep Alive, an
 //! I/O timeout), which every dead path shows - unless the suspect was the only command outstanding on the instance.
 //!
+//! The witness is timed as every command is, so that an instance that never answers it is lost like any other. An instance on
+//! which a turn did not come to its end in time is isolated again only after the others.
+//!
+//! A command has the name that its first lane gave it, whichever lane carries it out later, and its turn is where it is. A lane
+//! with a queue on the isolated instance says that it is empty when its last command there has ended, one without a queue at
+//! once.
+//!
 //! One of these machines stands for one subsystem. It sees no lane and no clock: its owner tells it what happens and carries
 //! out what [`Suspects::poll`] decides.
 
@@ -54,10 +61,39 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// A command that was outstanding on an instance when a lane stopped using it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Carried {
-    /// The command.
+    /// The command, under the name that it has had since its first loss.
     pub command: LedgerEntry,
     /// The lane does not send it again before it is told to: it was carried by [`LOSSES`] instances or more.
     pub waits: bool,
+}
+
+/// What a lane knows of a request that was outstanding on a lost instance. It goes with the request to a lane that carries it out
+/// ([`forward`](crate::forward)), and so does its name: that of its first lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Carriers {
+    /// Of its name: not a [`GuardKey`], because that would take more room in every output of a lane.
+    seq: u64,
+    lane: u16,
+    /// Instances that were lost with it, by whomever they were ended.
+    pub(crate) lost: u8,
+    /// Control has said that it is no suspect, since the last of them.
+    pub(crate) free: bool,
+}
+
+impl Carriers {
+    pub(crate) const fn new(name: GuardKey) -> Self {
+        Self { seq: name.seq, lane: name.lane, lost: 0, free: false }
+    }
+
+    /// What control knows it by.
+    pub(crate) const fn name(self) -> GuardKey {
+        GuardKey { seq: self.seq, lane: self.lane }
+    }
+
+    /// It is not sent again before control has spoken.
+    pub(crate) const fn waits(self) -> bool {
+        self.lost >= LOSSES && !self.free
+    }
 }
 
 /// What control tells lanes about suspects and the instances on which they are tried.
@@ -113,6 +149,10 @@ pub enum Report {
     NotSent(GuardKey),
     /// The command was answered, and goes on all the same (an error that is tried again).
     Answered(GuardKey),
+    /// Another lane had this command, which may be a suspect, and this one keeps it back from now on.
+    Here(GuardKey),
+    /// The command has ended. Every lane that had it says so, after everything else that it says of it.
+    Ended(GuardKey),
 }
 
 /// What is to be done next.
@@ -120,7 +160,7 @@ pub enum Report {
 pub enum Decision {
     /// Tell every lane.
     All(Order),
-    /// Tell the lane that has the command of this key.
+    /// Tell the lane that has the command of this name.
     One(GuardKey, Order),
     /// Tell the world.
     Tell(SuspectCommand, Stage),
@@ -277,9 +317,16 @@ struct Turn {
     step: Step,
 }
 
-/// A way to a namespace: an instance, the namespace identifier there, and the number of its I/O queues: lanes with a lower number
-/// have one.
-pub type Way = (LifeId, u32, u16);
+/// A way to the namespace of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// The instance.
+    pub life: LifeId,
+    /// The namespace identifier there.
+    pub nsid: u32,
+    /// The lane that has the command has an I/O queue there.
+    pub own_queue: bool,
+}
 
 /// The commands of one subsystem that instances were lost with. See the module's text.
 #[derive(Clone, Debug, Hash, Default)]
@@ -293,6 +340,8 @@ pub struct Suspects {
     /// When a controller last lost an instance that no isolated suspect explains, and what that one carried.
     unexplained: BTreeMap<CtrlId, (Instant, BTreeSet<GuardKey>)>,
     turn: Option<Turn>,
+    /// Instances on which a turn had no end in its time, since a turn ended otherwise.
+    slow: BTreeSet<LifeId>,
     /// Others have the instances until then.
     rest_until: Instant,
     out: VecDeque<Decision>,
@@ -317,10 +366,10 @@ impl Suspects {
         self.instances.is_empty() && self.commands.is_empty() && self.carried.is_empty() && self.out.is_empty()
     }
 
-    /// True if one of these commands was outstanding on an instance that was lost.
+    /// True if this command was outstanding on an instance that was lost.
     #[must_use]
-    pub fn carries(&self, keys: &[GuardKey]) -> bool {
-        !self.commands.is_empty() && keys.iter().any(|key| self.commands.contains_key(key))
+    pub fn carries(&self, key: GuardKey) -> bool {
+        self.commands.contains_key(&key)
     }
 
     /// The suspects.
@@ -352,7 +401,7 @@ impl Suspects {
 
     /// An instance is not used any more, by whomever that was decided. If it is lost, [`Suspects::lost`] follows.
     pub fn not_live(&mut self, now: Instant, life: LifeId) {
-        self.instances.remove(&life);
+        self.gone(life);
         if self.turn.as_ref().is_some_and(|turn| turn.life == life && !matches!(turn.step, Step::Alone(_))) {
             let Some(turn) = self.turn.take() else { return };
             if let Step::Witness(key, _) = turn.step {
@@ -361,18 +410,24 @@ impl Suspects {
         }
     }
 
+    fn gone(&mut self, life: LifeId) {
+        self.instances.remove(&life);
+        self.slow.remove(&life);
+    }
+
     /// A lane has stopped using an instance, on which these of its commands were outstanding.
     pub fn carried(&mut self, life: LifeId, commands: &[Carried]) {
         let carried = self.carried.entry(life).or_default();
         for Carried { command, waits } in commands {
             self.commands.entry(command.key).or_insert_with(|| Command::new(command)).last = life;
-            carried.insert(command.key, *waits);
+            // One instance may have carried it twice: it was forwarded to a lane that did not know yet. Lanes are not heard in order.
+            *carried.entry(command.key).or_default() |= *waits;
         }
     }
 
     /// An instance is lost, and every lane has said what it carried.
     pub fn lost(&mut self, now: Instant, life: LifeId, ctrl: CtrlId, cause: Cause) {
-        self.instances.remove(&life);
+        self.gone(life);
         let mut carried = self.carried.remove(&life).unwrap_or_default();
         carried.retain(|key, _| self.commands.contains_key(key));
         let counts = cause == Cause::Target || (cause == Cause::Silence && carried.len() == 1);
@@ -457,19 +512,8 @@ impl Suspects {
         self.over(now, life);
     }
 
-    /// The commands have ended.
-    pub fn ended(&mut self, now: Instant, keys: &[GuardKey]) {
-        for key in keys {
-            self.forget(now, *key);
-        }
-    }
-
-    /// The command was answered, and is not over.
-    pub fn answered(&mut self, now: Instant, key: GuardKey) {
-        self.forget(now, key);
-    }
-
-    fn forget(&mut self, now: Instant, key: GuardKey) {
+    /// The command has ended, or was answered and goes on: no instance was lost with that one.
+    pub fn ended(&mut self, now: Instant, key: GuardKey) {
         let Some(command) = self.commands.remove(&key) else { return };
         if let Some(turn) = &mut self.turn
             && matches!(turn.step, Step::Alone(of) | Step::Witness(of, _) if of == key)
@@ -481,6 +525,26 @@ impl Suspects {
         }
         if !self.is_busy() {
             self.unexplained.retain(|_, (at, _)| now < *at + LIVED);
+        }
+    }
+
+    /// Another lane keeps the command back from now on. What its former lane was told meanwhile was told to nobody.
+    pub fn here(&mut self, key: GuardKey) {
+        for carried in self.carried.values_mut() {
+            if let Some(waits) = carried.get_mut(&key) {
+                // It is judged later, and the lane waits to hear of it.
+                *waits = true;
+                return;
+            }
+        }
+        let Some(command) = self.commands.get(&key) else { return };
+        match command.stands {
+            Stands::Counted => self.out.push_back(Decision::One(key, Order::Free(key))),
+            Stands::Failed => {
+                let instances = command.instances;
+                self.out.push_back(Decision::One(key, Order::Fail { key, instances }));
+            }
+            Stands::Fencing(_) | Stands::Ready(_) | Stands::Turn | Stands::Shared(_) => {}
         }
     }
 
@@ -528,6 +592,9 @@ impl Suspects {
     fn unclear(&mut self, now: Instant, key: GuardKey, why: Unclear) {
         let Some(command) = self.commands.get_mut(&key) else { return };
         command.unclear = command.unclear.saturating_add(1);
+        if why != Unclear::Slow {
+            self.slow.clear();
+        }
         if matches!(command.stands, Stands::Turn | Stands::Ready(_)) {
             command.stands = Stands::Ready(now + pause(command.unclear));
         }
@@ -553,16 +620,16 @@ impl Suspects {
         self.commands.values().filter_map(due).min()
     }
 
-    /// What to do next; `None`: nothing. `ways`: the instances that serve a namespace now, with its identifier there. Call it
-    /// until it says `None`, after every other call.
-    pub fn poll(&mut self, now: Instant, ways: impl Fn(HeadId) -> Vec<Way>) -> Option<Decision> {
+    /// What to do next; `None`: nothing. `ways`: the instances that serve the namespace of a command now. Call it until it says
+    /// `None`, after every other call.
+    pub fn poll(&mut self, now: Instant, ways: impl Fn(GuardKey, HeadId) -> Vec<Way>) -> Option<Decision> {
         if self.out.is_empty() {
             self.step(now, ways);
         }
         self.out.pop_front()
     }
 
-    fn step(&mut self, now: Instant, ways: impl Fn(HeadId) -> Vec<Way>) {
+    fn step(&mut self, now: Instant, ways: impl Fn(GuardKey, HeadId) -> Vec<Way>) {
         self.confirm(now, &ways);
         if !conditions::enabled(Guard::SuspectAlone) {
             let ready = |command: &&Command| matches!(command.stands, Stands::Ready(_));
@@ -583,15 +650,17 @@ impl Suspects {
     }
 
     /// Deaths after which an instance of the namespace has lived long enough count.
-    fn confirm(&mut self, now: Instant, ways: &impl Fn(HeadId) -> Vec<Way>) {
+    fn confirm(&mut self, now: Instant, ways: &impl Fn(GuardKey, HeadId) -> Vec<Way>) {
         let instances = &self.instances;
-        for command in self.commands.values_mut() {
+        for (key, command) in &mut self.commands {
             let Some(last) = command.pending() else { continue };
             let lived = |life: &LifeId| {
                 let since = instances.get(life).map(|instance| instance.since.max(last));
                 since.is_some_and(|since| now >= since + LIVED)
             };
-            if ways(command.head).iter().any(|(life, ..)| lived(life)) || !conditions::enabled(Guard::SuspectWitness) {
+            if ways(*key, command.head).iter().any(|way| lived(&way.life))
+                || !conditions::enabled(Guard::SuspectWitness)
+            {
                 command.deaths.iter_mut().for_each(|death| death.counts = true);
             }
         }
@@ -608,19 +677,22 @@ impl Suspects {
         ready.into_iter().map(|(key, command)| (*key, command.head)).collect()
     }
 
-    /// Isolates an instance for the first suspect that has one: of the controller that has lost none without a suspect for
-    /// longest, and of these the youngest.
-    fn begin_turn(&mut self, now: Instant, ways: &impl Fn(HeadId) -> Vec<Way>) {
+    /// Isolates an instance for the first suspect that has one: one that was not too slow for the last turns, of the controller
+    /// that has lost none without a suspect for longest, and of these the youngest.
+    fn begin_turn(&mut self, now: Instant, ways: &impl Fn(GuardKey, HeadId) -> Vec<Way>) {
         for (key, head) in self.in_turn(now) {
-            let ways = ways(head);
-            // Its lane sends it, and has to have a queue there.
-            let own = ways.iter().filter(|(.., queues)| key.lane < *queues);
-            let known = own.filter_map(|(life, ..)| Some((*life, *self.instances.get(life)?)));
+            let ways = ways(key, head);
+            // Its lane sends it there. One that has no queue anywhere hands it over to a lane that has.
+            let own = ways.iter().filter(|way| way.own_queue);
+            let known = own.filter_map(|way| Some((way.life, *self.instances.get(&way.life)?)));
             let calm = |instance: &Instance| core::cmp::Reverse(self.disturbed(key, instance.ctrl));
-            let Some((life, instance)) = known.max_by_key(|(life, instance)| (calm(instance), instance.since, *life))
-            else {
-                continue;
-            };
+            let in_time = |life: &LifeId| !self.slow.contains(life);
+            let rank = |(life, instance): &(LifeId, Instance)| (in_time(life), calm(instance), instance.since, *life);
+            let Some((life, instance)) = known.max_by_key(rank) else { continue };
+            if !in_time(&life) {
+                // All of them were: they take turns.
+                self.slow.clear();
+            }
             let busy = (0..self.lanes).map(LaneId).collect();
             self.turn = Some(Turn { life, began: now, until: now + instance.limit, busy, step: Step::Emptying });
             self.out.push_back(Decision::All(Order::Isolate(life)));
@@ -630,14 +702,14 @@ impl Suspects {
 
     /// The next suspect that can be tried on the isolated instance, or the instance is given back. None begins late: it
     /// needs its time, too.
-    fn next_on(&mut self, now: Instant, life: LifeId, ways: &impl Fn(HeadId) -> Vec<Way>) {
+    fn next_on(&mut self, now: Instant, life: LifeId, ways: &impl Fn(GuardKey, HeadId) -> Vec<Way>) {
         let Some(Turn { began, until, .. }) = self.turn else { return };
         let late = now >= began + (until - began) / 2;
         let way = |key: GuardKey, head| {
-            let is_way = |(of, _, queues): &Way| *of == life && key.lane < *queues && self.instances.contains_key(of);
-            ways(head).into_iter().find(is_way)
+            let is_way = |way: &Way| way.life == life && way.own_queue && self.instances.contains_key(&life);
+            ways(key, head).into_iter().find(is_way)
         };
-        let next = self.in_turn(now).into_iter().find_map(|(key, head)| Some((key, way(key, head)?.1)));
+        let next = self.in_turn(now).into_iter().find_map(|(key, head)| Some((key, way(key, head)?.nsid)));
         let Some((key, nsid)) = next.filter(|_| !late) else {
             self.turn = None;
             self.rest_until = if late { now + (now - began) } else { self.rest_until };
@@ -661,6 +733,7 @@ impl Suspects {
     fn end_turn(&mut self, now: Instant) {
         let Some(turn) = self.turn.take() else { return };
         self.rest_until = now + (now - turn.began);
+        self.slow.insert(turn.life);
         self.out.push_back(Decision::All(Order::Share(turn.life)));
         match turn.step {
             Step::Alone(key) => {

@@ -24,10 +24,7 @@ impl Control {
             ToControl::Late { life, key, cqe } => self.handle_late(now, lane, life, key, cqe),
             ToControl::Abandoned(entry) => self.handle_abandoned(now, entry),
             ToControl::HandedOver(number) => self.handovers.handle(lane, number),
-            ToControl::Resolved(keys) => {
-                self.suspects.ended(now, &keys);
-                self.fence(now, Input::Resolved(keys));
-            }
+            ToControl::Resolved(keys) => self.fence(now, Input::Resolved(keys)),
             ToControl::AnaStale(life_id) => {
                 if let Some(life) = self.lives.get_mut(&life_id) {
                     (life.todo.ana, life.todo.tell) = (true, true);

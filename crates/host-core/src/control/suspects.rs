@@ -3,7 +3,7 @@
 
 use super::waits::Why;
 use super::{Control, Mode, State};
-use crate::poison::{Cause, Decision, Report, SuspectCommand, Suspects};
+use crate::poison::{Cause, Decision, Report, SuspectCommand, Suspects, Way};
 use crate::{CtrlId, EventKind, GuardKey, LaneId, LifeId, OnLoss, PathTable, ToLane};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
@@ -15,6 +15,9 @@ use interlock_wire::nqn::Nqn;
 pub(super) struct AllSuspects {
     lanes: u16,
     machines: BTreeMap<Nqn, Suspects>,
+    /// Which lane has a command that another one forwarded. The name of a command says which lane accepted it. Lanes are not
+    /// heard in order, but each forwards to one with a lower number: the lowest that has spoken of it has it.
+    homes: BTreeMap<GuardKey, LaneId>,
     /// Those to which something has happened.
     touched: BTreeSet<Nqn>,
     /// Those that have suspects.
@@ -23,7 +26,13 @@ pub(super) struct AllSuspects {
 
 impl AllSuspects {
     pub(super) fn new(lanes: u16) -> Self {
-        Self { lanes, machines: BTreeMap::new(), touched: BTreeSet::new(), busy: BTreeSet::new() }
+        Self {
+            lanes,
+            machines: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            busy: BTreeSet::new(),
+        }
     }
 
     fn of(&mut self, subnqn: &Nqn) -> &mut Suspects {
@@ -54,10 +63,23 @@ impl AllSuspects {
         self.of(subnqn).given_up(now, life);
     }
 
-    /// Commands have ended, of whichever subsystem they were.
-    pub(super) fn ended(&mut self, now: Instant, keys: &[GuardKey]) {
-        for (subnqn, machine) in self.machines.iter_mut().filter(|(_, machine)| machine.carries(keys)) {
-            machine.ended(now, keys);
+    /// The lane has spoken of the command.
+    fn note_home(&mut self, key: GuardKey, lane: LaneId) {
+        if lane.0 != key.lane {
+            let home = self.homes.entry(key).or_insert(lane);
+            *home = lane.min(*home);
+        }
+    }
+
+    /// The lane that has the command.
+    fn home(&self, key: GuardKey) -> LaneId {
+        self.homes.get(&key).copied().unwrap_or(LaneId(key.lane))
+    }
+
+    /// The machines that know of the command, of whichever subsystem it is.
+    fn with(&mut self, key: GuardKey, mut tell: impl FnMut(&mut Suspects)) {
+        for (subnqn, machine) in self.machines.iter_mut().filter(|(_, machine)| machine.carries(key)) {
+            tell(machine);
             self.touched.insert(subnqn.clone());
         }
     }
@@ -78,10 +100,11 @@ impl AllSuspects {
                 self.touched.pop_first();
                 continue;
             };
-            let ways = |head| {
+            let ways = |key: GuardKey, head| {
+                let lane = self.homes.get(&key).map_or(key.lane, |lane| lane.0);
                 let head = paths.heads.get(&head);
                 let usable = head.into_iter().flat_map(|head| &head.paths).filter(|path| path.ana.is_usable());
-                usable.map(|path| (path.life, path.nsid, path.queues)).collect()
+                usable.map(|path| Way { life: path.life, nsid: path.nsid, own_queue: lane < path.queues }).collect()
             };
             if let Some(decision) = machine.poll(now, ways) {
                 return Some(decision);
@@ -111,6 +134,7 @@ impl Control {
         match report {
             Report::Carried { life, commands } => {
                 let Some(of) = self.lives.get(life) else { return };
+                commands.iter().for_each(|carried| self.suspects.note_home(carried.command.key, lane));
                 self.suspects.of(&of.subnqn).carried(*life, commands);
             }
             Report::Isolated(life) => {
@@ -121,16 +145,14 @@ impl Control {
                 let Some(of) = self.lives.get(life) else { return };
                 self.suspects.of(&of.subnqn).witnessed(*life);
             }
-            Report::NotSent(key) | Report::Answered(key) => {
-                let AllSuspects { machines, touched, .. } = &mut self.suspects;
-                for (subnqn, machine) in machines.iter_mut().filter(|(_, machine)| machine.carries(&[*key])) {
-                    if let Report::NotSent(_) = report {
-                        machine.not_sent(now, *key);
-                    } else {
-                        machine.answered(now, *key);
-                    }
-                    touched.insert(subnqn.clone());
-                }
+            Report::NotSent(key) => self.suspects.with(*key, |machine| machine.not_sent(now, *key)),
+            Report::Here(key) => {
+                self.suspects.note_home(*key, lane);
+                self.suspects.with(*key, |machine| machine.here(*key));
+            }
+            Report::Answered(key) | Report::Ended(key) => {
+                self.suspects.homes.remove(key);
+                self.suspects.with(*key, |machine| machine.ended(now, *key));
             }
         }
     }
@@ -154,7 +176,7 @@ impl Control {
         while let Some(decision) = self.suspects.poll(now, &paths) {
             match decision {
                 Decision::All(order) => self.tell_lanes(&ToLane::Poison(order)),
-                Decision::One(key, order) => self.tell_lane(LaneId(key.lane), ToLane::Poison(order)),
+                Decision::One(key, order) => self.tell_lane(self.suspects.home(key), ToLane::Poison(order)),
                 Decision::Tell(command, stage) => self.emit(now, EventKind::Suspect { command, stage }),
                 Decision::Forgive(ctrl) => self.forgive(now, ctrl),
             }

@@ -4,6 +4,7 @@ use super::command::command;
 use super::guard::Blocked;
 use super::heads::{Choice, Chosen};
 use super::requests::{Bias, Doubt, Held, Reason, Sent, State, Tracked};
+use super::suspects::WITNESS;
 use super::{Lane, LaneOutput, LaneWhy, LifeStanding};
 use crate::barrier::HANDOVER_WITHIN;
 use crate::coverage::decide;
@@ -190,10 +191,7 @@ impl Lane {
         }
         tracked.state = State::Sent(Sent { command: serial, conn, life: chosen.life, path, since: now });
         life.took(conn);
-        if !link.watched {
-            link.watched = true;
-            self.timers.set(LaneWhy::Io(conn), now + link.spec.io_timeout);
-        }
+        link.watch(now, &mut self.timers);
         link.ask_to_send(&mut self.outputs);
         self.heads.took(tracked.head, chosen);
         self.heads.path_counter(path).io.began(now);
@@ -325,9 +323,6 @@ impl Lane {
                 tracked.retries = tracked.retries.saturating_add(1);
                 self.heads.path_counter(path).failovers += 1;
                 self.again(index, avoid);
-                if !self.lost.is_empty() {
-                    self.keep_back(index);
-                }
             }
             Disposition::RetryUnsafe => {
                 tracked.doubt = Doubt::Unfenced;
@@ -373,7 +368,7 @@ impl Lane {
         let Some(tracked) = self.requests.get(index) else { return };
         let State::Ending { until, .. } = tracked.state else { return };
         let key = self.guards.key(tracked.seq);
-        self.lost.remove(&key.seq);
+        self.forget_lost(key.seq);
         if self.guards.lists(key) {
             self.guards.hand_over(key);
         } else if !self.shutting_down {
@@ -391,7 +386,7 @@ impl Lane {
 
     pub(super) fn end_guard(&mut self, key: GuardKey) {
         if self.guards.end(key) {
-            self.lost.remove(&key.seq);
+            self.forget_lost(key.seq);
             self.resolved.push(key);
             self.wake.guards = true;
         }
@@ -450,7 +445,7 @@ impl Lane {
             State::Waiting(Reason::Plan) => shutting_down,
             State::Waiting(Reason::Table { epoch }) => shutting_down || heads.table_epoch() >= epoch,
             State::Waiting(Reason::Alone) => {
-                let goes = || heads.is_hopeless(tracked.head, lives) || heads.is_elsewhere(tracked.head, lives);
+                let goes = || heads.is_hopeless(tracked.head, lives) || heads.is_only_elsewhere(tracked.head, lives);
                 shutting_down || (wake.paths && goes())
             }
             _ => false,
@@ -459,7 +454,9 @@ impl Lane {
         let ready: Vec<(u64, u32)> = indices.filter(|(_, index)| self.requests.get(*index).is_some_and(due)).collect();
         for (seq, index) in ready {
             self.requests.waiting.remove(&seq);
-            self.attempt(now, index);
+            if self.lost.is_empty() || !self.keep_back(index) {
+                self.attempt(now, index);
+            }
         }
     }
 
@@ -526,16 +523,21 @@ impl Lane {
         let super::link::Stage::Up(queue) = &link.stage else { return };
         let mut oldest: Option<(Instant, u16)> = None;
         let mut others_answer = false;
+        let witness = link.witness.filter(|_| conditions::enabled(Guard::WitnessTimed));
         for outstanding in queue.outstanding() {
-            let Some(tracked) = self.requests.by_command(outstanding.token).and_then(|index| self.requests.get(index))
-            else {
-                continue;
+            let request = self.requests.by_command(outstanding.token).and_then(|index| self.requests.get(index));
+            let (since, path) = match request.map(|tracked| tracked.state) {
+                Some(State::Sent(sent)) => (sent.since, Some(sent.path)),
+                None if outstanding.token == WITNESS => match witness {
+                    Some(since) => (since, None),
+                    None => continue,
+                },
+                _ => continue,
             };
-            let State::Sent(sent) = tracked.state else { continue };
-            let this = (sent.since, outstanding.cid);
+            let this = (since, outstanding.cid);
             oldest = Some(oldest.map_or(this, |oldest| oldest.min(this)));
-            if sent.since + io_timeout <= now {
-                others_answer |= self.heads.others_answer(sent.path, sent.since);
+            if since + io_timeout <= now {
+                others_answer |= path.is_some_and(|path| self.heads.others_answer(path, since));
             }
         }
         let Some((since, cid)) = oldest else { return };

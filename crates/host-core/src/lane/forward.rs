@@ -2,10 +2,11 @@
 //!
 //! All of it is beside the steady path: a lane that has a queue on the best path of a namespace never comes here.
 
-use super::requests::{MAX_REQUESTS, Reason, State};
+use super::requests::{Bias, MAX_REQUESTS, Reason, State};
 use super::{Lane, LaneOutput};
 use crate::forward::Past;
 use crate::guards::{self as conditions, Guard};
+use crate::poison::Report;
 use crate::{LaneId, Outcome, Refused, Request};
 use interlock_base::Instant;
 
@@ -18,15 +19,25 @@ impl Lane {
         let ticket = self.requests.next_command(index);
         let Some(tracked) = self.requests.get_mut(index) else { return };
         tracked.state = State::Forwarded { ticket, to };
+        let (token, request, seq, head) = (tracked.token, tracked.request, tracked.seq, tracked.head);
+        let lost = self.lost.remove(&seq);
         let past = Past {
             since: tracked.since,
             table: self.heads.table_epoch(),
             doubt: tracked.doubt,
             retries: tracked.retries,
+            carriers: lost.filter(|_| conditions::enabled(Guard::CountTravels)),
         };
-        let (token, request, seq, head) = (tracked.token, tracked.request, tracked.seq, tracked.head);
+        let key = self.guards.key(seq);
         self.plans.remove(&seq);
-        self.end_guard(self.guards.key(seq));
+        self.end_guard(key);
+        if let Some(carriers) = past.carriers {
+            // Its name ends when it has ended there.
+            self.lost.insert(seq, carriers);
+            self.guards.mark(key, request.head);
+        } else if let Some(carriers) = lost {
+            self.report(Report::Ended(carriers.name()));
+        }
         self.heads.head_counter(head).io.ended(now);
         self.counters.forwarded += 1;
         self.outputs.push_back(LaneOutput::Forward { to, ticket, token, request, past });
@@ -46,8 +57,13 @@ impl Lane {
         }
         self.counters.served += 1;
         self.heads.head_counter(head).io.began(now);
+        if let Some(carriers) = past.carriers {
+            self.take_lost(index, carriers);
+        }
         if past.table > self.heads.table_epoch() && !self.shutting_down {
             self.wait(index, Reason::Table { epoch: past.table });
+        } else if past.carriers.is_some() {
+            self.again(index, Bias::None);
         } else {
             self.attempt(now, index);
         }
@@ -62,12 +78,10 @@ impl Lane {
             debug_assert!(false, "one_owner_per_tag: {tracked:?} was not forwarded");
             return;
         }
-        let (token, seq, given_up) = (tracked.token, tracked.seq, tracked.abandoned);
+        let (token, seq) = (tracked.token, tracked.seq);
         // That lane has counted it.
         self.requests.remove(index);
-        if given_up {
-            self.end_guard(self.guards.key(seq));
-        }
+        self.end_guard(self.guards.key(seq));
         self.outputs.push_back(LaneOutput::Done { token, outcome });
         self.finish_call(now);
     }

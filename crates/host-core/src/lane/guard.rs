@@ -92,7 +92,7 @@ impl Guards {
 
     fn blocks_under(&self, head: HeadId, range: Range<u64>, key: GuardKey) -> Blocked {
         let Some(ranges) = self.index.get(&head) else { return Blocked::No };
-        let guarded = self.own.contains_key(&key);
+        let guarded = self.own.get(&key).is_some_and(|(_, range)| !range.is_empty());
         let blocking = ranges.overlapping(range).filter(|(other, ..)| {
             if guarded { *other < key && conditions::enabled(Guard::ReleaseOrder) } else { *other != key }
         });

@@ -6,7 +6,7 @@
 
 use super::counters::{IoCounters, nanos};
 use super::latency::Latencies;
-use super::life::Life;
+use super::life::{Life, LifeStanding};
 use super::requests::Bias;
 use super::{HeadCounters, PathCounters};
 use crate::forward;
@@ -14,7 +14,7 @@ use crate::guards::{self as conditions, Guard};
 use crate::{
     AnaState, ConnId, CtrlId, FlushScope, HeadId, IoPolicy, LaneId, LifeId, Path, PathTable, Refused, Request, Shape,
 };
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use interlock_base::{Instant, Key, Rng, Slab};
@@ -43,6 +43,8 @@ pub(super) struct Heads {
     /// Slots of namespaces that were forgotten, and of their path counters: they are used again.
     free: Vec<u32>,
     free_paths: Vec<u32>,
+    /// Lives of which only other lanes have queues, and to which nothing is forwarded: a suspect is alone there for a moment.
+    closed: BTreeSet<LifeId>,
     /// Slots whose backlog is not empty.
     pub(super) backlogged: VecDeque<u32>,
 }
@@ -74,6 +76,7 @@ struct HeadView {
 /// A usable path on which this lane has no queue.
 #[derive(Clone, Copy, Debug, Hash)]
 struct Elsewhere {
+    life: LifeId,
     /// Who serves this lane there.
     to: LaneId,
     /// As of [`PathView::tier`].
@@ -137,6 +140,7 @@ impl Heads {
             by_path: BTreeMap::new(),
             free: Vec::new(),
             free_paths: Vec::new(),
+            closed: BTreeSet::new(),
             backlogged: VecDeque::new(),
         }
     }
@@ -306,12 +310,13 @@ impl Heads {
             }
         }
         if best != Some(0)
-            && let Some(to) = view.elsewhere(best)
+            && let Some(to) = view.elsewhere(best, &self.closed)
         {
             return Choice::Elsewhere(to);
         }
         let Some(best) = best else {
-            return if too_small { Choice::TooLarge } else { Choice::Nothing { may_return: view.may_return } };
+            let may_return = view.may_return || view.is_isolated(lives);
+            return if too_small { Choice::TooLarge } else { Choice::Nothing { may_return } };
         };
         let count = view.paths.len();
         let first = if view.policy == IoPolicy::Numa { 0 } else { slot.cursor % count };
@@ -343,9 +348,21 @@ impl Heads {
         )
     }
 
-    /// True if only a lane that has another queue can do something for the namespace now.
-    pub(super) fn is_elsewhere(&self, slot: u32, lives: &Slab<Life>) -> bool {
-        matches!(self.choose(slot, lives, 0, Bias::None), Choice::Elsewhere(_))
+    /// True if only another lane has a queue for the namespace. One on which a suspect is alone for a moment is a queue.
+    pub(super) fn is_only_elsewhere(&self, slot: u32, lives: &Slab<Life>) -> bool {
+        let elsewhere = matches!(self.choose(slot, lives, 0, Bias::None), Choice::Elsewhere(_));
+        let view = self.slots[slot as usize].view.as_ref();
+        elsewhere && view.is_some_and(|view| !view.paths.iter().any(|path| path.is_way(lives)))
+    }
+
+    /// Nothing is forwarded to a lane for this life before [`Heads::open_elsewhere`].
+    pub(super) fn close_elsewhere(&mut self, life: LifeId) {
+        self.closed.insert(life);
+    }
+
+    /// The life is as any other again, or over. True if it was not.
+    pub(super) fn open_elsewhere(&mut self, life: LifeId) -> bool {
+        self.closed.remove(&life)
     }
 
     /// The path was taken: round robin goes on behind it.
@@ -485,9 +502,16 @@ impl Heads {
 impl HeadView {
     /// The lane to ask if its path is better than the best of this lane's own.
     #[cold]
-    fn elsewhere(&self, best: Option<u8>) -> Option<LaneId> {
-        let least = self.elsewhere.iter().min_by_key(|path| path.tier)?;
+    fn elsewhere(&self, best: Option<u8>, closed: &BTreeSet<LifeId>) -> Option<LaneId> {
+        let open = self.elsewhere.iter().filter(|path| !closed.contains(&path.life));
+        let least = open.min_by_key(|path| path.tier)?;
         best.is_none_or(|best| least.tier < best).then_some(least.to)
+    }
+
+    /// True if a path would be usable if no suspect were alone on it.
+    #[cold]
+    fn is_isolated(&self, lives: &Slab<Life>) -> bool {
+        !self.elsewhere.is_empty() || self.paths.iter().any(|path| path.is_way(lives))
     }
 }
 
@@ -495,7 +519,7 @@ impl Elsewhere {
     /// The path, if another lane has a queue on it and this one has none.
     fn of(path: &Path, lane: LaneId) -> Option<Self> {
         let to = forward::serving(lane, path.queues).filter(|_| path.ana.is_usable())?;
-        Some(Self { to, tier: tier(false, path.slow, path.ana) })
+        Some(Self { life: path.life, to, tier: tier(false, path.slow, path.ana) })
     }
 }
 
@@ -506,6 +530,15 @@ const fn tier(disliked: bool, slow: bool, ana: AnaState) -> u8 {
 }
 
 impl PathView {
+    /// True if it is usable, or would be if no suspect were alone on it.
+    fn is_way(&self, lives: &Slab<Life>) -> bool {
+        let up = |life: &Life| {
+            matches!(life.standing, LifeStanding::Active | LifeStanding::Isolated)
+                && life.queues.iter().any(|queue| queue.up)
+        };
+        !self.stale && self.ana.is_usable() && lives.get(self.life).is_some_and(up)
+    }
+
     /// How good the path is, 0 the best, and whether it carries so many bytes; `None` if it is not usable.
     fn tier(&self, lives: &Slab<Life>, bytes: u32, bias: Bias) -> Option<(u8, bool)> {
         let life = lives.get(self.life).filter(|life| life.is_usable())?;

@@ -1,12 +1,12 @@
 //! One I/O queue pair and the socket below it.
 
-use super::LaneOutput;
+use super::{LaneOutput, LaneWhy};
 use crate::{ConnAction, ConnId, QueueSpec};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use interlock_base::Key;
+use interlock_base::{Instant, Key, Timers};
 use interlock_proto::host::Queue;
 
 #[derive(Clone, Debug, Hash)]
@@ -19,6 +19,8 @@ pub(super) struct Link {
     pub(super) send_asked: bool,
     /// The I/O timer runs.
     pub(super) watched: bool,
+    /// Since when a witness is outstanding: a command of the lane's own that no request stands for.
+    pub(super) witness: Option<Instant>,
     /// How the peer broke the protocol before the queue was up, while it is told so.
     pub(super) broken: Option<String>,
 }
@@ -86,6 +88,14 @@ impl Link {
         matches!(self.stage, Stage::Lost(_, Socket::Gone) | Stage::Condemned(_, Socket::Empty | Socket::Gone))
     }
 
+    /// A command was put on the queue: the oldest there is timed.
+    pub(super) fn watch(&mut self, now: Instant, timers: &mut Timers<LaneWhy>) {
+        if !self.watched {
+            self.watched = true;
+            timers.set(LaneWhy::Io(self.conn), now + self.spec.io_timeout);
+        }
+    }
+
     pub(super) fn ask_to_send(&mut self, outputs: &mut VecDeque<LaneOutput>) {
         if !self.send_asked {
             self.send_asked = true;
@@ -113,6 +123,7 @@ impl Links {
             stage: Stage::Dialing,
             send_asked: false,
             watched: false,
+            witness: None,
             broken: None,
         });
         conn

@@ -24,6 +24,7 @@ use interlock_wire::sqe::Cqe;
 impl Lane {
     pub(super) fn condemn(&mut self, now: Instant, life: LifeId, policy: FencePolicy) {
         let Some(key) = self.life(life) else {
+            self.heads.open_elsewhere(life);
             self.say(ToControl::Condemned { life, ledger: Vec::new(), settled: 0 });
             return self.say(ToControl::Quiet { life, at: now });
         };
@@ -297,6 +298,9 @@ impl Lane {
         if let Some(life) = life.and_then(|key| self.lives.get_mut(key)) {
             life.held = life.held.saturating_sub(1);
         }
+        if !self.lost.is_empty() {
+            self.lost_answered(index);
+        }
         // An answered command cannot execute any more: its range is free even if its request goes on elsewhere.
         self.end_guard(key);
         self.dispose(now, index, disposition, held.path, life);
@@ -312,7 +316,10 @@ impl Lane {
     }
 
     pub(super) fn drain(&mut self, now: Instant, life: LifeId) {
-        let Some(key) = self.life(life) else { return self.say(ToControl::Drained(life)) };
+        let Some(key) = self.life(life) else {
+            self.heads.open_elsewhere(life);
+            return self.say(ToControl::Drained(life));
+        };
         let Some(entry) = self.lives.get_mut(key) else { return };
         if matches!(entry.standing, LifeStanding::Condemned(_) | LifeStanding::Settled) {
             // It was condemned meanwhile; that answers this as well.

@@ -7,7 +7,7 @@ use super::guard::Blocked;
 use super::requests::{Reason, State};
 use super::{Lane, LifeStanding};
 use crate::Provenance;
-use crate::poison::{Carried, LOSSES, Order, Report};
+use crate::poison::{Carried, Carriers, Order, Report};
 use crate::{ConnId, FencePolicy, GuardKey, LifeId, Outcome, ToControl};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,16 +18,7 @@ use interlock_wire::nvm::Command;
 /// Token of a witness; the one below that of a Connect, which no request has either.
 pub(super) const WITNESS: u64 = u64::MAX - 1;
 
-/// What is known of a request that was outstanding on a lost instance.
-#[derive(Clone, Copy, Debug, Default, Hash)]
-pub(super) struct Carriers {
-    /// Instances that were lost with it, by whomever they were ended.
-    lost: u8,
-    /// Control has said that it is no suspect, since the last of them.
-    free: bool,
-}
-
-/// By order of acceptance.
+/// Requests that were outstanding on lost instances, by order of acceptance. A forwarded one stays here until it has ended.
 pub(super) type Lost = BTreeMap<u64, Carriers>;
 
 impl Lane {
@@ -44,15 +35,16 @@ impl Lane {
             {
                 continue;
             }
-            let Some(command) = self.ledger_entry(*index, life) else { continue };
-            let carriers = self.lost.entry(*seq).or_default();
-            carriers.lost = carriers.lost.saturating_add(1);
-            carriers.free = false;
-            let waits = carriers.lost >= LOSSES;
+            let Some(mut command) = self.ledger_entry(*index, life) else { continue };
             if !command.op.changes_media() {
-                // Its end is told as that of a change is.
+                // Its end is noticed as that of a change is.
                 self.guards.mark(command.key, command.head);
             }
+            let carriers = self.lost.entry(*seq).or_insert_with(|| Carriers::new(command.key));
+            carriers.lost = carriers.lost.saturating_add(1);
+            carriers.free = false;
+            command.key = carriers.name();
+            let waits = carriers.waits();
             commands.push(Carried { command, waits });
         }
         if !commands.is_empty() {
@@ -60,18 +52,39 @@ impl Lane {
         }
     }
 
-    /// A request is to be sent again: it waits for control if it may be a suspect, and if its namespace is still there: of one
-    /// that went while the request was held nobody would say anything.
+    /// A request is to be sent again: it waits for control if it may be a suspect. Not if its namespace is gone: of one that went
+    /// while the request was held nobody would say anything. And not if only other lanes have queues: one of them keeps it back.
     #[cold]
-    pub(super) fn keep_back(&mut self, index: u32) {
-        let Some(tracked) = self.requests.get(index) else { return };
-        let carriers = self.lost.get(&tracked.seq);
-        if carriers.is_some_and(|carriers| carriers.lost >= LOSSES && !carriers.free)
+    pub(super) fn keep_back(&mut self, index: u32) -> bool {
+        let Some(tracked) = self.requests.get(index) else { return false };
+        let waits = self.lost.get(&tracked.seq).is_some_and(|carriers| carriers.waits());
+        let stays = waits
+            && !self.shutting_down
             && !self.heads.is_hopeless(tracked.head, &self.lives)
-            // A lane that has to carry it out counts anew.
-            && !self.heads.is_elsewhere(tracked.head, &self.lives)
-        {
+            && !self.heads.is_only_elsewhere(tracked.head, &self.lives);
+        if stays {
             self.wait(index, Reason::Alone);
+        }
+        stays
+    }
+
+    /// A request comes from another lane, and instances were lost with it there.
+    #[cold]
+    pub(super) fn take_lost(&mut self, index: u32, carriers: Carriers) {
+        let Some(tracked) = self.requests.get(index) else { return };
+        let (seq, head) = (tracked.seq, tracked.request.head);
+        self.lost.insert(seq, carriers);
+        self.guards.mark(self.guards.key(seq), head);
+        if carriers.waits() {
+            self.report(Report::Here(carriers.name()));
+        }
+    }
+
+    /// The request of this order of acceptance has ended.
+    #[cold]
+    pub(super) fn forget_lost(&mut self, seq: u64) {
+        if let Some(carriers) = self.lost.remove(&seq) {
+            self.report(Report::Ended(carriers.name()));
         }
     }
 
@@ -79,8 +92,8 @@ impl Lane {
     #[cold]
     pub(super) fn lost_answered(&mut self, index: u32) {
         let Some(seq) = self.requests.get(index).map(|tracked| tracked.seq) else { return };
-        if self.lost.remove(&seq).is_some() {
-            self.report(Report::Answered(self.guards.key(seq)));
+        if let Some(carriers) = self.lost.remove(&seq) {
+            self.report(Report::Answered(carriers.name()));
         }
     }
 
@@ -88,7 +101,11 @@ impl Lane {
     pub(super) fn suspect_order(&mut self, now: Instant, order: Order) {
         match order {
             Order::Isolate(id) => {
-                let Some(key) = self.life(id) else { return self.report(Report::Isolated(id)) };
+                let Some(key) = self.life(id) else {
+                    // There is no queue of it here. Nor is anything forwarded to one.
+                    self.heads.close_elsewhere(id);
+                    return self.report(Report::Isolated(id));
+                };
                 let Some(life) = self.lives.get_mut(key).filter(|life| life.standing == LifeStanding::Active) else {
                     return;
                 };
@@ -103,24 +120,27 @@ impl Lane {
                     life.standing = LifeStanding::Active;
                     self.wake.paths = true;
                 }
+                self.wake.paths |= self.heads.open_elsewhere(id);
             }
-            Order::Witness { life, nsid } => self.send_witness(life, nsid),
+            Order::Witness { life, nsid } => self.send_witness(now, life, nsid),
             Order::Alone { key, life, nsid } => {
                 if !self.send_alone(now, key, life, nsid) {
                     self.report(Report::NotSent(key));
                 }
             }
             Order::Free(key) => {
-                let Some(carriers) = self.lost.get_mut(&key.seq) else { return };
+                let Some((_, carriers)) = self.lost.iter_mut().find(|(_, carriers)| carriers.name() == key) else {
+                    return;
+                };
                 carriers.free = true;
-                if let Some(index) = self.kept_back(key) {
+                if let Some((_, index)) = self.kept_back(key) {
                     self.wait(index, Reason::Turn);
                     self.wake.turns = true;
                 }
             }
             Order::Fail { key, instances } => {
-                if let Some(index) = self.kept_back(key) {
-                    self.requests.waiting.remove(&key.seq);
+                if let Some((seq, index)) = self.kept_back(key) {
+                    self.requests.waiting.remove(&seq);
                     self.finish(now, index, Outcome::Poison { instances });
                 }
             }
@@ -138,7 +158,8 @@ impl Lane {
         }
     }
 
-    fn send_witness(&mut self, id: LifeId, nsid: u32) {
+    /// It is timed as any command is: an instance that never answers it has lost a command.
+    fn send_witness(&mut self, now: Instant, id: LifeId, nsid: u32) {
         let Some(key) = self.isolated(id) else { return };
         let Some(conn) = self.lives.get(key).and_then(super::life::Life::free_queue) else { return };
         let Some(queue) = self.links.get_mut(conn).and_then(super::link::Link::sending) else { return };
@@ -149,6 +170,8 @@ impl Lane {
             life.took(conn);
         }
         if let Some(link) = self.links.get_mut(conn) {
+            link.witness = Some(now);
+            link.watch(now, &mut self.timers);
             link.ask_to_send(&mut self.outputs);
         }
     }
@@ -156,7 +179,9 @@ impl Lane {
     /// The answer of a witness: whatever it says, the instance has lived through an I/O command.
     #[cold]
     pub(super) fn witnessed(&mut self, conn: ConnId) {
-        let Some(key) = self.links.get(conn).map(|link| link.life) else { return };
+        let Some(link) = self.links.get_mut(conn) else { return };
+        link.witness = None;
+        let key = link.life;
         let Some(life) = self.lives.get_mut(key) else { return };
         if matches!(life.standing, LifeStanding::Condemned(_) | LifeStanding::Settled) {
             return;
@@ -172,15 +197,16 @@ impl Lane {
 
     /// Sends a suspect on the isolated instance. False if that cannot be.
     fn send_alone(&mut self, now: Instant, key: GuardKey, life: LifeId, nsid: u32) -> bool {
-        let (Some(index), Some(slot)) = (self.kept_back(key), self.isolated(life)) else { return false };
+        let (Some((seq, index)), Some(slot)) = (self.kept_back(key), self.isolated(life)) else { return false };
         let Some(request) = self.requests.get(index).map(|tracked| tracked.request) else { return false };
         let Some(life) = self.lives.get(slot) else { return false };
         let fits = request.data.is_none_or(|span| span.len <= life.max_transfer);
         let (Some(conn), ctrl) = (life.free_queue(), life.ctrl) else { return false };
-        if !fits || self.blocked_by_guard(&request, key) != Blocked::No || self.blocked_by_barrier(&request) {
+        let own = self.guards.key(seq);
+        if !fits || self.blocked_by_guard(&request, own) != Blocked::No || self.blocked_by_barrier(&request) {
             return false;
         }
-        self.requests.waiting.remove(&key.seq);
+        self.requests.waiting.remove(&seq);
         let chosen = self.heads.pinned(request.head, ctrl, slot, conn, nsid);
         self.send(now, index, &chosen);
         true
@@ -192,14 +218,14 @@ impl Lane {
         self.life(id).filter(is_isolated)
     }
 
-    /// The request, if it is kept back.
-    fn kept_back(&self, key: GuardKey) -> Option<u32> {
-        let index = *self.requests.waiting.get(&key.seq)?;
-        let state = self.requests.get(index)?.state;
-        (key.lane == self.config.id.0 && state == State::Waiting(Reason::Alone)).then_some(index)
+    /// The request that control knows by this name, if it is kept back: its order of acceptance, and where it is.
+    fn kept_back(&self, name: GuardKey) -> Option<(u64, u32)> {
+        let (seq, _) = self.lost.iter().find(|(_, carriers)| carriers.name() == name)?;
+        let index = *self.requests.waiting.get(seq)?;
+        (self.requests.get(index)?.state == State::Waiting(Reason::Alone)).then_some((*seq, index))
     }
 
-    fn report(&mut self, report: Report) {
+    pub(super) fn report(&mut self, report: Report) {
         self.say(ToControl::Poison(report));
     }
 }

@@ -10,6 +10,10 @@ fn key(seq: u64) -> GuardKey {
     GuardKey { seq, lane: 0 }
 }
 
+const fn way(life: LifeId) -> Way {
+    Way { life, nsid: NSID, own_queue: true }
+}
+
 /// Controllers with an instance each, and a host with one lane that does as it is told.
 struct World {
     suspects: Suspects,
@@ -21,8 +25,10 @@ struct World {
     poison: BTreeSet<GuardKey>,
     /// So does every command there, the witness included.
     broken: BTreeSet<CtrlId>,
-    /// Nothing outstanding there ends.
+    /// Nothing outstanding anywhere ends.
     busy: bool,
+    /// ... or on these.
+    stuck: BTreeSet<LifeId>,
     /// Nothing is answered there.
     mute: bool,
     op: Op,
@@ -43,6 +49,7 @@ impl World {
             poison: BTreeSet::new(),
             broken: BTreeSet::new(),
             busy: false,
+            stuck: BTreeSet::new(),
             mute: false,
             op: Op::Write { fua: false },
             told: Vec::new(),
@@ -91,15 +98,13 @@ impl World {
 
     fn run(&mut self) {
         loop {
-            let ways: Vec<Way> = self.live.values().map(|life| (*life, NSID, LANES)).collect();
-            let Some(decision) = self.suspects.poll(self.now, |head| if head == HEAD { ways.clone() } else { vec![] })
-            else {
-                return;
-            };
+            let ways: Vec<Way> = self.live.values().map(|life| way(*life)).collect();
+            let ways = |_, head| if head == HEAD { ways.clone() } else { vec![] };
+            let Some(decision) = self.suspects.poll(self.now, ways) else { return };
             match decision {
                 Decision::All(Order::Isolate(life)) => {
                     self.isolated.push(life);
-                    if !self.busy {
+                    if !self.busy && !self.stuck.contains(&life) {
                         self.suspects.isolated(LaneId(0), life);
                     }
                 }
@@ -118,12 +123,12 @@ impl World {
                     if self.poison.contains(&key) {
                         self.lose(ctrl.0, Cause::Target, &[key.seq]);
                     } else if !self.mute {
-                        self.suspects.ended(self.now, &[key]);
+                        self.suspects.ended(self.now, key);
                     }
                 }
                 Decision::One(key, Order::Fail { .. }) => {
                     self.failed.push(key);
-                    self.suspects.ended(self.now, &[key]);
+                    self.suspects.ended(self.now, key);
                 }
                 Decision::One(key, Order::Free(_)) => self.freed.push(key),
                 Decision::Tell(command, stage) => self.told.push((command.key, stage)),
@@ -296,7 +301,7 @@ fn a_suspect_that_is_slow_alone_goes_on_beside_others() {
     world.suspects.over(world.now, life);
     let life = LifeId(99);
     world.suspects.live(world.now, life, CtrlId(0), Duration::from_secs(1));
-    let ways = |_| vec![(life, NSID, LANES)];
+    let ways = |_, _| vec![way(life)];
     let mut seen = Vec::new();
     while let Some(decision) = world.suspects.poll(world.now, ways) {
         match decision {
@@ -339,4 +344,22 @@ fn what_is_given_up_unfenced_is_not_kept() {
     world.suspects.lost(world.now, life, CtrlId(0), Cause::Target);
     world.suspects.given_up(world.now, life);
     assert_eq!(world.suspects.commands.keys().copied().collect::<Vec<_>>(), [key(2)], "the change has ended");
+}
+
+#[test]
+fn an_instance_that_is_too_slow_is_isolated_again_only_after_the_others() {
+    let mut world = World::new(3);
+    world.busy = true;
+    (0..3).for_each(|_| world.lose(0, Cause::Target, &[1]));
+    // The controller that lost them did so with the suspect: it is as calm as the others, and its instance is the youngest.
+    let all: BTreeSet<LifeId> = world.live.values().copied().collect();
+    world.stuck.clone_from(&all);
+    world.busy = false;
+    world.advance(Duration::from_secs(120));
+    let tried: BTreeSet<LifeId> = world.isolated.iter().copied().take(3).collect();
+    assert_eq!(tried, all, "each has its turn: {:?}", world.isolated);
+    assert_eq!(world.isolated[3..].iter().copied().take(3).collect::<BTreeSet<_>>(), all, "and again");
+    world.stuck.remove(all.first().expect("three of them"));
+    world.advance(Duration::from_secs(60));
+    assert!(!world.suspects.is_busy(), "one of them becomes empty, and the suspect is answered there");
 }

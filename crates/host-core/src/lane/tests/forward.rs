@@ -3,6 +3,7 @@
 use super::*;
 use crate::barrier::AbandonLog;
 use crate::forward::Past;
+use crate::poison::{Order, Report};
 use crate::{GuardKey, GuardStands, LedgerEntry, Release};
 
 /// Both lanes with their drivers, and the log that they share.
@@ -322,4 +323,223 @@ fn a_flush_of_every_cache_goes_to_the_lane_that_reaches_all() {
     pair.serving.answer(B);
     pair.back();
     assert_eq!(pair.origin.done.get(&flush), Some(&Outcome::Ok));
+}
+
+/// What the first request of the origin is known by when instances were lost with it.
+const NAME: GuardKey = GuardKey { seq: 1, lane: 1 };
+const C: LifeId = LifeId(3);
+const D: LifeId = LifeId(4);
+
+fn reports(heard: &[ToControl]) -> Vec<Report> {
+    let reports = heard.iter().filter_map(|message| match message {
+        ToControl::Poison(report) => Some(report.clone()),
+        _ => None,
+    });
+    reports.collect()
+}
+
+/// What was carried under which name, and whether it waits for control.
+fn carried(reports: &[Report]) -> Vec<(GuardKey, bool)> {
+    let carried = reports.iter().filter_map(|report| match report {
+        Report::Carried { commands, .. } => Some(commands),
+        _ => None,
+    });
+    carried.flatten().map(|carried| (carried.command.key, carried.waits)).collect()
+}
+
+impl Pair {
+    /// This life is lost and fenced, and these are there by then. What the two lanes said of suspects, and how often the origin
+    /// forwarded.
+    fn lose(
+        &mut self,
+        life: LifeId,
+        epoch: u64,
+        left: &[(LifeId, AnaState, u16)],
+    ) -> (Vec<Report>, Vec<Report>, usize) {
+        self.origin.condemn(life);
+        self.serving.condemn(life);
+        let mut said_before = (self.origin.hear(), self.serving.hear());
+        for (life, _, queues) in left {
+            if !self.serving.wires.values().any(|wire| wire.spec.life == *life) {
+                self.serving.open(*life);
+                if *queues > 1 {
+                    self.origin.open_queue(*life, 2);
+                    self.origin.run();
+                }
+            }
+        }
+        self.origin.tell(table(epoch, left));
+        self.serving.tell(table(epoch, left));
+        for rig in [&mut self.origin, &mut self.serving] {
+            rig.guard(epoch, &[]);
+            rig.tell(ToLane::Settle { life, release: Release::Retry });
+            rig.run();
+        }
+        said_before.0.extend(self.origin.hear());
+        let forwarded = self.forward();
+        said_before.1.extend(self.serving.hear());
+        (reports(&said_before.0), reports(&said_before.1), forwarded)
+    }
+
+    fn order(&mut self, order: Order) -> (Vec<Report>, Vec<Report>) {
+        for rig in [&mut self.origin, &mut self.serving] {
+            rig.hear();
+            rig.tell(ToLane::Poison(order));
+            rig.run();
+        }
+        (reports(&self.origin.hear()), reports(&self.serving.hear()))
+    }
+}
+
+#[test]
+fn what_instances_were_lost_with_is_counted_on_where_it_is_carried_out() {
+    use AnaState::Optimized;
+    for op in [Op::Write { fua: false }, Op::Read, Op::Compare] {
+        let mut pair = Pair::new(&[(A, Optimized, 2)]);
+        let token = pair.origin.submit(op, 0, 1);
+        pair.origin.run();
+        let (said, _, forwarded) = pair.lose(A, 2, &[(B, Optimized, 2)]);
+        assert_eq!((carried(&said), forwarded), (vec![(NAME, false)], 0), "{op:?}");
+        let (said, there, forwarded) = pair.lose(B, 3, &[(C, Optimized, 1)]);
+        assert_eq!((carried(&said), forwarded), (vec![(NAME, false)], 1), "{op:?}");
+        assert_eq!(there, [], "{op:?}: it waits for nobody");
+        assert_eq!(said.len(), 1, "{op:?}: it has not ended");
+        assert_eq!(pair.serving.of(C).taken.len(), 1, "{op:?}");
+        let (_, there, _) = pair.lose(C, 4, &[(D, Optimized, 1)]);
+        assert_eq!(carried(&there), [(NAME, true)], "{op:?}: the third instance, under the name that it had");
+        assert!(pair.serving.of(D).taken.is_empty(), "{op:?} is kept back");
+        let alone = Order::Alone { key: NAME, life: D, nsid: 1 };
+        assert_eq!(pair.order(alone).1, [Report::NotSent(NAME)], "{op:?}: the instance is not isolated");
+        assert_eq!(pair.order(Order::Isolate(D)), (vec![Report::Isolated(D)], vec![Report::Isolated(D)]));
+        assert_eq!(pair.order(alone).1, [], "{op:?}");
+        pair.serving.answer(D);
+        assert!(reports(&pair.serving.hear()).contains(&Report::Ended(NAME)), "{op:?}");
+        pair.back();
+        assert_eq!(pair.origin.done.get(&token), Some(&Outcome::Ok), "{op:?}");
+        assert_eq!(reports(&pair.origin.hear()), [Report::Ended(NAME)], "{op:?}: whoever is heard last");
+    }
+}
+
+#[test]
+fn a_suspect_without_a_queue_is_kept_back_where_one_is() {
+    use AnaState::Optimized;
+    for fails in [true, false] {
+        let mut pair = Pair::new(&[(A, Optimized, 2)]);
+        let token = pair.origin.write(0, 1);
+        pair.origin.run();
+        pair.lose(A, 2, &[(B, Optimized, 2)]);
+        pair.lose(B, 3, &[(C, Optimized, 2)]);
+        let (said, there, forwarded) = pair.lose(C, 4, &[(D, Optimized, 1)]);
+        assert_eq!((carried(&said), forwarded), (vec![(NAME, true)], 1));
+        assert_eq!(there, [Report::Here(NAME)], "control hears who has it");
+        assert!(pair.serving.of(D).taken.is_empty(), "and says what becomes of it");
+        if fails {
+            pair.order(Order::Fail { key: NAME, instances: 5 });
+            pair.back();
+            assert_eq!(pair.origin.done.get(&token), Some(&Outcome::Poison { instances: 5 }));
+        } else {
+            pair.order(Order::Free(NAME));
+            pair.serving.answer(D);
+            pair.back();
+            assert_eq!(pair.origin.done.get(&token), Some(&Outcome::Ok));
+        }
+    }
+}
+
+#[test]
+fn a_suspect_is_kept_back_also_where_the_table_is_older() {
+    use AnaState::Optimized;
+    let mut pair = Pair::new(&[(A, Optimized, 2)]);
+    let token = pair.origin.write(0, 1);
+    pair.origin.run();
+    pair.lose(A, 2, &[(B, Optimized, 2)]);
+    pair.lose(B, 3, &[(C, Optimized, 2)]);
+    pair.serving.condemn(C);
+    pair.origin.condemn(C);
+    pair.origin.tell(table(5, &[(D, Optimized, 1)]));
+    pair.origin.tell(ToLane::Settle { life: C, release: Release::Retry });
+    pair.serving.hear();
+    assert_eq!(pair.forward(), 1);
+    assert_eq!(reports(&pair.serving.hear()), [Report::Here(NAME)]);
+    pair.serving.open(D);
+    pair.serving.tell(table(5, &[(D, Optimized, 1)]));
+    pair.serving.run();
+    assert!(pair.serving.of(D).taken.is_empty(), "control has not spoken");
+    pair.order(Order::Free(NAME));
+    pair.serving.answer(D);
+    pair.back();
+    assert_eq!(pair.origin.done.get(&token), Some(&Outcome::Ok));
+}
+
+#[test]
+fn a_suspect_stays_where_its_lane_has_a_queue_also_while_that_is_isolated() {
+    use AnaState::{NonOptimized, Optimized};
+    let mut pair = Pair::new(&[(A, NonOptimized, 2)]);
+    pair.origin.write(0, 1);
+    pair.origin.run();
+    pair.lose(A, 2, &[(B, NonOptimized, 2)]);
+    pair.lose(B, 3, &[(C, NonOptimized, 2)]);
+    let (_, _, forwarded) = pair.lose(C, 4, &[(D, NonOptimized, 2), (LifeId(5), Optimized, 1)]);
+    assert_eq!(forwarded, 0, "a better path is no reason: it is sent where control says");
+    pair.order(Order::Isolate(D));
+    assert_eq!(pair.forward(), 0, "nor is its own turn");
+    pair.order(Order::Alone { key: NAME, life: D, nsid: 1 });
+    assert_eq!(pair.origin.of(D).taken.len(), 1);
+    let (said, there, forwarded) = pair.lose(D, 5, &[(LifeId(5), Optimized, 1)]);
+    assert_eq!((carried(&said), there, forwarded), (vec![(NAME, true)], vec![Report::Here(NAME)], 1), "now it goes");
+}
+
+#[test]
+fn nothing_is_forwarded_to_an_instance_on_which_a_suspect_is_alone() {
+    use AnaState::{NonOptimized, Optimized};
+    let mut pair = Pair::new(&[(A, Optimized, 1), (B, NonOptimized, 2)]);
+    assert_eq!(pair.order(Order::Isolate(A)).0, [Report::Isolated(A)], "the lane has no queue there, and says so");
+    let own = pair.origin.write(0, 1);
+    assert_eq!(pair.forward(), 0);
+    pair.origin.run();
+    pair.origin.answer(B);
+    assert_eq!(pair.origin.done.get(&own), Some(&Outcome::Ok), "the next best path serves meanwhile");
+    pair.order(Order::Share(A));
+    pair.origin.write(0, 1);
+    assert_eq!(pair.forward(), 1, "and then the better one again");
+    // Where it is the only one, requests wait for it, whatever the table says of others.
+    let mut pair = Pair::on_one_queue();
+    pair.order(Order::Isolate(A));
+    let mut last = Rig::table(&[(A, Optimized, false)], IoPolicy::RoundRobin, false);
+    last.epoch = 2;
+    for rig in [&mut pair.origin, &mut pair.serving] {
+        rig.tell(ToLane::Paths(Arc::new(last.clone())));
+    }
+    let waits = [pair.origin.write(0, 1), pair.serving.write(8, 1)];
+    assert_eq!(pair.forward(), 0);
+    assert!(pair.origin.done.is_empty() && pair.serving.done.is_empty());
+    pair.order(Order::Share(A));
+    assert_eq!(pair.forward(), 1);
+    pair.serving.answer(A);
+    pair.back();
+    assert_eq!(pair.origin.done.get(&waits[0]), Some(&Outcome::Ok));
+    assert_eq!(pair.serving.done.get(&waits[1]), Some(&Outcome::Ok));
+}
+
+#[test]
+fn what_was_lost_elsewhere_waits_for_every_guard() {
+    use AnaState::Optimized;
+    let mut pair = Pair::new(&[(A, Optimized, 2)]);
+    let token = pair.origin.write(0, 1);
+    pair.origin.run();
+    pair.origin.condemn(A);
+    pair.serving.condemn(A);
+    // A later request of a third lane is in doubt over the same block.
+    let other = GuardEntry { key: GuardKey { seq: 99, lane: 2 }, head: HEAD, range: 0..1, stands: GuardStands::Held };
+    pair.serving.open(B);
+    pair.serving.guard(1, &[other]);
+    for rig in [&mut pair.origin, &mut pair.serving] {
+        rig.tell(table(2, &[(B, Optimized, 1)]));
+    }
+    pair.origin.tell(ToLane::Settle { life: A, release: Release::Retry });
+    assert_eq!(pair.forward(), 1);
+    assert!(pair.serving.held_by(B).is_empty(), "it is guarded nowhere here, and so waits for all");
+    pair.serving.guard(2, &[]);
+    pair.serving.run();
+    assert_eq!(pair.serving.held_by(B), [token]);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::poison::{Order, Report};
-use crate::{GuardKey, Release};
+use crate::{GuardKey, Release, Suspicion};
 
 const fn key(seq: u64) -> GuardKey {
     GuardKey { seq, lane: 0 }
@@ -249,4 +249,31 @@ fn an_answer_that_is_tried_again_clears_a_suspect() {
     world.order(Order::Share(life));
     world.rig.answer(life);
     assert_eq!(world.rig.done.get(&token), Some(&Outcome::Ok));
+}
+
+#[test]
+fn a_witness_without_an_answer_is_a_command_that_the_instance_has_lost() {
+    let mut world = Losing::new();
+    let life = world.life;
+    let others = world.rig.write(0, 1);
+    world.rig.run();
+    world.rig.answer(life);
+    assert_eq!(world.rig.done.get(&others), Some(&Outcome::Ok));
+    world.order(Order::Isolate(life));
+    world.rig.elapse(Duration::from_secs(40));
+    world.order(Order::Witness { life, nsid: 1 });
+    let since = world.rig.now;
+    for elapsed in [30, 60] {
+        world.rig.elapse(Duration::from_secs(30));
+        let said = world.rig.hear();
+        let suspected = said.iter().find_map(|message| match message {
+            ToControl::Suspect { life: of, why: Suspicion::IoTimeout { since, .. } } => Some((*of, *since)),
+            _ => None,
+        });
+        assert_eq!(suspected, Some((life, since)), "after {elapsed} s: {said:?}");
+    }
+    world.rig.answer(life);
+    assert!(reports(&world.rig.hear()).contains(&Report::Witnessed(life)));
+    world.rig.elapse(Duration::from_secs(60));
+    assert_eq!(world.rig.hear(), [], "it is answered");
 }
