@@ -13,6 +13,7 @@ mod only_the_owner_releases;
 mod overlaps_wait;
 mod predecessors_first;
 mod stall_within_budget;
+mod suspects_keep_their_names;
 
 use crate::draw::Plan;
 use crate::world::Violation;
@@ -133,6 +134,7 @@ impl Checkers {
             Box::new(life_recorded_before_first_write::Check::new(plan)),
             Box::<healthy_paths_undisturbed::Check>::default(),
             Box::<counters_never_decrease::Check>::default(),
+            Box::<suspects_keep_their_names::Check>::default(),
         ])
     }
 

@@ -4,6 +4,7 @@
 //! So every run notes which kinds occurred, and which of them while a write was in doubt; the report prints both, and a hunt
 //! in which one of them is rare is inconclusive ([`Mix::rare`]).
 
+use interlock_base::Rng;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
@@ -215,6 +216,27 @@ impl Kind {
         Self::QueuesShared,
     ];
 
+    /// True if a world as a whole has it or has not, by a draw of its own.
+    #[must_use]
+    pub const fn is_drawn(self) -> bool {
+        matches!(
+            self,
+            Self::BoundsTight
+                | Self::TimersLate
+                | Self::RawClockSteps
+                | Self::HostSuspended
+                | Self::EntriesStay
+                | Self::NamespaceFormatted
+                | Self::NamespaceReplaced
+                | Self::FlushLoses
+                | Self::OwnerReplaced
+                | Self::PoisonCommand
+                | Self::PathFlaps
+                | Self::TargetCrashLoops
+                | Self::QueuesShared
+        )
+    }
+
     const fn bit(self) -> u128 {
         1 << self as u32
     }
@@ -226,9 +248,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A set of kinds.
+/// A set of kinds, some of which every world has.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kinds(u128);
+pub struct Kinds {
+    may: u128,
+    must: u128,
+}
 
 impl Kinds {
     /// All of them.
@@ -242,17 +267,41 @@ impl Kinds {
     /// True if `kind` is one of them.
     #[must_use]
     pub const fn contains(self, kind: Kind) -> bool {
-        self.0 & kind.bit() != 0
+        self.may & kind.bit() != 0
     }
 
     /// Adds one.
     pub const fn insert(&mut self, kind: Kind) {
-        self.0 |= kind.bit();
+        self.may |= kind.bit();
     }
 
     /// Takes one away.
     pub const fn remove(&mut self, kind: Kind) {
-        self.0 &= !kind.bit();
+        self.may &= !kind.bit();
+        self.must &= !kind.bit();
+    }
+
+    /// Every world has this kind, as far as nothing else in it excludes that. False if it is none that a world has or has not.
+    #[must_use]
+    pub const fn make_certain(&mut self, kind: Kind) -> bool {
+        let is_drawn = kind.is_drawn();
+        if is_drawn {
+            self.insert(kind);
+            self.must |= kind.bit();
+        }
+        is_drawn
+    }
+
+    /// True if every world has it.
+    #[must_use]
+    pub const fn is_certain(self, kind: Kind) -> bool {
+        self.must & kind.bit() != 0
+    }
+
+    /// Whether a world has this kind: in so many of a hundred, or in all.
+    pub(crate) fn draw(self, kind: Kind, rng: &mut Rng, percent: u64) -> bool {
+        debug_assert!(kind.is_drawn(), "{kind} can be made certain");
+        self.contains(kind) && (self.is_certain(kind) || rng.percent(percent))
     }
 
     /// All of them, in order.

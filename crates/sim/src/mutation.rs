@@ -152,8 +152,11 @@ impl Mutation {
     #[must_use]
     pub fn is_proven_by(self, invariant: &str) -> bool {
         #[cfg(feature = "mutations")]
-        if matches!(self, Self::Guard(interlock_host_core::guards::Guard::HardLimitEnds)) {
-            return true;
+        {
+            use interlock_host_core::guards::Guard;
+            if matches!(self, Self::Guard(Guard::HardLimitEnds | Guard::WitnessTimed)) {
+                return true;
+            }
         }
         !LATE.contains(&invariant)
     }

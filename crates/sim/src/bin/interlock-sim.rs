@@ -33,6 +33,7 @@ const USAGE: &str = "usage: cargo xtask sim [--runs N | --seconds S] [--seed X] 
                 count all that was run on this source
   --threads N   default: one per core
   --without KIND  let worlds draw no fault of this kind (--kinds: which there are)
+  --always KIND every world has this kind: a hunt among mixes that are rare otherwise
   --coverage    say which transitions of the tables the runs (default 2000) never met
   --mutation X  break the machines in this one way, as the list that --mutations prints names it
   --mutations   break the machines on purpose, one way after the other, and say which invariant notices;
@@ -120,6 +121,12 @@ fn parse() -> Result<Option<Args>, String> {
             "--mutation" => args.only = Some(value()?),
             "--shards" => args.shards = Some(value()?.into()),
             "--without" => args.kinds.remove(kind(&value()?)?),
+            "--always" => {
+                let kind = kind(&value()?)?;
+                if !args.kinds.make_certain(kind) {
+                    return Err(format!("{kind} is nothing that a world as a whole has or has not"));
+                }
+            }
             "--kinds" => args.list_kinds = true,
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("`{other}` is not known\n\n{USAGE}")),
@@ -220,8 +227,8 @@ fn run(args: &Args) -> io::Result<Verdict> {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
             let broken = only.map_or_else(String::new, |mutation| format!(" --mutation \"{mutation}\""));
-            let without = without(args.kinds);
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken}{without} --trace", outcome.seed)?;
+            let more = beside_the_seed(args.kinds);
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken}{more} --trace", outcome.seed)?;
         }
     }
     Ok(verdict(&summary))
@@ -234,7 +241,7 @@ const SOURCE: &str = "INTERLOCK_SIM_SOURCE";
 fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict> {
     let source = std::env::var(SOURCE)
         .map_err(|_| io::Error::other("nobody says which source this is: start it with `cargo xtask sim`"))?;
-    let kinds = without(args.kinds).replace(" --", "").replace(' ', ":");
+    let kinds = beside_the_seed(args.kinds).replace(" --", "").replace(' ', ":");
     let of = if kinds.is_empty() { source } else { format!("{source}/{kinds}") };
     let text = match std::fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -274,7 +281,7 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
     for outcome in &found {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{} --trace", outcome.seed, without(args.kinds))?;
+            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{} --trace", outcome.seed, beside_the_seed(args.kinds))?;
         }
     }
     let (runs, violations) = done.counted(&of);
@@ -283,8 +290,10 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
 }
 
 /// What must be said besides a seed to meet the same world.
-fn without(kinds: Kinds) -> String {
-    Kinds::all().iter().filter(|kind| !kinds.contains(*kind)).map(|kind| format!(" --without {kind}")).collect()
+fn beside_the_seed(kinds: Kinds) -> String {
+    let less = Kinds::all().iter().filter(|kind| !kinds.contains(*kind)).map(|kind| format!(" --without {kind}"));
+    let must = kinds.iter().filter(|kind| kinds.is_certain(*kind)).map(|kind| format!(" --always {kind}"));
+    less.chain(must).collect()
 }
 
 fn verdict(summary: &Summary) -> Verdict {
@@ -327,7 +336,7 @@ fn tell(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, kinds: Kind
         None => writeln!(out, "seed {seed:#x} goes wrong only in company")?,
     }
     let broken = mutation.map(|mutation| format!(" --mutation '{mutation}'")).unwrap_or_default();
-    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{broken}{} --story", without(kinds))
+    writeln!(out, "reproduce: cargo xtask sim --seed {seed:#x}{broken}{} --story", beside_the_seed(kinds))
 }
 
 fn one(out: &mut impl Write, seed: u64, mutation: Option<Mutation>, trace: bool) -> io::Result<bool> {

@@ -68,8 +68,7 @@ const SMALL: usize = 100;
 impl Extras {
     pub(super) fn draw(seed: u64, kinds: Kinds) -> Self {
         let stream = |n: u64| Rng::new(seed ^ (0x51a1_5eed_0001_0000 | n));
-        let has = |kind, n, percent| kinds.contains(kind) && stream(n).percent(percent);
-        let (poison, crash_loops) = (has(Kind::PoisonCommand, 8, 10), has(Kind::TargetCrashLoops, 11, 8));
+        let has = |kind, n, percent| kinds.draw(kind, &mut stream(n), percent);
         let rng = &mut stream(1);
         let target_slow_ppm = match rng.below(4) {
             _ if !kinds.contains(Kind::ClocksDiffer) => 0,
@@ -103,13 +102,11 @@ impl Extras {
                 true => Losses::Forgotten,
             },
             ownership: has(Kind::OwnerReplaced, 5, 10),
-            poison,
+            poison: has(Kind::PoisonCommand, 8, 10),
             poison_stays: has(Kind::PoisonCommand, 9, 50),
             flaps: has(Kind::PathFlaps, 10, 8),
-            crash_loops,
-            // The lane that carries a forwarded request out counts it again from the beginning: a suspect may then wait without
-            // an end (`PLAN.md`).
-            few_queues: has(Kind::QueuesShared, 24, 25) && !(poison || crash_loops),
+            crash_loops: has(Kind::TargetCrashLoops, 11, 8),
+            few_queues: has(Kind::QueuesShared, 24, 25),
         }
     }
 }
