@@ -135,13 +135,10 @@ impl Scan {
                 let list = parse_list(data, after).map_err(|e| e.to_string())?;
                 let full = list.len() == LIST_PAGE;
                 let next = list.last().copied().unwrap_or(after);
-                // Of a second reading, what the first one named is there already.
-                let most = if self.relisted { 2 * MAX_NAMESPACES } else { MAX_NAMESPACES };
+                // One more than are looked at, so that it can be named. Of a second reading, what the first one named is
+                // there already.
+                let most = if self.relisted { 2 * MAX_NAMESPACES } else { MAX_NAMESPACES } + 1;
                 let room = most - self.todo.len();
-                for nsid in list.iter().skip(room).take(1) {
-                    let why = format!("more than {MAX_NAMESPACES} namespaces on one controller");
-                    self.seen.insert(*nsid, Seen::Refused(why));
-                }
                 self.todo.extend(list.into_iter().take(room));
                 if full && self.todo.len() < most {
                     self.at = At::List { after: next };
@@ -153,6 +150,12 @@ impl Scan {
                     self.relisted = true;
                     self.at = At::List { after: 0 };
                 } else {
+                    if let Some(nsid) = self.todo.get(MAX_NAMESPACES) {
+                        let why = format!(
+                            "more than {MAX_NAMESPACES} namespaces on one controller: from this one on, none is used"
+                        );
+                        self.seen.insert(*nsid, Seen::Refused(why));
+                    }
                     self.todo.truncate(MAX_NAMESPACES);
                     self.listed.clone_from(&self.todo);
                     self.todo.reverse();
@@ -443,10 +446,29 @@ mod tests {
     }
 
     #[test]
+    fn as_many_namespaces_as_are_used_are_used_and_none_is_refused() {
+        let mut scan = Scan::new(0x10400, BTreeSet::new());
+        scan.handle_answer(Status::SUCCESS, &encode_list(1..=1024), |_, _| true).expect("list");
+        scan.handle_answer(Status::SUCCESS, &encode_list([]), |_, _| true).expect("list");
+        assert_eq!((scan.seen.len(), scan.listed.len()), (0, 1024));
+        // A list that changes between two readings: what both name is more than are used.
+        let mut scan = Scan::new(0x10400, BTreeSet::from([9_000]));
+        scan.handle_answer(Status::SUCCESS, &encode_list(1..=1000), |_, _| true).expect("list");
+        assert_eq!(scan.ask(), Some(Identify::ActiveNamespaces { after: 0 }), "one is missing: it is read again");
+        scan.handle_answer(Status::SUCCESS, &encode_list((501..=1500).chain([9_000])), |_, _| true).expect("list");
+        assert_eq!(scan.listed.len(), 1024);
+        assert!(matches!(&scan.seen[&1025], Seen::Refused(_)), "{:?}", scan.seen);
+    }
+
+    #[test]
     fn a_list_that_never_ends_is_cut() {
         let mut scan = Scan::new(0x10400, BTreeSet::new());
         scan.handle_answer(Status::SUCCESS, &encode_list(1..=1024), |_, _| true).expect("list");
+        assert_eq!(scan.ask(), Some(Identify::ActiveNamespaces { after: 1024 }), "are there more?");
+        scan.handle_answer(Status::SUCCESS, &encode_list(1025..=2048), |_, _| true).expect("list");
         assert_eq!(scan.ask(), Some(Identify::Descriptors { nsid: 1 }), "bounded by MAX_NAMESPACES");
+        assert!(matches!(&scan.seen[&1025], Seen::Refused(why) if why.contains("more than 1024")), "{:?}", scan.seen);
+        assert_eq!((scan.seen.len(), scan.listed.len()), (1, 1024));
         assert!(Scan::new(0, BTreeSet::new()).handle_answer(Status::INVALID_OPCODE, &[], |_, _| true).is_err());
         assert!(
             Scan::new(0, BTreeSet::new()).handle_answer(Status::SUCCESS, &encode_list([5, 4]), |_, _| true).is_err()
