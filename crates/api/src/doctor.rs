@@ -89,6 +89,9 @@ pub struct NamespaceFacts {
     pub block_bytes: u32,
     /// True if several controllers may have it at once (NMIC).
     pub shared: bool,
+    /// True if hosts can reserve it (RESCAP): a reservation of another host makes commands fail with Reservation Conflict.
+    #[serde(default)]
+    pub reservations: bool,
     /// ANA group; `null` if ANA is not supported.
     pub anagrpid: Option<u32>,
 }

@@ -439,6 +439,15 @@ pub enum What {
         /// Now.
         to_bytes: u64,
     },
+    /// Commands failed because another host holds a reservation of the namespace. Once in 10 s for each namespace at most.
+    ReservationConflict {
+        /// The head, `nvme0n1`.
+        namespace: String,
+        /// What the controller answered.
+        status: StatusCode,
+        /// Commands since the last such event, this one included.
+        commands: u64,
+    },
     /// A path to a namespace is not used, because it does not lead to the same thing.
     PathRefused {
         /// Namespace ID.
@@ -510,6 +519,7 @@ impl What {
             Self::NamespaceAdded { .. } => "namespace_added",
             Self::NamespaceRemoved { .. } => "namespace_removed",
             Self::NamespaceResized { .. } => "namespace_resized",
+            Self::ReservationConflict { .. } => "reservation_conflict",
             Self::PathRefused { .. } => "path_refused",
             Self::Hook { .. } => "hook",
             Self::Note { .. } => "note",

@@ -263,6 +263,7 @@ fn doctor_report() {
             size_bytes: 1 << 30,
             block_bytes: 4096,
             shared: true,
+            reservations: true,
             anagrpid: Some(1),
         }],
         stalls: vec![Stall {
@@ -364,6 +365,11 @@ fn kinds() -> Vec<What> {
         What::NamespaceRemoved { namespace: namespace.clone() },
         What::NamespaceResized { namespace, from_bytes: 8 << 20, to_bytes: 16 << 20 },
         What::PathRefused { nsid: 1, reason: "block size 512 instead of 4096".into() },
+        What::ReservationConflict {
+            namespace: "nvme0n1".into(),
+            status: StatusCode { code: 0x83, dnr: true, text: "Reservation Conflict (83h, do not retry)".into() },
+            commands: 37,
+        },
         What::Hook { hook: "reconnect".into(), cause: 12, exit_code: Some(0) },
         What::Note { topic: "reloaded".into() },
         What::ShutDown,
@@ -381,7 +387,7 @@ fn kinds() -> Vec<What> {
 fn events() {
     let kinds = kinds();
     let names: HashSet<std::mem::Discriminant<What>> = kinds.iter().map(std::mem::discriminant).collect();
-    assert_eq!(names.len(), 41, "one of every kind");
+    assert_eq!(names.len(), 42, "one of every kind");
     let events: Vec<Event> = (1..)
         .zip(kinds)
         .map(|(seq, what)| Event {

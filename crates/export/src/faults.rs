@@ -1,11 +1,12 @@
 //! What an administrator hears of I/O that failed, and how often.
 //!
 //! A client is told of every failure. Whoever looks at the machine is told of the first one at once, and of those that follow
-//! as a number: a disk with a bad block, or one whose reservation another host holds, fails thousands of times a second.
+//! as a number: a disk with a bad block fails thousands of times a second.
 
 use crate::disk::Fault;
 use crate::fault::told;
 use interlock_base::Instant;
+use interlock_host::Status;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,8 +59,13 @@ impl Faults {
     #[cold]
     pub(crate) fn note(&self, now: Instant, fault: Fault, what: impl FnOnce() -> String) {
         let Some(shared) = &self.0 else { return };
-        // What the export itself refuses is shown as its state.
-        if matches!(fault, Fault::Refused(_) | Fault::NotFast | Fault::Shut) {
+        // What the export itself refuses is shown as its state, and the host has an event for conflicts of reservations.
+        let reported = match fault {
+            Fault::Refused(_) | Fault::NotFast | Fault::Shut => true,
+            Fault::Failed(status) => status.is(Status::RESERVATION_CONFLICT),
+            _ => false,
+        };
+        if reported {
             return;
         }
         let Some(silent) = shared.pace.lock().unwrap_or_else(PoisonError::into_inner).handle(now) else { return };
@@ -75,7 +81,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use interlock_host::{Refused, Status};
+    use interlock_host::Refused;
 
     #[test]
     fn the_first_failure_is_reported_and_the_others_as_a_number() {
@@ -87,6 +93,8 @@ mod tests {
         fails(0);
         faults.note(at(1), Fault::Shut, || unreachable!("its state says so"));
         faults.note(at(1), Fault::Refused(Refused::NoPath), || unreachable!("its state says so"));
+        let conflict = Fault::Failed(Status::RESERVATION_CONFLICT.with_dnr());
+        faults.note(at(1), conflict, || unreachable!("the host has an event for it"));
         fails(2);
         faults.clone().note(at(9_999), Fault::CacheLost, || unreachable!("too soon"));
         fails(10_000);

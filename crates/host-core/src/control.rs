@@ -49,6 +49,7 @@ pub use state::{State, StateName};
 pub use waits::{WaitOwner, Why};
 
 use crate::barrier::Handovers;
+use crate::conflicts::Conflicts;
 use crate::stall::HoldTerms;
 use crate::{
     ConnAction, ConnId, CtrlId, Event, EventKind, Identity, JobId, LaneId, LifeId, PathTable, Receipt, StoreWork,
@@ -212,6 +213,7 @@ pub struct Control {
     handovers: Handovers,
     caches: Caches,
     suspects: AllSuspects,
+    conflicts: Conflicts,
     paths: Arc<PathTable>,
     timers: Timers<Why>,
     outputs: VecDeque<Output>,
@@ -261,6 +263,7 @@ impl Control {
             handovers: Handovers::default(),
             caches: Caches::default(),
             suspects: AllSuspects::new(config.lanes),
+            conflicts: Conflicts::default(),
             paths: Arc::new(PathTable::default()),
             timers: Timers::new(),
             outputs: VecDeque::new(),

@@ -374,6 +374,18 @@ pub enum EventKind {
         /// Now.
         to: crate::AnaState,
     },
+    /// Commands failed because another host holds a reservation of the namespace. Reported for each namespace once in
+    /// [`REPORT_EVERY`](crate::conflicts::REPORT_EVERY) at most.
+    ReservationConflict {
+        /// The namespace.
+        head: HeadId,
+        /// The life that answered the last one.
+        life: LifeId,
+        /// What it answered.
+        status: Status,
+        /// Commands since the last report, this one included.
+        commands: u64,
+    },
     /// The first I/O that ended well after the life had become usable.
     FirstGood {
         /// The life.
@@ -482,6 +494,17 @@ impl fmt::Display for EventKind {
             Self::FastIoFail { ctrl } => write!(f, "{ctrl}: fast_io_fail_tmo has passed"),
             Self::GivenUp { ctrl, why } => write!(f, "{ctrl}: Removing controller: {why}"),
             Self::PathRefused { ctrl, nsid, why } => write!(f, "{ctrl}: namespace {nsid} refused: {why}"),
+            Self::ReservationConflict { head, life, status, commands } => {
+                write!(
+                    f,
+                    "{head}: {status} on {life}: another host holds a reservation of the namespace; {commands} "
+                )?;
+                f.write_str(if *commands == 1 {
+                    "command has failed"
+                } else {
+                    "commands have failed since the last report"
+                })
+            }
             Self::AnaUnread { ctrl, why, .. } => {
                 write!(f, "{ctrl}: the ANA log could not be read, and is read again: {why}")
             }

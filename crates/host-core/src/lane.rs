@@ -61,6 +61,7 @@ pub use latency::{Latencies, Latency};
 pub use life::LifeStanding;
 
 use crate::barrier::{Abandoned, Barrier};
+use crate::conflicts::Conflicts;
 use crate::forward::Past;
 use crate::guards::{self as conditions, Guard};
 use crate::{
@@ -217,6 +218,7 @@ pub struct Lane {
     plans: BTreeMap<u64, flush::Plan>,
     /// Requests that were outstanding on lost instances.
     lost: suspects::Lost,
+    conflicts: Conflicts,
     timers: Timers<LaneWhy>,
     counters: LaneCounters,
     outputs: VecDeque<LaneOutput>,
@@ -250,6 +252,7 @@ impl Lane {
             barrier: Barrier::default(),
             plans: BTreeMap::new(),
             lost: suspects::Lost::new(),
+            conflicts: Conflicts::default(),
             timers: Timers::new(),
             counters: LaneCounters::default(),
             outputs: VecDeque::new(),

@@ -17,6 +17,7 @@
 extern crate alloc;
 
 pub mod barrier;
+pub mod conflicts;
 mod control;
 #[doc(hidden)]
 pub mod coverage;

@@ -30,6 +30,7 @@ use core::time::Duration;
 use interlock_base::Instant;
 use interlock_wire::nqn::{HostId, Nqn};
 use interlock_wire::sqe::Cqe;
+use interlock_wire::status::Status;
 
 /// From control to one lane.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -194,6 +195,18 @@ pub enum ToControl {
     },
     /// A command was answered with an ANA status: the log of this life should be read again.
     AnaStale(LifeId),
+    /// Commands failed with Reservation Conflict. Said for each namespace once in
+    /// [`REPORT_EVERY`](crate::conflicts::REPORT_EVERY) at most.
+    Conflict {
+        /// The namespace.
+        head: HeadId,
+        /// The life that answered the last one.
+        life: LifeId,
+        /// What it answered.
+        status: Status,
+        /// Commands since the last report of this lane, this one included.
+        commands: u64,
+    },
     /// The first I/O that ended well on a life after it had become usable, for the timeline of a failover.
     FirstGood {
         /// The life.

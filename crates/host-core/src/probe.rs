@@ -643,6 +643,7 @@ impl Probe {
                         nsid,
                         geometry,
                         shared: identify.is_shared(),
+                        reservations: identify.offers_reservations(),
                         read_only: identify.is_write_protected(),
                         anagrpid: identify.anagrpid.get(),
                     });

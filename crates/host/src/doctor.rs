@@ -97,6 +97,7 @@ pub fn examine(report: &ProbeReport, spec: &ControllerSpec, hostnqn: &str, ways:
                 size_bytes: ns.geometry.blocks.saturating_mul(ns.geometry.block_size.into()),
                 block_bytes: ns.geometry.block_size,
                 shared: ns.shared,
+                reservations: ns.reservations,
                 anagrpid: facts.ana.then_some(ns.anagrpid),
             })
             .collect(),

@@ -99,6 +99,19 @@ fn facts(lines: &mut Vec<String>, report: &DoctorReport, probe: &ProbeReport, wa
     for namespace in &report.namespaces {
         fact("Namespace", one_namespace(namespace));
     }
+    fact("RESCAP", reservations(&report.namespaces));
+}
+
+/// Whether another host can make commands of this one fail.
+fn reservations(namespaces: &[NamespaceFacts]) -> String {
+    let offered: Vec<String> = namespaces.iter().filter(|ns| ns.reservations).map(|ns| ns.nsid.to_string()).collect();
+    match offered.len() {
+        0 => "reservations: not offered".into(),
+        _ => format!(
+            "reservations: offered (namespaces {}); another host's reservation makes writes fail with Reservation Conflict",
+            offered.join(", ")
+        ),
+    }
 }
 
 fn one_namespace(namespace: &NamespaceFacts) -> String {

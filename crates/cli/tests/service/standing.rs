@@ -72,6 +72,29 @@ fn a_daemon_that_ends_with_unanswered_writes_does_not_say_that_there_are_none() 
 }
 
 #[test]
+fn a_reservation_conflict_is_an_event_of_the_namespace_and_one_path_and_not_one_for_each_write() {
+    let scene = Scene::new("conflict", &[]);
+    scene.connect(0, &[]);
+    scene.does(&["export", "nvme0n1"]);
+    let mut client = Client::open(&scene.nbd(), "nvme0n1").expect("the export");
+    client.write(4096, &[7; 4096]).expect("written");
+    scene.tell(&["fault", "kind=fail-io,port=0,status=0x4083"]);
+    wait_for("the fault is in force", || client.write(4096, &[7; 4096]).is_err().then_some(()));
+    for _ in 0..50 {
+        client.write(8192, &[7; 4096]).expect_err("the client is told of each");
+    }
+    let told = scene.does(&["events", "--since", "0"]);
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("Reservation Conflict")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("warn"), "{told}");
+    assert!(lines[0].contains("nvme0: nvme0n1: Reservation Conflict (083h, do not retry) on life"), "{told}");
+    assert!(lines[0].contains("another host holds a reservation of the namespace"), "{told}");
+    let document = scene.does(&["events", "--since", "0", "-o", "json"]);
+    assert!(document.contains("\"event\":\"reservation_conflict\",\"namespace\":\"nvme0n1\""), "{document}");
+    let log = scene.daemon().log();
+    assert!(log.contains("Reservation Conflict (083h, do not retry)"), "{log}");
+}
+
+#[test]
 fn io_that_a_controller_fails_is_reported_with_its_status_and_not_for_every_request() {
     let scene = Scene::new("io-failed", &[]);
     scene.connect(0, &[]);

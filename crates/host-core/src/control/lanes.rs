@@ -31,6 +31,11 @@ impl Control {
                     self.do_tasks(now, life_id);
                 }
             }
+            ToControl::Conflict { head, life, status, commands } => {
+                if let Some(commands) = self.conflicts.handle(now, head, commands) {
+                    self.emit(now, EventKind::ReservationConflict { head, life, status, commands });
+                }
+            }
             ToControl::Traffic { life, submitted } => self.handle_traffic(now, life, submitted),
             ToControl::Poison(report) => self.handle_suspects(now, lane, &report),
             ToControl::Flush { seq, head } => self.caches.asks(lane, seq, head),

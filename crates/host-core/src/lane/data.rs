@@ -306,6 +306,9 @@ impl Lane {
                     let (request, head, since) = (tracked.request, tracked.head, tracked.since);
                     self.heads.count_request(head, &request, since, now);
                 }
+                if status.is(Status::RESERVATION_CONFLICT) {
+                    self.conflict(now, index, life, status);
+                }
                 self.finish(now, index, Outcome::Failed(status));
             }
             Disposition::RetrySamePath { crd } => {
@@ -341,6 +344,16 @@ impl Lane {
                 self.end_indeterminate(now, index);
             }
             Disposition::OutcomeUnknown => self.finish(now, index, Outcome::OutcomeUnknown),
+        }
+    }
+
+    #[cold]
+    fn conflict(&mut self, now: Instant, index: u32, life: Option<Key>, status: Status) {
+        let head = self.requests.get(index).map(|tracked| tracked.request.head);
+        let life = life.and_then(|key| self.lives.get(key)).map(|life| life.id);
+        let (Some(head), Some(life)) = (head, life) else { return };
+        if let Some(commands) = self.conflicts.handle(now, head, 1) {
+            self.say(ToControl::Conflict { head, life, status, commands });
         }
     }
 

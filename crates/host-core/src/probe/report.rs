@@ -72,6 +72,8 @@ pub struct NamespaceFound {
     pub geometry: Geometry,
     /// Several controllers may have it at once (NMIC).
     pub shared: bool,
+    /// Hosts can reserve it (RESCAP offers a type of reservation).
+    pub reservations: bool,
     /// Write protected.
     pub read_only: bool,
     /// ANA group; 0 if it is in none.

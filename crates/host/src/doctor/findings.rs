@@ -45,6 +45,7 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     ];
     let mut findings: Vec<Finding> = questions.iter().filter_map(|question| question(case)).collect();
     findings.extend(namespaces(case));
+    findings.extend(reservations(case));
     findings.extend(groups(case));
     findings.extend(cache(case));
     // Stable: equals stay in the order of the questions.
@@ -232,6 +233,21 @@ fn namespaces(case: &Case<'_>) -> Vec<Finding> {
         findings.extend(finding(Severity::Note, "more-namespaces", text, ""));
     }
     findings
+}
+
+/// Another host may lock this one out, and no failover helps then.
+fn reservations(case: &Case<'_>) -> Option<Finding> {
+    let offered: Vec<String> =
+        case.found.namespaces.iter().filter(|ns| ns.reservations).map(|ns| ns.nsid.to_string()).collect();
+    if offered.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "{} offer reservations (RESCAP), and this host uses none: while another host holds one, commands fail with Reservation \
+         Conflict on every path (event `reservation_conflict`)",
+        namespace_list(&offered)
+    );
+    finding(Severity::Note, "reservations", text, "let only one cluster manager of the hosts use reservations of them")
 }
 
 fn namespace_list(nsids: &[String]) -> String {

@@ -47,6 +47,7 @@ fn healthy() -> (ProbeReport, ControllerSpec, Ways) {
         nsid: 1,
         geometry: Geometry { blocks: 1000, block_size: 4096, metadata: 0, extended: false },
         shared: true,
+        reservations: false,
         read_only: false,
         anagrpid: 1,
     };
@@ -115,7 +116,7 @@ fn every_fault_has_its_finding() {
     fn without_cqt(report: &mut ProbeReport) {
         report.facts.cqt = Fact::NotOffered;
     }
-    let cases: [(&str, Severity, Change); 20] = [
+    let cases: [(&str, Severity, Change); 21] = [
         ("legacy-policy", Severity::Unsafe, |_, s, _| s.fence = FencePolicy::Legacy),
         ("no-ccr", Severity::Slow, |r, _, _| without_ccr(r)),
         ("no-fence", Severity::Unsafe, |r, _, _| {
@@ -148,6 +149,7 @@ fn every_fault_has_its_finding() {
         ("ana-inaccessible", Severity::Slow, |r, _, _| {
             r.facts.ana.as_mut().expect("ANA").groups[0].state = ana::State::Inaccessible;
         }),
+        ("reservations", Severity::Note, |r, _, _| found(r).namespaces[0].reservations = true),
         ("volatile-cache", Severity::Note, |r, _, _| r.facts.identify.vwc = 0b111),
     ];
     for (code, severity, change) in cases {

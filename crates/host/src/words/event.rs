@@ -216,6 +216,11 @@ impl Teller {
                 What::NamespaceResized { namespace: self.head(*head), from_bytes: size(from), to_bytes: size(to) }
             }
             K::AnaChanged { head, to, .. } => What::AnaChange { namespace: self.head(*head), to: ana(*to) },
+            K::ReservationConflict { head, status, commands, .. } => What::ReservationConflict {
+                namespace: self.head(*head),
+                status: status_code(*status),
+                commands: *commands,
+            },
             K::FirstGood { .. } => What::FirstGood,
             K::ShutDown => What::ShutDown,
         }
@@ -304,8 +309,11 @@ fn answered(source: String, status: Status, immediate: bool) -> What {
         (false, _) => api::CcrAnswer::Refused,
     };
     let refused = !status.is_success();
-    let status = api::StatusCode { code: status.code(), dnr: status.dnr(), text: status.to_string() };
-    What::CcrAnswered { source, answer, status: refused.then_some(status) }
+    What::CcrAnswered { source, answer, status: refused.then(|| status_code(status)) }
+}
+
+fn status_code(status: Status) -> api::StatusCode {
+    api::StatusCode { code: status.code(), dnr: status.dnr(), text: status.to_string() }
 }
 
 fn size(shape: &Shape) -> u64 {
@@ -368,6 +376,7 @@ fn level(kind: &EventKind) -> Level {
         | K::Lost { .. }
         | K::AnaUnread { .. }
         | K::EventStorm { .. }
+        | K::ReservationConflict { .. }
         | K::Slow { .. }
         | K::StaleEntry { .. }
         | K::Suspect { stage: Stage::Suspected | Stage::Waits(_), .. }
@@ -439,6 +448,7 @@ fn concerns(kind: &EventKind) -> (Option<CtrlId>, Option<LifeId>) {
         | K::OwnerUnconfirmed { life }
         | K::StoreRefused { life, .. }
         | K::AnaChanged { life, .. }
+        | K::ReservationConflict { life, .. }
         | K::FirstGood { life } => (None, Some(*life)),
         K::Suspect { stage: Stage::Alone(life), .. } => (None, Some(*life)),
         K::Suspect { .. }
@@ -457,6 +467,7 @@ fn head(kind: &EventKind) -> Option<HeadId> {
         | K::NamespaceRemoved { head }
         | K::NamespaceResized { head, .. }
         | K::CacheLost { head, .. }
+        | K::ReservationConflict { head, .. }
         | K::AnaChanged { head, .. } => Some(*head),
         K::Suspect { command, .. } => Some(command.head),
         _ => None,
@@ -505,6 +516,16 @@ mod tests {
                 "nvme1: life4: attempting CCR through nvme2",
             ),
             (EventKind::NamespaceRemoved { head: HeadId(3) }, "nvme0n1: removed"),
+            (
+                EventKind::ReservationConflict {
+                    head: HeadId(3),
+                    life: LifeId(4),
+                    status: Status::RESERVATION_CONFLICT,
+                    commands: 37,
+                },
+                "nvme1: nvme0n1: Reservation Conflict (083h) on life4: another host holds a reservation of the namespace; \
+                 37 commands have failed since the last report",
+            ),
             (again, "nvme0: Successfully reconnected (attempt 1/60)"),
         ] {
             assert_eq!(said(kind).text, text);

@@ -319,6 +319,11 @@ fn notes(trace: &Trace) -> Vec<String> {
     if let Some((at, method)) = trace.tombstone_ended {
         note(true, format!("the guard ended after {} ({})", span(after(trace, at)), word(method)));
     }
+    let failed = if trace.conflicts == 1 { "1 command".into() } else { format!("{} commands", trace.conflicts) };
+    note(
+        trace.conflicts > 0,
+        format!("{failed} failed with Reservation Conflict meanwhile: another host holds a reservation, no path helps"),
+    );
     if let Some((_, receipt)) = &trace.fenced {
         receipt.notes.iter().for_each(|text| note(true, text.clone()));
     }
@@ -367,6 +372,12 @@ fn advice(trace: &Trace) -> Vec<String> {
     say(
         trace.back.attempts > 1 && trace.back.last_error.is_some(),
         format!("look at the port of {name}: {}", trace.back.last_error.as_deref().unwrap_or_default()),
+    );
+    say(
+        trace.conflicts > 0,
+        "find the host that holds the reservation (`nvme resv-report` on a host that has nvme-cli): until it is released, \
+         commands of this host fail"
+            .into(),
     );
     say(trace.lane_silent, "look at the load of the machine: a reactor did not get to run".into());
     advice

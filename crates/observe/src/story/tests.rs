@@ -6,7 +6,7 @@
 use super::*;
 use interlock_api::{
     CcrAnswer, ControllerState, DetectedHow, FencePolicy, Hex64, Level, Life, Method, PathAddress, Predicted, Safety,
-    StoryState, Version,
+    StatusCode, StoryState, Version,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -225,6 +225,21 @@ fn what_took_longer_than_foretold_is_said() {
     assert_eq!((story.felt.foretold_ms, story.felt.within), (Some(11_460), Some(false)));
     assert!(page(&story).contains("EXCEEDED"), "{}", page(&story));
     assert!(story.notes.iter().any(|note| note.contains("a reactor was slow")));
+}
+
+#[test]
+fn a_reservation_of_another_host_is_named_where_it_explains_what_failed() {
+    let stream = Stream::begin().connected(1, "nvme0", "life1", 1).connected(2, "nvme1", "life2", 2).lost(100);
+    let conflict = |commands| What::ReservationConflict {
+        namespace: "nvme0n1".into(),
+        status: StatusCode { code: 0x83, dnr: true, text: "Reservation Conflict (083h, do not retry)".into() },
+        commands,
+    };
+    let stream = stream.condemned(101, 0).at(101, "nvme0", "life1", What::NothingInDoubt { answered_late: 0 });
+    let story = stream.at(102, "nvme1", "life2", conflict(1)).at(10_200, "nvme1", "life2", conflict(41)).told();
+    let named = "42 commands failed with Reservation Conflict";
+    assert!(story.notes.iter().any(|note| note.contains(named)), "{:?}", story.notes);
+    assert!(story.advice.iter().any(|text| text.contains("holds the reservation")), "{:?}", story.advice);
 }
 
 #[test]

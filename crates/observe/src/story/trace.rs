@@ -81,6 +81,8 @@ pub(super) struct Trace {
     pub(super) lane_silent: bool,
     pub(super) owner_unconfirmed: bool,
     pub(super) lingers: bool,
+    /// Commands of the subsystem that failed with Reservation Conflict meanwhile.
+    pub(super) conflicts: u64,
     pub(super) fast_io_fail: Option<At>,
     pub(super) back: Return,
     /// What was connected to the subsystem when commands moved on.
@@ -110,6 +112,11 @@ impl Trace {
                 break;
             }
             let moved_on = trace.moves_on(event);
+            if let What::ReservationConflict { commands, .. } = event.what
+                && event.subsystem == trace.subsystem
+            {
+                trace.conflicts = trace.conflicts.saturating_add(commands);
+            }
             if trace.is_of_life(event) {
                 trace.note_life(event);
             } else {
@@ -163,6 +170,7 @@ impl Trace {
             lane_silent: false,
             owner_unconfirmed: false,
             lingers: false,
+            conflicts: 0,
             fast_io_fail: None,
             back: Return::default(),
             ways: Vec::new(),

@@ -178,6 +178,12 @@ impl IdentifyNamespace {
         self.nmic & 1 != 0
     }
 
+    /// Whether hosts can reserve it: RESCAP offers a type of reservation at least (bits 1 to 6).
+    #[must_use]
+    pub const fn offers_reservations(&self) -> bool {
+        self.rescap & 0x7E != 0
+    }
+
     /// Whether it is write protected.
     #[must_use]
     pub const fn is_write_protected(&self) -> bool {

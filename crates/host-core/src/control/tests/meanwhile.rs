@@ -50,6 +50,27 @@ fn what_else_happens_to_a_lost_life_starts_no_second_fence() {
 }
 
 #[test]
+fn reservation_conflicts_of_all_lanes_are_one_event() {
+    let (mut world, _, life) = fencing();
+    let status = Status::RESERVATION_CONFLICT;
+    let head = HeadId(1);
+    for lane in [0, 1] {
+        world.say(lane, ToControl::Conflict { head, life, status, commands: 1 });
+    }
+    let told = |world: &World| -> Vec<u64> {
+        let of = |event: &Event| match event.kind {
+            EventKind::ReservationConflict { commands, .. } => Some(commands),
+            _ => None,
+        };
+        world.events.iter().filter_map(of).collect()
+    };
+    assert_eq!(told(&world), [1]);
+    world.advance(10_000 * MS);
+    world.say(1, ToControl::Conflict { head, life, status, commands: 40 });
+    assert_eq!(told(&world), [1, 41]);
+}
+
+#[test]
 fn a_reset_during_a_fence_ends_the_new_life_and_hurries_nothing() {
     let (mut world, a, life) = fencing();
     let second = world.life(a);

@@ -239,6 +239,28 @@ fn do_not_retry_is_obeyed() {
 }
 
 #[test]
+fn a_reservation_conflict_is_the_result_and_is_reported_at_a_bounded_rate() {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    rig.hear();
+    let status = Status::RESERVATION_CONFLICT.with_dnr();
+    let conflict = |commands| ToControl::Conflict { head: HEAD, life: A, status, commands };
+    for round in 0..100 {
+        let token = rig.write(round, 1);
+        rig.run();
+        rig.answer_with(A, status);
+        assert_eq!(rig.done.get(&token), Some(&Outcome::Failed(status)), "never sent elsewhere");
+    }
+    assert_eq!(rig.hear(), [conflict(1)]);
+    rig.now += crate::conflicts::REPORT_EVERY;
+    rig.write(0, 1);
+    rig.run();
+    rig.answer_with(A, status);
+    let said: Vec<ToControl> = rig.hear();
+    assert_eq!(said, [conflict(100)]);
+}
+
+#[test]
 fn an_ana_error_moves_the_request_and_shuts_the_path_until_the_next_table() {
     let mut rig = Rig::two_paths();
     rig.paths(&[A]);

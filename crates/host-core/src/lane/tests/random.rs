@@ -168,6 +168,7 @@ impl World {
             | ToControl::Cached { .. }
             | ToControl::Drained(_)
             | ToControl::AnaStale(_)
+            | ToControl::Conflict { .. }
             | ToControl::Traffic { .. }
             | ToControl::FirstGood { .. } => {}
         }
