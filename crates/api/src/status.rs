@@ -56,6 +56,9 @@ pub struct SubsystemStatus {
     pub serial: String,
     /// Firmware revision.
     pub firmware: String,
+    /// True if no controller of it is live: model, serial number and firmware revision are those that the last one reported.
+    #[serde(default)]
+    pub last_known: bool,
 }
 
 /// One controller.

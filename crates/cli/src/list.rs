@@ -159,7 +159,10 @@ fn normal(status: &Status) -> String {
             ns.paths.iter().filter(|path| matches!(path.ana_state, AnaState::Optimized | AnaState::NonOptimized));
         table.add_row([
             ns.name.clone(),
-            about(|s| &s.serial),
+            match subsystem {
+                Some(subsystem) if subsystem.last_known => format!("{} (last known)", subsystem.serial),
+                _ => about(|s| &s.serial),
+            },
             about(|s| &s.model),
             format!("{:#x}", ns.nsid),
             bytes(ns.size_bytes),
@@ -208,6 +211,7 @@ fn devices(status: &Status) -> Value {
                         "SerialNumber": subsystem.serial,
                         "ModelNumber": subsystem.model,
                         "Firmware": subsystem.firmware,
+                        "LastKnown": subsystem.last_known,
                         "Transport": ctrl.path.transport,
                         "Address": address(&ctrl.path, ctrl),
                         "State": ctrl.state,

@@ -24,6 +24,7 @@ mod hooks;
 mod http;
 pub mod identity;
 mod kernel;
+mod known;
 mod limit;
 mod memory;
 pub mod metrics;

@@ -344,6 +344,7 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
             look = Some(look.map_or(soon, |at| at.min(soon)));
         }
         service.counting.hear(&event.kind);
+        service.known.learn(&event.kind);
         service.told.tell(&event);
         if matches!(event.kind, EventKind::ControllerState { to: interlock_host::StateName::Dead, .. }) {
             // The host may forget it: what it counted goes into the totals now. Later is as good if this fails.

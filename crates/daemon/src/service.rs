@@ -12,6 +12,7 @@ use crate::exports::ExportTable;
 use crate::fabrics::DiscoveryController;
 use crate::hooks::Hooks;
 use crate::kernel::{KernelController, Neighbours};
+use crate::known::LastKnown;
 use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
@@ -48,6 +49,7 @@ pub(crate) struct Service {
     pub(crate) told: Arc<Told>,
     pub(crate) hooks: Arc<Hooks>,
     pub(crate) counting: Counting,
+    pub(crate) known: LastKnown,
     pub(crate) exports: ExportTable,
     pub(crate) discovery: Discovery,
     pub(crate) disowned: Disowned,
@@ -80,6 +82,7 @@ impl Service {
             told: Arc::clone(&told),
             hooks: Arc::default(),
             counting: Counting::default(),
+            known: LastKnown::default(),
             exports: ExportTable::new(reactors, run, group, told),
             discovery: Discovery::new(),
             disowned: Disowned::default(),

@@ -2,13 +2,14 @@
 
 use crate::connect::settings;
 use crate::events::Told;
+use crate::known::Known;
 use crate::names;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use interlock_api as api;
 use interlock_host::{
-    AnaState, ControllerStatus, HostStatus, Instant, NamespaceIds, NamespaceStatus, Outcome, StateName, WaitFor,
-    WaitOwner, WaitStatus, Why,
+    AnaState, ControllerStatus, CtrlId, HostStatus, Instant, NamespaceIds, NamespaceStatus, Outcome, StateName,
+    WaitFor, WaitOwner, WaitStatus, Why,
 };
 use interlock_ring::now;
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ impl Service {
             started_unix_ms: self.started_unix_ms,
             hostnqn: settings.hostnqn.to_string(),
             hostid: settings.hostid.to_string(),
-            subsystems: subsystems(&controllers, &numbers),
+            subsystems: subsystems(&controllers, &numbers, &self.known.of(&status.controllers)),
             controllers: controllers.iter().map(|ctrl| controller(ctrl, &waits, &numbers, &self.told)).collect(),
             namespaces: status
                 .namespaces
@@ -103,7 +104,11 @@ impl Service {
     }
 }
 
-fn subsystems(controllers: &[&ControllerStatus], numbers: &BTreeMap<String, u32>) -> Vec<api::SubsystemStatus> {
+fn subsystems(
+    controllers: &[&ControllerStatus],
+    numbers: &BTreeMap<String, u32>,
+    last: &BTreeMap<CtrlId, Known>,
+) -> Vec<api::SubsystemStatus> {
     let mut found: BTreeMap<u32, api::SubsystemStatus> = BTreeMap::new();
     for ctrl in controllers {
         let number = numbers[&ctrl.subnqn];
@@ -114,12 +119,17 @@ fn subsystems(controllers: &[&ControllerStatus], numbers: &BTreeMap<String, u32>
             model: String::new(),
             serial: String::new(),
             firmware: String::new(),
+            last_known: false,
         });
-        if let Some(facts) = &ctrl.facts {
-            entry.model.clone_from(&facts.model);
-            entry.serial.clone_from(&facts.serial);
-            entry.firmware.clone_from(&facts.firmware);
-        }
+        // What a live controller reports comes before what another one reported when it was live.
+        let live = ctrl.facts.as_ref().map(Known::of);
+        let (known, last_known) = match (live, last.get(&ctrl.id)) {
+            (Some(live), _) => (live, false),
+            (None, Some(last)) if entry.serial.is_empty() => (last.clone(), true),
+            (None, _) => continue,
+        };
+        (entry.model, entry.serial, entry.firmware, entry.last_known) =
+            (known.model, known.serial, known.firmware, last_known);
     }
     found.into_values().collect()
 }

@@ -189,7 +189,8 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
             .subsystems
             .insert(name.clone(), SubsystemCounters { nqn: nqn.clone(), ..SubsystemCounters::default() });
         let [model, serial, firmware] = ["Example Array", "A1", "1"].map(str::to_owned);
-        status.subsystems.push(SubsystemStatus { name, nqn, iopolicy: IoPolicy::RoundRobin, model, serial, firmware });
+        let (iopolicy, last_known) = (IoPolicy::RoundRobin, false);
+        status.subsystems.push(SubsystemStatus { name, nqn, iopolicy, model, serial, firmware, last_known });
     }
     (status, counters)
 }

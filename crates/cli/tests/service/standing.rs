@@ -11,6 +11,10 @@ fn a_lost_path_stays_in_the_topology_and_io_without_a_usable_path_waits_by_name(
         scene.connect(port, &["-l", "-1"]);
     }
     scene.does(&["export", "nvme0n1"]);
+    let about = || scene.status()["subsystems"][0].clone();
+    let live = about();
+    let serial = live["serial"].as_str().expect("text").to_owned();
+    assert!(!serial.is_empty() && live["last_known"] == false, "{live}");
     let unreachable = || scene.status()["namespaces"][0]["unreachable"].clone();
     assert_eq!(unreachable(), serde_json::Value::Null);
     assert_eq!(scene.status()["exports"][0]["serving"], true);
@@ -44,6 +48,13 @@ fn a_lost_path_stays_in_the_topology_and_io_without_a_usable_path_waits_by_name(
     scene.tell(&["port", "close", "1"]);
     wait_for("no path is left", || (unreachable() == "no-path").then_some(()));
     assert!(scene.does(&["status"]).contains("NO PATH: I/O waits (nvme0 connecting, nvme1 connecting)"));
+    let last = about();
+    for fact in ["model", "serial", "firmware"] {
+        assert_eq!(last[fact], live[fact], "what the last live controller reported stays");
+    }
+    assert_eq!(last["last_known"], true);
+    let listed = scene.does(&["list"]);
+    assert!(listed.contains(&format!("{serial} (last known)")), "{listed}");
     let judged = scene.fails(&["doctor"]);
     assert!(judged.contains("hint: I/O to nvme0n1 waits: no live controller has it"), "{judged}");
     let tree = scene.does(&["show-topology"]);
