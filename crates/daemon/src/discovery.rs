@@ -516,6 +516,7 @@ impl Watcher {
                 return self.reached(address, log, Some(error.to_string()));
             }
         };
+        let changed = lock(&self.known).get(address).is_none_or(|known| known.generation != Some(log.generation));
         let before = std::mem::replace(&mut watching.named, named.subsystems.clone());
         let problems_before = std::mem::replace(&mut watching.problems, named.problems.clone());
         self.reached(address, log, named.problems.first().cloned());
@@ -528,6 +529,17 @@ impl Watcher {
         let Some(service) = self.service.upgrade() else { return };
         let mut wanted: Vec<ConnectRequest> =
             new.into_iter().filter(|found| !excluded.excludes(found, &self.who)).cloned().collect();
+        // What was given up, the log has news, and it is named still: the cause may have passed, Do Not Retry or not.
+        let given_up = if changed { service.given_up(&named.subsystems) } else { Vec::new() };
+        for (name, known) in given_up {
+            if !excluded.excludes(&known, &self.who) && !wanted.iter().any(|one| one.is_same_path(&known)) {
+                let (host, port) = address;
+                let text =
+                    format!("discovery at {host} port {port}: its log has changed and names {name}: it is tried again");
+                service.told.note(Level::Info, "discovery-again", text);
+                wanted.push(known);
+            }
+        }
         let asked = wanted.len();
         if let Some(owner) = self.watches.get_mut(&root) {
             wanted.retain(|request| owner.may_want(request));

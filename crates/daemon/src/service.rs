@@ -247,6 +247,20 @@ impl Service {
         refused
     }
 
+    /// Controllers that were given up and are wanted still, by name, with the connections that were asked for: those that
+    /// `named` names, too.
+    pub(crate) fn given_up(&self, named: &[ConnectRequest]) -> Vec<(String, ConnectRequest)> {
+        let Ok(status) = self.host.status() else { return Vec::new() };
+        let dead: BTreeSet<u32> =
+            status.controllers.iter().filter(|ctrl| ctrl.state == StateName::Dead).map(|ctrl| ctrl.id.0).collect();
+        let record = self.record();
+        let wanted = record.record.controllers.iter().filter(|known| known.wanted && dead.contains(&known.number));
+        wanted
+            .filter(|known| named.iter().any(|one| one.is_same_path(&known.request)))
+            .map(|known| (CtrlId(known.number).to_string(), known.request.clone()))
+            .collect()
+    }
+
     /// The same for one.
     pub(crate) fn restore(&self, request: &ConnectRequest) -> Result<(), Refusal> {
         let refused = self.restore_all([request.clone()], || true).pop();

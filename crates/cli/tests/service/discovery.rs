@@ -84,6 +84,40 @@ fn what_is_named_later_is_connected_and_what_is_named_no_more_stays() {
 }
 
 #[test]
+fn what_was_given_up_is_tried_again_when_a_log_changes_that_still_names_it() {
+    let mut scene = Scene::new("again", &[]);
+    std::fs::write(scene.dir.join("interlock.toml"), "[daemon]\ndiscovery_interval_s = 0\n").expect("a file");
+    scene.stop(Signal::TERM);
+    scene.start();
+    let port = scene.target.discovery();
+    scene.does(&["connect-all", "-p", "-a", "127.0.0.1", "-s", &port, "-c", "1", "-l", "2"]);
+    scene.all_live(&["nvme0", "nvme1"]);
+    let before = wait_generation(&scene, 0);
+    scene.tell(&["fault", "kind=mute,port=0"]);
+    scene.tell(&["fault", "kind=reset-connections,port=0"]);
+    let state = || scene.status()["controllers"][0]["state"].clone();
+    wait_for("it is given up", || (state() == "dead").then_some(()));
+    scene.tell(&["fault", "kind=unmute,port=0"]);
+    assert_eq!(state(), "dead");
+    // Something else changes, and the entry is there still.
+    scene.tell(&["port", "close", "1"]);
+    wait_generation(&scene, before);
+    wait_for("it is tried again", || (state() == "live").then_some(()));
+    let log = scene.daemon().log();
+    assert!(log.contains(&format!(
+        "discovery at 127.0.0.1 port {port}: its log has changed and names nvme0: it is tried again"
+    )));
+    // What was disconnected by hand stays so.
+    scene.does(&["disconnect", "-d", "nvme0"]);
+    let before = wait_generation(&scene, before);
+    scene.tell(&["port", "open", "1"]);
+    wait_generation(&scene, before);
+    scene.all_live(&["nvme1"]);
+    let all = scene.status()["controllers"].clone();
+    assert_eq!(all.as_array().expect("a list").len(), 1, "{all}");
+}
+
+#[test]
 fn what_nvme_cli_has_is_connected_when_it_is_asked_for_and_an_exclusion_list_can_be_read() {
     let mut scene = Scene::new("asked", &[]);
     let line = |port: usize, scene: &Scene| {
