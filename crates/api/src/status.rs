@@ -29,6 +29,9 @@ pub struct Status {
     pub controllers: Vec<ControllerStatus>,
     /// Namespaces.
     pub namespaces: Vec<NamespaceStatus>,
+    /// Device names whose disks are not there, while something else is at their places. Such a name leads nowhere.
+    #[serde(default)]
+    pub waiting_names: Vec<WaitingName>,
     /// Exports.
     pub exports: Vec<ExportStatus>,
     /// Discovery controllers that are watched.
@@ -292,6 +295,23 @@ pub struct NamespaceStatus {
     /// Why no I/O can be sent to it; `null` if a path can be used.
     #[serde(default)]
     pub unreachable: Option<Unreachable>,
+}
+
+/// A device name whose disk is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct WaitingName {
+    /// `nvme0n1`.
+    pub name: String,
+    /// `nvme-subsys0`.
+    pub subsystem: String,
+    /// NQN of its subsystem.
+    pub subnqn: String,
+    /// Where its disk was seen last.
+    pub nsid: u32,
+    /// Its disk, by the strongest identifier.
+    pub bound_to: String,
+    /// What it waits for, and what is there instead.
+    pub waits_for: String,
 }
 
 /// One path of a namespace.

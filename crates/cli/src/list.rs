@@ -4,7 +4,9 @@ use crate::ask::AskArgs;
 use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print};
 use comfy_table::{CellAlignment, Table, presets};
-use interlock_api::{AnaState, ControllerStatus, NamespaceStatus, PathAddress, ProblemKind, Status, SubsystemStatus};
+use interlock_api::{
+    AnaState, ControllerStatus, NamespaceStatus, PathAddress, ProblemKind, Status, SubsystemStatus, WaitingName,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -66,6 +68,7 @@ pub(crate) fn of_device(mut status: Status, device: Option<&str>) -> Result<Stat
                 || subsystem.nqn == name
                 || of(&status, subsystem).any(|ctrl| ctrl.name == name)
                 || namespaces_of(&status, subsystem).any(|ns| ns.name == name)
+                || status.waiting_names.iter().any(|one| one.subsystem == subsystem.name && one.name == name)
         })
         .map(|subsystem| (subsystem.name.clone(), subsystem.nqn.clone()));
     let Some((name, nqn)) = subsystem else {
@@ -80,6 +83,7 @@ pub(crate) fn of_device(mut status: Status, device: Option<&str>) -> Result<Stat
     status.subsystems.retain(|subsystem| subsystem.name == name);
     status.controllers.retain(|ctrl| ctrl.subsystem == name);
     status.namespaces.retain(|ns| ns.subsystem == name);
+    status.waiting_names.retain(|waiting| waiting.subsystem == name);
     status.exports.retain(|export| export.subnqn == nqn);
     status.tombstones.retain(|stone| stone.subnqn == nqn);
     status.discovery.clear();
@@ -183,14 +187,23 @@ fn normal(status: &Status) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    if status.namespaces.is_empty() {
-        return if status.controllers.is_empty() {
-            "nothing is connected".into()
-        } else {
-            "no namespace is there: see `interlock status`".into()
-        };
+    let mut text = if !status.namespaces.is_empty() {
+        table.trim_fmt()
+    } else if status.controllers.is_empty() {
+        "nothing is connected".into()
+    } else {
+        "no namespace is there: see `interlock status`".into()
+    };
+    for name in &status.waiting_names {
+        text.push('\n');
+        text.push_str(&waiting(name));
     }
-    table.trim_fmt()
+    text
+}
+
+/// A device name that leads nowhere, and why.
+pub(crate) fn waiting(name: &WaitingName) -> String {
+    format!("{} (of {}) waits for {}", name.name, name.bound_to, name.waits_for)
 }
 
 fn devices(status: &Status) -> Value {

@@ -1,7 +1,7 @@
 //! `interlock status`: every controller, since when, waiting for what until when.
 
 use crate::ask::AskArgs;
-use crate::list::{bytes, of_device};
+use crate::list::{bytes, of_device, waiting};
 use crate::manage::line;
 use crate::output::{Format, OutputArgs, print};
 use interlock_api::{ControllerStatus, FencePolicy, NamespaceStatus, Status, WaitKind};
@@ -51,6 +51,9 @@ fn normal(status: &Status, all: bool) -> String {
                 let until = format!("none succeeds until `interlock clear-flush-error {}`", ns.name);
                 let _ = writeln!(text, "         A FLUSH FAILED ({error}): {until}");
             }
+        }
+        for name in status.waiting_names.iter().filter(|name| name.subsystem == subsystem.name) {
+            let _ = writeln!(text, "  {}", waiting(name));
         }
     }
     if !status.discovery.is_empty() {

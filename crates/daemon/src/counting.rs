@@ -113,9 +113,10 @@ impl Service {
     pub(crate) fn counters_of(&self, status: &HostStatus, monotonic: bool) -> Result<api::Counters, Refusal> {
         let data = self.host.data_counters()?;
         let numbers = self.numbers(status);
+        let heads = self.head_numbers(&status.namespaces);
         let shown = self.shown(status);
         let mut inner = self.counting.inner();
-        inner.learn(status);
+        inner.learn(status, &heads);
         inner.forget(status, &data);
         if inner.totals.len() > numbers.len() {
             // The record has forgotten these: their number is another's, or nobody's.
@@ -195,9 +196,11 @@ fn linux_counter<'a>(counters: &'a mut api::Counters, device: &str, attribute: &
 
 impl Inner {
     /// Remembers what the host may forget.
-    fn learn(&mut self, status: &HostStatus) {
+    fn learn(&mut self, status: &HostStatus, heads: &BTreeMap<HeadId, u32>) {
         for namespace in &status.namespaces {
-            self.heads.entry(namespace.head).or_insert_with(|| (namespace.subnqn.clone(), namespace.nsid));
+            if let Some(number) = heads.get(&namespace.head) {
+                self.heads.insert(namespace.head, (namespace.subnqn.clone(), *number));
+            }
         }
         self.learn_paths(&status.namespaces);
         for ctrl in &status.controllers {
@@ -239,8 +242,8 @@ impl Inner {
         numbers: &BTreeMap<String, u32>,
     ) -> api::Counters {
         let named = |head: &HeadId| {
-            let (subnqn, nsid) = self.heads.get(head)?;
-            Some((subnqn, *numbers.get(subnqn)?, *nsid))
+            let (subnqn, number) = self.heads.get(head)?;
+            Some((subnqn, *numbers.get(subnqn)?, *number))
         };
         let mut subsystems: BTreeMap<String, api::SubsystemCounters> = BTreeMap::new();
         for (nqn, number) in numbers {
@@ -251,8 +254,8 @@ impl Inner {
         let standing: BTreeSet<HeadId> = status.namespaces.iter().map(|namespace| namespace.head).collect();
         let mut paths = BTreeMap::new();
         for ((head, ctrl), (path, times)) in &data.paths {
-            let Some((subnqn, number, nsid)) = named(head) else { continue };
-            if let Some(total) = subsystems.get_mut(&names::subsystem(number)) {
+            let Some((subnqn, subsystem, number)) = named(head) else { continue };
+            if let Some(total) = subsystems.get_mut(&names::subsystem(subsystem)) {
                 total.command_retries_count += path.retries;
                 total.command_error_count += path.errors;
                 total.multipath_failover_count += path.failovers;
@@ -261,9 +264,9 @@ impl Inner {
                 continue;
             }
             paths.insert(
-                names::path(number, *ctrl, nsid),
+                names::path(subsystem, *ctrl, number),
                 api::PathCounters {
-                    namespace: names::head(number, nsid),
+                    namespace: names::head(subsystem, number),
                     controller: ctrl.to_string(),
                     ana_state: self.ana.get(&(*head, *ctrl)).copied().map(crate::view::ana),
                     command_retries_count: path.retries,
@@ -276,14 +279,14 @@ impl Inner {
         }
         let mut heads = BTreeMap::new();
         for (id, (head, times)) in &data.heads {
-            let Some((_, number, nsid)) = named(id) else { continue };
-            if let Some(total) = subsystems.get_mut(&names::subsystem(number)) {
+            let Some((_, subsystem, number)) = named(id) else { continue };
+            if let Some(total) = subsystems.get_mut(&names::subsystem(subsystem)) {
                 total.io_requeue_no_usable_path_count += head.requeue_no_usable_path;
                 total.io_fail_no_available_path_count += head.fail_no_available_path;
             }
             if standing.contains(id) {
                 heads.insert(
-                    names::head(number, nsid),
+                    names::head(subsystem, number),
                     api::HeadCounters {
                         io_requeue_no_usable_path_count: head.requeue_no_usable_path,
                         io_fail_no_available_path_count: head.fail_no_available_path,

@@ -20,7 +20,7 @@ use interlock_export::{
     DiskIdentity, ExportError, ExportSettings, Faults, NbdMemory, NbdServer, NbdSettings, OnLoss, Permit, Stop,
     UblkDevice, Verdict, Waits,
 };
-use interlock_host::{Namespace, NamespaceStatus};
+use interlock_host::{HeadId, Namespace, NamespaceStatus};
 use interlock_ring::Reactor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,6 +114,14 @@ impl Wanted {
             _ => format!("{waits}{clients}"),
         })
     }
+}
+
+/// What an export is for, as far as it is known.
+struct For<'a> {
+    place: (&'a str, u32),
+    /// Through which it serves, or would.
+    head: Option<HeadId>,
+    disk: Option<&'a DiskIdentity>,
 }
 
 /// How a wanted export stands.
@@ -334,8 +342,9 @@ impl ExportTable {
         Ok(())
     }
 
-    /// All exports. `seen` are the namespaces of the host, to say which of them cannot be reached.
-    pub(crate) fn status(&self, numbers: &BTreeMap<String, u32>, seen: &[NamespaceStatus]) -> Vec<api::ExportStatus> {
+    /// All exports. `seen` are the namespaces of the host, to say which of them cannot be reached; `name` is the device name of
+    /// what one is for.
+    fn status(&self, seen: &[NamespaceStatus], name: impl Fn(&For<'_>) -> String) -> Vec<api::ExportStatus> {
         let inner = self.inner();
         let mut busy: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for server in inner.servers.values() {
@@ -365,9 +374,7 @@ impl ExportTable {
                 };
                 api::ExportStatus {
                     name: entry.name.clone(),
-                    namespace: numbers
-                        .get(&entry.subnqn)
-                        .map_or_else(|| format!("{}:{}", entry.subnqn, entry.nsid), |n| names::head(*n, entry.nsid)),
+                    namespace: name(&For { place: entry.place(), head: permit.verdict().head(), disk: permit.bound() }),
                     subnqn: entry.subnqn.clone(),
                     nsid: entry.nsid,
                     kind: entry.kind,
@@ -475,11 +482,14 @@ fn refused(error: &ExportError) -> Refusal {
 impl Service {
     /// Exports a namespace that is there, and remembers that this is wanted.
     pub(crate) fn export(self: &Arc<Self>, request: &ExportRequest) -> Result<api::ExportStatus, Refusal> {
-        let (subnqn, nsid) = self.namespace(&request.namespace)?;
-        let namespace = self.host.namespace(&subnqn, nsid)?;
+        let namespace = self.open(&request.namespace)?;
+        let (subnqn, nsid) = (namespace.subnqn().to_owned(), namespace.nsid());
         let disk = DiskIdentity::new(namespace.ids(), namespace.shape().block_size);
         let entry = WantedExport {
-            name: request.name.clone().unwrap_or_default(),
+            name: match &request.name {
+                Some(name) => name.clone(),
+                None => self.name_of(&namespace)?,
+            },
             subnqn,
             nsid,
             kind: request.kind,
@@ -521,6 +531,41 @@ impl Service {
         all.into_iter()
             .find(|export| export.name == name)
             .ok_or_else(|| Refusal::new(ProblemKind::Internal, format!("the export `{name}` was ended meanwhile")))
+    }
+
+    /// The device name of a namespace that is there.
+    fn name_of(&self, namespace: &Namespace) -> Result<String, Refusal> {
+        let mut names = self.head_names(&self.host.namespaces()?);
+        let gone = || Refusal::new(ProblemKind::NotFound, "the namespace was removed meanwhile");
+        names.remove(&namespace.head()).ok_or_else(gone)
+    }
+
+    /// All exports. `seen` are the namespaces of the host.
+    pub(crate) fn export_status(&self, seen: &[NamespaceStatus]) -> Vec<api::ExportStatus> {
+        if self.exports.inner().wanted.is_empty() {
+            return Vec::new();
+        }
+        let named = self.head_names(seen);
+        // Locked here, so that nobody waits for it who has the exports.
+        let (subsystems, names) = {
+            let file = self.record();
+            (file.record.subsystems.clone(), file.record.names.clone())
+        };
+        let name = |one: &For<'_>| {
+            let (subnqn, nsid) = one.place;
+            if let Some(name) = one.head.and_then(|head| named.get(&head)) {
+                return name.clone();
+            }
+            let is_its = |bound: &BoundDisk| {
+                let same = |disk: &DiskIdentity| disk.difference(&bound.disk()).is_none();
+                bound.place() == one.place && one.disk.is_none_or(same)
+            };
+            let by_disk = || names.iter().find(|(_, bound)| is_its(bound)).map(|(name, _)| name.clone());
+            let by_place = || subsystems.get(subnqn).map(|number| names::head(*number, nsid));
+            let known = by_disk().or_else(|| by_place().filter(|name| !names.contains_key(name)));
+            known.unwrap_or_else(|| format!("{subnqn}:{nsid}"))
+        };
+        self.exports.status(seen, name)
     }
 
     /// An entry with everything that it leaves to us.

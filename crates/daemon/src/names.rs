@@ -1,7 +1,7 @@
 //! Device names, as users know them: `nvme-subsys0`, `nvme0`, `nvme0n1`, `nvme0c1n1`.
 //!
-//! The number of a controller is its [`CtrlId`], which the record keeps; that of a subsystem is kept there too. The last
-//! number of a namespace is its NSID, which no restart can change.
+//! The number of a controller is its [`CtrlId`], which the record keeps; that of a subsystem is kept there too, and so is the
+//! last number of a namespace ([`devices`](crate::devices)): it is the NSID, unless another disk has that name.
 
 use crate::refusal::Refusal;
 use interlock_api::{ConnectRequest, ProblemKind};
@@ -14,13 +14,13 @@ pub(crate) fn subsystem(number: u32) -> String {
 }
 
 /// `nvme0n1`, by the number of the subsystem.
-pub(crate) fn head(subsystem: u32, nsid: u32) -> String {
-    format!("nvme{subsystem}n{nsid}")
+pub(crate) fn head(subsystem: u32, number: u32) -> String {
+    format!("nvme{subsystem}n{number}")
 }
 
 /// `nvme0c1n1`.
-pub(crate) fn path(subsystem: u32, ctrl: CtrlId, nsid: u32) -> String {
-    format!("nvme{subsystem}c{}n{nsid}", ctrl.0)
+pub(crate) fn path(subsystem: u32, ctrl: CtrlId, number: u32) -> String {
+    format!("nvme{subsystem}c{}n{number}", ctrl.0)
 }
 
 /// What a user calls a device.

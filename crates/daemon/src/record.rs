@@ -7,6 +7,7 @@ mod change;
 mod file;
 
 pub(crate) use self::file::{RecordFile, write_whole};
+use crate::names::{Device, device, head};
 use interlock_api::{ConnectRequest, ExportKind, ExportOnLoss};
 use interlock_export::DiskIdentity;
 use interlock_host::HostSettings;
@@ -17,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The format that this program writes.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 const MAGIC: &str = "interlock-daemon";
 /// Names that are remembered although nobody wants the connection any more.
 const REMEMBERED: usize = 4_096;
@@ -65,8 +66,8 @@ impl WantedExport {
     }
 }
 
-/// The disk that an export is bound to, and where it was. What was never seen is not known: such an export is bound to the
-/// first disk that is found at its place.
+/// The disk that an export or a device name is bound to, and where it was. What was never seen is not known: such an export
+/// or name is bound to the first disk that is found at its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BoundDisk {
@@ -87,11 +88,20 @@ impl BoundDisk {
         Self { subnqn: subnqn.to_owned(), nsid, uuid, nguid, eui64, block_bytes: block_size }
     }
 
-    /// The disk, if this is where it was.
-    pub(crate) fn at(&self, (subnqn, nsid): (&str, u32)) -> Option<DiskIdentity> {
+    /// Where it was.
+    pub(crate) fn place(&self) -> (&str, u32) {
+        (&self.subnqn, self.nsid)
+    }
+
+    /// What it is.
+    pub(crate) const fn disk(&self) -> DiskIdentity {
         let Self { uuid, nguid, eui64, block_bytes, .. } = *self;
-        let disk = DiskIdentity { uuid, nguid, eui64, block_size: block_bytes };
-        ((self.subnqn.as_str(), self.nsid) == (subnqn, nsid)).then_some(disk)
+        DiskIdentity { uuid, nguid, eui64, block_size: block_bytes }
+    }
+
+    /// The disk, if this is where it was.
+    pub(crate) fn at(&self, place: (&str, u32)) -> Option<DiskIdentity> {
+        (self.place() == place).then(|| self.disk())
     }
 }
 
@@ -138,6 +148,9 @@ pub(crate) struct Record {
     /// The disk of each export, by the export's name; those of the configuration too.
     #[serde(default)]
     pub(crate) disks: BTreeMap<String, BoundDisk>,
+    /// The disk of each device name, as in `nvme0n1` ([`devices`](crate::devices)).
+    #[serde(default)]
+    pub(crate) names: BTreeMap<String, BoundDisk>,
     /// Discovery controllers to stay connected to, besides those of the configuration.
     #[serde(default)]
     pub(crate) discovery: Vec<ConnectRequest>,
@@ -199,6 +212,7 @@ impl Record {
             controllers: Vec::new(),
             exports: Vec::new(),
             disks: BTreeMap::new(),
+            names: BTreeMap::new(),
             discovery: Vec::new(),
         }
     }
@@ -222,6 +236,30 @@ impl Record {
         record.writer = env!("CARGO_PKG_VERSION").into();
         record.format = FORMAT;
         Ok((record, format))
+    }
+
+    /// What was written in this format, in the present one. Until format 4 a device name was that of a place. Where an export
+    /// says which disk was there, the name is that disk's; the others are bound to what is found first.
+    fn migrated(mut self, format: u64) -> Self {
+        if format >= 4 {
+            return self;
+        }
+        let mut places: BTreeMap<(&str, u32), Vec<&BoundDisk>> = BTreeMap::new();
+        for disk in self.disks.values() {
+            places.entry(disk.place()).or_default().push(disk);
+        }
+        let mut names = BTreeMap::new();
+        for ((subnqn, nsid), disks) in places {
+            let (Some(number), Some((disk, others))) = (self.subsystems.get(subnqn), disks.split_first()) else {
+                continue;
+            };
+            // Of two that were there one after the other nobody knows which was there last.
+            if others.iter().all(|other| disk.disk().difference(&other.disk()).is_none()) {
+                names.insert(head(*number, nsid), (*disk).clone());
+            }
+        }
+        self.names = names;
+        self
     }
 
     /// The number of this path: the one it had, else the lowest that is free. `taken` are numbers of lives that an
@@ -255,13 +293,39 @@ impl Record {
         number
     }
 
-    /// Those that no controller, export or disk is of have lost their number: there may be very many of them.
+    /// The device names of a subsystem, by their last number.
+    pub(crate) fn names_of(&self, subsystem: u32) -> impl Iterator<Item = (u32, &BoundDisk)> {
+        let first = format!("nvme{subsystem}n");
+        let of = self.names.range(first.clone()..).take_while(move |(name, _)| name.starts_with(&first));
+        of.filter_map(|(name, bound)| match device(name) {
+            Ok(Device::Head(_, number)) => Some((number, bound)),
+            _ => None,
+        })
+    }
+
+    /// Forgets the device names of a subsystem, but for those that are to be kept and those of disks that are exported. Says
+    /// how many.
+    pub(crate) fn forget_names(&mut self, subsystem: u32, keep: impl Fn(u32) -> bool) -> usize {
+        let exported = |bound: &BoundDisk| {
+            let mut disks = self.disks.values().filter(|disk| disk.subnqn == bound.subnqn);
+            disks.any(|disk| disk.disk().difference(&bound.disk()).is_none())
+        };
+        let all = self.names_of(subsystem).filter(|(number, bound)| !keep(*number) && !exported(bound));
+        let forgotten: Vec<String> = all.map(|(number, _)| head(subsystem, number)).collect();
+        forgotten.iter().for_each(|name| drop(self.names.remove(name)));
+        forgotten.len()
+    }
+
+    /// Those that no controller, export or disk is of have lost their number and their device names: there may be very many of
+    /// them.
     fn forget_subsystems(&mut self) {
         let controllers = self.controllers.iter().map(|known| known.request.subnqn.as_str());
         let exports = self.exports.iter().map(|export| export.subnqn.as_str());
         let disks = self.disks.values().map(|disk| disk.subnqn.as_str());
         let used: BTreeSet<&str> = controllers.chain(exports).chain(disks).collect();
         self.subsystems.retain(|nqn, _| used.contains(nqn.as_str()));
+        let Self { names, subsystems, .. } = self;
+        names.retain(|_, bound| subsystems.contains_key(&bound.subnqn));
     }
 
     /// True if nothing was ever connected under this identity.
@@ -294,11 +358,16 @@ pub(crate) mod tests {
     /// As each format was written: it must be readable for ever.
     pub(crate) const GOLDEN_1: &str = include_str!("../tests/golden/daemon-1.json");
     const GOLDEN_2: &str = include_str!("../tests/golden/daemon-2.json");
-    const GOLDEN: &str = include_str!("../tests/golden/daemon-3.json");
+    pub(crate) const GOLDEN_3: &str = include_str!("../tests/golden/daemon-3.json");
+    const GOLDEN: &str = include_str!("../tests/golden/daemon-4.json");
 
     pub(crate) fn settings() -> HostSettings {
         let hostid = HostId([0x11; 16]);
         HostSettings { hostnqn: Nqn::of_host(hostid), hostid }
+    }
+
+    pub(crate) fn empty() -> Record {
+        Record::new(&settings())
     }
 
     pub(crate) fn sample_1() -> Record {
@@ -336,10 +405,20 @@ pub(crate) mod tests {
         record
     }
 
-    fn sample() -> Record {
+    /// As format 3 is read: what is exported has its name.
+    pub(crate) fn sample_3() -> Record {
         let mut record = sample_2();
         let disk = DiskIdentity { uuid: Some([0x22; 16]), nguid: None, eui64: Some([0xab; 8]), block_size: 4096 };
-        record.disks.insert("disk0".into(), BoundDisk::new(record.exports[1].place(), &disk));
+        let bound = BoundDisk::new(record.exports[1].place(), &disk);
+        record.disks.insert("disk0".into(), bound.clone());
+        record.names.insert("nvme0n1".into(), bound);
+        record
+    }
+
+    fn sample() -> Record {
+        let mut record = sample_3();
+        let disk = DiskIdentity { uuid: None, nguid: Some([0x33; 16]), eui64: None, block_size: 512 };
+        record.names.insert("nvme0n2".into(), BoundDisk::new(("nqn.2014-08.org.example:disk", 1), &disk));
         record
     }
 
@@ -359,13 +438,28 @@ pub(crate) mod tests {
     fn the_golden_file_is_what_is_written_and_read() {
         let text = serde_json::to_string_pretty(&sample()).expect("data") + "\n";
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/daemon-3.json"), &text).expect("a file");
+            fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/daemon-4.json"), &text).expect("a file");
         }
         assert_eq!(text, GOLDEN);
-        let read = |text: &str| Record::read(text.as_bytes(), Path::new("x"), &settings()).expect("ours");
-        assert_eq!(read(GOLDEN), (sample(), 3));
+        let read = |text: &str| {
+            let (record, format) = Record::read(text.as_bytes(), Path::new("x"), &settings()).expect("ours");
+            (record.migrated(format), format)
+        };
+        assert_eq!(read(GOLDEN), (sample(), 4));
+        assert_eq!(read(GOLDEN_3), (sample_3(), 3));
         assert_eq!(read(GOLDEN_2), (sample_2(), 2));
         assert_eq!(read(GOLDEN_1), (sample_1(), 1));
+    }
+
+    #[test]
+    fn of_two_disks_that_exports_of_one_place_were_for_none_has_the_name() {
+        let other = DiskIdentity { uuid: Some([0x44; 16]), nguid: None, eui64: None, block_size: 4096 };
+        let mut record = sample_3();
+        record.disks.insert("other".into(), BoundDisk::new(("nqn.2014-08.org.example:disk", 1), &other));
+        record.disks.insert("elsewhere".into(), BoundDisk::new(("nqn.2014-08.org.example:disk", 2), &other));
+        record.disks.insert("unknown".into(), BoundDisk::new(("nqn.2014-08.org.example:unknown", 2), &other));
+        let record = record.migrated(3);
+        assert_eq!(record.names.keys().collect::<Vec<_>>(), ["nvme0n2"]);
     }
 
     #[test]
@@ -375,8 +469,8 @@ pub(crate) mod tests {
         assert!(read("{}").starts_with("x: not an Interlock state file"));
         assert!(read("\0").starts_with("x: not an Interlock state file"));
         let newer =
-            GOLDEN.replace("\"format\": 3", "\"format\": 4").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
-        assert_eq!(read(&newer), "x has format 4, this program knows up to 3: use version 9.1 or later");
+            GOLDEN.replace("\"format\": 4", "\"format\": 5").replace("\"writer\": \"0.1.0\"", "\"writer\": \"9.1\"");
+        assert_eq!(read(&newer), "x has format 5, this program knows up to 4: use version 9.1 or later");
         assert!(read(&GOLDEN.replace("11111111", "21111111")).starts_with("x belongs to the host nqn."));
         assert!(read(&GOLDEN.replace("\"wanted\"", "\"wantde\"")).contains("wantde"));
     }

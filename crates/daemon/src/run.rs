@@ -25,8 +25,7 @@ use crate::waiting::THREADS_MAX;
 use crate::watchdog::Watchdog;
 use interlock_api::{Level, What};
 use interlock_host::{
-    EventKind, FileStore, HeadId, Host, HostError, HostSettings, IdentityInUse, IdentityLock, NamespaceStatus, Pool,
-    PoolConfig, StoreError,
+    EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
 };
 use interlock_observe::journal::{Journal, Owner};
 use interlock_observe::tree::Mount;
@@ -309,7 +308,7 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
                 return;
             }
             for namespace in service.host.namespaces().unwrap_or_default() {
-                service.name(&namespace);
+                service.name_head(namespace.head);
             }
         }
     })
@@ -325,7 +324,7 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
             Some(at) => events.recv_timeout(at.since(now())),
         };
         if look.is_some_and(|at| at <= now()) {
-            look = service.refresh_exports();
+            look = service.refresh_exports().into_iter().chain(service.bind_names()).min();
         }
         let event = match event {
             Ok(event) => event,
@@ -337,6 +336,12 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
         }
         if let EventKind::PathRefused { ctrl, nsid, why } = &event.kind {
             service.path_refused(*ctrl, *nsid, why);
+            service.devices().refused(*ctrl, *nsid, why);
+        }
+        if let EventKind::ControllerState { ctrl, to, .. } = &event.kind
+            && *to != interlock_host::StateName::Live
+        {
+            service.devices().not_live(*ctrl);
         }
         if moves_exports(&event.kind) {
             // Many come at once: one look is enough for all of them.
@@ -362,7 +367,7 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
 /// After a change at the host, the places of exports are looked at so soon.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
 
-/// True of what may change whether an export can be served.
+/// True of what may change whether an export can be served, or which disk has which name.
 const fn moves_exports(kind: &EventKind) -> bool {
     matches!(
         kind,
@@ -390,19 +395,6 @@ impl Disowned {
 
     fn why(&self) -> Option<String> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Service {
-    fn name_head(&self, head: HeadId) {
-        if let Ok(Some(namespace)) = self.host.namespace_of(head) {
-            self.name(&namespace);
-        }
-    }
-
-    fn name(&self, namespace: &NamespaceStatus) {
-        let number = self.subsystem_number(&namespace.subnqn);
-        self.told.name_head(namespace.head, crate::names::head(number, namespace.nsid));
     }
 }
 

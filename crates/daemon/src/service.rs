@@ -6,6 +6,7 @@
 
 use crate::connect::{changes, check, check_found, remember};
 use crate::counting::Counting;
+use crate::devices::Devices;
 use crate::discovery::Discovery;
 use crate::events::Told;
 use crate::exports::ExportTable;
@@ -22,9 +23,10 @@ use interlock_api::{
     ConnectRequest, DiscoveryControllers, Done, Level, ProblemKind, SetRequest, UnfencedKind, UnfencedLife, Version,
     same_address,
 };
+use interlock_export::DiskIdentity;
 use interlock_host::{
-    ControllerSpec, ControllerStatus, CtrlId, Host, HostError, HostStatus, LifeId, Nqn, Outcome, ProbeError, ProbeSpec,
-    SpecError, StateName, Unfenced, UnfencedWhy, probe,
+    ControllerSpec, ControllerStatus, CtrlId, HeadId, Host, HostError, HostStatus, LifeId, Namespace, NamespaceStatus,
+    Nqn, Outcome, ProbeError, ProbeSpec, SpecError, StateName, Unfenced, UnfencedWhy, probe,
 };
 use interlock_ring::{Reactor, now};
 use std::collections::BTreeSet;
@@ -62,6 +64,8 @@ pub(crate) struct Service {
     neighbours: OnceLock<Neighbours>,
     /// Where looks at targets run.
     looker: Option<Reactor>,
+    /// Locked before the record, where both are.
+    devices: Mutex<Devices>,
     record: Mutex<RecordFile>,
 }
 
@@ -91,6 +95,7 @@ impl Service {
             memory: Mutex::default(),
             started_unix_ms: crate::events::unix_ms(),
             neighbours: OnceLock::new(),
+            devices: Mutex::default(),
             record: Mutex::new(record),
         }
     }
@@ -114,6 +119,10 @@ impl Service {
 
     pub(crate) fn record(&self) -> MutexGuard<'_, RecordFile> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn devices(&self) -> MutexGuard<'_, Devices> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of a subsystem, for its name.
@@ -458,24 +467,48 @@ impl Service {
 
     // --- Fences ---
 
-    /// A namespace by its device name or as `NQN:NSID`.
-    pub(crate) fn namespace(&self, text: &str) -> Result<(String, u32), Refusal> {
+    /// A namespace by its device name or as `NQN:NSID`. A device name is that of one disk, and leads to no other.
+    pub(crate) fn namespace(&self, text: &str) -> Result<Named, Refusal> {
         let word = text.strip_prefix("/dev/").unwrap_or(text);
-        if !word.starts_with("nqn.") {
-            let Device::Head(number, nsid) = device(word)? else {
-                return Err(self.no_such_namespace(text)?.hint("give a namespace, as in `nvme0n1`"));
-            };
-            let file = self.record();
-            let found = file.record.subsystems.iter().find(|(_, known)| **known == number).map(|(nqn, _)| nqn.clone());
-            drop(file);
-            return match found {
-                Some(nqn) => Ok((nqn, nsid)),
-                None => Err(self.no_such_namespace(text)?),
-            };
+        if word.starts_with("nqn.") {
+            let place = word.rsplit_once(':').and_then(|(nqn, nsid)| Some((nqn.to_owned(), nsid.parse().ok()?)));
+            let wrong = || Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no namespace: use `NQN:NSID`"));
+            return place.map(|(subnqn, nsid)| Named::Place { subnqn, nsid }).ok_or_else(wrong);
         }
-        match word.rsplit_once(':').and_then(|(nqn, nsid)| Some((nqn, nsid.parse().ok()?))) {
-            Some((nqn, nsid)) => Ok((nqn.to_owned(), nsid)),
-            None => Err(Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no namespace: use `NQN:NSID`"))),
+        let Device::Head(number, _) = device(word)? else {
+            return Err(self.no_such_namespace(text)?.hint("give a namespace, as in `nvme0n1`"));
+        };
+        let all = self.host.namespaces()?;
+        let named = self.head_names(&all);
+        if let Some(found) = all.into_iter().find(|ns| named[&ns.head] == word) {
+            return Ok(Named::Disk(Box::new(found)));
+        }
+        let file = self.record();
+        if let Some(bound) = file.record.names.get(word) {
+            let (subnqn, nsid) = bound.place();
+            return Ok(Named::Away { subnqn: subnqn.to_owned(), nsid, disk: bound.disk() });
+        }
+        let found = file.record.subsystems.iter().find(|(_, known)| **known == number).map(|(nqn, _)| nqn.clone());
+        drop(file);
+        match found {
+            Some(subnqn) => Ok(Named::Nothing { subnqn }),
+            None => Err(self.no_such_namespace(text)?),
+        }
+    }
+
+    /// The namespace that is meant, to be used.
+    pub(crate) fn open(&self, text: &str) -> Result<Namespace, Refusal> {
+        match self.namespace(text)? {
+            Named::Disk(found) => Ok(self.host.open(*found)),
+            Named::Place { subnqn, nsid } => Ok(self.host.namespace(&subnqn, nsid)?),
+            Named::Away { disk, .. } => {
+                let name = text.strip_prefix("/dev/").unwrap_or(text);
+                let why = self.waiting_names()?.into_iter().find(|one| one.name == name).map(|one| one.waits_for);
+                let why = why.unwrap_or_else(|| "it is not there".into());
+                let text = format!("{name} is the name of {disk}, and waits for {why}");
+                Err(Refusal::new(ProblemKind::NotFound, text).device(name))
+            }
+            Named::Nothing { .. } => Err(self.no_such_namespace(text)?),
         }
     }
 
@@ -497,7 +530,8 @@ impl Service {
 
     pub(crate) fn namespace_names(&self) -> Result<Vec<String>, Refusal> {
         let all = self.host.namespaces()?;
-        Ok(all.iter().map(|ns| names::head(self.subsystem_number(&ns.subnqn), ns.nsid)).collect())
+        let named = self.head_names(&all);
+        Ok(all.iter().filter_map(|ns| named.get(&ns.head).cloned()).collect())
     }
 
     /// The controllers that can still change a namespace although every lost life is fenced: those that are alive, and those
@@ -514,11 +548,31 @@ impl Service {
         Ok(able)
     }
 
-    /// The namespace whose fences are asked for. Unlike for other verbs it may be gone, but something must be known of it.
-    pub(crate) fn fenceable(&self, text: &str) -> Result<(String, u32), Refusal> {
-        let (subnqn, nsid) = self.namespace(text)?;
-        self.known_namespace(text, &subnqn, nsid)?;
-        Ok((subnqn, nsid))
+    /// The namespace whose fences are asked for, with its name. Unlike for other verbs it may be gone, but something must be
+    /// known of it.
+    pub(crate) fn fenceable(&self, text: &str) -> Result<(String, u32, String), Refusal> {
+        let name = text.strip_prefix("/dev/").unwrap_or(text).to_owned();
+        let (subnqn, nsid) = match self.namespace(text)? {
+            Named::Disk(found) => (found.subnqn, found.nsid),
+            // Where it was: what can still write there can still write to it.
+            Named::Away { subnqn, nsid, .. } => (subnqn, nsid),
+            Named::Place { subnqn, nsid } => {
+                self.known_namespace(text, &subnqn, nsid)?;
+                let all = self.host.namespaces()?;
+                let there = all.iter().filter(|ns| (ns.subnqn.as_str(), ns.nsid) == (&subnqn, nsid));
+                let there = there.min_by_key(|ns| ns.paths.is_empty());
+                let known = there.and_then(|ns| self.head_names(&all).remove(&ns.head));
+                let name = known.unwrap_or_else(|| names::head(self.subsystem_number(&subnqn), nsid));
+                return Ok((subnqn, nsid, name));
+            }
+            // No name was ever given that is remembered; then it would be that of the NSID.
+            Named::Nothing { subnqn } => {
+                let Device::Head(_, nsid) = device(&name)? else { return Err(self.no_such_namespace(text)?) };
+                self.known_namespace(text, &subnqn, nsid)?;
+                (subnqn, nsid)
+            }
+        };
+        Ok((subnqn, nsid, name))
     }
 
     /// The NQN of a subsystem, by that or as `nvme-subsys0`. It need not be connected, but something must be known of it.
@@ -549,27 +603,33 @@ impl Service {
         Err(self.with_namespaces(format!("there is no namespace `{text}`, and nothing is known of it"))?)
     }
 
-    /// Lets flushes of a namespace succeed again after one lost data. A name may have had more than one disk: what is known of
-    /// any of them is cleared, as `status` shows it under this name.
+    /// Lets flushes of a namespace succeed again after one lost data. A place may have had more than one disk: what is known of
+    /// any of them is cleared.
     pub(crate) fn clear_flush_error(&self, text: &str) -> Result<Done, Refusal> {
-        let (subnqn, nsid) = self.namespace(text)?;
+        let meant = self.namespace(text)?;
         let all = self.host.namespaces()?;
-        let mut disks = all.iter().filter(|ns| ns.subnqn == subnqn && ns.nsid == nsid).peekable();
-        if disks.peek().is_none() {
-            return Err(self.no_such_namespace(text)?);
-        }
-        let name = names::head(self.subsystem_number(&subnqn), nsid);
-        let cleared: Vec<Outcome> = disks.filter_map(|ns| self.host.clear_flush_error(ns.head)).collect();
+        let is_meant = |ns: &NamespaceStatus| match &meant {
+            Named::Disk(found) => found.head == ns.head,
+            Named::Place { subnqn, nsid } => (&ns.subnqn, ns.nsid) == (subnqn, *nsid),
+            Named::Away { .. } | Named::Nothing { .. } => false,
+        };
+        let names = self.head_names(&all);
+        let disks: Vec<(HeadId, &str)> =
+            all.iter().filter(|ns| is_meant(ns)).map(|ns| (ns.head, names[&ns.head].as_str())).collect();
+        let Some((_, first)) = disks.first() else { return Err(self.no_such_namespace(text)?) };
+        let cleared = disks.iter().filter_map(|(head, name)| Some((*name, self.host.clear_flush_error(*head)?)));
+        let cleared: Vec<(&str, Outcome)> = cleared.collect();
         if cleared.is_empty() {
-            let text = format!("no flush of {name} has failed: there is nothing to clear");
+            let text = format!("no flush of {first} has failed: there is nothing to clear");
             return Err(Refusal::new(ProblemKind::NotFound, text));
         }
-        for outcome in cleared {
+        let devices = cleared.iter().map(|(name, _)| (*name).to_owned()).collect();
+        for (name, outcome) in cleared {
             let lost = crate::view::lost(outcome);
             let text = format!("{name}: its flush error ({lost}) was cleared on request: flushes may succeed again");
             self.told.note(Level::Warn, "flush-error-cleared", text);
         }
-        Ok(Done { format_version: Version, devices: vec![name] })
+        Ok(Done { format_version: Version, devices })
     }
 
     /// Declares a lost life over without proof, as an operator asks.
@@ -581,6 +641,19 @@ impl Service {
         self.host.fence_accept_risk(LifeId(number))?;
         Ok(Done { format_version: Version, devices: vec![life.to_owned()] })
     }
+}
+
+/// What somebody means by a namespace.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    /// Whatever is there.
+    Place { subnqn: String, nsid: u32 },
+    /// The disk of a device name, which the host knows.
+    Disk(Box<NamespaceStatus>),
+    /// The disk of a device name, which is not there; it was.
+    Away { subnqn: String, nsid: u32, disk: DiskIdentity },
+    /// No disk of this subsystem has that name.
+    Nothing { subnqn: String },
 }
 
 /// A connection that was begun.

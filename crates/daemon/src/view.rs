@@ -30,6 +30,7 @@ impl Service {
     pub(crate) fn status_of(&self, status: &HostStatus) -> api::Status {
         self.counting.learn_paths(&status.namespaces);
         let numbers = self.numbers(status);
+        let heads = self.head_numbers(&status.namespaces);
         let controllers = self.shown(status);
         let settings = self.host.settings();
         let waits = by_owner(&status.waits);
@@ -46,11 +47,12 @@ impl Service {
                 .namespaces
                 .iter()
                 .map(|ns| api::NamespaceStatus {
-                    lost_paths: self.lost_paths(ns, numbers[&ns.subnqn], &controllers),
-                    ..namespace(ns, numbers[&ns.subnqn], self.host.flush_error(ns.head))
+                    lost_paths: self.lost_paths(ns, (numbers[&ns.subnqn], heads[&ns.head]), &controllers),
+                    ..namespace(ns, (numbers[&ns.subnqn], heads[&ns.head]), self.host.flush_error(ns.head))
                 })
                 .collect(),
-            exports: self.exports.status(&numbers, &status.namespaces),
+            waiting_names: self.waiting_of(&status.namespaces),
+            exports: self.export_status(&status.namespaces),
             discovery: self.discovery.status(),
             tombstones: tombstones(status),
             totals: totals(status),
@@ -58,7 +60,12 @@ impl Service {
         }
     }
 
-    fn lost_paths(&self, ns: &NamespaceStatus, number: u32, shown: &[&ControllerStatus]) -> Vec<api::LostPath> {
+    fn lost_paths(
+        &self,
+        ns: &NamespaceStatus,
+        (subsystem, number): (u32, u32),
+        shown: &[&ControllerStatus],
+    ) -> Vec<api::LostPath> {
         let away = shown.iter().copied().filter(|ctrl| {
             ctrl.subnqn == ns.subnqn
                 && ctrl.state != StateName::Live
@@ -67,7 +74,7 @@ impl Service {
         let lost = self.counting.lost_paths(ns, away);
         lost.into_iter()
             .map(|(ctrl, state)| api::LostPath {
-                name: names::path(number, ctrl, ns.nsid),
+                name: names::path(subsystem, ctrl, number),
                 controller: ctrl.to_string(),
                 ana_state: state.map(ana),
             })
@@ -98,9 +105,8 @@ impl Service {
 
     /// The exports alone.
     pub(crate) fn export_list(&self) -> api::Exports {
-        let numbers = self.record().record.subsystems.clone();
         let seen = self.host.namespaces().unwrap_or_default();
-        api::Exports { format_version: api::Version, exports: self.exports.status(&numbers, &seen) }
+        api::Exports { format_version: api::Version, exports: self.export_status(&seen) }
     }
 }
 
@@ -231,21 +237,25 @@ fn controller(
     }
 }
 
-fn namespace(ns: &NamespaceStatus, number: u32, flush_error: Option<Outcome>) -> api::NamespaceStatus {
+fn namespace(
+    ns: &NamespaceStatus,
+    (subsystem, number): (u32, u32),
+    flush_error: Option<Outcome>,
+) -> api::NamespaceStatus {
     let NamespaceIds { eui64, nguid, uuid, .. } = ns.ids;
     let paths: Vec<api::PathStatus> = ns
         .paths
         .iter()
         .map(|path| api::PathStatus {
-            name: names::path(number, path.ctrl, ns.nsid),
+            name: names::path(subsystem, path.ctrl, number),
             controller: path.ctrl.to_string(),
             ana_state: ana(path.ana),
             ana_group: Some(path.ana_group).filter(|group| *group != 0),
         })
         .collect();
     api::NamespaceStatus {
-        name: names::head(number, ns.nsid),
-        subsystem: names::subsystem(number),
+        name: names::head(subsystem, number),
+        subsystem: names::subsystem(subsystem),
         subnqn: ns.subnqn.clone(),
         nsid: ns.nsid,
         size_bytes: ns.shape.blocks.saturating_mul(ns.shape.block_size.into()),

@@ -237,8 +237,7 @@ async fn gone(service: &Arc<Service>, id: CtrlId) -> Result<(), Refusal> {
 /// Waits until every lost life of this host is proven unable to change the namespace.
 pub(crate) async fn fenced(service: Arc<Service>, namespace: String, within: Duration) -> Result<Fenced, Refusal> {
     let _place = service.room.wait()?;
-    let (subnqn, nsid) = quick(&service, move |service| service.fenceable(&namespace)).await?;
-    let namespace = names::head(service.subsystem_number(&subnqn), nsid);
+    let (subnqn, nsid, namespace) = quick(&service, move |service| service.fenceable(&namespace)).await?;
     let alive = lost_are_fenced(&service, subnqn, Some(nsid), within).await?;
     Ok(Fenced { format_version: Version, namespace, alive })
 }

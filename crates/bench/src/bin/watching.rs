@@ -137,6 +137,7 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
         subsystems: Vec::new(),
         controllers: Vec::new(),
         namespaces: Vec::new(),
+        waiting_names: Vec::new(),
         exports: Vec::new(),
         discovery: Vec::new(),
         tombstones: Vec::new(),

@@ -7,6 +7,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 const DISK: &str = "nvme0n2";
+/// What takes its place.
+const OTHER: &str = "nvme0n3";
 
 /// A scene with a file as namespace 2, exported, and a client that has written to it.
 fn exported(name: &str) -> (Scene, Client) {
@@ -94,21 +96,35 @@ fn a_disk_that_was_replaced_while_the_daemon_was_away_is_not_served() {
     scene.start();
     waits_for(&scene, "another disk is there");
     nobody_gets_in(&scene);
+    // Its device name is that of the disk, too: the new one has another, and everybody is told so.
+    assert!(names(&scene).contains(&OTHER.to_owned()) && !names(&scene).contains(&DISK.to_owned()));
+    let waiting = scene.status()["waiting_names"].clone();
+    assert_eq!((waiting[0]["name"].as_str(), waiting.as_array().map(Vec::len)), (Some(DISK), Some(1)), "{waiting}");
+    let (list, status) = (scene.does(&["list"]), scene.does(&["status"]));
+    for text in [list, status] {
+        let line =
+            text.lines().find(|line| line.contains(DISK) && line.contains(") waits for its own disk")).map(str::trim);
+        assert!(line.is_some_and(|line| line.ends_with(", as nvme0n3")), "{text}");
+    }
     let refused = scene.fails(&["export", DISK]);
-    assert!(
-        refused.contains("there is another export of this name") || refused.contains("exported already"),
-        "{refused}"
-    );
-    // Whoever wants the new disk under the old name says so.
+    assert!(refused.contains("nvme0n2 is the name of UUID ") && refused.contains("as nvme0n3"), "{refused}");
+    // Whoever wants the new disk says so.
     scene.does(&["unexport", DISK]);
-    scene.does(&["export", DISK]);
-    let mut client = Client::open(&scene.nbd(), DISK).expect("the new disk");
+    scene.does(&["export", OTHER]);
+    let mut client = Client::open(&scene.nbd(), OTHER).expect("the new disk");
     client.write(4096, &[1; 4096]).expect("written");
+    let events = scene.does(&["events", "-o", "json"]);
+    assert!(events.contains("\"topic\":\"name-taken\""), "{events}");
     // And is bound to that one from then on.
     let (code, log) = scene.stop(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
     scene.start();
     serves(&scene);
+    // The first disk has its name again as soon as it is there, and the other one keeps its own.
+    take(&scene);
+    give(&scene, "file");
+    wait_for("the first disk", || names(&scene).contains(&DISK.to_owned()).then_some(()));
+    assert_eq!(waits_for(&scene, "another disk is there")["namespace"], OTHER);
 }
 
 /// Replaces the disk without a daemon.
@@ -142,7 +158,13 @@ fn a_record_of_an_earlier_version_binds_at_the_first_connect_and_says_so() {
         }
     }
     let fields = record.as_object_mut().expect("an object");
-    assert!(fields.remove("disks").is_some() && fields.remove("generation").is_some() && disks == 1, "{lines}");
+    assert!(
+        fields.remove("names").is_some()
+            && fields.remove("disks").is_some()
+            && fields.remove("generation").is_some()
+            && disks == 1,
+        "{lines}"
+    );
     fields.insert("format".into(), 2.into());
     std::fs::remove_file(host.join("daemon.changes")).expect("ours");
     std::fs::write(&file, serde_json::to_vec(&record).expect("JSON")).expect("a file");
@@ -151,6 +173,7 @@ fn a_record_of_an_earlier_version_binds_at_the_first_connect_and_says_so() {
     assert!(export["bound_to"].is_string(), "{export}");
     let events = scene.does(&["events", "-o", "json"]);
     assert!(events.contains("\"topic\":\"export-bound\""), "{events}");
+    assert!(events.contains("device names belong to their disks from now on: ") && events.contains("nvme0n2 is UUID "));
     // From now on it is bound.
     scene.stop(Signal::TERM);
     take_offline(&scene);

@@ -77,13 +77,13 @@ fn an_older_program_refuses_a_newer_state_and_loses_no_predecessor() {
     let (socket, state, nvme) = (path("c.sock"), path("state"), path("nvme"));
     let read = |name: &str| std::fs::read_to_string(host.join(name)).expect("it is there");
     let (record, lives) = (read("daemon.json"), read("lives"));
-    let later = record.replace("\"format\": 3", "\"format\": 4").replace("\"writer\": \"", "\"writer\": \"9.");
+    let later = record.replace("\"format\": 4", "\"format\": 5").replace("\"writer\": \"", "\"writer\": \"9.");
     assert_ne!(later, record);
     std::fs::write(host.join("daemon.json"), &later).expect("a file");
     let args = ["daemon", "--socket", &socket, "--state-dir", &state, "--nvme-dir", &nvme];
     let refused = interlock(&args).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("has format 4, this program knows up to 3"), "{said}");
+    assert!(!refused.status.success() && said.contains("has format 5, this program knows up to 4"), "{said}");
     assert_eq!((read("daemon.json"), read("lives").lines().count()), (later, lives.lines().count()));
     std::fs::write(host.join("daemon.json"), &record).expect("a file");
     scene.start();

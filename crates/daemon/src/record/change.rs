@@ -24,6 +24,11 @@ pub(super) enum Change {
         disk: BoundDisk,
     },
     DiskForgotten(String),
+    Name {
+        device: String,
+        disk: BoundDisk,
+    },
+    NameForgotten(String),
     /// All of them: there are few.
     Discovery(Vec<ConnectRequest>),
 }
@@ -35,6 +40,7 @@ pub(super) struct Written {
     subsystems: BTreeMap<String, u32>,
     exports: BTreeMap<String, WantedExport>,
     disks: BTreeMap<String, BoundDisk>,
+    names: BTreeMap<String, BoundDisk>,
     discovery: Vec<ConnectRequest>,
 }
 
@@ -76,6 +82,7 @@ impl Written {
             subsystems: record.subsystems.clone(),
             exports: record.exports.iter().map(|export| (export.name.clone(), export.clone())).collect(),
             disks: record.disks.clone(),
+            names: record.names.clone(),
             discovery: record.discovery.clone(),
         }
     }
@@ -93,6 +100,8 @@ impl Written {
         differing(&self.exports, exports, put, Change::ExportEnded, &mut changes);
         let put = |export: &String, disk: &BoundDisk| Change::Disk { export: export.clone(), disk: disk.clone() };
         differing(&self.disks, record.disks.iter(), put, Change::DiskForgotten, &mut changes);
+        let put = |device: &String, disk: &BoundDisk| Change::Name { device: device.clone(), disk: disk.clone() };
+        differing(&self.names, record.names.iter(), put, Change::NameForgotten, &mut changes);
         if self.discovery != record.discovery {
             changes.push(Change::Discovery(record.discovery.clone()));
         }
@@ -102,11 +111,12 @@ impl Written {
     /// Makes a record again what it was when it was last written. What it holds still keeps its place; what it has dropped
     /// comes first.
     pub(super) fn restore(&self, record: &mut Record) {
-        let Self { controllers, subsystems, exports, disks, discovery } = self;
+        let Self { controllers, subsystems, exports, disks, names, discovery } = self;
         record.controllers = restored(controllers, &record.controllers, |known| known.number);
         record.exports = restored(exports, &record.exports, |export| export.name.clone());
         record.subsystems.clone_from(subsystems);
         record.disks.clone_from(disks);
+        record.names.clone_from(names);
         record.discovery.clone_from(discovery);
     }
 
@@ -122,6 +132,8 @@ impl Written {
                 Change::ExportEnded(name) => drop(self.exports.remove(&name)),
                 Change::Disk { export, disk } => drop(self.disks.insert(export, disk)),
                 Change::DiskForgotten(export) => drop(self.disks.remove(&export)),
+                Change::Name { device, disk } => drop(self.names.insert(device, disk)),
+                Change::NameForgotten(device) => drop(self.names.remove(&device)),
                 Change::Discovery(discovery) => self.discovery = discovery,
             }
         }
@@ -158,6 +170,8 @@ impl Record {
                 Change::ExportEnded(name) => self.exports.retain(|old| old.name != name),
                 Change::Disk { export, disk } => drop(self.disks.insert(export, disk)),
                 Change::DiskForgotten(export) => drop(self.disks.remove(&export)),
+                Change::Name { device, disk } => drop(self.names.insert(device, disk)),
+                Change::NameForgotten(device) => drop(self.names.remove(&device)),
                 Change::Discovery(discovery) => self.discovery = discovery,
             }
         }

@@ -163,13 +163,20 @@ type Whole = (Record, u64, Option<(File, u64)>);
 fn read_whole(dir: &Path, text: &[u8], settings: &HostSettings) -> Result<Whole, RecordError> {
     let (record, format) = Record::read(text, &dir.join(FILE), settings)?;
     let len = text.len() as u64;
-    if format < u64::from(FORMAT) {
-        let copy = dir.join(format!("{FILE}.format-{format}"));
-        write_whole(&copy, text).map_err(|error| RecordError::Io { what: "write", file: copy, error })?;
-        return Ok((record, len, None));
-    }
     let (lines, changes) = read_changes(dir, record.generation)?;
-    Ok((record.with(lines), len, changes))
+    let is_present = format == u64::from(FORMAT);
+    if !is_present {
+        let keep = |name: &str, text: &[u8]| {
+            let copy = dir.join(format!("{name}.format-{format}"));
+            write_whole(&copy, text).map_err(|error| RecordError::Io { what: "write", file: copy, error })
+        };
+        keep(FILE, text)?;
+        if !lines.is_empty() {
+            keep(CHANGES, &read_file(&dir.join(CHANGES))?.unwrap_or_default())?;
+        }
+    }
+    // The whole is written next where the format is an earlier one: no line of this program belongs to that.
+    Ok((record.with(lines).migrated(format), len, changes.filter(|_| is_present)))
 }
 
 /// The bytes of a file, if there is such a file. One that is there and that nobody can read is as good as damaged.
@@ -259,9 +266,11 @@ pub(crate) fn write_whole(file: &Path, text: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{GOLDEN_1, sample_1, settings};
+    use super::super::BoundDisk;
+    use super::super::tests::{GOLDEN_1, GOLDEN_3, sample_1, sample_3, settings};
     use super::*;
     use interlock_api::ConnectRequest;
+    use interlock_export::DiskIdentity;
 
     fn open(dir: &Path) -> RecordFile {
         let (file, notes) = RecordFile::open(dir, &settings()).expect("ours");
@@ -300,7 +309,38 @@ mod tests {
         migrated.record.subsystem("b");
         migrated.save().expect("written");
         assert_eq!(fs::read_to_string(dir.join("daemon.json.format-1")).expect("a copy"), GOLDEN_1);
-        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 3"));
+        assert!(fs::read_to_string(dir.join(FILE)).expect("there").contains("\"format\": 4"));
+    }
+
+    /// What was written after the whole of the earlier format counts, too, and what it says of disks binds their names.
+    #[test]
+    fn changes_of_an_earlier_format_are_read_with_it_and_kept_beside_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let dir = dir.path();
+        let lines = concat!(
+            "{\"generation\":0}\n",
+            "{\"subsystem\":{\"nqn\":\"nqn.2014-08.org.example:late\",\"number\":4}}\n",
+            "{\"disk\":{\"export\":\"late\",\"disk\":{\"subnqn\":\"nqn.2014-08.org.example:late\",\"nsid\":7,",
+            "\"uuid\":\"55555555555555555555555555555555\",\"nguid\":null,\"eui64\":null,\"block_bytes\":512}}}\n",
+            "{\"export_ended\":\"nvme0n1\"}\n",
+        );
+        fs::write(dir.join(FILE), GOLDEN_3).expect("a file");
+        fs::write(dir.join(CHANGES), lines).expect("a file");
+        let mut expected = sample_3();
+        expected.subsystems.insert("nqn.2014-08.org.example:late".into(), 4);
+        expected.exports.remove(0);
+        let late = DiskIdentity { uuid: Some([0x55; 16]), nguid: None, eui64: None, block_size: 512 };
+        let late = BoundDisk::new(("nqn.2014-08.org.example:late", 7), &late);
+        expected.disks.insert("late".into(), late.clone());
+        expected.names.insert("nvme4n7".into(), late);
+        let mut migrated = open(dir);
+        assert_eq!(migrated.record, expected);
+        assert_eq!(open(dir).record, expected, "nothing was written meanwhile that loses it");
+        migrated.record.subsystem("b");
+        migrated.save().expect("written");
+        assert_eq!(open(dir).record, migrated.record);
+        assert_eq!(fs::read_to_string(dir.join("daemon.json.format-3")).expect("a copy"), GOLDEN_3);
+        assert_eq!(fs::read_to_string(dir.join("daemon.changes.format-3")).expect("a copy"), lines);
     }
 
     #[test]
@@ -312,11 +352,13 @@ mod tests {
         assert_eq!(open(dir).record, file.record);
         file.record.controllers.remove(7);
         file.record.subsystems.remove("nqn.2014-08.org.example:3");
+        file.record.names = sample_3().names;
         file.record.exports.clone_from(&sample_1().exports);
         file.record.discovery.push(request(99));
         file.save().expect("written");
         assert_eq!(open(dir).record, file.record);
         file.record.exports.clear();
+        file.record.names.clear();
         file.record.known(3).expect("it").wanted = false;
         file.save().expect("written");
         let again = open(dir);
@@ -395,6 +437,7 @@ mod tests {
         let mut file = open(dir);
         (1..=6).for_each(|n| connect(&mut file, n));
         file.record.exports.clone_from(&sample_1().exports);
+        file.record.names = sample_3().names;
         file.save().expect("written");
         // As a look at the status does it: known, and not written yet.
         file.record.subsystem("nqn.2014-08.org.example:seen");
@@ -410,6 +453,7 @@ mod tests {
                 record.number(&request(99), |_| false);
                 record.known(3).expect("it").wanted = false;
                 record.exports.clear();
+                record.names.clear();
                 record.subsystem("nqn.2014-08.org.example:new");
                 record.discovery.push(request(98));
             });
@@ -426,7 +470,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path();
         connect(&mut open(dir), 1);
-        let text = fs::read_to_string(dir.join(FILE)).expect("there").replace("\"format\": 3", "\"format\": 4");
+        let text = fs::read_to_string(dir.join(FILE)).expect("there").replace("\"format\": 4", "\"format\": 5");
         fs::write(dir.join(FILE), &text).expect("a file");
         let files = || {
             let names = fs::read_dir(dir).expect("there").map(|entry| entry.expect("a file").file_name());
@@ -434,7 +478,7 @@ mod tests {
         };
         let before = files();
         let refused = RecordFile::open(dir, &settings()).map(drop);
-        assert!(matches!(refused, Err(RecordError::Newer { format: 4, .. })), "{refused:?}");
+        assert!(matches!(refused, Err(RecordError::Newer { format: 5, .. })), "{refused:?}");
         assert_eq!(files(), before, "for the program that can read it");
     }
 
