@@ -5,6 +5,8 @@
 
 mod abuse;
 mod bad_input;
+#[path = "../beside.rs"]
+mod beside;
 mod child;
 mod control;
 mod disk;

@@ -1,0 +1,106 @@
+//! How long a good client waits among enemies, beside the same client without enemies on the same machine.
+//!
+//! A machine that runs tests is busy, and its longest pause says as much about the other work on it as about the server. So a
+//! second server of the same kind, with nobody hostile, does the same work in turn with the first: whatever the machine does to
+//! one it does to the other, and only the difference is the enemies' doing.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// What a wait among enemies may be, whatever the other one took.
+const ALWAYS: Duration = Duration::from_secs(5);
+/// Above that it may be so many times the longest wait without enemies, whose pauses are as random but rarer: fewer processes
+/// compete for the processor.
+const TIMES: u32 = 3;
+/// Nothing excuses a longer one: hosts give a command up after half a minute.
+const NEVER: Duration = Duration::from_secs(30);
+
+/// What one kind of work took.
+#[derive(Clone, Debug, Default)]
+struct Taken(Vec<Duration>);
+
+impl Taken {
+    /// The wait that so many of a thousand do not exceed.
+    fn at(&self, permille: usize) -> Duration {
+        let mut all = self.0.clone();
+        all.sort_unstable();
+        let last = all.len().saturating_sub(1);
+        all.get(last * permille / 1000).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (median {:.1?}, p99 {:.1?}, longest {:.1?})",
+            self.0.len(),
+            self.at(500),
+            self.at(990),
+            self.at(1000)
+        )
+    }
+}
+
+/// What the same work took among enemies and without them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside {
+    among: Taken,
+    alone: Taken,
+}
+
+impl Beside {
+    /// Work among enemies.
+    pub(crate) fn among<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        timed(&mut self.among, work)
+    }
+
+    /// The same without them.
+    pub(crate) fn alone<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        timed(&mut self.alone, work)
+    }
+
+    /// How often the work was done among enemies.
+    pub(crate) fn passes(&self) -> usize {
+        self.among.0.len()
+    }
+
+    /// What is wrong with the longest wait, if anything is.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        let (longest, alone) = (self.among.at(1000), self.alone.at(1000));
+        let bound = ALWAYS.max(alone * TIMES).min(NEVER);
+        match (self.among.0.len(), self.alone.0.len()) {
+            (0, _) | (_, 0) => Err(format!("nothing was compared: {self}")),
+            _ if longest < bound => Ok(()),
+            _ => Err(format!("the longest wait among enemies, {longest:?}, is not below {bound:?}: {self}")),
+        }
+    }
+}
+
+impl fmt::Display for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { among, alone } = self;
+        write!(f, "among enemies {among}, without them {alone}")
+    }
+}
+
+fn timed<T>(taken: &mut Taken, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    taken.0.push(begun.elapsed());
+    done
+}
+
+#[test]
+fn a_busy_machine_is_no_excuse_for_a_server_that_starves_its_clients() {
+    let of = |among: &[u64], alone: &[u64]| {
+        let taken = |all: &[u64]| Taken(all.iter().map(|millis| Duration::from_millis(*millis)).collect());
+        Beside { among: taken(among), alone: taken(alone) }
+    };
+    assert!(of(&[20, 4_900], &[5, 6]).judge().is_ok());
+    assert!(of(&[20, 7_300], &[5, 2_600]).judge().is_ok(), "the machine stood still for both");
+    assert!(of(&[20, 7_300], &[5, 900]).judge().is_err(), "only the enemies can have done it");
+    assert!(of(&[20, 31_000], &[5, 20_000]).judge().is_err());
+    assert!(of(&[], &[5]).judge().is_err() && of(&[5], &[]).judge().is_err(), "nothing shows nothing");
+    assert_eq!(of(&[1, 2, 3], &[4]).to_string().matches("longest 3.0ms").count(), 1);
+}
