@@ -55,8 +55,8 @@ pub use event::{
 };
 pub use receipt::{Detected, DetectedHow, KeptReceipt, Method, Receipt, Receipts, Source};
 pub use status::{
-    ControllerFacts, ControllerStatus, JournalStatus, LostPath, NamespaceStatus, PathStatus, SettingsStatus, Status,
-    SubsystemStatus, TombstoneStatus, Totals, Unreachable, WaitKind, WaitStatus, WaitingName,
+    ControllerFacts, ControllerStatus, JournalStatus, LimitsStatus, LostPath, NamespaceStatus, PathStatus,
+    SettingsStatus, Status, SubsystemStatus, TombstoneStatus, Totals, Unreachable, WaitKind, WaitStatus, WaitingName,
 };
 pub use story::{Failover, Failovers, Felt, Safety, StageName, Story, StoryStage, StoryState, Way};
 

@@ -42,6 +42,18 @@ pub struct Status {
     pub totals: Totals,
     /// The journal of events; `null` if there is none.
     pub journal: Option<JournalStatus>,
+    /// What may be asked for, and how much of it is taken.
+    #[serde(default)]
+    pub limits: LimitsStatus,
+}
+
+/// What may be asked for, and how much of it is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub struct LimitsStatus {
+    /// Controllers that are wanted, or not ended yet.
+    pub controllers: u64,
+    /// As many as there may be; those of the configuration count, and are never refused.
+    pub controllers_max: u64,
 }
 
 /// One subsystem.

@@ -63,6 +63,8 @@ pub struct DaemonSection {
     pub group: Option<String>,
     /// Reactor threads, 1 to 64.
     pub reactors: u16,
+    /// Controllers that may be wanted at once, 1 to 65536, over the control socket and because of discovery logs.
+    pub max_controllers: u32,
     /// How long a reactor looks for news before it sleeps, in microseconds.
     pub spin_us: u32,
     /// An orderly end takes at most so long, in seconds; then what is left is left to the next process.
@@ -84,6 +86,7 @@ impl Default for DaemonSection {
         Self {
             group: None,
             reactors: 1,
+            max_controllers: crate::budget::CONTROLLERS,
             spin_us: 30,
             stop_timeout_s: 30,
             nvme_cli_files: false,
@@ -284,6 +287,9 @@ impl Config {
         })?;
         if !(1..=64).contains(&config.daemon.reactors) {
             return Err(bad(None, "[daemon] reactors must be 1 to 64"));
+        }
+        if !(1..=65_536).contains(&config.daemon.max_controllers) {
+            return Err(bad(None, "[daemon] max_controllers must be 1 to 65536"));
         }
         if config.daemon.spin_us > 10_000 {
             return Err(bad(None, "[daemon] spin_us must be at most 10000: longer gains nothing"));

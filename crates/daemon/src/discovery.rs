@@ -4,6 +4,7 @@
 //! connected, because a log without a subsystem - or no answer at all - does not say that the subsystem is gone. A
 //! controller that is lost is tried again without end.
 
+use crate::budget::Payer;
 use crate::exclusions::Exclusions;
 use crate::fabrics::DiscoveryController;
 use crate::refusal::Refusal;
@@ -258,6 +259,20 @@ impl Discovery {
         *lock(&self.news) = Some(news);
         *lock(&self.thread) = Some(thread);
         Ok(())
+    }
+
+    /// Whether one more may be asked for.
+    ///
+    /// # Errors
+    /// Too many are watched.
+    pub(crate) fn has_room(&self, traddr: &str, trsvcid: u16) -> Result<(), Refusal> {
+        let known = lock(&self.known);
+        if known.len() < WATCHED_MAX || known.contains_key(&(canonical_address(traddr), trsvcid)) {
+            return Ok(());
+        }
+        let text = format!("{} discovery controllers are watched, and no more than {WATCHED_MAX} can be", known.len());
+        Err(Refusal::new(api::ProblemKind::InUse, text)
+            .hint("end those that are not needed: `interlock disconnect --discovery ADDR:PORT`"))
     }
 
     /// Watches one from now on; what is watched already goes on.
@@ -554,7 +569,7 @@ impl Watcher {
             );
             service.told.note(Level::Error, "discovery-too-many", text);
         }
-        let refused = service.restore_all(wanted, || true);
+        let refused = service.restore_all(wanted, Payer::Discovery, || true);
         if let Some(watching) = self.watches.get_mut(address) {
             for text in watching.refused(&refused) {
                 service.told.note(Level::Error, "not-connected", text);

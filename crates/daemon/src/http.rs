@@ -3,6 +3,7 @@
 //! Anybody with `curl` can do what the verbs do. A request is small, a field that is not known is an error with the
 //! nearest one that is, and a verb that waits is a task ([`crate::waiting`]): the interface always answers.
 
+use crate::budget::Peer;
 use crate::history;
 use crate::refusal::{Refusal, meant};
 use crate::service::{Service, Which};
@@ -12,7 +13,7 @@ use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use interlock_api::{
     ConnectRequest, Connected, DiscoveryControllers, Done, Drained, ExportKind, ExportRequest, ExportStatus, Exports,
     Fenced, Problem, ProblemKind, SetRequest, Status,
@@ -122,8 +123,8 @@ pub(crate) struct Within {
 
 /// Everything at one moment.
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
-pub(crate) async fn status(State(service): State<Arc<Service>>) -> Result<Json<Status>, Refusal> {
-    does(service, |service| service.status()).await
+pub(crate) async fn status(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
+    service.shared_status.answer(&service, |service| service.status()).await
 }
 
 /// Connect a controller, and keep it connected over restarts.
@@ -132,9 +133,10 @@ pub(crate) async fn status(State(service): State<Arc<Service>>) -> Result<Json<S
         (status = 502, body = Problem)))]
 pub(crate) async fn connect(
     State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
     Checked(request): Checked<ConnectRequest>,
 ) -> Result<Json<Connected>, Refusal> {
-    waiting::connect(service, request).await.map(Json)
+    waiting::connect(service, peer, request).await.map(Json)
 }
 
 /// Disconnect a controller (`nvme0`), or all of a subsystem (`nvme-subsys0`), in order.

@@ -9,6 +9,7 @@
 //! - [`Places`] says where things lie, [`identity`] who this host is: also for verbs that need no daemon.
 //! - [`Config`] is `interlock.toml`, [`fabrics`] what nvme-cli users have already.
 
+mod budget;
 mod config;
 mod connect;
 mod counting;
@@ -40,6 +41,7 @@ mod refusal;
 mod restore;
 mod run;
 mod service;
+mod shared;
 mod socket;
 mod tree;
 mod view;

@@ -7,6 +7,7 @@
 mod table;
 
 use self::table::{Admission, Id, Table};
+use crate::budget::Peer;
 use crate::refusal::Refusal;
 use axum::Router;
 use axum::body::Body;
@@ -59,6 +60,9 @@ pub(crate) trait Socket: Send + 'static {
 
     /// The next connection.
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Who is at the other end, where the kernel says so.
+    fn peer(stream: &Self::Stream) -> Option<Peer>;
 }
 
 impl Socket for TcpListener {
@@ -67,6 +71,10 @@ impl Socket for TcpListener {
     async fn next(&self) -> io::Result<TcpStream> {
         Ok(self.accept().await?.0)
     }
+
+    fn peer(_: &TcpStream) -> Option<Peer> {
+        None
+    }
 }
 
 impl Socket for UnixListener {
@@ -74,6 +82,11 @@ impl Socket for UnixListener {
 
     async fn next(&self) -> io::Result<UnixStream> {
         Ok(self.accept().await?.0)
+    }
+
+    fn peer(stream: &UnixStream) -> Option<Peer> {
+        let peer = stream.peer_cred().ok()?;
+        Some(Peer { uid: peer.uid(), pid: peer.pid().unwrap_or(0) })
     }
 }
 
@@ -122,6 +135,7 @@ impl Crowd {
 /// What the reader, the writer and the request of one connection know of it.
 struct Connection {
     id: Id,
+    peer: Option<Peer>,
     crowd: Arc<Mutex<Crowd>>,
     state: Mutex<(State, Option<Waker>)>,
 }
@@ -189,7 +203,7 @@ impl<L: Socket> Port<L> {
     }
 
     /// A place for a connection; `None`: there is none.
-    fn seat(&self) -> Option<Arc<Connection>> {
+    fn seat(&self, peer: Option<Peer>) -> Option<Arc<Connection>> {
         let mut crowd = lock(&self.crowd);
         let (id, ended) = match crowd.table.admit() {
             Admission::Full => return None,
@@ -197,7 +211,7 @@ impl<L: Socket> Port<L> {
             Admission::Instead(id, oldest) => (id, crowd.end(oldest)),
         };
         let state = Mutex::new((State::Silent, None));
-        let connection = Arc::new(Connection { id, crowd: Arc::clone(&self.crowd), state });
+        let connection = Arc::new(Connection { id, peer, crowd: Arc::clone(&self.crowd), state });
         crowd.all.insert(id, Arc::downgrade(&connection));
         drop(crowd);
         drop(ended);
@@ -212,7 +226,7 @@ impl<L: Socket> Listener for Port<L> {
     async fn accept(&mut self) -> (Self::Io, ()) {
         loop {
             match self.listener.next().await {
-                Ok(stream) => match self.seat() {
+                Ok(stream) => match self.seat(L::peer(&stream)) {
                     Some(connection) => {
                         let until = Box::pin(sleep_until(Instant::now() + self.within));
                         let takes_within = self.takes_within;
@@ -270,7 +284,10 @@ impl<L: Socket> Connected<IncomingStream<'_, Port<L>>> for Who {
 
 /// Reads the whole request before anything is done for it, and answers it as the only one of its connection.
 async fn whole(ConnectInfo(Who(connection)): ConnectInfo<Who>, request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if let Some(peer) = connection.peer {
+        head.extensions.insert(peer);
+    }
     let mut answer = match axum::body::to_bytes(body, BODY_MAX).await {
         Err(why) => {
             // What could not be read in time is answered to nobody: its connection has ended.

@@ -262,11 +262,16 @@ impl Record {
         self
     }
 
+    /// The number that this path has.
+    pub(crate) fn number_of(&self, request: &ConnectRequest) -> Option<u32> {
+        self.controllers.iter().find(|known| known.request.is_same_path(request)).map(|known| known.number)
+    }
+
     /// The number of this path: the one it had, else the lowest that is free. `taken` are numbers of lives that an
     /// earlier process left.
     pub(crate) fn number(&mut self, request: &ConnectRequest, taken: impl Fn(u32) -> bool) -> u32 {
-        if let Some(known) = self.controllers.iter().find(|known| known.request.is_same_path(request)) {
-            return known.number;
+        if let Some(number) = self.number_of(request) {
+            return number;
         }
         let used: BTreeSet<u32> = self.controllers.iter().map(|known| known.number).collect();
         let number = (0..u32::MAX).find(|number| !used.contains(number) && !taken(*number)).unwrap_or(u32::MAX);

@@ -4,6 +4,7 @@
 //! the daemon has said that it is ready: lives that earlier processes left were known to the host before, so that no
 //! order of connections can make a write overtake them.
 
+use crate::budget::Payer;
 use crate::config::Config;
 use crate::exclusions::Exclusions;
 use crate::fabrics::{self, DiscoveryController};
@@ -68,7 +69,7 @@ pub(crate) fn connections(service: &Arc<Service>, config: &Config, places: &Plac
         (wanted.collect::<Vec<_>>(), file.record.discovery.clone())
     };
     let requests = known.into_iter().chain(config.requests()).chain(theirs.connections).filter(|found| may(found));
-    for (request, refusal) in service.restore_all(requests, &go_on) {
+    for (request, refusal) in service.restore_all(requests, Payer::Operator, &go_on) {
         let text = format!("{} port {}: {}", request.traddr, request.trsvcid, refusal.0.error);
         service.told.note(Level::Error, "not-connected", text);
     }

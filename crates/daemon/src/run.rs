@@ -5,6 +5,7 @@
 //! no new requests, exports drained, then the host, which drains and marks its lives clean, so that the next process
 //! has nothing to fence.
 
+use crate::budget::Budget;
 use crate::config::{Config, ConfigError, JournalSection};
 use crate::devd;
 use crate::events::{self, Told};
@@ -25,7 +26,8 @@ use crate::waiting::THREADS_MAX;
 use crate::watchdog::Watchdog;
 use interlock_api::{Level, What};
 use interlock_host::{
-    EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, Pool, PoolConfig, StoreError,
+    EventKind, FileStore, Host, HostError, HostSettings, IdentityInUse, IdentityLock, MAX_DEAD, Pool, PoolConfig,
+    StoreError,
 };
 use interlock_observe::journal::{Journal, Owner};
 use interlock_observe::tree::Mount;
@@ -160,7 +162,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let events = host.subscribe();
     let reactors = pool.reactors().to_vec();
     let told = begin_to_tell(&dir, host.settings(), config.journal);
-    let service = Arc::new(Service::new(host, told, reactors, record, options.places.run().to_owned(), group));
+    let budget = Budget::new(config.daemon.max_controllers);
+    let service = Arc::new(Service::new(host, told, reactors, record, options.places.run().to_owned(), group, budget));
     service.hooks.set(config.hooks.clone());
     service.neighbours(neighbours);
     let begun = service.told.last();
@@ -310,6 +313,7 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
             for namespace in service.host.namespaces().unwrap_or_default() {
                 service.name_head(namespace.head);
             }
+            service.budget_again();
         }
     })
 }
@@ -318,13 +322,15 @@ fn hear(service: Arc<Service>, events: Receiver<interlock_host::Event>) -> io::R
 fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> bool {
     // When the places of exports are to be looked at.
     let mut look = Some(now());
+    let mut ended = Ended::default();
     loop {
         let event = match look {
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => events.recv_timeout(at.since(now())),
         };
         if look.is_some_and(|at| at <= now()) {
-            look = service.refresh_exports().into_iter().chain(service.bind_names()).min();
+            let later = ended.take(service);
+            look = service.refresh_exports().into_iter().chain(service.bind_names()).chain(later).min();
         }
         let event = match event {
             Ok(event) => event,
@@ -351,9 +357,9 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
         service.counting.hear(&event.kind);
         service.known.learn(&event.kind);
         service.told.tell(&event);
-        if matches!(event.kind, EventKind::ControllerState { to: interlock_host::StateName::Dead, .. }) {
-            // The host may forget it: what it counted goes into the totals now. Later is as good if this fails.
-            let _ = service.counters(true);
+        if let EventKind::ControllerState { ctrl, to: interlock_host::StateName::Dead, .. } = &event.kind {
+            service.budget.ledger().ended(*ctrl);
+            ended.one(service);
         }
         if let EventKind::Disowned { why } = &event.kind {
             service.disowned.tell(why.clone());
@@ -361,6 +367,45 @@ fn hear_all(service: &Arc<Service>, events: Receiver<interlock_host::Event>) -> 
         if matches!(event.kind, EventKind::ShutDown) {
             return true;
         }
+    }
+}
+
+/// Controllers that have ended, and whose counters were not looked at since. The host forgets them when there are many: what
+/// they counted goes into the totals before. Whoever looks at the counters does that too, so it need not be at once.
+#[derive(Default)]
+struct Ended {
+    count: usize,
+    not_before: interlock_host::Instant,
+}
+
+impl Ended {
+    /// For so many at once.
+    const MAX: usize = MAX_DEAD / 4;
+    /// No more often: it looks at everything.
+    const EACH: Duration = Duration::from_secs(1);
+
+    fn one(&mut self, service: &Service) {
+        self.count += 1;
+        if self.count >= Self::MAX {
+            self.not_before = interlock_host::Instant::default();
+            let _ = self.take(service);
+        }
+    }
+
+    /// Looks, if it is time to; gives when it will be.
+    fn take(&mut self, service: &Service) -> Option<interlock_host::Instant> {
+        let now = now();
+        if self.count == 0 {
+            return None;
+        }
+        if now < self.not_before {
+            return Some(self.not_before);
+        }
+        self.count = 0;
+        // Later is as good if this fails.
+        let _ = service.counters(true);
+        self.not_before = now + Self::EACH;
+        None
     }
 }
 
@@ -395,6 +440,16 @@ impl Disowned {
 
     fn why(&self) -> Option<String> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Service {
+    /// Gives back what ended controllers have taken, whose ends were missed.
+    fn budget_again(&self) {
+        let before = self.budget.ledger().there();
+        let Ok(status) = self.host.status() else { return };
+        let there = status.controllers.iter().filter(|ctrl| ctrl.state != interlock_host::StateName::Dead);
+        self.budget.ledger().ended_but_for(&before, &there.map(|ctrl| ctrl.id).collect());
     }
 }
 

@@ -4,6 +4,7 @@
 //! depend on a target. What is wanted is written down before the answer goes out, so that a crash after it changes
 //! nothing.
 
+use crate::budget::{Budget, Payer, Reserved};
 use crate::connect::{changes, check, check_found, remember};
 use crate::counting::Counting;
 use crate::devices::Devices;
@@ -18,6 +19,7 @@ use crate::names::{self, Device, device};
 use crate::record::RecordFile;
 use crate::refusal::Refusal;
 use crate::run::Disowned;
+use crate::shared::Shared;
 use crate::waiting::Room;
 use interlock_api::{
     ConnectRequest, DiscoveryControllers, Done, Level, ProblemKind, SetRequest, UnfencedKind, UnfencedLife, Version,
@@ -56,6 +58,8 @@ pub(crate) struct Service {
     pub(crate) discovery: Discovery,
     pub(crate) disowned: Disowned,
     pub(crate) room: Room,
+    pub(crate) budget: Budget,
+    pub(crate) shared_status: Shared,
     /// Not everything that was wanted before has begun to be connected.
     pub(crate) restoring: AtomicBool,
     /// What to tell when the first device of the kernel is made.
@@ -77,6 +81,7 @@ impl Service {
         record: RecordFile,
         run: PathBuf,
         group: Option<u32>,
+        budget: Budget,
     ) -> Self {
         let looker = reactors.first().cloned();
         let told = Arc::new(told);
@@ -91,6 +96,8 @@ impl Service {
             discovery: Discovery::new(),
             disowned: Disowned::default(),
             room: Room::new(crate::port::control_places()),
+            budget,
+            shared_status: Shared::default(),
             restoring: AtomicBool::new(false),
             memory: Mutex::default(),
             started_unix_ms: crate::events::unix_ms(),
@@ -171,10 +178,11 @@ impl Service {
 
     /// Begins to connect. What is wanted is remembered by [`Service::want`], once it is known to be. The address of the
     /// request has its canonical form: one address has one form, in names, in the record and in every comparison.
-    pub(crate) fn begin(&self, request: &ConnectRequest) -> Result<Begun, Refusal> {
+    pub(crate) fn begin(&self, request: &ConnectRequest, payer: Payer) -> Result<Begun, Refusal> {
         let spec = self.checked(request, &self.of_kernel())?;
+        let room = self.budget.reserve(payer)?;
         if request.first_attempt_decides
-            && let Some(old) = crate::names::leads_to(request, &self.host.status()?.controllers)
+            && let Some(old) = crate::names::leads_to(request, &self.host.controllers_of(&request.subnqn)?)
         {
             return Err(already(old));
         }
@@ -186,16 +194,17 @@ impl Service {
         })?;
         let id = CtrlId(number);
         let begun = Begun { id, subsystem, within, after: self.told.last(), at: now() };
-        self.connect_as(id, spec)?;
+        room.spent_on(id, || self.connect_as(id, spec))?;
         Ok(begun)
     }
 
     /// Begins to keep paths connected that the record, the configuration or a discovery log names; what is connected already
-    /// is left alone. What is wanted is written down once for all of them. `go_on` is asked before each. Tells which could
-    /// not be begun, and why.
+    /// is left alone. What is wanted is written down once for all of them. `go_on` is asked before each. `payer` is on whose
+    /// account they are. Tells which could not be begun, and why.
     pub(crate) fn restore_all(
         &self,
         requests: impl IntoIterator<Item = ConnectRequest>,
+        payer: Payer,
         go_on: impl Fn() -> bool,
     ) -> Vec<(ConnectRequest, Refusal)> {
         let theirs = self.of_kernel();
@@ -203,8 +212,8 @@ impl Service {
         let mut wanted = Vec::new();
         for request in requests {
             let request = ConnectRequest { first_attempt_decides: false, ..request }.canonical();
-            match self.checked(&request, &theirs) {
-                Ok(spec) => wanted.push((request, spec)),
+            match self.checked(&request, &theirs).and_then(|spec| Ok((spec, self.room(&request, payer)?))) {
+                Ok((spec, room)) => wanted.push((request, (spec, room))),
                 Err(refusal) => refused.push((request, refusal)),
             }
         }
@@ -231,13 +240,20 @@ impl Service {
             }
         };
         let mut not_wanted = Vec::new();
-        for ((request, spec), number) in wanted.into_iter().zip(numbers) {
+        for ((request, (spec, room)), number) in wanted.into_iter().zip(numbers) {
             if !go_on() {
                 break;
             }
-            match self.connect_as(CtrlId(number), spec) {
-                Ok(()) => {}
-                Err(Refusal(problem)) if problem.device.as_ref() == Some(&CtrlId(number).to_string()) => {}
+            let id = CtrlId(number);
+            let begun = match room {
+                Some(room) => room.spent_on(id, || self.connect_as(id, spec)),
+                None => self.connect_as(id, spec),
+            };
+            match begun {
+                Ok(()) => self.budget.ledger().wanted(id, true),
+                Err(Refusal(problem)) if problem.device.as_ref() == Some(&id.to_string()) => {
+                    self.budget.ledger().wanted(id, true);
+                }
                 Err(Refusal(problem)) if problem.kind == ProblemKind::Already => not_wanted.push(number),
                 Err(refusal) => {
                     not_wanted.push(number);
@@ -270,20 +286,31 @@ impl Service {
             .collect()
     }
 
-    /// The same for one.
+    /// Room for this path, unless it has it.
+    fn room(&self, request: &ConnectRequest, payer: Payer) -> Result<Option<Reserved>, Refusal> {
+        let known = self.record().record.number_of(request).map(CtrlId);
+        if known.is_some_and(|id| self.budget.ledger().knows(id)) {
+            return Ok(None);
+        }
+        self.budget.reserve(payer).map(Some)
+    }
+
+    /// The same for one that was wanted before.
     pub(crate) fn restore(&self, request: &ConnectRequest) -> Result<(), Refusal> {
-        let refused = self.restore_all([request.clone()], || true).pop();
+        let refused = self.restore_all([request.clone()], Payer::Operator, || true).pop();
         refused.map_or(Ok(()), |(_, refusal)| Err(refusal))
     }
 
     /// Remembers that a controller is wanted, and how.
     pub(crate) fn want(&self, id: CtrlId, request: &ConnectRequest) -> Result<(), Refusal> {
-        Ok(self.record().change(|record| {
+        self.record().change(|record| {
             if let Some(known) = record.known(id.0) {
                 known.wanted = true;
                 known.request = request.clone();
             }
-        })?)
+        })?;
+        self.budget.ledger().wanted(id, true);
+        Ok(())
     }
 
     /// Begins to end controllers gracefully. Those that are the last way to something in use are refused, unless forced.
@@ -312,6 +339,7 @@ impl Service {
             ids.iter().for_each(|id| _ = record.known(id.0).map(|known| known.wanted = false));
         })?;
         for id in &ids {
+            self.budget.ledger().wanted(*id, false);
             // Gone already is as good.
             let _ = self.host.disconnect(*id);
         }
@@ -429,6 +457,7 @@ impl Service {
     /// Watches a discovery controller, also after restarts: what its log names is connected, now and whenever it changes.
     pub(crate) fn discover(&self, request: &ConnectRequest) -> Result<DiscoveryControllers, Refusal> {
         check_found(request).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
+        self.discovery.has_room(&request.traddr, request.trsvcid)?;
         let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
         self.record().change(|record| {
             let record = &mut record.discovery;

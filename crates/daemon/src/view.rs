@@ -57,6 +57,7 @@ impl Service {
             tombstones: tombstones(status),
             totals: totals(status),
             journal: self.told.journal(),
+            limits: self.budget.ledger().status(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! none of them: it follows the stream of events and looks again when something has happened to what it waits for. So a
 //! thousand connections to silent targets, or as many who wait for a fence, delay nobody who asks for the status.
 
+use crate::budget::{Payer, Peer};
 use crate::names;
 use crate::refusal::Refusal;
 use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service, Which, done};
@@ -27,10 +28,14 @@ const SLOW_MAX: usize = 16;
 const DEVICES_MAX: usize = 16;
 /// Names that are looked up at once, each on a thread, before a connection begins. More of them queue.
 const LOOKUPS_MAX: usize = 8;
+/// Looks at targets at once after attempts that failed, each on a thread for up to three seconds.
+const LOOKS_MAX: usize = 8;
+/// A look waits so long for its turn. Without one the reason of the attempt is said in its own words.
+const LOOK_TURN_WITHIN: Duration = Duration::from_secs(3);
 /// Threads for everything that is answered at once.
 const QUICK_MAX: usize = 64;
 /// Threads of all kinds: no kind can take those of another.
-pub(crate) const THREADS_MAX: usize = QUICK_MAX + SLOW_MAX + DEVICES_MAX + LOOKUPS_MAX;
+pub(crate) const THREADS_MAX: usize = QUICK_MAX + SLOW_MAX + DEVICES_MAX + LOOKUPS_MAX + LOOKS_MAX;
 
 /// What is waited for is looked at so often even if no event says that it has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +49,7 @@ pub(crate) struct Room {
     pub(crate) slow: Arc<Semaphore>,
     pub(crate) devices: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
 
 impl Room {
@@ -57,6 +63,7 @@ impl Room {
             slow: room(SLOW_MAX),
             devices: room(DEVICES_MAX),
             lookups: room(LOOKUPS_MAX),
+            looks: room(LOOKS_MAX),
         }
     }
 
@@ -112,17 +119,19 @@ async fn to_its_end<T: Send + 'static>(
     tokio::spawn(work).await.unwrap_or_else(|_| Err(lost()))
 }
 
-/// Connects, and remembers that this is wanted.
-pub(crate) async fn connect(service: Arc<Service>, request: ConnectRequest) -> Result<Connected, Refusal> {
+/// Connects on the account of whoever asks, and remembers that this is wanted.
+pub(crate) async fn connect(service: Arc<Service>, peer: Peer, request: ConnectRequest) -> Result<Connected, Refusal> {
     let place = service.room.wait()?;
+    let attempt = if request.first_attempt_decides { Some(service.budget.attempt(peer)?) } else { None };
+    let payer = Payer::User(peer.uid);
     let request = request.canonical();
     to_its_end(async move {
         let asked = request.clone();
         // A resolver that hangs delays those who give names.
         let begun = if asked.traddr.parse::<IpAddr>().is_ok() {
-            quick(&service, move |service| service.begin(&asked)).await?
+            quick(&service, move |service| service.begin(&asked, payer)).await?
         } else {
-            slow(&service, &service.room.lookups, move |service| service.begin(&asked)).await?
+            slow(&service, &service.room.lookups, move |service| service.begin(&asked, payer)).await?
         };
         let device = begun.id.to_string();
         let failed = if request.first_attempt_decides { first_attempt(&service, &begun).await? } else { None };
@@ -138,13 +147,26 @@ pub(crate) async fn connect(service: Arc<Service>, request: ConnectRequest) -> R
         drop(place);
         // What is in the way is said in the words of a look, with what to do: those of `discover` and `doctor`.
         let (traddr, trsvcid) = (request.traddr.clone(), request.trsvcid);
-        let looked = slow(&service, &service.room.lookups, move |service| Ok(service.look(&request))).await?;
+        let looked = look(&service, request).await?;
+        drop(attempt);
         let why = looked.as_ref().and_then(diagnosis).unwrap_or(why);
         let refusal = Refusal::new(ProblemKind::Target, format!("cannot connect to {traddr} port {trsvcid}: {why}"));
         Err(match looked.as_ref().and_then(ProbeError::hint) {
             Some(hint) => refusal.hint(hint),
             None => refusal,
         })
+    })
+    .await
+}
+
+/// What stands in the way of a connection, as a look sees it; `None`: nothing, or too many looks are taken now.
+async fn look(service: &Arc<Service>, request: ConnectRequest) -> Result<Option<ProbeError>, Refusal> {
+    let turn = Arc::clone(&service.room.looks).acquire_owned();
+    let Ok(Ok(turn)) = timeout_at(Instant::now() + LOOK_TURN_WITHIN, turn).await else { return Ok(None) };
+    quick(service, move |service| {
+        let looked = service.look(&request);
+        drop(turn);
+        Ok(looked)
     })
     .await
 }

@@ -16,10 +16,10 @@ use interlock_base::{Deadline, Instant};
 use interlock_carry::Mailbox;
 use interlock_host_core::poison::SuspectCommand;
 use interlock_host_core::{
-    AnaState, Control, ControllerCounters, ControllerSpec, CtrlId, Event, EventKind, HeadId, HeadInfo, HostConfig,
-    HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LaneWhy, LifeFacts, LifeId, NoSuchController,
-    NotUnfenced, Outcome, Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone, Unfenced,
-    UnfencedWhy, WaitOwner, Why,
+    AnaState, Control, ControllerCounters, ControllerInfo, ControllerSpec, CtrlId, Event, EventKind, HeadId, HeadInfo,
+    HostConfig, HostCounters, Lane, LaneConfig, LaneCounters, LaneId, LaneStatus, LaneWhy, LifeFacts, LifeId,
+    NoSuchController, NotUnfenced, Outcome, Receipt, Setting, SettingError, Shape, SpecError, StateName, Tombstone,
+    Unfenced, UnfencedWhy, WaitOwner, Why,
 };
 use interlock_ring::{BufPool, Reactor, ServiceId};
 use interlock_wire::identify::NamespaceIds;
@@ -617,28 +617,24 @@ impl Host {
     /// If the host does not answer.
     pub fn status(&self) -> Result<HostStatus, HostError> {
         self.ask(|control, _| HostStatus {
-            controllers: control
-                .controllers()
-                .map(|info| ControllerStatus {
-                    id: info.id,
-                    addr: address(info.spec),
-                    peer: info.addr,
-                    subnqn: info.spec.subnqn.to_string(),
-                    spec: info.spec.clone(),
-                    state: info.state.name(),
-                    life: info.state.life(),
-                    slow: info.slow,
-                    facts: info.facts.cloned(),
-                    fencing: info.fencing,
-                    last_error: info.last_error.map(str::to_owned),
-                    counters: info.counters.clone(),
-                })
-                .collect(),
+            controllers: control.controllers().map(controller_status).collect(),
             namespaces: namespaces(control),
             waits: control_waits(control),
             tombstones: control.tombstones(),
             receipts: control.receipts().cloned().collect(),
             counters: control.counters().clone(),
+        })
+    }
+
+    /// The controllers of one subsystem.
+    ///
+    /// # Errors
+    /// If the host does not answer.
+    pub fn controllers_of(&self, subnqn: &str) -> Result<Vec<ControllerStatus>, HostError> {
+        let subnqn = subnqn.to_owned();
+        self.ask(move |control, _| {
+            let of_it = control.controllers().filter(|info| info.spec.subnqn.as_str() == subnqn);
+            of_it.map(controller_status).collect()
         })
     }
 
@@ -819,6 +815,23 @@ fn namespace_status(control: &Control, head: HeadInfo<'_>) -> NamespaceStatus {
         ids: *head.ids,
         paths: head.paths.into_iter().map(path).collect(),
         suspects: control.suspects().filter(|suspect| suspect.head == head.id).collect(),
+    }
+}
+
+fn controller_status(info: ControllerInfo<'_>) -> ControllerStatus {
+    ControllerStatus {
+        id: info.id,
+        addr: address(info.spec),
+        peer: info.addr,
+        subnqn: info.spec.subnqn.to_string(),
+        spec: info.spec.clone(),
+        state: info.state.name(),
+        life: info.state.life(),
+        slow: info.slow,
+        facts: info.facts.cloned(),
+        fencing: info.fencing,
+        last_error: info.last_error.map(str::to_owned),
+        counters: info.counters.clone(),
     }
 }
 

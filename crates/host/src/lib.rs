@@ -45,8 +45,8 @@ pub use interlock_host_core::{
     AnaState, Assumption, CcrAttempt, CcrAttempts, CcrResult, ConnectFailure, ConnectionEnd, ControllerCounters,
     ControllerSpec, CtrlId, DownReason, Event, EventKind, Fact, FenceCounters, FencePolicy, FencedBy, FlushScope,
     Guarded, HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, LaneWhy,
-    Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, Method, NoSuchController, NotUnfenced, OnLoss, Op,
-    Outcome, PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape, SpecError, StateName,
+    Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, MAX_DEAD, Method, NoSuchController, NotUnfenced, OnLoss,
+    Op, Outcome, PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape, SpecError, StateName,
     Termination, Timeouts, Tombstone, Unfenced, UnfencedWhy, WaitOwner, Why, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};

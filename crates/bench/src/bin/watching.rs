@@ -143,6 +143,7 @@ fn told(controllers: usize, wide: usize, namespaces: usize, second: u64) -> (Sta
         tombstones: Vec::new(),
         totals: Totals::default(),
         journal: None,
+        limits: interlock_api::LimitsStatus::default(),
     };
     let mut counters = Counters { at_us: second * 1_000_000, ..Counters::default() };
     for number in 0..controllers.div_ceil(wide) {

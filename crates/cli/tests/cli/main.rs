@@ -5,7 +5,6 @@
 
 mod abuse;
 mod bad_input;
-#[path = "../beside.rs"]
 mod beside;
 mod child;
 mod control;

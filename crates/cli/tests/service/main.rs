@@ -8,6 +8,7 @@ mod agree;
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;
 mod counters;
+mod crowded;
 mod damaged;
 mod dashboard;
 mod discovery;
