@@ -281,7 +281,12 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
     for outcome in &found {
         if let Some(violation) = &outcome.violation {
             writeln!(out, "VIOLATION {violation}")?;
-            writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{} --trace", outcome.seed, beside_the_seed(args.kinds))?;
+            writeln!(
+                out,
+                "reproduce: cargo xtask sim --seed {:#x}{} --trace",
+                outcome.seed,
+                beside_the_seed(args.kinds)
+            )?;
         }
     }
     let (runs, violations) = done.counted(&of);
