@@ -42,7 +42,7 @@ impl Lane {
             Stage::Admin | Stage::Io(_) if connect => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
             Stage::Admin => self.admin(now, conn, slot, sqe, transfer),
             Stage::Io(life) => {
-                self.heard(self.arrived_at(now), life);
+                self.heard(self.arrived_at(now, conn), life);
                 self.io(now, conn, slot, life, &sqe, transfer)
             }
         };
@@ -86,13 +86,13 @@ impl Lane {
                 return Ok(());
             }
             Transfer::ToHost { len } => {
-                self.want(conn, slot, Want::Page(sqe, len, self.arrived_at(now)));
+                self.want(conn, slot, Want::Page(sqe, len, self.arrived_at(now, conn)));
                 return Ok(());
             }
             Transfer::None => 0,
         };
         self.set(conn, slot, Slot::Asked { room, bytes: 0 });
-        let at = self.arrived_at(now);
+        let at = self.arrived_at(now, conn);
         self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room, at }));
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Lane {
     }
 
     pub(super) fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
-        let at = self.arrived_at(now);
+        let at = self.arrived_at(now, conn);
         let Some(known) = self.conns.get_mut(&conn) else { return };
         let account = known.account;
         let state = known.take(slot);

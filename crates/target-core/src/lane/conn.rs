@@ -1,6 +1,7 @@
 //! One connection of a lane: its queue pair, what it became, and what its commands wait for.
 
 use super::gate::Task;
+use super::unread::Unread;
 use crate::config::CONNECTION_BYTES;
 use crate::quota::AccountId;
 use crate::status::{ConnStage, ConnView};
@@ -135,6 +136,8 @@ pub(super) struct Conn {
     pub(super) queued: bool,
     /// The driver knows that there is something to send.
     pub(super) announced: bool,
+    /// It was not read for a while.
+    pub(super) unread: Unread,
 }
 
 impl Conn {
@@ -158,6 +161,7 @@ impl Conn {
             thirsty: VecDeque::new(),
             queued: false,
             announced: false,
+            unread: Unread::default(),
         }
     }
 

@@ -18,6 +18,7 @@ mod gate;
 mod holding;
 mod nvm;
 mod room;
+mod unread;
 
 use crate::config::{CONNECTION_BYTES, Limits};
 use crate::message::{Role, ToControl, ToLane};
@@ -40,6 +41,7 @@ use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig};
 use interlock_proto::{Padded, SendList, Source, Taken};
 use interlock_wire::pdu::Fatal;
 use interlock_wire::status::Status;
+use unread::Unread;
 
 /// What a lane waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -367,9 +369,18 @@ impl Lane {
         self.looked = Some(at);
     }
 
-    /// The earliest moment at which what is read now can have come in.
-    fn arrived_at(&self, now: Instant) -> Instant {
-        self.looked.map_or(now, |at| at.min(now))
+    /// The earliest moment at which what is read now on a connection can have come in.
+    fn arrived_at(&self, now: Instant, conn: ConnId) -> Instant {
+        let unread = self.conns.get(&conn).map_or_else(Unread::default, |known| known.unread);
+        unread::arrived(unread, self.looked, now)
+    }
+
+    /// The driver reads the connection again.
+    fn read_ready(&mut self, conn: ConnId) {
+        if let Some(known) = self.conns.get_mut(&conn).filter(|known| !known.unread.is_nothing()) {
+            known.unread.goes_on(self.looked);
+        }
+        self.out(LaneOutput::ReadReady { conn });
     }
 
     /// Bytes came in. See [`Queue::handle_bytes`].
@@ -386,6 +397,13 @@ impl Lane {
         };
         let result = known.queue.handle_bytes(bytes);
         self.drain(now, conn);
+        if let Some(known) = self.conns.get_mut(&conn) {
+            if known.queue.is_blocked() {
+                known.unread.stops(self.looked, now);
+            } else if !known.unread.is_nothing() {
+                known.unread.goes_on(self.looked);
+            }
+        }
         self.watch(now, conn);
         if result.is_err() {
             self.condemn(conn);
@@ -470,7 +488,7 @@ impl Lane {
             Slot::Waiting(Want::Buffer { task, .. }) => {
                 if self.furnish(now, conn, slot, task, span) {
                     self.drain(now, conn);
-                    self.out(LaneOutput::ReadReady { conn });
+                    self.read_ready(conn);
                 }
             }
             other => {
@@ -730,7 +748,13 @@ impl Lane {
             Fault::FailIo { port, status } => {
                 self.faults.entry(port).or_default().fail = Some(status).filter(|status| !status.is_success());
             }
-            Fault::Mute { port } => self.faults.entry(port).or_default().mute = true,
+            Fault::Mute { port } => {
+                if !core::mem::replace(&mut self.faults.entry(port).or_default().mute, true) {
+                    let looked = self.looked;
+                    let conns = self.conns.values_mut().filter(|known| known.port == port);
+                    conns.for_each(|known| known.unread.stops(looked, now));
+                }
+            }
             Fault::Unmute { port } => self.unmute(port),
             Fault::ResetConnections { port } | Fault::ClosePort { port } => {
                 let conns: Vec<ConnId> =
@@ -775,7 +799,7 @@ impl Lane {
         let conns: Vec<ConnId> =
             self.conns.iter().filter(|(_, known)| known.port == port).map(|(conn, _)| *conn).collect();
         for conn in conns {
-            self.out(LaneOutput::ReadReady { conn });
+            self.read_ready(conn);
             self.out(LaneOutput::SendReady { conn });
         }
     }

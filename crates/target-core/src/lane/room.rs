@@ -253,7 +253,7 @@ impl Lane {
     /// The data of a command that is no payload can come.
     fn collect(&mut self, conn: ConnId, slot: u16, len: u32) {
         self.receive(conn, slot, Sink::Bytes(len));
-        self.out(LaneOutput::ReadReady { conn });
+        self.read_ready(conn);
         self.after(conn);
     }
 

@@ -172,6 +172,41 @@ fn what_is_read_late_was_not_heard_late() {
     assert!(!rig.is_open(a.admin), "silent since it was looked at last: lost after two timeouts");
 }
 
+/// A connection that was not read for a while, although the lane looked all the time: what it had received is as old as that.
+#[test]
+fn what_lay_in_a_connection_that_was_not_read_was_not_heard_late() {
+    for fault_ends in [Fault::Unmute { port: A }, Fault::Clear] {
+        let (mut rig, a, _) = pair();
+        let look = |rig: &mut Rig| rig.lanes[LANE_A].handle_looked(rig.now);
+        look(&mut rig);
+        rig.script(Fault::Mute { port: A });
+        a.write(&mut rig, 3, 0x11);
+        rig.submit(a.admin, admin::keep_alive(), &[], 0);
+        for _ in 0..15 {
+            rig.advance(100);
+            look(&mut rig);
+        }
+        rig.script(fault_ends);
+        assert_eq!(rig.disk(3), 0x11);
+        rig.advance(501);
+        assert!(!rig.is_open(a.admin), "silent since it fell mute: lost after two timeouts");
+        // What comes after that counts as before.
+        let (mut rig, a, _) = pair();
+        look(&mut rig);
+        rig.script(Fault::Mute { port: A });
+        rig.advance(500);
+        look(&mut rig);
+        rig.script(fault_ends);
+        for n in 0..20 {
+            rig.advance(450);
+            look(&mut rig);
+            rig.submit(a.admin, admin::keep_alive(), &[], 0);
+            a.write(&mut rig, 3, n);
+        }
+        assert!(rig.is_open(a.admin));
+    }
+}
+
 #[test]
 fn a_host_that_speaks_is_never_refused() {
     for tbkas in [true, false] {
