@@ -15,6 +15,7 @@
 use crate::{By, Life, Payer};
 use alloc::collections::{BTreeMap, VecDeque};
 use core::cmp::Reverse;
+use core::ops::RangeInclusive;
 use interlock_wire::nqn::{HostId, Nqn};
 
 /// Where a life stands.
@@ -105,8 +106,8 @@ pub(crate) struct HostIdentity {
 /// safe.
 pub(crate) const ENDED_LIVES_MAX: usize = 4096;
 
-/// The lives that are over for good: a CCR for one of them is "already reset". Whoever has most of them forgets first: peers
-/// that come and go must not make the lives of others unknown.
+/// The lives that are over for good: a CCR for one of them is "already reset". Whoever has most of them forgets first, an IPv6
+/// network with all its addresses before any of these: peers that come and go must not make the lives of others unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct EndedLives {
     /// The oldest first, numbered in the order in which they ended.
@@ -128,12 +129,23 @@ impl EndedLives {
 
     fn forget(&mut self) {
         let oldest = |lives: &VecDeque<(u64, Life, HostIdentity)>| lives.front().map(|(number, ..)| Reverse(*number));
-        let most = self.of.iter_mut().max_by_key(|(_, lives)| (lives.len(), oldest(lives)));
-        if let Some((payer, lives)) = most {
+        // By site: how many it has, and who of it has the most. The payers of a site stand side by side.
+        let (mut most, mut site) = (None, None);
+        for (payer, lives) in &self.of {
+            let own = (lives.len(), oldest(lives), *payer);
+            site = match site {
+                Some((all, first, payers)) if RangeInclusive::contains(&payers, payer) => {
+                    Some((all + lives.len(), own.max(first), payers))
+                }
+                _ => Some((lives.len(), own, payer.site())),
+            };
+            most = most.max(site.as_ref().map(|(all, first, _)| (*all, *first)));
+        }
+        let Some((_, (_, _, payer))) = most else { return };
+        if let Some(lives) = self.of.get_mut(&payer) {
             lives.pop_front();
             self.count -= 1;
             if lives.is_empty() {
-                let payer = *payer;
                 self.of.remove(&payer);
             }
         }
@@ -235,5 +247,13 @@ mod tests {
         }
         assert!(ended.find(&host(2), |life| life.cirn == 1).is_some());
         assert_eq!((ended.count, ended.of[&payer(1)].len()), (ENDED_LIVES_MAX, ENDED_LIVES_MAX - 1));
+        // Nor do those from the addresses of a whole network, each of which has one.
+        ended.remember(life(1), host(2), payer(2));
+        for n in 0..ENDED_LIVES_MAX as u16 + 50 {
+            let own = Payer::at(core::net::IpAddr::from([0x2001, 0xdb8, 7, n, 0, 0, 0, 1]));
+            ended.remember(life(20_000 + u64::from(n)), host(3), own);
+        }
+        assert!(ended.find(&host(2), |life| life.cirn == 1).is_some_and(|life| life.id == LifeId(0)));
+        assert_eq!((ended.count, ended.of[&payer(2)].len()), (ENDED_LIVES_MAX, 2));
     }
 }

@@ -4,7 +4,9 @@
 //! whatever a peer makes the target hold is charged to whom it can be charged to: its address, because a name that a peer
 //! merely claims can be invented, or spent by somebody else. Once a host can prove its identity, that identity is a payer too.
 //!
-//! What one payer may hold depends on what is left, not on a fixed part ([`SHARE`]).
+//! What one payer may hold depends on what is left, not on a fixed part ([`SHARE`]). Whoever owns an IPv6 network of 48 or 32 bits has
+//! thousands of addresses that pay, and each would find what the one before it left. So such a network as a whole has a share
+//! as well ([`NETWORK_SHARE`]), and leaves something to all others.
 //!
 //! Where there is no room a command waits, and those who wait take turns ([`Turns`]): payers first, then the connections of one payer.
 
@@ -12,10 +14,17 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
+use core::ops::RangeInclusive;
 use interlock_base::Share;
 
 /// How all of it is shared: one alone gets nearly four fifths.
 pub const SHARE: Share = Share { times: 8, kept_back: 8, part: 1 };
+
+/// How it is shared between a network and all others: one alone gets nine tenths.
+const NETWORK_SHARE: Share = Share { times: 64, kept_back: 16, part: 1 };
+
+/// Networks of IPv6 that somebody may own, by the length of their prefixes: that of a site, and that of a provider.
+const NETWORKS: [u32; 2] = [48, 32];
 
 /// Smallest buffer that a driver gives, in bytes.
 const BUFFER_MIN: u32 = 4096;
@@ -46,6 +55,35 @@ impl Payer {
             v4 @ IpAddr::V4(_) => v4,
         })
     }
+
+    /// The networks that this payer is one of many in: whoever is at their addresses.
+    pub(crate) fn networks(self) -> impl Iterator<Item = RangeInclusive<Self>> {
+        let Self::Address(address) = self;
+        let bits = match address {
+            IpAddr::V6(address) => Some(address.to_bits()),
+            IpAddr::V4(_) => None,
+        };
+        let at = |bits| Self::Address(IpAddr::V6(Ipv6Addr::from_bits(bits)));
+        let network = move |bits: u128, len: u32| at(bits & !(u128::MAX >> len))..=at(bits | u128::MAX >> len);
+        NETWORKS.into_iter().filter_map(move |len| bits.map(|bits| network(bits, len)))
+    }
+
+    /// The smallest of them, or the payer alone.
+    pub(crate) fn site(self) -> RangeInclusive<Self> {
+        self.networks().next().unwrap_or(self..=self)
+    }
+}
+
+/// Whether `payer` may have `wanted` more of `total`, of which all hold `used` and the payers of a range hold `held`.
+pub(crate) fn admits(
+    payer: Payer,
+    total: u64,
+    used: u64,
+    wanted: u64,
+    held: impl Fn(RangeInclusive<Payer>) -> u64,
+) -> bool {
+    SHARE.admits_first(total, used, held(payer..=payer), wanted)
+        && payer.networks().all(|network| NETWORK_SHARE.admits_first(total, used, held(network), wanted))
 }
 
 impl fmt::Display for Payer {
@@ -186,16 +224,21 @@ impl Ledger {
         self.account(id).connections
     }
 
-    /// Whether a payer may have one more connection, which takes `bytes` as such.
-    pub(crate) fn has_place(&self, payer: Payer, bytes: u64) -> bool {
-        let account = self.find(payer).map(|id| self.account(id));
-        let (connections, fixed) = account.map_or((0, 0), |account| (account.connections, account.as_such()));
-        SHARE.admits_first(self.connections_max, self.connections, connections, 1) && self.has_fixed(fixed, bytes)
+    /// What the payers of a range hold of something.
+    fn held(&self, payers: RangeInclusive<Payer>, what: impl Fn(&Account) -> u64) -> u64 {
+        self.by_payer.range(payers).map(|(_, id)| what(self.account(*id))).sum()
     }
 
-    fn has_fixed(&self, as_such: u64, bytes: u64) -> bool {
+    /// Whether a payer may have one more connection, which takes `bytes` as such.
+    pub(crate) fn has_place(&self, payer: Payer, bytes: u64) -> bool {
+        let connections = |payers| self.held(payers, |account| account.connections);
+        admits(payer, self.connections_max, self.connections, 1, connections) && self.has_fixed(payer, bytes)
+    }
+
+    fn has_fixed(&self, payer: Payer, bytes: u64) -> bool {
         let used = self.fixed - self.kept;
-        SHARE.admits_first(self.total / FIXED_PART, used, as_such, bytes) && self.used + bytes <= self.but_the_last()
+        admits(payer, self.total / FIXED_PART, used, bytes, |payers| self.held(payers, Account::as_such))
+            && self.used + bytes <= self.but_the_last()
     }
 
     /// A connection of a payer came, and has a place.
@@ -261,7 +304,7 @@ impl Ledger {
 
     /// A connection takes more as such, if its payer may.
     pub(crate) fn take_fixed(&mut self, id: AccountId, bytes: u64) -> bool {
-        let fits = self.has_fixed(self.account(id).as_such(), bytes);
+        let fits = self.has_fixed(self.account(id).payer, bytes);
         if fits {
             self.add_fixed(id, bytes);
         }
@@ -298,10 +341,12 @@ impl Ledger {
     /// Who has none may have one, unless that is of the very last.
     #[cold]
     fn may_take(&self, id: AccountId, bytes: u64) -> bool {
+        let commands = |account: &Account| account.held - account.fixed;
         let account = self.account(id);
-        let holds = account.held - account.fixed;
+        let holds = commands(account);
         let first = holds == 0 && self.used + bytes <= self.but_the_last();
-        first || SHARE.admits(self.total, self.used, holds, bytes)
+        let network = |payers| NETWORK_SHARE.admits_first(self.total, self.used, self.held(payers, commands), bytes);
+        (first || SHARE.admits(self.total, self.used, holds, bytes)) && account.payer.networks().all(network)
     }
 
     /// What there is without the part that is for little commands.
@@ -341,7 +386,8 @@ impl Ledger {
     /// A media operation begins, if its payer may have one more under way.
     #[cold]
     pub(crate) fn begin(&mut self, id: AccountId, cost: u64) -> bool {
-        let may = SHARE.admits_first(self.media_max, self.media, self.account(id).media, cost);
+        let media = |payers| self.held(payers, |account| account.media);
+        let may = admits(self.account(id).payer, self.media_max, self.media, cost, media);
         if may {
             self.account_mut(id).media += cost;
             self.media += cost;
@@ -506,6 +552,51 @@ mod tests {
             (at("192.0.2.7").to_string(), at("2001:db8:1:2::1").to_string()),
             ("192.0.2.7".into(), "2001:db8:1:2::/64".into())
         );
+    }
+
+    /// The networks of 64 bits of one site.
+    fn neighbour(n: u16) -> Payer {
+        Payer::at(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, n, 0, 0, 0, 1)))
+    }
+
+    #[test]
+    fn whoever_owns_a_network_leaves_something_to_all_others() {
+        let at = |text: &str| Payer::at(text.parse().unwrap());
+        let networks: Vec<_> = neighbour(9).networks().collect();
+        assert!(networks.iter().all(|network| network.contains(&at("2001:db8:7:ffff::1"))));
+        assert_eq!(networks.iter().filter(|network| network.contains(&at("2001:db8:8::1"))).count(), 1);
+        assert!(!networks.iter().any(|network| network.contains(&at("2001:db7:ffff::1"))));
+        assert!(payer(1).networks().next().is_none() && payer(1).site() == (payer(1)..=payer(1)));
+        // The whole of one provider, who has many sites, takes what it can get.
+        const TOTAL: u64 = 1 << 20;
+        let mut ledger = Ledger::new(TOTAL, 1_000, TOTAL);
+        let hostile = |n: u16| Payer::at(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, n / 8, n, 0, 0, 0, 1)));
+        let mut last = 0;
+        for n in 0..5_000 {
+            while ledger.has_place(hostile(n), 64) && ledger.connections < 1_000 {
+                last = ledger.enter(hostile(n), 64).0;
+            }
+        }
+        for key in (0..=last).map(AccountId) {
+            while ledger.take(key, 64) || ledger.begin(key, 64) {}
+        }
+        for good in [payer(1), at("2001:db7::1")] {
+            for _ in 0..5 {
+                assert!(ledger.has_place(good, 64), "{} connections", ledger.connections);
+                ledger.enter(good, 64);
+            }
+            let key = ledger.find(good).unwrap();
+            assert!(ledger.take(key, 1024), "{} bytes are used", ledger.used);
+            assert!(ledger.begin(key, 1024), "{} at the media", ledger.media);
+        }
+        // One site alone has nearly all.
+        let mut ledger = Ledger::new(TOTAL, 1_000, TOTAL);
+        for n in 0..100 {
+            while ledger.has_place(neighbour(n), 64) {
+                ledger.enter(neighbour(n), 64);
+            }
+        }
+        assert!(ledger.connections > 900, "{}", ledger.connections);
     }
 
     #[test]

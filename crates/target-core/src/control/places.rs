@@ -1,7 +1,7 @@
 //! Who gets a controller where many want one.
 //!
 //! There are so many controllers of each kind, and what one payer may have of them depends on how many are left to others
-//! ([`crate::quota`]). A host that keeps nothing alive (Keep Alive Timeout 0) is never given up by time, so its controller
+//! ([`crate::quota`]); so does what a network may have. A host that keeps nothing alive (Keep Alive Timeout 0) is never given up by time, so its controller
 //! could stay for ever: where a newcomer finds none, the one of those that was silent for longest makes room, if its payer has
 //! more than the newcomer.
 
@@ -9,9 +9,10 @@ use super::Control;
 use super::controller::{Controller, ControllerKey, Kind};
 use super::fencing::LifeEntry;
 use crate::message::ToLane;
-use crate::quota::SHARE;
+use crate::quota::admits;
 use crate::{Loss, Payer};
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 use interlock_base::Instant;
 
@@ -25,48 +26,52 @@ const SILENT: Duration = Duration::from_secs(2);
 impl Control {
     /// Whether a payer may have one more controller of a kind, after one made room if that helps.
     pub(super) fn find_place(&mut self, now: Instant, kind: Kind, payer: Payer) -> bool {
-        let (used, held) = self.places(kind, payer);
-        let most = u64::from(self.config.limits.controllers);
-        if !self.may_drain(kind, payer, used, held) {
+        let (used, held) = self.places(kind, &(payer..=payer));
+        if !self.may_drain(kind, payer) {
             return false;
         }
-        if used * 2 >= most {
+        if used * 2 >= u64::from(self.config.limits.controllers) {
             self.listen_to_the_silent(now, kind);
         }
-        if SHARE.admits_first(most, used, held, 1) {
+        if self.has_place(kind, payer) {
             return true;
         }
         match self.silent(now, kind, payer, held) {
             Some(key) => {
                 self.lose(now, key, Loss::Crowded);
-                let (used, held) = self.places(kind, payer);
-                SHARE.admits_first(most, used, held, 1)
+                self.has_place(kind, payer)
             }
             None => false,
         }
     }
 
-    /// Whether a payer that has so many controllers may have one more, and with it one more life that drains after it: of a target
-    /// whose lives take long to end, a peer that comes and goes must not take every CNTLID.
-    fn may_drain(&self, kind: Kind, payer: Payer, used: u64, held: u64) -> bool {
+    fn has_place(&self, kind: Kind, payer: Payer) -> bool {
+        let (used, _) = self.places(kind, &(payer..=payer));
+        let most = u64::from(self.config.limits.controllers);
+        admits(payer, most, used, 1, |payers| self.places(kind, &payers).1)
+    }
+
+    /// Whether a payer may have one more controller, and with it one more life that drains after it: of a target whose lives take
+    /// long to end, a peer that comes and goes must not take every CNTLID.
+    fn may_drain(&self, kind: Kind, payer: Payer) -> bool {
         let Kind::Io(subsystem) = kind else { return true };
         let (low, high) = self.config.subsystems[usize::from(subsystem.0)].cntlids;
         let most = (u64::from(high - low) + 1).min(u64::from(self.config.limits.controllers) * DRAINING_PER_CONTROLLER);
         let drains = |entry: &&LifeEntry| entry.controller.is_none() && entry.life.subsystem == subsystem;
-        let (all, own) = self
-            .lives
-            .values()
-            .filter(drains)
-            .fold((used, held), |(all, own), entry| (all + 1, own + u64::from(entry.payer == payer)));
-        SHARE.admits_first(most, all, own, 1)
+        let count = |payers: &RangeInclusive<Payer>| {
+            self.lives.values().filter(drains).fold(self.places(kind, payers), |(all, own), entry| {
+                (all + 1, own + u64::from(payers.contains(&entry.payer)))
+            })
+        };
+        admits(payer, most, count(&(payer..=payer)).0, 1, |payers| count(&payers).1)
     }
 
-    /// Controllers of a kind, and those of them that a payer has.
-    fn places(&self, kind: Kind, payer: Payer) -> (u64, u64) {
+    /// Controllers of a kind, and those of them that the payers of a range have.
+    fn places(&self, kind: Kind, payers: &RangeInclusive<Payer>) -> (u64, u64) {
         self.controllers
             .values()
             .filter(|other| other.kind == kind)
-            .fold((0, 0), |(used, held), other| (used + 1, held + u64::from(other.payer == payer)))
+            .fold((0, 0), |(used, held), other| (used + 1, held + u64::from(payers.contains(&other.payer))))
     }
 
     /// The controller without keep alive that was silent for longest, of those whose payers have more than `held`.
@@ -81,7 +86,7 @@ impl Control {
             .map(|(key, other)| (other.heard, *key, other.payer))
             .collect();
         oldest.sort_unstable();
-        oldest.into_iter().find(|(.., owner)| self.places(kind, *owner).1 > held).map(|(_, key, _)| key)
+        oldest.into_iter().find(|(.., owner)| self.places(kind, &(*owner..=*owner)).1 > held).map(|(_, key, _)| key)
     }
 
     /// It may become necessary to know who is silent: lanes report the next command of each host that keeps nothing alive.

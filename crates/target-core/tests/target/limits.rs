@@ -277,6 +277,21 @@ fn one_address_cannot_have_all_controllers_whatever_it_calls_itself() {
 }
 
 #[test]
+fn one_network_cannot_have_all_controllers_whatever_the_address() {
+    let mut config = config();
+    config.limits.controllers = 20;
+    let mut rig = Rig::new(config);
+    let mut got = 0;
+    for n in 0..200 {
+        rig.from = core::net::IpAddr::from([0x2001, 0xdb8, 7, n, 0, 0, 0, 1]);
+        got += all_controllers(&mut rig, &Host::new(1 + n as u8 % 8), 1).len();
+    }
+    assert!((16..20).contains(&got), "{got} of 20");
+    rig.from = address(9);
+    assert_eq!(all_controllers(&mut rig, &Host::new(100), 1).len(), 1, "there is one for somebody else");
+}
+
+#[test]
 fn who_keeps_nothing_alive_and_says_nothing_makes_room_for_another_address() {
     let mut config = config();
     config.limits.controllers = 20;
