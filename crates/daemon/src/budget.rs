@@ -199,6 +199,11 @@ impl Ledger {
         self.change(id, |entry| entry.wanted = wanted);
     }
 
+    /// It is wanted, and there again if it was known before.
+    pub(crate) fn began(&mut self, id: CtrlId) {
+        self.change(id, |entry| (entry.wanted, entry.there) = (true, true));
+    }
+
     /// The host has ended it.
     pub(crate) fn ended(&mut self, id: CtrlId) {
         self.change(id, |entry| entry.there = false);

@@ -250,9 +250,9 @@ impl Service {
                 None => self.connect_as(id, spec),
             };
             match begun {
-                Ok(()) => self.budget.ledger().wanted(id, true),
+                Ok(()) => self.budget.ledger().began(id),
                 Err(Refusal(problem)) if problem.device.as_ref() == Some(&id.to_string()) => {
-                    self.budget.ledger().wanted(id, true);
+                    self.budget.ledger().began(id);
                 }
                 Err(Refusal(problem)) if problem.kind == ProblemKind::Already => not_wanted.push(number),
                 Err(refusal) => {
