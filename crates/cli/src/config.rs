@@ -5,11 +5,12 @@ use crate::sources::configuration;
 use clap::Subcommand;
 use interlock_api::ConnectRequest;
 use interlock_daemon::{Config, Exclusions, fabrics, identity, same_identity};
+use interlock_host::HostSettings;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Check the configuration, or show what it comes to
+/// Check the configuration, or print the effective one
 #[derive(clap::Args)]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
@@ -18,9 +19,9 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Check all files; exit code 1 if anything is wrong
+    /// Check all files; the exit code is 1 if anything is wrong
     Validate(Files),
-    /// Show what would be connected and exported
+    /// Print the effective configuration: what would be connected and exported
     Show(Files),
 }
 
@@ -49,6 +50,10 @@ struct All {
     theirs: fabrics::Wanted,
     /// What it would refuse.
     problems: Vec<String>,
+    /// What must not be connected by itself; `None`: a list cannot be read.
+    excluded: Option<Exclusions>,
+    /// This host, as the lists name it.
+    who: Option<HostSettings>,
 }
 
 fn read(files: &Files) -> anyhow::Result<All> {
@@ -60,23 +65,29 @@ fn read(files: &Files) -> anyhow::Result<All> {
     });
     let theirs = fabrics::Wanted::read(&files.nvme_dir, who.as_ref());
     problems.extend(theirs.problems.iter().cloned());
-    match Exclusions::read(&files.nvme_dir) {
-        Ok(lists) => problems.extend(lists.problems),
-        Err(error) => problems.push(error.to_string()),
-    }
-    if let Some(who) = who.filter(|_| !config.daemon.share_identity_with_kernel) {
-        match same_identity(Path::new("/sys"), &who) {
+    let excluded = match Exclusions::read(&files.nvme_dir) {
+        Ok(lists) => {
+            problems.extend(lists.problems.iter().cloned());
+            Some(lists)
+        }
+        Err(error) => {
+            problems.push(error.to_string());
+            None
+        }
+    };
+    if let Some(who) = who.as_ref().filter(|_| !config.daemon.share_identity_with_kernel) {
+        match same_identity(Path::new("/sys"), who) {
             Ok(controllers) => problems.extend(controllers.iter().map(|one| {
                 format!("the kernel's NVMe driver uses the identity of this host: {one}; the daemon refuses a first start beside it")
             })),
             Err(error) => problems.push(format!("/sys/class/nvme: {error}")),
         }
     }
-    Ok(All { config, theirs, problems })
+    Ok(All { config, theirs, problems, excluded, who })
 }
 
 fn validate(files: &Files) -> anyhow::Result<ExitCode> {
-    let All { config, theirs, problems } = read(files)?;
+    let All { config, theirs, problems, .. } = read(files)?;
     for problem in &problems {
         say(&format!("error: {problem}"))?;
     }
@@ -112,23 +123,36 @@ fn table(request: &ConnectRequest) -> Option<toml::Table> {
 }
 
 fn show(files: &Files) -> anyhow::Result<ExitCode> {
-    let All { config, theirs, problems } = read(files)?;
+    let All { config, theirs, problems, excluded, who } = read(files)?;
     let mut connections = config.requests();
     connections.extend(theirs.connections);
+    let mut discovery = config.discovery();
+    discovery.extend(theirs.discovery.iter().map(|one| one.controller.clone()));
+    let mut notes = theirs.notes;
+    // Without an identity the daemon makes one: no list can name it.
+    let who = who.map_or_else(HostSettings::random, Ok)?;
+    let mut is_left = |one: &ConnectRequest| {
+        let left = excluded.as_ref().is_some_and(|lists| !lists.excludes(one, &who));
+        if !left {
+            notes.push(format!(
+                "{} on {} port {}: excluded from automatic connection",
+                one.subnqn, one.traddr, one.trsvcid
+            ));
+        }
+        left
+    };
+    connections.retain(&mut is_left);
+    discovery.retain(&mut is_left);
     match files.output.format {
         Format::Json => {
             let text = json!({
                 "format_version": 1,
                 "daemon": config.daemon,
                 "connections": connections,
-                "discovery": config
-                    .discovery()
-                    .into_iter()
-                    .chain(theirs.discovery.into_iter().map(|one| one.controller))
-                    .collect::<Vec<_>>(),
+                "discovery": discovery,
                 "exports": config.exports,
                 "problems": problems,
-                "notes": theirs.notes,
+                "notes": notes,
             });
             print(&serde_json::to_string_pretty(&text)?)?;
         }
@@ -138,7 +162,7 @@ fn show(files: &Files) -> anyhow::Result<ExitCode> {
             whole.defaults = Default::default();
             whole.connections = connections.iter().filter_map(table).collect();
             print(&whole.to_toml())?;
-            for one in &theirs.discovery {
+            for one in theirs.discovery.iter().filter(|one| discovery.contains(&one.controller)) {
                 print(&format!(
                     "# discovery controller {} port {}: see `interlock connect-all`",
                     one.controller.traddr, one.controller.trsvcid
@@ -147,7 +171,7 @@ fn show(files: &Files) -> anyhow::Result<ExitCode> {
             for problem in &problems {
                 say(&format!("error: {problem}"))?;
             }
-            for note in &theirs.notes {
+            for note in &notes {
                 say(&format!("note: {note}"))?;
             }
         }

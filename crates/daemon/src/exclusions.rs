@@ -101,10 +101,10 @@ impl Exclusions {
         let traddr = canonical_address(&request.traddr);
         let on = link_local(&traddr);
         let matches = |(key, value): &(String, String)| match key.as_str() {
-            "transport" => request.transport == *value,
+            "transport" => request.transport.eq_ignore_ascii_case(value),
             // Without an interface, a link-local address is meant on all of them.
             "traddr" => same_address(&request.traddr, value) || on.is_some_and(|(bare, _)| same_address(bare, value)),
-            "trsvcid" => request.trsvcid.to_string() == *value,
+            "trsvcid" => value.parse() == Ok(request.trsvcid),
             "nqn" => request.subnqn == *value,
             "host-traddr" => request.host_traddr.is_some_and(|ip| same_address(&ip.to_string(), value)),
             "host-iface" => {
@@ -131,12 +131,42 @@ fn entry(value: &str) -> Result<Vec<(String, String)>, String> {
         if value.is_empty() {
             return Err(format!("`{key}` has no value: the entry excludes nothing"));
         }
+        if let Some(why) = matches_nothing(key, value) {
+            return Err(format!("{key} = {value}: {why}: the entry excludes nothing"));
+        }
         if entry.iter().any(|(known, _)| known == key) {
             return Err(format!("`{key}` stands there twice: the entry excludes nothing"));
         }
         entry.push((key.to_owned(), value.to_owned()));
     }
     if entry.is_empty() { Err("an entry without a field excludes nothing".into()) } else { Ok(entry) }
+}
+
+/// Why no connection can have this value. A list whose fields stand with commas or spaces between them is taken apart wrongly, and
+/// what somebody wanted to be left alone would be connected.
+fn matches_nothing(key: &str, value: &str) -> Option<&'static str> {
+    if value.contains('=') || value.contains([',', ' ', '\t']) {
+        return Some("fields are separated by `;`");
+    }
+    if value.contains(['"', '\'', '*', '?']) {
+        return Some("values stand without quotes, and there are no patterns");
+    }
+    match key {
+        "transport" if !["tcp", "rdma", "fc", "loop", "pcie"].contains(&value.to_ascii_lowercase().as_str()) => {
+            Some("transports are tcp, rdma, fc and loop")
+        }
+        "trsvcid" if value.parse::<u16>().is_err() && !value.eq_ignore_ascii_case("none") => {
+            Some("a TCP port is a number up to 65535")
+        }
+        "nqn" | "hostnqn" if !value.starts_with("nqn.") => Some("an NQN begins with `nqn.`"),
+        "host-traddr"
+            if value.starts_with(|c: char| c.is_ascii_digit()) && value.parse::<std::net::IpAddr>().is_err() =>
+        {
+            Some("it is not an address")
+        }
+        "hostid" if value.parse::<interlock_host::HostId>().is_err() => Some("a host identifier is a UUID"),
+        _ => None,
+    }
 }
 
 /// The text of a file, if there is such a file. What is not UTF-8, or too large to be a configuration, is an error.
@@ -221,6 +251,42 @@ mod tests {
         let lines = [1, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(|number| format!("x, line {number}"));
         assert_eq!(begins, lines, "{:?}", lists.problems);
         assert!(lists.problems[2].contains("key `what` is unknown"), "{:?}", lists.problems);
+    }
+
+    #[test]
+    fn what_can_match_nothing_is_named_and_spellings_of_one_value_are_one() {
+        let who = HostSettings::random().expect("random numbers");
+        let of = |entry: &str| {
+            let mut lists = Exclusions::default();
+            lists.add(&format!("[exclusions]\nexclusion = {entry}\n"), Path::new("x"));
+            let request = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:a");
+            (lists.excludes(&request, &who), lists.problems.pop().unwrap_or_default())
+        };
+        for good in [
+            "transport=TCP",
+            "transport = tcp ; traddr = 192.0.2.1 ;",
+            "trsvcid=04420",
+            "traddr=192.0.2.1;trsvcid=4420;nqn=nqn.2014-08.org.example:a",
+        ] {
+            assert_eq!(of(good), (true, String::new()), "{good}");
+        }
+        for (wrong, word) in [
+            ("transport=tcp,traddr=192.0.2.1", "separated by `;`"),
+            ("transport=tcp traddr=192.0.2.1", "separated by `;`"),
+            ("traddr=192.0.2.1,trsvcid=4420", "separated by `;`"),
+            ("traddr=192.0.2.1 # ours", "separated by `;`"),
+            ("traddr=\"192.0.2.1\"", "without quotes"),
+            ("traddr=192.0.2.*", "no patterns"),
+            ("transport=tpc", "transports are"),
+            ("trsvcid=nvme", "a TCP port"),
+            ("trsvcid=66000", "a TCP port"),
+            ("nqn=example:a", "begins with `nqn.`"),
+            ("hostid=7", "is a UUID"),
+            ("host-traddr=192.0.2.300", "is not an address"),
+        ] {
+            let (excluded, problem) = of(wrong);
+            assert!(!excluded && problem.contains(word) && problem.contains("excludes nothing"), "{wrong}: {problem}");
+        }
     }
 
     #[test]

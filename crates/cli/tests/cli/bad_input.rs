@@ -1,6 +1,6 @@
 //! One clear sentence each, exit code 1, nothing left behind.
 
-use crate::child::{NQN, Target, fail};
+use crate::child::{NQN, Target, fail, succeed};
 use crate::serving::Scratch;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -113,7 +113,7 @@ fn options_that_cannot_be() {
     told(&fail(&["doctor", "-a", "127.0.0.1", "-n", ""]), "-n: the NQN is empty");
     told(&fail(&["discover", "-a", "127.0.0.1", "-I", "seven"]), "-I: a host identifier is a UUID");
     told(&fail(&["target", "--namespace", "mem:1M"]), "a target needs at least one port");
-    told(&fail(&["target", "--port", "0", "--namespace", "disk.img"]), "`disk.img` is no namespace");
+    told(&fail(&["target", "--port", "0", "--namespace", "disk.img"]), "`disk.img` is not a valid namespace");
     let said = fail(&["discover", "-t", "rdma", "-a", "127.0.0.1"]);
     assert!(said.starts_with("error: invalid value 'rdma' for '--transport"), "{said}");
 }
@@ -125,6 +125,38 @@ fn a_configuration_with_a_typing_error() {
     told(&said, "unknown key `namespaec`: did you mean `namespace`?");
     assert!(said.contains("typo.toml"), "{said}");
     told(&fail(&["target", "--config", "/nonexistent.toml"]), "cannot read `/nonexistent.toml`: No such file");
+}
+
+#[test]
+fn what_is_shown_as_effective_is_not_what_a_list_excludes_and_an_entry_that_excludes_nothing_is_an_error() {
+    let config = Scratch::new("none.toml", b"");
+    let nvme = config.0.with_extension("nvme");
+    std::fs::create_dir_all(&nvme).expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(nvme.join(name), text).expect("a file");
+    let port = |last| format!("controller = transport=tcp;traddr=192.0.2.{last}\n");
+    write("nvme-fabrics.conf", &format!("[Subsystem]\nnqn = nqn.2014-08.org.example:a\n{}{}", port(1), port(2)));
+    write("exclusions.conf", "[exclusions]\nexclusion = transport=tcp;traddr=192.0.2.1\n");
+    let dir = nvme.to_str().expect("ASCII");
+    let show = || succeed(&["config", "show", config.path(), "--nvme-dir", dir, "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&show()).expect("JSON");
+    let connections = shown["connections"].as_array().expect("a list");
+    assert_eq!(connections.len(), 1, "{shown}");
+    assert_eq!(connections[0]["traddr"], "192.0.2.2");
+    assert_eq!(
+        shown["notes"][0],
+        "nqn.2014-08.org.example:a on 192.0.2.1 port 4420: excluded from automatic connection"
+    );
+    write("exclusions.conf", "[exclusions]\nexclusion = transport=tcp,traddr=192.0.2.1\n");
+    let said = fail(&["config", "validate", config.path(), "--nvme-dir", dir]);
+    assert!(
+        said.contains("exclusions.conf, line 2: transport = tcp,traddr=192.0.2.1: fields are separated by `;`"),
+        "{said}"
+    );
+    // While a list cannot be read nothing is connected by itself.
+    std::fs::write(nvme.join("exclusions.conf"), b"\xff").expect("a file");
+    let shown: serde_json::Value = serde_json::from_str(&show()).expect("JSON");
+    assert_eq!(shown["connections"], serde_json::json!([]), "{shown}");
+    std::fs::remove_dir_all(&nvme).expect("it is ours");
 }
 
 #[test]
