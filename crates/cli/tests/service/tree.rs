@@ -55,6 +55,12 @@ fn a_tree_is_read_written_and_taken_away() {
     assert_eq!(write(&policy, "best\n"), Err(EINVAL));
     assert_eq!(write(&ctrl.join("diag/reset_count"), "many\n"), Err(EINVAL));
     assert!(write(&ctrl.join("state"), "dead\n").is_err(), "it is for reading only");
+    // Nobody makes or removes anything there; the errors are those of sysfs.
+    let errno = |done: std::io::Result<()>| done.map_err(|error| error.raw_os_error().unwrap_or_default());
+    assert_eq!(errno(fs::write(ctrl.join("new"), "")), Err(13));
+    assert_eq!(errno(fs::create_dir(ctrl.join("new"))), Err(1));
+    assert_eq!(errno(fs::remove_file(ctrl.join("state"))), Err(1));
+    assert_eq!(errno(fs::rename(ctrl.join("state"), ctrl.join("new"))), Err(1));
     write(&ctrl.join("rescan_controller"), "1\n").expect("it may be looked at again");
     // A reset is counted, and set back.
     write(&ctrl.join("reset_controller"), "1\n").expect("it may be reset");
