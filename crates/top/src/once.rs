@@ -225,11 +225,28 @@ fn fields(subsystem: &SubsystemReport, head: &NamespaceReport, path: &PathReport
     fields
 }
 
-/// A field as RFC 4180 wants it.
+/// A field as RFC 4180 wants it. A name is what a peer says: its control characters reach no terminal.
 fn quoted(field: &str) -> String {
-    if field.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
+    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let field: String = field.chars().map(plain).collect();
+    if field.contains(['"', ',']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_field_is_one_field_and_sends_nothing_to_a_terminal() {
+        for (field, csv) in [
+            ("nvme0", "nvme0"),
+            ("a,b", "\"a,b\""),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+            ("a\nb\r", "a\\nb\\r"),
+            ("\u{1b}[31mred\t\u{9b}", "\\u{1b}[31mred\\t\\u{9b}"),
+            ("\u{fffd}", "\u{fffd}"),
+        ] {
+            assert_eq!(quoted(field), csv);
+        }
     }
 }
