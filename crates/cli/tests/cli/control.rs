@@ -154,6 +154,16 @@ fn the_socket_is_private_and_ends_with_the_target() {
 }
 
 #[test]
+fn a_target_that_ends_leaves_the_socket_that_another_one_has_put_there() {
+    let first = Told::new("replaced", &[]);
+    std::fs::remove_file(&first.socket).expect("an operator tidies up");
+    let second = Told::new("replaced", &[]);
+    let (status, log) = first.target.stop(Signal::TERM);
+    assert!(status.success(), "{log}");
+    second.tell(&["status"]);
+}
+
+#[test]
 fn a_killed_target_leaves_a_socket_that_the_next_one_replaces() {
     let told = Told::new("killed", &[]);
     told.target.stop(Signal::KILL);

@@ -9,7 +9,7 @@ use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The control socket of a target. It is removed, and its clients are let go, when this is dropped.
 pub struct Server {
     path: PathBuf,
+    /// The file that was made there. Another target may have put its own in that place since.
+    file: Option<(u64, u64)>,
     stop: Arc<OwnedFd>,
     clients: Arc<Clients>,
     acceptor: Option<JoinHandle<()>>,
@@ -68,7 +70,9 @@ impl Server {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?);
         let clients = Arc::new(Clients::default());
         let desk = Arc::new(Desk { target, on_shutdown: Box::new(on_shutdown) });
-        let mut server = Self { path: path.to_owned(), stop: stop.clone(), clients: clients.clone(), acceptor: None };
+        let file = file_at(path);
+        let mut server =
+            Self { path: path.to_owned(), file, stop: stop.clone(), clients: clients.clone(), acceptor: None };
         let accept = move || accept_all(&listener, &stop, &clients, &desk);
         server.acceptor = Some(std::thread::Builder::new().name("control".into()).spawn(accept).map_err(failed)?);
         Ok(server)
@@ -87,8 +91,10 @@ impl Drop for Server {
             // A client that has gone needs no end.
             let _ = known.stream.shutdown(Shutdown::Read);
         }
-        // Somebody may have tidied up already.
-        let _ = std::fs::remove_file(&self.path);
+        if self.file.is_some() && self.file == file_at(&self.path) {
+            // Somebody may tidy up at the same time.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -120,6 +126,12 @@ impl Clients {
     fn forget(&self, number: u64) {
         self.lock().remove(&number);
     }
+}
+
+/// The file at a path, by device and inode.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Removes the socket of a target that has died. Anything else stays.
