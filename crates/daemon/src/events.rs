@@ -120,6 +120,14 @@ impl Told {
             inner.since.insert(*ctrl, Since { at: event.at, why: why.clone() });
         }
         let said = inner.teller.tell(event);
+        // An attempt begins and fails, each with an event: the changes of state between would say it again, and a dead path
+        // would fill the journal twice as fast.
+        if let What::ControllerState { from, to, .. } = &said.what
+            && from.as_linux() == ControllerState::Connecting
+            && to.as_linux() == ControllerState::Connecting
+        {
+            return;
+        }
         let ctrl = said.controller;
         match &event.kind {
             EventKind::TombstoneSet { life, in_doubt, .. } if *in_doubt > 0 => {
@@ -300,13 +308,6 @@ impl Follower {
 impl Inner {
     fn log(&mut self, ctrl: Option<CtrlId>, event: &Event) {
         let text = &event.text;
-        // What an attempt is told with says all that its changes of state say.
-        if let What::ControllerState { from, to, .. } = &event.what
-            && from.as_linux() == ControllerState::Connecting
-            && to.as_linux() == ControllerState::Connecting
-        {
-            return;
-        }
         match self.limits.line(ctrl.map(|ctrl| ctrl.0), now().since(interlock_host::Instant::ZERO)) {
             Verdict::Keep => {}
             Verdict::Say(kept) => {
