@@ -23,9 +23,9 @@ pub(crate) struct ListArgs {
     output: OutputArgs,
 }
 
-/// List namespaces.
+/// List namespaces; with -v, subsystems and controllers as well.
 pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    show(args, normal, devices)
+    if args.output.verbose > 0 { show(args, verbose, devices) } else { show(args, normal, devices) }
 }
 
 /// List subsystems and their controllers.
@@ -204,6 +204,67 @@ fn normal(status: &Status) -> String {
 /// A device name that leads nowhere, and why.
 pub(crate) fn waiting(name: &WaitingName) -> String {
     format!("{} (of {}) waits for {}", name.name, name.bound_to, name.waits_for)
+}
+
+/// Three tables, as `nvme list -v` has them: subsystems, controllers, namespaces.
+fn verbose(status: &Status) -> String {
+    if status.controllers.is_empty() && status.namespaces.is_empty() {
+        return "nothing is connected".into();
+    }
+    let subsystems = status.subsystems.iter().map(|subsystem| {
+        let names: Vec<&str> = of(status, subsystem).map(|ctrl| ctrl.name.as_str()).collect();
+        vec![subsystem.name.clone(), subsystem.nqn.clone(), names.join(", ")]
+    });
+    let controllers = status.controllers.iter().map(|ctrl| {
+        let subsystem = status.subsystems.iter().find(|subsystem| subsystem.name == ctrl.subsystem);
+        let about = |get: fn(&SubsystemStatus) -> &String| subsystem.map_or_else(String::new, |s| get(s).clone());
+        let through = |ns: &&NamespaceStatus| ns.paths.iter().any(|path| path.controller == ctrl.name);
+        let names: Vec<&str> = status.namespaces.iter().filter(through).map(|ns| ns.name.as_str()).collect();
+        vec![
+            ctrl.name.clone(),
+            ctrl.facts.as_ref().map_or_else(String::new, |facts| facts.cntlid.to_string()),
+            about(|s| &s.serial),
+            about(|s| &s.model),
+            about(|s| &s.firmware),
+            ctrl.path.transport.clone(),
+            address(&ctrl.path, ctrl),
+            ctrl.state.to_string(),
+            ctrl.subsystem.clone(),
+            names.join(", "),
+        ]
+    });
+    let namespaces = status.namespaces.iter().map(|ns| {
+        let names: Vec<&str> = ns.paths.iter().map(|path| path.controller.as_str()).collect();
+        vec![
+            ns.name.clone(),
+            format!("{:#x}", ns.nsid),
+            bytes(ns.size_bytes),
+            format!("{} + 0 B", ns.block_bytes),
+            names.join(", "),
+        ]
+    });
+    [
+        columns(&["Subsystem", "Subsystem-NQN", "Controllers"], subsystems),
+        columns(
+            &["Device", "Cntlid", "SN", "MN", "FR", "TxPort", "Address", "State", "Subsystem", "Namespaces"],
+            controllers,
+        ),
+        columns(&["Device", "NSID", "Size", "Format", "Controllers"], namespaces),
+    ]
+    .join("\n\n")
+}
+
+fn columns(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(head);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
 }
 
 fn devices(status: &Status) -> Value {

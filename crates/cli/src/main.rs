@@ -50,7 +50,7 @@ enum Command {
     ConnectAll(connect_all::ConnectAllArgs),
     Disconnect(connect::DisconnectArgs),
     DisconnectAll(connect::DisconnectAllArgs),
-    /// List namespaces
+    /// List namespaces; with -v, subsystems and controllers as well
     List(list::ListArgs),
     /// List subsystems and their controllers
     ListSubsys(list::ListArgs),

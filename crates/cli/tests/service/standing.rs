@@ -48,6 +48,10 @@ fn a_lost_path_stays_in_the_topology_and_io_without_a_usable_path_waits_by_name(
     scene.tell(&["port", "close", "1"]);
     wait_for("no path is left", || (unreachable() == "no-path").then_some(()));
     assert!(scene.does(&["status"]).contains("NO PATH: I/O waits (nvme0 connecting, nvme1 connecting)"));
+    let all = scene.does(&["list", "-v"]);
+    for words in ["Subsystem-NQN", "nvme-subsys0  ", "nvme0, nvme1", "TxPort", "connecting  ", "nvme0n1  0x1"] {
+        assert!(all.contains(words), "{words}: {all}");
+    }
     let last = about();
     for fact in ["model", "serial", "firmware"] {
         assert_eq!(last[fact], live[fact], "what the last live controller reported stays");
