@@ -47,7 +47,7 @@ const fn strings_of(place: &'static str) -> Root {
 }
 
 /// Every text that is checked. A crate joins once its strings use none of the phrases.
-pub const ROOTS: [Root; 10] = [
+pub const ROOTS: [Root; 16] = [
     pages("README.md"),
     pages("ARCHITECTURE.md"),
     pages("CONTRIBUTING.md"),
@@ -58,6 +58,12 @@ pub const ROOTS: [Root; 10] = [
     strings_of("crates/base/src"),
     strings_of("crates/carry/src"),
     strings_of("crates/check/src"),
+    strings_of("crates/cli/src"),
+    strings_of("crates/daemon/src"),
+    strings_of("crates/drill/src"),
+    strings_of("crates/host/src"),
+    strings_of("crates/observe/src"),
+    Root { place: "crates/cli/tests/golden/help", extension: "txt", prose: markdown },
 ];
 
 /// The rules: the table of `docs/style.md` whose head is "not | but".

@@ -56,14 +56,14 @@ impl std::fmt::Display for ClientError {
                 write!(f, "{}: permission denied", socket.display())
             }
             Self::NotThere { socket, .. } => {
-                write!(f, "the daemon is not there: nobody listens on {}", socket.display())
+                write!(f, "no daemon listens on {}", socket.display())
             }
             Self::Io { socket, error } if is_timeout(error) => {
                 write!(f, "the daemon on {} did not answer in time", socket.display())
             }
             Self::Io { socket, error } => write!(f, "the daemon on {} broke off: {error}", socket.display()),
             Self::Strange { socket, why } => {
-                write!(f, "what listens on {} is no daemon of ours: {why}", socket.display())
+                write!(f, "what listens on {} is not an Interlock daemon: {why}", socket.display())
             }
             Self::Problem(problem) => f.write_str(&problem.error),
         }
@@ -283,7 +283,7 @@ mod tests {
     fn a_socket_without_a_daemon_is_named() {
         let client = Client::new("/nonexistent/control.sock", Duration::from_secs(1));
         let error = client.get::<Done>("/v1/status").expect_err("nobody is there");
-        assert_eq!(error.to_string(), "the daemon is not there: nobody listens on /nonexistent/control.sock");
+        assert_eq!(error.to_string(), "no daemon listens on /nonexistent/control.sock");
     }
 
     #[test]

@@ -21,10 +21,10 @@ pub(crate) struct AskArgs {
 /// How an end is asked for.
 #[derive(clap::Args)]
 pub(crate) struct EndArgs {
-    /// Also if clients use it: what they have in flight is abandoned
+    /// Also while clients use it: their outstanding requests are abandoned
     #[arg(long)]
     pub(crate) force: bool,
-    /// Succeed if there is no such thing
+    /// Succeed if it does not exist
     #[arg(long)]
     idempotent: bool,
 }

@@ -33,9 +33,9 @@ impl From<Policy> for IoPolicy {
 /// Choices of `--flush-scope`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Flush {
-    /// The controllers share their write cache, or have none: a flush takes one path
+    /// Controllers share their write cache, or have none: a flush takes one path
     Subsystem,
-    /// Each has a cache of its own: a flush goes to all, and fails once if one was lost with unflushed writes
+    /// Each controller has a cache of its own: a flush goes to all, and fails once if one was lost with unflushed writes
     Controller,
 }
 
@@ -51,9 +51,9 @@ impl From<Flush> for FlushScope {
 /// Choices of `--fence-policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fence {
-    /// Repeat a write elsewhere only after its path was fenced
+    /// Only after its path was fenced
     Strict,
-    /// Repeat at once: UNSAFE, what today's hosts do
+    /// At once, as other hosts do: UNSAFE, may lose data
     Legacy,
 }
 
@@ -69,9 +69,9 @@ impl From<Fence> for FencePolicy {
 /// Choices of `--on-loss` of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Loss {
-    /// The host reconnects by itself
+    /// The daemon
     Reconnect,
-    /// An event asks somebody to call `interlock reconnect`
+    /// An operator or a hook, with `interlock reconnect`: an event asks for it
     Notify,
 }
 
@@ -87,28 +87,28 @@ impl From<Loss> for OnLoss {
 /// Settings of a connection, with nvme-cli's names and letters.
 #[derive(clap::Args)]
 pub(crate) struct SettingArgs {
-    /// Local address to come from
+    /// Source address
     #[arg(short = 'w', long, value_name = "ADDR")]
     host_traddr: Option<IpAddr>,
-    /// Network interface to use
+    /// Network interface to connect from
     #[arg(short = 'f', long, value_name = "NAME")]
     host_iface: Option<String>,
-    /// I/O queue pairs; default: one per reactor
+    /// I/O queue pairs, 1 to 1024; default: one per reactor
     #[arg(short = 'i', long, value_name = "N")]
     nr_io_queues: Option<u16>,
-    /// Entries per I/O queue; default: 128
+    /// Entries of each I/O queue; default: 128
     #[arg(short = 'Q', long, value_name = "N")]
     queue_size: Option<u16>,
-    /// Keep Alive Timeout in seconds; default: 5
+    /// Keep Alive Timeout, 1 to 60 seconds; default: 5
     #[arg(short = 'k', long, value_name = "S")]
     keep_alive_tmo: Option<u16>,
     /// Seconds between attempts to reconnect; default: 10
     #[arg(short = 'c', long, value_name = "S")]
     reconnect_delay: Option<u32>,
-    /// Give a lost controller up after so many seconds; -1: never; default: 600
+    /// Give up on a lost controller after this many seconds; -1: never; default: 600
     #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true)]
     ctrl_loss_tmo: Option<i64>,
-    /// Fail I/O that is not in doubt after so many seconds without a path; -1 or `off`: never; default: off
+    /// Fail I/O that is not in doubt after this many seconds without a path; -1 or `off`: never; default: off
     #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     fast_io_fail_tmo: Option<i64>,
     /// Ask for header digests
@@ -117,32 +117,32 @@ pub(crate) struct SettingArgs {
     /// Ask for data digests
     #[arg(short = 'G', long)]
     data_digest: bool,
-    /// How paths are chosen; default: round-robin
+    /// Policy that chooses the path of a command; default: round-robin
     #[arg(long, value_name = "POLICY", value_enum)]
     iopolicy: Option<Policy>,
-    /// When a write of a lost path may be repeated; default: strict
+    /// When to repeat a write of a lost path elsewhere; default: strict
     #[arg(long, value_name = "POLICY", value_enum)]
     fence_policy: Option<Fence>,
     /// Who reconnects a lost controller; default: reconnect
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
-    /// Assume this quiesce time, in milliseconds, where the target states none; -1 or `never`: assume none, so that only a
+    /// Quiesce time to assume where the target states none, in milliseconds; -1 or `never`: assume none, so that only a
     /// reset or an operator ends a doubt. A paused target breaks any assumption. Default: 5000
     #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = millis_or_never)]
     assumed_cqt: Option<i64>,
-    /// Let the target's times be this many percent longer than stated, 0 to 100, as its clock may be slow; default: 10
+    /// Allowance for a slow clock of the target: percent by which its times may be longer than stated, 0 to 100; default: 10
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     clock_slew: Option<u16>,
-    /// A box between host and target ends TCP connections, and may hold data back so long, in milliseconds
+    /// Longest delay that a middlebox which terminates TCP may add, in milliseconds; default: 0, there is none
     #[arg(long, value_name = "MS")]
     proxy_delay: Option<u32>,
-    /// This target is known to finish or drop all commands before it says that it is disabled (most do not)
+    /// Take a completed disable for a fence: this target is known to finish or drop all commands first (most do not)
     #[arg(long)]
     disable_is_fence: bool,
-    /// Keep trying to connect although the target answers with Do Not Retry, as some do while they are reconfigured
+    /// Keep trying although the target answers with Do Not Retry, as some do while they are reconfigured
     #[arg(long)]
     ignore_dnr: bool,
-    /// What a flush through one path makes durable; default: subsystem
+    /// Caches that a flush through one path covers; default: subsystem
     #[arg(long, value_name = "SCOPE", value_enum)]
     flush_scope: Option<Flush>,
     #[command(flatten)]
@@ -285,7 +285,7 @@ pub(crate) struct ConnectArgs {
     /// Keep trying if the first attempt fails, also if the target answers with Do Not Retry
     #[arg(long)]
     keep_trying: bool,
-    /// Succeed if it is connected already
+    /// Succeed if the path is connected already
     #[arg(long)]
     idempotent: bool,
     #[command(flatten)]
@@ -373,7 +373,7 @@ pub(crate) fn normal(connected: &Connected, request: &ConnectRequest) -> String 
     text
 }
 
-/// Disconnect controllers in order: what is in flight is answered first, what is not is fenced
+/// Disconnect gracefully: outstanding commands complete first; the rest are fenced
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["nqn", "device", "discovery"])))]
 pub(crate) struct DisconnectArgs {
@@ -383,7 +383,7 @@ pub(crate) struct DisconnectArgs {
     /// Controller or subsystem by name, as in nvme0 or nvme-subsys0; repeatable or separated by commas
     #[arg(short = 'd', long, value_name = "DEVICE", value_delimiter = ',')]
     device: Vec<String>,
-    /// Watch this discovery controller no more; what it named stays connected
+    /// Stop watching this discovery controller; what it named stays connected
     #[arg(long, value_name = "ADDR:PORT", value_parser = discovery_address)]
     discovery: Option<(String, u16)>,
     #[command(flatten)]
@@ -401,7 +401,7 @@ pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
         let path = format!("/v1/discovery?traddr={}&trsvcid={trsvcid}", escaped(traddr));
         ended = args.end.end(&client, &path)?.devices;
         if args.output.format == Format::Normal {
-            print(&format!("{traddr} port {trsvcid}: watched no more"))?;
+            print(&format!("{traddr} port {trsvcid}: no longer watched"))?;
         }
     }
     if let Some(nqn) = &args.nqn {
@@ -431,7 +431,7 @@ fn discovery_address(text: &str) -> Result<(String, u16), String> {
     let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
     match text.rsplit_once(':') {
         Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
-            port.parse().map(|port| (bare(host), port)).map_err(|_| format!("`{port}` is no port"))
+            port.parse().map(|port| (bare(host), port)).map_err(|_| format!("`{port}` is not a valid port"))
         }
         _ => Ok((bare(text), 8009)),
     }
@@ -443,7 +443,7 @@ pub(crate) struct DisconnectAllArgs {
     /// Keep this one: a controller, a subsystem or an NQN; repeatable
     #[arg(short = 'x', long, value_name = "NAME")]
     exclude: Vec<String>,
-    /// Also if clients use exports: what they have in flight is abandoned
+    /// Disconnect although clients use exports: their outstanding requests are abandoned
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -20,13 +20,13 @@ use std::time::Duration;
 /// Connect everything that a discovery controller names; without -a, everything that is configured
 #[derive(clap::Args)]
 pub(crate) struct ConnectAllArgs {
-    /// Address or name of a discovery controller; default: what the configuration says
+    /// Address or name of a discovery controller; default: those of the configuration
     #[arg(short = 'a', long, value_name = "ADDR", value_parser = crate::connect::address)]
     traddr: Option<String>,
     /// TCP port of the discovery service
     #[arg(short = 's', long, value_name = "PORT", default_value_t = 8009, requires = "traddr")]
     trsvcid: u16,
-    /// NQN of the discovery controller; default: the one that all have
+    /// NQN of the discovery controller; default: the well-known one
     #[arg(short = 'n', long, value_name = "NQN", requires = "traddr")]
     nqn: Option<String>,
     /// Transport
@@ -38,13 +38,13 @@ pub(crate) struct ConnectAllArgs {
     /// Directory with the files of nvme-cli
     #[arg(long, value_name = "DIR", default_value = "/etc/nvme")]
     nvme_dir: PathBuf,
-    /// Give a discovery controller up after so many milliseconds
+    /// Give up on a discovery controller after this many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     timeout: u64,
-    /// Stay connected to the discovery controller, also after restarts, and connect whatever it names later
+    /// Keep watching the discovery controller, also after restarts, and connect what it names later
     #[arg(short = 'p', long, requires = "traddr", conflicts_with = "dry_run")]
     persistent: bool,
-    /// Say what would be connected, and connect nothing
+    /// Print what would be connected, and connect nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 /// Run the daemon that keeps connections and exports, in the foreground
 ///
-/// It listens on a Unix socket for the other verbs, connects again what was connected before, and ends in order at
-/// SIGTERM. SIGHUP reads the configuration again and never disconnects.
+/// The daemon listens on a Unix socket for the other commands and reconnects what was connected before. SIGTERM ends it
+/// gracefully. SIGHUP reads the configuration again and never disconnects.
 #[derive(clap::Args)]
 #[command(after_help = log::ENVIRONMENT_OF_A_SERVICE)]
 pub(crate) struct DaemonArgs {
@@ -19,32 +19,32 @@ pub(crate) struct DaemonArgs {
     /// Control socket; default: /run/interlock/control.sock
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Directory for what must survive; default: /var/lib/interlock
+    /// Directory for state that outlives the process; default: /var/lib/interlock
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Directory with hostnqn and hostid; default: /etc/nvme
     #[arg(long, value_name = "DIR")]
     nvme_dir: Option<PathBuf>,
-    /// Group that may use the sockets as well
+    /// Group that may use the sockets, too
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
-    /// Host NQN; default: /etc/nvme/hostnqn, made if it is not there
+    /// Host NQN; default: that of /etc/nvme/hostnqn, which is created if it does not exist
     #[arg(short = 'q', long, value_name = "NQN")]
     hostnqn: Option<String>,
-    /// Host Identifier, a UUID; default: /etc/nvme/hostid
+    /// Host Identifier, a UUID; default: that of /etc/nvme/hostid
     #[arg(short = 'I', long, value_name = "UUID")]
     hostid: Option<String>,
     /// Mount the file tree here: the controllers as /sys would show them, also for `nvme --set-options test-sysfs-dir=DIR`;
-    /// a mount that a killed daemon left is taken away first
+    /// a mount that a killed daemon left is removed first
     #[arg(long, value_name = "DIR")]
     sysfs: Option<PathBuf>,
-    /// Serve http://ADDRESS/metrics as well; a port alone is on loopback
+    /// Serve http://ADDRESS/metrics; a port alone is on loopback
     #[arg(long, value_name = "[ADDRESS:]PORT")]
     metrics: Option<String>,
-    /// Do not connect what was connected before
+    /// Do not reconnect what was connected before
     #[arg(long)]
     no_restore: bool,
-    /// Start although the kernel's NVMe driver uses the identity of this host: to a target both are one host
+    /// Start although the kernel's NVMe driver uses the same host identity: to a target both are one host
     #[arg(long)]
     share_identity_with_kernel: bool,
     /// Where the kernel shows its controllers

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Print the discovery log of a target; without -a, those of all discovery controllers that are configured
+/// Print the discovery log of a target; without -a, those of all configured discovery controllers
 #[derive(clap::Args)]
 #[command(after_help = crate::log::ENVIRONMENT)]
 #[command(mut_arg("traddr", |arg| arg.required(false).default_value("").hide_default_value(true)))]
@@ -21,7 +21,7 @@ pub(crate) struct DiscoverArgs {
     /// TCP port of the discovery service
     #[arg(short = 's', long, value_name = "PORT", default_value_t = 8009)]
     trsvcid: u16,
-    /// NQN of the discovery controller; default: the one that all have
+    /// NQN of the discovery controller; default: the well-known one
     #[arg(short = 'n', long, value_name = "NQN")]
     nqn: Option<String>,
     /// Configuration, if no address is given; default: /etc/interlock/interlock.toml

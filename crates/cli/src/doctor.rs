@@ -19,11 +19,10 @@ use std::time::Duration;
 /// The port of discovery services, by convention.
 const DISCOVERY_PORT: u16 = 8009;
 
-/// Say what a failover through a subsystem would look like, and what to change
+/// Check a subsystem: what a failover would look like, and what to change
 ///
-/// If the daemon is there and has the subsystem connected, its settings and what it knows are judged, and the report says
-/// so. Without -a everything that the daemon has connected is looked at. The exit status is 1 if a finding is UNSAFE, or if
-/// something could not be looked at.
+/// If the daemon has the subsystem connected, doctor judges the settings of the daemon and what it knows. Without -a, doctor
+/// checks every connected subsystem. The exit status is 1 if a finding is UNSAFE, or if something could not be checked.
 #[derive(clap::Args)]
 #[command(after_help = crate::log::ENVIRONMENT)]
 #[command(mut_arg("traddr", |arg| arg.required(false).default_value("").hide_default_value(true).requires("nqn")))]
@@ -36,13 +35,13 @@ pub(crate) struct DoctorArgs {
     /// Subsystem NQN
     #[arg(short = 'n', long, value_name = "NQN")]
     nqn: Option<String>,
-    /// Keep Alive Timeout to ask for, in seconds; 0: none; default: that of the daemon, else 5
+    /// Keep Alive Timeout to ask for, in seconds; 0: none; default: that of the daemon, or 5
     #[arg(short = 'k', long, value_name = "S")]
     keep_alive_tmo: Option<u64>,
-    /// Give a lost controller up after so many seconds; -1: never; default: that of the daemon, else 600
+    /// Judge with this ctrl_loss_tmo, in seconds; -1: never give up; default: that of the daemon, or 600
     #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true)]
     ctrl_loss_tmo: Option<i64>,
-    /// Fail I/O that is not in doubt after so many seconds without a path; default: that of the daemon, else off
+    /// Judge with this fast_io_fail_tmo, in seconds; default: that of the daemon, or off
     #[arg(long, value_name = "S")]
     fast_io_fail_tmo: Option<u64>,
     /// Ask for header digests
@@ -141,11 +140,11 @@ fn cases<'a>(
         Err(interlock_api::ClientError::NotThere { socket, error })
             if error.kind() != std::io::ErrorKind::PermissionDenied =>
         {
-            let text = format!("nothing to look at: no -a was given, and nobody listens on {}", socket.display());
+            let text = format!("nothing to check: no -a was given, and no daemon listens on {}", socket.display());
             return Err(Failure::new(text)
                 .kind(interlock_api::ProblemKind::NoDaemon)
                 .hint("give a port of a subsystem: -a ADDR -s PORT -n NQN")
-                .hint("or start the daemon, and everything that it has connected is looked at")
+                .hint("or start the daemon: doctor then checks every connected subsystem")
                 .into());
         }
         Err(error @ interlock_api::ClientError::NotThere { .. }) => {

@@ -27,68 +27,68 @@ const SHOWN: usize = 3;
 /// How long a reactor looks for news before it sleeps: as any other program has it.
 const SPIN: Duration = Duration::ZERO;
 
-/// Break real paths under verified load and say whether the data is safe
+/// Break real paths under verified load, and report whether the data is safe
 ///
-/// Starts a target and a host in this process, which share nothing but TCP sockets. In every scenario the target holds
-/// writes back, the path they came on breaks, the host fails over, the load rewrites what was retried, and then the
+/// The drill starts a target and a host in this process, which share nothing but TCP sockets. In every scenario the target
+/// stalls writes, the path they came on breaks, the host fails over, the load rewrites what was retried, and then the
 /// target tries to execute the old writes after all. Exit code 0: safe; 1: stale data or another broken promise was found;
 /// 2: inconclusive; 3: the drill did not take place (a wrong option, no connection, data where it would write).
 ///
-/// With --target the peer is any NVMe/TCP target, and the network between misbehaves instead: a proxy in this process
-/// delays writes and delivers them late. The drill writes to the first 64 MiB of the namespace, refuses to if it holds
-/// data, and leaves blank what was blank.
+/// With --target the peer is any NVMe/TCP target, and the network misbehaves instead: a proxy in this process delays
+/// writes and delivers them late. The drill writes to the first 64 MiB of the namespace. It refuses to overwrite data,
+/// and leaves blank what was blank.
 #[derive(clap::Args)]
 #[command(after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct DrillArgs {
     /// Run only these scenarios
     #[arg(value_name = "SCENARIO")]
     names: Vec<String>,
-    /// Run only this scenario; may be given several times
+    /// Run only this scenario; repeatable
     #[arg(long = "scenario", value_name = "SCENARIO")]
     scenarios: Vec<String>,
-    /// List the scenarios and end
+    /// List the scenarios and exit
     #[arg(long)]
     list: bool,
-    /// Do not fence in this scenario, or in `all` (if none is named): must come out unsafe. May be given several times
+    /// Do not fence in this scenario; without a value: in all. The verdict must be UNSAFE. Repeatable
     #[arg(long = "no-fence", value_name = "SCENARIO", num_args = 0..=1, default_missing_value = "all")]
     no_fence: Vec<String>,
-    /// Repeat the load of an earlier drill
+    /// Repeat the load of an earlier drill: the seed that it printed; default: random
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Use header and data digests
     #[arg(long)]
     digests: bool,
-    /// A path to a target that is not ours; given twice or more, the first is the one that breaks
+    /// Path to another target, repeatable; the first one is the path that breaks
     #[arg(long = "target", value_name = "tcp:HOST:PORT", requires = "nqn", value_parser = target)]
     targets: Vec<SocketAddr>,
-    /// Its subsystem
+    /// Subsystem NQN of that target
     #[arg(long, value_name = "NQN", requires = "targets", value_parser = nqn)]
     nqn: Option<Nqn>,
-    /// Its namespace; may be left out if there is only one
+    /// Namespace identifier; default: the only namespace
     #[arg(long, value_name = "N", requires = "targets")]
     nsid: Option<u32>,
-    /// Overwrite the beginning of the namespace even if it holds data
+    /// Overwrite the first 64 MiB of the namespace although it holds data
     #[arg(long, requires = "targets")]
     destroy_data: bool,
     /// Host NQN to connect as; default: a random one
     #[arg(short = 'q', long, value_name = "NQN", requires = "targets")]
     hostnqn: Option<Nqn>,
-    /// Host Identifier to connect as, a UUID; no other process may use it meanwhile; default: a random one
+    /// Host Identifier to connect as, a UUID that no other process uses meanwhile; default: a random one
     #[arg(short = 'I', long, value_name = "UUID", requires = "targets")]
     hostid: Option<HostId>,
-    /// Keep Alive Timeout to ask a target for that is not ours, in seconds; default: 5
+    /// Keep Alive Timeout to ask the other target for, 1 to 60 seconds; default: 5
     #[arg(short = 'k', long, value_name = "S", requires = "targets", value_parser = clap::value_parser!(u16).range(1..=60))]
     keep_alive_tmo: Option<u16>,
     /// I/O queue pairs of each controller; default: one
     #[arg(short = 'i', long, value_name = "N", requires = "targets", value_parser = clap::value_parser!(u16).range(1..))]
     nr_io_queues: Option<u16>,
-    /// Quiesce time to assume, in milliseconds, where the target states none; default: 5000, as for every connection
+    /// Quiesce time to assume where the target states none, in milliseconds; default: 5000, as for every connection
     #[arg(long, value_name = "MS", requires = "targets")]
     assumed_cqt: Option<u32>,
-    /// Be inconclusive where a fence was not proven by this
+    /// Report INCONCLUSIVE where this did not prove a fence
     #[arg(long, value_name = "WHAT", value_enum)]
     require: Option<Required>,
-    /// Draw every failover on one page, which needs nothing else to be looked at
+    /// Write a report with a drawing of every failover to this file, as one HTML page without other files
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     #[command(flatten)]

@@ -8,22 +8,22 @@ use std::process::ExitCode;
 /// How many of the past are shown if nothing says where to begin, as `tail` does.
 const LAST: u64 = 10;
 
-/// Print what happened; with -f go on with what happens
+/// Print recent events; -f follows
 ///
-/// Every event has a number that goes on over restarts of the daemon; a number that is missing is said. With `-o json` each
-/// line is one JSON document.
+/// Every event has a number. Numbers continue over restarts of the daemon, and missing numbers are reported. With `-o json`
+/// each line is one JSON document.
 #[derive(clap::Args)]
 pub(crate) struct EventsArgs {
-    /// Go on with what happens, until interrupted
+    /// Follow: print new events until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Begin with the event after this one; 0: with the oldest that is kept
+    /// Begin with the event after this number; 0: with the oldest that is kept
     #[arg(long, value_name = "ID", visible_alias = "after")]
     since: Option<u64>,
-    /// Begin with so many of the past; default: 10, or all with --since
+    /// Past events to print first; default: 10, or all with --since
     #[arg(short = 'n', long = "lines", value_name = "COUNT", conflicts_with = "since")]
     lines: Option<u64>,
-    /// Only what concerns this controller, nvme0
+    /// Print only events of this controller, as in nvme0
     #[arg(long, value_name = "DEVICE")]
     controller: Option<String>,
     #[command(flatten)]

@@ -13,18 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-/// Tell the story of one failover: what was lost, what was in doubt, why it was safe, what it took, what to change
+/// Explain one failover: what was lost, what was in doubt, why it was safe, what it took, what to change
 ///
-/// Also of events in a file, as `interlock events --since 0 -o json` prints them: then no daemon is asked.
+/// With --events, explain reads events from a file that `interlock events --since 0 -o json` wrote, and needs no daemon.
 #[derive(clap::Args)]
 pub(crate) struct ExplainArgs {
-    /// Which, by its number in `interlock history`, or the last one of a controller, as in nvme0; default: the last one
+    /// Number of the failover in `interlock history`, or a controller for its last one, as in nvme0; default: the last one
     #[arg(value_name = "ID|DEVICE")]
     id: Option<Which>,
-    /// The last one
+    /// Explain the last failover
     #[arg(long, conflicts_with = "id")]
     last: bool,
-    /// Read events from this file; -: from standard input
+    /// Read events from this file; -: standard input
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     #[command(flatten)]
@@ -132,7 +132,7 @@ fn recorded(file: &Path, which: Option<&Which>) -> anyhow::Result<Story> {
 /// List failovers: when, what was lost, how, what was in doubt, how it was fenced, what was felt
 #[derive(clap::Args)]
 pub(crate) struct HistoryArgs {
-    /// So many of the last, 1 to 500
+    /// Failovers to list, the last ones, 1 to 500
     #[arg(short = 'n', long = "lines", value_name = "COUNT", default_value_t = 20,
         value_parser = clap::value_parser!(u64).range(1..=500))]
     lines: u64,

@@ -27,12 +27,13 @@ const USUAL_KATO: Duration = Duration::from_secs(5);
 /// The allowance for a slow clock of the target, in thousandths: that of every connection.
 const SLEW_PERMILLE: u16 = 100;
 
-/// Wait until the other driver has let go of a subsystem, before this one writes
+/// Wait until the other driver has released a subsystem, before this one writes
 ///
-/// With `--from kernel`, before Interlock writes: nothing of the subsystem is left in the kernel, for as long as the target
-/// may need to end what was sent. Start it before `nvme disconnect`, so that it sees what goes away. With
-/// `--from interlock`, before the kernel connects: no controller of the subsystem is connected, and every lost one is
-/// fenced. Unmount the file system before either. Exit status 0: it may be written; 1: it may not.
+/// With `--from kernel`, run it before Interlock writes: it waits until the kernel has no controller of the subsystem left, and
+/// then for as long as the target may need to end what was sent. Start it before `nvme disconnect`, so that it sees what goes
+/// away. With `--from interlock`, run it before the kernel connects: it waits until no controller of the subsystem is connected
+/// and every lost one is fenced. Unmount the file system before either. Exit status 0: the subsystem may be written; 1: it may
+/// not.
 #[derive(clap::Args)]
 pub(crate) struct HandoverArgs {
     /// The driver that had the subsystem
@@ -41,19 +42,19 @@ pub(crate) struct HandoverArgs {
     /// Subsystem NQN
     #[arg(short = 'n', long, value_name = "NQN")]
     nqn: String,
-    /// Wait at most this many milliseconds
+    /// Give up after this many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 120_000)]
     timeout: u64,
-    /// The kernel had disconnected it before this command began
+    /// Assert that the kernel had disconnected the subsystem before this command began
     #[arg(long)]
     already_gone: bool,
-    /// Assume this quiesce time of the target, in milliseconds
+    /// Quiesce time of the target to assume, in milliseconds
     #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = millis_or_never, default_value = "5000")]
     assumed_cqt: i64,
     /// Where the kernel shows its devices
     #[arg(long, value_name = "DIR", default_value = "/sys", hide = true)]
     sys: PathBuf,
-    /// Directory for what must survive, if no daemon runs; default: that of the daemon
+    /// State directory of the daemon, if none runs; default: the usual one
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Directory with hostnqn and hostid, if no daemon runs
@@ -183,7 +184,7 @@ fn kernel(args: &HandoverArgs, within: Duration) -> anyhow::Result<(String, serd
             Standing::Held if late => return Err(held(&args.nqn, &found, within).into()),
             Standing::Settling(left) if late => {
                 let text = format!(
-                    "the kernel has let go of {}, and the target may need {} longer for what was sent",
+                    "the kernel has released {}, and the target may need {} longer for what was sent",
                     args.nqn,
                     span(whole(left))
                 );

@@ -31,19 +31,19 @@ pub(crate) struct PeerArgs {
     /// Address or name of the target; link-local IPv6 with its scope, as in fe80::1%eth0
     #[arg(short = 'a', long, value_name = "ADDR", value_parser = crate::connect::address)]
     pub(crate) traddr: String,
-    /// Host NQN; default: /etc/nvme/hostnqn, else a random one
+    /// Host NQN; default: that of /etc/nvme/hostnqn, or a random one
     #[arg(short = 'q', long, value_name = "NQN")]
     hostnqn: Option<String>,
-    /// Host Identifier, a UUID; default: /etc/nvme/hostid, else a random one
+    /// Host Identifier, a UUID; default: that of /etc/nvme/hostid, or a random one
     #[arg(short = 'I', long, value_name = "UUID")]
     hostid: Option<String>,
-    /// Local address to come from
+    /// Source address
     #[arg(short = 'w', long, value_name = "ADDR")]
     pub(crate) host_traddr: Option<IpAddr>,
-    /// Network interface to use
+    /// Network interface to connect from
     #[arg(short = 'f', long, value_name = "NAME")]
     pub(crate) host_iface: Option<String>,
-    /// Give up after so many milliseconds
+    /// Give up after this many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     #[command(flatten)]

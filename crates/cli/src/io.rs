@@ -28,8 +28,8 @@ const END_WITHIN: Duration = Duration::from_secs(20);
 /// Move data to and from a namespace, without a daemon
 ///
 /// A namespace is written as nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID], as in
-/// nvme:192.0.2.1:4420,192.0.2.2:4420/nqn.2026-11.io.interlock:target/1: with several ports it survives the loss of all
-/// but one.
+/// nvme:192.0.2.1:4420,192.0.2.2:4420/nqn.2026-11.io.interlock:target/1. With several ports the transfer survives the loss
+/// of all but one.
 #[derive(clap::Args)]
 #[command(after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct IoArgs {
@@ -77,10 +77,10 @@ enum Verb {
 /// Which part.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Span {
-    /// Where to begin in the namespace, in bytes or with K, M, G or T: whole blocks
+    /// Offset in the namespace, in bytes or with K, M, G or T (powers of 1024): whole blocks
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size)]
     pub(crate) offset: u64,
-    /// How much, in bytes or with K, M, G or T (powers of 1024); default: everything
+    /// Length, in bytes or with K, M, G or T (powers of 1024); default: everything
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(crate) length: Option<u64>,
 }
@@ -92,13 +92,13 @@ fn size(text: &str) -> Result<u64, String> {
 
 #[derive(clap::Args)]
 struct Who {
-    /// Host NQN; default: /etc/nvme/hostnqn
+    /// Host NQN; default: that of /etc/nvme/hostnqn
     #[arg(short = 'q', long, value_name = "NQN")]
     hostnqn: Option<String>,
-    /// Host Identifier; default: /etc/nvme/hostid
+    /// Host Identifier, a UUID; default: that of /etc/nvme/hostid
     #[arg(short = 'I', long, value_name = "UUID")]
     hostid: Option<String>,
-    /// Directory for what must survive; default: that of the daemon
+    /// Directory for state that outlives the process; default: that of the daemon
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Directory with hostnqn and hostid
@@ -107,7 +107,7 @@ struct Who {
     /// Ask for header and data digests
     #[arg(short = 'G', long)]
     data_digest: bool,
-    /// Show no progress
+    /// Print no progress
     #[arg(long)]
     quiet: bool,
 }
@@ -144,7 +144,8 @@ impl Remote {
         let (ports, name) = text.split_once("/nqn.").ok_or(form)?;
         let (nqn, nsid) = match name.rsplit_once('/') {
             Some((nqn, nsid)) if nsid.bytes().all(|byte| byte.is_ascii_digit()) => {
-                (nqn, nsid.parse().map_err(|_| format!("`{nsid}` is no namespace identifier"))?)
+                let number = nsid.parse().ok().filter(|number| (1..=0xFFFF_FFFE).contains(number));
+                (nqn, number.ok_or_else(|| format!("`{nsid}` is not a valid namespace identifier"))?)
             }
             _ => (name, 1),
         };
@@ -155,7 +156,7 @@ impl Remote {
                 // The colons of an address in brackets are its own.
                 let (host, number) = match port.rsplit_once(':') {
                     Some((host, number)) if !number.ends_with(']') => {
-                        (host, number.parse().map_err(|_| format!("`{number}` is no TCP port"))?)
+                        (host, number.parse().map_err(|_| format!("`{number}` is not a valid TCP port"))?)
                     }
                     _ => (port, NVME_PORT),
                 };
@@ -205,7 +206,7 @@ fn copied(bytes: u64, who: &Who) -> anyhow::Result<()> {
 
 fn no_namespace(place: &Place) -> anyhow::Error {
     let Place::File(file) = place else { return Failure::new("not a namespace").into() };
-    Failure::new(format!("`{}` is no namespace", file.display()))
+    Failure::new(format!("`{}` is not a valid namespace", file.display()))
         .hint("a namespace is written as nvme:HOST[:PORT][,HOST[:PORT]...]/NQN[/NSID]")
         .into()
 }
@@ -226,8 +227,7 @@ fn with(remote: &Remote, who: &Who, work: impl FnOnce(&Namespace) -> anyhow::Res
     let pool = Pool::new(config).context("the reactor cannot start")?;
     let host = Host::start_with(pool.reactors(), settings, Box::new(store))?;
     let worked = connect(&host, remote, who).and_then(|namespace| work(&namespace));
-    let ended =
-        host.shutdown(END_WITHIN).context("the host did not end in order; what is left is fenced by the next one");
+    let ended = host.shutdown(END_WITHIN).context("the host did not end gracefully; the next one fences what is left");
     drop(host);
     let stopped = pool.shutdown(END_WITHIN).context("the reactor does not end");
     worked.and(ended).and(stopped)?;
@@ -251,7 +251,7 @@ fn connect(host: &Host, remote: &Remote, who: &Who) -> anyhow::Result<Namespace>
         return Err(error.into());
     }
     for (spec, error) in problems {
-        crate::output::say(&format!("warning: {error}; going on without this path"))?;
+        crate::output::say(&format!("warning: {error}; continuing without this path"))?;
         // It may come while the others work.
         let _ = host.connect(spec);
     }

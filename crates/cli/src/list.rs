@@ -73,7 +73,7 @@ pub(crate) fn of_device(mut status: Status, device: Option<&str>) -> Result<Stat
         .map(|subsystem| (subsystem.name.clone(), subsystem.nqn.clone()));
     let Some((name, nqn)) = subsystem else {
         let known: Vec<&str> = status.controllers.iter().map(|ctrl| ctrl.name.as_str()).collect();
-        let failure = Failure::new(format!("there is no device `{name}`")).kind(ProblemKind::NotFound);
+        let failure = Failure::new(format!("no device `{name}`")).kind(ProblemKind::NotFound);
         return Err(if known.is_empty() {
             failure.hint("nothing is connected: `interlock connect` does that")
         } else {

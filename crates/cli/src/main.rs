@@ -16,6 +16,8 @@ mod events;
 mod explain;
 mod failure;
 mod handover;
+#[cfg(test)]
+mod helps;
 mod identity;
 mod io;
 mod list;
@@ -57,12 +59,12 @@ enum Command {
     /// List subsystems, their namespaces and the paths to them
     ShowTopology(list::ListArgs),
     Status(status::StatusArgs),
-    /// Try now to reconnect a lost controller; one that was given up starts again
+    /// Reconnect a lost controller now; also one that was given up
     Reconnect(manage::DeviceArgs),
-    /// Look at the namespaces of a controller now, as if it had said that they changed
+    /// Read the namespaces of a controller again, as after an event
     #[command(alias = "rescan")]
     NsRescan(manage::DeviceArgs),
-    /// End the life of a controller in order and begin a new one
+    /// Reset a controller: drain, shut down, reconnect
     Reset(manage::DeviceArgs),
     Set(manage::SetArgs),
     Fence(manage::FenceArgs),

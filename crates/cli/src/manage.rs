@@ -63,7 +63,7 @@ fn told(done: &Done, verb: &str, output: &OutputArgs) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Change settings of a controller, or of all of a subsystem, while they run
+/// Change settings of a connected controller, or of all of a subsystem
 #[derive(clap::Args)]
 pub(crate) struct SetArgs {
     /// Controller or subsystem by name, as in nvme0 or nvme-subsys0
@@ -72,25 +72,26 @@ pub(crate) struct SetArgs {
     /// Seconds between attempts to reconnect
     #[arg(short = 'c', long, value_name = "S")]
     reconnect_delay: Option<u32>,
-    /// Give a lost controller up after so many seconds; -1 or `off`: never
+    /// Give up on a lost controller after this many seconds; -1 or `off`: never
     #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     ctrl_loss_tmo: Option<i64>,
-    /// Fail I/O that is not in doubt after so many seconds without a path; -1 or `off`: never
+    /// Fail I/O that is not in doubt after this many seconds without a path; -1 or `off`: never
     #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     fast_io_fail_tmo: Option<i64>,
-    /// How paths are chosen, for the whole subsystem
+    /// Policy that chooses the path of a command, for the whole subsystem
     #[arg(long, value_name = "POLICY", value_enum)]
     iopolicy: Option<Policy>,
-    /// When a write of a lost path may be repeated
+    /// When to repeat a write of a lost path elsewhere
     #[arg(long, value_name = "POLICY", value_enum)]
     fence_policy: Option<Fence>,
     /// Who reconnects a lost controller
     #[arg(long, value_name = "WHO", value_enum)]
     on_loss: Option<Loss>,
-    /// Let the target's times be this many percent longer than stated, 0 to 100, as its clock may be slow; for losses from now on
+    /// Allowance for a slow clock of the target: percent by which its times may be longer than stated, 0 to 100; for losses
+    /// from now on
     #[arg(long, value_name = "PERCENT", value_parser = crate::connect::percent)]
     clock_slew: Option<u16>,
-    /// Assume this quiesce time, in milliseconds, where the target states none; -1 or `never`: none; for losses from now on
+    /// Quiesce time to assume where the target states none, in milliseconds; -1 or `never`: assume none; for losses from now on
     #[arg(long, value_name = "MS", allow_hyphen_values = true, value_parser = crate::connect::millis_or_never)]
     assumed_cqt: Option<i64>,
     #[command(flatten)]
@@ -122,24 +123,24 @@ pub(crate) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
     told(&done, "set", &args.output)
 }
 
-/// Wait until nothing of this host can change a namespace any more, or say that a lost life is over
+/// Wait until this host cannot change a namespace any more, or accept the risk of a lost instance
 ///
-/// With --wait, exit code 0 says that this host cannot write to the namespace any more: every lost life is fenced, and no
-/// controller of the subsystem is connected or being connected. While one is, the exit code is 1, unless --lost-only says that
-/// only lost lives matter.
+/// With --wait, exit code 0 means that this host cannot write to the namespace any more: every lost instance is fenced, and no
+/// controller of the subsystem is connected or being connected. While one is, the exit code is 1, unless --lost-only is given:
+/// then only lost instances matter.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["wait", "accept_risk"])))]
 pub(crate) struct FenceArgs {
-    /// Wait until every lost life is fenced on this namespace: nvme0n1, or NQN:NSID
+    /// Namespace on which to wait for every lost instance to be fenced: nvme0n1, or NQN:NSID
     #[arg(long, value_name = "NAMESPACE")]
     wait: Option<String>,
-    /// Declare this life, as `status` names it, over without proof: UNSAFE, and counted as unsafe
+    /// Declare this instance, as `status` names it, fenced without proof. UNSAFE, and counted as unsafe
     #[arg(long, value_name = "LIFE")]
     accept_risk: Option<String>,
-    /// Succeed once every lost life is fenced, although connected controllers can still write
+    /// Succeed once every lost instance is fenced, although connected controllers can still write
     #[arg(long, requires = "wait")]
     lost_only: bool,
-    /// Wait at most so many milliseconds
+    /// Give up after this many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 60_000)]
     timeout: u64,
     #[command(flatten)]
@@ -179,11 +180,11 @@ pub(crate) fn fence(args: &FenceArgs) -> anyhow::Result<ExitCode> {
 
 /// Let flushes of a namespace succeed again after one lost data; rewrite what was lost first
 ///
-/// A target that could not make answered writes durable often says so once. The daemon remembers it: every later flush of the
-/// namespace fails, for every client, until this. Which writes were lost nobody can know.
+/// A target that could not make answered writes durable often reports it once. The daemon remembers it: every later flush of the
+/// namespace fails, for every client, until this command. Which writes were lost cannot be known.
 #[derive(clap::Args)]
 pub(crate) struct ClearFlushErrorArgs {
-    /// The namespace: nvme0n1, or NQN:NSID
+    /// Namespace: nvme0n1, or NQN:NSID
     #[arg(value_name = "NAMESPACE")]
     namespace: String,
     #[command(flatten)]
@@ -201,31 +202,31 @@ pub(crate) fn clear_flush_error(args: &ClearFlushErrorArgs) -> anyhow::Result<Ex
 /// Choices of `--on-loss` of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Held {
-    /// I/O waits for a path
+    /// I/O waits for a path, without a limit
     Hold,
-    /// I/O fails; writes in doubt wait for their fence all the same
+    /// I/O fails; writes in doubt still wait for their fence
     Fail,
 }
 
 /// Choices of `--type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Over a Unix socket, for qemu, nbdcopy, nbd-client and others
+    /// NBD over a Unix socket, for qemu, nbdcopy, nbd-client and others
     Nbd,
-    /// A block device of this kernel, /dev/ublkb0, with a link by its name in /dev/interlock; needs root
+    /// Block device of this kernel, /dev/ublkb0, with a link by its name in /dev/interlock; needs root
     Ublk,
 }
 
-/// Offer a namespace as a block device; without a namespace, list what is offered
+/// Export a namespace as a block device; without a namespace, list the exports
 ///
-/// What is exported comes back after a restart, a crash and a SIGKILL of the daemon. A block device of the kernel stays
-/// meanwhile, and its I/O waits; what the dead process had sent is fenced before anything is sent again.
+/// Exports return after a restart, a crash and a SIGKILL of the daemon. A block device of the kernel stays meanwhile, and its
+/// I/O waits; the next daemon fences what the dead process had sent before it sends anything again.
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
-    /// nvme0n1, or NQN:NSID
+    /// Namespace: nvme0n1, or NQN:NSID
     #[arg(value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// How
+    /// Kind of the block device
     #[arg(long = "type", value_name = "TYPE", value_enum, default_value_t = Kind::Nbd)]
     kind: Kind,
     /// Name for clients; default: the name of the namespace
@@ -240,10 +241,10 @@ pub(crate) struct ExportArgs {
     /// Refuse writes
     #[arg(long, requires = "namespace")]
     read_only: bool,
-    /// What happens when no path is left; default: hold
+    /// What clients see when no path is left; default: hold
     #[arg(long, value_name = "WHAT", value_enum, requires = "namespace")]
     on_loss: Option<Held>,
-    /// Succeed if it is exported already
+    /// Succeed if the namespace is exported already
     #[arg(long)]
     idempotent: bool,
     #[command(flatten)]
@@ -314,7 +315,7 @@ pub(crate) fn line(export: &ExportStatus) -> String {
 /// End an export
 #[derive(clap::Args)]
 pub(crate) struct UnexportArgs {
-    /// Its name
+    /// Name of the export
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 /// Print or serve metrics in the OpenMetrics format
 ///
-/// Of the daemon's controllers if the daemon is there, and else of those that the kernel drives. The daemon serves its own
-/// at /metrics of its control socket, and on a port with `interlock daemon --metrics`.
+/// The metrics are those of the daemon if one runs, and otherwise those of the kernel's controllers. The daemon also serves
+/// its metrics at /metrics of its control socket, and on a port with `interlock daemon --metrics`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -9,14 +9,14 @@ const FORMAT_VERSION: u32 = 1;
 /// Options that every command has.
 #[derive(clap::Args)]
 pub(crate) struct OutputArgs {
-    /// How to print: as text, or as one JSON document
+    /// Output format: text, or one JSON document
     #[arg(short = 'o', long = "output-format", value_name = "FORMAT", value_enum, default_value_t = Format::Normal)]
     pub(crate) format: Format,
-    /// Version of the JSON documents that is expected: a script that names it is refused where it would misread
+    /// Version of the JSON documents that the caller expects; another version is an error
     #[arg(long = "output-format-version", value_name = "VERSION", default_value_t = FORMAT_VERSION,
         value_parser = clap::value_parser!(u32).range(i64::from(FORMAT_VERSION)..=i64::from(FORMAT_VERSION)), hide_default_value = true)]
     _version: u32,
-    /// Say more on standard error
+    /// Print more on standard error
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -17,7 +17,7 @@ pub(crate) struct CompletionArgs {
 /// Write man pages, one for each command
 #[derive(clap::Args)]
 pub(crate) struct ManArgs {
-    /// Where to; without it the page of `interlock` itself is printed
+    /// Directory to write to; default: print the page of `interlock` itself
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
 }

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 /// Whom to look at.
 #[derive(clap::Args)]
 pub(crate) struct SourceArgs {
-    /// Whose controllers: the daemon's, the kernel's, or the daemon's if it is there
+    /// Whose controllers to show: those of the daemon, those of the kernel, or the first of them that is there
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = Whose::Auto)]
     source: Whose,
     #[command(flatten)]
     ask: AskArgs,
-    /// Look at another tree than the running kernel's: a directory that holds `sys`; implies --source sys
+    /// Read another tree than that of the running kernel: a directory that holds `sys`; implies --source sys
     #[arg(long, value_name = "DIR")]
     sysfs: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use interlock_api::{ControllerStatus, FencePolicy, NamespaceStatus, Status, Wait
 use std::fmt::Write;
 use std::process::ExitCode;
 
-/// Say how everything stands, and what is waited for until when
+/// Show current state and pending timeouts
 #[derive(clap::Args)]
 pub(crate) struct StatusArgs {
     /// Only the subsystem of this device, as in nvme0, nvme0n1 or nvme-subsys0

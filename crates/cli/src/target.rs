@@ -57,7 +57,7 @@ pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
     let served = started.and_then(|target| {
         let target = Arc::new(target);
         let served = serve(&target, &config, args, sender, &news);
-        let ended = target.shutdown(END_WITHIN).context("the target did not end in order");
+        let ended = target.shutdown(END_WITHIN).context("the target did not end gracefully");
         served.and(ended)
     });
     let stopped = pool.shutdown(END_WITHIN).context("the reactors did not end");

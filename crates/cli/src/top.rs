@@ -7,10 +7,10 @@ use interlock_top::{Options, once};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Watch subsystems, controllers and paths: I/O, states, counters, and what happened
+/// Watch subsystems, controllers and paths: I/O, states, counters and events
 ///
-/// Looks at the daemon's controllers if the daemon is there, and else at those that the kernel drives, through /sys. That
-/// needs no daemon and no privilege; only the reset of a counter needs root.
+/// top shows the controllers of the daemon if one runs, and otherwise those of the kernel, from /sys. That needs no daemon and
+/// no privilege; only resetting a counter needs root.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,10 +23,10 @@ pub(crate) struct TopArgs {
     /// Seconds between samples
     #[arg(short, long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
     delay: u16,
-    /// Print one sample and end
+    /// Print one sample and exit
     #[arg(long)]
     once: bool,
-    /// How to print with --once [default: csv]
+    /// Format of --once [default: csv]
     #[arg(short = 'o', long = "output-format", value_name = "FORMAT", value_enum, requires = "once")]
     format: Option<Format>,
     #[command(flatten)]

@@ -154,9 +154,9 @@ impl Service {
         }
         drop(inner);
         if done.is_empty() {
-            let what = request.counter.as_deref().unwrap_or("any counter");
+            let what = request.counter.as_ref().map_or_else(|| "counters".into(), |name| format!("counter `{name}`"));
             let has: Vec<&str> = all.iter().map(|name| name.attribute()).collect();
-            let refusal = Refusal::new(kind, format!("`{}` is not there, or has not {what}", request.device));
+            let refusal = Refusal::new(kind, format!("no device `{}`, or it has no {what}", request.device));
             return Err(refusal.hint(format!("a device of such a name has: {}", has.join(", "))));
         }
         for (name, from) in done {

@@ -93,7 +93,7 @@ fn reachable(record: &RecordWords) -> Result<u16, String> {
     }
     match record.trsvcid.parse::<u16>() {
         Ok(port) if port > 0 => Ok(port),
-        _ => Err(format!("{what}: `{}` is no TCP port", record.trsvcid)),
+        _ => Err(format!("{what}: `{}` is not a valid TCP port", record.trsvcid)),
     }
 }
 

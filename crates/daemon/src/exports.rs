@@ -581,7 +581,7 @@ impl Service {
                     entry.socket = self.exports.run.join(SOCKET);
                 }
                 if !entry.socket.is_absolute() {
-                    return bad(format!("`{}` is no absolute path", entry.socket.display()));
+                    return bad(format!("`{}` is not an absolute path", entry.socket.display()));
                 }
             }
             ExportKind::Ublk if !entry.socket.as_os_str().is_empty() => {

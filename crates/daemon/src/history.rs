@@ -40,8 +40,8 @@ pub(crate) struct From {
 /// What happens, one JSON document per line, until either end closes.
 #[utoipa::path(get, path = "/v1/events",
     params(("after" = Option<u64>, Query, description = "begin with those after this number; 0: with the oldest that is kept"),
-        ("last" = Option<u64>, Query, description = "begin with so many of the past; default: with the next"),
-        ("follow" = Option<bool>, Query, description = "false: end with the last there is; default: go on with what comes")),
+        ("last" = Option<u64>, Query, description = "past events to begin with; default: none"),
+        ("follow" = Option<bool>, Query, description = "false: end with the last that is there; default: continue with what comes")),
     responses((status = 200, body = Event, content_type = "application/x-ndjson"), (status = 400, body = Problem),
         (status = 409, body = Problem)))]
 pub(crate) async fn events(State(service): State<Arc<Service>>, Query(from): Query<From>) -> Result<Response, Refusal> {
@@ -105,7 +105,7 @@ pub(crate) struct Which {
 /// The receipts that are kept: for every fence, why a retry was allowed.
 #[utoipa::path(get, path = "/v1/receipts",
     params(("after" = Option<u64>, Query, description = "only those of events after this number"),
-        ("last" = Option<u64>, Query, description = "the last so many; default: 1000")),
+        ("last" = Option<u64>, Query, description = "the last ones, this many; default: 1000")),
     responses((status = 200, body = Receipts), (status = 500, body = Problem)))]
 pub(crate) async fn receipts(
     State(service): State<Arc<Service>>,
@@ -126,7 +126,7 @@ pub(crate) async fn receipts(
 /// The failovers that are kept, the oldest first.
 #[utoipa::path(get, path = "/v1/failovers",
     params(("after" = Option<u64>, Query, description = "only those that began after this number"),
-        ("last" = Option<u64>, Query, description = "the last so many; default: 20, at most 500")),
+        ("last" = Option<u64>, Query, description = "the last ones, this many; default: 20, at most 500")),
     responses((status = 200, body = Failovers), (status = 500, body = Problem)))]
 pub(crate) async fn failovers(
     State(service): State<Arc<Service>>,
@@ -157,7 +157,7 @@ pub(crate) async fn failover(
                 .pop()
                 .ok_or_else(|| Refusal::new(ProblemKind::NotFound, "no controller has been lost in what is kept"))?,
             other => other.parse().map_err(|_| {
-                let text = format!("`{other}` is no failover: give its number, or `last`");
+                let text = format!("`{other}` is not a failover: give its number, or `last`");
                 Refusal::new(ProblemKind::BadRequest, text)
             })?,
         };

@@ -268,7 +268,7 @@ pub(crate) async fn unexport(
 /// Wait until every lost life of this host is proven unable to change a namespace (`nvme0n1`, or `NQN:NSID`).
 #[utoipa::path(get, path = "/v1/namespaces/{namespace}/fence",
     params(("namespace" = String, Path),
-        ("timeout_ms" = Option<u64>, Query, description = "at most so long; default: do not wait")),
+        ("timeout_ms" = Option<u64>, Query, description = "longest wait, in milliseconds; default: do not wait")),
     responses((status = 200, body = Fenced), (status = 404, body = Problem), (status = 504, body = Problem)))]
 pub(crate) async fn fence_wait(
     State(service): State<Arc<Service>>,
@@ -283,7 +283,7 @@ pub(crate) async fn fence_wait(
 /// NQN).
 #[utoipa::path(get, path = "/v1/subsystems/{subsystem}/drained",
     params(("subsystem" = String, Path),
-        ("timeout_ms" = Option<u64>, Query, description = "at most so long; default: do not wait")),
+        ("timeout_ms" = Option<u64>, Query, description = "longest wait, in milliseconds; default: do not wait")),
     responses((status = 200, body = Drained), (status = 404, body = Problem), (status = 504, body = Problem)))]
 pub(crate) async fn drained(
     State(service): State<Arc<Service>>,
@@ -321,7 +321,7 @@ async fn nothing_there(request: Request) -> Refusal {
 }
 
 async fn wrong_method(request: Request) -> (StatusCode, Json<Problem>) {
-    let text = format!("`{}` is not done with {}", request.uri().path(), request.method());
+    let text = format!("{} is not allowed on `{}`", request.method(), request.uri().path());
     let refusal = Refusal::new(ProblemKind::BadRequest, text).hint("`/openapi.json` lists what there is");
     (StatusCode::METHOD_NOT_ALLOWED, Json(refusal.0))
 }

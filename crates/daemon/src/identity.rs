@@ -142,10 +142,10 @@ fn random() -> Result<HostSettings, IdentityError> {
 fn parse_nqn(text: &str, from: &str) -> Result<Nqn, IdentityError> {
     let bad = |why: String| IdentityError::Bad { from: from.into(), why };
     if !text.starts_with("nqn.") {
-        return Err(bad(format!("`{}` is no host NQN: it must begin with `nqn.`", short(text))));
+        return Err(bad(format!("`{}` is not a valid host NQN: it must begin with `nqn.`", short(text))));
     }
     if text.contains(char::is_whitespace) {
-        return Err(bad(format!("`{}` is no host NQN: it contains a space", short(text))));
+        return Err(bad(format!("`{}` is not a valid host NQN: it contains a space", short(text))));
     }
     let nqn = Nqn::new(text).map_err(|why| bad(why.to_string()))?;
     if let Some(uuid) = text.strip_prefix(UUID_FORM) {

@@ -25,7 +25,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
-    text.parse().map_err(|_| format!("`{text}` is no address: use `127.0.0.1:9899`, `[::1]:9899` or `9899`"))
+    text.parse().map_err(|_| format!("`{text}` is not a valid address: use `127.0.0.1:9899`, `[::1]:9899` or `9899`"))
 }
 
 impl Service {

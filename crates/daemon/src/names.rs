@@ -49,7 +49,7 @@ pub(crate) fn device(text: &str) -> Result<Device, Refusal> {
         None
     };
     found.ok_or_else(|| {
-        Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no device name"))
+        Refusal::new(ProblemKind::BadRequest, format!("`{text}` is not a valid device name"))
             .hint("names are `nvme0` (controller), `nvme-subsys0` (subsystem) and `nvme0n1` (namespace)")
     })
 }

@@ -116,7 +116,7 @@ mod hex {
 
     pub(super) fn deserialize<'a, const N: usize, D: Deserializer<'a>>(from: D) -> Result<Option<[u8; N]>, D::Error> {
         let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
-        let wrong = || D::Error::custom(format!("`{text}` is no identifier of {N} bytes"));
+        let wrong = || D::Error::custom(format!("`{text}` is not a valid identifier of {N} bytes"));
         if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }

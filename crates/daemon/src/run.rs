@@ -115,7 +115,7 @@ pub enum DaemonError {
     #[error("the daemon cannot start: {0}")]
     Start(io::Error),
     /// It did not end in order.
-    #[error("the daemon did not end in order: {0}")]
+    #[error("the daemon did not end gracefully: {0}")]
     End(String),
 }
 
@@ -239,7 +239,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     match (ended, stopped) {
         (Ok(()), Ok(())) if unfenced.is_empty() && answered => {
-            tracing::info!("ended in order: nothing is left unanswered");
+            tracing::info!("ended gracefully: nothing is left unanswered");
             Ok(())
         }
         (Ok(()), Ok(())) if unfenced.is_empty() => {
@@ -513,8 +513,8 @@ async fn serve(
     let _watchdog = Watchdog::start(service.host.clone())?;
     loop {
         tokio::select! {
-            _ = terminate.recv() => { tracing::info!("SIGTERM: ending in order"); break }
-            _ = interrupt.recv() => { tracing::info!("SIGINT: ending in order"); break }
+            _ = terminate.recv() => { tracing::info!("SIGTERM: ending gracefully"); break }
+            _ = interrupt.recv() => { tracing::info!("SIGINT: ending gracefully"); break }
             () = service.disowned.told.notified() => { tracing::error!("this host is another process now: ending"); break }
             _ = hangup.recv() => reload(service, options.places.clone()).await,
         }

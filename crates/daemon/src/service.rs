@@ -501,7 +501,8 @@ impl Service {
         let word = text.strip_prefix("/dev/").unwrap_or(text);
         if word.starts_with("nqn.") {
             let place = word.rsplit_once(':').and_then(|(nqn, nsid)| Some((nqn.to_owned(), nsid.parse().ok()?)));
-            let wrong = || Refusal::new(ProblemKind::BadRequest, format!("`{text}` is no namespace: use `NQN:NSID`"));
+            let wrong =
+                || Refusal::new(ProblemKind::BadRequest, format!("`{text}` is not a valid namespace: use `NQN:NSID`"));
             return place.map(|(subnqn, nsid)| Named::Place { subnqn, nsid }).ok_or_else(wrong);
         }
         let Device::Head(number, _) = device(word)? else {
@@ -665,7 +666,10 @@ impl Service {
     pub(crate) fn accept_risk(&self, life: &str) -> Result<Done, Refusal> {
         let number = life.strip_prefix("life").and_then(|number| number.parse().ok());
         let number = number.ok_or_else(|| {
-            Refusal::new(ProblemKind::BadRequest, format!("`{life}` is no life: use `life3`, as `status` names it"))
+            Refusal::new(
+                ProblemKind::BadRequest,
+                format!("`{life}` is not an instance: use `life3`, as `status` names it"),
+            )
         })?;
         self.host.fence_accept_risk(LifeId(number))?;
         Ok(Done { format_version: Version, devices: vec![life.to_owned()] })

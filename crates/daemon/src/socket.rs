@@ -16,7 +16,7 @@ pub enum SocketError {
     #[error("another process listens on {}: end it first, or choose another --socket", .0.display())]
     InUse(PathBuf),
     /// Something that is no socket.
-    #[error("{} is there and is no socket: remove it, or choose another --socket", .0.display())]
+    #[error("{} exists and is not a socket: remove it, or choose another --socket", .0.display())]
     NotASocket(PathBuf),
     /// No such group.
     #[error("there is no group `{0}`")]

@@ -61,7 +61,7 @@ pub fn ccr_in_words(ccr: &interlock_api::CcrUse) -> String {
 #[must_use]
 pub fn fast_io_fail_in_words(times: &interlock_api::FastIoFail) -> String {
     format!(
-        "settled I/O failed {} ms after the loss ({} ms foretold), writes in doubt ended after {} ms",
+        "settled I/O failed {} ms after the loss ({} ms predicted), writes in doubt ended after {} ms",
         times.settled_ms, times.foretold_ms, times.doubt_ms
     )
 }

@@ -162,9 +162,9 @@ fn tell(html: &mut String, story: &Story) {
     row("detected", &story.reason);
     row("went to", &text::ways(story));
     let felt = story.felt.longest_ms.map_or_else(|| "not known".into(), ms);
-    let foretold =
+    let predicted =
         story.felt.foretold_ms.map_or_else(|| "no bound".into(), |most| format!("at most {}", ms(most as f64)));
-    row("felt", &format!("{felt} at the longest; foretold: {foretold} ({})", story.felt.because));
+    row("felt", &format!("{felt} at the longest; predicted: {predicted} ({})", story.felt.because));
     story.notes.iter().for_each(|note| row("besides", note));
     story.advice.iter().for_each(|advice| row("to change", advice));
     html.push_str("</table>\n");

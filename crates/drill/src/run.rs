@@ -242,7 +242,7 @@ impl Run<'_> {
             },
         );
         let note =
-            format!("foretold: settled I/O fails {} ms after the loss, writes in doubt end {doubt}", fast.as_millis());
+            format!("predicted: settled I/O fails {} ms after the loss, writes in doubt end {doubt}", fast.as_millis());
         self.note(note);
     }
 

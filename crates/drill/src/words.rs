@@ -7,7 +7,7 @@ pub(crate) fn fault(fault: Fault) -> String {
     match fault {
         Fault::HoldWrites { port } => format!("{}: writes are held back from now on", name(port)),
         Fault::StopHolding { port } => format!("{}: no more writes are held back", name(port)),
-        Fault::Release => "the target goes on with every write it held".into(),
+        Fault::Release => "the target executes every write that it held".into(),
         Fault::Mute { port } => format!("{}: dead without a word", name(port)),
         Fault::Unmute { port } => format!("{}: speaks again", name(port)),
         Fault::ResetConnections { port } => format!("{}: connections are reset", name(port)),
@@ -102,7 +102,7 @@ const fn by(by: By) -> &'static str {
 const fn loss(loss: Loss) -> &'static str {
     match loss {
         Loss::Closed => "connection closed",
-        Loss::Left => "its host closed it in order",
+        Loss::Left => "its host closed it gracefully",
         Loss::Unfinished => "its host closed it with commands inside",
         Loss::Protocol => "protocol violation",
         Loss::Handshake => "no Connect in time",

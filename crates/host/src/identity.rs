@@ -151,7 +151,7 @@ fn lock_in(dir: &Path, hostid: HostId) -> io::Result<Lock> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     let about = fs::symlink_metadata(dir)?;
     if !about.is_dir() || about.uid() != rustix::process::geteuid().as_raw() || about.mode() & 0o022 != 0 {
-        return Err(io::Error::other("somebody else may write there"));
+        return Err(io::Error::other("another user may write there"));
     }
     let path = dir.join(format!("{hostid}.lock"));
     let until = Instant::now() + DEAD_LOCK;

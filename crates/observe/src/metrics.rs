@@ -268,7 +268,7 @@ fn fences(page: &mut Page, host: &HostCounters) {
     );
     page.histograms(
         "failover_duration",
-        "Stages of failovers: detect from the oldest command in doubt to the loss, fence from there to the proof, release from the proof until commands went on, reconnect from loss",
+        "Stages of failovers: detect from the oldest command in doubt to the loss, fence from there to the proof, release from the proof until commands continued, reconnect from loss",
         host.failover_durations.iter().map(|(stage, all)| (Labels::of([("stage", stage)]), spread(all))),
     );
 }

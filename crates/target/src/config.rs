@@ -93,7 +93,7 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortConfig {
-    /// `ADDRESS:PORT`, or a port alone for every local address. Port 0: any free one.
+    /// `ADDRESS:PORT`, or a port alone for every local IPv4 address. Port 0: any free one.
     #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// The ANA state of every group through this port. Default optimized.
@@ -586,7 +586,7 @@ impl FromStr for PortConfig {
             Ok(port) => SocketAddr::from(([0, 0, 0, 0], port)),
             Err(_) => text.parse().map_err(|_| {
                 ConfigError::Value(format!(
-                    "`{text}` is no address to listen on: use `4420`, `127.0.0.1:4420` or `[::1]:4420`"
+                    "`{text}` is not a valid address to listen on: use `4420`, `127.0.0.1:4420` or `[::1]:4420`"
                 ))
             })?,
         };
@@ -603,7 +603,7 @@ impl FromStr for Backing {
             Some(("null", size)) => Ok(Self::Null { bytes: size_in_bytes(size)? }),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File { path: path.into() }),
             _ => Err(ConfigError::Value(format!(
-                "`{text}` is no namespace: use `mem:1G`, `file:disk.img` or `null:64G`"
+                "`{text}` is not a valid namespace: use `mem:1G`, `file:disk.img` or `null:64G`"
             ))),
         }
     }
@@ -616,7 +616,7 @@ impl FromStr for Ana {
         let all = [Self::Optimized, Self::NonOptimized, Self::Inaccessible, Self::PersistentLoss, Self::Change];
         all.into_iter().find(|state| state.to_string() == text).ok_or_else(|| {
             let words = all.map(|state| format!("`{state}`")).join(", ");
-            ConfigError::Value(format!("`{text}` is no ANA state: use one of {words}"))
+            ConfigError::Value(format!("`{text}` is not a valid ANA state: use one of {words}"))
         })
     }
 }
@@ -636,7 +636,8 @@ impl fmt::Display for Backing {
 /// # Errors
 /// If it is not a number with one of these units, or too large.
 pub fn size_in_bytes(text: &str) -> Result<u64, ConfigError> {
-    let wrong = || ConfigError::Value(format!("`{text}` is no size: use a number with K, M, G or T, such as `512M`"));
+    let wrong =
+        || ConfigError::Value(format!("`{text}` is not a valid size: use a number with K, M, G or T, such as `512M`"));
     let upper = text.to_ascii_uppercase();
     let trimmed = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);
     let (digits, shift) = match trimmed.bytes().last() {
@@ -745,7 +746,7 @@ mod tests {
             ("[recovery]", "[limits]\nhalfopen = 0\n[recovery]", "did you mean `half_open`?"),
             ("[recovery]", "ana_groups = 2\n[recovery]", "unknown key `ana_groups`"),
             ("file:disk.img", "flie:disk.img", "mem:1G"),
-            ("listen = 4420", "listen = \"here\"", "no address"),
+            ("listen = 4420", "listen = \"here\"", "`here` is not a valid address"),
         ] {
             let error = Config::from_toml(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(word), "{to}: {error}");

@@ -54,7 +54,7 @@ pub enum TargetError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An NQN is not one.
-    #[error("`{text}` is no NQN: {why}")]
+    #[error("`{text}` is not a valid NQN: {why}")]
     Nqn {
         /// As given.
         text: String,

@@ -193,7 +193,7 @@ fn no_path(ns: &NamespaceStatus, why: Unreachable) -> Finding {
             "the ANA state of every path forbids it",
             "make an ANA group of it accessible on the target, or connect a port through which it is",
         ),
-        _ => ("no-path", "no live controller has it", "see `interlock status` for what became of its controllers"),
+        _ => ("no-path", "no live controller has it", "`interlock status` shows what its controllers wait for"),
     };
     Finding {
         severity: Severity::Slow,

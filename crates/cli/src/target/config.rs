@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 /// Run an NVMe/TCP target
 ///
-/// Every port also answers discovery. Either --config says everything, or the other options do. With --control, `interlock
-/// target ctl` tells the running target what to change.
+/// Every port also answers discovery. Give either --config or the other options. With --control, `interlock target ctl` changes
+/// the running target.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = crate::log::ENVIRONMENT)]
 pub(crate) struct TargetArgs {
@@ -26,10 +26,10 @@ pub(crate) struct TargetArgs {
     /// Listen here for `interlock target ctl`: a Unix socket for this user alone
     #[arg(long, value_name = "SOCKET")]
     pub(super) control: Option<PathBuf>,
-    /// Print what happens on standard output, one line of JSON for each event, after the first line
+    /// Print events on standard output, one line of JSON each, after the first line
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub(super) events: Option<EventFormat>,
-    /// Reactor threads; default: one per port, as far as there are processors
+    /// Reactor threads, 1 to 256; default: one per port, at most one per processor
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     #[command(flatten)]
@@ -55,14 +55,14 @@ const WELL_KNOWN: &str = "well-known";
 #[group(id = "flags", multiple = true)]
 #[allow(rustdoc::broken_intra_doc_links, reason = "these are the texts of --help: brackets are what a user types")]
 struct Flags {
-    /// Where to listen, repeatable: 4420, 127.0.0.1:4420 or [::1]:4420; port 0: any
+    /// Address to listen on, repeatable: 4420 (every IPv4 address), 127.0.0.1:4420 or [::1]:4420; port 0: any
     #[arg(long = "port", value_name = "ADDR")]
     ports: Vec<String>,
-    /// Where to listen for discovery only, repeatable; without a value: 8009, where hosts look for it, at the address of the
-    /// first port
+    /// Address to listen on for discovery only, repeatable; without a value: port 8009, which hosts try, at the address of
+    /// the first port
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = WELL_KNOWN)]
     discovery: Vec<String>,
-    /// What to serve, repeatable: file:disk.img, mem:1G or null:64G
+    /// Namespace to serve, repeatable: file:disk.img, mem:1G or null:64G
     #[arg(long = "namespace", value_name = "BACKING")]
     namespaces: Vec<String>,
     /// Subsystem NQN; default: one that no other target has, kept beside the first namespace that is a file
@@ -72,8 +72,8 @@ struct Flags {
     /// must use the same
     #[arg(long, value_name = "TEXT")]
     serial: Option<String>,
-    /// Keep what outlives the target in this folder: its name, identities of namespaces, failed flushes; default: beside each
-    /// file, and for devices /var/lib/interlock/target
+    /// Directory for what outlives the target: its name, identities of namespaces, failed flushes; default: beside each file,
+    /// and for devices /var/lib/interlock/target
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// UUID of a namespace, repeatable; default: kept for files, new at every start for memory. Nodes of one subsystem must use
@@ -101,7 +101,7 @@ struct Flags {
     /// Command Quiesce Time to state, in milliseconds; 0: none
     #[arg(long, value_name = "MS")]
     cqt: Option<u16>,
-    /// How long a lost controller really goes on, in milliseconds
+    /// Time for which a lost controller really continues, in milliseconds
     #[arg(long, value_name = "MS")]
     quiesce: Option<u32>,
     /// Do not grant digests
@@ -210,8 +210,9 @@ pub(super) fn fault(text: &str) -> anyhow::Result<FaultConfig> {
 fn keyed<T: serde::de::DeserializeOwned>(text: &str, what: &str, example: &str) -> anyhow::Result<T> {
     let mut keys = serde_json::Map::new();
     for pair in text.split(',') {
-        let (key, value) =
-            pair.split_once('=').ok_or_else(|| Failure::new(format!("`{text}` is no {what}: use `{example}`")))?;
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("`{text}` is not a valid {what}: use `{example}`")))?;
         let number = match value.strip_prefix("0x") {
             Some(digits) => u32::from_str_radix(digits, 16).ok(),
             None => value.parse().ok(),
@@ -222,7 +223,7 @@ fn keyed<T: serde::de::DeserializeOwned>(text: &str, what: &str, example: &str) 
         let words = why.to_string();
         let words = unknown_key(&words).map_or(words, |known| known.to_string());
         let hint = format!("`--{what} help` explains them");
-        Failure::new(format!("`{text}` is no {what}: {words}")).hint(&hint).into()
+        Failure::new(format!("`{text}` is not a valid {what}: {words}")).hint(&hint).into()
     })
 }
 
@@ -309,16 +310,16 @@ mod tests {
         for (options, text) in [
             (&["--namespace=mem:1M"][..], "a target needs at least one port"),
             (&["--port=0"], "a target needs at least one namespace"),
-            (&["--port=x", "--namespace=mem:1M"], "`x` is no address to listen on"),
-            (&["--port=0", "--namespace=disk.img"], "`disk.img` is no namespace"),
-            (&["--port=0", "--namespace=mem:1M", "--fault=delay"], "`delay` is no fault"),
+            (&["--port=x", "--namespace=mem:1M"], "`x` is not a valid address to listen on"),
+            (&["--port=0", "--namespace=disk.img"], "`disk.img` is not a valid namespace"),
+            (&["--port=0", "--namespace=mem:1M", "--fault=delay"], "`delay` is not a valid fault"),
             (
                 &["--port=0", "--namespace=mem:1M", "--fault=kind=nothing"],
-                "`kind=nothing` is no fault: unknown choice `nothing`",
+                "`kind=nothing` is not a valid fault: unknown choice `nothing`",
             ),
             (
                 &["--port=0", "--namespace=mem:1M", "--limit=halfopen=1"],
-                "`halfopen=1` is no limit: unknown key `halfopen`: did you mean `half_open`?",
+                "`halfopen=1` is not a valid limit: unknown key `halfopen`: did you mean `half_open`?",
             ),
             (&["--port=0", "--namespace=mem:1M", "--limit=connections=0"], "`limits.connections` is 0: use 1 to"),
             (&["--config=/nonexistent/target.toml"], "cannot read `/nonexistent/target.toml`"),

@@ -14,7 +14,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Tell a running target what to change, or ask what it holds
+/// Change a running target, or show what it holds
 ///
 /// The target must have been started with --control. Ports are named by their place in its configuration, from 0;
 /// discovery-only ports follow.
@@ -25,38 +25,38 @@ pub(crate) struct CtlArgs {
     control: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
-    /// How to print: as text, or as one JSON document
+    /// Output format: text, or one JSON document
     #[arg(short = 'o', long = "output-format", value_name = "FORMAT", value_enum, default_value_t = Format::Normal, global = true)]
     format: Format,
 }
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Print its ports, namespaces, controllers, lives, connections and memory
+    /// Print ports, namespaces, controllers, instances, connections and memory
     Status,
-    /// Add, resize or remove a namespace; connected hosts are told
+    /// Add, resize or remove a namespace; connected hosts receive an event
     #[command(subcommand)]
     Namespace(NamespaceVerb),
-    /// Set the ANA state of a group as seen through a port; connected hosts are told
+    /// Set the ANA state of a group as seen through a port; connected hosts receive an event
     Ana {
-        /// Which port
+        /// Place of the port in the configuration, from 0
         port: u16,
         /// optimized, non-optimized, inaccessible, persistent-loss or change
         state: String,
-        /// Which ANA group
+        /// ANA group
         #[arg(long, value_name = "N", default_value_t = 1)]
         group: u32,
     },
     /// Close a port and reset its connections, or open it again
     #[command(subcommand)]
     Port(PortVerb),
-    /// Do something wrong: kind=hold-writes,port=0 and so on, as in the configuration file; kind=clear ends it, `help` lists them
+    /// Inject a fault: kind=hold-writes,port=0 and so on, as in the configuration file; kind=clear ends all, `help` lists them
     Fault {
-        /// kind=KIND,KEY=VALUE,...
+        /// Fault as kind=KIND and the keys of that kind, or `help`
         #[arg(value_name = "KEY=VALUE,...")]
         fault: String,
     },
-    /// End the target in order
+    /// End the target gracefully
     Shutdown,
 }
 
@@ -88,37 +88,37 @@ enum NamespaceVerb {
         #[arg(long, value_name = "HEX")]
         eui64: Option<Identifier<8>>,
     },
-    /// Change its size; a file that is too short is made longer, and none is cut
+    /// Change the size of a namespace; a file that is too short is extended, and none is truncated
     Resize {
-        /// Which namespace
+        /// Namespace identifier
         nsid: u32,
-        /// Such as 2G; without it, as large as its file is now
+        /// New size, such as 2G; default: the present size of the file
         size: Option<String>,
     },
-    /// Declare a failed flush of it repaired: until then no flush succeeds
+    /// Declare a failed flush of a namespace repaired; until then no flush succeeds
     ///
     /// Data that was written before may be lost. Check everything that relies on it (file systems, databases) first.
     ClearError {
-        /// Which namespace
+        /// Namespace identifier
         nsid: u32,
     },
-    /// Take it away
+    /// Remove a namespace
     Remove {
-        /// Which namespace
+        /// Namespace identifier
         nsid: u32,
     },
 }
 
 #[derive(clap::Subcommand)]
 enum PortVerb {
-    /// Stop listening, and reset the connections
+    /// Stop listening, and reset connections
     Close {
-        /// Which port
+        /// Place of the port in the configuration, from 0
         port: u16,
     },
-    /// Listen again, at the same address
+    /// Listen again at the same address
     Open {
-        /// Which port
+        /// Place of the port in the configuration, from 0
         port: u16,
     },
 }
@@ -210,7 +210,7 @@ impl Verb {
             (_, Answer::Port { listen }) => format!("listening on {listen}"),
             (Self::Namespace(NamespaceVerb::Remove { nsid }), Answer::Done) => format!("namespace {nsid} was removed"),
             (Self::Port(PortVerb::Close { port }), Answer::Done) => format!("port {port} is closed"),
-            (Self::Fault { fault }, Answer::Done) => format!("the target was told: {fault}"),
+            (Self::Fault { fault }, Answer::Done) => format!("done: {fault}"),
             (Self::Shutdown, Answer::Done) => "the target ends".into(),
             (_, Answer::Done) => "done".into(),
         }

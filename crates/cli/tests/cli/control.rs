@@ -65,7 +65,7 @@ fn namespaces_come_grow_and_go() {
 
     assert!(told.refused(&["namespace", "remove", "2"]).starts_with("error: namespace 2 is not there\n"));
     assert!(told.refused(&["namespace", "add", "mem:1M", "--nsid", "1"]).starts_with("error: namespace 1 is there"));
-    assert!(told.refused(&["namespace", "add", "flie:x"]).starts_with("error: `flie:x` is no namespace"));
+    assert!(told.refused(&["namespace", "add", "flie:x"]).starts_with("error: `flie:x` is not a valid namespace"));
     let said = told.refused(&["namespace", "add", "mem:1M", "--ana-group", "3"]);
     assert!(said.starts_with("error: `ana_group` is 3: there are ANA groups 1 to 2\n"), "{said}");
     assert!(told.refused(&["namespace", "resize", "1"]).contains("say how large it is to be"));
@@ -99,7 +99,10 @@ fn ports_and_ana_states_change() {
     assert!(
         told.refused(&["ana", "7", "optimized"]).starts_with("error: there is no port 7: there are ports 0 to 2\n")
     );
-    assert!(told.refused(&["ana", "0", "optimised"]).contains("`optimised` is no ANA state: use one of `optimized`"));
+    assert!(
+        told.refused(&["ana", "0", "optimised"])
+            .contains("`optimised` is not a valid ANA state: use one of `optimized`")
+    );
     let said = told.refused(&["ana", "0", "change", "--group", "2"]);
     assert!(said.starts_with("error: there is no ANA group 2: the only one is group 1"), "{said}");
 
@@ -123,7 +126,7 @@ fn ports_and_ana_states_change() {
 #[test]
 fn faults_are_told_by_their_names() {
     let told = Told::new("faults", &[]);
-    assert_eq!(told.tell(&["fault", "kind=mute,port=0"]), "the target was told: kind=mute,port=0\n");
+    assert_eq!(told.tell(&["fault", "kind=mute,port=0"]), "done: kind=mute,port=0\n");
     let stream = std::net::TcpStream::connect(("127.0.0.1", told.target.port(0).parse::<u16>().expect("a port")));
     stream.expect("the kernel takes it");
     let connections = || told.status()["connections"].as_array().expect("a list").len();

@@ -9,6 +9,7 @@ mod beside;
 mod child;
 mod control;
 mod disk;
+mod errors;
 mod failures;
 mod forbidden;
 mod hostile;

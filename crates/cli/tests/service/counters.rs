@@ -61,9 +61,9 @@ fn a_failover_is_counted_shown_reset_and_never_forgotten() {
     assert_eq!((shown.controllers["nvme0"].reset_count, scraped.controllers["nvme0"].reset_count), (40, 1));
     assert!(scraped.subsystems["nvme-subsys0"].reconnect_count >= since(&lost));
     let refused = scene.set("nvme7", None, 0).expect_err("it is not there");
-    assert_eq!(refused, "`nvme7` is not there, or has not any counter");
+    assert_eq!(refused, "no device `nvme7`, or it has no counters");
     let refused = scene.set("nvme0", Some("luck"), 0).expect_err("it has none");
-    assert_eq!(refused, "`nvme0` is not there, or has not luck");
+    assert_eq!(refused, "no device `nvme0`, or it has no counter `luck`");
     // `top` takes the daemon because it is there; the path that is away is still a path.
     let once: Value = serde_json::from_str(&scene.does(&["top", "--once", "-o", "json"])).expect("JSON");
     let subsystem = &once["subsystems"][0];

@@ -67,7 +67,7 @@ fn an_image_survives_a_path_a_restart_and_a_kill() {
     same(uri);
     for signal in [Signal::TERM, Signal::KILL] {
         let (code, log) = scene.stop(signal);
-        assert_eq!(code == Some(0) && log.contains("ended in order"), signal == Signal::TERM, "{log}");
+        assert_eq!(code == Some(0) && log.contains("ended gracefully"), signal == Signal::TERM, "{log}");
         scene.start();
         let status = scene.all_live(&["nvme0", "nvme1"]);
         assert_eq!(status["exports"][0]["uri"], uri);

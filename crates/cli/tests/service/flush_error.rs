@@ -72,5 +72,5 @@ fn nothing_is_cleared_where_nothing_failed_or_nobody_is() {
         let told = scene.fails(&[VERB, unknown]);
         assert!(told.contains(&format!("there is no namespace `{unknown}`")), "{told}");
     }
-    assert!(scene.fails(&[VERB, "sda"]).contains("is no device name"));
+    assert!(scene.fails(&[VERB, "sda"]).contains("is not a valid device name"));
 }

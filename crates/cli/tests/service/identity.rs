@@ -43,7 +43,7 @@ fn doctor_hears_the_daemon_and_says_so() {
     let alone = scene.verb(&["doctor", "--socket", "/nonexistent", "-a", "127.0.0.1", "-s", &port, "-n", NQN]);
     assert!(String::from_utf8_lossy(&alone.stdout).contains("Daemon     does not run"), "{alone:?}");
     let hint = scene.fails(&["doctor", "--socket", "/nonexistent"]);
-    assert!(hint.contains("nothing to look at: no -a was given"), "{hint}");
+    assert!(hint.contains("nothing to check: no -a was given"), "{hint}");
 }
 
 #[test]

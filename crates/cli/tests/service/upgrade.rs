@@ -43,7 +43,7 @@ fn an_upgrade_under_load_needs_no_fence() {
             wait_for("it writes", || (scene.status()["exports"][0]["clients"].as_u64()? > 0).then_some(()));
             let (code, log) = scene.stop(Signal::TERM);
             assert_eq!(code, Some(0), "{log}");
-            assert!(log.contains("ended in order: nothing is left unanswered"), "{log}");
+            assert!(log.contains("ended gracefully: nothing is left unanswered"), "{log}");
             scene.start();
             wait_for("it writes again", || (scene.status()["exports"][0]["clients"].as_u64()? > 0).then_some(()));
             over.store(true, Ordering::SeqCst);

@@ -59,7 +59,7 @@ fn verbs_do_what_nvme_cli_users_expect() {
     assert!(scene.fails(&["ns-rescan", "nvme9"]).contains("`nvme9` is not connected"));
     assert!(scene.fails(&["reset", "nvme9"]).contains("`nvme9` is not connected\nhint: connected are: nvme0, nvme1"));
     assert!(scene.fails(&["export", "nvme7n1"]).contains("there is no namespace `nvme7n1`\nhint: there are: nvme0n1"));
-    assert!(scene.fails(&["reset", "sda"]).contains("is no device name"));
+    assert!(scene.fails(&["reset", "sda"]).contains("is not a valid device name"));
 
     let uri = scene.does(&["export", "nvme0n1", "--name", "disk 0", "--read-only"]);
     assert!(uri.starts_with("nbd+unix:///disk%200?socket="), "{uri}");
@@ -86,7 +86,7 @@ fn without_a_daemon_it_is_said_how_to_start_one() {
     let said = fail(&["status", "--socket", "/nonexistent/c.sock"]);
     assert_eq!(
         said,
-        "error: the daemon is not there: nobody listens on /nonexistent/c.sock\n\
+        "error: no daemon listens on /nonexistent/c.sock\n\
          hint: start it with `systemctl start interlock`, or in a terminal with `interlock daemon`\n\
          hint: if it listens elsewhere, say where with --socket\n"
     );

@@ -65,7 +65,7 @@ const OF_A_CONNECTION: [Known; 31] = [
 /// One option as it was written: its long name, and whether it takes a value.
 fn option(word: &str) -> Result<(&'static str, bool), String> {
     let all = || OF_A_CONNECTION.into_iter().chain(OF_THE_COMMAND);
-    let unknown = || format!("`{word}` is no option");
+    let unknown = || format!("`{word}` is not a valid option");
     let Some(long) = word.strip_prefix("--") else {
         let letter = word.chars().nth(1);
         let found = all().find(|(_, own, _)| own.is_some() && *own == letter);
@@ -199,7 +199,7 @@ fn arguments(line: &str, options: &mut Options) -> Vec<String> {
     while let Some(word) = words.next() {
         if !word.starts_with('-') || word.len() < 2 {
             options.spoil();
-            problems.push(format!("`{word}` is no option"));
+            problems.push(format!("`{word}` is not a valid option"));
             continue;
         }
         // `--key=value`, `-kvalue`, `-k=value`; flags of one letter may share a word.
@@ -224,7 +224,7 @@ fn arguments(line: &str, options: &mut Options) -> Vec<String> {
                     Ok((key, false)) => keys.push((key, false)),
                     _ => {
                         options.spoil();
-                        problems.push(format!("`{word}`: `{letter}` is no option that can stand there"));
+                        problems.push(format!("`{word}`: `{letter}` is not allowed there"));
                     }
                 }
             }
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn lines_that_are_wrong_are_refused_and_named() {
         for (line, want) in [
-            ("-z", "d, line 1: `-z` is no option"),
+            ("-z", "d, line 1: `-z` is not a valid option"),
             ("-t tcp", "d, line 1: traddr is missing"),
             ("-a 192.0.2.1", "d, line 1: transport is missing"),
             ("-t tcp -a 192.0.2.1 -a 192.0.2.2", "`traddr` stands here twice"),
@@ -370,9 +370,9 @@ mod tests {
             ("-t tcp -a 192.0.2.1 -C x", "not built yet"),
             ("-t tcp -a 192.0.2.1 --keyring .nvme", "not built yet"),
             ("-t tcp -a 192.0.2.1 --conc", "not built yet"),
-            ("-t tcp -a 192.0.2.1 extra", "`extra` is no option"),
+            ("-t tcp -a 192.0.2.1 extra", "`extra` is not a valid option"),
             ("-t tcp -a 192.0.2.1 -s", "`-s` needs a value"),
-            ("-t tcp -a 192.0.2.1 --hdr-digst", "`--hdr-digst` is no option"),
+            ("-t tcp -a 192.0.2.1 --hdr-digst", "`--hdr-digst` is not a valid option"),
         ] {
             let wanted = conf(line, None);
             assert!(wanted.discovery.is_empty(), "{line}");

@@ -127,17 +127,17 @@ impl Run<'_> {
         let kato = facts.kato_in_force().as_millis();
         let note = match self.plan.fencing {
             Fencing::Legacy => format!(
-                "foretold: KATO is {kato} ms, the loss is noticed within {} ms, and nothing is waited for",
+                "predicted: KATO is {kato} ms, the loss is noticed within {} ms, and nothing is waited for",
                 detect.as_millis()
             ),
             Fencing::Strict if facts.can_reset() => format!(
-                "foretold: KATO is {kato} ms, the loss is noticed within {} ms; the target offers cross-controller \
+                "predicted: KATO is {kato} ms, the loss is noticed within {} ms; the target offers cross-controller \
                  reset, without it the fence takes {} ms",
                 detect.as_millis(),
                 hold.as_millis()
             ),
             Fencing::Strict => format!(
-                "foretold: KATO is {kato} ms, the loss is noticed within {} ms, the fence by time takes {} ms{}",
+                "predicted: KATO is {kato} ms, the loss is noticed within {} ms, the fence by time takes {} ms{}",
                 detect.as_millis(),
                 hold.as_millis(),
                 if worst.assumed { " (with an assumed quiesce time)" } else { "" }

@@ -83,7 +83,7 @@ fn fence(case: &Case<'_>) -> Option<Finding> {
         (false, false) => {
             let Some(assumed) = case.spec.timeouts.assumed_cqt else {
                 let text = "the target offers neither CCR nor CQT, and nothing may be assumed: a write in doubt ends as not \
-                            known, and its range stays guarded until somebody takes the risk (`interlock fence`)";
+                            known, and its range stays guarded until an operator accepts the risk (`interlock fence`)";
                 let change = "use a target with CCR or CQT; or state what it needs: --assumed-cqt";
                 return finding(Severity::Slow, "no-fence", text.into(), change);
             };
@@ -92,7 +92,7 @@ fn fence(case: &Case<'_>) -> Option<Finding> {
                  process or virtual machine that is paused for longer breaks it, and loses data",
                 text(assumed)
             );
-            let change = "ask the vendor how long a lost controller can go on writing; use a target with CCR or CQT; \
+            let change = "ask the vendor how long a lost controller can continue to write; use a target with CCR or CQT; \
                           `--assumed-cqt never` assumes nothing";
             finding(Severity::Unsafe, "no-fence", text, change)
         }

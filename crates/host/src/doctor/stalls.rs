@@ -23,7 +23,7 @@ pub(super) fn stalls(spec: &ControllerSpec, facts: &LifeFacts) -> Vec<Stall> {
     let reconnect = stage(
         "reconnect",
         Some(attempt),
-        "at once, while the fence runs; so long only if the target answers slowly".into(),
+        "at once, while the fence runs; this long only if the target answers slowly".into(),
     );
     let wait = match (spec.reconnect.fast_io_fail, worst.settled_fails_after) {
         (Some(fast), _) => stage(

@@ -139,10 +139,13 @@ fn stages(trace: &Trace) -> Vec<StoryStage> {
         // The receipt is told when everything is ready; the proof may have come before.
         let fenced = receipt.fenced_ms as f64 - (trace.lost / 1_000_000) as f64;
         let from = if (0.0..=at(*when)).contains(&fenced) { fenced } else { at(*when) };
-        stage(StageName::Release, from.min(at(released)), Some(at(released)), format!("{commands} commands let go"));
+        stage(StageName::Release, from.min(at(released)), Some(at(released)), format!("{commands} commands released"));
     }
     if let Some((first, times)) = trace.back.wanted {
-        let text = format!("asked {times} times for somebody to reconnect it (policy `notify`)");
+        let text = format!(
+            "asked {} for a reconnect by an operator or a hook (policy `notify`)",
+            if times == 1 { "once".into() } else { format!("{times} times") }
+        );
         stage(
             StageName::Wait,
             at(first),
@@ -176,10 +179,10 @@ fn detect(trace: &Trace, age: f64) -> String {
         DetectedHow::TermRequest => "the peer said that this host broke the protocol, and ended the connection",
         DetectedHow::ProtocolError => "the peer broke the protocol",
         DetectedHow::AnaTransition => "an ANA group stayed in the Change state for too long",
-        DetectedHow::Operator => "somebody asked for it",
+        DetectedHow::Operator => "an operator asked for it",
         DetectedHow::Predecessor => "found in the records of an earlier process",
     };
-    if age > 0.0 { format!("{how}; the oldest in doubt had waited so long") } else { how.into() }
+    if age > 0.0 { format!("{how}; the oldest in doubt had waited for this time") } else { how.into() }
 }
 
 /// When a reset brought the proof, or was answered with anything else.
@@ -275,7 +278,7 @@ fn felt(trace: &Trace) -> Felt {
     });
     if alone {
         parts.push(if notified {
-            "until somebody reconnects it".into()
+            "until an operator reconnects it".into()
         } else {
             format!("or {} to reconnect", span(predicted.reconnect_ms as f64))
         });
@@ -346,7 +349,7 @@ fn advice(trace: &Trace) -> Vec<String> {
     );
     say(
         method(trace) == Some(Method::Assumed),
-        "ask the vendor how long a lost controller can go on writing; use a target with CCR (TP8028) or CQT (TP4129)"
+        "ask the vendor how long a lost controller can continue to write; use a target with CCR (TP8028) or CQT (TP4129)"
             .into(),
     );
     say(

@@ -30,7 +30,7 @@ pub fn page(story: &Story) -> String {
     };
     let (felt, foretold) = felt(story);
     line("felt", &felt);
-    line("foretold", &foretold);
+    line("predicted", &foretold);
     for (place, note) in story.notes.iter().enumerate() {
         line(if place == 0 { "besides" } else { "" }, note);
     }
@@ -104,7 +104,7 @@ fn ways(story: &Story) -> String {
 
 fn felt(story: &Story) -> (String, String) {
     let felt = match story.felt.longest_ms {
-        Some(ms) => format!("{} at the longest, until it was let go", span(ms)),
+        Some(ms) => format!("{} at the longest, until it was released", span(ms)),
         None => "not known yet".into(),
     };
     let within = match story.felt.within {

@@ -223,7 +223,7 @@ mod tests {
             (r#"{"format_version":1,"request":"fault","fault":{"kind":"clear","port":0}}"#, "unknown key `port`"),
             (r#"{"format_version":1,"request":"port-close"}"#, "missing field `port`"),
             (r#"{"format_version":1,"request":"a\nb"}"#, r"unknown choice `a\nb`: there are `status`,"),
-            (r#"{"format_version":1,"request":"namespace-add","backing":"a\nb"}"#, r"`a\nb` is no namespace"),
+            (r#"{"format_version":1,"request":"namespace-add","backing":"a\nb"}"#, r"`a\nb` is not a valid namespace"),
         ] {
             let error = Request::from_line(line.as_bytes()).unwrap_err();
             assert!(error.starts_with(words) && !error.contains('\n'), "{line}: {error}");

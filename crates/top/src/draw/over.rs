@@ -51,7 +51,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>) {
             }
             let area = frame.area();
             frame.render_widget(Clear, area);
-            let block = Block::bordered().title(" What is not well, worst first; Esc closes ");
+            let block = Block::bordered().title(" Problems, worst first; Esc closes ");
             frame.render_widget(Paragraph::new(lines).block(block).wrap(Wrap { trim: false }), area);
         }
         Over::Confirm { device, counters } => {
