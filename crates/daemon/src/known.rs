@@ -17,7 +17,11 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn of(facts: &LifeFacts) -> Self {
-        Self { model: facts.model.clone(), serial: facts.serial.clone(), firmware: facts.firmware.clone() }
+        Self {
+            model: facts.model.value().cloned().unwrap_or_default(),
+            serial: facts.serial.value().cloned().unwrap_or_default(),
+            firmware: facts.firmware.clone(),
+        }
     }
 }
 

@@ -38,9 +38,10 @@ fn suspect(slba: u64, answered: u64) -> Suspect {
 fn facts(identity: Identity) -> LifeFacts {
     LifeFacts {
         identity,
+        uniquifier: interlock_host::Uniquifier::of(identity),
         vs: 0x20300,
         kato: Fact::Stated(Duration::from_secs(1)),
-        tbkas: false,
+        tbkas: Fact::NotOffered,
         cqt: Fact::NotOffered,
         ccrl: Fact::Stated(4),
         ccr_event: true,
@@ -54,8 +55,8 @@ fn facts(identity: Identity) -> LifeFacts {
         vwc: false,
         retry_delays: [Duration::ZERO; 3],
         shutdown: Duration::ZERO,
-        serial: String::new(),
-        model: String::new(),
+        serial: Fact::NotOffered,
+        model: Fact::NotOffered,
         firmware: String::new(),
     }
 }

@@ -49,7 +49,7 @@ pub use interlock_fence::{
     Loss, MAX_SAME_PATH_RETRIES, Method, Op, Provenance, Receipt, Release, Standing, Termination, Tombstone, ViaEvent,
     ViaNext, ViaStage, Witness, classify,
 };
-pub use interlock_proto::host::{Assumption, Fact};
+pub use interlock_proto::host::{Assumption, Fact, Uniquifier};
 pub use lane::{
     HeadCounters, IoCounters, Lane, LaneConfig, LaneCounters, LaneOutput, LaneStatus, LaneWhy, Latencies, Latency,
     LifeStanding, LifeStatus, PathCounters,

@@ -12,7 +12,7 @@ pub fn hold_terms(spec: &ControllerSpec, facts: &LifeFacts) -> HoldTerms {
     HoldTerms {
         kato: if conditions::enabled(Guard::EffectiveKato) { facts.kato_in_force() } else { spec.kato },
         kato_assumed: facts.kato.assumption().is_some(),
-        tbkas: facts.tbkas,
+        tbkas: facts.tbkas.value().is_some(),
         cqt: facts.cqt.value().copied(),
         assumed_cqt: spec.timeouts.assumed_cqt,
         proxy_delay: spec.proxy_delay(),

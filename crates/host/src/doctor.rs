@@ -62,8 +62,8 @@ pub fn examine(report: &ProbeReport, spec: &ControllerSpec, hostnqn: &str, ways:
         format_version: api::Version,
         subsystem: api::SubsystemFacts {
             nqn: spec.subnqn.to_string(),
-            serial: facts.serial.clone(),
-            model: facts.model.clone(),
+            serial: facts.serial.value().cloned().unwrap_or_default(),
+            model: facts.model.value().cloned().unwrap_or_default(),
             firmware: facts.firmware.clone(),
             version: Version(facts.vs).to_string(),
             cntlid: facts.identity.cntlid,
@@ -82,7 +82,7 @@ pub fn examine(report: &ProbeReport, spec: &ControllerSpec, hostnqn: &str, ways:
             effective_ms: found.kato_ms.map_or_else(|| millis(facts.kato_in_force()), u64::from),
             granularity_ms: identify.keep_alive_granularity().map_or(0, millis),
         },
-        tbkas: facts.tbkas,
+        tbkas: facts.tbkas.value().is_some(),
         ana: api::AnaFacts {
             supported: facts.ana,
             anatt_s: facts.ana.then_some(facts.anatt.as_secs()),

@@ -47,7 +47,7 @@ pub use interlock_host_core::{
     Guarded, HeadCounters, HeadId, HostCounters, Identity, IoCounters, IoPolicy, LaneCounters, LaneStatus, LaneWhy,
     Latencies, Latency, LifeFacts, LifeId, LifeRecord, Loss, MAX_DEAD, Method, NoSuchController, NotUnfenced, OnLoss,
     Op, Outcome, PathCounters, Receipt, Reconnect, Refused, Setting, SettingError, Shape, SpecError, StateName,
-    Termination, Timeouts, Tombstone, Unfenced, UnfencedWhy, WaitOwner, Why, Witness,
+    Termination, Timeouts, Tombstone, Unfenced, UnfencedWhy, Uniquifier, WaitOwner, Why, Witness,
 };
 pub use interlock_ring::{Backend, Buf, Pool, PoolConfig, Reactor};
 pub use interlock_wire::identify::NamespaceIds;

@@ -6,7 +6,9 @@ mod common;
 use core::time::Duration;
 use interlock_base::Instant;
 use interlock_proto::DataError;
-use interlock_proto::host::{Association, AssociationConfig, Assumption, ConnectError, Fact, Facts, Kind, Step};
+use interlock_proto::host::{
+    Association, AssociationConfig, Assumption, ConnectError, Fact, Facts, Kind, Step, Uniquifier,
+};
 use interlock_wire::IntoBytes;
 use interlock_wire::admin::{self, EventMask, QueueCount};
 use interlock_wire::ana;
@@ -55,6 +57,7 @@ impl Script {
         identify.cirn.set(0x1234_5678_9abc_def0);
         identify.mdts = 5;
         identify.cntrltype = 1;
+        identify.lpa = 1 << 2;
         identify.subnqn = config().subnqn.to_field();
         Self {
             vs: Version(0x0002_0100),
@@ -228,9 +231,9 @@ fn a_controller_comes_up_and_tells_what_it_is() {
     assert_eq!(facts.sqsize_max, 127, "MAXCMD is the smaller limit");
     assert_eq!(facts.in_capsule_io, 4096);
     assert_eq!(facts.max_transfer, Some(128 * 1024));
-    assert!(facts.tbkas);
+    assert_eq!(facts.tbkas, Fact::Stated(()));
     assert_eq!((facts.cqt, facts.ccrl), (Fact::Stated(Duration::from_millis(1500)), Fact::Stated(4)));
-    assert_eq!((facts.ciu, facts.cirn), (3, 0x1234_5678_9abc_def0));
+    assert_eq!(facts.uniquifier, Fact::Stated(Uniquifier { ciu: 3, cirn: 0x1234_5678_9abc_def0 }));
     assert_eq!(facts.events, Fact::Stated(EventMask::ANA));
     assert_eq!(facts.ana.unwrap(), script.log);
 }
@@ -420,7 +423,24 @@ fn a_controller_that_cannot_be_used_is_refused() {
     }
     let mut old = Script::new();
     (old.vs, old.identify.subnqn) = (Version(0x0001_0200), [0; 256]);
-    assert!(run(config(), &mut old).is_ok(), "it had not to name one");
+    let facts = run(config(), &mut old).expect("it had not to name one");
+    assert_eq!(facts.subnqn, Fact::Assumed(config().subnqn, Assumption::SubsystemNotNamed));
+    assert_eq!(facts.tbkas, Fact::Stated(()), "what it says is said");
+    // What its zeroes deny may be cut off: a hold reckons with it, and Keep Alive does not rely on it.
+    old.identify.ctratt.set(0);
+    let facts = run(config(), &mut old).expect("it had not to name one");
+    assert_eq!((facts.tbkas, facts.tbkas.stated()), (Fact::Assumed((), Assumption::PageNotShownWhole), None));
+    let mut whole = Script::new();
+    whole.identify.ctratt.set(0);
+    assert_eq!(run(config(), &mut whole).expect("fine").tbkas, Fact::NotOffered);
+    // One half of a name is none.
+    for (ciu, cirn) in [(0, 9), (3, 0), (0, 0)] {
+        let mut script = Script::new();
+        script.identify.ciu = ciu;
+        script.identify.cirn.set(cirn);
+        let facts = run(config(), &mut script).expect("it cannot be reset, and is used");
+        assert_eq!((facts.uniquifier, facts.instance().cirn), (Fact::NotOffered, cirn));
+    }
     let error = failure(Script { queues: Err(Status::INTERNAL_ERROR), ..Script::new() });
     assert_eq!(error.to_string(), "asking for I/O queues: the controller answered: Internal Error (006h)");
     assert!(!error.permanent);

@@ -631,7 +631,7 @@ impl World {
             self.net.paths[port].limbo = Duration::ZERO;
             self.target.script(Fault::Delay { port: PortId(port as u16), ms: 0 });
             self.target.script(Fault::OpenPort { port: PortId(port as u16) });
-            for group in 1..=self.plan.namespaces as u32 {
+            for group in 1..=self.plan.ana_groups() {
                 self.target.set_ana(self.subsystem_of(port), group, PortId(port as u16), Ana::Optimized);
             }
             self.disturb(Some(port));

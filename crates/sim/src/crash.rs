@@ -310,6 +310,7 @@ impl World {
         self.app.over_at_target(None);
         self.chaos.fake_next_answer = false;
         self.peer.forget();
+        self.forget_logs();
         for path in &mut self.net.paths {
             path.open = false;
             path.muted = false;

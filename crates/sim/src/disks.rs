@@ -72,7 +72,7 @@ impl Disk {
             read_only: false,
             nguid,
             uuid: self.uuid(),
-            ana_group: self.nsid,
+            ana_group: plan.ana_group(self.nsid),
             eui64: None,
             zeroes_when_deallocated: true,
         }

@@ -84,6 +84,7 @@ impl World {
         for lane in 0..self.lanes.len() {
             self.arm(Machine::HostLane(lane));
         }
+        self.judge_logs();
     }
 
     fn control_output(&mut self, output: Output) {

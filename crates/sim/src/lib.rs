@@ -34,7 +34,8 @@
 //! Its admin side has bad hours: any Fabrics or admin command, at connect and later, fails with any status (with and without
 //! Do Not Retry and a retry delay, executed or not), is answered late or later than anybody waits, as if it were not
 //! supported, with less data than was asked for, with a page of zeroes, or with identifiers or namespaces missing; event
-//! requests, the log of resets, the ANA log and the keep-alive time in force among them.
+//! requests, the log of resets, the ANA log and the keep-alive time in force among them. In some worlds the ANA log is longer than one
+//! command carries, and changes between two pieces of it; the target knows RGO, ignores or refuses it.
 //!
 //! In one world of eight each controller has a write cache of its own, which ends with its life or with the target, and the
 //! host is told so (flush scope `controller`). The loss is booked, not carried out: blocks go on reading as they did, and what
@@ -106,6 +107,7 @@ mod draw;
 mod explore;
 mod flushes;
 mod host_side;
+mod long_log;
 mod media;
 mod minimise;
 mod mix;

@@ -143,11 +143,13 @@ pub enum Kind {
     SameIdentity,
     /// A controller grants fewer I/O queues than the host has lanes, each instance another number.
     QueuesShared,
+    /// The ANA log is longer than one command carries, and changes between two pieces of it.
+    AnaLogChanges,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 67] = [
         Self::PathReset,
         Self::PathSilent,
         Self::BytesLinger,
@@ -214,6 +216,7 @@ impl Kind {
         Self::SecondHost,
         Self::SameIdentity,
         Self::QueuesShared,
+        Self::AnaLogChanges,
     ];
 
     /// True if a world as a whole has it or has not, by a draw of its own.

@@ -66,11 +66,13 @@ pub enum Tampering {
     FlushErrorForgotten,
     /// What a host asks to be reset is an instance of another host that says it is the same.
     ResetsTheOther,
+    /// The change count of an ANA log seems to stand still while the log is read in pieces, whatever changes.
+    AnaCountStands,
 }
 
 impl Tampering {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::LegacyPolicy,
         Self::GuardsDropped,
         Self::QuietTooEarly,
@@ -95,6 +97,7 @@ impl Tampering {
         Self::GateByClock,
         Self::FlushErrorForgotten,
         Self::ResetsTheOther,
+        Self::AnaCountStands,
     ];
 }
 

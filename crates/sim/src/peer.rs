@@ -296,6 +296,9 @@ impl World {
         self.call_inside(&mut message);
         self.tamper_reset(lane, &mut message);
         self.grant_fewer(&mut message);
+        if !self.log_is_asked(lane, &mut message) {
+            return None;
+        }
         if !matches!(self.phase, Phase::Starting | Phase::Faults) {
             return Some(message);
         }
@@ -337,10 +340,14 @@ impl World {
     /// The target's control answers: what its lane is told, if it is told now.
     pub(crate) fn answer_of_target(&mut self, lane: usize, mut message: ToLane) -> Option<ToLane> {
         self.call_outside(&mut message);
+        self.log_is_answered(lane, &mut message);
         let ToLane::Answer { conn, slot, status, dw0, dw1, mut data } = message else { return Some(message) };
-        let Some((_, bend)) = self.peer.asked.remove(&(lane, conn, slot)) else {
+        let Some((subject, bend)) = self.peer.asked.remove(&(lane, conn, slot)) else {
             return Some(ToLane::Answer { conn, slot, status, dw0, dw1, data });
         };
+        if subject == Subject::AnaLog {
+            self.log_is_bent();
+        }
         match bend {
             Bend::Fail | Bend::Unsupported => {
                 let status = self.peer.error(bend);

@@ -214,6 +214,7 @@ pub(crate) struct World {
     pub(crate) app: App,
     pub(crate) chaos: Chaos,
     pub(crate) peer: Peer,
+    pub(crate) logs: crate::long_log::Logs,
     /// The disk with the records, while it is worse than usual.
     pub(crate) bad_disk: Option<BadDisk>,
     pub(crate) panics: Option<Panic>,
@@ -295,6 +296,7 @@ impl World {
             app: App::new(&plan, rng.fork()),
             chaos: Chaos::new(&plan, rng.fork()),
             peer: Peer::new(plan.seed),
+            logs: crate::long_log::Logs::default(),
             bad_disk: None,
             panics: None,
             target_stopped: None,
@@ -688,7 +690,7 @@ fn target_config(plan: &Plan) -> target::Config {
             Reset::Off => target::config::Ccr::Off,
             Reset::On { limit, drain_ms, answer_ms } => target::config::Ccr::On { limit, drain_ms, answer_ms },
         },
-        ana_groups: if plan.ana { plan.namespaces as u32 } else { 0 },
+        ana_groups: plan.ana_groups(),
     };
     target::Config {
         subsystems: (0..division.parts()).map(subsystem).collect(),

@@ -22,6 +22,10 @@ pub(super) fn normal(report: &DoctorReport, probe: &ProbeReport, ways: &Ways) ->
     lines.join("\n")
 }
 
+fn stated(text: &str) -> &str {
+    if text.is_empty() { "(not stated)" } else { text }
+}
+
 fn facts(lines: &mut Vec<String>, report: &DoctorReport, probe: &ProbeReport, ways: &Ways) {
     let mut fact = |name: &str, text: String| lines.push(format!("{name:<11}{text}"));
     let who = &report.subsystem;
@@ -30,7 +34,11 @@ fn facts(lines: &mut Vec<String>, report: &DoctorReport, probe: &ProbeReport, wa
         "Controller",
         format!(
             "{} of {}, serial {}, firmware {}, NVMe {}",
-            who.cntlid, who.model, who.serial, who.firmware, who.version
+            who.cntlid,
+            stated(&who.model),
+            stated(&who.serial),
+            who.firmware,
+            who.version
         ),
     );
     fact("Host", report.hostnqn.clone());

@@ -104,8 +104,8 @@ fn identity(facts: &LifeFacts) -> TargetIdentity {
     let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let vs = facts.vs;
     TargetIdentity {
-        model: facts.model.clone(),
-        serial: facts.serial.clone(),
+        model: facts.model.value().cloned().unwrap_or_default(),
+        serial: facts.serial.value().cloned().unwrap_or_default(),
         firmware: facts.firmware.clone(),
         version: format!("{}.{}.{}", vs >> 16, vs >> 8 & 0xff, vs & 0xff),
         ccrl: facts.ccrl.value().copied().filter(|limit| *limit > 0),

@@ -4,7 +4,7 @@ use crate::{FencePolicy, FlushScope, Identity, IoPolicy, OnLoss, Reconnect, Time
 use alloc::string::String;
 use core::net::IpAddr;
 use core::time::Duration;
-use interlock_proto::host::Fact;
+use interlock_proto::host::{Fact, Uniquifier};
 use interlock_wire::nqn::{HostId, Nqn};
 
 /// Largest KATO: it multiplies into the hold, so an hour here would be hours of waiting writes.
@@ -210,14 +210,16 @@ pub struct NoSuchController(pub crate::CtrlId);
 /// What a live controller said about itself, snapped when its life began and never re-read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LifeFacts {
-    /// Its name for the target.
+    /// Its name for the target, with zeroes where it offers none.
     pub identity: Identity,
+    /// What names it in a cross-controller reset; where it is not offered nobody can reset it.
+    pub uniquifier: Fact<Uniquifier>,
     /// Version property.
     pub vs: u32,
     /// KATO in force: the larger of what was asked for and what the controller reports. Zero, or not offered: none.
     pub kato: Fact<Duration>,
-    /// Traffic Based Keep Alive.
-    pub tbkas: bool,
+    /// Traffic Based Keep Alive. A hold reckons with it also where it is assumed.
+    pub tbkas: Fact<()>,
     /// Command Quiesce Time.
     pub cqt: Fact<Duration>,
     /// Cross-Controller Reset Limit; where it is not offered the controller cannot be a source.
@@ -244,10 +246,10 @@ pub struct LifeFacts {
     pub retry_delays: [Duration; 3],
     /// Longest time of an orderly shutdown it states.
     pub shutdown: Duration,
-    /// Serial number.
-    pub serial: String,
-    /// Model number.
-    pub model: String,
+    /// Serial number; not offered where it is blank. Then it neither contradicts another controller nor proves anything.
+    pub serial: Fact<String>,
+    /// Model number; the same.
+    pub model: Fact<String>,
     /// Firmware revision.
     pub firmware: String,
 }

@@ -19,6 +19,7 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 use interlock_base::Instant;
+use interlock_proto::host::Fact;
 use interlock_wire::admin;
 
 /// Why two controllers cannot belong to one subsystem.
@@ -45,19 +46,20 @@ pub(super) enum Conflict {
     },
 }
 
-/// What keeps them apart, if anything does. A field that one of them leaves empty states nothing.
+/// What keeps them apart, if anything does. What one of them does not state contradicts nothing.
 pub(super) fn conflict(new: &LifeFacts, old: &LifeFacts) -> Option<Conflict> {
-    let one = conditions::enabled(Guard::OneSerial);
-    let differ = |new: &str, old: &str| one && !new.is_empty() && !old.is_empty() && new != old;
+    let differing = |new: &Fact<String>, old: &Fact<String>| {
+        let both = new.stated()?.clone();
+        let pair = (both, old.stated()?.clone());
+        (pair.0 != pair.1 && conditions::enabled(Guard::OneSerial)).then_some(pair)
+    };
     if new.identity.cntlid == old.identity.cntlid && conditions::enabled(Guard::DuplicateCntlid) {
-        Some(Conflict::Cntlid(new.identity.cntlid))
-    } else if differ(&new.serial, &old.serial) {
-        Some(Conflict::Serial { new: new.serial.clone(), old: old.serial.clone() })
-    } else if differ(&new.model, &old.model) {
-        Some(Conflict::Model { new: new.model.clone(), old: old.model.clone() })
-    } else {
-        None
+        return Some(Conflict::Cntlid(new.identity.cntlid));
     }
+    if let Some((new, old)) = differing(&new.serial, &old.serial) {
+        return Some(Conflict::Serial { new, old });
+    }
+    differing(&new.model, &old.model).map(|(new, old)| Conflict::Model { new, old })
 }
 
 /// True if commands may be sent through it, or are about to be.
@@ -114,7 +116,8 @@ mod tests {
     fn what_is_unique_and_what_is_the_same_in_a_subsystem() {
         let old = LifeFacts::sample();
         let other = |cntlid: u16, serial: &str, model: &str| {
-            let mut facts = LifeFacts { serial: serial.to_string(), model: model.to_string(), ..old.clone() };
+            let of = |text: &str| Fact::of_text(text.to_string());
+            let mut facts = LifeFacts { serial: of(serial), model: of(model), ..old.clone() };
             facts.identity.cntlid = cntlid;
             conflict(&facts, &old).map(|conflict| conflict.to_string())
         };

@@ -1,12 +1,21 @@
 //! What a controller said about itself, in the words of this host: for those who live with it and for those who only
 //! look.
 
-use super::LifeFacts;
+use super::{Control, LifeFacts};
+use crate::{CtrlId, LifeId};
 use core::time::Duration;
 #[cfg(test)]
-use interlock_proto::host::Fact;
-use interlock_proto::host::Facts;
+use interlock_proto::host::Uniquifier;
+use interlock_proto::host::{Fact, Facts};
 use interlock_wire::admin::EventMask;
+use interlock_wire::ana;
+
+impl Control {
+    /// The ANA log of every life that has one, as its paths have it.
+    pub fn ana_logs(&self) -> impl Iterator<Item = (CtrlId, LifeId, &ana::Log)> {
+        self.lives.iter().filter_map(|(id, life)| Some((life.ctrl, *id, life.ana.as_ref()?)))
+    }
+}
 
 impl LifeFacts {
     /// Of a controller that is live. `events`: those it will tell of, or could.
@@ -14,6 +23,7 @@ impl LifeFacts {
         let identify = &facts.identify;
         Self {
             identity: facts.instance(),
+            uniquifier: facts.uniquifier,
             vs: facts.vs.0,
             kato: facts.kato,
             tbkas: facts.tbkas,
@@ -30,8 +40,8 @@ impl LifeFacts {
             vwc: identify.has_volatile_cache(),
             retry_delays: [1, 2, 3].map(|crd| identify.retry_delay(crd)),
             shutdown: Duration::from_micros(identify.rtd3e.get().into()),
-            serial: identify.serial(),
-            model: identify.model(),
+            serial: Fact::of_text(identify.serial()),
+            model: Fact::of_text(identify.model()),
             firmware: identify.firmware(),
         }
     }
@@ -57,8 +67,7 @@ impl LifeFacts {
     /// True if another controller can be asked to reset this life.
     #[must_use]
     pub const fn can_be_reset(&self) -> bool {
-        // TP8028: each is 0 where the controller offers none. One without the other names no instance.
-        self.identity.ciu != 0 && self.identity.cirn != 0
+        self.uniquifier.value().is_some()
     }
 
     /// True if Cross-Controller Reset is offered: the controller can reset others, and others can reset it.
@@ -72,9 +81,10 @@ impl LifeFacts {
     pub(crate) fn sample() -> Self {
         Self {
             identity: crate::Identity { cntlid: 1, ciu: 1, cirn: 1 },
+            uniquifier: Fact::Stated(Uniquifier { ciu: 1, cirn: 1 }),
             vs: 0x20300,
             kato: Fact::Stated(Duration::from_secs(5)),
-            tbkas: true,
+            tbkas: Fact::Stated(()),
             cqt: Fact::NotOffered,
             ccrl: Fact::Stated(4),
             ccr_event: true,
@@ -88,8 +98,8 @@ impl LifeFacts {
             vwc: false,
             retry_delays: [Duration::ZERO; 3],
             shutdown: Duration::ZERO,
-            serial: "A".into(),
-            model: "M".into(),
+            serial: Fact::Stated("A".into()),
+            model: Fact::Stated("M".into()),
             firmware: "1".into(),
         }
     }

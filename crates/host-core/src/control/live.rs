@@ -374,6 +374,8 @@ impl Control {
                 let status = answer.status();
                 let read = if status.is_success() {
                     reading_log.handle_answer(&answer.data).map_err(|error| error.to_string())
+                } else if reading_log.handle_error(status) {
+                    Ok(None)
                 } else {
                     Err(Unread::Status(status).to_string())
                 };

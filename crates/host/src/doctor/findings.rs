@@ -48,6 +48,7 @@ pub(super) fn findings(case: &Case<'_>) -> Vec<Finding> {
     findings.extend(reservations(case));
     findings.extend(groups(case));
     findings.extend(cache(case));
+    findings.extend(unstated(case));
     // Stable: equals stay in the order of the questions.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
@@ -154,6 +155,32 @@ fn keep_alive_assumed(case: &Case<'_>) -> Option<Finding> {
     let change = "use a target that answers Get Features (Keep Alive Timer), or one with CCR (TP8028)";
     let severity = if case.ccr() { Severity::Note } else { Severity::Unsafe };
     finding(severity, "keep-alive-assumed", text, change)
+}
+
+/// What nothing contradicts, because nothing is stated.
+fn unstated(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let missing: Vec<&str> = [("serial number", &case.facts.serial), ("model number", &case.facts.model)]
+        .into_iter()
+        .filter_map(|(name, fact)| fact.value().is_none().then_some(name))
+        .collect();
+    if !missing.is_empty() {
+        let text = format!(
+            "the controller states no {}: another target with this NQN and identifiers of its own is not told from it by that",
+            missing.join(" and no ")
+        );
+        findings.extend(finding(Severity::Note, "serial-not-stated", text, "set them on the target"));
+    }
+    if let Some(why) = case.report.facts.subnqn.assumption() {
+        let text = format!("{why} is assumed");
+        findings.extend(finding(Severity::Note, "subsystem-not-named", text, "use a target of NVMe 1.2.1 or later"));
+    }
+    if let Some(why) = case.facts.tbkas.assumption() {
+        let text =
+            format!("{why}: a hold reckons with Traffic Based Keep Alive (three times KATO), and Keep Alive does not");
+        findings.extend(finding(Severity::Note, "tbkas-assumed", text, "use a target of NVMe 1.2.1 or later"));
+    }
+    findings
 }
 
 fn given_up(case: &Case<'_>) -> Option<Finding> {

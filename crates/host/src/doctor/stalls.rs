@@ -71,7 +71,7 @@ fn fence_because(spec: &ControllerSpec, facts: &LifeFacts) -> String {
     if facts.kato_in_force().is_zero() {
         return "without keep alive no time bounds it: only a reset of the controller ends it".into();
     }
-    let times = if facts.tbkas { 3 } else { 2 };
+    let times = if facts.tbkas.value().is_some() { 3 } else { 2 };
     let quiesce = match (facts.cqt.value().copied(), spec.timeouts.assumed_cqt) {
         (Some(cqt), _) => format!("CQT {}", text(cqt)),
         (None, Some(assumed)) => format!("{} assumed, because the target states no CQT", text(assumed)),

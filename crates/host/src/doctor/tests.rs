@@ -2,7 +2,7 @@ use super::*;
 use interlock_api::{Failure, Severity};
 use interlock_host_core::probe::NamespaceFound;
 use interlock_host_core::{Assumption, Fact, FencePolicy, Reconnect};
-use interlock_proto::host::Facts;
+use interlock_proto::host::{Facts, Uniquifier};
 use interlock_wire::admin::EventMask;
 use interlock_wire::fabrics::Cap;
 use interlock_wire::identify::{CMIC_ANA, CMIC_MULTI_CONTROLLER, Geometry, IdentifyController, text_field};
@@ -34,11 +34,11 @@ fn healthy() -> (ProbeReport, ControllerSpec, Ways) {
         sqsize_max: 127,
         in_capsule_io: 8192,
         max_transfer: Some(1 << 20),
-        tbkas: true,
+        tbkas: Fact::Stated(()),
         cqt: Fact::Stated(Duration::from_secs(1)),
         ccrl: Fact::Stated(4),
-        ciu: 1,
-        cirn: 5,
+        uniquifier: Fact::Stated(Uniquifier { ciu: 1, cirn: 5 }),
+        subnqn: Fact::Stated(Nqn::new(SUBNQN).expect("a name")),
         events: Fact::Stated(EventMask::CCR),
         ana: Some(ana::Log { change_count: 1, groups: vec![group] }),
         identify,
@@ -111,19 +111,19 @@ fn every_fault_has_its_finding() {
     }
     fn without_ccr(report: &mut ProbeReport) {
         report.facts.ccrl = Fact::NotOffered;
-        report.facts.ciu = 0;
+        report.facts.uniquifier = Fact::NotOffered;
     }
     fn without_cqt(report: &mut ProbeReport) {
         report.facts.cqt = Fact::NotOffered;
     }
-    let cases: [(&str, Severity, Change); 21] = [
+    let cases: [(&str, Severity, Change); 25] = [
         ("legacy-policy", Severity::Unsafe, |_, s, _| s.fence = FencePolicy::Legacy),
         ("no-ccr", Severity::Slow, |r, _, _| without_ccr(r)),
         ("no-fence", Severity::Unsafe, |r, _, _| {
             without_ccr(r);
             without_cqt(r);
         }),
-        ("ccr-without-instance", Severity::Pointless, |r, _, _| r.facts.ciu = 0),
+        ("ccr-without-instance", Severity::Pointless, |r, _, _| r.facts.uniquifier = Fact::NotOffered),
         ("no-cqt", Severity::Note, |r, _, _| without_cqt(r)),
         ("no-keep-alive", Severity::Slow, |r, _, _| r.facts.kato = Fact::NotOffered),
         ("long-keep-alive", Severity::Slow, |r, _, _| r.facts.kato = Fact::Stated(Duration::from_secs(30))),
@@ -150,6 +150,14 @@ fn every_fault_has_its_finding() {
             r.facts.ana.as_mut().expect("ANA").groups[0].state = ana::State::Inaccessible;
         }),
         ("reservations", Severity::Note, |r, _, _| found(r).namespaces[0].reservations = true),
+        ("serial-not-stated", Severity::Note, |r, _, _| r.facts.identify.sn = text_field("")),
+        ("serial-not-stated", Severity::Note, |r, _, _| r.facts.identify.mn = text_field(" ")),
+        ("subsystem-not-named", Severity::Note, |r, _, _| {
+            r.facts.subnqn = Fact::Assumed(Nqn::new(SUBNQN).expect("a name"), Assumption::SubsystemNotNamed);
+        }),
+        ("tbkas-assumed", Severity::Note, |r, _, _| {
+            r.facts.tbkas = Fact::Assumed((), Assumption::PageNotShownWhole);
+        }),
         ("volatile-cache", Severity::Note, |r, _, _| r.facts.identify.vwc = 0b111),
     ];
     for (code, severity, change) in cases {

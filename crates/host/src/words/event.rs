@@ -550,9 +550,10 @@ mod tests {
         let mut teller = teller();
         let facts = LifeFacts {
             identity: interlock_host_core::Identity { cntlid: 1, ciu: 1, cirn: 7 },
+            uniquifier: Fact::Stated(interlock_host_core::Uniquifier { ciu: 1, cirn: 7 }),
             vs: 0x20300,
             kato: Fact::Stated(Duration::from_secs(5)),
-            tbkas: true,
+            tbkas: Fact::Stated(()),
             cqt: Fact::NotOffered,
             ccrl: Fact::Stated(4),
             ccr_event: true,
@@ -566,8 +567,8 @@ mod tests {
             vwc: false,
             retry_delays: [Duration::ZERO; 3],
             shutdown: Duration::ZERO,
-            serial: String::new(),
-            model: String::new(),
+            serial: Fact::NotOffered,
+            model: Fact::NotOffered,
             firmware: String::new(),
         };
         let at = Instant::from_millis(5);

@@ -2,10 +2,12 @@
 //!
 //! A controller states how many groups and namespaces its log can name, not how long it is. Where one ordinary command
 //! cannot hold the longest log, only the groups are asked for (RGO): which group a namespace is in its Identify page says.
+//! A controller that does not know RGO, or ignores it, is asked for all of it.
 //! A log that takes more than one command may change between two of them, so its header is read again at the end, and if
-//! the change count is another one by then, all of it is.
+//! the change count is another one by then, all of it is. A controller that knows no offsets into its logs (LPA) would
+//! answer each piece with the first one: it is asked for as much as one command of it may move, and for no second piece.
 //!
-//! NVM Express Base Specification, "Asymmetric Namespace Access".
+//! NVM Express Base Specification, "Asymmetric Namespace Access", "Get Log Page command".
 
 use crate::MAX_CONTROL_DATA;
 use alloc::vec::Vec;
@@ -13,6 +15,7 @@ use interlock_wire::admin::GetLog;
 use interlock_wire::ana::{LSP_GROUPS_ONLY, Log, LogError};
 use interlock_wire::identify::IdentifyController;
 use interlock_wire::log::LID_ANA;
+use interlock_wire::status::Status;
 
 /// Most bytes read at once: below every MDTS in the field, and all of it for most subsystems.
 const CHUNK: u32 = 16 * 1024;
@@ -20,6 +23,8 @@ const CHUNK: u32 = 16 * 1024;
 const TRIES: u8 = 4;
 /// Bytes of the header.
 const HEADER: u32 = 16;
+/// LPA: Log Page Offset and a length of 32 bits may be used.
+const LPA_OFFSETS: u8 = 1 << 2;
 
 /// Why there is no log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -30,6 +35,11 @@ pub enum AnaLogError {
     /// It did not hold still.
     #[error("the ANA log changed during each of {TRIES} reads: check whether the target's ports flap")]
     Unsteady,
+    /// It is longer than one command of a controller that knows no offsets into its logs.
+    #[error(
+        "the ANA log is longer than the {0} bytes of one command, and the controller knows no offsets into its logs"
+    )]
+    OnePiece(u32),
     /// A piece was shorter than asked for.
     #[error("the ANA log came short: {got} bytes instead of {asked}")]
     Short {
@@ -54,6 +64,8 @@ pub struct AnaLog {
     tries: u8,
     /// The longest that it can be with the namespaces, for a controller that does not know RGO.
     whole: u32,
+    /// The controller knows offsets into its logs.
+    offsets: bool,
 }
 
 /// Bytes as a length in dwords that one log may have here.
@@ -66,11 +78,13 @@ impl AnaLog {
     #[must_use]
     pub fn new(identify: &IdentifyController, max_transfer: u32) -> Self {
         let (groups, namespaces) = (identify.nanagrpid.get(), identify.max_namespaces());
-        let chunk = (CHUNK.min(max_transfer) & !3).max(HEADER);
+        let offsets = identify.lpa & LPA_OFFSETS != 0;
+        let chunk = if offsets { CHUNK.min(max_transfer) } else { max_transfer.min(MAX_CONTROL_DATA) };
+        let chunk = (chunk & !3).max(HEADER);
         let whole = bounded(Log::max_len(groups, namespaces));
         let groups_only = whole > chunk;
         let most = if groups_only { bounded(Log::max_len(groups, 0)) } else { whole };
-        Self { groups_only, most, chunk, bytes: Vec::new(), pieces: 0, check: None, tries: 1, whole }
+        Self { groups_only, most, chunk, bytes: Vec::new(), pieces: 0, check: None, tries: 1, whole, offsets }
     }
 
     /// What to read next.
@@ -80,6 +94,17 @@ impl AnaLog {
         let at = u32::try_from(self.bytes.len()).expect("the log is bounded by MAX_CONTROL_DATA");
         let (at, len) = if self.check.is_some() { (0, HEADER) } else { (at, self.chunk.min(self.most - at)) };
         GetLog { lsp, ..GetLog::new(LID_ANA, len).at(u64::from(at)) }
+    }
+
+    /// The controller answered what was [asked](Self::ask) with this error. True if that says only that it does not know RGO:
+    /// then it is asked for all of its log next. False: there is no log, for now.
+    #[must_use]
+    pub fn handle_error(&mut self, status: Status) -> bool {
+        if !self.groups_only || !status.is(Status::INVALID_FIELD) {
+            return false;
+        }
+        self.ask_for_all();
+        true
     }
 
     /// That was read. The log once it is whole; else there is more to ask.
@@ -112,12 +137,16 @@ impl AnaLog {
                 self.check = Some(log.change_count);
                 Ok(None)
             }
-            Err(LogError::Truncated { .. }) if self.bytes.len() < self.most as usize => Ok(None),
+            Err(LogError::Truncated { .. }) if self.bytes.len() < self.most as usize => {
+                if self.offsets {
+                    Ok(None)
+                } else {
+                    Err(AnaLogError::OnePiece(self.chunk))
+                }
+            }
             // It gives the namespaces all the same.
             Err(LogError::Truncated { .. }) if self.groups_only => {
-                self.groups_only = false;
-                self.most = self.whole;
-                self.restart();
+                self.ask_for_all();
                 Ok(None)
             }
             // Two halves of two logs make no sense, either.
@@ -128,6 +157,12 @@ impl AnaLog {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn ask_for_all(&mut self) {
+        self.groups_only = false;
+        self.most = self.whole;
+        self.restart();
     }
 
     fn restart(&mut self) {
@@ -156,6 +191,7 @@ mod tests {
         let mut identify = IdentifyController::default();
         identify.nanagrpid.set(groups);
         identify.mnan.set(namespaces);
+        identify.lpa = LPA_OFFSETS;
         identify
     }
 
@@ -214,6 +250,69 @@ mod tests {
         assert_eq!((got.map(|log| log.change_count), asked.len()), (Ok(6), 6));
         let flapping: Vec<_> = (0..100).map(|count| log(count, 200, 10)).collect();
         assert_eq!(read(reading(), &flapping, true).0, Err(AnaLogError::Unsteady));
+    }
+
+    #[test]
+    fn a_controller_that_refuses_rgo_is_asked_for_all_of_it() {
+        let mut reading = AnaLog::new(&identify(2, 32_700), 128 * 1024);
+        assert_eq!(reading.ask().lsp, LSP_GROUPS_ONLY);
+        for other in [Status::INTERNAL_ERROR, Status::INVALID_LOG_PAGE, Status::INVALID_OPCODE] {
+            assert!(!reading.handle_error(other), "{other} says nothing of RGO");
+        }
+        assert!(reading.handle_error(Status::INVALID_FIELD.with_dnr()));
+        assert!(!reading.handle_error(Status::INVALID_FIELD), "there is nothing else to leave out");
+        let many = log(5, 2, 30_000);
+        let (got, asked) = read(reading, core::slice::from_ref(&many), false);
+        assert_eq!((got, asked.len()), (Ok(many), 9), "8 pieces and the header");
+        assert!(asked.iter().all(|get| get.lsp == 0));
+    }
+
+    #[test]
+    fn of_a_controller_without_offsets_no_second_piece_is_asked_for() {
+        let without = |groups, namespaces| IdentifyController { lpa: 0, ..identify(groups, namespaces) };
+        let long = log(5, 600, 10);
+        let (got, asked) = read(AnaLog::new(&without(600, 10), 128 * 1024), core::slice::from_ref(&long), true);
+        assert_eq!((got.map(|log| log.groups.len()), asked.len()), (Ok(600), 1), "it fits into one command");
+        let (got, asked) = read(AnaLog::new(&without(200, 10), 4096), core::slice::from_ref(&long), true);
+        assert_eq!((got, asked.len()), (Err(AnaLogError::OnePiece(4096)), 1));
+        let (got, _) = read(AnaLog::new(&without(2, 32_700), 4096), &[log(5, 2, 3)], true);
+        assert_eq!(got.map(|log| log.groups.len()), Ok(2));
+    }
+
+    /// Whatever moment the log changes at, and however it is read: what comes out is one that was there.
+    #[test]
+    fn what_is_read_is_a_log_that_was_there_at_one_moment() {
+        let states = |change: u64| {
+            let mut now = log(change, 200, 10);
+            for group in &mut now.groups {
+                group.state = State::ALL[(change as usize + group.id as usize) % 5];
+            }
+            now
+        };
+        let was = |read: &Log| {
+            let same = |(a, b): (&Group, &Group)| (a.id, a.state) == (b.id, b.state);
+            read.groups.iter().zip(&states(read.change_count).groups).all(same) && read.groups.len() == 200
+        };
+        let mut torn = 0;
+        for (most, knows_rgo) in [(4096, true), (4096, false), (1024, true)] {
+            for changes_at in 0..9 {
+                for again_after in [1, 2, 3, 7, 100] {
+                    let at = |command: usize| match command {
+                        _ if command < changes_at => states(1),
+                        _ => states(2 + ((command - changes_at) / again_after) as u64),
+                    };
+                    let logs: Vec<Log> = (0..40).map(at).collect();
+                    match read(AnaLog::new(&identify(200, 10), most), &logs, knows_rgo).0 {
+                        Ok(read) => assert!(was(&read), "{most} {changes_at} {again_after}"),
+                        Err(error) => {
+                            assert_eq!(error, AnaLogError::Unsteady);
+                            torn += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(torn > 0, "one that never holds still is told");
     }
 
     #[test]

@@ -124,27 +124,46 @@ pub struct Facts {
     pub in_capsule_io: u32,
     /// Most bytes one command may move; `None` without a limit.
     pub max_transfer: Option<u32>,
-    /// Any command restarts the Keep Alive timer.
-    pub tbkas: bool,
+    /// Traffic Based Keep Alive: any command restarts the Keep Alive timer. Only what is stated spares a Keep Alive; a hold
+    /// reckons with what is assumed, too, because it is longer then.
+    pub tbkas: Fact<()>,
     /// Command Quiesce Time.
     pub cqt: Fact<Duration>,
     /// Cross-Controller Resets at once with this controller as source.
     pub ccrl: Fact<u8>,
-    /// Controller Instance Uniquifier; 0 states that none is offered, and then nobody can reset this controller.
-    pub ciu: u8,
-    /// Controller Instance Random Number; 0 states that none is offered.
-    pub cirn: u64,
+    /// What names this instance in a cross-controller reset. Where it is not offered nobody can reset this controller.
+    pub uniquifier: Fact<Uniquifier>,
+    /// The subsystem that it belongs to.
+    pub subnqn: Fact<Nqn>,
     /// Events that were switched on.
     pub events: Fact<EventMask>,
     /// The ANA log, if ANA is reported.
     pub ana: Option<ana::Log>,
 }
 
+/// What distinguishes the instances of one controller. TP8028: each field is 0 where the controller offers none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Uniquifier {
+    /// Controller Instance Uniquifier, never 0.
+    pub ciu: u8,
+    /// Controller Instance Random Number, never 0.
+    pub cirn: u64,
+}
+
+impl Uniquifier {
+    /// What the controller states. One of the two fields without the other names no instance.
+    #[must_use]
+    pub fn of(instance: Instance) -> Fact<Self> {
+        let Instance { ciu, cirn, .. } = instance;
+        Fact::of_field((ciu != 0 && cirn != 0).then_some(Self { ciu, cirn }))
+    }
+}
+
 impl Facts {
-    /// Which life of which controller this is.
+    /// Which life of which controller this is, as its page has it: with zeroes where it offers no name.
     #[must_use]
     pub const fn instance(&self) -> Instance {
-        Instance { cntlid: self.cntlid, ciu: self.ciu, cirn: self.cirn }
+        Instance { cntlid: self.cntlid, ..self.identify.instance() }
     }
 }
 
@@ -275,6 +294,17 @@ impl Association {
         let state = core::mem::replace(&mut self.state, State::Over);
         let step = state.step();
         let status = cqe.status();
+        let state = match state {
+            State::ReadingAna { facts, mut log } => {
+                if log.handle_error(status) {
+                    let (state, next) = read_ana(facts, log);
+                    self.state = state;
+                    return Ok(next);
+                }
+                State::ReadingAna { facts, log }
+            }
+            state => state,
+        };
         match state.question().map_or_else(|| Heard::mandatory(status), |question| question.hear(status)) {
             Heard::Answer | Heard::NotOffered => {}
             Heard::Unknown(_) if state == State::Connecting => return Err(connect_refused(cqe)),
@@ -424,9 +454,12 @@ impl Association {
         if io && vs >= SUBNQN_MANDATORY && identify.subnqn == [0; 256] {
             return Err(ConnectError::unread("Identify Controller", Unread::Incomplete));
         }
-        if io && let Some(why) = self.other_subsystem(&identify) {
-            return Err(ConnectError::contradicts("Identify Controller", why));
-        }
+        let named = self.subsystem(&identify).map_err(|why| ConnectError::contradicts("Identify Controller", why))?;
+        // Only of an old controller nothing shows that the end of its page is there.
+        let tbkas = match named.assumption() {
+            Some(_) if !identify.traffic_based_keep_alive() => Fact::Assumed((), Assumption::PageNotShownWhole),
+            _ => Fact::of_field(identify.traffic_based_keep_alive().then_some(())),
+        };
         if io && identify.cntrltype == CNTRLTYPE_DISCOVERY {
             return refuse("this is a discovery controller", "connect to a subsystem that its log page names");
         }
@@ -452,27 +485,33 @@ impl Association {
             sqsize_max: known.cap.mqes().min(maxcmd - 1).max(1),
             in_capsule_io: identify.in_capsule_io(),
             max_transfer: identify.max_transfer(known.cap.mpsmin()),
-            tbkas: identify.traffic_based_keep_alive(),
+            tbkas,
             cqt: Fact::of_field(identify.command_quiesce_time()),
             ccrl: Fact::of_field((identify.ccrl != 0).then_some(identify.ccrl)),
-            ciu: instance.ciu,
-            cirn: instance.cirn,
+            uniquifier: Uniquifier::of(instance),
+            subnqn: named,
             events: Fact::NotOffered,
             ana: None,
             identify,
         })
     }
 
-    /// Why this is another subsystem than the one that was asked for, if it is. An old controller that names none (all zero)
-    /// states nothing.
-    fn other_subsystem(&self, identify: &IdentifyController) -> Option<String> {
+    /// The subsystem that this controller belongs to. An old controller that names none (all zero) states nothing. A discovery
+    /// controller may have any name, or one that is none.
+    ///
+    /// # Errors
+    /// Why it is another one than the one that was asked for.
+    fn subsystem(&self, identify: &IdentifyController) -> Result<Fact<Nqn>, String> {
+        if self.config.kind == Kind::Discovery {
+            return Ok(Fact::of_field(identify.subnqn().ok()));
+        }
         if identify.subnqn == [0; 256] {
-            return None;
+            return Ok(Fact::Assumed(self.config.subnqn.clone(), Assumption::SubsystemNotNamed));
         }
         match identify.subnqn() {
-            Ok(said) if said == self.config.subnqn => None,
-            Ok(said) => Some(format!("it belongs to subsystem {said}, not to {}", self.config.subnqn)),
-            Err(error) => Some(format!("it does not say to which subsystem it belongs: {error}")),
+            Ok(said) if said == self.config.subnqn => Ok(Fact::Stated(said)),
+            Ok(said) => Err(format!("it belongs to subsystem {said}, not to {}", self.config.subnqn)),
+            Err(error) => Err(format!("it does not say to which subsystem it belongs: {error}")),
         }
     }
 

@@ -10,6 +10,7 @@
 //! Field in Command. Whatever else went wrong went wrong this time.
 
 use crate::DataError;
+use alloc::string::String;
 use core::fmt;
 use interlock_wire::status::Status;
 
@@ -31,6 +32,11 @@ pub enum Fact<T> {
 pub enum Assumption {
     /// The controller does not say which Keep Alive Timeout is in force: the one asked for, rounded up to its granularity.
     KeepAliveNotReported,
+    /// The version of the controller is from before controllers named their subsystem: nothing shows that its page is whole,
+    /// so what its zeroes deny is reckoned with where that is the safe side.
+    PageNotShownWhole,
+    /// The same: that it belongs to the subsystem that was asked for.
+    SubsystemNotNamed,
 }
 
 /// How an answer failed.
@@ -75,6 +81,22 @@ impl<T> Fact<T> {
     pub fn of_field(value: Option<T>) -> Self {
         value.map_or(Self::NotOffered, Self::Stated)
     }
+
+    /// The value, if the controller itself states it.
+    pub const fn stated(&self) -> Option<&T> {
+        match self {
+            Self::Stated(value) => Some(value),
+            Self::NotOffered | Self::Assumed(..) | Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl Fact<String> {
+    /// A field of text, as SN and MN: one that is blank states nothing, so it contradicts nothing and proves nothing.
+    #[must_use]
+    pub fn of_text(text: String) -> Self {
+        if text.trim().is_empty() { Self::NotOffered } else { Self::Stated(text) }
+    }
 }
 
 impl<T: Copy> Fact<T> {
@@ -90,6 +112,10 @@ impl fmt::Display for Assumption {
             Self::KeepAliveNotReported => {
                 "the controller does not report its Keep Alive Timeout; the one asked for, rounded up to its granularity"
             }
+            Self::PageNotShownWhole => {
+                "the controller names no subsystem, so nothing shows that its Identify Controller page is whole"
+            }
+            Self::SubsystemNotNamed => "the controller names no subsystem; the one asked for",
         })
     }
 }
@@ -233,6 +259,12 @@ mod tests {
         assert_eq!((assumed.unwrap_or(0), assumed.assumption()), (6, Some(Assumption::KeepAliveNotReported)));
         assert_eq!(Fact::of_field(None::<u8>), Fact::NotOffered);
         assert_eq!(Fact::<u8>::NotOffered.unwrap_or(9), 9);
+        assert_eq!(
+            (Fact::Stated(3).stated(), Fact::Assumed(3, Assumption::PageNotShownWhole).stated()),
+            (Some(&3), None)
+        );
+        assert_eq!(Fact::of_text("S1".into()), Fact::Stated("S1".into()));
+        assert_eq!((Fact::of_text("".into()), Fact::of_text("   ".into())), (Fact::NotOffered, Fact::NotOffered));
         let unknown: Fact<u8> = Fact::Unknown(Unread::Data(DataError::Short));
         assert_eq!((unknown.value(), unknown.assumption()), (None, None));
     }

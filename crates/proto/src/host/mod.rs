@@ -9,7 +9,7 @@ mod queue;
 mod refusal;
 
 pub use ana_log::{AnaLog, AnaLogError};
-pub use association::{AdminCommand, Association, AssociationConfig, Facts, Kind, Step};
+pub use association::{AdminCommand, Association, AssociationConfig, Facts, Kind, Step, Uniquifier};
 pub use event::{Event, Full, MAX_DEPTH, Outstanding, QueueConfig, Sent};
 pub use fact::{Assumption, Fact, Heard, Question, Unread};
 pub use keep_alive::{KeepAlive, Pulse};

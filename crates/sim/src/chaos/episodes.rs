@@ -359,7 +359,7 @@ impl Chaos {
             }
             10 => {
                 let states = [Ana::NonOptimized, Ana::Inaccessible, Ana::Change, Ana::Optimized];
-                let group = 1 + self.rng.below(plan.namespaces as u64) as u32;
+                let group = plan.ana_group(1 + self.rng.below(plan.namespaces as u64) as u32);
                 let state = *pick(&mut self.rng, &states);
                 vec![
                     (Duration::ZERO, Act::Burst(6)),
@@ -473,7 +473,7 @@ impl Chaos {
         let about_ana = hour.only.is_some_and(|(subject, _)| subject == Subject::AnaLog);
         acts.push(match if about_ana { 1 } else { drawn } {
             0 => (at, Act::Resize { nsid, blocks: plan.blocks + self.rng.below(2 * SPARE_BLOCKS) }),
-            1 => (at, Act::Ana { port: other, group: nsid, state: Ana::NonOptimized }),
+            1 => (at, Act::Ana { port: other, group: plan.ana_group(nsid), state: Ana::NonOptimized }),
             _ => (at, Act::Script(Fault::RepeatEvent)),
         });
         for _ in 0..3 {

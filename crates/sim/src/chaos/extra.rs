@@ -3,8 +3,10 @@
 use super::{Act, Chaos};
 use crate::disks::Replaced;
 use crate::draw::{Plan, pick};
+use crate::long_log::GROUPS;
 use crate::parts::Division;
 use interlock_target_core::{Fault, PortId};
+use interlock_wire::ana::State as Ana;
 use interlock_wire::status::Status;
 use std::time::Duration;
 
@@ -49,6 +51,9 @@ impl Chaos {
         if plan.extras.formats && turn(self, 45) {
             return Some(self.replaced(plan, port, Replaced::Formatted));
         }
+        if plan.extras.long_log.is_some() && turn(self, 45) {
+            return Some(self.changes_of_the_log(plan, port));
+        }
         if plan.extras.poison && turn(self, 50) {
             return Some(self.poisoned(plan));
         }
@@ -59,6 +64,27 @@ impl Chaos {
             return Some(self.crash_loop());
         }
         None
+    }
+
+    /// Groups at both ends of the log change, each a moment after the other, as long as a few commands take.
+    fn changes_of_the_log(&mut self, plan: &Plan, port: usize) -> Vec<(Duration, Act)> {
+        let mut acts = if self.rng.percent(60) { self.ghosts(port) } else { Vec::new() };
+        let other = (port + 1) % plan.ports;
+        let port = if acts.is_empty() { port } else { other };
+        let mut at = self.ms(0, 60);
+        acts.push((Duration::ZERO, Act::Burst(4)));
+        let groups = [1, plan.ana_group(2), 2, GROUPS, GROUPS - 1];
+        for _ in 0..16 {
+            let group = *pick(&mut self.rng, &groups);
+            let state =
+                *pick(&mut self.rng, &[Ana::NonOptimized, Ana::NonOptimized, Ana::Inaccessible, Ana::Optimized]);
+            acts.push((at, Act::Ana { port, group, state }));
+            at += Duration::from_micros(self.rng.below(plan.delay_us.1 * 3 + plan.mail_us));
+        }
+        for group in groups {
+            acts.push((at + self.ms(1, 300), Act::Ana { port, group, state: Ana::Optimized }));
+        }
+        acts
     }
 
     /// Controllers die of every command for one block.

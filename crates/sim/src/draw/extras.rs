@@ -3,6 +3,7 @@
 use super::{Plan, pick};
 use crate::clocks::Clocks;
 use crate::flushes::Losses;
+use crate::long_log::GroupsOnly;
 use crate::mix::{Kind, Kinds};
 use crate::net::SEND_QUEUE;
 use crate::parts::Division;
@@ -49,6 +50,8 @@ pub(crate) struct Extras {
     pub(crate) crash_loops: bool,
     /// Controllers grant fewer I/O queues than the host has lanes, now and then.
     pub(crate) few_queues: bool,
+    /// The ANA log is longer than one command carries; what the target makes of a host that asks for the groups alone.
+    pub(crate) long_log: Option<GroupsOnly>,
 }
 
 const _: () = assert!(TIMER_LATE.as_millis() * 2 < MARGIN.as_millis(), "an honest target");
@@ -107,6 +110,7 @@ impl Extras {
             flaps: has(Kind::PathFlaps, 10, 8),
             crash_loops: has(Kind::TargetCrashLoops, 11, 8),
             few_queues: has(Kind::QueuesShared, 24, 25),
+            long_log: has(Kind::AnaLogChanges, 25, 12).then(|| GroupsOnly::draw(&mut stream(26))),
         }
     }
 }
@@ -143,6 +147,10 @@ impl Plan {
         }
         self.division.apply(&mut self);
         self.neighbour = self.neighbour.filter(|_| self.division == Division::None);
+        if self.division != Division::None || self.neighbour.is_some() || self.extras.brink {
+            self.extras.long_log = None;
+        }
+        self.ana |= self.extras.long_log.is_some();
         if self.extras.brink {
             self.tbkas = false;
             self.ways.no_kato = false;

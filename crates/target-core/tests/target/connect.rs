@@ -320,7 +320,7 @@ fn a_real_host_comes_to_live() {
             let ms = |ms| Fact::Stated(Duration::from_millis(ms));
             assert_eq!((facts.kato, facts.cqt, facts.ccrl), (ms(1100), ms(500), Fact::Stated(4)));
             assert_eq!(facts.io_queues, 4);
-            assert!(facts.tbkas && facts.ciu != 0 && facts.cirn != 0);
+            assert!(facts.tbkas.stated().is_some() && facts.uniquifier.stated().is_some());
             assert_eq!((facts.max_transfer, facts.in_capsule_io), (Some(65_536), 8192));
         } else {
             assert_eq!((facts.ccrl, facts.io_queues), (Fact::NotOffered, 0));

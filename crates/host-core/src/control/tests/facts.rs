@@ -418,6 +418,24 @@ fn the_ana_log_of_a_target_with_room_for_many_namespaces_is_read_after_connect_t
 }
 
 #[test]
+fn of_a_controller_that_refuses_rgo_the_whole_ana_log_is_read() {
+    let groups_only = |command: &Command| matches!(command, Command::GetLog(get) if get.lid == LID_ANA && get.lsp & ana::LSP_GROUPS_ONLY != 0);
+    let mut world = World::new(1, &[1]);
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.mnan) = (Some(ana::State::Optimized), 32_700);
+    port.bad = vec![Bad { what: groups_only, status: Status::INVALID_FIELD.with_dnr(), times: u32::MAX }];
+    world.connect(World::spec(1));
+    world.advance(100 * MS);
+    assert_eq!(ana_state(&world), AnaState::Optimized, "after connect");
+    let port = world.ports.get_mut(&1).expect("a port");
+    (port.ana, port.ana_count) = (Some(ana::State::Inaccessible), 7);
+    world.tell(1, AsyncEvent::ANA_CHANGED);
+    world.advance(MS);
+    assert_eq!(ana_state(&world), AnaState::Inaccessible, "and later");
+    assert!(asked(&world, groups_only) >= 2);
+}
+
+#[test]
 fn a_path_that_lanes_put_aside_is_tried_again_also_if_the_log_cannot_be_read() {
     let (mut world, a) = with_ana(0);
     let life = world.life(a);

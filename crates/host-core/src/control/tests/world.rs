@@ -744,6 +744,7 @@ fn identify_data(port: &Port, cntlid: u16, identify: admin::Identify) -> Vec<u8>
             page.nanagrpid.set(1);
             page.mnan.set(port.mnan);
             page.mdts = 5;
+            page.lpa = 1 << 2;
             page.kas.set(10);
             page.ciu = port.ciu;
             page.cirn.set(0x1000 + u64::from(cntlid));
