@@ -167,10 +167,15 @@ mod switch {
     const NONE: usize = usize::MAX;
     static DISABLED: AtomicUsize = AtomicUsize::new(NONE);
     static REACHED: AtomicBool = AtomicBool::new(false);
+    static ASKED: [AtomicBool; Guard::ALL.len()] = [const { AtomicBool::new(false) }; Guard::ALL.len()];
 
     /// False if the condition is switched off.
     #[inline]
     pub fn enabled(guard: Guard) -> bool {
+        // Threads share what they only read.
+        if !ASKED[guard as usize].load(Ordering::Relaxed) {
+            ASKED[guard as usize].store(true, Ordering::Relaxed);
+        }
         let off = DISABLED.load(Ordering::Relaxed) == guard as usize;
         if off {
             REACHED.store(true, Ordering::Relaxed);
@@ -189,7 +194,13 @@ mod switch {
     pub fn reached() -> bool {
         REACHED.load(Ordering::Relaxed)
     }
+
+    /// True if the condition was ever asked for in this process.
+    #[must_use]
+    pub fn asked(guard: Guard) -> bool {
+        ASKED[guard as usize].load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(feature = "mutations")]
-pub use switch::{disable, enabled, reached};
+pub use switch::{asked, disable, enabled, reached};

@@ -101,7 +101,41 @@ impl ViaStage {
     }
 }
 
+impl ViaStage {
+    /// Why `event` cannot happen to a source that stands here; `None`: it can. The table says what would follow all the same, so
+    /// that nothing rests on this.
+    #[must_use]
+    pub const fn impossible(self, event: ViaEvent) -> Option<&'static str> {
+        use ViaStage::{Asked, Elsewhere, Fresh, Full, Overdue, Pending, Spent};
+        match (self, event) {
+            (_, ViaEvent::Lost)
+            | (Fresh | Elsewhere | Full | Spent, ViaEvent::Sent)
+            | (Asked, ViaEvent::NotSent)
+            | (Asked | Pending, ViaEvent::NoAnswer)
+            | (Pending | Elsewhere, ViaEvent::EntrySuccess | ViaEvent::EntryFailed) => None,
+            (Asked | Overdue, event) if event.is_answer() => None,
+            (Asked | Overdue | Pending, ViaEvent::Sent) => {
+                Some("it is not asked again before it has answered and its reset has ended")
+            }
+            (_, ViaEvent::NotSent) => Some("that is said in the moment in which it is asked"),
+            (_, ViaEvent::NoAnswer) => Some("no patience runs"),
+            (Fresh, _) => Some("what was never asked, or is lost, says nothing of this instance"),
+            (Asked | Overdue, _) => Some("its log counts only after its answer"),
+            (Full | Spent, ViaEvent::EntrySuccess | ViaEvent::EntryFailed) => {
+                Some("nothing is under way there, and its log is not looked at for this instance")
+            }
+            _ => Some("it has answered, and was not asked again"),
+        }
+    }
+}
+
 impl ViaEvent {
+    /// True for the ways in which a CCR command may be completed.
+    #[must_use]
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::Immediate | Self::Begun | Self::InProgress | Self::LogFull | Self::Limit | Self::Refused)
+    }
+
     /// All of them.
     pub const ALL: [Self; 12] = [
         Self::Sent,
@@ -186,6 +220,13 @@ impl fmt::Display for ViaEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_happen_to_a_source_is_thirty_rows() {
+        let all = ViaStage::ALL.into_iter().flat_map(|stage| ViaEvent::ALL.map(|event| (stage, event)));
+        let possible = all.filter(|(stage, event)| stage.impossible(*event).is_none()).count();
+        assert_eq!(possible, 30);
+    }
 
     #[test]
     fn what_a_source_says_is_understood_pair_by_pair() {

@@ -140,6 +140,16 @@ impl Mutation {
         false
     }
 
+    /// True if its condition was asked for in this process, whether it was installed or not.
+    #[must_use]
+    pub fn was_asked_for(self) -> bool {
+        match self {
+            Self::Tampering(_) => false,
+            #[cfg(feature = "mutations")]
+            Self::Guard(guard) => interlock_host_core::guards::asked(guard),
+        }
+    }
+
     /// True if a run notes whether it took effect.
     #[must_use]
     pub const fn is_counted(self) -> bool {
