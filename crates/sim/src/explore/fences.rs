@@ -75,6 +75,8 @@ pub struct FenceWorld {
     pub answers: u8,
     /// Sources that die.
     pub deaths: u8,
+    /// The first commands that are to be sent cannot be.
+    pub unsent: u8,
     /// Late completions that may come.
     pub late: bool,
     /// Somebody may ask that what is held is given up.
@@ -120,6 +122,7 @@ impl FenceWorld {
             keeps: false,
             answers: 2,
             deaths: 1,
+            unsent: 0,
             late: false,
             give_up: false,
             predecessor: false,
@@ -201,6 +204,23 @@ impl FenceWorld {
                 ..quick.clone()
             },
             base.clone(),
+            Self {
+                name: "fences-unsent",
+                about: "the first commands cannot be sent; then the source answers in every way, and may die",
+                unsent: 2,
+                old_entry: false,
+                slow: vec![Slow::Answer],
+                ..base.clone()
+            },
+            Self {
+                name: "fences-fails-late",
+                about: "one source begins a reset, is asked again meanwhile, and fails at it",
+                answers: 5,
+                deaths: 0,
+                old_entry: false,
+                slow: vec![Slow::Reset],
+                ..base.clone()
+            },
             Self {
                 name: "fences-kept-log",
                 about: "a source keeps what reads were to remove",

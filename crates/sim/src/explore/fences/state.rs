@@ -180,6 +180,7 @@ pub(super) struct State {
     published: Vec<GuardEntry>,
     answers: u8,
     deaths: u8,
+    unsent: u8,
     give_up: bool,
     sockets: bool,
     /// The first thing that is wrong.
@@ -249,6 +250,7 @@ impl State {
             published: Vec::new(),
             answers: world.answers,
             deaths: world.deaths,
+            unsent: world.unsent,
             give_up: world.give_up,
             sockets: world.predecessor,
             wrong: None,
@@ -353,6 +355,10 @@ impl State {
                     self.wrong("fence_bound_to_one_instance");
                 }
                 match self.sources.get_mut(&source) {
+                    Some(_) if self.unsent > 0 => {
+                        self.unsent -= 1;
+                        self.fences.handle(now, Input::CcrNotSent { life, source });
+                    }
                     Some(through) => {
                         through.asked.insert(life, (impacted, None, UnderWay::new(now)));
                     }
