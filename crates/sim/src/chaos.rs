@@ -40,8 +40,8 @@ pub(crate) struct Chaos {
     pub(crate) fake_next_answer: bool,
     /// The next command on an admin connection of this port is the last that its host is heard to say.
     last_words: Option<usize>,
-    /// The target is started again when the host opens an I/O queue.
-    numbers_again: bool,
+    /// The target is started again when the host opens an I/O queue, or (`true`) has connected one.
+    numbers_again: Option<bool>,
     /// When the last act takes place.
     last_at: Instant,
     /// A command for this block of a namespace ends its controller.
@@ -66,7 +66,7 @@ impl Chaos {
             eager: false,
             fake_next_answer: false,
             last_words: None,
-            numbers_again: false,
+            numbers_again: None,
             last_at: Instant::ZERO,
             poison: None,
             deadly: Vec::new(),
@@ -214,7 +214,7 @@ impl World {
                 count(&mut self.stats);
                 self.reset_links(port, host, target);
             }
-            Act::NumbersAgain => self.chaos.numbers_again = true,
+            Act::NumbersAgain { joined } => self.chaos.numbers_again = Some(joined),
             Act::RstOther { port } => {
                 for link in 0..self.links.len() {
                     let Link { port: of, host, .. } = self.links[link];
@@ -436,11 +436,12 @@ impl World {
         self.chaos.deadly.iter().any(|(of, lba)| *of == nsid && blocks.contains(lba))
     }
 
-    /// A lane of the host is told to open an I/O queue.
-    pub(crate) fn opens_queue(&mut self) {
-        if !std::mem::take(&mut self.chaos.numbers_again) || self.phase != Phase::Faults {
+    /// A lane of the host is told to open an I/O queue; or one of them has `joined` its controller.
+    pub(crate) fn opens_queue(&mut self, joined: bool) {
+        if self.chaos.numbers_again != Some(joined) || self.phase != Phase::Faults {
             return;
         }
+        self.chaos.numbers_again = None;
         let soon = self.now + Duration::from_micros(1);
         self.plan_act(soon, Act::TargetOff { silent: true });
         self.plan_act(soon, Act::TargetOn);

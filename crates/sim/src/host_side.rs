@@ -96,7 +96,7 @@ impl World {
                     self.see(&Seen::ControlSaid(lane, &message));
                     let heard = !self.is_others_turn();
                     if heard && matches!(message, ToLane::OpenQueue(_)) {
-                        self.opens_queue();
+                        self.opens_queue(false);
                     }
                     if heard && let (0, ToLane::Settle { life, release: Release::Retry }) = (lane, &message) {
                         self.life_released(*life);
@@ -141,6 +141,9 @@ impl World {
             LaneOutput::ToControl(message) => {
                 self.see(&Seen::LaneSaid(lane, &message));
                 let heard = !self.is_others_turn();
+                if heard && matches!(message, ToControl::QueueUp { .. }) {
+                    self.opens_queue(true);
+                }
                 if heard && let ToControl::Condemned { ledger, .. } = &message {
                     self.ledger(ledger);
                 }

@@ -236,6 +236,7 @@ impl Kind {
                 | Self::PoisonCommand
                 | Self::PathFlaps
                 | Self::TargetCrashLoops
+                | Self::SameIdentity
                 | Self::QueuesShared
         )
     }

@@ -43,9 +43,11 @@ impl Neighbour {
     pub(crate) fn draw(seed: u64, kinds: Kinds) -> Option<Self> {
         let rng = &mut Rng::new(seed ^ 0x51a1_5eed_0004_0001);
         let (which, spared, cloned) = (rng.below(100), rng.percent(40), rng.percent(50));
+        let same = Self { same: true, spared, cloned: cloned && !spared };
         match which {
             0..=4 if kinds.contains(Kind::SecondHost) => Some(Self { same: false, spared, cloned: false }),
-            5..=9 if kinds.contains(Kind::SameIdentity) => Some(Self { same: true, spared, cloned: cloned && !spared }),
+            5..=9 if kinds.contains(Kind::SameIdentity) => Some(same),
+            _ if kinds.is_certain(Kind::SameIdentity) => Some(same),
             _ => None,
         }
     }

@@ -22,8 +22,11 @@ pub(crate) enum Act {
         host: bool,
         target: bool,
     },
-    /// When the host opens its next I/O queue, the target is started again, and only the second host is told.
-    NumbersAgain,
+    /// When the host opens its next I/O queue, or has just connected one (`joined`), the target is started again, and only the second
+    /// host is told.
+    NumbersAgain {
+        joined: bool,
+    },
     /// A reset packet at the second host alone, on every connection through a port.
     RstOther {
         port: usize,
@@ -242,7 +245,7 @@ impl Act {
             // Each answer counts by itself.
             | Self::BadHour(_)
             | Self::LastWords { .. }
-            | Self::NumbersAgain
+            | Self::NumbersAgain { .. }
             | Self::ImpostorOn(_)
             | Self::ImpostorOff
             | Self::RenameDisks

@@ -5,6 +5,7 @@ use crate::disks::Replaced;
 use crate::draw::{Plan, pick};
 use crate::long_log::GROUPS;
 use crate::parts::Division;
+use interlock_base::Rng;
 use interlock_target_core::{Fault, PortId};
 use interlock_wire::ana::State as Ana;
 use interlock_wire::status::Status;
@@ -246,21 +247,39 @@ impl Chaos {
         acts
     }
 
-    /// The target is started again while the first host opens its I/O queues, and the second one is there first: it has a number that
-    /// the first one still names.
+    /// The target is started again while the first host opens its I/O queues, or between two of them, and the second host is there
+    /// first: it has a number that the first one still names.
     fn numbers_again(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
+        let joined = Rng::new(plan.seed ^ 0x51a1_5eed_0004_0003).percent(60);
         let slow = *pick(&mut self.rng, &[20_000, 60_000, 120_000]);
         let mut acts = vec![
             (Duration::ZERO, Act::Mail { us: slow }),
             (Duration::ZERO, Act::TargetOff { silent: false }),
             (Duration::from_millis(1), Act::TargetOn),
         ];
-        acts.push((Duration::from_millis(1), Act::NumbersAgain));
+        acts.push((Duration::from_millis(1), Act::NumbersAgain { joined }));
         for _ in 0..6 {
             let at = self.ms(0, 4 * slow / 1000);
             acts.push((at, Act::Burst(3)));
         }
-        acts.push((Duration::from_micros(6 * slow), Act::Mail { us: plan.mail_us }));
+        let round = Duration::from_micros(6 * slow);
+        if !joined {
+            acts.push((round, Act::Mail { us: plan.mail_us }));
+            return acts;
+        }
+        // Whose number is whose is chance, and so is whether one of its queues joins before and another one after.
+        let every = round + plan.reconnect;
+        for number in 1..4 {
+            let at = every * number;
+            acts.push((at, Act::TargetOff { silent: false }));
+            acts.push((at + Duration::from_millis(1), Act::TargetOn));
+            acts.push((at + Duration::from_millis(1), Act::NumbersAgain { joined }));
+            for _ in 0..6 {
+                let after = plan.reconnect + self.ms(0, 4 * slow / 1000);
+                acts.push((at + after, Act::Burst(3)));
+            }
+        }
+        acts.push((every * 4, Act::Mail { us: plan.mail_us }));
         acts
     }
 
