@@ -49,7 +49,8 @@ impl World {
                     && self.is_whole()
                     && self.is_ready()
                     && self.disks_are_there()
-                    && self.other_is_whole();
+                    && self.other_is_whole()
+                    && self.nothing_is_outstanding();
                 if late && !over {
                     return self.not_live();
                 }
@@ -124,6 +125,11 @@ impl World {
             .filter(|info| matches!(info.state, interlock_host_core::State::Live { .. }))
             .count();
         live >= (0..self.plan.controllers).filter(|of| self.is_wanted(of % self.plan.ports)).count()
+    }
+
+    /// Nor do lanes wait for the answer to any command that nobody asked for.
+    fn nothing_is_outstanding(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.lane.status().lives.iter().all(|life| life.in_flight == 0))
     }
 
     /// Every disk has every controller as a path. A list that lacked it twice, or identifiers that were misread, just before
