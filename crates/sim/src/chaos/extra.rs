@@ -100,6 +100,13 @@ impl Chaos {
             let at = self.ms(0, 1 + lasts.as_millis() as u64);
             acts.push((at, Act::Burst(3)));
         }
+        // Commands vanish meanwhile, also those that show that an instance serves without the suspect.
+        let own = &mut Rng::new(plan.seed ^ 0x51a1_5eed_0005_0009);
+        for _ in 0..if own.percent(40) { 6 } else { 0 } {
+            let at = Duration::from_micros(own.below(lasts.as_micros() as u64));
+            acts.extend((0..plan.ports).map(|port| (at, Act::Script(Fault::Drop { port: PortId(port as u16) }))));
+            acts.push((at + Duration::from_millis(5 + own.below(60)), Act::Script(Fault::Clear)));
+        }
         if !plan.extras.poison_stays {
             acts.push((lasts, Act::Poison(None)));
         } else {
@@ -251,7 +258,7 @@ impl Chaos {
     /// first: it has a number that the first one still names.
     fn numbers_again(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
         let joined = Rng::new(plan.seed ^ 0x51a1_5eed_0004_0003).percent(60);
-        let slow = *pick(&mut self.rng, &[20_000, 60_000, 120_000]);
+        let slow = *pick(&mut self.rng, if joined { &[120_000, 200_000, 300_000] } else { &[20_000, 60_000, 120_000] });
         let mut acts = vec![
             (Duration::ZERO, Act::Mail { us: slow }),
             (Duration::ZERO, Act::TargetOff { silent: false }),
@@ -269,17 +276,17 @@ impl Chaos {
         }
         // Whose number is whose is chance, and so is whether one of its queues joins before and another one after.
         let every = round + plan.reconnect;
-        for number in 1..4 {
+        for number in 1..6 {
             let at = every * number;
             acts.push((at, Act::TargetOff { silent: false }));
             acts.push((at + Duration::from_millis(1), Act::TargetOn));
             acts.push((at + Duration::from_millis(1), Act::NumbersAgain { joined }));
-            for _ in 0..6 {
+            for _ in 0..12 {
                 let after = plan.reconnect + self.ms(0, 4 * slow / 1000);
                 acts.push((at + after, Act::Burst(3)));
             }
         }
-        acts.push((every * 4, Act::Mail { us: plan.mail_us }));
+        acts.push((every * 6, Act::Mail { us: plan.mail_us }));
         acts
     }
 
