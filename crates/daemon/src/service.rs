@@ -189,8 +189,9 @@ impl Service {
         let within = spec.timeouts.connect_total + CONNECT_SLACK;
         let left = self.names_left()?;
         // The name must not be given to another path by a process that comes after this one.
-        let (number, subsystem) = self.record().change(|record| {
-            (record.number(request, |number| left.contains(&number)), record.subsystem(&request.subnqn))
+        let (number, subsystem) = self.record().change_path(&request.subnqn, |record| {
+            let number = record.number(request, |number| left.contains(&number));
+            (number, (number, record.subsystem(&request.subnqn)))
         })?;
         let id = CtrlId(number);
         let begun = Begun { id, subsystem, within, after: self.told.last(), at: now() };
@@ -303,11 +304,12 @@ impl Service {
 
     /// Remembers that a controller is wanted, and how.
     pub(crate) fn want(&self, id: CtrlId, request: &ConnectRequest) -> Result<(), Refusal> {
-        self.record().change(|record| {
+        self.record().change_path(&request.subnqn, |record| {
             if let Some(known) = record.known(id.0) {
                 known.wanted = true;
                 known.request = request.clone();
             }
+            (id.0, ())
         })?;
         self.budget.ledger().wanted(id, true);
         Ok(())

@@ -108,6 +108,34 @@ impl Written {
         changes
     }
 
+    /// Whether this path was written.
+    pub(super) fn has_path(&self, number: u32) -> bool {
+        self.controllers.contains_key(&number)
+    }
+
+    /// What this record changes of one path, and of the number of a subsystem.
+    pub(super) fn changes_of_path(&self, record: &Record, number: u32, subnqn: &str) -> Vec<Change> {
+        // New ones come last.
+        let known = record.controllers.iter().rev().find(|known| known.number == number);
+        let known = known.filter(|known| self.controllers.get(&number) != Some(*known));
+        let subsystem = record.subsystems.get_key_value(subnqn);
+        let subsystem = subsystem.filter(|(nqn, number)| self.subsystems.get(*nqn) != Some(*number));
+        let subsystem = subsystem.map(|(nqn, number)| Change::Subsystem { nqn: nqn.clone(), number: *number });
+        known.cloned().map(Change::Controller).into_iter().chain(subsystem).collect()
+    }
+
+    /// Makes these again what they were when they were last written.
+    pub(super) fn restore_path(&self, record: &mut Record, number: u32, subnqn: &str) {
+        match self.controllers.get(&number) {
+            Some(old) => _ = record.known(number).map(|known| known.clone_from(old)),
+            None => record.controllers.retain(|known| known.number != number),
+        }
+        match self.subsystems.get(subnqn) {
+            Some(old) => _ = record.subsystems.insert(subnqn.to_owned(), *old),
+            None => _ = record.subsystems.remove(subnqn),
+        }
+    }
+
     /// Makes a record again what it was when it was last written. What it holds still keeps its place; what it has dropped
     /// comes first.
     pub(super) fn restore(&self, record: &mut Record) {

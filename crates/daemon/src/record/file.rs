@@ -41,6 +41,9 @@ pub(crate) struct RecordFile {
     /// Bytes that were written, by this process.
     #[cfg(test)]
     pub(super) bytes: u64,
+    /// Entries that were compared with what was written.
+    #[cfg(test)]
+    pub(super) compared: usize,
 }
 
 impl RecordFile {
@@ -74,6 +77,8 @@ impl RecordFile {
             whole,
             #[cfg(test)]
             bytes: 0,
+            #[cfg(test)]
+            compared: 0,
         };
         Ok((opened, notes))
     }
@@ -98,9 +103,35 @@ impl RecordFile {
         Ok(done)
     }
 
+    /// The same for a change of one path, whose number `change` gives, and of the number of its subsystem: no other entry is
+    /// looked at, so that thousands of paths cost thousands of looks.
+    pub(crate) fn change_path<R>(
+        &mut self,
+        subnqn: &str,
+        change: impl FnOnce(&mut Record) -> (u32, R),
+    ) -> Result<R, RecordError> {
+        let (controllers, subsystems) = (self.record.controllers.len(), self.record.subsystems.len());
+        let (number, done) = change(&mut self.record);
+        let new = usize::from(!self.written.has_path(number));
+        if self.record.controllers.len() == controllers + new && self.record.subsystems.len() >= subsystems {
+            self.look(2);
+            let changes = self.written.changes_of_path(&self.record, number, subnqn);
+            self.write(changes).inspect_err(|_| self.written.restore_path(&mut self.record, number, subnqn))?;
+        } else {
+            // Others were forgotten to make room.
+            self.save().inspect_err(|_| self.written.restore(&mut self.record))?;
+        }
+        Ok(done)
+    }
+
     /// Makes what it holds durable. What has not changed is not written.
     pub(crate) fn save(&mut self) -> Result<(), RecordError> {
+        self.look(self.record.controllers.len() + self.record.subsystems.len());
         let changes = self.written.changes(&self.record);
+        self.write(changes)
+    }
+
+    fn write(&mut self, changes: Vec<Change>) -> Result<(), RecordError> {
         let limit = COMPACT_AT.max(self.whole.saturating_mul(4));
         match &mut self.changes {
             _ if changes.is_empty() => Ok(()),
@@ -145,6 +176,15 @@ impl RecordFile {
         }
         Ok(())
     }
+
+    #[cfg(test)]
+    const fn look(&mut self, entries: usize) {
+        self.compared += entries;
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self, reason = "tests count")]
+    const fn look(&self, _: usize) {}
 
     #[cfg(test)]
     const fn count(&mut self, bytes: usize) {
@@ -285,11 +325,16 @@ mod tests {
 
     /// As a daemon does it: the name first, and that it is wanted when it is.
     fn connect(file: &mut RecordFile, n: u32) {
-        let number = file.record.number(&request(n), |_| false);
-        file.record.subsystem(&request(n).subnqn);
-        file.save().expect("written");
-        file.record.known(number).expect("it").wanted = true;
-        file.save().expect("written");
+        let request = request(n);
+        let named = file.change_path(&request.subnqn, |record| {
+            let number = record.number(&request, |_| false);
+            record.subsystem(&request.subnqn);
+            (number, number)
+        });
+        let number = named.expect("written");
+        let wanted =
+            file.change_path(&request.subnqn, |record| (number, record.known(number).map(|known| known.wanted = true)));
+        wanted.expect("written").expect("it");
     }
 
     #[test]
@@ -381,6 +426,32 @@ mod tests {
         let (few, many) = (written(300), written(1_200));
         assert!(many < few * 6, "{few} bytes for 300 paths, {many} for 1,200");
         assert!(many / 1_200 < 4_096, "{many} bytes for 1,200 paths");
+    }
+
+    #[test]
+    fn a_path_that_is_connected_is_not_compared_with_all_others() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut file = open(dir.path());
+        (1..=1_200).for_each(|n| connect(&mut file, n));
+        assert_eq!(file.compared, 1_200 * 2 * 2);
+        // What a look at the status has learnt meanwhile is written with the next change of everything, and stays.
+        file.record.subsystem("nqn.2014-08.org.example:seen");
+        connect(&mut file, 1_201);
+        let full = OpenOptions::new().append(true).open("/dev/full").expect("Linux has it");
+        file.changes = Some((full, 0));
+        let before = file.record.clone();
+        let refused = file.change_path("nqn.2014-08.org.example:new", |record| {
+            record.subsystem("nqn.2014-08.org.example:new");
+            (record.number(&request(5_000), |_| false), ())
+        });
+        assert!(refused.is_err() && file.record == before, "nothing of it happened");
+        let changed = file.change_path(&request(7).subnqn, |record| {
+            let number = record.number(&request(7), |_| false);
+            (number, record.known(number).map(|known| known.wanted = false))
+        });
+        changed.expect("the whole is written anew").expect("it");
+        assert_eq!(open(dir.path()).record, file.record);
+        assert!(file.record.subsystems.contains_key("nqn.2014-08.org.example:seen"));
     }
 
     #[test]
