@@ -46,9 +46,23 @@ fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
 /// # Errors
 /// Why not, in one sentence.
 pub(crate) fn check(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
+    check_traddr(&request.traddr)?;
     let spec = spec(request)?;
     spec.check().map_err(|why| why.to_string())?;
     Ok(spec)
+}
+
+/// What a file put around an address, or beside it, would be looked up as a name, again and again.
+fn check_traddr(traddr: &str) -> Result<(), String> {
+    let odd = |c: &char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | ',' | ';' | '=' | '/' | '\\');
+    match traddr.chars().find(odd) {
+        Some(c) => {
+            let (text, c): (String, String) =
+                (traddr.chars().take(60).flat_map(char::escape_debug).collect(), c.escape_debug().collect());
+            Err(format!("traddr `{text}` is neither an address nor a host name: it contains `{c}`"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Stands for the NQN of whatever a discovery log may name.
@@ -162,6 +176,24 @@ const fn on_loss(policy: api::OnLoss) -> OnLoss {
 mod tests {
     use super::*;
     use interlock_api::{ConnectRequest, SetRequest};
+
+    #[test]
+    fn what_no_address_and_no_name_contains_is_refused_and_shown_harmlessly() {
+        for good in ["192.0.2.1", "array-1.example", "fe80::1%eth0", "[2001:db8::1]", "host_name"] {
+            assert_eq!(check_traddr(good), Ok(()));
+        }
+        for (wrong, word) in [
+            ("\"192.0.2.1\"", "contains `\\\"`"),
+            ("192.0.2.1,192.0.2.2", "contains `,`"),
+            ("192.0.2.1 ", "contains ` `"),
+            ("tcp://192.0.2.1", "contains `/`"),
+            ("192.0.2.1\n2026 error forged", "contains `\\n`"),
+            ("traddr=192.0.2.1", "contains `=`"),
+        ] {
+            let why = check(&api::ConnectRequest::new(wrong, 4420, "nqn.2014-08.org.example:s")).expect_err("refused");
+            assert!(why.contains(word) && !why.contains('\n'), "{wrong}: {why}");
+        }
+    }
 
     #[test]
     fn what_is_asked_for_is_what_is_in_force() {
