@@ -435,6 +435,11 @@ fn summary(plan: &[Plan], report: &DrillReport) -> String {
         let must: Vec<_> = unfenced.iter().filter(|(item, _)| item.scenario.must_be_caught()).collect();
         let caught = must.iter().filter(|(_, result)| !result.stale.is_empty()).count();
         let _ = write!(text, "; without a fence {caught} of {} that must be caught were", must.len());
+        let others = unfenced.iter().map(|(item, _)| item.scenario).filter(|scenario| !scenario.must_be_caught());
+        let others: Vec<&str> = others.map(|scenario| scenario.name).collect();
+        if !others.is_empty() {
+            let _ = write!(text, ", and {} may show nothing", others.join(", "));
+        }
     }
     let _ = write!(text, " (seed {})", report.seed);
     text
@@ -681,5 +686,10 @@ mod tests {
         assert!(text.contains("reset: stale block: LBA 0: write #1 (generation 1), answered, is lost\n"), "{text}");
         assert!(text.contains("reset: ... and 6 more (`-o json` has all)\n"), "{text}");
         assert!(text.ends_with("0 of 1 safe, 1 UNSAFE; without a fence 1 of 1 that must be caught were (seed 7)\n"));
+        let other = SCENARIOS.iter().find(|scenario| !scenario.must_be_caught()).expect("there is one");
+        let plan = [Plan { scenario: other, fencing: Fencing::Legacy }];
+        let named =
+            format!("without a fence 0 of 0 that must be caught were, and {} may show nothing (seed 7)\n", other.name);
+        assert!(normal(&plan, &report).ends_with(&named), "{}", normal(&plan, &report));
     }
 }
