@@ -76,12 +76,7 @@ impl Control {
             (Some(JobFor::Resolve(life)), JobResult::Failed(why)) => {
                 self.attempt_failed(now, life, ConnectFailure::Name, format!("cannot resolve the name: {why}"), false);
             }
-            (Some(JobFor::Record { life, disks }), JobResult::Done) => {
-                if let Some(life) = self.lives.get_mut(&life) {
-                    life.recorded.stored(disks);
-                }
-                self.outstanding(now, life, Outstanding::recorded);
-            }
+            (Some(JobFor::Record { life, disks }), JobResult::Done) => self.record_is_durable(now, life, disks),
             (Some(JobFor::Owner(life)), JobResult::Done) => self.fence(now, Input::Owner(life)),
             (Some(JobFor::Owner(_)), JobResult::Failed(why)) => self.disowned(now, why),
             (Some(JobFor::Record { life, .. }), JobResult::Failed(why)) => {
@@ -310,9 +305,17 @@ impl Control {
         let Some(record) = self.record_of(life_id) else { return };
         self.job(JobFor::Record { life: life_id, disks }, Job::RecordLife(Box::new(record)));
         if !conditions::enabled(Guard::RecordFirst) {
-            self.outstanding(now, life_id, Outstanding::recorded);
+            self.record_is_durable(now, life_id, disks);
         }
         self.ask_who_was_joined(now, life_id);
+    }
+
+    /// A successor of this process would know the life, and so many disks of it.
+    fn record_is_durable(&mut self, now: Instant, life_id: LifeId, disks: usize) {
+        if let Some(life) = self.lives.get_mut(&life_id) {
+            life.recorded.stored(disks);
+        }
+        self.outstanding(now, life_id, Outstanding::recorded);
     }
 
     /// What a successor must know of a life, as things are set now.
