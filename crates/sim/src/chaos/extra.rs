@@ -36,7 +36,8 @@ impl Chaos {
             Division::Claims { .. } if turn(self, 50) => return Some(self.claims(plan)),
             _ => {}
         }
-        if plan.neighbour.is_some_and(|other| other.same && !other.spared) && turn(self, 35) {
+        let often = if joins_between(plan) { 80 } else { 35 };
+        if plan.neighbour.is_some_and(|other| other.same && !other.spared) && turn(self, often) {
             return Some(self.numbers_again(plan));
         }
         if plan.extras.keeps_entries && turn(self, 40) {
@@ -257,7 +258,7 @@ impl Chaos {
     /// The target is started again while the first host opens its I/O queues, or between two of them, and the second host is there
     /// first: it has a number that the first one still names.
     fn numbers_again(&mut self, plan: &Plan) -> Vec<(Duration, Act)> {
-        let joined = Rng::new(plan.seed ^ 0x51a1_5eed_0004_0003).percent(60);
+        let joined = joins_between(plan);
         let slow = *pick(&mut self.rng, if joined { &[120_000, 200_000, 300_000] } else { &[20_000, 60_000, 120_000] });
         let mut acts = vec![
             (Duration::ZERO, Act::Mail { us: slow }),
@@ -349,4 +350,9 @@ impl Chaos {
         }
         acts
     }
+}
+
+/// In worlds with two hosts of one identity: the target is started again between two I/O queues of the first one, and not before all.
+const fn joins_between(plan: &Plan) -> bool {
+    Rng::new(plan.seed ^ 0x51a1_5eed_0004_0003).percent(60)
 }
