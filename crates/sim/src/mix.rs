@@ -237,6 +237,7 @@ impl Kind {
                 | Self::PathFlaps
                 | Self::TargetCrashLoops
                 | Self::SameIdentity
+                | Self::AnaLogChanges
                 | Self::QueuesShared
         )
     }
