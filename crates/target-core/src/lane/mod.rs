@@ -376,9 +376,9 @@ impl Lane {
     }
 
     /// The driver reads the connection again.
-    fn read_ready(&mut self, conn: ConnId) {
+    fn read_ready(&mut self, now: Instant, conn: ConnId) {
         if let Some(known) = self.conns.get_mut(&conn).filter(|known| !known.unread.is_nothing()) {
-            known.unread.goes_on(self.looked);
+            known.unread.goes_on(self.looked, now);
         }
         self.out(LaneOutput::ReadReady { conn });
     }
@@ -401,7 +401,7 @@ impl Lane {
             if known.queue.is_blocked() {
                 known.unread.stops(self.looked, now);
             } else if !known.unread.is_nothing() {
-                known.unread.goes_on(self.looked);
+                known.unread.goes_on(self.looked, now);
             }
         }
         self.watch(now, conn);
@@ -488,7 +488,7 @@ impl Lane {
             Slot::Waiting(Want::Buffer { task, .. }) => {
                 if self.furnish(now, conn, slot, task, span) {
                     self.drain(now, conn);
-                    self.read_ready(conn);
+                    self.read_ready(now, conn);
                 }
             }
             other => {
@@ -755,7 +755,7 @@ impl Lane {
                     conns.for_each(|known| known.unread.stops(looked, now));
                 }
             }
-            Fault::Unmute { port } => self.unmute(port),
+            Fault::Unmute { port } => self.unmute(now, port),
             Fault::ResetConnections { port } | Fault::ClosePort { port } => {
                 let conns: Vec<ConnId> =
                     self.conns.iter().filter(|(_, known)| known.port == port).map(|(conn, _)| *conn).collect();
@@ -767,7 +767,7 @@ impl Lane {
                 self.release(now);
                 let ports: Vec<PortId> = self.faults.keys().copied().collect();
                 for port in ports {
-                    self.unmute(port);
+                    self.unmute(now, port);
                 }
                 self.faults.clear();
                 self.deadly.clear();
@@ -786,7 +786,7 @@ impl Lane {
         }
     }
 
-    fn unmute(&mut self, port: PortId) {
+    fn unmute(&mut self, now: Instant, port: PortId) {
         if !self.is_port_muted(port) {
             return;
         }
@@ -799,7 +799,7 @@ impl Lane {
         let conns: Vec<ConnId> =
             self.conns.iter().filter(|(_, known)| known.port == port).map(|(conn, _)| *conn).collect();
         for conn in conns {
-            self.read_ready(conn);
+            self.read_ready(now, conn);
             self.out(LaneOutput::SendReady { conn });
         }
     }

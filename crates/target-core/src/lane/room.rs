@@ -253,7 +253,8 @@ impl Lane {
     /// The data of a command that is no payload can come.
     fn collect(&mut self, conn: ConnId, slot: u16, len: u32) {
         self.receive(conn, slot, Sink::Bytes(len));
-        self.read_ready(conn);
+        // It goes on in this turn, or a later one.
+        self.read_ready(self.looked.unwrap_or(Instant::ZERO), conn);
         self.after(conn);
     }
 

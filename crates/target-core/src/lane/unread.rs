@@ -14,8 +14,8 @@ pub(super) struct Unread(Option<State>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct State {
     since: Instant,
-    /// It is read again, first in the turn that began after this look.
-    again: Option<Option<Instant>>,
+    /// When it was read again: what came before is read first.
+    again: Option<Instant>,
 }
 
 /// The earliest moment at which what is read at `now` can have come in. `looked`: when all sockets were looked at before this turn,
@@ -27,7 +27,7 @@ pub(super) fn arrived(unread: Unread, looked: Option<Instant>, now: Instant) -> 
 
 impl State {
     fn may_be_old(&self, looked: Option<Instant>) -> bool {
-        self.again.is_none_or(|at| looked.is_some() && at == looked)
+        self.again.is_none_or(|again| looked.is_some_and(|at| at <= again))
     }
 }
 
@@ -37,18 +37,20 @@ impl Unread {
         self.0.is_none()
     }
 
-    /// From now on it is not read.
+    /// From now on it is not read. What a host that is there sends meanwhile counts again as soon as some of it was read: one
+    /// pause after the other must not end it.
     #[cold]
     pub(super) fn stops(&mut self, looked: Option<Instant>, now: Instant) {
-        let since = arrived(*self, looked, now);
-        self.0 = Some(State { since, again: None });
+        if self.0.is_none_or(|state| state.again.is_some()) {
+            self.0 = Some(State { since: looked.map_or(now, |at| at.min(now)), again: None });
+        }
     }
 
-    /// All that is there can be read in this turn.
+    /// It is read again.
     #[cold]
-    pub(super) fn goes_on(&mut self, looked: Option<Instant>) {
+    pub(super) fn goes_on(&mut self, looked: Option<Instant>, now: Instant) {
         match &mut self.0 {
-            Some(state) if state.again.is_none() => state.again = Some(looked),
+            Some(state) if state.again.is_none() => state.again = Some(now),
             Some(state) if state.may_be_old(looked) => {}
             _ => self.0 = None,
         }
@@ -69,24 +71,23 @@ mod tests {
         let arrived = |unread, looked, now| arrived(unread, Some(at(looked)), at(now));
         assert_eq!(arrived(unread, 90, 100), at(90));
         unread.stops(Some(at(90)), at(100));
-        assert_eq!(arrived(unread, 490, 500), at(90));
-        // There is room for a moment, and then none again.
-        unread.goes_on(Some(at(490)));
         unread.stops(Some(at(490)), at(500));
-        assert_eq!(arrived(unread, 800, 810), at(90));
-        unread.goes_on(Some(at(800)));
-        assert_eq!(arrived(unread, 800, 811), at(90), "the same turn: the rest of what had come");
-        assert_eq!(arrived(unread, 810, 820), at(810), "all of that was read");
-        unread.goes_on(Some(at(810)));
+        assert_eq!(arrived(unread, 490, 500), at(90));
+        unread.goes_on(Some(at(490)), at(505));
+        assert_eq!(arrived(unread, 490, 510), at(90), "the same turn");
+        assert_eq!(arrived(unread, 505, 520), at(90), "it may have come before it was read again");
+        assert_eq!(arrived(unread, 510, 530), at(510), "all of that was read");
+        unread.goes_on(Some(at(510)), at(530));
         assert!(unread.is_nothing());
     }
 
     #[test]
-    fn a_pause_after_the_end_of_another_one_is_another_one() {
+    fn a_host_that_speaks_is_heard_from_pause_to_pause() {
         let mut unread = Unread::default();
-        unread.stops(Some(at(90)), at(100));
-        unread.goes_on(Some(at(490)));
-        unread.stops(Some(at(600)), at(610));
-        assert_eq!(arrived(unread, Some(at(900)), at(910)), at(600));
+        for turn in (1000..60_000).step_by(10) {
+            unread.stops(Some(at(turn - 10)), at(turn));
+            unread.goes_on(Some(at(turn - 10)), at(turn + 5));
+            assert!(arrived(unread, Some(at(turn)), at(turn + 10)) >= at(turn - 10));
+        }
     }
 }
