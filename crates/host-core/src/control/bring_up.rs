@@ -229,7 +229,8 @@ impl Control {
         // A controller whose own timer is off still answers: this host's half of Keep Alive goes on.
         let asked = u32::try_from(ctrl.spec.kato.as_millis()).unwrap_or(u32::MAX);
         let kato_ms = if kato.is_zero() { asked } else { u32::try_from(kato.as_millis()).unwrap_or(u32::MAX) };
-        life.keep_alive = Some(KeepAlive::new(now, kato_ms, facts.tbkas.stated().is_some()));
+        // Its timer runs since it was enabled, and what was read since may have taken long.
+        life.keep_alive = Some(KeepAlive::new(life.begun, kato_ms, facts.tbkas.stated().is_some()));
         let source = SourceFacts {
             life: life_id,
             ctrl: life.ctrl,

@@ -405,6 +405,24 @@ fn asked(world: &World, what: fn(&Command) -> bool) -> usize {
     commands.filter(what).count()
 }
 
+/// The controller counts from the moment at which it was enabled, which the host knows only as the beginning of its attempt.
+#[test]
+fn a_connect_that_took_long_sends_keep_alive_at_once() {
+    let asks_keep_alive = |command: &Command| matches!(command, Command::KeepAlive);
+    for (took, sent) in [(2_400, 0), (2_600, 1), (6_000, 1)] {
+        let mut world = World::new(1, &[1]);
+        world.keep_names = true;
+        let a = world.connect(ControllerSpec { traddr: "target.example".into(), ..World::spec(1) });
+        world.advance(took * MS);
+        let job = world.keeps_records.take().expect("a name to look up");
+        let addrs = vec![([192, 0, 2, 1], 1).into()];
+        world.control.handle_job_done(world.now, job, JobResult::Resolved(addrs));
+        world.run();
+        assert_eq!(world.state(a), StateName::Live);
+        assert_eq!(asked(&world, asks_keep_alive), sent, "after {took} ms of 5 s");
+    }
+}
+
 #[test]
 fn the_ana_log_of_a_target_with_room_for_many_namespaces_is_read_after_connect_too() {
     for mnan in [0, 1_024, 32_700, 1 << 20, u32::MAX] {
