@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Controllers that this host wants at once, if the configuration does not say otherwise.
 pub(crate) const CONTROLLERS: u32 = 4_096;
 /// Connections at once whose requests wait for the first attempt. A silent target lets one take a minute.
-const ATTEMPTS: u64 = 256;
+const ATTEMPTS: u64 = 1_024;
 /// One process, and one user other than root, may have a quarter, and never more than it leaves.
 const QUARTER: Share = Share { times: 1, kept_back: 0, part: 4 };
 /// What logs name may have most, and an eighth is kept back from it.
@@ -415,10 +415,10 @@ mod tests {
             }
             got
         };
-        assert_eq!(greed(1_000, &[1]), 64);
+        assert_eq!(greed(1_000, &[1]), 256);
         assert_eq!(greed(1_000, &[2, 3, 4]), 0, "more processes do not make it more");
-        assert_eq!(greed(1_001, &[5, 6]), 64);
-        assert_eq!(greed(0, &[7]), 64);
+        assert_eq!(greed(1_001, &[5, 6]), 256);
+        assert_eq!(greed(0, &[7]), 256);
         assert_eq!(greed(0, &[8, 9]), 48, "root may have the rest, and one process leaves something for the next");
         assert!(ledger.attempt(Peer { uid: 0, pid: 10 }).is_ok());
         ledger.attempted(Peer { uid: 1_000, pid: 1 });

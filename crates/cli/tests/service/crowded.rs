@@ -18,7 +18,7 @@ const ASKED: u64 = 5_000;
 /// The longest that a status, or a connect of somebody good, may take; machines that run tests are busy.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// What the daemon's own bounds are: attempts of one user, and of one process.
-const ATTEMPTS: usize = 64;
+const ATTEMPTS: usize = 256;
 
 const HOSTILE: &str = "INTERLOCK_TEST_HOSTILE_USER";
 
