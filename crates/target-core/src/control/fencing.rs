@@ -116,7 +116,11 @@ impl Control {
         if ms == 0 {
             self.apply(now, life.id, Input::DrainOver, Loss::Closed);
         } else {
-            self.timers.set_earliest(Why::Drain(life.id), now + Duration::from_millis(ms.into()));
+            let over = now + Duration::from_millis(ms.into());
+            // A reset ends it no later than silence would have: the host that asked for it counts on that, too.
+            let silence = self.lives.get(&life.id).and_then(|entry| entry.noticeable).filter(|_| by == By::Ccr);
+            let last = silence.map(|at| at + Duration::from_millis(config.quiesce_ms.into()));
+            self.timers.set_earliest(Why::Drain(life.id), last.map_or(over, |last| last.min(over)));
         }
     }
 

@@ -183,6 +183,23 @@ fn a_life_that_drains_is_pending_and_still_dangerous() {
     assert_eq!(b.log(&mut rig, true)[0].state, State::Success);
 }
 
+/// The host that asks for a reset still counts on the time by which the life would have ended without it.
+#[test]
+fn a_reset_that_drains_slowly_ends_no_later_than_silence_would_have() {
+    let mut config = config();
+    config.subsystems[0].tbkas = false;
+    let mut rig = Rig::new(config);
+    let a = Host { kato_ms: 1000, ..Host::new(1) }.live(&mut rig, A);
+    let b = Host::new(1).live(&mut rig, B);
+    rig.script(Fault::SlowDrain { ms: 5000 });
+    rig.advance(900);
+    assert_eq!(b.ccr_now(&mut rig, a.instance), (Status::SUCCESS, false));
+    rig.advance(499);
+    assert_eq!(fenced(&rig, a.instance), None);
+    rig.advance(1);
+    assert_eq!(fenced(&rig, a.instance), Some((By::Ccr, 0)), "KATO and the quiesce time after the last command");
+}
+
 #[test]
 fn ccr_is_refused_by_what_it_names() {
     let (mut rig, a, b) = pair();
