@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(greed(1_000, &[2, 3, 4]), 0, "more processes do not make it more");
         assert_eq!(greed(1_001, &[5, 6]), 256);
         assert_eq!(greed(0, &[7]), 256);
-        assert_eq!(greed(0, &[8, 9]), 48, "root may have the rest, and one process leaves something for the next");
+        assert_eq!(greed(0, &[8, 9]), 192, "root may have the rest, and one process leaves something for the next");
         assert!(ledger.attempt(Peer { uid: 0, pid: 10 }).is_ok());
         ledger.attempted(Peer { uid: 1_000, pid: 1 });
         assert!(ledger.attempt(Peer { uid: 1_000, pid: 2 }).is_err(), "it has more than it leaves");
