@@ -424,6 +424,6 @@ mod tests {
         ledger.attempted(Peer { uid: 1_000, pid: 1 });
         assert!(ledger.attempt(Peer { uid: 1_000, pid: 2 }).is_err(), "it has more than it leaves");
         let text = Refusal::from(ledger.attempt(Peer { uid: 1_000, pid: 1 }).expect_err("no more")).0;
-        assert!(text.error.contains("63 for process 1 or user 1000"), "{}", text.error);
+        assert!(text.error.contains("255 for process 1 or user 1000"), "{}", text.error);
     }
 }
