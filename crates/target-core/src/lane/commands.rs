@@ -3,10 +3,10 @@
 use super::conn::{Held, Slot, Stage, Want};
 use super::gate::{Inside, Task};
 use super::nvm::{self, Parsed};
-use super::{Lane, LaneOutput};
+use super::{Lane, LaneOutput, unread};
 use crate::config::{ADMIN_DATA_MAX, CONTROLLER_BYTES};
 use crate::message::ToControl;
-use crate::{BlockRange, ConnId, Event, Failure, LifeId, Work};
+use crate::{BlockRange, ConnId, Event, Failure, LifeId, PortId, Work};
 use alloc::vec::Vec;
 use interlock_base::{Instant, Span};
 use interlock_proto::target::Transfer;
@@ -25,7 +25,9 @@ impl Lane {
     }
 
     pub(super) fn command(&mut self, now: Instant, conn: ConnId, slot: u16, sqe: Sqe, transfer: Transfer) {
-        let Some(stage) = self.conns.get(&conn).map(|known| known.stage) else { return };
+        let Some(known) = self.conns.get(&conn) else { return };
+        let (stage, port) = (known.stage, known.port);
+        let at = unread::arrived(known.unread, self.looked, now);
         let connect = sqe.is_fabrics() && sqe.fctype() == FCTYPE_CONNECT;
         let outcome = match stage {
             Stage::Over => return,
@@ -40,10 +42,10 @@ impl Lane {
             },
             Stage::New | Stage::Connecting => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
             Stage::Admin | Stage::Io(_) if connect => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
-            Stage::Admin => self.admin(now, conn, slot, sqe, transfer),
+            Stage::Admin => self.admin(at, conn, slot, sqe, transfer),
             Stage::Io(life) => {
-                self.heard(self.arrived_at(now, conn), life);
-                self.io(now, conn, slot, life, &sqe, transfer)
+                self.heard(at, life);
+                self.io(now, (conn, slot), port, life, &sqe, transfer)
             }
         };
         if let Err(status) = outcome {
@@ -73,7 +75,7 @@ impl Lane {
 
     pub(super) fn admin(
         &mut self,
-        now: Instant,
+        at: Instant,
         conn: ConnId,
         slot: u16,
         sqe: Sqe,
@@ -86,13 +88,12 @@ impl Lane {
                 return Ok(());
             }
             Transfer::ToHost { len } => {
-                self.want(conn, slot, Want::Page(sqe, len, self.arrived_at(now, conn)));
+                self.want(conn, slot, Want::Page(sqe, len, at));
                 return Ok(());
             }
             Transfer::None => 0,
         };
         self.set(conn, slot, Slot::Asked { room, bytes: 0 });
-        let at = self.arrived_at(now, conn);
         self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data: Vec::new(), room, at }));
         Ok(())
     }
@@ -100,8 +101,8 @@ impl Lane {
     pub(super) fn io(
         &mut self,
         now: Instant,
-        conn: ConnId,
-        slot: u16,
+        (conn, slot): (ConnId, u16),
+        port: PortId,
         life: LifeId,
         sqe: &Sqe,
         transfer: Transfer,
@@ -118,7 +119,7 @@ impl Lane {
         };
         match nvm::parse(sqe)? {
             Parsed::Ranges { count, deallocate } => {
-                self.check(conn, life, nsid, &Work::Deallocate(Vec::new()), 0)?;
+                self.check(port, life, nsid, &Work::Deallocate(Vec::new()), 0)?;
                 if !from_host || len < u32::from(count) * 16 || len > ADMIN_DATA_MAX {
                     return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
                 }
@@ -127,7 +128,7 @@ impl Lane {
             }
             Parsed::Work(work) => {
                 let sends = matches!(work, Work::Write { .. } | Work::Compare(_));
-                self.check(conn, life, nsid, &work, len)?;
+                self.check(port, life, nsid, &work, len)?;
                 if work.data_blocks().is_some() && from_host != sends {
                     return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
                 }
@@ -140,7 +141,6 @@ impl Lane {
                 if task.work.data_blocks().is_some() || matches!(task.work, Work::Verify(_)) {
                     self.need(now, conn, slot, task, len);
                 } else {
-                    self.set(conn, slot, Slot::Inside);
                     self.pass(now, conn, slot, task, None);
                 }
             }
@@ -155,18 +155,17 @@ impl Lane {
         range.blocks << shift
     }
 
-    pub(super) fn check(&self, conn: ConnId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<(), Status> {
+    pub(super) fn check(&self, port: PortId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<(), Status> {
         let gone = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
         let life = self.lives.get(&life).ok_or(gone)?;
-        let port = self.conns.get(&conn).ok_or(gone)?.port;
         let namespaces = self.namespaces.get(&life.life.subsystem).ok_or(Status::INVALID_NAMESPACE)?;
         namespaces.check(port, nsid, work, len)
     }
 
     pub(super) fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
-        let at = self.arrived_at(now, conn);
         let Some(known) = self.conns.get_mut(&conn) else { return };
-        let account = known.account;
+        let (account, port) = (known.account, known.port);
+        let at = unread::arrived(known.unread, self.looked, now);
         let state = known.take(slot);
         known.transfer_ended();
         if !digest_ok {
@@ -193,16 +192,14 @@ impl Lane {
                     Ok(ranges) => Work::Deallocate(ranges),
                     Err(status) => return self.answer(conn, slot, status, None),
                 };
-                match self.check(conn, life, nsid, &work, 0) {
+                match self.check(port, life, nsid, &work, 0) {
                     Err(status) => self.answer(conn, slot, status, None),
                     Ok(()) => {
-                        self.set(conn, slot, Slot::Inside);
                         self.pass(now, conn, slot, Task { nsid, work }, None);
                     }
                 }
             }
             Slot::Filling(task, span) => {
-                known.set(slot, Slot::Inside);
                 self.pass(now, conn, slot, task, Some(span));
             }
             other => known.set(slot, other),
@@ -232,7 +229,8 @@ impl Lane {
 
     /// To the gate.
     pub(super) fn pass(&mut self, now: Instant, conn: ConnId, slot: u16, task: Task, span: Option<Span>) {
-        let Some(known) = self.conns.get(&conn) else { return };
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        known.set(slot, Slot::Inside);
         let (port, account) = (known.port, known.account);
         let Stage::Io(life) = known.stage else { return self.free(account, Some(conn), span) };
         self.arrive(now, port, Inside { life, account, owner: Some((conn, slot)), task, span });

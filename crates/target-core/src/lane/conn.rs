@@ -204,6 +204,13 @@ impl Conn {
         self.ended += 1;
     }
 
+    /// True once for everything that there is to send: the driver is to be told.
+    pub(super) fn announce(&mut self) -> bool {
+        let news = !self.announced && self.queue.wants_send();
+        self.announced |= news;
+        news
+    }
+
     /// True if it has commands whose transfers nobody looks at.
     pub(super) const fn unwatched(&self) -> bool {
         self.used > 0 && self.looked.is_none()

@@ -331,7 +331,7 @@ impl Lane {
         known.outstanding += 1;
         let by = known.life;
         let namespace = NamespaceKey { subsystem: known.life.subsystem, nsid };
-        let ghost = ghost_of(known.life, namespace, &work).filter(|_| owner.is_none());
+        let ghost = if owner.is_none() { ghost_of(known.life, namespace, &work) } else { None };
         let what = (work.opcode(), nsid, work.ranges().next().map_or(0, |range| range.slba));
         let until = known.until;
         let job = Job { life, account, cost, owner, span, what };
@@ -396,8 +396,10 @@ impl Lane {
         if let Some(life) = self.lives.get_mut(&job.life) {
             life.outstanding -= 1;
             life.count(job.what.0, job.span, result);
+            if life.permit != Permit::Open {
+                self.finish_quiescing(job.life);
+            }
         }
-        self.finish_quiescing(job.life);
     }
 
     /// The connection `conn` is gone: what it had inside has no owner any more, and stalled changes become ghosts. What has not

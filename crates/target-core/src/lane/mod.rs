@@ -41,7 +41,6 @@ use interlock_proto::target::{Event as QueueEvent, Queue, QueueConfig};
 use interlock_proto::{Padded, SendList, Source, Taken};
 use interlock_wire::pdu::Fatal;
 use interlock_wire::status::Status;
-use unread::Unread;
 
 /// What a lane waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -369,12 +368,6 @@ impl Lane {
         self.looked = Some(at);
     }
 
-    /// The earliest moment at which what is read now on a connection can have come in.
-    fn arrived_at(&self, now: Instant, conn: ConnId) -> Instant {
-        let unread = self.conns.get(&conn).map_or_else(Unread::default, |known| known.unread);
-        unread::arrived(unread, self.looked, now)
-    }
-
     /// The driver reads the connection again.
     fn read_ready(&mut self, now: Instant, conn: ConnId) {
         if let Some(known) = self.conns.get_mut(&conn).filter(|known| !known.unread.is_nothing()) {
@@ -388,28 +381,40 @@ impl Lane {
     /// # Errors
     /// The peer broke the protocol: the association is over. Send what `poll_send` yields, close, `handle_closed`.
     pub fn handle_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) -> Result<Taken, Fatal> {
-        let nothing = Taken { used: 0, place: None };
-        if self.is_muted(conn) {
-            return Ok(nothing);
-        }
-        let Some(known) = self.conns.get_mut(&conn).filter(|known| known.stage != Stage::Over) else {
-            return Ok(Taken { used: bytes.len(), place: None });
+        let Some(known) = self.conns.get_mut(&conn) else {
+            let used = if self.parked.contains_key(&conn) { 0 } else { bytes.len() };
+            return Ok(Taken { used, place: None });
         };
+        if self.faults.get(&known.port).is_some_and(|faults| faults.mute) {
+            return Ok(Taken { used: 0, place: None });
+        }
+        if known.stage == Stage::Over {
+            return Ok(Taken { used: bytes.len(), place: None });
+        }
         let result = known.queue.handle_bytes(bytes);
         self.drain(now, conn);
-        if let Some(known) = self.conns.get_mut(&conn) {
-            if known.queue.is_blocked() {
-                known.unread.stops(self.looked, now);
-            } else if !known.unread.is_nothing() {
-                known.unread.goes_on(self.looked, now);
-            }
-        }
-        self.watch(now, conn);
+        self.settle(now, conn);
         if result.is_err() {
             self.condemn(conn);
+            self.after(conn);
         }
-        self.after(conn);
         result
+    }
+
+    /// After bytes came in and were acted upon: whether more of them may be read, and whether there is something to send.
+    fn settle(&mut self, now: Instant, conn: ConnId) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        if known.queue.is_blocked() {
+            known.unread.stops(self.looked, now);
+        } else if !known.unread.is_nothing() {
+            known.unread.goes_on(self.looked, now);
+        }
+        if known.announce() {
+            self.outputs.push_back(LaneOutput::SendReady { conn });
+        }
+        if known.unwatched() {
+            self.watch(now, conn);
+        }
     }
 
     /// So many bytes were put where `Place` or `direct` said. See [`Queue::handle_placed`].
@@ -603,11 +608,7 @@ impl Lane {
 
     /// Says once that there is something to send.
     fn after(&mut self, conn: ConnId) {
-        if let Some(known) = self.conns.get_mut(&conn)
-            && !known.announced
-            && known.queue.wants_send()
-        {
-            known.announced = true;
+        if self.conns.get_mut(&conn).is_some_and(Conn::announce) {
             self.out(LaneOutput::SendReady { conn });
         }
     }

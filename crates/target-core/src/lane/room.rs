@@ -122,12 +122,13 @@ impl Lane {
     /// A command has its buffer. True if its data can come now.
     pub(super) fn furnish(&mut self, now: Instant, conn: ConnId, slot: u16, task: Task, span: Span) -> bool {
         if matches!(task.work, Work::Read(_) | Work::Verify(_)) {
-            self.set(conn, slot, Slot::Inside);
             self.pass(now, conn, slot, task, Some(span));
             return false;
         }
-        self.set(conn, slot, Slot::Filling(task, span));
-        self.receive(conn, slot, Sink::Span(span));
+        if let Some(known) = self.conns.get_mut(&conn) {
+            known.set(slot, Slot::Filling(task, span));
+            known.queue.receive(slot, Sink::Span(span));
+        }
         true
     }
 

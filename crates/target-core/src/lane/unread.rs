@@ -20,6 +20,7 @@ struct State {
 
 /// The earliest moment at which what is read at `now` can have come in. `looked`: when all sockets were looked at before this turn,
 /// if somebody says so.
+#[inline]
 pub(super) fn arrived(unread: Unread, looked: Option<Instant>, now: Instant) -> Instant {
     let arrived = looked.map_or(now, |at| at.min(now));
     unread.0.filter(|state| state.may_be_old(looked)).map_or(arrived, |state| state.since.min(arrived))
