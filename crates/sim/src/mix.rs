@@ -350,7 +350,7 @@ const RARE: u64 = 100;
 pub const ENOUGH_RUNS: u64 = 5_000;
 
 /// In how many runs each kind occurred.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mix {
     runs: u64,
     ever: [u64; Kind::ALL.len()],
@@ -373,6 +373,38 @@ impl Mix {
             self.ever[at] += u64::from(met.ever.contains(kind));
             self.in_doubt[at] += u64::from(met.in_doubt.contains(kind));
         }
+    }
+
+    /// The runs of another hunt as well.
+    pub fn merge(&mut self, other: &Self) {
+        self.runs += other.runs;
+        for (mine, theirs) in [(&mut self.ever, &other.ever), (&mut self.in_doubt, &other.in_doubt)] {
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+        }
+    }
+
+    /// As one word that [`Mix::read`] understands: `PathReset=9/4,...`, runs that met a kind, and those with a write in doubt.
+    #[must_use]
+    pub fn noted(&self) -> String {
+        let counts = Kind::ALL.into_iter().zip(self.ever).zip(self.in_doubt);
+        let words: Vec<String> = counts.map(|((kind, ever), in_doubt)| format!("{kind}={ever}/{in_doubt}")).collect();
+        words.join(",")
+    }
+
+    /// What [`Mix::noted`] made of so many runs; `None` if it is something else.
+    #[must_use]
+    pub fn read(runs: u64, text: &str) -> Option<Self> {
+        let mut mix = Self { runs, ..Self::default() };
+        let mut words = text.split(',');
+        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+            let (name, counts) = words.next()?.split_once('=')?;
+            let (ever, in_doubt) = counts.split_once('/')?;
+            if name != kind.to_string() {
+                return None;
+            }
+            (mix.ever[at], mix.in_doubt[at]) = (ever.parse().ok()?, in_doubt.parse().ok()?);
+        }
+        words.next().is_none().then_some(mix)
     }
 
     /// What the runs could draw and too few of them met while a write was in doubt; `None` if the runs were too few to say.

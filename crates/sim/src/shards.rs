@@ -3,6 +3,7 @@
 //! What a seed means is decided by the source of the cores and of the simulator, and by the kinds of faults that worlds may
 //! draw. So each finished piece stands in a file with both; of another source, or other kinds, it counts nothing.
 
+use crate::mix::Mix;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,11 +21,13 @@ pub struct Shard {
     pub runs: u64,
     /// Seeds that went wrong.
     pub violations: u64,
+    /// What they met.
+    pub mix: Mix,
 }
 
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} {}", self.of, self.first, self.runs, self.violations)
+        write!(f, "{} {} {} {} {}", self.of, self.first, self.runs, self.violations, self.mix.noted())
     }
 }
 
@@ -32,11 +35,13 @@ impl FromStr for Shard {
     type Err = String;
 
     fn from_str(line: &str) -> Result<Self, String> {
-        let mut words = line.split_whitespace();
-        let mut next = || words.next().ok_or_else(|| format!("`{line}` is no finished shard"));
-        let of = next()?.to_owned();
-        let mut number = || next()?.parse().map_err(|_| format!("`{line}` is no finished shard"));
-        Ok(Self { of, first: number()?, runs: number()?, violations: number()? })
+        let none = || format!("`{line}` is no finished shard");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [of, first, runs, violations, mix] = words[..] else { return Err(none()) };
+        let number = |word: &str| word.parse::<u64>().map_err(|_| none());
+        let runs = number(runs)?;
+        let mix = Mix::read(runs, mix).ok_or_else(none)?;
+        Ok(Self { of: of.to_owned(), first: number(first)?, runs, violations: number(violations)?, mix })
     }
 }
 
@@ -70,6 +75,14 @@ impl Shards {
         pieces.filter(|(at, runs)| !done(*at, *runs)).collect()
     }
 
+    /// What the seeds that were run on this source met.
+    #[must_use]
+    pub fn mix(&self, of: &str) -> Mix {
+        let mut mix = Mix::default();
+        self.0.iter().filter(|shard| shard.of == of).for_each(|shard| mix.merge(&shard.mix));
+        mix
+    }
+
     /// Seeds that were run on this source, each counted once, and violations among them.
     #[must_use]
     pub fn counted(&self, of: &str) -> (u64, u64) {
@@ -89,9 +102,10 @@ impl Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mix::{Kind, Kinds, Met};
 
     fn shard(of: &str, first: u64, runs: u64) -> Shard {
-        Shard { of: of.to_owned(), first, runs, violations: 0 }
+        Shard { of: of.to_owned(), first, runs, violations: 0, mix: Mix::default() }
     }
 
     #[test]
@@ -110,10 +124,34 @@ mod tests {
 
     #[test]
     fn a_line_that_was_being_written_does_not_count() {
-        let whole = Shard { violations: 2, ..shard("a", 1000, 1000) };
+        let mut whole = Shard { violations: 2, ..shard("a", 1000, 1000) };
+        (0..1000).for_each(|run| whole.mix.add(met(run < 30)));
         let text = format!("{whole}\na 2000 10");
         assert_eq!(Shards::parse(&text), Ok(Shards(vec![whole])));
         assert_eq!(Shards::parse(""), Ok(Shards::default()));
         assert!(Shards::parse("a 1 x 0\n").is_err());
+        assert!(Shards::parse("a 0 1000 0\n").is_err(), "of a file that says nothing of what was met");
+    }
+
+    fn met(all: bool) -> Met {
+        let kinds = if all { Kinds::all() } else { Kinds::default() };
+        Met { ever: kinds, in_doubt: kinds }
+    }
+
+    #[test]
+    fn what_all_pieces_met_is_judged_together() {
+        let mut shards = Shards::default();
+        for (of, first) in (0..10_000).step_by(1000).map(|first| ("a", first)).chain([("b", 0)]) {
+            let mut piece = shard(of, first, 1000);
+            (0..1000).for_each(|run| piece.mix.add(met(run < 3 || first == 0 && run < 73)));
+            shards.add(piece);
+        }
+        assert_eq!(shards.mix("b").rare(), None, "too few");
+        assert_eq!(shards.mix("a").rare().map(|rare| rare.is_empty()), Some(true), "100 of 10,000");
+        shards.add(shard("a", 10_000, 1000));
+        let mut nothing = shard("a", 11_000, 1000);
+        (0..1000).for_each(|_| nothing.mix.add(met(false)));
+        shards.add(nothing);
+        assert_eq!(shards.mix("a").rare().map(|rare| rare.len()), Some(Kind::ALL.len()), "100 of 11,000");
     }
 }

@@ -1,8 +1,8 @@
 //! The simulator's program. `cargo xtask sim` builds it with every assertion of the cores on and runs it.
 
 use interlock_sim::{
-    ATTEMPTS, ENOUGH_RUNS, Hunt, Kind, Kinds, Mutation, Shard, Shards, Stats, Summary, Until, Violation, cover, hunt,
-    minimise, run_many, run_seed,
+    ATTEMPTS, ENOUGH_RUNS, Hunt, Kind, Kinds, Mix, Mutation, Shard, Shards, Stats, Summary, Until, Violation, cover,
+    hunt, minimise, run_many, run_seed,
 };
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -231,7 +231,7 @@ fn run(args: &Args) -> io::Result<Verdict> {
             writeln!(out, "reproduce: cargo xtask sim --seed {:#x}{broken}{more} --trace", outcome.seed)?;
         }
     }
-    Ok(verdict(&summary))
+    Ok(verdict(summary.found.len() as u64, &summary.mix))
 }
 
 /// What `cargo xtask sim` says of the source that it built.
@@ -269,7 +269,7 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
         if stop.load(std::sync::atomic::Ordering::Relaxed) {
             break;
         }
-        let shard = Shard { of: of.clone(), first, runs, violations: summary.found.len() as u64 };
+        let shard = Shard { of: of.clone(), first, runs, violations: summary.found.len() as u64, mix: summary.mix };
         let mut log = std::fs::OpenOptions::new().append(true).open(file)?;
         writeln!(log, "{shard}")?;
         log.sync_data()?;
@@ -290,8 +290,10 @@ fn shards(out: &mut impl Write, args: &Args, file: &Path) -> io::Result<Verdict>
         }
     }
     let (runs, violations) = done.counted(&of);
+    let mix = done.mix(&of);
+    describe(out, &mix)?;
     writeln!(out, "{runs} runs on source {of}, {violations} violations")?;
-    Ok((violations == 0).into())
+    Ok(verdict(violations, &mix))
 }
 
 /// What must be said besides a seed to meet the same world.
@@ -301,11 +303,11 @@ fn beside_the_seed(kinds: Kinds) -> String {
     less.chain(must).collect()
 }
 
-fn verdict(summary: &Summary) -> Verdict {
-    if !summary.found.is_empty() {
+fn verdict(violations: u64, mix: &Mix) -> Verdict {
+    if violations > 0 {
         return Verdict::Wrong;
     }
-    match summary.mix.rare() {
+    match mix.rare() {
         Some(rare) if !rare.is_empty() => Verdict::Inconclusive,
         _ => Verdict::Good,
     }
@@ -390,17 +392,22 @@ fn report(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(out, "  {:.1} % of runs with a fence", summary.runs_with_fence as f64 * 100.0 / runs_f)?;
     writeln!(out, "  {:.1} % of runs with a ghost that tried", summary.runs_with_ghost as f64 * 100.0 / runs_f)?;
-    write!(out, "{}", summary.mix)?;
-    match summary.mix.rare() {
-        None => writeln!(out, "  too few runs to judge the mix: that takes {ENOUGH_RUNS}")?,
-        Some(rare) if rare.is_empty() => {}
+    describe(out, &summary.mix)?;
+    writeln!(out, "  {} violations", summary.found.len())
+}
+
+/// What the runs met, and whether that is enough to say anything.
+fn describe(out: &mut impl Write, mix: &Mix) -> io::Result<()> {
+    write!(out, "{mix}")?;
+    match mix.rare() {
+        None => writeln!(out, "  too few runs to judge the mix: that takes {ENOUGH_RUNS}"),
+        Some(rare) if rare.is_empty() => Ok(()),
         Some(rare) => {
             let names: Vec<_> = rare.iter().map(ToString::to_string).collect();
             let names = names.join(", ");
-            writeln!(out, "  INCONCLUSIVE: with a write in doubt, less than one run in a hundred met {names}")?;
+            writeln!(out, "  INCONCLUSIVE: with a write in doubt, less than one run in a hundred met {names}")
         }
     }
-    writeln!(out, "  {} violations", summary.found.len())
 }
 
 /// In a sample, a mutation that has less time than this is not begun.
