@@ -169,7 +169,9 @@ fn killed_under_load_nothing_is_lost_stale_or_renamed() {
             let scene = &scene;
             answered += load.until_it_breaks(client, &mut dice, wait, || {
                 match fault {
-                    0 => scene.tell(&["fault", &format!("kind=hold-writes,port={port}")]),
+                    0 => {
+                        scene.tell(&["fault", &format!("kind=hold-writes,port={port}")]);
+                    }
                     1 => {
                         scene.tell(&["fault", &format!("kind=hold-writes,port={port}")]);
                         scene.tell(&["fault", &format!("kind=reset-connections,port={port}")]);

@@ -214,12 +214,12 @@ impl Scene {
         self.does(&args)
     }
 
-    /// Tells the target something.
-    pub(crate) fn tell(&self, args: &[&str]) {
+    /// Tells the target something: its answer.
+    pub(crate) fn tell(&self, args: &[&str]) -> String {
         let control = self.dir.join("t.sock").display().to_string();
         let mut all = vec!["target", "ctl", "--control", control.as_str()];
         all.extend_from_slice(args);
-        self.does(&all);
+        self.does(&all)
     }
 
     pub(crate) fn status(&self) -> Value {
