@@ -1,7 +1,7 @@
 //! `interlock discover`: what is reachable there.
 
 use crate::failure::Failure;
-use crate::identity::{Looker, PeerArgs, failed};
+use crate::identity::{Looker, PeerArgs};
 use crate::output::{Format, OutputArgs, print, say};
 use crate::sources::Sources;
 use interlock_host::discovery::{RecordWords, in_words};
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &DiscoverArgs) -> anyhow::Result<ExitCode> {
     let looker = Looker::new()?;
     let result = looker.look(&spec, args.peer.within());
     looker.end()?;
-    let log = log_of(result.map_err(|error| failed(&error))?)?;
+    let log = log_of(result.map_err(|error| args.peer.failed(&error))?)?;
     let records = in_words(&log);
     print(&match args.output.format {
         Format::Normal => normal(log.generation, &records),
@@ -86,7 +86,7 @@ fn configured(args: &DiscoverArgs, settings: &HostSettings) -> anyhow::Result<Ex
             // What the configuration says of the way there, the command line may say otherwise.
             spec.host_traddr = spec.host_traddr.or(one.controller.host_traddr);
             spec.host_iface = spec.host_iface.or_else(|| one.controller.host_iface.clone());
-            log_of(looker.look(&spec, args.peer.within()).map_err(|error| failed(&error))?)
+            log_of(looker.look(&spec, args.peer.within()).map_err(|error| args.peer.failed(&error))?)
         });
         match asked {
             Ok(log) => logs.push((one, at, log)),

@@ -5,8 +5,9 @@ mod text;
 
 use self::live::Live;
 use crate::ask::AskArgs;
+use crate::connect::seconds_or_off;
 use crate::failure::Failure;
-use crate::identity::{Looker, PeerArgs, failed};
+use crate::identity::{Looker, PeerArgs};
 use crate::output::{Format, OutputArgs, print, say};
 use interlock_api::{DoctorReport, Severity, Status};
 use interlock_host::discovery::{subsystems, ways_to};
@@ -38,12 +39,12 @@ pub(crate) struct DoctorArgs {
     /// Keep Alive Timeout to ask for, in seconds; 0: none; default: that of the daemon, or 5
     #[arg(short = 'k', long, value_name = "S")]
     keep_alive_tmo: Option<u64>,
-    /// Judge with this ctrl_loss_tmo, in seconds; -1: never give up; default: that of the daemon, or 600
-    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true)]
+    /// Judge with this ctrl_loss_tmo, in seconds; -1 or `off`: never give up; default: that of the daemon, or 600
+    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     ctrl_loss_tmo: Option<i64>,
-    /// Judge with this fast_io_fail_tmo, in seconds; default: that of the daemon, or off
-    #[arg(long, value_name = "S")]
-    fast_io_fail_tmo: Option<u64>,
+    /// Judge with this fast_io_fail_tmo, in seconds; -1 or `off`: never fail; default: that of the daemon, or off
+    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
+    fast_io_fail_tmo: Option<i64>,
     /// Ask for header digests
     #[arg(short = 'g', long)]
     hdr_digest: bool,
@@ -189,7 +190,7 @@ fn spec(args: &DoctorArgs, case: &Case<'_>) -> anyhow::Result<ControllerSpec> {
         spec.reconnect.ctrl_loss = u64::try_from(seconds).ok().map(Duration::from_secs);
     }
     if let Some(seconds) = args.fast_io_fail_tmo {
-        spec.reconnect.fast_io_fail = Some(Duration::from_secs(seconds));
+        spec.reconnect.fast_io_fail = u64::try_from(seconds).ok().map(Duration::from_secs);
     }
     spec.hdgst = args.hdr_digest;
     spec.ddgst = args.data_digest;
@@ -275,11 +276,11 @@ fn explain(
     error: &ProbeError,
 ) -> Failure {
     let ProbeError::Target { addr, why: TargetProblem::NoSuchSubsystem { subnqn } } = error else {
-        return failed(error);
+        return args.peer.failed(error);
     };
     let spec = args.peer.direct(ProbeSpec::discovery(&case.traddr, case.trsvcid, settings.clone()));
-    let Ok(report) = looker.look(&spec, args.peer.within()) else { return failed(error) };
-    let Found::Discovery(log) = &report.found else { return failed(error) };
+    let Ok(report) = looker.look(&spec, args.peer.within()) else { return args.peer.failed(error) };
+    let Found::Discovery(log) = &report.found else { return args.peer.failed(error) };
     let ways: Vec<String> =
         ways_to(log, subnqn).iter().map(|(traddr, port, _)| format!("-a {traddr} -s {port}")).collect();
     if !ways.is_empty() {
@@ -288,7 +289,7 @@ fn explain(
     }
     let known = subsystems(log);
     if known.is_empty() {
-        return failed(error).hint("the discovery log of this port names no subsystem at all");
+        return args.peer.failed(error).hint("the discovery log of this port names no subsystem at all");
     }
     Failure::new(error).hint(format!("the subsystems of this target are: {}", known.join(", ")))
 }

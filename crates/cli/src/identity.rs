@@ -5,7 +5,9 @@ use crate::failure::Failure;
 use anyhow::Context;
 use interlock_api::ProblemKind;
 use interlock_daemon::identity;
-use interlock_host::{HostId, HostSettings, Nqn, Pool, PoolConfig, ProbeError, ProbeReport, ProbeSpec, probe};
+use interlock_host::{
+    HostId, HostSettings, Nqn, Pool, PoolConfig, ProbeError, ProbeReport, ProbeSpec, TargetProblem, probe,
+};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -102,6 +104,24 @@ impl PeerArgs {
     }
 }
 
+impl PeerArgs {
+    /// A failed look as a failure of the command.
+    pub(crate) fn failed(&self, error: &ProbeError) -> Failure {
+        let failure = Failure::new(error).kind(ProblemKind::Target);
+        let unreachable = matches!(error, ProbeError::Target { why: TargetProblem::Unreachable { .. }, .. });
+        let own_side = unreachable && (self.host_traddr.is_some() || self.host_iface.is_some());
+        let failure = if own_side {
+            failure.hint("is the source address (-w) one of this machine, and is the interface (-f) there and up?")
+        } else {
+            failure
+        };
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 /// Looks from a reactor of its own.
 pub(crate) struct Looker(Pool);
 
@@ -121,14 +141,5 @@ impl Looker {
 
     pub(crate) fn end(self) -> anyhow::Result<()> {
         self.0.shutdown(STOP_WITHIN).context("the reactor does not end")
-    }
-}
-
-/// A failed look as a failure of the command.
-pub(crate) fn failed(error: &ProbeError) -> Failure {
-    let failure = Failure::new(error).kind(ProblemKind::Target);
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::failure::Failure;
 use interlock_api::{
-    ControllerState, DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, NamespaceStatus, OnLoss, Severity,
-    Status, SubsystemStatus, Unreachable,
+    ControllerState, ControllerStatus, DoctorReport, FencePolicy, Finding, LiveController, LiveFacts, NamespaceStatus,
+    OnLoss, Severity, Status, SubsystemStatus, Unreachable, same_address,
 };
 use interlock_host::doctor::Ways;
 use interlock_host::{ControllerSpec, FencePolicy as HostFence, OnLoss as HostOnLoss};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A subsystem that a running daemon has connected.
@@ -23,7 +24,7 @@ impl<'a> Live<'a> {
         Some(Self { status, subsystem })
     }
 
-    fn controllers(&self) -> impl Iterator<Item = &'a interlock_api::ControllerStatus> + use<'a> {
+    fn controllers(&self) -> impl Iterator<Item = &'a ControllerStatus> + use<'a> {
         let name = &self.subsystem.name;
         self.status.controllers.iter().filter(move |ctrl| ctrl.subsystem == *name)
     }
@@ -80,6 +81,32 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// Live paths through ports that the discovery log does not name. Where the log is the shorter of the two, it does not say
+    /// how many paths there are: that finding is taken back.
+    fn ways_not_named(&self, report: &mut Vec<Finding>, ways: &Ways) -> Vec<Finding> {
+        let Ways::Known(ways) = ways else { return Vec::new() };
+        let named = |ctrl: &ControllerStatus| ways.iter().any(|(traddr, port, _)| goes_through(ctrl, traddr, *port));
+        let live = || self.controllers().filter(|ctrl| ctrl.state == ControllerState::Live);
+        let others: Vec<Finding> = live()
+            .filter(|ctrl| !named(ctrl))
+            .map(|ctrl| Finding {
+                severity: Severity::Note,
+                code: "way-not-in-log".into(),
+                text: format!(
+                    "the discovery log does not name the port of {} ({}), which is connected",
+                    ctrl.name, ctrl.path
+                ),
+                change: Some(
+                    "let the discovery service of the target name all its ports: other hosts find only those".into(),
+                ),
+            })
+            .collect();
+        if !others.is_empty() && live().count() > 1 {
+            report.retain(|finding| finding.code != "single-path");
+        }
+        others
+    }
+
     /// Adds what it knows to a report.
     pub(super) fn add(&self, report: &mut DoctorReport, ways: &Ways) {
         let unfenced: Vec<_> =
@@ -108,11 +135,7 @@ impl<'a> Live<'a> {
         }));
         if let Ways::Known(ways) = ways {
             for (traddr, trsvcid, _) in ways {
-                let mine = self.controllers().any(|ctrl| {
-                    let peer = ctrl.peer.as_ref().is_some_and(|peer| *peer == format!("{traddr}:{trsvcid}"));
-                    peer || (&ctrl.path.traddr, &ctrl.path.trsvcid) == (traddr, &trsvcid.to_string())
-                });
-                if !mine {
+                if !self.controllers().any(|ctrl| goes_through(ctrl, traddr, *trsvcid)) {
                     findings.push(Finding {
                         severity: Severity::Note,
                         code: "way-not-used".into(),
@@ -122,6 +145,7 @@ impl<'a> Live<'a> {
                 }
             }
         }
+        findings.extend(self.ways_not_named(&mut report.findings, ways));
         for stone in &unfenced {
             let until = stone.left_ms.map_or_else(
                 || "until a fence succeeds".into(),
@@ -183,6 +207,13 @@ impl<'a> Live<'a> {
             unsafe_failovers,
         });
     }
+}
+
+/// True if a controller is connected through this port, whether it was asked for by address or by name.
+fn goes_through(ctrl: &ControllerStatus, traddr: &str, trsvcid: u16) -> bool {
+    let peer = || ctrl.peer.as_ref().and_then(|peer| peer.parse::<SocketAddr>().ok());
+    let by_name = || peer().is_some_and(|at| at.port() == trsvcid && same_address(&at.ip().to_string(), traddr));
+    (ctrl.path.trsvcid == trsvcid.to_string() && same_address(&ctrl.path.traddr, traddr)) || by_name()
 }
 
 /// I/O waits although controllers may be live.

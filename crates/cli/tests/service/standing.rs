@@ -1,8 +1,10 @@
 //! What is lost, or cannot be used, is shown as that: by every view, and by the daemon when it ends.
 
+use crate::child::{NQN, Target};
 use crate::nbd::Client;
 use crate::scene::{Scene, wait_for};
 use rustix::process::Signal;
+use serde_json::Value;
 
 #[test]
 fn a_lost_path_stays_in_the_topology_and_io_without_a_usable_path_waits_by_name() {
@@ -127,4 +129,29 @@ fn io_that_a_controller_fails_is_reported_with_its_status_and_not_for_every_requ
     assert!(lines.len() == 1 && lines[0].contains("warn"), "{told}");
     assert!(lines[0].contains("export nvme0n1: write of 4096 bytes at "), "{told}");
     assert!(lines[0].contains("Unrecovered Read Error (281h, do not retry)"), "{told}");
+}
+
+/// Two nodes that do not know of each other give their controllers equal identifiers: the second is not used under such a one,
+/// and is told why. `doctor` counts the paths that are there, not those that a log names.
+#[test]
+fn nodes_with_equal_controller_identifiers_are_named() {
+    let one = ["--serial", "S", "--uuid", "1=01234567-89ab-4def-8123-456789abcdef"];
+    let scene = Scene::new("cntlid", &one);
+    let discovery = scene.target.discovery();
+    scene.tell(&["port", "close", "1"]);
+    scene.connect(0, &[]);
+    let other = Target::usual(&one);
+    let port = other.port(0);
+    let connect = ["connect", "-a", "127.0.0.1", "-s", &port, "-n", NQN];
+    let why = "controller 0x0001 contradicts nvme0, a controller of the same subsystem that is there";
+    let refused = scene.fails(&connect);
+    assert!(refused.contains(why) && refused.contains("its own range of controller identifiers"), "{refused}");
+    assert_eq!(scene.status()["controllers"].as_array().map(Vec::len), Some(1));
+    // The next of that node has another identifier.
+    scene.does(&[connect.as_slice(), &["--keep-trying", "-c", "1"]].concat());
+    scene.all_live(&["nvme0", "nvme1"]);
+    let doctor: Value = serde_json::from_slice(&scene.verb(&["doctor", "-o", "json"]).stdout).expect("JSON");
+    let findings = doctor["reports"][0]["findings"].as_array().expect("a list");
+    let codes: Vec<&str> = findings.iter().filter_map(|finding| finding["code"].as_str()).collect();
+    assert!(codes.contains(&"way-not-in-log") && !codes.contains(&"single-path"), "{discovery}: {doctor}");
 }

@@ -255,11 +255,20 @@ fn namespaces(case: &Case<'_>) -> Vec<Finding> {
         let text = format!("not shared (NMIC): {}: a second path cannot reach it", namespace_list(&alone));
         findings.extend(finding(Severity::Pointless, "not-shared", text, "make it shared on the target"));
     }
-    if case.found.more_namespaces {
-        let text = format!("only the first {} namespaces were looked at", case.found.namespaces.len());
-        findings.extend(finding(Severity::Note, "more-namespaces", text, ""));
-    }
+    findings.extend(more_namespaces(case));
     findings
+}
+
+/// A list that is full may go on. Whether it does is known if the controller states how many there can be, or how far their
+/// identifiers go. Base Specification, "Identify Controller Data Structure" (NN, MNAN).
+fn more_namespaces(case: &Case<'_>) -> Option<Finding> {
+    let (most, looked) = (case.report.facts.identify.max_namespaces(), case.found.namespaces.len());
+    if !case.found.more_namespaces || u64::from(most) <= looked as u64 {
+        return None;
+    }
+    let text =
+        format!("{looked} namespaces were looked at, as many as a host uses of one controller: there may be more");
+    finding(Severity::Note, "more-namespaces", text, "spread them over several subsystems if they are needed here")
 }
 
 /// Another host may lock this one out, and no failover helps then.

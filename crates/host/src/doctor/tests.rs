@@ -177,3 +177,22 @@ fn times_are_printed_shortly() {
         ("250 ms".into(), "5 s".into(), "1.5 s".into(), "20.3 s".into())
     );
 }
+
+#[test]
+fn a_full_list_of_namespaces_is_not_called_a_part_of_one() {
+    let (mut report, spec, ways) = healthy();
+    let full = |report: &mut ProbeReport, most: u32| {
+        report.facts.identify.nn.set(most);
+        let Found::Subsystem(found) = &mut report.found else { panic!("a subsystem was found") };
+        let one = found.namespaces[0];
+        found.namespaces = (1..=1024).map(|nsid| NamespaceFound { nsid, ..one }).collect();
+        found.more_namespaces = true;
+    };
+    full(&mut report, 1024);
+    assert_eq!(codes(&report, &spec, &ways), [], "the controller says that there are no more");
+    full(&mut report, 1025);
+    let findings = examine(&report, &spec, "host", &ways).findings;
+    let more: Vec<&str> = findings.iter().map(|finding| finding.text.as_str()).collect();
+    assert_eq!(more.len(), 1, "{more:?}");
+    assert!(more[0].contains("1024 namespaces were looked at") && more[0].ends_with("there may be more"), "{more:?}");
+}
