@@ -5,9 +5,10 @@ use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
 use interlock_api::{
-    Client, ClientError, ConnectRequest, Connected, ControllerState, Done, FencePolicy, FlushScope, IoPolicy, OnLoss,
-    ProblemKind, escaped,
+    Client, ClientError, ConnectRequest, Connected, ControllerState, ControllerStatus, Done, FencePolicy, FlushScope,
+    IoPolicy, OnLoss, ProblemKind, Status, escaped,
 };
+use interlock_daemon::check_request;
 use serde_json::json;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -105,11 +106,11 @@ pub(crate) struct SettingArgs {
     /// Seconds between attempts to reconnect; default: 10
     #[arg(short = 'c', long, value_name = "S")]
     reconnect_delay: Option<u32>,
-    /// Give up on a lost controller after this many seconds; -1: never; default: 600
-    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true)]
+    /// Give up on a lost controller after this many seconds; -1 or `off`: never; default: 600
+    #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     ctrl_loss_tmo: Option<i64>,
     /// Fail I/O that is not in doubt after this many seconds without a path; -1 or `off`: never; default: off
-    #[arg(long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
+    #[arg(long, alias = "fast_io_fail_tmo", short_alias = 'F', value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     fast_io_fail_tmo: Option<i64>,
     /// Ask for header digests
     #[arg(short = 'g', long)]
@@ -240,26 +241,36 @@ impl SettingArgs {
     pub(crate) fn request(&self, traddr: &str, trsvcid: u16, subnqn: &str) -> anyhow::Result<ConnectRequest> {
         self.refuse_security()?;
         let mut request = ConnectRequest::new(traddr, trsvcid, subnqn);
+        self.apply(&mut request);
         request.host_traddr = self.host_traddr;
-        request.host_iface.clone_from(&self.host_iface);
+        Ok(request)
+    }
+
+    /// Puts what the command line says in place of what a file says. A source address is for its own family of addresses.
+    pub(crate) fn apply(&self, request: &mut ConnectRequest) {
+        let fits = |local: &IpAddr| {
+            let bare = request.traddr.split('%').next().unwrap_or_default();
+            bare.parse::<IpAddr>().map_or(true, |ip| ip.is_ipv4() == local.is_ipv4())
+        };
+        request.host_traddr = self.host_traddr.filter(fits).or(request.host_traddr);
+        request.host_iface = self.host_iface.clone().or(request.host_iface.take());
         request.nr_io_queues = self.nr_io_queues.unwrap_or(request.nr_io_queues);
         request.queue_size = self.queue_size.unwrap_or(request.queue_size);
         request.keep_alive_tmo_s = self.keep_alive_tmo.unwrap_or(request.keep_alive_tmo_s);
         request.reconnect_delay_s = self.reconnect_delay.unwrap_or(request.reconnect_delay_s);
         request.ctrl_loss_tmo_s = self.ctrl_loss_tmo.unwrap_or(request.ctrl_loss_tmo_s);
         request.fast_io_fail_tmo_s = self.fast_io_fail_tmo.unwrap_or(request.fast_io_fail_tmo_s);
-        request.hdr_digest = self.hdr_digest;
-        request.data_digest = self.data_digest;
+        request.hdr_digest |= self.hdr_digest;
+        request.data_digest |= self.data_digest;
         request.iopolicy = self.iopolicy.map_or(request.iopolicy, Into::into);
         request.fence = self.fence_policy.map_or(request.fence, Into::into);
         request.on_loss = self.on_loss.map_or(request.on_loss, Into::into);
         request.assumed_cqt_ms = self.assumed_cqt.unwrap_or(request.assumed_cqt_ms);
         request.clock_slew_permille = self.clock_slew.unwrap_or(request.clock_slew_permille);
         request.proxy_delay_ms = self.proxy_delay.unwrap_or(request.proxy_delay_ms);
-        request.disable_is_fence = self.disable_is_fence;
-        request.ignore_dnr = self.ignore_dnr;
+        request.disable_is_fence |= self.disable_is_fence;
+        request.ignore_dnr |= self.ignore_dnr;
         request.flush_scope = self.flush_scope.map_or(request.flush_scope, Into::into);
-        Ok(request)
     }
 }
 
@@ -288,6 +299,9 @@ pub(crate) struct ConnectArgs {
     /// Succeed if the path is connected already
     #[arg(long)]
     idempotent: bool,
+    /// Check the settings, print what would be connected, and connect nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
@@ -306,7 +320,7 @@ pub(crate) struct WhoArgs {
 }
 
 impl WhoArgs {
-    fn check(&self, client: &Client) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, client: &Client) -> anyhow::Result<()> {
         if self.hostnqn.is_none() && self.hostid.is_none() {
             return Ok(());
         }
@@ -335,6 +349,16 @@ pub(crate) fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
     request.ignore_dnr |= args.keep_trying;
     let client = args.ask.client();
     args.who.check(&client)?;
+    if args.dry_run {
+        check_request(&request).map_err(|why| Failure::new(why).kind(ProblemKind::BadRequest))?;
+        print(&match args.output.format {
+            Format::Normal => as_command(&request),
+            Format::Json => {
+                serde_json::to_string_pretty(&json!({ "format_version": 1, "wanted": [request], "connected": [] }))?
+            }
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let connected = connect_one(&client, &request, args.idempotent)?;
     print(&match args.output.format {
         Format::Normal => normal(&connected, &request),
@@ -359,6 +383,11 @@ pub(crate) fn connect_one(client: &Client, request: &ConnectRequest, idempotent:
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// How it would be connected by hand.
+pub(crate) fn as_command(request: &ConnectRequest) -> String {
+    format!("interlock connect -t tcp -a {} -s {} -n {}", request.traddr, request.trsvcid, request.subnqn)
 }
 
 pub(crate) fn normal(connected: &Connected, request: &ConnectRequest) -> String {
@@ -396,7 +425,7 @@ pub(crate) struct DisconnectArgs {
 
 pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
     let client = args.ask.client();
-    let mut ended = Vec::new();
+    let (mut ended, mut failures) = (Vec::new(), Vec::new());
     if let Some((traddr, trsvcid)) = &args.discovery {
         let path = format!("/v1/discovery?traddr={}&trsvcid={trsvcid}", escaped(traddr));
         ended = args.end.end(&client, &path)?.devices;
@@ -412,7 +441,14 @@ pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
     }
     for device in &args.device {
         let word = device.strip_prefix("/dev/").unwrap_or(device);
-        let done = args.end.end(&client, &format!("/v1/controllers/{}", escaped(word)))?.devices;
+        let done = match args.end.end(&client, &format!("/v1/controllers/{}", escaped(word))) {
+            Ok(done) => done.devices,
+            // One that cannot be ended keeps no other from being ended.
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
+        };
         if args.output.format == Format::Normal {
             for device in &done {
                 print(&format!("disconnected {device}"))?;
@@ -420,10 +456,34 @@ pub(crate) fn disconnect(args: &DisconnectArgs) -> anyhow::Result<ExitCode> {
         }
         ended.extend(done);
     }
-    if args.output.format == Format::Json {
-        print(&serde_json::to_string_pretty(&json!({ "format_version": 1, "devices": ended }))?)?;
+    each(failures, &ended, args.device.len(), args.output.format, || {
+        Ok(serde_json::to_string_pretty(&json!({ "format_version": 1, "devices": ended }))?)
+    })
+}
+
+/// The end of a verb that was asked to do something to each of `asked` devices, and did it to `done`: what failed is told, and
+/// the one failure of one device is the failure of the verb. `document` is printed if JSON is asked for and nothing failed.
+pub(crate) fn each(
+    mut failures: Vec<Failure>,
+    done: &[String],
+    asked: usize,
+    format: Format,
+    document: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<ExitCode> {
+    if failures.is_empty() {
+        if format == Format::Json {
+            print(&document()?)?;
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let first = failures.remove(0);
+    if asked <= 1 {
+        return Err(first.into());
+    }
+    let others: Vec<String> = failures.iter().map(Failure::in_one_line).collect();
+    let first = others.into_iter().fold(first, |first, other| first.hint(format!("also: {other}")));
+    let done = if done.is_empty() { "nothing".to_owned() } else { done.join(", ") };
+    Err(first.hint(format!("done: {done}")).into())
 }
 
 /// `192.0.2.9`, `192.0.2.9:8009`, `[::1]:8009`.
@@ -440,9 +500,13 @@ fn discovery_address(text: &str) -> Result<(String, u16), String> {
 /// Disconnect everything that the daemon has connected
 #[derive(clap::Args)]
 pub(crate) struct DisconnectAllArgs {
-    /// Keep this one: a controller, a subsystem or an NQN; repeatable
-    #[arg(short = 'x', long, value_name = "NAME")]
+    /// Keep this one: a controller, a subsystem, a namespace's name for its subsystem, or an NQN; repeatable or separated by
+    /// commas; a name that is not known is an error, and nothing is disconnected
+    #[arg(short = 'x', long, value_name = "NAME", value_delimiter = ',')]
     exclude: Vec<String>,
+    /// Transport of what is to be disconnected
+    #[arg(short = 'r', long, value_name = "TYPE", value_enum, default_value_t = crate::identity::Transport::Tcp)]
+    transport: crate::identity::Transport,
     /// Disconnect although clients use exports: their outstanding requests are abandoned
     #[arg(long)]
     force: bool,
@@ -454,13 +518,12 @@ pub(crate) struct DisconnectAllArgs {
 
 /// Tries everything, and fails if anything failed.
 pub(crate) fn disconnect_all(args: &DisconnectAllArgs) -> anyhow::Result<ExitCode> {
+    let crate::identity::Transport::Tcp = args.transport;
     let client = args.ask.client();
     let status = args.ask.status()?;
+    let kept = kept(&args.exclude, &status)?;
     let (mut ended, mut problems) = (Vec::new(), Vec::new());
-    for ctrl in &status.controllers {
-        if args.exclude.iter().any(|name| [&ctrl.name, &ctrl.subsystem, &ctrl.subnqn].contains(&name)) {
-            continue;
-        }
+    for ctrl in status.controllers.iter().filter(|ctrl| !kept.contains(&ctrl.name.as_str())) {
         match client.call::<Done>("DELETE", &forced(&format!("/v1/controllers/{}", ctrl.name), args.force), None) {
             Ok(done) => ended.extend(done.devices),
             Err(ClientError::Problem(problem)) if problem.kind == ProblemKind::NotFound => {}
@@ -471,7 +534,11 @@ pub(crate) fn disconnect_all(args: &DisconnectAllArgs) -> anyhow::Result<ExitCod
     print(&match args.output.format {
         Format::Normal => {
             ended.iter().map(|device| format!("disconnected {device}\n")).collect::<String>()
-                + if ended.is_empty() && problems.is_empty() { "nothing is connected" } else { "" }
+                + match (ended.is_empty() && problems.is_empty(), kept.is_empty()) {
+                    (true, true) => "nothing is connected",
+                    (true, false) => "nothing but what is kept is connected",
+                    _ => "",
+                }
         }
         Format::Json => {
             serde_json::to_string_pretty(&json!({ "format_version": 1, "devices": ended, "problems": problems }))?
@@ -481,6 +548,32 @@ pub(crate) fn disconnect_all(args: &DisconnectAllArgs) -> anyhow::Result<ExitCod
         say(&format!("error: {problem}"))?;
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The controllers that are to be kept. A slip in the name of a disk that is in use must not end it.
+fn kept<'a>(exclude: &[String], status: &'a Status) -> Result<Vec<&'a str>, Failure> {
+    let mut kept = Vec::new();
+    for name in exclude {
+        let name = name.strip_prefix("/dev/").unwrap_or(name);
+        let of_namespace = status.namespaces.iter().find(|ns| ns.name == name).map(|ns| &ns.subsystem);
+        let matches = |ctrl: &&ControllerStatus| {
+            [&ctrl.name, &ctrl.subsystem, &ctrl.subnqn].iter().any(|known| *known == name)
+                || of_namespace == Some(&ctrl.subsystem)
+        };
+        let before = kept.len();
+        kept.extend(status.controllers.iter().filter(matches).map(|ctrl| ctrl.name.as_str()));
+        if kept.len() == before {
+            let known: Vec<&str> = status.controllers.iter().map(|ctrl| ctrl.name.as_str()).collect();
+            let failure = Failure::new(format!("-x {name}: it is not connected, and nothing was disconnected"))
+                .kind(ProblemKind::NotFound);
+            return Err(if known.is_empty() {
+                failure.hint("nothing is connected")
+            } else {
+                failure.hint(format!("connected are: {}", known.join(", ")))
+            });
+        }
+    }
+    Ok(kept)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! manager that sees success would never try again.
 
 use crate::ask::{AskArgs, failed};
-use crate::connect::{SettingArgs, connect_one};
+use crate::connect::{SettingArgs, WhoArgs, as_command, connect_one};
 use crate::failure::Failure;
 use crate::identity::Looker;
 use crate::output::{Format, OutputArgs, print, say};
@@ -48,6 +48,8 @@ pub(crate) struct ConnectAllArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
     settings: SettingArgs,
     #[command(flatten)]
     ask: AskArgs,
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     let crate::identity::Transport::Tcp = args.transport;
     let client = args.ask.client();
     let status = args.ask.status()?;
+    args.who.check(&client)?;
     // The target must see the host that will connect.
     let who = HostSettings {
         hostnqn: Nqn::new(status.hostnqn.as_str()).map_err(Failure::new)?,
@@ -82,6 +85,7 @@ pub(crate) fn run(args: &ConnectAllArgs) -> anyhow::Result<ExitCode> {
     let mut seen = Vec::<ConnectRequest>::new();
     for request in &mut wanted {
         request.first_attempt_decides = true;
+        args.settings.apply(request);
     }
     wanted.retain(|request| {
         let new = !seen.iter().any(|old| old.is_same_path(request));
@@ -151,10 +155,7 @@ fn report(
         }
         Format::Normal if args.dry_run => {
             for request in wanted {
-                print(&format!(
-                    "interlock connect -t tcp -a {} -s {} -n {}",
-                    request.traddr, request.trsvcid, request.subnqn
-                ))?;
+                print(&as_command(request))?;
             }
         }
         Format::Normal => {

@@ -17,7 +17,7 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Control socket; default: /run/interlock/control.sock
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "INTERLOCK_SOCKET")]
     socket: Option<PathBuf>,
     /// Directory for state that outlives the process; default: /var/lib/interlock
     #[arg(long, value_name = "DIR")]

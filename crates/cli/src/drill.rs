@@ -14,7 +14,7 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -112,6 +112,10 @@ fn nqn(text: &str) -> Result<Nqn, String> {
     Nqn::new(text).map_err(|error| error.to_string())
 }
 
+fn cannot_write(file: &Path, error: std::io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot write {}", file.display()))
+}
+
 pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         print(&list(args.output.format)?)?;
@@ -121,7 +125,7 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     // A place where nothing can be written is told before minutes of work, not after.
     let page = args.report.as_ref().map(|file| {
         let open = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        open.map(|_| file).map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))
+        open.map(|_| file).map_err(|error| cannot_write(file, error))
     });
     let page = page.transpose()?;
     let options = Options {
@@ -143,8 +147,7 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
     screen.end()?;
     let report = report.map_err(not_begun)?;
     if let Some(file) = page {
-        std::fs::write(file, interlock_drill::page(&report))
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", file.display())))?;
+        std::fs::write(file, interlock_drill::page(&report)).map_err(|error| cannot_write(file, error))?;
     }
     print(&match args.output.format {
         Format::Normal => normal(&plan, &report),

@@ -10,6 +10,7 @@ use crate::connect::millis_or_never;
 use crate::failure::{Failure, kind_of};
 use crate::output::{Format, OutputArgs, print};
 use crate::status::span;
+use anyhow::Context;
 use interlock_api::{ClientError, Drained, ProblemKind, escaped};
 use interlock_daemon::{KernelSubsystem, Places, identity, of_subsystem};
 use interlock_host::{FileStore, HoldTerms, IdentityLock, LifeStore};
@@ -265,7 +266,7 @@ fn without_daemon(args: &HandoverArgs) -> anyhow::Result<(String, serde_json::Va
     let _lock = IdentityLock::take(settings.hostid)
         .map_err(|error| Failure::new(error).hint("say with --socket where that one listens, or end it first"))?;
     let dir = places.of_host(settings.hostid);
-    if !dir.exists() {
+    if !dir.try_exists().with_context(|| format!("cannot look at {}", dir.display()))? {
         return Err(nobody().into());
     }
     let mut store = FileStore::open(&dir, &settings)?;

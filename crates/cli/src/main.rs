@@ -24,6 +24,7 @@ mod list;
 mod log;
 mod manage;
 mod metrics;
+mod nvme_cli;
 mod output;
 mod pages;
 mod source;
@@ -97,14 +98,18 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            if let Some(failure) = of_nvme_cli(&error) {
+            let words: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            if let Some(failure) = nvme_cli::explained(&error, &words) {
                 return failed(failure::report(&failure.into(), format));
             }
             // Help and version are no failure. Nothing can be done if even this cannot be printed.
             if error.use_stderr() && format == output::Format::Json {
                 let text = error.render().to_string();
-                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                let failure = failure::Failure::new(first).kind(interlock_api::ProblemKind::BadRequest);
+                // The first paragraph: what is missing stands in lines of its own.
+                let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+                let first = first.join(" ");
+                let failure = failure::Failure::new(first.trim_start_matches("error: "))
+                    .kind(interlock_api::ProblemKind::BadRequest);
                 return failed(failure::report(&failure.hint("see `--help`").into(), format));
             }
             let _ = error.print();
@@ -148,51 +153,4 @@ fn main() -> ExitCode {
         Command::Man(args) => pages::man::<Cli>(args),
     };
     result.unwrap_or_else(|error| failed(failure::report(&error, format)))
-}
-
-/// Commands of nvme-cli that whoever knows it may look for here, and what there is instead.
-const OF_NVME_CLI: [(&[&str], &str); 4] = [
-    (
-        &["id-ctrl", "id-ns", "list-ns", "list-ctrl", "ns-descs", "get-feature", "ana-log", "nvm-id-ctrl"],
-        "`interlock doctor` shows what a controller states of itself, `interlock status -v` its instance and limits",
-    ),
-    (
-        &["gen-hostnqn", "show-hostnqn", "dim", "gen-dhchap-key", "gen-tls-key", "tls-key", "check-dhchap-key"],
-        "the daemon makes an identity when it begins without one, and `interlock status` shows it; nvme-cli makes keys",
-    ),
-    (
-        &["smart-log", "error-log", "get-log", "fw-log", "effects-log", "telemetry-log", "persistent-event-log"],
-        "log pages are read with nvme-cli over a connection of the kernel, or with tools of the array",
-    ),
-    (
-        &[
-            "admin-passthru",
-            "io-passthru",
-            "format",
-            "create-ns",
-            "delete-ns",
-            "attach-ns",
-            "resv-report",
-            "resv-register",
-            "resv-acquire",
-            "resv-release",
-            "sanitize",
-            "fw-download",
-            "fw-commit",
-            "set-feature",
-        ],
-        "this host sends no such command: use nvme-cli over a connection of the kernel, or tools of the array",
-    ),
-];
-
-/// What to say of a command that is one of nvme-cli.
-fn of_nvme_cli(error: &clap::Error) -> Option<failure::Failure> {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return None;
-    }
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
-    let (_, instead) = OF_NVME_CLI.iter().find(|(words, _)| words.contains(&word.as_str()))?;
-    let text = format!("`{word}` is a command of nvme-cli that this program does not have");
-    Some(failure::Failure::new(text).kind(interlock_api::ProblemKind::BadRequest).hint(*instead))
 }

@@ -1,7 +1,7 @@
 //! `interlock reset`, `ns-rescan`, `reconnect`, `set`, `fence`, `clear-flush-error`, `export`, `unexport`, `events`.
 
 use crate::ask::{AskArgs, EndArgs, failed};
-use crate::connect::{Fence, Loss, Policy, seconds_or_off};
+use crate::connect::{Fence, Loss, Policy, each, seconds_or_off};
 use crate::failure::Failure;
 use crate::output::{Format, OutputArgs, print, say};
 use clap::ValueEnum;
@@ -45,14 +45,18 @@ pub(crate) fn reconnect(args: &DeviceArgs) -> anyhow::Result<ExitCode> {
 
 fn to_each(args: &DeviceArgs, verb: &str) -> anyhow::Result<ExitCode> {
     let client = args.ask.client();
-    let mut all = Done::default();
+    let (mut all, mut failures) = (Done::default(), Vec::new());
     for device in &args.devices {
         let word = device.strip_prefix("/dev/").unwrap_or(device);
-        let done: Done =
-            client.call("POST", &format!("/v1/controllers/{}/{verb}", escaped(word)), None).map_err(failed)?;
-        all.devices.extend(done.devices);
+        match client.call::<Done>("POST", &format!("/v1/controllers/{}/{verb}", escaped(word)), None) {
+            Ok(done) => all.devices.extend(done.devices),
+            Err(error) => failures.push(failed(error)),
+        }
     }
-    told(&all, verb, &args.output)
+    if args.output.format == Format::Normal && !all.devices.is_empty() {
+        print(&all.devices.iter().map(|device| format!("{verb} {device}\n")).collect::<String>())?;
+    }
+    each(failures, &all.devices, args.devices.len(), args.output.format, || Ok(serde_json::to_string_pretty(&all)?))
 }
 
 fn told(done: &Done, verb: &str, output: &OutputArgs) -> anyhow::Result<ExitCode> {

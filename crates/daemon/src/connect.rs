@@ -3,6 +3,7 @@
 use crate::view::millis;
 use interlock_api as api;
 use interlock_host::{ControllerSpec, FencePolicy, FlushScope, IoPolicy, Nqn, OnLoss, Setting};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What was asked for, as the host takes it.
@@ -50,6 +51,31 @@ pub(crate) fn check(request: &api::ConnectRequest) -> Result<ControllerSpec, Str
     let spec = spec(request)?;
     spec.check().map_err(|why| why.to_string())?;
     Ok(spec)
+}
+
+/// Whether the daemon would take a request, as far as that can be said without the target.
+///
+/// # Errors
+/// Why not, in one sentence.
+pub fn check_request(request: &api::ConnectRequest) -> Result<(), String> {
+    checked(request).map(drop)
+}
+
+/// What one asks for by name, checked as a whole: what files inherit from each other may be less.
+///
+/// # Errors
+/// Why the host would not take it, in one sentence.
+pub(crate) fn checked(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
+    if let (Some(local), Ok(peer)) = (request.host_traddr, request.traddr.split('%').next().unwrap_or_default().parse())
+    {
+        let (local, peer): (IpAddr, IpAddr) = (local.to_canonical(), IpAddr::to_canonical(&peer));
+        if local.is_ipv4() != peer.is_ipv4() {
+            let family = |ip: IpAddr| if ip.is_ipv4() { "an IPv4" } else { "an IPv6" };
+            let (from, to) = (family(local), family(peer));
+            return Err(format!("host_traddr {local} is {from} address, and traddr {peer} is {to} address"));
+        }
+    }
+    check(request)
 }
 
 /// What a file put around an address, or beside it, would be looked up as a name, again and again.

@@ -50,6 +50,7 @@ mod watch;
 mod watchdog;
 
 pub use config::{Config, ConfigError, DaemonSection, ExportEntry, HookEntry, JournalSection};
+pub use connect::check_request;
 pub use discovery::{Discovered, discovered};
 pub use exclusions::{Exclusions, Unreadable};
 pub use fabrics::DiscoveryController;

@@ -5,7 +5,7 @@
 //! nothing.
 
 use crate::budget::{Budget, Payer, Reserved};
-use crate::connect::{changes, check, check_found, remember};
+use crate::connect::{changes, check_found, checked, remember};
 use crate::counting::Counting;
 use crate::devices::Devices;
 use crate::discovery::Discovery;
@@ -141,7 +141,7 @@ impl Service {
 
     /// What is asked for, checked. `theirs` is what the kernel's driver has connected under this identity.
     fn checked(&self, request: &ConnectRequest, theirs: &[KernelController]) -> Result<ControllerSpec, Refusal> {
-        let spec = check(request).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
+        let spec = checked(request).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
         self.refuse_twice(theirs, request)?;
         Ok(spec)
     }

@@ -15,6 +15,9 @@ pub enum SocketError {
     /// Another process listens there.
     #[error("another process listens on {}: end it first, or choose another --socket", .0.display())]
     InUse(PathBuf),
+    /// Whether a process listens there may not be found out.
+    #[error("{} is a socket that this user may not use: run as its owner, or choose another --socket", .0.display())]
+    Foreign(PathBuf),
     /// Something that is no socket.
     #[error("{} exists and is not a socket: remove it, or choose another --socket", .0.display())]
     NotASocket(PathBuf),
@@ -53,9 +56,14 @@ pub(crate) fn listen(path: &Path, group: Option<u32>) -> Result<(UnixListener, B
     DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(failed("make", dir))?;
     match fs::symlink_metadata(path) {
         Ok(meta) if !meta.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::InUse(path.to_owned())),
-        // Left by a process that was killed.
-        Ok(_) => fs::remove_file(path).map_err(failed("remove", path))?,
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => return Err(SocketError::InUse(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(SocketError::Foreign(path.to_owned()));
+            }
+            // Left by a process that was killed.
+            Err(_) => fs::remove_file(path).map_err(failed("remove", path))?,
+        },
         Err(_) => {}
     }
     // Nobody may get in between `bind` and `chmod`, or put something else there: it is made, in its final form, in a

@@ -146,11 +146,16 @@ pub(crate) async fn connect(service: Arc<Service>, peer: Peer, request: ConnectR
         gone(&service, begun.id).await?;
         drop(place);
         // What is in the way is said in the words of a look, with what to do: those of `discover` and `doctor`.
+        let way = (request.host_traddr.is_some() || request.host_iface.is_some()).then_some(OWN_SIDE);
         let (traddr, trsvcid) = (request.traddr.clone(), request.trsvcid);
         let looked = look(&service, request).await?;
         drop(attempt);
         let why = looked.as_ref().and_then(diagnosis).unwrap_or(why);
         let refusal = Refusal::new(ProblemKind::Target, format!("cannot connect to {traddr} port {trsvcid}: {why}"));
+        let refusal = match way.filter(|_| looked.as_ref().is_some_and(is_unreachable)) {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        };
         Err(match looked.as_ref().and_then(ProbeError::hint) {
             Some(hint) => refusal.hint(hint),
             None => refusal,
@@ -169,6 +174,13 @@ async fn look(service: &Arc<Service>, request: ConnectRequest) -> Result<Option<
         Ok(looked)
     })
     .await
+}
+
+/// To whoever asked for a way out of this machine.
+const OWN_SIDE: &str = "is the source address (-w) one of this machine, and is the interface (-f) there and up?";
+
+const fn is_unreachable(error: &ProbeError) -> bool {
+    matches!(error, ProbeError::Target { why: TargetProblem::Unreachable { .. }, .. })
 }
 
 /// What a look saw that an attempt to connect takes for broken bytes or for the end of a connection.

@@ -3,6 +3,7 @@
 use super::config::fault;
 use crate::failure::Failure;
 use crate::output::{Format, print};
+use interlock_api::ProblemKind;
 use interlock_target::channel::{Answer, ChannelError, Client, Request};
 use interlock_target::config::{Ana, Identifier, NamespaceConfig, size_in_bytes};
 use interlock_target::help;
@@ -133,6 +134,11 @@ pub(super) fn run(args: &CtlArgs) -> anyhow::Result<ExitCode> {
     })?;
     let request = args.verb.request()?;
     let answer = Client::connect(path).and_then(|mut client| client.ask(&request)).map_err(|error| match error {
+        ChannelError::Connect { path, source } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Failure::new(format!("{}: permission denied", path.display()))
+                .kind(ProblemKind::Denied)
+                .hint("only the user who started the target may use its control socket")
+        }
         ChannelError::Connect { .. } => {
             Failure::caused(error).hint("start the target with `--control SOCKET`, and use the same path here")
         }

@@ -119,6 +119,27 @@ fn it_is_not_for_this_user() {
         assert_eq!(problem.kind, ProblemKind::Denied, "{line}: {}", problem.error);
         assert!(problem.error.to_lowercase().contains("permission denied"), "{line}: {}", problem.error);
     }
+    // What needs no daemon: files and sockets of others.
+    let at = |name: &str| closed.join(name).display().to_string();
+    for (line, code) in [
+        (format!("target ctl --control {} status", at("control.sock")), 1),
+        (format!("config validate {}", at("interlock.toml")), 1),
+        (format!("explain --events {}", at("events")), 1),
+        (format!("top --once --sysfs {}", at("")), 1),
+        (format!("drill reset --report {}", at("report.html")), 3),
+        (format!("handover --from interlock --socket {} --state-dir {0} --nvme-dir {0} -n nqn.x", at("none")), 1),
+    ] {
+        let mut command = asking(&line, &closed.join("control.sock"));
+        if root {
+            command.uid(65_534).gid(65_534).current_dir("/");
+        }
+        let output = command.output().expect("the binary runs");
+        assert_eq!(output.status.code(), Some(code), "{line}");
+        let problem: Problem = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(problem.kind, ProblemKind::Denied, "{line}: {}", problem.error);
+        assert!(problem.error.to_lowercase().contains("permission denied"), "{line}: {}", problem.error);
+        assert!(!problem.error.contains("no target listens"), "{line}: {}", problem.error);
+    }
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("ours");
 }
 

@@ -27,6 +27,7 @@ mod nbd;
 mod same_disk;
 mod scene;
 mod silent;
+mod slips;
 mod standing;
 mod systemd;
 mod tree;
