@@ -73,7 +73,7 @@ impl Control {
                 _ => return Err(unknown),
             },
         };
-        let mut answer = log::slice(&page, get, self.config.limits.max_transfer)?;
+        let mut answer = excerpt(&page, get, self.config.limits.max_transfer)?;
         trim(&mut answer);
         let controller = self.controllers.get_mut(&key).ok_or(invalid)?;
         if get.lid == LID_CCR && ccr::removes_completed(get) && !self.script.ccr_keep_entries {
@@ -196,6 +196,17 @@ impl Control {
     }
 }
 
+/// What a host asks for of a page, without the zeros behind the page that it asks for as well: [`trim`] would leave them out, and
+/// making a megabyte of them takes longer than everything else about the command.
+fn excerpt(page: &[u8], get: &GetLog, limit: u32) -> Result<Vec<u8>, Status> {
+    let has = u64::try_from(page.len()).unwrap_or(u64::MAX).saturating_sub(get.offset);
+    let len = u32::try_from(has).unwrap_or(u32::MAX).max(1);
+    if get.len > len && get.len <= limit {
+        return log::slice(page, &GetLog { len, ..*get }, limit);
+    }
+    log::slice(page, get, limit)
+}
+
 /// Leaves out the zeros at the end, all but one byte: the lane makes them when they are sent. A host may ask for a megabyte of a page
 /// of nothing, many times, and never take it.
 fn trim(answer: &mut Vec<u8>) {
@@ -208,4 +219,28 @@ fn firmware() -> FirmwareSlots {
     let mut page = FirmwareSlots { afi: 1, ..FirmwareSlots::default() };
     page.frs[0] = text_field(env!("CARGO_PKG_VERSION"));
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zeros_behind_a_page_are_left_out_without_being_made() {
+        let page: Vec<u8> = (1..=200).map(|byte| if byte % 50 < 20 { 0 } else { byte }).collect();
+        let limit = 4096;
+        for offset in (0..=208).step_by(4) {
+            for len in (4..=300).step_by(4).chain([4096, 4100]) {
+                let get = GetLog { lid: 1, nsid: 0, lsp: 0, retain_event: false, offset, len };
+                let trimmed = |mut bytes: Vec<u8>| {
+                    trim(&mut bytes);
+                    bytes
+                };
+                let expected = log::slice(&page, &get, limit).map(trimmed);
+                assert_eq!(excerpt(&page, &get, limit).map(trimmed), expected, "{get:?}");
+            }
+        }
+        let whole = GetLog { lid: 1, nsid: 0, lsp: 0, retain_event: false, offset: 0, len: 4096 };
+        assert_eq!(excerpt(&page, &whole, limit).map(|bytes| bytes.len()), Ok(200));
+    }
 }
