@@ -375,6 +375,8 @@ fn among_enemies_the_good_are_served_and_memory_is_bounded() {
     }
     waits.judge().expect("the good client is served");
     looks.judge().expect("the status is answered");
+    waits.judge_usual().expect("the good client is served at once");
+    looks.judge_usual().expect("the status is answered at once");
     assert!(events <= 100 + 2 * seconds, "{events} events were asked for in {seconds} s");
     assert!(disks > 0, "the hostile target was looked at");
     assert_eq!(scene.daemon().log().matches("sends events without end").count(), 1, "it is told once");

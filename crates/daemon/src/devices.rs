@@ -10,7 +10,7 @@
 //! states no identifier is known by its place alone, and never has the name of one that states any, or the other way round.
 
 use crate::names;
-use crate::record::{BoundDisk, Record};
+use crate::record::{BoundDisk, Record, RecordError, RecordFile};
 use interlock_export::DiskIdentity;
 use interlock_host::{CtrlId, HeadId, NamespaceStatus};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +80,8 @@ pub(crate) struct Devices {
     refused: BTreeMap<(CtrlId, u32), String>,
     /// To be told once it is written down.
     untold: Vec<Naming>,
+    /// The record was changed here, and that was not written yet.
+    unsaved: bool,
     /// What was told of names that cannot be written down; `None`: all of them are.
     pub(crate) unwritten: Option<String>,
 }
@@ -97,6 +99,7 @@ impl Devices {
         let mut order: Vec<&Seen<'_>> = seen.iter().collect();
         order.sort_unstable_by_key(|one| (!one.has_path, one.head));
         for one in order {
+            self.unsaved |= !record.subsystems.contains_key(one.subnqn);
             let subsystem = record.subsystem(one.subnqn);
             let number = match self.number(one.head) {
                 Some(number) => number,
@@ -116,9 +119,19 @@ impl Devices {
                     told.push(Naming::Bound { name: name.clone(), disk });
                 }
                 record.names.insert(name, bound);
+                self.unsaved = true;
             }
         }
         told
+    }
+
+    /// Writes down what was changed here. Where nothing was, the record is not looked at.
+    pub(crate) fn save(&mut self, file: &mut RecordFile) -> Result<(), RecordError> {
+        if self.unsaved {
+            file.save()?;
+            self.unsaved = false;
+        }
+        Ok(())
     }
 
     /// The same; what is worth telling waits until it is written down.
@@ -267,7 +280,7 @@ const fn learnt(known: DiskIdentity, stated: DiskIdentity) -> DiskIdentity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::empty;
+    use crate::record::tests::{empty, settings};
 
     const A: &str = "nqn.2014-08.org.example:a";
     const B: &str = "nqn.2014-08.org.example:b";
@@ -311,6 +324,29 @@ mod tests {
         assert_eq!(devices.name(&mut record, &all), [], "nothing new");
         let (names, _) = after_restart(&mut record, &[seen(9, B, 1, 3), seen(4, A, 7, 2), seen(0, A, 1, 1)]);
         assert_eq!(names, ["nvme1n1", "nvme0n7", "nvme0n1"]);
+    }
+
+    #[test]
+    fn a_look_at_which_nothing_is_new_compares_and_writes_nothing() {
+        let dir = std::env::temp_dir().join(format!("interlock-devices-{}", std::process::id()));
+        let (mut file, _) = RecordFile::open(&dir, &settings()).expect("a directory");
+        let nqns: Vec<String> = (0..500).map(|n| format!("nqn.2014-08.org.example:{n}")).collect();
+        let all: Vec<Seen<'_>> = (0..500).zip(&nqns).map(|(head, nqn)| seen(head, nqn, 1, 1)).collect();
+        let mut devices = Devices::default();
+        devices.name_later(&mut file.record, &all);
+        devices.save(&mut file).expect("written");
+        let written = (file.compared, file.bytes);
+        for _ in 0..100 {
+            devices.name_later(&mut file.record, &all);
+            devices.save(&mut file).expect("nothing to do");
+        }
+        assert_eq!((file.compared, file.bytes), written);
+        devices.name_later(&mut file.record, &[seen(1_000, &nqns[0], 2, 2)]);
+        devices.save(&mut file).expect("written");
+        assert!(file.bytes > written.1);
+        let (again, _) = RecordFile::open(&dir, &settings()).expect("ours");
+        assert_eq!(again.record.names.len(), 501);
+        std::fs::remove_dir_all(dir).expect("ours");
     }
 
     #[test]

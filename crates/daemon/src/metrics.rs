@@ -2,10 +2,10 @@
 //!
 //! Whoever may connect to the port may read it, so it is on loopback unless an address is given.
 
-use crate::http::does;
 use crate::port::serve_metrics;
 use crate::refusal::Refusal;
 use crate::service::Service;
+use crate::waiting::quick;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -42,8 +42,10 @@ impl Service {
 #[utoipa::path(get, path = "/metrics",
     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(crate) async fn page(State(service): State<Arc<Service>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let text = does(service, |service| Ok(metrics::text(&service.snapshot(true)?)));
-    Ok(negotiated(&headers, text.await?.0))
+    let make = Arc::clone(&service);
+    let make = async move { quick(&make, |service| Ok(metrics::text(&service.snapshot(true)?).into())).await };
+    let page = service.shared_metrics.get(make).await?;
+    Ok(negotiated(&headers, String::from_utf8_lossy(&page).into_owned()))
 }
 
 /// A page in the format that was asked for.

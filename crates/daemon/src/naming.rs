@@ -62,7 +62,7 @@ impl Service {
         devices.forget(&seen, |ctrl, nsid| paths.contains(&(ctrl, nsid)));
         let mut file = self.record();
         devices.name_later(&mut file.record, &seen);
-        let written = file.save();
+        let written = devices.save(&mut file);
         drop(file);
         if let Err(error) = written {
             let text = format!("it cannot be written down which disks device names are of: {error}");

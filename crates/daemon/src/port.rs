@@ -3,6 +3,9 @@
 //! A connection carries one request. Until that is whole, head and body, the connection is silent: it has [`WITHIN`] for it,
 //! and it makes room earlier if all places are taken ([`table`]). Afterwards it may wait for its answer as long as the verb
 //! does; whoever takes nothing of an answer for [`TAKES_WITHIN`] is cut off.
+//!
+//! Whoever connects again and again waits for its turn before anything is read: the threads that answer, and the processor, are for
+//! everybody.
 
 mod table;
 
@@ -18,6 +21,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::{IncomingStream, Listener};
 use interlock_api::ProblemKind;
+use interlock_export::{Comer, Comers, Pace, Turns};
+use interlock_ring::now;
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
@@ -41,6 +46,14 @@ const TAKES_WITHIN: Duration = Duration::from_secs(30);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A request's body: ours have a few hundred bytes.
 const BODY_MAX: usize = 64 << 10;
+/// How often one process may connect to the control socket.
+const PROCESS: Pace = Pace { burst: 512, each: Duration::from_millis(5) };
+/// How often one user may, with all of its processes.
+const USER: Pace = Pace { burst: 512, each: Duration::from_millis(10) };
+/// How often connections are taken from the kernel at all, those included that are sent away: the others wait there.
+const ALL: Pace = Pace { burst: 512, each: Duration::from_millis(2) };
+/// A connection whose turn is later is sent away.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 /// Connections that are told at once that there is no place; those beyond are closed.
 const REFUSALS: usize = 16;
 /// Whoever is refused says what is asked for, and takes the answer, in this time.
@@ -107,6 +120,8 @@ struct Port<L> {
     within: Duration,
     takes_within: Duration,
     refusals: Arc<Semaphore>,
+    comers: Comers,
+    taken: Turns<()>,
 }
 
 /// The connections, and how each is told that it has to end.
@@ -194,12 +209,33 @@ impl<L: Socket> Port<L> {
     fn new(listener: L, places: usize, within: Duration, takes_within: Duration) -> Self {
         let crowd = Crowd { table: Table::new(places), all: BTreeMap::new() };
         let refusals = Arc::new(Semaphore::new(REFUSALS));
-        Self { listener, crowd: Arc::new(Mutex::new(crowd)), within, takes_within, refusals }
+        let (comers, taken) = (Comers::new(PROCESS, USER, TURN_WITHIN), Turns::new(ALL, TURN_WITHIN));
+        Self { listener, crowd: Arc::new(Mutex::new(crowd)), within, takes_within, refusals, comers, taken }
     }
 
     async fn serve(self, app: Router) -> io::Result<()> {
         let app = app.layer(middleware::from_fn(whole));
         axum::serve(self, app.into_make_service_with_connect_info::<Who>()).await
+    }
+
+    /// How long one that was taken waits for its turn; `None`: it is sent away. Who comes from elsewhere is not told apart.
+    fn turn(&mut self, peer: Option<Peer>) -> Option<Duration> {
+        let Some(Peer { uid, pid }) = peer else { return Some(Duration::ZERO) };
+        let now = now();
+        let comer = Comer { pid: (pid != 0).then_some(pid), uid: Some(uid) };
+        self.comers.take(comer, now).map(|turn| turn.since(now))
+    }
+
+    /// The next connection, when it is time to take one.
+    async fn next(&mut self) -> io::Result<L::Stream> {
+        let now = now();
+        let wait = self.taken.look((), now).map_or(TURN_WITHIN, |turn| turn.since(now));
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        let stream = self.listener.next().await?;
+        self.taken.take((), interlock_ring::now());
+        Ok(stream)
     }
 
     /// A place for a connection; `None`: there is none.
@@ -225,14 +261,16 @@ impl<L: Socket> Listener for Port<L> {
 
     async fn accept(&mut self) -> (Self::Io, ()) {
         loop {
-            match self.listener.next().await {
-                Ok(stream) => match self.seat(L::peer(&stream)) {
-                    Some(connection) => {
-                        let until = Box::pin(sleep_until(Instant::now() + self.within));
+            match self.next().await {
+                Ok(stream) => match self.turn(L::peer(&stream)).map(|wait| (wait, self.seat(L::peer(&stream)))) {
+                    None => {}
+                    Some((wait, Some(connection))) => {
+                        let until = Box::pin(sleep_until(Instant::now() + wait + self.within));
+                        let turn = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
                         let takes_within = self.takes_within;
-                        return (Guarded { stream, connection, until, takes_within, stalled: None }, ());
+                        return (Guarded { stream, connection, turn, until, takes_within, stalled: None }, ());
                     }
-                    None => {
+                    Some((_, None)) => {
                         if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
                             tokio::spawn(async move {
                                 // Whoever does not take it learns it from the end of the connection.
@@ -309,6 +347,8 @@ async fn whole(ConnectInfo(Who(connection)): ConnectInfo<Who>, request: Request,
 struct Guarded<S> {
     stream: S,
     connection: Arc<Connection>,
+    /// Nothing is read before.
+    turn: Option<Pin<Box<Sleep>>>,
     /// The request is whole by then.
     until: Pin<Box<Sleep>>,
     takes_within: Duration,
@@ -322,6 +362,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             State::Asks => return Pin::new(&mut self.stream).poll_read(cx, buf),
             State::Over => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             State::Silent => {}
+        }
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(cx));
+            self.turn = None;
         }
         // Also for one that sends a byte now and then.
         if self.until.is_elapsed() {

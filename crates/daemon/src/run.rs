@@ -412,8 +412,10 @@ impl Ended {
 /// After a change at the host, the places of exports are looked at so soon.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
 
-/// True of what may change whether an export can be served, or which disk has which name.
+/// True of what may change whether an export can be served, or which disk has which name. A thousand controllers that are tried
+/// again and again and never live change neither.
 const fn moves_exports(kind: &EventKind) -> bool {
+    use interlock_host::StateName::{Dead, Live};
     matches!(
         kind,
         EventKind::NamespaceAdded { .. }
@@ -421,7 +423,8 @@ const fn moves_exports(kind: &EventKind) -> bool {
             | EventKind::NamespaceRemoved { .. }
             | EventKind::PathRefused { .. }
             | EventKind::LifeBegan { .. }
-            | EventKind::ControllerState { .. }
+            | EventKind::ControllerState { from: Live, .. }
+            | EventKind::ControllerState { to: Live | Dead, .. }
     )
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct Service {
     pub(crate) room: Room,
     pub(crate) budget: Budget,
     pub(crate) shared_status: Shared,
+    pub(crate) shared_metrics: Shared,
     /// Not everything that was wanted before has begun to be connected.
     pub(crate) restoring: AtomicBool,
     /// What to tell when the first device of the kernel is made.
@@ -98,6 +99,7 @@ impl Service {
             room: Room::new(crate::port::control_places()),
             budget,
             shared_status: Shared::default(),
+            shared_metrics: Shared::default(),
             restoring: AtomicBool::new(false),
             memory: Mutex::default(),
             started_unix_ms: crate::events::unix_ms(),

@@ -3,6 +3,7 @@
 //! The status of thousands of controllers takes a turn of the reactor that moves data, and megabytes. A crowd that asks for it must
 //! not multiply that: whoever asks while it is being made waits for the next one, which begins after all of them have asked and is
 //! everybody's. Between two of them there is a pause as long as the last one took, so that it costs half of one thread at most.
+//! Who went away while it waited has none made.
 
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -19,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// The pause is never longer.
-const PAUSE_MAX: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A document that many may ask for.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ struct Made {
 impl Shared {
     /// The document as it is at some moment after this was called. What was begun is made to its end, also if nobody waits for
     /// it any more: who asks and goes away must not begin the next one beside it.
-    async fn get(&self, make: impl Future<Output = Result<Bytes, Refusal>> + Send + 'static) -> Result<Bytes, Refusal> {
+    pub(crate) async fn get(&self, make: impl Future<Output = Result<Bytes, Refusal>> + Send + 'static) -> Result<Bytes, Refusal> {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         // In the order in which they asked.
         let mut made = Arc::clone(&self.made).lock_owned().await;
@@ -54,11 +55,11 @@ impl Shared {
             }
             return last;
         }
+        if let Some(at) = made.not_before {
+            sleep_until(at).await;
+        }
         let asked = Arc::clone(&self.asked);
         let making = tokio::spawn(async move {
-            if let Some(at) = made.not_before {
-                sleep_until(at).await;
-            }
             let begun = Instant::now();
             made.of = asked.load(Ordering::SeqCst);
             let answer = make.await;

@@ -31,6 +31,7 @@ mod nbd;
 mod payload;
 mod permit;
 mod status;
+mod turns;
 mod ublk;
 
 pub use error::ExportError;
@@ -41,4 +42,5 @@ pub use nbd::fuzz_nbd;
 pub use nbd::{NbdLimits, NbdMemory, NbdServer, NbdSettings};
 pub use permit::{GONE_AFTER, Permit, Seen, Sight, Verdict, Waits};
 pub use status::{ConnectionStatus, Counters, ExportSettings, ExportStatus, OnLoss, Stop};
+pub use turns::{Comer, Comers, Pace, Turns};
 pub use ublk::{UblkDevice, UblkSettings};

@@ -14,6 +14,11 @@ const ALWAYS: Duration = Duration::from_secs(5);
 const TIMES: u32 = 3;
 /// Nothing excuses a longer one: hosts give a command up after half a minute.
 const NEVER: Duration = Duration::from_secs(30);
+/// What half of the waits among enemies may be, whatever the others took,
+const USUALLY: Duration = Duration::from_millis(500);
+/// and above that so many times what half of the waits without enemies are: one pause does not make it, and a server whose time
+/// is spent on others does not hide behind one.
+const TIMES_USUALLY: u32 = 5;
 
 /// What one kind of work took.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +82,18 @@ impl Beside {
     }
 }
 
+impl Beside {
+    /// What is wrong with the usual wait, if anything is: half of them are longer.
+    pub(crate) fn judge_usual(&self) -> Result<(), String> {
+        let (usual, alone) = (self.among.at(500), self.alone.at(500));
+        let bound = USUALLY.max(alone * TIMES_USUALLY);
+        if usual < bound {
+            return Ok(());
+        }
+        Err(format!("half of the waits among enemies are {usual:?} or more, which is not below {bound:?}: {self}"))
+    }
+}
+
 impl fmt::Display for Beside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { among, alone } = self;
@@ -101,6 +118,9 @@ fn a_busy_machine_is_no_excuse_for_a_server_that_starves_its_clients() {
     assert!(of(&[20, 7_300], &[5, 2_600]).judge().is_ok(), "the machine stood still for both");
     assert!(of(&[20, 7_300], &[5, 900]).judge().is_err(), "only the enemies can have done it");
     assert!(of(&[20, 31_000], &[5, 20_000]).judge().is_err());
+    let usual = of(&[1_200, 1_300, 1_400], &[5, 6, 99]);
+    assert!(usual.judge().is_ok() && usual.judge_usual().is_err(), "its time is spent on others");
+    assert!(of(&[5, 6, 4_000], &[5, 6, 7]).judge_usual().is_ok() && of(&[900], &[200]).judge_usual().is_ok());
     assert!(of(&[], &[5]).judge().is_err() && of(&[5], &[]).judge().is_err(), "nothing shows nothing");
     assert_eq!(of(&[1, 2, 3], &[4]).to_string().matches("longest 3.0ms").count(), 1);
 }

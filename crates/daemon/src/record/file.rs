@@ -40,10 +40,10 @@ pub(crate) struct RecordFile {
     whole: u64,
     /// Bytes that were written, by this process.
     #[cfg(test)]
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Entries that were compared with what was written.
     #[cfg(test)]
-    pub(super) compared: usize,
+    pub(crate) compared: usize,
 }
 
 impl RecordFile {

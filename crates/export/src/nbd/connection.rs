@@ -45,6 +45,8 @@ const ROUNDS_PER_TURN: usize = 16;
 const DIRECT_MIN: u32 = 16 << 10;
 
 enum Phase {
+    /// Its client connects more often than it may, and nothing is done for it before this moment.
+    Waiting(Instant),
     Asking(Handshake, Instant),
     /// It has chosen, and comes after those that are gone.
     Queueing(Box<(Agreed, Arc<Export>, Predecessors)>, Instant),
@@ -116,18 +118,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(cx: &mut Cx<'_>, loose: Loose, seated: Seated) -> Self {
+    /// A connection that is greeted when it is its turn.
+    pub(super) fn new(cx: &mut Cx<'_>, loose: Loose, seated: Seated, turn: Instant) -> Self {
         seated.seat.set_waker(cx.waker());
-        let mut handshake = Handshake::new();
-        let mut out = Outbox::default();
-        out.push_bytes(handshake.take_output());
         let stall = Stall::new(seated.allowance.patience());
         Self {
             sock: cx.adopt(loose),
-            phase: Phase::Asking(handshake, cx.now() + HANDSHAKE_WITHIN),
+            phase: Phase::Waiting(turn),
             seated,
             course: Course::Open,
-            out,
+            out: Outbox::default(),
             stash: Vec::new(),
             unstashed: 0,
             deaf: false,
@@ -220,7 +220,7 @@ impl Connection {
                     self.after_handshake(cx);
                     used
                 }
-                Phase::Queueing(..) => return at,
+                Phase::Waiting(_) | Phase::Queueing(..) => return at,
                 Phase::Serving(_) => self.take(cx, &bytes[at..]),
             };
         }
@@ -244,6 +244,17 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Greets the client, if it is its turn; true if it did.
+    fn greet(&mut self, cx: &Cx<'_>) -> bool {
+        if !matches!(self.phase, Phase::Waiting(turn) if turn <= cx.now()) {
+            return false;
+        }
+        let mut handshake = Handshake::new();
+        self.out.push_bytes(handshake.take_output());
+        self.phase = Phase::Asking(handshake, cx.now() + HANDSHAKE_WITHIN);
+        true
     }
 
     /// Begins to serve, if it is its turn; true if it did.
@@ -503,7 +514,7 @@ impl Connection {
     fn is_full(&self) -> bool {
         let serving = match &self.phase {
             Phase::Asking(..) => return self.out.uncounted() >= SAY_MAX,
-            Phase::Queueing(..) => return true,
+            Phase::Waiting(_) | Phase::Queueing(..) => return true,
             Phase::Serving(serving) => serving,
         };
         if serving.parked.is_some() {
@@ -516,7 +527,7 @@ impl Connection {
 
     fn is_idle(&self) -> bool {
         match &self.phase {
-            Phase::Asking(..) | Phase::Queueing(..) => true,
+            Phase::Waiting(_) | Phase::Asking(..) | Phase::Queueing(..) => true,
             Phase::Serving(serving) => {
                 serving.live.is_empty() && serving.parked.as_ref().is_none_or(|parked| parked.read.is_none())
             }
@@ -568,7 +579,7 @@ impl Connection {
             _ => None,
         };
         let phase = match &self.phase {
-            Phase::Asking(_, until) | Phase::Queueing(_, until) => Some(*until),
+            Phase::Waiting(until) | Phase::Asking(_, until) | Phase::Queueing(_, until) => Some(*until),
             Phase::Serving(serving) => serving.disk.as_ref().and_then(Disk::next_deadline),
         };
         own.into_iter().chain(phase).chain(self.look_at).min()
@@ -582,7 +593,7 @@ impl Service for Connection {
             Event::Hangup { .. } => self.hung = true,
             Event::Deadline => match &mut self.phase {
                 Phase::Asking(_, until) | Phase::Queueing(_, until) if *until <= cx.now() => self.course = Course::Gone,
-                Phase::Asking(..) | Phase::Queueing(..) => {}
+                Phase::Waiting(_) | Phase::Asking(..) | Phase::Queueing(..) => {}
                 Phase::Serving(serving) => {
                     if let Some(disk) = &mut serving.disk {
                         disk.handle_timeout(cx);
@@ -597,7 +608,7 @@ impl Service for Connection {
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.obey();
         self.follow(cx);
-        let mut began = self.begin(cx);
+        let mut began = self.greet(cx) | self.begin(cx);
         let question = self.look_after_client(cx);
         for round in 0..=ROUNDS_PER_TURN {
             let was_full = self.is_full() || mem::take(&mut began);
