@@ -3,7 +3,7 @@
 //! Whoever may open the socket may ask for connections, and each costs memory, sockets, attempts without end, a place in the record
 //! and a line of every status. So there is a bound on all of them together, and each user has a share of it: that of root and of the
 //! user the daemon runs as is everything, that of any other user a quarter, and never more than it leaves for the next one. The
-//! attempts that requests wait for are bounded in the same way, and by process besides.
+//! attempts that requests wait for are bounded in the same way, and by process besides; exports and discovery controllers by user.
 //!
 //! What the configuration names, or was wanted by an earlier process, is counted and never refused. What discovery logs name has
 //! a share of its own.
@@ -62,6 +62,27 @@ pub(crate) enum Exceeded {
     Controllers { most: u64, all: u64, payer: Payer, held: u64 },
     /// So many requests wait for the first attempt of their connection.
     Attempts { most: u64, all: u64, peer: Peer, held: u64 },
+    /// The same of exports or discovery controllers.
+    Wanted { what: Kind, most: u64, all: u64, payer: Payer, held: u64 },
+}
+
+/// What else is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Exports,
+    DiscoveryControllers,
+}
+
+impl Kind {
+    const fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Exports => ["exports that there may be", "end those that are not needed: `interlock unexport NAME`"],
+            Self::DiscoveryControllers => [
+                "discovery controllers that may be watched",
+                "end those that are not needed: `interlock disconnect --discovery ADDR:PORT`",
+            ],
+        }
+    }
 }
 
 impl From<Exceeded> for Refusal {
@@ -81,6 +102,11 @@ impl From<Exceeded> for Refusal {
                 Self::new(ProblemKind::InUse, text)
                     .hint("try again when some of them have ended")
                     .hint("or do not wait for the first attempt: `interlock connect --keep-trying`")
+            }
+            Exceeded::Wanted { what, most, all, payer, held } => {
+                let [of, hint] = what.words();
+                Self::new(ProblemKind::InUse, format!("of {most} {of} at once there are {all}, {held} for {payer}"))
+                    .hint(hint)
             }
         }
     }
@@ -134,6 +160,39 @@ impl Ledger {
         self.controllers.values().sum()
     }
 
+    /// Whether this payer may have one more, of so many that there may be, that there are, and that it has.
+    fn admits(&self, payer: Payer, [most, all, held]: [u64; 3]) -> bool {
+        match payer {
+            Payer::Operator => true,
+            Payer::User(uid) if self.is_root(uid) => all < most,
+            Payer::User(_) => QUARTER.admits(most, all, held, 1),
+            Payer::Discovery => MOST.admits(most, all, held, 1),
+        }
+    }
+
+    /// The same of what is counted elsewhere: `payers` are those of all that there are.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(crate) fn one_more(
+        &self,
+        what: Kind,
+        most: usize,
+        payer: Payer,
+        payers: impl Iterator<Item = Payer>,
+    ) -> Result<(), Exceeded> {
+        let (mut all, mut held) = (0, 0);
+        for other in payers {
+            all += 1;
+            held += u64::from(other == payer);
+        }
+        let most = most as u64;
+        if self.admits(payer, [most, all, held]) {
+            return Ok(());
+        }
+        Err(Exceeded::Wanted { what, most, all, payer, held })
+    }
+
     /// Puts one more on this account.
     ///
     /// # Errors
@@ -141,13 +200,7 @@ impl Ledger {
     fn reserve(&mut self, payer: Payer) -> Result<(), Exceeded> {
         let (most, all) = (self.most, self.used());
         let held = self.controllers.get(&payer).copied().unwrap_or(0);
-        let may = match payer {
-            Payer::Operator => true,
-            Payer::User(uid) if self.is_root(uid) => all < most,
-            Payer::User(_) => QUARTER.admits(most, all, held, 1),
-            Payer::Discovery => MOST.admits(most, all, held, 1),
-        };
-        if !may {
+        if !self.admits(payer, [most, all, held]) {
             return Err(Exceeded::Controllers { most, all, payer, held });
         }
         *self.controllers.entry(payer).or_default() += 1;
@@ -401,6 +454,28 @@ mod tests {
         assert_eq!(budget.ledger().used(), 1);
         budget.ledger().ended_but_for(&there, &BTreeSet::new());
         assert_eq!(budget.ledger().used(), 0);
+    }
+
+    #[test]
+    fn exports_and_discovery_controllers_are_shared_by_user() {
+        let ledger = ledger(1);
+        let mut all: Vec<Payer> = Vec::new();
+        let mut greed = |payer| {
+            let before = all.len();
+            while ledger.one_more(Kind::Exports, 256, payer, all.iter().copied()).is_ok() && all.len() < 300 {
+                all.push(payer);
+            }
+            all.len() - before
+        };
+        assert_eq!([1_000, 1_001, 1_000, 1_002].map(|uid| greed(Payer::User(uid))), [64, 64, 0, 64]);
+        assert_eq!(greed(Payer::User(1_003)), 32, "and each leaves something for the next");
+        assert_eq!(greed(Payer::User(0)), 32, "root may have the rest");
+        assert!(greed(Payer::Operator) > 0, "what the operator wrote down is never refused");
+        let exceeded = ledger.one_more(Kind::DiscoveryControllers, 1, Payer::User(7), [Payer::User(7)].into_iter());
+        let Refusal(problem) = exceeded.expect_err("no more").into();
+        assert_eq!(problem.kind, ProblemKind::InUse);
+        let text = "of 1 discovery controllers that may be watched at once there are 1, 1 for user 7";
+        assert_eq!(problem.error, text);
     }
 
     #[test]

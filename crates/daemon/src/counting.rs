@@ -24,8 +24,8 @@ pub(crate) struct Counting(Mutex<Inner>);
 struct Inner {
     /// Where each namespace that was ever seen belongs.
     heads: BTreeMap<HeadId, (String, u32)>,
-    /// The ANA state that a path had last, also while its controller is away.
-    ana: BTreeMap<(HeadId, CtrlId), AnaState>,
+    /// The ANA state that each path of a controller had last, also while that is away.
+    ana: BTreeMap<CtrlId, BTreeMap<HeadId, AnaState>>,
     /// What each controller had counted when it was last looked at.
     last: BTreeMap<CtrlId, api::ControllerCounters>,
     /// By NQN, over controllers.
@@ -64,18 +64,18 @@ impl Counting {
         self.inner().learn_paths(namespaces);
     }
 
-    /// The last ANA states of the paths through these controllers, which are not live. A controller of which nothing is
-    /// remembered is taken to have had every namespace of its subsystem.
-    pub(crate) fn lost_paths<'a>(
+    /// The last ANA states of the paths of a namespace through these controllers, which are not live. A controller of which
+    /// nothing is remembered is taken to have had every namespace of its subsystem.
+    pub(crate) fn lost_paths(
         &self,
-        namespace: &NamespaceStatus,
-        away: impl Iterator<Item = &'a ControllerStatus>,
+        head: HeadId,
+        away: impl Iterator<Item = CtrlId>,
     ) -> Vec<(CtrlId, Option<AnaState>)> {
         let inner = self.inner();
         away.filter_map(|ctrl| {
-            let ana = inner.ana.get(&(namespace.head, ctrl.id)).copied();
-            let nothing_known = || !inner.ana.keys().any(|(_, known)| *known == ctrl.id);
-            (ana.is_some() || nothing_known()).then_some((ctrl.id, ana))
+            let known = inner.ana.get(&ctrl);
+            let ana = known.and_then(|known| known.get(&head)).copied();
+            (ana.is_some() || known.is_none()).then_some((ctrl, ana))
         })
         .collect()
     }
@@ -215,12 +215,10 @@ impl Inner {
 
     /// Remembers the paths through live controllers, and forgets what these do not have any more.
     fn learn_paths(&mut self, namespaces: &[NamespaceStatus]) {
-        let now: BTreeMap<(HeadId, CtrlId), AnaState> = namespaces
-            .iter()
-            .flat_map(|namespace| namespace.paths.iter().map(|path| ((namespace.head, path.ctrl), path.ana)))
-            .collect();
-        let live: BTreeSet<CtrlId> = now.keys().map(|(_, ctrl)| *ctrl).collect();
-        self.ana.retain(|(_, ctrl), _| !live.contains(ctrl));
+        let mut now: BTreeMap<CtrlId, BTreeMap<HeadId, AnaState>> = BTreeMap::new();
+        for (head, path) in namespaces.iter().flat_map(|ns| ns.paths.iter().map(|path| (ns.head, path))) {
+            now.entry(path.ctrl).or_default().insert(head, path.ana);
+        }
         self.ana.extend(now);
     }
 
@@ -230,7 +228,8 @@ impl Inner {
             let there: BTreeSet<HeadId> = status.namespaces.iter().map(|namespace| namespace.head).collect();
             self.heads.retain(|head, _| there.contains(head) || data.heads.contains_key(head));
             let Self { heads, ana, .. } = self;
-            ana.retain(|(head, _), _| heads.contains_key(head));
+            ana.values_mut().for_each(|paths| paths.retain(|head, _| heads.contains_key(head)));
+            ana.retain(|_, paths| !paths.is_empty());
         }
     }
 
@@ -268,7 +267,7 @@ impl Inner {
                 api::PathCounters {
                     namespace: names::head(subsystem, number),
                     controller: ctrl.to_string(),
-                    ana_state: self.ana.get(&(*head, *ctrl)).copied().map(crate::view::ana),
+                    ana_state: self.ana.get(ctrl).and_then(|paths| paths.get(head)).copied().map(crate::view::ana),
                     command_retries_count: path.retries,
                     command_error_count: path.errors,
                     multipath_failover_count: path.failovers,

@@ -99,7 +99,7 @@ impl Devices {
         let mut order: Vec<&Seen<'_>> = seen.iter().collect();
         order.sort_unstable_by_key(|one| (!one.has_path, one.head));
         for one in order {
-            self.unsaved |= !record.subsystems.contains_key(one.subnqn);
+            self.number_subsystems(record, [one.subnqn].into_iter());
             let subsystem = record.subsystem(one.subnqn);
             let number = match self.number(one.head) {
                 Some(number) => number,
@@ -123,6 +123,14 @@ impl Devices {
             }
         }
         told
+    }
+
+    /// Numbers subsystems that have none yet, in the record, which is not written by this.
+    pub(crate) fn number_subsystems<'a>(&mut self, record: &mut Record, nqns: impl Iterator<Item = &'a str>) {
+        for nqn in nqns {
+            self.unsaved |= !record.subsystems.contains_key(nqn);
+            record.subsystem(nqn);
+        }
     }
 
     /// Writes down what was changed here. Where nothing was, the record is not looked at.

@@ -4,7 +4,7 @@
 //! connected, because a log without a subsystem - or no answer at all - does not say that the subsystem is gone. A
 //! controller that is lost is tried again without end.
 
-use crate::budget::Payer;
+use crate::budget::{Kind, Ledger, Payer};
 use crate::exclusions::Exclusions;
 use crate::fabrics::DiscoveryController;
 use crate::refusal::Refusal;
@@ -201,6 +201,8 @@ enum News {
 /// Discovery controllers, watched by a thread of its own until this is dropped.
 pub(crate) struct Discovery {
     known: Arc<Mutex<BTreeMap<Address, Known>>>,
+    /// On whose account those are that were asked for.
+    asked: Mutex<BTreeMap<Address, Payer>>,
     news: Mutex<Option<Sender<News>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -220,7 +222,7 @@ struct Known {
 
 impl Discovery {
     pub(crate) fn new() -> Self {
-        Self { known: Arc::default(), news: Mutex::new(None), thread: Mutex::new(None) }
+        Self { known: Arc::default(), asked: Mutex::default(), news: Mutex::new(None), thread: Mutex::new(None) }
     }
 
     /// Begins; `every`: logs are read again after this even if nobody says that they changed; zero: never.
@@ -261,18 +263,30 @@ impl Discovery {
         Ok(())
     }
 
-    /// Whether one more may be asked for.
+    /// Puts one more that is asked for on the account of whoever asks; one that is watched stays on its account.
     ///
     /// # Errors
-    /// Too many are watched.
-    pub(crate) fn has_room(&self, traddr: &str, trsvcid: u16) -> Result<(), Refusal> {
-        let known = lock(&self.known);
-        if known.len() < WATCHED_MAX || known.contains_key(&(canonical_address(traddr), trsvcid)) {
+    /// Too many are watched, or too many for this payer.
+    pub(crate) fn pay(&self, traddr: &str, trsvcid: u16, payer: Payer, ledger: &Ledger) -> Result<(), Refusal> {
+        let address = (canonical_address(traddr), trsvcid);
+        let (known, mut asked) = (lock(&self.known), lock(&self.asked));
+        if known.contains_key(&address) || asked.contains_key(&address) {
             return Ok(());
         }
-        let text = format!("{} discovery controllers are watched, and no more than {WATCHED_MAX} can be", known.len());
-        Err(Refusal::new(api::ProblemKind::InUse, text)
-            .hint("end those that are not needed: `interlock disconnect --discovery ADDR:PORT`"))
+        // One that was asked for just now is not known yet.
+        let unknown = asked.iter().filter(|(one, _)| !known.contains_key(*one)).map(|(_, payer)| *payer);
+        let all = known.keys().map(|one| asked.get(one).copied().unwrap_or(Payer::Operator)).chain(unknown);
+        ledger.one_more(Kind::DiscoveryControllers, WATCHED_MAX, payer, all)?;
+        asked.insert(address, payer);
+        Ok(())
+    }
+
+    /// Nothing came of it.
+    pub(crate) fn give_back(&self, traddr: &str, trsvcid: u16) {
+        let address = (canonical_address(traddr), trsvcid);
+        if !lock(&self.known).contains_key(&address) {
+            lock(&self.asked).remove(&address);
+        }
     }
 
     /// Watches one from now on; what is watched already goes on.
@@ -284,6 +298,7 @@ impl Discovery {
     pub(crate) fn unwant(&self, traddr: &str, trsvcid: u16) -> bool {
         let address = (canonical_address(traddr), trsvcid);
         let known = lock(&self.known).contains_key(&address);
+        lock(&self.asked).remove(&address);
         self.tell(News::Unwant(address));
         known
     }

@@ -9,6 +9,7 @@ mod reports;
 
 use self::device::{Device, Starting};
 use self::reports::Reports;
+use crate::budget::{Budget, Kind, Payer};
 use crate::events::Told;
 use crate::names;
 use crate::record::{BoundDisk, WantedExport};
@@ -39,6 +40,7 @@ pub(crate) struct ExportTable {
     front: Front,
     run: PathBuf,
     inner: Mutex<Inner>,
+    budget: Budget,
 }
 
 /// What servers of NBD are made of.
@@ -62,6 +64,8 @@ struct Inner {
 #[derive(Clone)]
 struct Wanted {
     entry: WantedExport,
+    /// On whose account it is.
+    payer: Payer,
     standing: Standing,
     /// Whether clients may have its disk.
     permit: Permit,
@@ -73,8 +77,8 @@ struct Wanted {
 
 impl Wanted {
     /// As `standing`, of an export that is bound to this disk or to none yet.
-    const fn new(entry: WantedExport, standing: Standing, disk: Option<DiskIdentity>) -> Self {
-        Self { entry, standing, permit: Permit::new(disk), path_refused: None, told: None }
+    const fn new(entry: WantedExport, payer: Payer, standing: Standing, disk: Option<DiskIdentity>) -> Self {
+        Self { entry, payer, standing, permit: Permit::new(disk), path_refused: None, told: None }
     }
 
     /// True if a request of a client can be carried out now.
@@ -157,9 +161,15 @@ impl WantedExport {
 }
 
 impl ExportTable {
-    pub(crate) fn new(reactors: Vec<Reactor>, run: PathBuf, group: Option<u32>, told: Arc<Told>) -> Self {
+    pub(crate) fn new(
+        reactors: Vec<Reactor>,
+        run: PathBuf,
+        group: Option<u32>,
+        told: Arc<Told>,
+        budget: Budget,
+    ) -> Self {
         let front = Front { reactors, group, memory: NbdMemory::default(), reports: Reports::new(told) };
-        Self { front, run, inner: Mutex::default() }
+        Self { front, run, inner: Mutex::default(), budget }
     }
 
     /// Who hears of failed I/O of this export.
@@ -211,8 +221,12 @@ impl ExportTable {
             return Err(Refusal::new(kind, format!("`{}`: {text}", entry.name)).device(&entry.name));
         }
         if inner.wanted.len() >= EXPORTS_MAX {
-            return Err(Refusal::new(ProblemKind::BadRequest, format!("more than {EXPORTS_MAX} exports")));
+            let all = inner.wanted.len();
+            let text = format!("of {EXPORTS_MAX} exports that there may be at once there are {all}");
+            return Err(Refusal::new(ProblemKind::InUse, text));
         }
+        let payers = inner.wanted.values().map(|wanted| wanted.payer);
+        self.budget.ledger().one_more(Kind::Exports, EXPORTS_MAX, wanted.payer, payers)?;
         if entry.kind == ExportKind::Nbd {
             inner.server(&entry.socket, &self.front).map_err(|error| refused(&error))?;
         }
@@ -481,7 +495,11 @@ fn refused(error: &ExportError) -> Refusal {
 
 impl Service {
     /// Exports a namespace that is there, and remembers that this is wanted.
-    pub(crate) fn export(self: &Arc<Self>, request: &ExportRequest) -> Result<api::ExportStatus, Refusal> {
+    pub(crate) fn export(
+        self: &Arc<Self>,
+        request: &ExportRequest,
+        payer: Payer,
+    ) -> Result<api::ExportStatus, Refusal> {
         let namespace = self.open(&request.namespace)?;
         let (subnqn, nsid) = (namespace.subnqn().to_owned(), namespace.nsid());
         let disk = DiskIdentity::new(namespace.ids(), namespace.shape().block_size);
@@ -506,7 +524,7 @@ impl Service {
             ExportKind::Nbd => Standing::Waiting,
             ExportKind::Ublk => Standing::Starting(starting.clone()),
         };
-        self.exports.add(Wanted::new(entry.clone(), standing, Some(disk)))?;
+        self.exports.add(Wanted::new(entry.clone(), payer, standing, Some(disk)))?;
         // Written down before it begins: a device that was made is found again, whenever this process dies.
         let bound = BoundDisk::new(entry.place(), &disk);
         if let Err(refusal) = self.remember_export(&name, Some((entry.clone(), Some(bound)))) {
@@ -631,7 +649,7 @@ impl Service {
             }
         }
         let disk = self.record().record.disks.get(&entry.name).and_then(|disk| disk.at(entry.place()));
-        match self.exports.restore(Wanted::new(entry, Standing::Waiting, disk)) {
+        match self.exports.restore(Wanted::new(entry, Payer::Operator, Standing::Waiting, disk)) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
             other => other,
         }
@@ -669,9 +687,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exports_that_are_restored_are_bounded_too() {
-        let table = ExportTable::new(Vec::new(), PathBuf::new(), None, Arc::new(Told::new(None, 1)));
-        let wanted = |n: usize| {
+    fn exports_are_shared_by_user_and_those_that_are_restored_are_bounded_too() {
+        let told = Arc::new(Told::new(None, 1));
+        let table = ExportTable::new(Vec::new(), PathBuf::new(), None, told, Budget::new(1));
+        let user = Payer::User(rustix::process::getuid().as_raw().wrapping_add(1_000));
+        let wanted_by = |n: usize, payer| {
             let entry = WantedExport {
                 name: n.to_string(),
                 subnqn: "nqn.2014-08.org.example:disk".into(),
@@ -682,13 +702,20 @@ mod tests {
                 read_only: false,
                 on_loss: ExportOnLoss::Hold,
             };
-            Wanted::new(entry, Standing::Waiting, None)
+            Wanted::new(entry, payer, Standing::Waiting, None)
         };
-        for n in 0..EXPORTS_MAX {
+        let wanted = |n: usize| wanted_by(n, Payer::Operator);
+        for n in 0..EXPORTS_MAX / 4 {
+            table.add(wanted_by(n, user)).expect("there is room");
+        }
+        let Refusal(problem) = table.add(wanted_by(EXPORTS_MAX, user)).expect_err("its share is used up");
+        assert_eq!(problem.kind, ProblemKind::InUse);
+        assert!(problem.error.contains("1024 for user"), "{}", problem.error);
+        for n in EXPORTS_MAX / 4..EXPORTS_MAX {
             table.restore(wanted(n)).expect("there is room");
         }
         let Refusal(problem) = table.restore(wanted(EXPORTS_MAX)).expect_err("one too many");
-        assert!(problem.error.contains("more than"), "{}", problem.error);
+        assert!(problem.error.contains("of 4096 exports"), "{}", problem.error);
         let Refusal(problem) = table.restore(wanted(0)).expect_err("its name is taken");
         assert_eq!(problem.kind, ProblemKind::Already);
         assert_eq!(table.inner().wanted.len(), EXPORTS_MAX);

@@ -3,7 +3,7 @@
 //! Anybody with `curl` can do what the verbs do. A request is small, a field that is not known is an error with the
 //! nearest one that is, and a verb that waits is a task ([`crate::waiting`]): the interface always answers.
 
-use crate::budget::Peer;
+use crate::budget::{Payer, Peer};
 use crate::history;
 use crate::refusal::{Refusal, meant};
 use crate::service::{Service, Which};
@@ -217,9 +217,10 @@ pub(crate) async fn discovery(State(service): State<Arc<Service>>) -> Result<Jso
     responses((status = 200, body = DiscoveryControllers), (status = 400, body = Problem)))]
 pub(crate) async fn discover(
     State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
     Checked(request): Checked<ConnectRequest>,
 ) -> Result<Json<DiscoveryControllers>, Refusal> {
-    does(service, move |service| service.discover(&request)).await
+    does(service, move |service| service.discover(&request, Payer::User(peer.uid))).await
 }
 
 /// Watch a discovery controller no more. What it named stays connected.
@@ -245,12 +246,14 @@ pub(crate) async fn exports(State(service): State<Arc<Service>>) -> Result<Json<
         (status = 409, body = Problem)))]
 pub(crate) async fn export(
     State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
     Checked(request): Checked<ExportRequest>,
 ) -> Result<Json<ExportStatus>, Refusal> {
+    let payer = Payer::User(peer.uid);
     if request.kind == ExportKind::Ublk {
-        return slow(&service, &service.room.devices, move |service| service.export(&request)).await.map(Json);
+        return slow(&service, &service.room.devices, move |service| service.export(&request, payer)).await.map(Json);
     }
-    does(service, move |service| service.export(&request)).await
+    does(service, move |service| service.export(&request, payer)).await
 }
 
 /// End an export.

@@ -467,6 +467,21 @@ mod tests {
     }
 
     #[test]
+    fn who_connects_again_and_again_waits_for_its_turn_and_nobody_else_does() {
+        block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let mut port = Port::new(listener, 4, SHORT, SHORT);
+            let hostile = |pid| Some(Peer { uid: 4_000_000_000, pid });
+            let waits: Vec<_> = (0..2_000).map(|pid| port.turn(hostile(pid % 3))).collect();
+            assert!(waits[..PROCESS.burst as usize].iter().all(|wait| *wait == Some(Duration::ZERO)));
+            assert!(waits.iter().flatten().all(|wait| *wait <= TURN_WITHIN));
+            assert!(waits.iter().any(|wait| wait.is_some_and(|wait| wait > TURN_WITHIN / 2)), "it waits");
+            assert!(waits.contains(&None), "and is sent away");
+            assert_eq!(port.turn(Some(Peer { uid: 4_000_000_001, pid: 7 })), Some(Duration::ZERO));
+        });
+    }
+
+    #[test]
     fn a_crowd_that_says_nothing_delays_nobody() {
         block_on(async {
             // Nobody is sent away for the time that it takes.

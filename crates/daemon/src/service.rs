@@ -93,7 +93,7 @@ impl Service {
             hooks: Arc::default(),
             counting: Counting::default(),
             known: LastKnown::default(),
-            exports: ExportTable::new(reactors, run, group, told),
+            exports: ExportTable::new(reactors, run, group, told, budget.clone()),
             discovery: Discovery::new(),
             disowned: Disowned::default(),
             room: Room::new(crate::port::control_places()),
@@ -459,15 +459,16 @@ impl Service {
     // --- Discovery controllers ---
 
     /// Watches a discovery controller, also after restarts: what its log names is connected, now and whenever it changes.
-    pub(crate) fn discover(&self, request: &ConnectRequest) -> Result<DiscoveryControllers, Refusal> {
+    pub(crate) fn discover(&self, request: &ConnectRequest, payer: Payer) -> Result<DiscoveryControllers, Refusal> {
         check_found(request).map_err(|why| Refusal::new(ProblemKind::BadRequest, why))?;
-        self.discovery.has_room(&request.traddr, request.trsvcid)?;
+        self.discovery.pay(&request.traddr, request.trsvcid, payer, &self.budget.ledger())?;
         let wanted = ConnectRequest { first_attempt_decides: false, ..request.clone() };
-        self.record().change(|record| {
+        let written = self.record().change(|record| {
             let record = &mut record.discovery;
             record.retain(|old| !same_controller(old, &request.traddr, request.trsvcid));
             record.push(wanted.clone());
-        })?;
+        });
+        written.inspect_err(|_| self.discovery.give_back(&request.traddr, request.trsvcid))?;
         self.discovery.want(DiscoveryController::of(wanted), "asked for");
         Ok(self.discovery_list())
     }

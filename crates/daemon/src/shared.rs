@@ -42,7 +42,10 @@ struct Made {
 impl Shared {
     /// The document as it is at some moment after this was called. What was begun is made to its end, also if nobody waits for
     /// it any more: who asks and goes away must not begin the next one beside it.
-    pub(crate) async fn get(&self, make: impl Future<Output = Result<Bytes, Refusal>> + Send + 'static) -> Result<Bytes, Refusal> {
+    pub(crate) async fn get(
+        &self,
+        make: impl Future<Output = Result<Bytes, Refusal>> + Send + 'static,
+    ) -> Result<Bytes, Refusal> {
         let mine = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         // In the order in which they asked.
         let mut made = Arc::clone(&self.made).lock_owned().await;

@@ -12,12 +12,25 @@ use interlock_host::{
     WaitFor, WaitOwner, WaitStatus, Why,
 };
 use interlock_ring::now;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Whole milliseconds, rounded up: what is left must not look over before it is.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// Controllers that are not live, by subsystem: a subsystem's namespaces have lost paths through its own only.
+struct Away<'a>(BTreeMap<&'a str, Vec<CtrlId>>);
+
+impl<'a> Away<'a> {
+    fn of(shown: &[&'a ControllerStatus]) -> Self {
+        let mut away: BTreeMap<&str, Vec<CtrlId>> = BTreeMap::new();
+        for ctrl in shown.iter().filter(|ctrl| ctrl.state != StateName::Live) {
+            away.entry(&ctrl.subnqn).or_default().push(ctrl.id);
+        }
+        Self(away)
+    }
 }
 
 impl Service {
@@ -32,6 +45,7 @@ impl Service {
         let numbers = self.numbers(status);
         let heads = self.head_numbers(&status.namespaces);
         let controllers = self.shown(status);
+        let away = Away::of(&controllers);
         let settings = self.host.settings();
         let waits = by_owner(&status.waits);
         api::Status {
@@ -47,7 +61,7 @@ impl Service {
                 .namespaces
                 .iter()
                 .map(|ns| api::NamespaceStatus {
-                    lost_paths: self.lost_paths(ns, (numbers[&ns.subnqn], heads[&ns.head]), &controllers),
+                    lost_paths: self.lost_paths(ns, (numbers[&ns.subnqn], heads[&ns.head]), &away),
                     ..namespace(ns, (numbers[&ns.subnqn], heads[&ns.head]), self.host.flush_error(ns.head))
                 })
                 .collect(),
@@ -61,18 +75,10 @@ impl Service {
         }
     }
 
-    fn lost_paths(
-        &self,
-        ns: &NamespaceStatus,
-        (subsystem, number): (u32, u32),
-        shown: &[&ControllerStatus],
-    ) -> Vec<api::LostPath> {
-        let away = shown.iter().copied().filter(|ctrl| {
-            ctrl.subnqn == ns.subnqn
-                && ctrl.state != StateName::Live
-                && !ns.paths.iter().any(|path| path.ctrl == ctrl.id)
-        });
-        let lost = self.counting.lost_paths(ns, away);
+    fn lost_paths(&self, ns: &NamespaceStatus, (subsystem, number): (u32, u32), away: &Away<'_>) -> Vec<api::LostPath> {
+        let Some(away) = away.0.get(ns.subnqn.as_str()) else { return Vec::new() };
+        let there: BTreeSet<CtrlId> = ns.paths.iter().map(|path| path.ctrl).collect();
+        let lost = self.counting.lost_paths(ns.head, away.iter().copied().filter(|ctrl| !there.contains(ctrl)));
         lost.into_iter()
             .map(|(ctrl, state)| api::LostPath {
                 name: names::path(subsystem, ctrl, number),
@@ -94,13 +100,11 @@ impl Service {
 
     /// Numbers of all subsystems that are there.
     pub(crate) fn numbers(&self, status: &HostStatus) -> BTreeMap<String, u32> {
+        let controllers = status.controllers.iter().map(|ctrl| ctrl.subnqn.as_str());
+        let nqns = controllers.chain(status.namespaces.iter().map(|ns| ns.subnqn.as_str()));
+        let mut devices = self.devices();
         let mut file = self.record();
-        for ctrl in &status.controllers {
-            file.record.subsystem(&ctrl.subnqn);
-        }
-        for namespace in &status.namespaces {
-            file.record.subsystem(&namespace.subnqn);
-        }
+        devices.number_subsystems(&mut file.record, nqns);
         file.record.subsystems.clone()
     }
 

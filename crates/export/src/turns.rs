@@ -156,6 +156,10 @@ mod tests {
         let mut come = |pid, uid| (0..20).filter(|_| comers.take(Comer { pid, uid }, at(0)).is_some()).count();
         assert_eq!([1, 2, 3, 4].map(|pid| come(Some(pid), user)), [4, 4, 2, 0]);
         assert_eq!([5, 6, 7].map(|pid| come(Some(pid), own)), [4; 3]);
-        assert_eq!([come(None, Some(0)), come(None, Some(0))], [4, 0], "processes that the kernel does not name are one");
+        assert_eq!(
+            [come(None, Some(0)), come(None, Some(0))],
+            [4, 0],
+            "processes that the kernel does not name are one"
+        );
     }
 }

@@ -234,3 +234,27 @@ fn what_a_controller_lacks_is_emulated() {
     assert_eq!(raw.ask(FLUSH, 0, 0, 0, &[]), Answer::Done);
     stage.strike();
 }
+
+#[test]
+fn who_connects_again_and_again_waits_is_sent_away_and_stops_nobody_who_stays() {
+    let (stage, server, memory, socket) = limited(NbdLimits { connections: 4_096, ..NbdLimits::default() });
+    let mut stays = Raw::open(&socket, "disk", true);
+    // What one process may have at once, and what may wait for its turn beside that, several times.
+    let crowd: Vec<_> = (0..800).map(|_| Raw::connect(&socket)).collect();
+    for _ in 0..100 {
+        assert!(matches!(stays.read(0, BLOCK), Answer::Data(_)), "who is there already is served");
+    }
+    let greeted = crowd.into_iter().map(|mut stream| matches!(stream.read(&mut [0; 18]), Ok(18))).collect::<Vec<_>>();
+    let count = greeted.iter().filter(|greeted| **greeted).count();
+    assert!(greeted[..60].iter().all(|greeted| *greeted), "those who come seldom do not wait");
+    assert!(count > 64, "{count} of 800: who has to wait has a turn");
+    assert!(count < 800, "who would have to wait for too long is sent away");
+    // When its crowd has gone, the same process has turns again.
+    wait_for("a turn", || {
+        let mut stream = Raw::connect(&socket);
+        matches!(stream.read(&mut [0; 18]), Ok(18)).then_some(())
+    });
+    assert!(matches!(stays.read(0, BLOCK), Answer::Data(_)));
+    drop(stays);
+    end(stage, server, &memory);
+}

@@ -65,10 +65,8 @@ impl Service for ListenerService {
         };
         self.rest(cx, listener);
         let peer = cx.with_fd(sock, |fd| rustix::net::sockopt::socket_peercred(fd)).ok().and_then(Result::ok);
-        let comer = Comer {
-            pid: peer.map(|peer| peer.pid.as_raw_nonzero().get()),
-            uid: peer.map(|peer| peer.uid.as_raw()),
-        };
+        let comer =
+            Comer { pid: peer.map(|peer| peer.pid.as_raw_nonzero().get()), uid: peer.map(|peer| peer.uid.as_raw()) };
         let Some(turn) = self.comers.take(comer, cx.now()) else { return drop(cx.abort(sock)) };
         // Without a seat it is dropped: too many, or everything ends.
         let Some(seated) = self.table.seat(comer.pid, cx.now()) else { return drop(cx.abort(sock)) };
