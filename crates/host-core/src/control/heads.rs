@@ -145,7 +145,7 @@ impl Heads {
         let path = OnePath { ctrl, ana_group: found.ana_group, ana, stated: found.shape };
         let (before, now) = (self.heads.get(&id).map(|head| head.shape), found.shape);
         if let Some(head) = self.heads.get(&id) {
-            head.judge(life, found, self.names.get(id).is_some_and(|known| known.ids.is_known()))?;
+            head.judge((ctrl, life), found, self.names.get(id).is_some_and(|known| known.ids.is_known()))?;
         }
         self.names.learn(id, &found.ids);
         let head = self.heads.entry(id).or_insert_with(|| OneHead {
@@ -194,7 +194,7 @@ impl Heads {
             _ => Ties::Bound,
         };
         let name = match self.names.find(subnqn, found.nsid, &found.ids, found.shape.into(), ties) {
-            Ok(None) => self.names.make_room(subnqn, found.nsid, unused).map(|()| None),
+            Ok(None) => self.names.make_room(subnqn, found.nsid, &found.ids, unused).map(|()| None),
             other => other,
         };
         match name {
@@ -327,17 +327,17 @@ impl Heads {
 
 impl OneHead {
     /// Whether this can be a path of it, seen from a life.
-    fn judge(&self, life: LifeId, found: &Found, has_name: bool) -> Result<(), NotTaken> {
+    fn judge(&self, (ctrl, life): (CtrlId, LifeId), found: &Found, has_name: bool) -> Result<(), NotTaken> {
         let refuse = |why| Err(NotTaken { why, keeps: None, contradicts: None });
         let others = self.paths.keys().any(|other| *other != life);
         let known = self.paths.contains_key(&life);
-        if others && !known {
-            if !self.shared || !found.shared {
-                return refuse("it is not shared (NMIC bit 0 is 0), but another path has it too".to_string());
-            }
-            if !has_name {
-                return refuse("it has no identifier by which it could be known on a second path".to_string());
-            }
+        // Another controller has a private namespace for itself also while it is lost: two of them are two disks.
+        let elsewhere = others || self.members.iter().any(|member| *member != ctrl);
+        if elsewhere && !known && (!self.shared || !found.shared) {
+            return refuse("it is not shared (NMIC bit 0 is 0), but another controller has it too".to_string());
+        }
+        if others && !known && !has_name {
+            return refuse("it has no identifier by which it could be known on a second path".to_string());
         }
         let (was, now) = (self.shape, found.shape);
         // A controller that states something new is believed. One that repeats what another has changed meanwhile, or that
@@ -398,6 +398,20 @@ mod tests {
     ) -> Result<Taken, String> {
         let taken = heads.take(who, &nqn(), IoPolicy::RoundRobin, found, AnaState::Optimized, |_| protection);
         taken.map_err(|refused| refused.why)
+    }
+
+    #[test]
+    fn a_private_namespace_is_not_that_of_another_controller_that_is_lost() {
+        let private = Found { ids: NamespaceIds::default(), shared: false, ..found(1, 0) };
+        let mut heads = Heads::default();
+        let first = take(&mut heads, A, &private).expect("the first");
+        heads.drop_life(A.1);
+        let refused = take(&mut heads, B, &private).expect_err("it is another disk");
+        assert!(refused.contains("not shared"), "{refused}");
+        let again = (A.0, LifeId(9));
+        assert!(
+            matches!((first, take(&mut heads, again, &private)), (Taken::New(id), Ok(Taken::Path(same))) if id == same)
+        );
     }
 
     #[test]

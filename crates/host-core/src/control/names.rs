@@ -275,17 +275,25 @@ impl Names {
         Ok(None)
     }
 
-    /// Makes room for a new name, by forgetting those on which nothing depends: all that had its place, and where there are
-    /// too many, the older half of its subsystem.
+    /// Makes room for a new name, by forgetting those on which nothing depends: all that had its place or one of its identifiers (a
+    /// disk that is given another NSID again and again has few names at once), and where there are too many, the older half of its
+    /// subsystem.
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn make_room(&mut self, subnqn: &Nqn, nsid: u32, ties: impl Fn(HeadId) -> Ties) -> Result<(), Doubt> {
+    pub(super) fn make_room(
+        &mut self,
+        subnqn: &Nqn,
+        nsid: u32,
+        ids: &NamespaceIds,
+        ties: impl Fn(HeadId) -> Ties,
+    ) -> Result<(), Doubt> {
         let may_go = |names: &Self, id: HeadId| {
             let stays = |known: &Known| known.opened && conditions::enabled(Guard::OpenedStays);
             names.known.get(&id).is_some_and(|known| !stays(known)) && ties(id) == Ties::None
         };
-        let before: Vec<HeadId> = self.named(subnqn, nsid).to_vec();
+        let alike = identifiers(ids).filter_map(|identifier| self.by_identifier.get(&identifier)).flatten();
+        let before: BTreeSet<HeadId> = self.named(subnqn, nsid).iter().chain(alike).copied().collect();
         before
             .into_iter()
             .filter(|id| may_go(self, *id))
@@ -552,7 +560,7 @@ mod tests {
         let mut opened = Vec::new();
         for n in 0..200_000_u32 {
             let nsid = 1 + n % 1024;
-            names.make_room(&nqn("bad"), nsid, |_| Ties::None).expect("there is room");
+            names.make_room(&nqn("bad"), nsid, &unique(n), |_| Ties::None).expect("there is room");
             let id = names.add(&nqn("bad"), nsid, &unique(n), F);
             assert_eq!(id, HeadId(n + 1), "given once");
             if n % 1000 == 0 {
@@ -569,16 +577,32 @@ mod tests {
         assert!(!names.open(HeadId(7)), "forgotten");
     }
 
+    /// One disk that has another NSID at every look: all its names are twins of each other.
+    #[test]
+    fn a_disk_that_moves_all_the_time_has_few_names_at_once() {
+        let mut names = Names::default();
+        for nsid in 1..=10_000 {
+            // The name before is in use until the look is over.
+            let ties = |id: HeadId| if id.0 + 2 >= nsid { Ties::Own } else { Ties::None };
+            names.make_room(&nqn("bad"), nsid, &ids(7, 9), ties).expect("there is room");
+            names.add(&nqn("bad"), nsid, &ids(7, 9), F);
+            assert!(names.known.len() <= 3 && names.twins.values().map(BTreeSet::len).sum::<usize>() <= 6);
+        }
+    }
+
     #[test]
     fn a_subsystem_whose_names_are_all_in_use_is_full_and_others_are_not() {
         let mut names = Names::default();
         for nsid in 1..=MAX_OF_SUBSYSTEM as u32 {
-            names.make_room(&nqn("bad"), nsid, |_| Ties::Own).expect("there is room");
+            names.make_room(&nqn("bad"), nsid, &ids(0, 0), |_| Ties::Own).expect("there is room");
             names.add(&nqn("bad"), nsid, &ids(0, 0), F);
         }
-        assert_eq!(names.make_room(&nqn("bad"), u32::MAX - 1, |_| Ties::Own), Err(Doubt::TooManyOfSubsystem));
-        assert_eq!(names.make_room(&nqn("good"), 1, |_| Ties::None), Ok(()));
-        assert_eq!(names.make_room(&nqn("bad"), u32::MAX - 1, |_| Ties::None), Ok(()), "they are gone");
+        assert_eq!(
+            names.make_room(&nqn("bad"), u32::MAX - 1, &ids(0, 0), |_| Ties::Own),
+            Err(Doubt::TooManyOfSubsystem)
+        );
+        assert_eq!(names.make_room(&nqn("good"), 1, &ids(0, 0), |_| Ties::None), Ok(()));
+        assert_eq!(names.make_room(&nqn("bad"), u32::MAX - 1, &ids(0, 0), |_| Ties::None), Ok(()), "they are gone");
         assert_eq!(names.take_forgotten().len(), MAX_OF_SUBSYSTEM / 2);
     }
 
@@ -588,11 +612,11 @@ mod tests {
         let idle = names.add(&nqn("s"), 1, &ids(7, 0), F);
         let elsewhere = names.add(&nqn("t"), 1, &ids(7, 0), F);
         assert_eq!(names.twins(elsewhere).len(), 1);
-        names.make_room(&nqn("s"), 1, |_| Ties::None).expect("room");
+        names.make_room(&nqn("s"), 1, &ids(0, 0), |_| Ties::None).expect("room");
         assert_eq!((names.take_forgotten(), names.twins(elsewhere)), (alloc::vec![idle], Vec::new()));
         // One under which something may have been sent is the twin of what has its place now.
         assert!(names.open(elsewhere));
-        names.make_room(&nqn("t"), 1, |_| Ties::None).expect("room");
+        names.make_room(&nqn("t"), 1, &ids(0, 0), |_| Ties::None).expect("room");
         let next = names.add(&nqn("t"), 1, &ids(9, 0), F);
         assert_eq!(names.twins(next), [Twin { head: elsewhere, whole: false, same: false }]);
     }
