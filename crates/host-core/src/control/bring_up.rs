@@ -90,6 +90,9 @@ impl Control {
             }
             (Some(JobFor::Store(life, work)), JobResult::Failed(why)) => {
                 self.emit(now, EventKind::StoreRefused { life, work, why });
+                if work == StoreWork::Terms {
+                    self.terms_not_recorded(now, life);
+                }
             }
             _ => {}
         }
@@ -339,7 +342,9 @@ impl Control {
 
     /// A setting has changed that a successor of this process would have to wait for.
     pub(super) fn record_again(&mut self, ctrl: CtrlId) {
-        let used = |life: &Life| life.ctrl == ctrl && matches!(life.phase, Phase::Live | Phase::Draining { .. });
+        // One whose first record is under way was given the old terms, and goes live with them.
+        let is_given = |phase: &Phase| matches!(phase, Phase::Recording(_) | Phase::Live | Phase::Draining { .. });
+        let used = |life: &Life| life.ctrl == ctrl && is_given(&life.phase);
         let lives: Vec<_> = self.lives.iter().filter(|(_, life)| used(life)).map(|(id, _)| *id).collect();
         for record in lives.into_iter().filter_map(|life| self.record_of(life)).collect::<Vec<_>>() {
             let work = JobFor::Store(record.life, StoreWork::Terms);

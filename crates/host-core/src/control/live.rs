@@ -337,6 +337,15 @@ impl Control {
         self.look_again(now, life_id, true);
     }
 
+    /// The store has refused a record with changed settings: it is given again when its namespaces are looked at next, soon.
+    pub(super) fn terms_not_recorded(&mut self, now: Instant, life_id: LifeId) {
+        let Some(life) = self.lives.get_mut(&life_id) else { return };
+        life.recorded.terms_refused();
+        if life.is_live() {
+            self.look_again(now, life_id, true);
+        }
+    }
+
     pub(super) fn handle_task(&mut self, now: Instant, life_id: LifeId, answer: &Answer) {
         let Some(life) = self.lives.get_mut(&life_id) else { return };
         match &mut life.task {

@@ -18,6 +18,8 @@ pub(super) struct Recorded {
     given: usize,
     /// So many of them are durable.
     durable: usize,
+    /// The store has refused what changed since besides the disks: how long a successor waits.
+    terms_due: bool,
 }
 
 impl Recorded {
@@ -28,7 +30,7 @@ impl Recorded {
                 self.disks.push(*ids);
             }
         }
-        self.disks.len() > self.given
+        self.disks.len() > self.given || self.terms_due
     }
 
     /// What a record holds that is made now.
@@ -38,6 +40,7 @@ impl Recorded {
 
     /// The store is given a record of all that was noted; returned is how many disks that is.
     pub(super) const fn give(&mut self) -> usize {
+        self.terms_due = false;
         self.given = self.disks.len();
         self.given
     }
@@ -50,6 +53,12 @@ impl Recorded {
     /// The store refused one: what is not durable is to be given again.
     pub(super) const fn refused(&mut self) {
         self.given = self.durable;
+        self.terms_due = true;
+    }
+
+    /// The store refused one that was made because a setting has changed.
+    pub(super) const fn terms_refused(&mut self) {
+        self.terms_due = true;
     }
 
     /// True if a disk may be used: a successor of this process would know it, as far as that is possible at all.

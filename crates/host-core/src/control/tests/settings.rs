@@ -263,6 +263,46 @@ fn a_name_comes_back_with_its_counters_and_is_given_once() {
     assert_eq!(info.counters.reset_count, 1, "of its first time");
 }
 
+fn terms_recorded(world: &World) -> Vec<u32> {
+    let recorded = world.jobs.iter().filter_map(|job| match job {
+        crate::Job::RecordLife(record) => Some(record.hold.slew_permille),
+        _ => None,
+    });
+    recorded.map(u32::from).collect()
+}
+
+#[test]
+fn a_setting_that_changes_while_a_life_is_recorded_is_recorded_too() {
+    let mut world = World::new(1, &[1]);
+    world.keep_records = true;
+    let a = world.connect(World::spec(1));
+    let first = world.keeps_records.take().expect("the record of the new life");
+    world.control.set(world.now, a, Setting::ClockSlew(500)).expect("valid");
+    world.run();
+    assert_eq!(terms_recorded(&world).last(), Some(&500), "before it goes live with the old one");
+    let second = world.keeps_records.take().expect("another record");
+    for job in [first, second] {
+        world.control.handle_job_done(world.now, job, JobResult::Done);
+    }
+    world.run();
+    assert_eq!(world.state(a), StateName::Live);
+}
+
+#[test]
+fn a_setting_that_the_store_refuses_is_given_again() {
+    let mut world = World::new(1, &[1]);
+    let a = world.connect(World::spec(1));
+    world.refuses_records = true;
+    world.control.set(world.now, a, Setting::ClockSlew(500)).expect("valid");
+    world.run();
+    world.advance(30 * SEC);
+    world.refuses_records = false;
+    world.jobs.clear();
+    world.advance(120 * SEC);
+    assert_eq!(terms_recorded(&world), [500], "once the store takes it, and no more then");
+    assert_eq!(world.state(a), StateName::Live);
+}
+
 #[test]
 fn the_allowance_for_slow_clocks_holds_for_losses_from_now_on_and_for_a_successor() {
     let mut world = World::new(1, &[1]);
