@@ -127,6 +127,44 @@ pub const fn classify(case: Case) -> Disposition {
     }
 }
 
+/// Whether a Flush that was answered so may have lost what it was to make durable.
+///
+/// It has not if the controller did not begin it: the path could not be used, the command was refused, or the controller asks for it
+/// later. Every other failure may be the only report of a loss, with Do Not Retry or without (NVM Express Base Specification,
+/// "Status Field").
+#[must_use]
+pub const fn flush_may_have_lost(status: Status) -> bool {
+    const NOT_BEGUN: [Status; 19] = [
+        Status::INVALID_OPCODE,
+        Status::INVALID_FIELD,
+        Status::CID_CONFLICT,
+        Status::ABORT_REQUESTED,
+        Status::ABORTED_SQ_DELETION,
+        Status::FAILED_FUSED,
+        Status::MISSING_FUSED,
+        Status::INVALID_NAMESPACE,
+        Status::COMMAND_SEQUENCE_ERROR,
+        Status::OPERATION_DENIED,
+        Status::ABORTED_PREEMPT,
+        Status::SANITIZE_IN_PROGRESS,
+        Status::NAMESPACE_WRITE_PROTECTED,
+        Status::COMMAND_INTERRUPTED,
+        Status::TRANSIENT_TRANSPORT_ERROR,
+        Status::PROHIBITED_BY_LOCKDOWN,
+        Status::NAMESPACE_NOT_READY,
+        Status::RESERVATION_CONFLICT,
+        Status::FORMAT_IN_PROGRESS,
+    ];
+    let mut at = 0;
+    while at < NOT_BEGUN.len() {
+        if status.is(NOT_BEGUN[at]) {
+            return false;
+        }
+        at += 1;
+    }
+    !status.is_success() && !status.is_path_related()
+}
+
 /// An answer ends all doubt about the command it answers, whatever became of its life since.
 #[inline]
 const fn classify_answer(case: Case, status: Status) -> Disposition {
@@ -134,6 +172,9 @@ const fn classify_answer(case: Case, status: Status) -> Disposition {
         Disposition::Complete
     } else if status.dnr() || case.abandoned || status.is(Status::COMPARE_FAILURE) {
         // That a comparison found a difference is what was asked, with Do Not Retry or without.
+        Disposition::Fail(status)
+    } else if matches!(case.op, Op::Flush) && flush_may_have_lost(status) {
+        // A device reports a loss once. A second Flush would succeed over it.
         Disposition::Fail(status)
     } else if status.is_ana() {
         // The path is not chosen again before its ANA state was read, so this ends without a limit of its own.

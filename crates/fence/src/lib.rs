@@ -148,7 +148,9 @@ mod source;
 mod via;
 
 pub use attempts::{CcrAttempt, CcrAttempts, CcrResult};
-pub use classify::{Case, Disposition, FencePolicy, MAX_SAME_PATH_RETRIES, Provenance, Standing, classify};
+pub use classify::{
+    Case, Disposition, FencePolicy, MAX_SAME_PATH_RETRIES, Provenance, Standing, classify, flush_may_have_lost,
+};
 pub use door::{Input, Local, Lost, Output, Predecessor, SourceFacts, Told, Wait};
 pub use down::{ConnectFailure, ConnectionEnd, DownReason, Termination};
 pub use fences::{Fences, LANE_CUT, Protection, Standing as LostStanding};

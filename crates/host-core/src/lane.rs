@@ -74,6 +74,7 @@ use core::fmt;
 use core::ops::Range;
 use interlock_base::{Deadline, Instant, Rng, Slab, Span, Timers, fingerprint};
 use interlock_proto::{SendList, Taken};
+use interlock_wire::status::Status;
 
 /// How to set up a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +100,14 @@ pub enum LaneOutput {
         token: u64,
         /// How.
         outcome: Outcome,
+    },
+    /// A Flush that no caller waits for reports a loss: tell [`FlushLatch::handle_lost`](crate::latch::FlushLatch::handle_lost) before
+    /// any later output is carried out.
+    FlushLost {
+        /// The namespace.
+        head: HeadId,
+        /// What the controller said.
+        status: Status,
     },
     /// Have another lane carry a request out ([`forward`](crate::forward)): [`Lane::serve`] there, and when it is done there,
     /// [`Lane::handle_served`] here. In order, with [`LaneOutput::GiveUp`].

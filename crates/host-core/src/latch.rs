@@ -4,17 +4,16 @@
 //! The writes that were lost may be anybody's who writes to the namespace, and the flush that failed may be another's,
 //! or of somebody who is gone: so it is the namespace that remembers, over all lanes and handles, until somebody acts.
 //!
-//! What says nothing of the data is not remembered: a path that could not be used, and an error that the controller asks
-//! to be tried again (no Do Not Retry), unless it is one of the media.
+//! What says nothing of the data is not remembered: a path that could not be used, and a Flush that the controller did not begin
+//! ([`flush_may_have_lost`]). A report counts whoever asked: the host itself, and a request that was sent again meanwhile
+//! ([`FlushLatch::handle_lost`]).
 
 use crate::guards::{self as conditions, Guard};
 use crate::{HeadId, Outcome, Twin};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use interlock_fence::flush_may_have_lost;
 use interlock_wire::status::Status;
-
-/// NVM Express Base Specification, "Status Code Type": Media and Data Integrity Errors.
-const SCT_MEDIA: u8 = 2;
 
 /// The namespaces of a host whose flushes fail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -44,6 +43,11 @@ impl FlushLatch {
         outcome
     }
 
+    /// A Flush that is no request any more was answered so: what it was to make durable may be lost.
+    pub fn handle_lost(&mut self, head: HeadId, status: Status) {
+        self.failed.entry(head).or_insert(Outcome::Failed(status));
+    }
+
     /// Why every flush of the namespace fails, if it does.
     #[must_use]
     pub fn error(&self, head: HeadId) -> Option<Outcome> {
@@ -56,6 +60,20 @@ impl FlushLatch {
             for twin in twins.iter().filter(|twin| twin.same) {
                 self.alike.entry(*head).or_default().insert(twin.head);
                 self.alike.entry(twin.head).or_default().insert(*head);
+            }
+        }
+    }
+
+    /// These names are gone, and nothing was ever sent under them.
+    pub fn handle_forgotten(&mut self, heads: &[HeadId]) {
+        for head in heads {
+            for twin in self.alike.remove(head).unwrap_or_default() {
+                if let Some(alike) = self.alike.get_mut(&twin) {
+                    alike.remove(head);
+                    if alike.is_empty() {
+                        self.alike.remove(&twin);
+                    }
+                }
             }
         }
     }
@@ -75,7 +93,7 @@ impl FlushLatch {
 /// True if a flush that ended so says that answered writes may be lost.
 const fn loses_data(outcome: Outcome) -> bool {
     match outcome {
-        Outcome::Failed(status) => says_of_data(status),
+        Outcome::Failed(status) => flush_may_have_lost(status),
         Outcome::CacheLost { .. } => true,
         // A flush has no late effect: what became of it says nothing of what it would have made durable.
         Outcome::Ok
@@ -84,10 +102,6 @@ const fn loses_data(outcome: Outcome) -> bool {
         | Outcome::OutcomeUnknown
         | Outcome::Poison { .. } => false,
     }
-}
-
-const fn says_of_data(status: Status) -> bool {
-    !status.is_path_related() && (status.dnr() || status.sct() == SCT_MEDIA)
 }
 
 #[cfg(test)]
@@ -102,6 +116,7 @@ mod tests {
         for lost in [
             Outcome::Failed(Status::INTERNAL_ERROR.with_dnr()),
             Outcome::Failed(Status::WRITE_FAULT),
+            Outcome::Failed(Status::INTERNAL_ERROR),
             Outcome::CacheLost { life: LifeId(3) },
         ] {
             let mut latch = FlushLatch::default();
@@ -138,12 +153,43 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_forgotten_leave_nothing_behind() {
+        let mut latch = FlushLatch::default();
+        let (first, second) = (HeadId(1), HeadId(2));
+        for n in 3..1000 {
+            let twins = [first, second].map(|head| Twin { head, whole: false, same: true }).to_vec();
+            latch.handle_twins(&BTreeMap::from([(HeadId(n), twins)]));
+            latch.handle_forgotten(&[HeadId(n)]);
+            assert!(latch.alike.is_empty(), "{n}");
+        }
+        latch.handle_twins(&BTreeMap::from([(first, alloc::vec![Twin { head: second, whole: false, same: true }])]));
+        latch.handle_lost(first, Status::WRITE_FAULT);
+        latch.handle_forgotten(&[HeadId(7)]);
+        assert!(latch.error(second).is_some());
+    }
+
+    #[test]
+    fn a_loss_that_no_caller_hears_of_fails_the_next_flush() {
+        let mut latch = FlushLatch::default();
+        latch.handle_lost(HEAD, Status::WRITE_FAULT);
+        let lost = Outcome::Failed(Status::WRITE_FAULT);
+        assert_eq!(latch.handle_ended(HEAD, Outcome::Ok), lost);
+        latch.handle_lost(HEAD, Status::INTERNAL_ERROR);
+        assert_eq!(
+            (latch.error(HEAD), latch.clear(HEAD), latch.error(HEAD)),
+            (Some(lost), Some(lost), None),
+            "the first one"
+        );
+    }
+
+    #[test]
     fn what_says_nothing_of_the_data_is_not_remembered() {
         let statuses = [
             Status::CONTROLLER_PATH_ERROR.with_dnr(),
             Status::ANA_INACCESSIBLE,
-            Status::INTERNAL_ERROR,
             Status::NAMESPACE_NOT_READY,
+            Status::RESERVATION_CONFLICT.with_dnr(),
+            Status::INVALID_NAMESPACE.with_dnr(),
         ];
         let failed = statuses.into_iter().map(Outcome::Failed);
         let unsent = [Outcome::NotSent(Refused::ShuttingDown), Outcome::OutcomeUnknown];

@@ -47,7 +47,7 @@ pub use interlock_fence::{
     Case, CcrAttempt, CcrAttempts, CcrResult, ConnectFailure, ConnectionEnd, CtrlId, Disposition, DownReason,
     FencePolicy, FencedBy, GuardEntry, GuardKey, GuardStands, Guarded, HeadId, Identity, LaneId, LedgerEntry, LifeId,
     Loss, MAX_SAME_PATH_RETRIES, Method, Op, Provenance, Receipt, Release, Standing, Termination, Tombstone, ViaEvent,
-    ViaNext, ViaStage, Witness, classify,
+    ViaNext, ViaStage, Witness, classify, flush_may_have_lost,
 };
 pub use interlock_proto::host::{Assumption, Fact, Uniquifier};
 pub use lane::{

@@ -355,6 +355,7 @@ impl LaneDriver {
             LaneOutput::Conn(action) => self.links.act(cx, &mut self.machine, action),
             LaneOutput::ToControl(message) => self.to_control.send(ControlMail::Lane(self.id, message)),
             LaneOutput::Done { token, outcome } => self.done(token, outcome),
+            LaneOutput::FlushLost { head, status } => self.flush_errors.lost(head, status),
             LaneOutput::Forward { to, ticket, token, request, past } => {
                 self.forward(cx.now(), to, ticket, token, request, past);
             }
@@ -366,8 +367,10 @@ impl LaneDriver {
     fn end(&mut self, now: Instant) {
         self.machine.0.handle_control(now, ToLane::Shutdown);
         while let Some(output) = self.machine.0.poll_output() {
-            if let LaneOutput::Done { token, outcome } = output {
-                self.done(token, outcome);
+            match output {
+                LaneOutput::Done { token, outcome } => self.done(token, outcome),
+                LaneOutput::FlushLost { head, status } => self.flush_errors.lost(head, status),
+                _ => {}
             }
         }
         self.forsake();

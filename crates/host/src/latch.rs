@@ -3,6 +3,7 @@
 use crate::Outcome;
 use interlock_host_core::latch::FlushLatch;
 use interlock_host_core::{HeadId, ToLane};
+use interlock_wire::status::Status;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the lanes of one host know together. Looked at when a flush ends, never for anything else.
@@ -19,12 +20,17 @@ impl FlushErrors {
         self.lock().handle_ended(head, outcome)
     }
 
+    /// A Flush that no caller waits for reports a loss.
+    pub(crate) fn lost(&self, head: HeadId, status: Status) {
+        self.lock().handle_lost(head, status);
+    }
+
     /// Before a lane hears this: what was lost under one name of a disk is lost under every other.
     pub(crate) fn hear(&self, message: &ToLane) {
-        if let ToLane::Paths(table) = message
-            && !table.twins.is_empty()
-        {
-            self.lock().handle_twins(&table.twins);
+        match message {
+            ToLane::Paths(table) if !table.twins.is_empty() => self.lock().handle_twins(&table.twins),
+            ToLane::Forget(heads) => self.lock().handle_forgotten(heads),
+            _ => {}
         }
     }
 

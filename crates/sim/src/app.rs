@@ -379,6 +379,11 @@ impl App {
         Some((asked.head?, asked.volume))
     }
 
+    /// Which volume this head is.
+    pub(crate) fn volume_of(&self, head: host::HeadId) -> Option<usize> {
+        self.volumes.iter().position(|volume| volume.head == Some(head))
+    }
+
     /// Somebody has dealt with the loss of these changes: nothing promises them any more.
     pub(crate) fn loss_accepted(&mut self, volume: usize, lost: Vec<(u64, u64)>) {
         self.volumes[volume].accepted.extend(lost);

@@ -9,6 +9,7 @@ use crate::chaos::Act;
 use crate::world::{World, note};
 use interlock_host_core as host;
 use interlock_host_core::latch::FlushLatch;
+use interlock_wire::status::Status;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -37,8 +38,10 @@ pub(crate) struct Flushes {
 impl Flushes {
     /// Before a lane hears this.
     pub(crate) fn hear(&mut self, message: &host::ToLane) {
-        if let host::ToLane::Paths(table) = message {
-            self.latch.handle_twins(&table.twins);
+        match message {
+            host::ToLane::Paths(table) => self.latch.handle_twins(&table.twins),
+            host::ToLane::Forget(heads) => self.latch.handle_forgotten(heads),
+            _ => {}
         }
     }
 }
@@ -49,19 +52,33 @@ impl World {
         let Some((head, volume)) = self.app.flush_of(token) else { return outcome };
         let had = self.flushes.latch.error(head).is_some();
         let told = self.flushes.latch.handle_ended(head, outcome);
-        if self.flushes.latch.error(head).is_none() {
-            return told;
+        self.flush_told(had, head, volume, outcome != host::Outcome::Ok, token);
+        told
+    }
+
+    /// A lane says that a Flush reports a loss of which no caller hears: as the driver of `interlock-host` does.
+    pub(crate) fn flush_lost(&mut self, head: host::HeadId, status: Status) {
+        note!(self, "host: a Flush for which nobody waits reports {status}");
+        let had = self.flushes.latch.error(head).is_some();
+        self.flushes.latch.handle_lost(head, status);
+        if let Some(volume) = self.app.volume_of(head) {
+            self.flush_told(had, head, volume, true, volume as u64 * 331);
         }
-        if outcome != host::Outcome::Ok {
+    }
+
+    /// If the host remembers a loss: what it was told of is owed to nobody, and somebody deals with it.
+    fn flush_told(&mut self, had: bool, head: host::HeadId, volume: usize, now: bool, chance: u64) {
+        if self.flushes.latch.error(head).is_none() {
+            return;
+        }
+        if now {
             let lost = self.media.lost_of(volume).map(|(lba, change)| ((volume, lba), change));
             self.flushes.told.extend(lost);
         }
         if !had {
-            // Somebody deals with it.
-            let later = Duration::from_millis(1 + token % 1_500);
+            let later = Duration::from_millis(1 + chance % 1_500);
             self.plan_act(self.now + later, Act::ClearFlushErrors);
         }
-        told
     }
 
     /// The operator says that every loss was dealt with, at the target and at the host.

@@ -156,6 +156,8 @@ impl World {
             }
             LaneOutput::Done { token, outcome } if self.is_others_turn() => self.others_done(token, outcome),
             LaneOutput::Done { token, outcome } => self.done(lane, token, outcome),
+            LaneOutput::FlushLost { head, status } if !self.is_others_turn() => self.flush_lost(head, status),
+            LaneOutput::FlushLost { .. } => {}
             LaneOutput::Forward { to, ticket, token, request, past } => {
                 self.forward(lane, usize::from(to.0), ticket, OpId(token), request, past);
             }

@@ -339,6 +339,7 @@ impl HostRig {
                     LaneOutput::Forward { to, .. } | LaneOutput::GiveUp { to, .. } => {
                         panic!("a host of one lane asks {to} for something")
                     }
+                    LaneOutput::FlushLost { .. } => {}
                     LaneOutput::Done { token, outcome } => {
                         let data = self.open.remove(&token);
                         let data = data.unwrap_or_else(|| panic!("completes_exactly_once: {token} ended twice"));

@@ -212,7 +212,7 @@ impl Lane {
     /// A command of the lane's own was answered.
     #[cold]
     fn own_answered(&mut self, conn: ConnId, token: u64, cqe: &Cqe) {
-        if token == CONNECT { self.connect_answered(conn, cqe) } else { self.witnessed(conn) }
+        if token == CONNECT { self.connect_answered(conn, cqe) } else { self.witnessed(conn, cqe.status()) }
     }
 
     fn terminated(&mut self, conn: ConnId, fes: u16, fei: u32) {

@@ -10,10 +10,11 @@ use crate::barrier::HANDOVER_WITHIN;
 use crate::coverage::decide;
 use crate::guards::{self as conditions, Guard};
 use crate::{Case, Disposition, Provenance, Standing};
-use crate::{ConnId, FencePolicy, GuardKey, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
+use crate::{ConnId, FencePolicy, GuardKey, HeadId, Outcome, Refused, Request, Suspicion, ToControl, Waiting};
 use alloc::vec::Vec;
 use core::time::Duration;
 use interlock_base::{Instant, Key};
+use interlock_fence::flush_may_have_lost;
 use interlock_wire::sqe::Cqe;
 use interlock_wire::status::Status;
 
@@ -200,10 +201,7 @@ impl Lane {
 
     /// A completion came on `conn`. `unusable` if its data is no good although the status is.
     pub(super) fn completed(&mut self, now: Instant, conn: ConnId, serial: u64, cqe: &Cqe, unusable: bool) {
-        let Some(index) = self.requests.by_command(serial) else {
-            self.counters.stray_completions += 1;
-            return;
-        };
+        let Some(index) = self.requests.by_command(serial) else { return self.stray(conn, serial, cqe) };
         let Some(tracked) = self.requests.get(index) else { return };
         let key = self.guards.key(tracked.seq);
         // The controller says it succeeded, but moved its data wrongly: as if it had said that.
@@ -220,6 +218,25 @@ impl Lane {
                 self.outputs.push_back(LaneOutput::ToControl(ToControl::Late { life: held.life, key, cqe }));
             }
             State::Waiting(_) | State::Ending { .. } | State::Forwarded { .. } => self.counters.stray_completions += 1,
+        }
+    }
+
+    /// A completion of a command that carries no request any more. What a Flush reports counts all the same.
+    #[cold]
+    fn stray(&mut self, conn: ConnId, serial: u64, cqe: &Cqe) {
+        self.counters.stray_completions += 1;
+        let Some(left) = self.links.get_mut(conn).map(|link| &mut link.left_flushes) else { return };
+        if let Some(at) = left.iter().position(|(command, _)| *command == serial) {
+            let (_, head) = left.swap_remove(at);
+            self.flush_reports(head, cqe.status());
+        }
+    }
+
+    /// A Flush that no caller waits for was answered.
+    #[cold]
+    pub(super) fn flush_reports(&mut self, head: HeadId, status: Status) {
+        if flush_may_have_lost(status) {
+            self.outputs.push_back(LaneOutput::FlushLost { head, status });
         }
     }
 
@@ -542,7 +559,7 @@ impl Lane {
             let (since, path) = match request.map(|tracked| tracked.state) {
                 Some(State::Sent(sent)) => (sent.since, Some(sent.path)),
                 None if outstanding.token == WITNESS => match witness {
-                    Some(since) => (since, None),
+                    Some((since, _)) => (since, None),
                     None => continue,
                 },
                 _ => continue,

@@ -243,6 +243,12 @@ impl Heads {
         self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| self.by_id[at].1)
     }
 
+    /// The namespace that has this NSID on a life.
+    pub(super) fn on(&self, life: Key, nsid: u32) -> Option<HeadId> {
+        let is_there = |view: &HeadView| view.paths.iter().any(|path| path.life == life && path.nsid == nsid);
+        self.slots.iter().find(|slot| slot.view.as_ref().is_some_and(is_there)).map(|slot| slot.id)
+    }
+
     pub(super) fn slot_mut(&mut self, slot: u32) -> &mut HeadSlot {
         &mut self.slots[slot as usize]
     }

@@ -1,7 +1,7 @@
 //! One I/O queue pair and the socket below it.
 
 use super::{LaneOutput, LaneWhy};
-use crate::{ConnAction, ConnId, QueueSpec};
+use crate::{ConnAction, ConnId, HeadId, QueueSpec};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -19,8 +19,11 @@ pub(super) struct Link {
     pub(super) send_asked: bool,
     /// The I/O timer runs.
     pub(super) watched: bool,
-    /// Since when a witness is outstanding: a command of the lane's own that no request stands for.
-    pub(super) witness: Option<Instant>,
+    /// Since when a witness is outstanding, a Flush of the lane's own that no request stands for, and of which namespace.
+    pub(super) witness: Option<(Instant, Option<HeadId>)>,
+    /// Commands that were a Flush when the life was condemned, and are sent again elsewhere: an answer that comes all the same may be
+    /// the only report of a loss.
+    pub(super) left_flushes: Vec<(u64, HeadId)>,
     /// How the peer broke the protocol before the queue was up, while it is told so.
     pub(super) broken: Option<String>,
 }
@@ -124,6 +127,7 @@ impl Links {
             send_asked: false,
             watched: false,
             witness: None,
+            left_flushes: Vec::new(),
             broken: None,
         });
         conn

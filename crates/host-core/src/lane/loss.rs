@@ -133,6 +133,12 @@ impl Lane {
         if disposition == Disposition::Hold && !held {
             disposition = Disposition::RetryElsewhere;
         }
+        if tracked.request.op == Op::Flush
+            && provenance == Provenance::Unanswered
+            && let Some(link) = self.links.get_mut(sent.conn)
+        {
+            link.left_flushes.push((sent.command, tracked.request.head));
+        }
         let in_doubt = matches!(disposition, Disposition::Hold | Disposition::RetryUnsafe);
         let entry = if in_doubt { self.ledger_entry(index, life) } else { None };
         if let Some(life) = self.lives.get_mut(sent.life) {

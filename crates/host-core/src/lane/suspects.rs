@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use interlock_base::{Instant, Key};
 use interlock_proto::{Sink, Source};
 use interlock_wire::nvm::Command;
+use interlock_wire::status::Status;
 
 /// Token of a witness; the one below that of a Connect, which no request has either.
 pub(super) const WITNESS: u64 = u64::MAX - 1;
@@ -161,6 +162,7 @@ impl Lane {
     /// It is timed as any command is: an instance that never answers it has lost a command.
     fn send_witness(&mut self, now: Instant, id: LifeId, nsid: u32) {
         let Some(key) = self.isolated(id) else { return };
+        let head = self.heads.on(key, nsid);
         let Some(conn) = self.lives.get(key).and_then(super::life::Life::free_queue) else { return };
         let Some(queue) = self.links.get_mut(conn).and_then(super::link::Link::sending) else { return };
         if queue.submit(Command::Flush.to_sqe(nsid), Source::None, Sink::None, WITNESS).is_err() {
@@ -170,18 +172,21 @@ impl Lane {
             life.took(conn);
         }
         if let Some(link) = self.links.get_mut(conn) {
-            link.witness = Some(now);
+            link.witness = Some((now, head));
             link.watch(now, &mut self.timers);
             link.ask_to_send(&mut self.outputs);
         }
     }
 
-    /// The answer of a witness: whatever it says, the instance has lived through an I/O command.
+    /// The answer of a witness: whatever it says, the instance has lived through an I/O command. It is a Flush as well, and what it
+    /// says of the namespace counts.
     #[cold]
-    pub(super) fn witnessed(&mut self, conn: ConnId) {
+    pub(super) fn witnessed(&mut self, conn: ConnId, status: Status) {
         let Some(link) = self.links.get_mut(conn) else { return };
-        link.witness = None;
         let key = link.life;
+        if let Some((_, Some(head))) = link.witness.take() {
+            self.flush_reports(head, status);
+        }
         let Some(life) = self.lives.get_mut(key) else { return };
         if matches!(life.standing, LifeStanding::Condemned(_) | LifeStanding::Settled) {
             return;

@@ -257,6 +257,7 @@ impl State {
                     LaneOutput::Forward { to, .. } | LaneOutput::GiveUp { to, .. } => {
                         unreachable!("lane{lane} asks {to}, in a world in which each lane has a queue")
                     }
+                    LaneOutput::FlushLost { .. } => {}
                     LaneOutput::Done { token, outcome } => {
                         self.note(|| format!("app     W{} ends: {outcome:?}", token + 1));
                         let found = self.judge.get_mut().ended(self.now, token as usize, outcome);

@@ -726,3 +726,32 @@ fn a_socket_that_is_not_known_to_be_gone_is_aborted_again() {
     let at = rig.now;
     assert!(rig.heard(&ToControl::Quiet { life: A, at }));
 }
+
+#[test]
+fn a_flush_that_fails_after_its_path_was_condemned_is_heard() {
+    for (status, lost) in [(Status::WRITE_FAULT, true), (Status::SUCCESS, false), (Status::ANA_TRANSITION, false)] {
+        let mut rig = Rig::two_paths();
+        rig.paths(&[A]);
+        let flush = rig.submit(Op::Flush, 0, 0);
+        rig.run();
+        rig.condemn(A);
+        rig.paths(&[B]);
+        rig.run();
+        rig.answer(B);
+        assert_eq!(rig.done.get(&flush), Some(&Outcome::Ok));
+        rig.answer_with(A, status);
+        rig.answer_with(A, status);
+        assert_eq!(rig.flushes_lost, if lost { vec![(HEAD, status)] } else { vec![] }, "once: {status}");
+    }
+}
+
+#[test]
+fn a_flush_is_asked_for_once() {
+    let mut rig = Rig::two_paths();
+    rig.paths(&[A]);
+    let flush = rig.submit(Op::Flush, 0, 0);
+    rig.run();
+    rig.answer_with(A, Status::WRITE_FAULT);
+    assert_eq!(rig.done.get(&flush), Some(&Outcome::Failed(Status::WRITE_FAULT)));
+    assert!(rig.of(A).taken.is_empty(), "no second one");
+}

@@ -85,6 +85,7 @@ struct Rig {
     control: Vec<ToControl>,
     /// What other lanes are asked for.
     to_lanes: Vec<LaneOutput>,
+    flushes_lost: Vec<(HeadId, Status)>,
     last_token: u64,
     /// Queues asked for whose connection was not opened yet.
     opening: VecDeque<Arc<QueueSpec>>,
@@ -108,6 +109,7 @@ impl Rig {
             just_done: Vec::new(),
             control: Vec::new(),
             to_lanes: Vec::new(),
+            flushes_lost: Vec::new(),
             last_token: 0,
             opening: VecDeque::new(),
             in_capsule: 4096,
@@ -244,6 +246,7 @@ impl Rig {
                 }
                 LaneOutput::ToControl(message) => self.control.push(message),
                 LaneOutput::Conn(action) => self.act(action),
+                LaneOutput::FlushLost { head, status } => self.flushes_lost.push((head, status)),
                 to_lane @ (LaneOutput::Forward { .. } | LaneOutput::GiveUp { .. }) => self.to_lanes.push(to_lane),
             }
         }

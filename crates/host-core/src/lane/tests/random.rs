@@ -456,7 +456,7 @@ fn strict_never_lets_a_stale_write_through() {
 #[test]
 fn legacy_is_caught_by_the_same_oracle() {
     let mut violations = 0;
-    for seed in 0..200 {
+    for seed in 0..1000 {
         let mut world = World::new(seed, FencePolicy::Legacy);
         world.run(150);
         violations += world.violations;

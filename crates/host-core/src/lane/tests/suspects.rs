@@ -149,6 +149,24 @@ fn an_isolated_life_becomes_empty_and_carries_what_control_names() {
 }
 
 #[test]
+fn what_a_witness_reports_is_not_lost() {
+    for (status, lost) in
+        [(Status::WRITE_FAULT.with_dnr(), true), (Status::NAMESPACE_NOT_READY, false), (Status::SUCCESS, false)]
+    {
+        let mut world = Losing::new();
+        world.rig.write(0, 1);
+        world.rig.run();
+        (0..3).for_each(|_| drop(world.lose()));
+        let life = world.life;
+        world.order(Order::Isolate(life));
+        world.order(Order::Witness { life, nsid: 1 });
+        world.rig.answer_with(life, status);
+        assert!(reports(&world.rig.hear()).contains(&Report::Witnessed(life)), "it lives all the same");
+        assert_eq!(world.rig.flushes_lost, if lost { vec![(HEAD, status)] } else { vec![] });
+    }
+}
+
+#[test]
 fn an_isolated_life_that_is_lost_carried_the_suspect_alone() {
     let mut world = Losing::new();
     world.rig.write(0, 1);

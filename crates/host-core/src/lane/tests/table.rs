@@ -117,10 +117,43 @@ fn an_answer_ends_all_doubt() {
             let case = Case { provenance: Provenance::Answered(status), retries, ..case };
             let want = match case.standing {
                 _ if case.abandoned => abandoned,
+                // A second Flush would succeed over what the first one lost.
+                _ if case.op == Op::Flush && (status.is(internal) || status.is(media)) => Fail(status),
                 Standing::Live => live,
                 _ => lost,
             };
             assert_eq!(classify(case), want, "{case:?}");
         }
     });
+}
+
+#[test]
+fn a_flush_that_may_have_lost_something_is_not_sent_again() {
+    use crate::flush_may_have_lost;
+    let lost = [
+        Status::WRITE_FAULT,
+        Status::ACCESS_DENIED,
+        Status::INTERNAL_ERROR,
+        Status::CAPACITY_EXCEEDED,
+        Status::POWER_LOSS,
+        Status::new(7, 0x11),
+    ];
+    let kept = [
+        Status::SUCCESS,
+        Status::CONTROLLER_PATH_ERROR,
+        Status::ANA_TRANSITION,
+        Status::NAMESPACE_NOT_READY,
+        Status::COMMAND_INTERRUPTED,
+        Status::RESERVATION_CONFLICT,
+        Status::INVALID_NAMESPACE,
+        Status::TRANSIENT_TRANSPORT_ERROR,
+    ];
+    for (status, may) in lost.map(|status| (status, true)).into_iter().chain(kept.map(|status| (status, false))) {
+        assert_eq!((flush_may_have_lost(status), flush_may_have_lost(status.with_crd(1))), (may, may), "{status}");
+        every(|case| {
+            let case = Case { op: Op::Flush, provenance: Provenance::Answered(status), retries: 0, ..case };
+            let fails = matches!(classify(case), Disposition::Fail(_));
+            assert_eq!(fails, may || case.abandoned && !status.is_success(), "{case:?}");
+        });
+    }
 }
