@@ -65,6 +65,16 @@ impl Beside {
         timed(&mut self.alone, work)
     }
 
+    /// Both at the same time: what the machine does to one meanwhile, it does to the other.
+    pub(crate) fn at_once(&mut self, among: impl FnOnce() + Send, alone: impl FnOnce() + Send) {
+        let Self { among: taken, alone: taken_alone } = self;
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| timed(taken_alone, alone));
+            timed(taken, among);
+            beside.join().expect("the work without enemies is done");
+        });
+    }
+
     /// How often the work was done among enemies.
     pub(crate) fn passes(&self) -> usize {
         self.among.0.len()
@@ -123,4 +133,13 @@ fn a_busy_machine_is_no_excuse_for_a_server_that_starves_its_clients() {
     assert!(of(&[5, 6, 4_000], &[5, 6, 7]).judge_usual().is_ok() && of(&[900], &[200]).judge_usual().is_ok());
     assert!(of(&[], &[5]).judge().is_err() && of(&[5], &[]).judge().is_err(), "nothing shows nothing");
     assert_eq!(of(&[1, 2, 3], &[4]).to_string().matches("longest 3.0ms").count(), 1);
+}
+
+#[test]
+fn what_is_done_at_once_is_taken_for_both() {
+    let mut beside = Beside::default();
+    beside.at_once(|| {}, || {});
+    beside.among(|| {});
+    beside.alone(|| {});
+    assert_eq!((beside.passes(), beside.alone.0.len()), (2, 2));
 }

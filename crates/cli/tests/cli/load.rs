@@ -31,37 +31,9 @@ impl Good {
         Self::connect(Pool::new(quiet()).expect("a reactor"), ports, false)
     }
 
-    /// One pass: writes of each size at once, then all of them read back and compared.
+    /// One [`pass`] over its namespace.
     pub(crate) fn pass(&self, salt: u8, sizes: &[u32]) {
-        let places: Vec<(u64, u32)> = sizes
-            .iter()
-            .scan(0u64, |next, blocks| {
-                let slba = *next;
-                *next += u64::from(*blocks);
-                Some((slba, *blocks))
-            })
-            .collect();
-        let writes: Vec<_> = places
-            .iter()
-            .map(|(slba, blocks)| {
-                let mut buf = self.namespace.buffer(*blocks);
-                pattern(buf.get_mut().expect("our own buffer"), *slba, salt);
-                self.namespace.write(*slba, buf)
-            })
-            .collect();
-        for (write, (slba, blocks)) in writes.into_iter().zip(&places) {
-            assert_eq!(write.wait().0, Outcome::Ok, "write of {blocks} blocks at {slba}");
-        }
-        let reads: Vec<_> = places.iter().map(|(slba, blocks)| self.namespace.read(*slba, *blocks)).collect();
-        for (read, (slba, blocks)) in reads.into_iter().zip(&places) {
-            let (outcome, buf) = read.wait();
-            assert_eq!(outcome, Outcome::Ok, "read of {blocks} blocks at {slba}");
-            let buf = buf.expect("a buffer");
-            let mut expected = vec![0; buf.as_slice().len()];
-            pattern(&mut expected, *slba, salt);
-            let wrong = buf.as_slice().iter().zip(&expected).position(|(a, b)| a != b);
-            assert_eq!(wrong, None, "{blocks} blocks at {slba} differ");
-        }
+        pass(&self.namespace, salt, sizes);
     }
 
     /// Ends it in order; no path was lost meanwhile.
@@ -69,6 +41,39 @@ impl Good {
         self.host.shutdown(PATIENCE).expect("an orderly end");
         drop((self.namespace, self.host));
         self.pool.shutdown(PATIENCE).expect("an orderly end");
+    }
+}
+
+/// One pass: writes of each size at once, then all of them read back and compared.
+pub(crate) fn pass(namespace: &Namespace, salt: u8, sizes: &[u32]) {
+    let places: Vec<(u64, u32)> = sizes
+        .iter()
+        .scan(0u64, |next, blocks| {
+            let slba = *next;
+            *next += u64::from(*blocks);
+            Some((slba, *blocks))
+        })
+        .collect();
+    let writes: Vec<_> = places
+        .iter()
+        .map(|(slba, blocks)| {
+            let mut buf = namespace.buffer(*blocks);
+            pattern(buf.get_mut().expect("our own buffer"), *slba, salt);
+            namespace.write(*slba, buf)
+        })
+        .collect();
+    for (write, (slba, blocks)) in writes.into_iter().zip(&places) {
+        assert_eq!(write.wait().0, Outcome::Ok, "write of {blocks} blocks at {slba}");
+    }
+    let reads: Vec<_> = places.iter().map(|(slba, blocks)| namespace.read(*slba, *blocks)).collect();
+    for (read, (slba, blocks)) in reads.into_iter().zip(&places) {
+        let (outcome, buf) = read.wait();
+        assert_eq!(outcome, Outcome::Ok, "read of {blocks} blocks at {slba}");
+        let buf = buf.expect("a buffer");
+        let mut expected = vec![0; buf.as_slice().len()];
+        pattern(&mut expected, *slba, salt);
+        let wrong = buf.as_slice().iter().zip(&expected).position(|(a, b)| a != b);
+        assert_eq!(wrong, None, "{blocks} blocks at {slba} differ");
     }
 }
 
