@@ -17,7 +17,7 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub(crate) const MEMORY_RETRY: Duration = Duration::from_millis(10);
 
 /// Connections taken from one listener in one turn; the others wait for the next, so that it starves nobody.
-const ACCEPTS_PER_TURN: usize = 64;
+const ACCEPTS_PER_TURN: usize = 16;
 
 /// How long an orderly close waits for the peer's end of the stream, so that what arrives meanwhile does not make the
 /// kernel reset the connection and lose what is still queued.
@@ -25,9 +25,6 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// Sockets in an orderly close at once; more are left to the kernel without the wait.
 pub(crate) const LINGERING_MAX: usize = 1024;
-
-/// Receives of a closing socket in one turn.
-const DISCARDS_PER_TURN: usize = 16;
 
 pub(crate) const IN: u32 = libc::POLLIN as u32;
 pub(crate) const OUT: u32 = libc::POLLOUT as u32;
@@ -153,26 +150,18 @@ impl Core {
         })
     }
 
-    /// Reads what still comes on a socket that is closed in order, until the peer ends its side too.
+    /// Reads some of what still comes on a socket that is closed in order; more in the next turn, until the peer ends its side too.
     fn discard(&mut self, key: Key) {
         let mut scratch = self.take_staging();
         let mut over = false;
         if let Some(source) = self.sources.get(key) {
-            let mut left = DISCARDS_PER_TURN;
-            over = loop {
-                if left == 0 {
-                    break false;
-                }
-                left -= 1;
-                match (&*source.socket).read(&mut scratch) {
-                    Ok(0) => break true,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
-                }
-            };
-            if left == 0 && !over {
-                self.mark(key, IN);
+            match (&*source.socket).read(&mut scratch) {
+                Ok(0) => over = true,
+                Ok(_) => self.mark(key, IN),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => self.mark(key, IN),
+                    kind => over = kind != io::ErrorKind::WouldBlock,
+                },
             }
         }
         self.staging = scratch;
