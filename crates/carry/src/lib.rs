@@ -21,4 +21,4 @@ mod wires;
 pub use copied::{copied, note_copied};
 pub use machine::Machine;
 pub use mailbox::{MAX_OFFERED, Mailbox, NotTaken};
-pub use wires::{Io, Wires};
+pub use wires::{Io, Read, Wires};

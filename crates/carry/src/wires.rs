@@ -35,6 +35,17 @@ struct Wire {
     wants_write: bool,
 }
 
+/// How a connection stands after a piece of what came was read.
+#[derive(Debug)]
+pub enum Read {
+    /// Nothing more was there, or the machine takes nothing at present.
+    All,
+    /// So many bytes were read, and more may be there.
+    More(usize),
+    /// As [`Io::Ended`].
+    Ended(Option<io::Error>),
+}
+
 /// The connections of one machine on one reactor.
 pub struct Wires<C> {
     wires: BTreeMap<C, Wire>,
@@ -111,22 +122,47 @@ impl<C: Copy + Ord> Wires<C> {
         memory: &mut BufTable,
         conn: C,
     ) -> Io {
-        let Some(wire) = self.wires.get_mut(&conn) else { return Io::Done };
+        match self.read(cx, machine, memory, conn, usize::MAX) {
+            Read::More(_) => {
+                if let Some(sock) = self.sock(conn) {
+                    cx.again(sock);
+                }
+                Io::Done
+            }
+            Read::All => Io::Done,
+            Read::Ended(error) => Io::Ended(error),
+        }
+    }
+
+    /// As [`Wires::readable`], no more than `most` bytes at once unless they are payload that goes straight into its place. The
+    /// caller comes again if there may be more.
+    pub fn read<M: Machine<Conn = C>>(
+        &mut self,
+        cx: &mut Cx<'_>,
+        machine: &mut M,
+        memory: &mut BufTable,
+        conn: C,
+        most: usize,
+    ) -> Read {
+        let Some(wire) = self.wires.get_mut(&conn) else { return Read::All };
         if wire.muted {
-            return Io::Done;
+            return Read::All;
         }
         if !wire.stash.is_empty() {
             let used = offer(cx.now(), machine, memory, conn, &wire.stash[wire.unstashed..]);
             wire.unstashed += used;
             if wire.unstashed < wire.stash.len() {
-                return Io::Done;
+                return Read::All;
             }
             // One that is blocked seldom keeps no memory for it.
             wire.stash = Vec::new();
             wire.unstashed = 0;
             machine.handle_kept(conn, 0);
         }
-        cx.with_staging(|cx, staging| receive(cx, machine, memory, conn, wire, staging))
+        cx.with_staging(|cx, staging| {
+            let most = most.min(staging.len());
+            receive(cx, machine, memory, conn, wire, &mut staging[..most])
+        })
     }
 
     /// Gives the kernel what the machine has to send on this connection.
@@ -136,32 +172,99 @@ impl<C: Copy + Ord> Wires<C> {
             return Io::Done;
         }
         for _ in 0..SENDS_PER_TURN {
-            if wire.outbox.is_empty() {
-                wire.outbox.fill(memory, |list| machine.poll_send(conn, list));
-                if wire.outbox.is_empty() {
-                    want_write(wire, cx, false);
-                    return Io::Done;
-                }
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = wire.outbox.slices(memory, &mut slices);
-            match cx.send_vectored(wire.sock, &slices[..count]) {
-                Ok(given) => {
-                    wire.outbox.advance(given);
-                    machine.handle_given(cx.now(), conn, given as u64);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    wire.outbox.clear();
-                    want_write(wire, cx, false);
-                    return Io::Ended(Some(error));
-                }
+            match give(wire, cx, machine, memory, conn, usize::MAX) {
+                Given::Some => {}
+                Given::All => return Io::Done,
+                Given::NoRoom => break,
+                Given::Ended(error) => return Io::Ended(Some(error)),
             }
         }
         want_write(wire, cx, true);
         Io::Done
     }
+
+    /// As [`Wires::flush`] in one call, which ends with the piece that makes it `most` bytes or more. The second is true if there may
+    /// be more, and room for it.
+    pub fn flush_some<M: Machine<Conn = C>>(
+        &mut self,
+        cx: &mut Cx<'_>,
+        machine: &mut M,
+        memory: &BufTable,
+        conn: C,
+        most: usize,
+    ) -> (Io, bool) {
+        let Some(wire) = self.wires.get_mut(&conn).filter(|wire| !wire.muted) else { return (Io::Done, false) };
+        match give(wire, cx, machine, memory, conn, most) {
+            Given::Some => (Io::Done, true),
+            Given::All => (Io::Done, false),
+            Given::NoRoom => {
+                want_write(wire, cx, true);
+                (Io::Done, false)
+            }
+            Given::Ended(error) => (Io::Ended(Some(error)), false),
+        }
+    }
+}
+
+/// What became of one call.
+enum Given {
+    /// The kernel took something, or will be asked again.
+    Some,
+    /// There is nothing to give.
+    All,
+    /// The kernel takes nothing now.
+    NoRoom,
+    /// The connection broke.
+    Ended(io::Error),
+}
+
+/// Gives the kernel, in one call, about `most` bytes of what the machine has to send.
+#[inline]
+fn give<M: Machine>(
+    wire: &mut Wire,
+    cx: &mut Cx<'_>,
+    machine: &mut M,
+    memory: &BufTable,
+    conn: M::Conn,
+    most: usize,
+) -> Given {
+    if wire.outbox.is_empty() {
+        wire.outbox.fill(memory, |list| machine.poll_send(conn, list));
+        if wire.outbox.is_empty() {
+            want_write(wire, cx, false);
+            return Given::All;
+        }
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let mut count = wire.outbox.slices(memory, &mut slices);
+    if most < usize::MAX {
+        count = up_to(&slices[..count], most);
+    }
+    match cx.send_vectored(wire.sock, &slices[..count]) {
+        Ok(given) => {
+            wire.outbox.advance(given);
+            machine.handle_given(cx.now(), conn, given as u64);
+            Given::Some
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Given::NoRoom,
+        Err(error) if error.kind() == ErrorKind::Interrupted => Given::Some,
+        Err(error) => {
+            wire.outbox.clear();
+            want_write(wire, cx, false);
+            Given::Ended(error)
+        }
+    }
+}
+
+/// How many of the slices have `most` bytes together, or all of them have not.
+#[cold]
+fn up_to(slices: &[IoSlice<'_>], most: usize) -> usize {
+    let mut bytes = 0;
+    let full = slices.iter().position(|slice| {
+        bytes += slice.len();
+        bytes >= most
+    });
+    full.map_or(slices.len(), |last| last + 1)
 }
 
 fn want_write(wire: &mut Wire, cx: &mut Cx<'_>, wants: bool) {
@@ -172,7 +275,7 @@ fn want_write(wire: &mut Wire, cx: &mut Cx<'_>, wants: bool) {
     }
 }
 
-/// Receives once. If more may be there the socket has another turn: what this makes the machine say is sent before, so that
+/// Receives once. If more may be there the connection has another turn: what this makes the machine say is sent before, so that
 /// the peer has something to do meanwhile, and one busy connection does not starve the others of its reactor.
 fn receive<M: Machine>(
     cx: &mut Cx<'_>,
@@ -181,7 +284,7 @@ fn receive<M: Machine>(
     conn: M::Conn,
     wire: &mut Wire,
     staging: &mut [u8],
-) -> Io {
+) -> Read {
     let direct = machine.direct(conn, DIRECT_MIN);
     let received = match direct {
         Some((span, _)) => {
@@ -192,14 +295,13 @@ fn receive<M: Machine>(
     };
     let room = direct.map_or(staging.len(), |(span, _)| span.len as usize);
     let count = match received {
-        Ok(0) => return Io::Ended(None),
+        Ok(0) => return Read::Ended(None),
         Ok(count) => count,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Io::Done,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Read::All,
         Err(error) if error.kind() == ErrorKind::Interrupted => {
-            cx.again(wire.sock);
-            return Io::Done;
+            return Read::More(0);
         }
-        Err(error) => return Io::Ended(Some(error)),
+        Err(error) => return Read::Ended(Some(error)),
     };
     // One look at the clock for everything that came together: it was there by now.
     let now = cx.now();
@@ -214,13 +316,10 @@ fn receive<M: Machine>(
             wire.stash.extend_from_slice(&staging[used..count]);
             crate::note_copied(count - used);
             machine.handle_kept(conn, count - used);
-            return Io::Done;
+            return Read::All;
         }
     }
-    if count == room {
-        cx.again(wire.sock);
-    }
-    Io::Done
+    if count == room { Read::More(count) } else { Read::All }
 }
 
 /// Offers bytes to the machine and places payload where it says; returns how many were used.

@@ -7,10 +7,11 @@ use interlock_base::Instant;
 use interlock_carry::Mailbox;
 use interlock_ring::{Cx, Event, Service};
 use interlock_target_core::{Control, ControlOutput, Event as TargetEvent, LaneId, PortId, ToControl};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, SyncSender, TrySendError};
+use std::time::Duration;
 
 /// Something to be run with control, on its reactor. What it returns is run when everything that control then wanted is
 /// on its way to the lanes: who is answered may rely on the order.
@@ -30,10 +31,17 @@ pub(crate) enum ControlMail {
     Subscribe(SyncSender<Stamped>),
 }
 
+/// How long control reads its mail in one turn of the reactor, and how much of it between two looks at the clock: the queues of its
+/// reactor have their turn in between.
+const TURN: Duration = Duration::from_millis(1);
+const LETTERS: usize = 16;
+
 /// The service of control. The machine runs on the target's own clock, and events are stamped with the reactor's.
 pub(crate) struct ControlService {
     control: Control,
     mailbox: Mailbox<ControlMail>,
+    /// What was taken out of it and waits for the next turn.
+    unread: VecDeque<ControlMail>,
     lanes: Vec<Mailbox<LaneMail>>,
     /// Where each port listens, and which lane does it.
     ports: BTreeMap<PortId, (usize, SocketAddr)>,
@@ -81,7 +89,7 @@ impl ControlService {
         ports: BTreeMap<PortId, (usize, SocketAddr)>,
     ) -> Self {
         mailbox.set_reader(cx.waker());
-        Self { control, mailbox, lanes, ports, listeners: Vec::new() }
+        Self { control, mailbox, unread: VecDeque::new(), lanes, ports, listeners: Vec::new() }
     }
 
     fn tell(&mut self, at: Instant, event: TargetEvent) {
@@ -140,20 +148,26 @@ impl ControlService {
 }
 
 impl Service for ControlService {
-    fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
+    fn handle(&mut self, _: &mut Cx<'_>, event: Event) {
         match event {
-            Event::Attached | Event::Mail => {
-                for mail in self.mailbox.take() {
-                    self.mail(cx.now(), mail);
-                }
-            }
+            Event::Attached | Event::Mail => self.unread.append(&mut self.mailbox.take()),
             Event::Deadline => self.control.handle_timeout(clock::now()),
             _ => {}
         }
     }
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
+        let begun = cx.now();
+        while !self.unread.is_empty() && cx.now().since(begun) < TURN {
+            for _ in 0..LETTERS {
+                let Some(mail) = self.unread.pop_front() else { break };
+                self.mail(cx.now(), mail);
+            }
+        }
         self.drain(cx.now());
+        if !self.unread.is_empty() {
+            return cx.set_deadline(Some(begun));
+        }
         let next = self.control.next_deadline().map(|deadline| deadline.at);
         cx.set_deadline(next.map(|at| cx.now() + at.since(clock::now())));
     }

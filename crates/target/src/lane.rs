@@ -3,8 +3,9 @@
 use crate::clock;
 use crate::control::ControlMail;
 use crate::store::{Backing, Store};
+use crate::turns::{Backlog, Turns, Wants};
 use interlock_base::{Instant, Span};
-use interlock_carry::{Io, Machine, Mailbox, Wires};
+use interlock_carry::{Io, Machine, Mailbox, Read, Wires};
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufPool, BufTable, Cx, Event, Listener, Service, Sock};
 use interlock_target_core::status::{ConnView, PayerView};
@@ -12,9 +13,10 @@ use interlock_target_core::{
     ConnId, Event as TargetEvent, Lane, LaneId, LaneOutput, MediaId, MediaResult, Namespace, NamespaceKey, Payer,
     PortId, ToLane,
 };
+use rustix::io::ioctl_fionread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -25,6 +27,16 @@ const CACHED_PART: u64 = 8;
 /// At least so often the sockets of a lane are looked at. The smallest Keep Alive Timeout is a second, and a host that keeps
 /// alive speaks twice in it.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Connections that are read in one turn as they come; with more of them, and more than one payer, payers take turns.
+const AS_THEY_COME: u32 = 4;
+
+/// How long pieces of work are done in one turn of the reactor before it looks for news.
+const TURN: Duration = Duration::from_millis(1);
+
+/// Bytes of a piece: read, of commands and their data, some of which ask for a megabyte each; and given to the kernel.
+const READ_PIECE: usize = 1024;
+const SEND_PIECE: usize = 256 << 10;
 
 /// What other threads tell a lane.
 pub(crate) enum LaneMail {
@@ -130,6 +142,14 @@ pub(crate) struct LaneService {
     /// Ports whose connections cannot be taken at present.
     starved: BTreeSet<PortId>,
     to_flush: BTreeSet<ConnId>,
+    /// Who waits for a piece of time, while there is too little for all.
+    turns: Turns,
+    /// Connections that were read as they came in this turn.
+    came: u32,
+    /// There is more to do than time: payers take turns.
+    crowded: bool,
+    /// What is read in this piece came in after this moment.
+    dated: Option<Instant>,
     muted: BTreeSet<ConnId>,
     next_conn: u32,
     mailbox: Mailbox<LaneMail>,
@@ -159,6 +179,10 @@ impl LaneService {
             listeners: BTreeMap::new(),
             starved: BTreeSet::new(),
             to_flush: BTreeSet::new(),
+            turns: Turns::default(),
+            came: 0,
+            crowded: false,
+            dated: None,
             muted: BTreeSet::new(),
             next_conn: 1,
             mailbox,
@@ -273,7 +297,7 @@ impl LaneService {
         }
     }
 
-    fn accepted(&mut self, cx: &mut Cx<'_>, listener: Listener, sock: Sock, local: SocketAddr) {
+    fn accepted(&mut self, cx: &mut Cx<'_>, listener: Listener, sock: Sock, peer: IpAddr, local: SocketAddr) {
         let Some(port) = self.listeners.iter().find(|(_, known)| **known == listener).map(|(port, _)| *port) else {
             // The port was closed in the same turn; a socket that cannot be aborted has nothing to send either.
             let _ = cx.abort(sock);
@@ -284,8 +308,7 @@ impl LaneService {
         }
         let conn = self.free_conn();
         self.wires.insert(conn, sock);
-        // A socket that is gone already says nothing; its end is read at once.
-        let peer = cx.peer_addr(sock).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        self.turns.enter(conn, Payer::at(peer));
         self.machine.lane.handle_accepted(clock::now(), conn, port, local, Payer::at(peer));
         self.mute_as_scripted(cx, conn);
     }
@@ -344,11 +367,98 @@ impl LaneService {
                 self.wires.mute(cx, conn, true);
                 self.muted.insert(conn);
             }
-            LaneOutput::SendReady { conn } => {
-                self.to_flush.insert(conn);
-            }
-            LaneOutput::ReadReady { conn } => self.read(cx, conn),
+            LaneOutput::SendReady { conn } => self.writable(conn),
+            LaneOutput::ReadReady { conn } => self.readable(cx, conn),
         }
+    }
+
+    /// Bytes may be there.
+    fn readable(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        if self.crowded {
+            self.turns.wants_read(conn, Backlog::since(self.dated.unwrap_or(self.looked)));
+        } else {
+            self.read(cx, conn);
+        }
+    }
+
+    /// Something may be sent.
+    fn writable(&mut self, conn: ConnId) {
+        if self.crowded {
+            self.turns.wants_write(conn);
+        } else {
+            self.to_flush.insert(conn);
+        }
+    }
+
+    /// The connection has ended, and waits for its turn to be read: reads once what came before the end, as without a crowd.
+    fn read_to_its_end(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        if let Some(backlog) = self.turns.take_read(conn) {
+            self.date(Some(backlog.from()));
+            self.read(cx, conn);
+            self.date(None);
+        }
+    }
+
+    /// Does pieces of work for those who wait, for the time of a turn.
+    #[cold]
+    fn serve(&mut self, cx: &mut Cx<'_>) {
+        let begun = clock::now();
+        let mut now = begun;
+        while now.since(begun) < TURN {
+            let Some((conn, payer, wants)) = self.turns.next() else { break };
+            self.piece(cx, conn, wants);
+            let end = clock::now();
+            self.turns.charge(payer, end.since(now));
+            now = end;
+        }
+        self.crowded = !self.turns.is_empty();
+    }
+
+    /// Reads and sends a piece of a connection, and does what follows from it.
+    fn piece(&mut self, cx: &mut Cx<'_>, conn: ConnId, wants: Wants) {
+        if let Some(backlog) = wants.read {
+            self.read_piece(cx, conn, backlog);
+            self.settle(cx);
+        }
+        if wants.write {
+            let (outcome, more) = self.wires.flush_some(cx, &mut self.machine, &self.memory, conn, SEND_PIECE);
+            if more {
+                self.turns.wants_write(conn);
+            }
+            self.ended(cx, conn, outcome);
+            self.settle(cx);
+        }
+    }
+
+    fn read_piece(&mut self, cx: &mut Cx<'_>, conn: ConnId, mut backlog: Backlog) {
+        self.date(Some(backlog.from()));
+        match self.wires.read(cx, &mut self.machine, &mut self.memory, conn, READ_PIECE) {
+            Read::All => {}
+            Read::More(bytes) => {
+                if backlog.read(bytes as u64) {
+                    backlog.look(clock::now(), self.unread(cx, conn));
+                }
+                self.turns.wants_read(conn, backlog);
+            }
+            Read::Ended(error) => self.ended(cx, conn, Io::Ended(error)),
+        }
+        while let Some(output) = self.machine.lane.poll_output() {
+            self.output(cx, output);
+        }
+        self.date(None);
+    }
+
+    /// What is read until the next call came in after this moment, or else after the sockets were looked at before this turn.
+    fn date(&mut self, from: Option<Instant>) {
+        self.dated = from;
+        self.machine.lane.handle_looked(from.unwrap_or(self.looked));
+    }
+
+    /// Bytes of a connection that lie in the kernel.
+    fn unread(&self, cx: &mut Cx<'_>, conn: ConnId) -> u64 {
+        let bytes = self.wires.sock(conn).and_then(|sock| cx.with_fd(sock, |fd| ioctl_fionread(fd)).ok());
+        // Where nobody can say, all that follows is taken to be old.
+        bytes.and_then(Result::ok).unwrap_or(u64::MAX)
     }
 
     fn read(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
@@ -371,12 +481,13 @@ impl LaneService {
 
     fn forget(&mut self, conn: ConnId) -> Option<Sock> {
         self.to_flush.remove(&conn);
+        self.turns.leave(conn);
         self.muted.remove(&conn);
         self.wires.remove(conn)
     }
 
     /// Carries out everything the lane wants, until it wants nothing.
-    fn drain(&mut self, cx: &mut Cx<'_>) {
+    fn settle(&mut self, cx: &mut Cx<'_>) {
         loop {
             while let Some(output) = self.machine.lane.poll_output() {
                 self.output(cx, output);
@@ -395,13 +506,13 @@ impl LaneService {
                 self.output(cx, output);
             }
         }
-        self.arm(cx);
     }
 
     /// Has itself called at the next deadline of the lane, and soon enough to look at the sockets: what a host sends is taken
     /// to have come in after the look before. A call that comes too early costs less than setting the deadline in each turn.
     fn arm(&mut self, cx: &mut Cx<'_>) {
         let look = (self.machine.lane.connections() > 0).then(|| self.turn_began.unwrap_or(self.looked) + LOOK_AGAIN);
+        let look = if self.crowded { self.turn_began } else { look };
         let next = self.machine.lane.next_deadline().map(|deadline| deadline.at).into_iter().chain(look).min();
         if self.armed.is_none_or(|armed| next.is_some_and(|next| next < armed)) {
             self.armed = next;
@@ -457,18 +568,25 @@ impl Service for LaneService {
                 self.armed = None;
                 self.machine.lane.handle_timeout(clock::now());
             }
-            Event::Accepted { listener, sock, local, .. } => self.accepted(cx, listener, sock, local),
+            Event::Accepted { listener, sock, peer, local } => self.accepted(cx, listener, sock, peer.ip(), local),
             Event::Readable { sock } => {
                 if let Some(conn) = self.wires.conn(sock) {
-                    self.read(cx, conn);
+                    self.came += 1;
+                    self.crowded |= self.came > AS_THEY_COME && self.turns.payers() > 1;
+                    self.readable(cx, conn);
                 }
             }
-            Event::Writable { sock } => self.to_flush.extend(self.wires.conn(sock)),
+            Event::Writable { sock } => {
+                if let Some(conn) = self.wires.conn(sock) {
+                    self.writable(conn);
+                }
+            }
             Event::Hangup { sock, error } => {
                 // A mute port does not even notice that its peer has left.
                 if let Some(conn) = self.wires.conn(sock).filter(|conn| !self.muted.contains(conn)) {
                     // Whatever the kernel says of it, an orderly end is one that is read.
                     let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+                    self.read_to_its_end(cx, conn);
                     self.ended(cx, conn, Io::Ended(Some(error)));
                 }
             }
@@ -488,7 +606,12 @@ impl Service for LaneService {
     }
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
-        self.drain(cx);
+        self.settle(cx);
+        self.came = 0;
+        if self.crowded {
+            self.serve(cx);
+        }
+        self.arm(cx);
         self.looked = self.turn_began.take().unwrap_or(self.looked);
     }
 }

@@ -21,6 +21,7 @@ pub mod status;
 mod store;
 mod target;
 mod told;
+mod turns;
 
 pub use file::FileError;
 #[doc(hidden)]

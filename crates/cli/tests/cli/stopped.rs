@@ -3,8 +3,10 @@
 
 use crate::child::{NQN, Target};
 use crate::load::PATIENCE;
-use crate::raw::host;
+use crate::raw::{Queue, host};
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// Keep Alive Timeout of the host: the smallest that the target grants.
@@ -60,4 +62,30 @@ fn a_write_that_was_received_by_a_stopped_target_is_not_executed_later() {
     }
     std::fs::remove_file(&file).expect("it is ours");
     std::fs::remove_file(file.with_extension("img.interlock")).expect("what was kept beside it");
+}
+
+/// Writes that are read in pieces, turn by turn with a crowd from another address, are as old as the first of them: what came while
+/// the target was stopped does not become a sign of life because it waited for its turn.
+#[test]
+fn writes_that_wait_for_their_turn_in_a_crowd_are_as_old_as_they_are() {
+    let target = Target::start(&["--port", "127.0.0.1:0", "--namespace", "mem:1M", "--cqt", "100", "--nqn", NQN]);
+    let mut crowd: Vec<Queue> = (0..64).map(|_| Queue::from(&target, Ipv4Addr::new(127, 0, 0, 2))).collect();
+    let (admin, mut io) = host(&target, KATO.as_millis() as u32);
+    io.write(0xee);
+    assert_eq!(io.answer().0, 0);
+    signal(&target, Signal::STOP);
+    wait_stopped(&target);
+    for one in &mut crowd {
+        one.stream.write_all(&[4, 0, 72, 0]).expect("the kernel takes bytes");
+    }
+    (0..20).for_each(|_| io.write(0x11));
+    let over = Instant::now() + HOLD;
+    while Instant::now() < over {
+        std::thread::park_timeout(over.saturating_duration_since(Instant::now()));
+    }
+    signal(&target, Signal::CONT);
+    let (_admin, mut later) = host(&target, 0);
+    assert_eq!(later.read(), 0xee, "a write was executed after its host had given it up");
+    drop((admin, io, crowd));
+    assert!(target.stop(Signal::TERM).0.success());
 }
