@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::control::ControlMail;
 use crate::store::{Backing, Store};
-use crate::turns::{Backlog, Turns, Wants};
+use crate::turns::{Backlog, Piece, Turns};
 use interlock_base::{Instant, Span};
 use interlock_carry::{Io, Machine, Mailbox, Read, Wires};
 use interlock_proto::{SendList, Taken};
@@ -34,8 +34,7 @@ const AS_THEY_COME: u32 = 4;
 /// How long pieces of work are done in one turn of the reactor before it looks for news.
 const TURN: Duration = Duration::from_millis(1);
 
-/// Bytes of a piece: read, of commands and their data, some of which ask for a megabyte each; and given to the kernel.
-const READ_PIECE: usize = 1024;
+/// Bytes that the kernel is given in one piece of work.
 const SEND_PIECE: usize = 256 << 10;
 
 /// What other threads tell a lane.
@@ -405,22 +404,23 @@ impl LaneService {
         let begun = clock::now();
         let mut now = begun;
         while now.since(begun) < TURN {
-            let Some((conn, payer, wants)) = self.turns.next() else { break };
-            self.piece(cx, conn, wants);
+            let Some(piece) = self.turns.next() else { break };
+            self.piece(cx, &piece);
             let end = clock::now();
-            self.turns.charge(payer, end.since(now));
+            self.turns.charge(&piece, end.since(now));
             now = end;
         }
         self.crowded = !self.turns.is_empty();
     }
 
     /// Reads and sends a piece of a connection, and does what follows from it.
-    fn piece(&mut self, cx: &mut Cx<'_>, conn: ConnId, wants: Wants) {
-        if let Some(backlog) = wants.read {
-            self.read_piece(cx, conn, backlog);
+    fn piece(&mut self, cx: &mut Cx<'_>, piece: &Piece) {
+        let conn = piece.conn;
+        if let Some(backlog) = piece.wants.read {
+            self.read_piece(cx, conn, backlog, piece.read);
             self.settle(cx);
         }
-        if wants.write {
+        if piece.wants.write {
             let (outcome, more) = self.wires.flush_some(cx, &mut self.machine, &self.memory, conn, SEND_PIECE);
             if more {
                 self.turns.wants_write(conn);
@@ -430,9 +430,9 @@ impl LaneService {
         }
     }
 
-    fn read_piece(&mut self, cx: &mut Cx<'_>, conn: ConnId, mut backlog: Backlog) {
+    fn read_piece(&mut self, cx: &mut Cx<'_>, conn: ConnId, mut backlog: Backlog, most: usize) {
         self.date(Some(backlog.from()));
-        match self.wires.read(cx, &mut self.machine, &mut self.memory, conn, READ_PIECE) {
+        match self.wires.read(cx, &mut self.machine, &mut self.memory, conn, most) {
             Read::All => {}
             Read::More(bytes) => {
                 if backlog.read(bytes as u64) {

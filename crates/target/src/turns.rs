@@ -14,6 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+/// Bytes that are read in one piece: few at first, because a command of 72 bytes can ask for a megabyte; more of a connection whose pieces
+/// are [`CHEAP`], fewer after one that is [`DEAR`].
+const READ_LEAST: usize = 1024;
+const READ_MOST: usize = 256 << 10;
+const CHEAP: Duration = Duration::from_micros(100);
+const DEAR: Duration = Duration::from_micros(400);
+
 /// Parties of which is remembered what they had, while they wait for nothing.
 const REMEMBERED: usize = 4096;
 
@@ -119,11 +126,32 @@ impl<K: Copy + Ord> Shares<K> {
     }
 }
 
+/// A connection, whether it waits or not.
+#[derive(Debug)]
+struct Known {
+    payer: Payer,
+    /// Bytes that are read of it in one piece.
+    piece: usize,
+}
+
+/// A piece of work.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// For this connection.
+    pub(crate) conn: ConnId,
+    /// Who pays for it.
+    pub(crate) payer: Payer,
+    /// What to do.
+    pub(crate) wants: Wants,
+    /// Bytes to read at most, unless they are payload that goes straight into its place.
+    pub(crate) read: usize,
+}
+
 /// The connections of a lane that wait for a piece of its time.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    /// Whose each connection of the lane is, and how many connections each payer has.
-    payers: BTreeMap<ConnId, Payer>,
+    known: BTreeMap<ConnId, Known>,
+    /// How many connections each payer has.
     connections: BTreeMap<Payer, usize>,
     wants: BTreeMap<ConnId, Wants>,
     queues: BTreeMap<Payer, VecDeque<ConnId>>,
@@ -135,14 +163,14 @@ pub(crate) struct Turns {
 impl Turns {
     /// A connection is there.
     pub(crate) fn enter(&mut self, conn: ConnId, payer: Payer) {
-        if self.payers.insert(conn, payer).is_none() {
+        if self.known.insert(conn, Known { payer, piece: READ_LEAST }).is_none() {
             *self.connections.entry(payer).or_default() += 1;
         }
     }
 
     /// A connection is gone, and what it waited for.
     pub(crate) fn leave(&mut self, conn: ConnId) {
-        let Some(payer) = self.payers.remove(&conn) else { return };
+        let Some(Known { payer, .. }) = self.known.remove(&conn) else { return };
         if let Some(count) = self.connections.get_mut(&payer) {
             *count -= 1;
             if *count == 0 {
@@ -181,7 +209,7 @@ impl Turns {
 
     /// What a connection of this lane waits for, once it stands in the queue of its payer.
     fn wants(&mut self, conn: ConnId) -> Option<&mut Wants> {
-        let payer = *self.payers.get(&conn)?;
+        let payer = self.known.get(&conn)?.payer;
         if !self.wants.contains_key(&conn) {
             self.queues.entry(payer).or_default().push_back(conn);
             let site = site(payer);
@@ -196,17 +224,28 @@ impl Turns {
         self.wants.get_mut(&conn)?.read.take()
     }
 
-    /// Whose turn it is: its payer pays for what is done now.
-    pub(crate) fn next(&mut self) -> Option<(ConnId, Payer, Wants)> {
+    /// What to do next.
+    pub(crate) fn next(&mut self) -> Option<Piece> {
         let site = self.sites.first()?;
         let payer = self.within.get_mut(&site)?.first()?;
         let conn = *self.queues.get(&payer)?.front()?;
         self.unqueue(payer, |waiting| *waiting == conn);
-        Some((conn, payer, self.wants.remove(&conn)?))
+        let read = self.known.get(&conn)?.piece;
+        Some(Piece { conn, payer, wants: self.wants.remove(&conn)?, read })
     }
 
-    /// That took so long.
-    pub(crate) fn charge(&mut self, payer: Payer, took: Duration) {
+    /// A piece took so long.
+    pub(crate) fn charge(&mut self, piece: &Piece, took: Duration) {
+        if piece.wants.read.is_some()
+            && let Some(known) = self.known.get_mut(&piece.conn)
+        {
+            if took < CHEAP {
+                known.piece = (known.piece * 2).min(READ_MOST);
+            } else if took > DEAR {
+                known.piece = (known.piece / 8).max(READ_LEAST);
+            }
+        }
+        let payer = piece.payer;
         let site = site(payer);
         self.sites.charge(site, took);
         if let Some(within) = self.within.get_mut(&site) {
@@ -269,13 +308,13 @@ mod tests {
     fn serve(turns: &mut Turns, pieces: usize, greedy: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut served = Vec::new();
         for _ in 0..pieces {
-            let Some((conn, payer, wants)) = turns.next() else { break };
-            assert!(wants.write);
-            served.push(conn.0);
-            if greedy(conn.0) {
-                turns.wants_write(conn);
+            let Some(piece) = turns.next() else { break };
+            assert!(piece.wants.write);
+            served.push(piece.conn.0);
+            if greedy(piece.conn.0) {
+                turns.wants_write(piece.conn);
             }
-            turns.charge(payer, PIECE);
+            turns.charge(&piece, PIECE);
         }
         served
     }
@@ -326,8 +365,17 @@ mod tests {
         assert_eq!(served.iter().filter(|conn| **conn == 2).count(), 10, "{served:?}");
         // One long piece, and its connections are gone: another one from there waits all the same.
         turns.wants_write(ConnId(1));
-        turns.charge(at("192.0.2.1"), PIECE * 50);
+        let piece = loop {
+            match turns.next().unwrap() {
+                piece if piece.conn == ConnId(1) => break piece,
+                other => {
+                    turns.wants_write(other.conn);
+                    turns.charge(&other, PIECE);
+                }
+            }
+        };
         turns.leave(ConnId(1));
+        turns.charge(&piece, PIECE * 50);
         turns.enter(ConnId(9), at("192.0.2.1"));
         turns.wants_write(ConnId(9));
         assert!(serve(&mut turns, 40, |_| true).iter().all(|conn| *conn == 2));
@@ -344,6 +392,24 @@ mod tests {
         turns.wants_write(ConnId(3));
         assert_eq!(serve(&mut turns, 9, |_| false), [2]);
         assert!(turns.is_empty() && turns.payers() == 1 && turns.within.is_empty());
+    }
+
+    #[test]
+    fn more_is_read_at_once_where_it_costs_little() {
+        let mut turns = of(&[(1, "192.0.2.1")]);
+        let mut read = |took| {
+            turns.wants_read(ConnId(1), Backlog::since(Instant::ZERO));
+            let piece = turns.next().unwrap();
+            turns.charge(&piece, took);
+            piece.read
+        };
+        assert_eq!([0; 4].map(|_| read(CHEAP / 2)), [1, 2, 4, 8].map(|times| times * READ_LEAST));
+        assert_eq!([0; 3].map(|_| read(CHEAP)), [16 * READ_LEAST; 3]);
+        assert_eq!([0; 3].map(|_| read(DEAR * 2)), [16, 2, 1].map(|times| times * READ_LEAST));
+        for _ in 0..20 {
+            read(CHEAP / 2);
+        }
+        assert_eq!(read(CHEAP), READ_MOST);
     }
 
     #[test]
@@ -373,6 +439,6 @@ mod tests {
         let mut turns = of(&[(1, "192.0.2.1")]);
         turns.wants_read(ConnId(1), Backlog::since(ms(100)));
         turns.wants_read(ConnId(1), Backlog::since(ms(200)));
-        assert_eq!(turns.next().unwrap().2.read.unwrap().from(), ms(100));
+        assert_eq!(turns.next().unwrap().wants.read.unwrap().from(), ms(100));
     }
 }
