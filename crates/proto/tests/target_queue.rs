@@ -7,7 +7,10 @@ use common::{Op, Settings, Store, command, receive, send_all};
 use interlock_proto::target::{Event, Queue, Transfer};
 use interlock_proto::{SendList, Sink, Source};
 use interlock_wire::digest::crc32c;
-use interlock_wire::pdu::{C2hData, CapsuleCmd, CapsuleResp, Flags, Framing, H2cData, IcReq, R2t, encode_header};
+use interlock_wire::pdu::{
+    C2hData, CapsuleCmd, CapsuleResp, Direction, Fatal, Fes, Flags, Framing, H2cData, IcReq, R2t, TermReq,
+    encode_header,
+};
 use interlock_wire::sqe::{Cqe, Sgl, Sqe};
 use interlock_wire::status::Status;
 use interlock_wire::{FromBytes, IntoBytes};
@@ -179,6 +182,24 @@ fn a_slot_is_free_when_its_last_byte_was_given() {
     halted.respond(2, Status::SUCCESS, 0, 0, Source::None);
     assert_eq!(halted.poll_event(), Some(Event::Sent { slot: 2 }));
     assert!(!halted.wants_send());
+}
+
+#[test]
+fn a_termination_request_is_told_before_the_buffers_that_it_frees() {
+    let mut queue = fresh(false);
+    queue.connected(3, false, true);
+    queue.handle_bytes(&capsule(read(4096), 1, false)).unwrap();
+    assert!(matches!(queue.poll_event(), Some(Event::Command { slot: 0, .. })));
+    let mut store = Store::default();
+    queue.respond(0, Status::SUCCESS, 0, 0, Source::Span(store.add(vec![1; 4096])));
+    let mut list = SendList::new();
+    queue.poll_send(&mut list);
+    assert!(list.bytes() > 4096, "the driver has the answer, and the kernel has not");
+    let end = Fatal::new(Fes::PduSequenceError, 0, "as the host says");
+    queue.handle_bytes(&TermReq::encode(Direction::ToController, &end, &[0; 8])).unwrap();
+    assert!(matches!(queue.poll_event(), Some(Event::TermReq { .. })));
+    assert_eq!(queue.poll_event(), Some(Event::Sent { slot: 0 }));
+    assert_eq!(queue.poll_event(), None);
 }
 
 #[test]

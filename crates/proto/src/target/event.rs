@@ -77,7 +77,8 @@ pub enum Event {
         /// Which command.
         slot: u16,
     },
-    /// The host terminates the connection: close it. Nothing more is sent or read.
+    /// The host terminates the connection: close it. Nothing more is sent or read. [`Event::Sent`] follows for every answer that
+    /// was not given yet: its buffers are free once the driver has forgotten what it polled.
     TermReq {
         /// Fatal error status as received; see [`Fes::from_u16`].
         fes: u16,

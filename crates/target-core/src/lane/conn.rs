@@ -86,6 +86,14 @@ pub(super) enum Slot {
 }
 
 impl Slot {
+    /// What is left of it once its connection is stripped: the buffer of an answer, which may have been polled.
+    pub(super) const fn leaving(&self) -> Self {
+        match self {
+            Self::Answering(Held::Span(span)) => Self::Answering(Held::Span(*span)),
+            _ => Self::Free,
+        }
+    }
+
     /// True if nothing but the peer can let it go on: it must send data, or take what it was sent.
     const fn waits_for_peer(&self) -> bool {
         match self {

@@ -488,7 +488,6 @@ impl Lane {
     pub fn handle_buffer(&mut self, now: Instant, conn: ConnId, slot: u16, span: Span) {
         // Who asked for it is gone, and pays no more.
         let Some(known) = self.conns.get_mut(&conn) else { return self.out(LaneOutput::FreeBuffer(span.buf)) };
-        let account = known.account;
         match known.take(slot) {
             Slot::Waiting(Want::Buffer { task, .. }) => {
                 if self.furnish(now, conn, slot, task, span) {
@@ -498,7 +497,8 @@ impl Lane {
             }
             other => {
                 known.set(slot, other);
-                self.free(account, Some(conn), Some(span));
+                // The connection is condemned, and pays no more either.
+                self.out(LaneOutput::FreeBuffer(span.buf));
             }
         }
         self.after(conn);
@@ -683,7 +683,9 @@ impl Lane {
             End::Abort => self.out(LaneOutput::Abort { conn }),
         }
         let stripped = self.strip(conn);
-        self.conns.remove(&conn);
+        if let Some(known) = self.conns.remove(&conn) {
+            self.free_answers(known);
+        }
         if let Some((port, told)) = stripped.filter(|_| !was_over) {
             self.out(LaneOutput::Event(Event::Dropped { conn, port, why }));
             if tell && told {
@@ -692,7 +694,19 @@ impl Lane {
         }
     }
 
-    /// Takes everything from a connection but its socket. Answers its port and whether `Control` knows of it.
+    /// The driver was told that the connection is over, and sends nothing of it after that: what it may still have polled goes
+    /// back. Not to the stock, from where another command could have it before the driver hears of the end.
+    fn free_answers(&mut self, known: Conn) {
+        for slot in known.slots {
+            if let Slot::Answering(Held::Span(span)) = slot {
+                self.out(LaneOutput::FreeBuffer(span.buf));
+                self.give(known.account, None, crate::quota::buffer(span.len));
+            }
+        }
+    }
+
+    /// Takes everything from a connection but its socket, and the buffers of answers that its driver may still have to send.
+    /// Answers its port and whether `Control` knows of it.
     fn strip(&mut self, conn: ConnId) -> Option<(PortId, bool)> {
         let known = self.conns.get_mut(&conn)?;
         let (port, stage, account) = (known.port, known.stage, known.account);
@@ -702,6 +716,7 @@ impl Lane {
         known.stage = Stage::Over;
         known.thirsty.clear();
         let slots = core::mem::take(&mut known.slots);
+        known.slots = slots.iter().map(Slot::leaving).collect();
         let (fixed, kept) = (core::mem::take(&mut known.fixed), core::mem::take(&mut known.kept));
         self.timers.stop(Why::Handshake(conn));
         self.timers.stop(Why::Transfer(conn));
@@ -709,7 +724,7 @@ impl Lane {
         self.orphan(conn, account);
         for slot in slots {
             match slot {
-                Slot::Filling(_, span) | Slot::Answering(Held::Span(span)) => self.free(account, None, Some(span)),
+                Slot::Filling(_, span) => self.free(account, None, Some(span)),
                 // The buffer has no owner when it comes.
                 Slot::Waiting(Want::Buffer { len, asked: true, .. }) => {
                     self.give(account, None, crate::quota::buffer(len));
@@ -718,7 +733,7 @@ impl Lane {
                 | Slot::Ranges { bytes, .. }
                 | Slot::Asked { bytes, .. }
                 | Slot::Answering(Held::Bytes(bytes)) => self.give(account, None, bytes),
-                Slot::Free | Slot::Waiting(_) | Slot::Inside | Slot::Answering(Held::Nothing) => {}
+                Slot::Free | Slot::Waiting(_) | Slot::Inside | Slot::Answering(Held::Nothing | Held::Span(_)) => {}
             }
         }
         self.ledger.give_kept(account, kept);

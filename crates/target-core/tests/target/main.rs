@@ -15,4 +15,5 @@ mod fencing;
 mod io;
 mod limits;
 mod mandatory;
+mod spans;
 mod storm;

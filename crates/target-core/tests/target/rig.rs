@@ -85,9 +85,34 @@ pub(crate) struct Wire {
     pub(crate) fatal: Option<Fatal>,
     /// Bytes that the host still sends; all that it has if none.
     pub(crate) sends: Option<usize>,
-    /// The host takes nothing.
+    /// The host takes nothing: what was polled stays where it is.
     pub(crate) deaf: bool,
+    /// What was polled and the kernel has not taken.
+    outbox: SendList,
     answers: BTreeMap<u64, (Cqe, Vec<u8>)>,
+}
+
+impl Wire {
+    /// The kernel takes what was polled; says how much that was.
+    fn give(&mut self, buffers: &BTreeMap<BufId, Vec<u8>>) -> u64 {
+        let list = core::mem::take(&mut self.outbox);
+        for segment in &list.segments {
+            match *segment {
+                Segment::Header { start, len } => {
+                    self.down.extend_from_slice(&list.headers[start as usize..][..len as usize]);
+                }
+                Segment::Payload { span, digest } => {
+                    let buffer = buffers.get(&span.buf).expect("what was polled is there until it was given");
+                    let bytes = &buffer[span.offset as usize..][..span.len as usize];
+                    self.down.extend_from_slice(bytes);
+                    if digest {
+                        self.down.extend_from_slice(&crc32c(bytes).to_le_bytes());
+                    }
+                }
+            }
+        }
+        list.bytes()
+    }
 }
 
 pub(crate) struct Rig {
@@ -171,6 +196,7 @@ impl Rig {
             fatal: None,
             sends: None,
             deaf: false,
+            outbox: SendList::new(),
             answers: BTreeMap::new(),
         };
         self.wires.insert(conn, wire);
@@ -267,6 +293,7 @@ impl Rig {
 
     fn move_wire(&mut self, conn: ConnId) -> bool {
         let mut moved = false;
+        let mut placed = Vec::new();
         let Some(wire) = self.wires.get_mut(&conn).filter(|wire| wire.open) else { return false };
         let lane = &mut self.lanes[wire.lane];
         let mut list = SendList::new();
@@ -285,6 +312,7 @@ impl Rig {
                         let len = place.to.len as usize;
                         let bytes: Vec<u8> = wire.up.drain(..len).collect();
                         wire.sends = wire.sends.map(|left| left - len);
+                        placed.push(place.to.buf);
                         let buffer = self.buffers.get_mut(&place.to.buf).expect("a buffer in use");
                         buffer[place.to.offset as usize..][..len].copy_from_slice(&bytes);
                         let digest = place.digest.map_or(0, |seed| crc32c_append(seed, &bytes));
@@ -301,28 +329,13 @@ impl Rig {
             }
         }
         // Down.
-        let mut list = SendList::new();
-        if !wire.deaf {
-            lane.poll_send(conn, &mut list);
+        if wire.outbox.is_empty() {
+            lane.poll_send(conn, &mut wire.outbox);
         }
-        if list.bytes() > 0 {
+        if !wire.deaf && !lane.is_muted(conn) && !wire.outbox.is_empty() {
             moved = true;
-            for segment in &list.segments {
-                match *segment {
-                    Segment::Header { start, len } => {
-                        wire.down.extend_from_slice(&list.headers[start as usize..][..len as usize]);
-                    }
-                    Segment::Payload { span, digest } => {
-                        let buffer = self.buffers.get(&span.buf).expect("a buffer in use");
-                        let bytes = &buffer[span.offset as usize..][..span.len as usize];
-                        wire.down.extend_from_slice(bytes);
-                        if digest {
-                            wire.down.extend_from_slice(&crc32c(bytes).to_le_bytes());
-                        }
-                    }
-                }
-            }
-            lane.handle_given(self.now, conn, list.bytes());
+            let given = wire.give(&self.buffers);
+            lane.handle_given(self.now, conn, given);
         }
         while !wire.down.is_empty() {
             let taken = wire.queue.handle_bytes(&wire.down).expect("the target keeps to the protocol");
@@ -338,11 +351,37 @@ impl Rig {
                 wire.answers.insert(token, (cqe, data));
             }
         }
-        if wire.fatal.is_some() {
-            wire.open = false;
-            lane.handle_closed(conn);
+        let (n, failed) = (wire.lane, wire.fatal.is_some());
+        for buf in placed {
+            self.assert_not_polled(buf, "written");
+        }
+        if failed {
+            // As a driver does it: what the lane wants, then what the peer is owed, then the end.
+            while let Some(output) = self.lanes[n].poll_output() {
+                self.lane_output(n, output);
+            }
+            self.close(conn);
+            self.lanes[n].handle_closed(conn);
         }
         moved
+    }
+
+    /// The kernel takes what it can of what was polled, and the socket is gone.
+    fn close(&mut self, conn: ConnId) {
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        if !wire.outbox.is_empty() {
+            wire.give(&self.buffers);
+        }
+        wire.open = false;
+    }
+
+    /// Somebody else may have the buffer now, or is given it: no driver is about to send it.
+    fn assert_not_polled(&self, buf: BufId, what: &str) {
+        for (conn, wire) in &self.wires {
+            let names = |segment: &Segment| matches!(segment, Segment::Payload { span, .. } if span.buf == buf);
+            let polled = wire.open && wire.outbox.segments.iter().any(names);
+            assert!(!polled, "{buf:?} is {what} while it waits to be sent on {conn:?}");
+        }
     }
 
     fn move_messages(&mut self) -> bool {
@@ -391,15 +430,21 @@ impl Rig {
                 self.wanting.push((n, conn, slot, len));
             }
             LaneOutput::FreeBuffer(buf) => {
+                self.assert_not_polled(buf, "freed");
                 assert!(self.buffers.remove(&buf).is_some(), "{buf:?} is freed once");
             }
             LaneOutput::Media(op) => self.media.push_back((n, op)),
-            LaneOutput::Close { conn } | LaneOutput::Abort { conn } => {
+            LaneOutput::Close { conn } => self.close(conn),
+            LaneOutput::Abort { conn } => {
                 if let Some(wire) = self.wires.get_mut(&conn) {
                     wire.open = false;
                 }
             }
-            LaneOutput::Park { conn } => self.wires.get_mut(&conn).unwrap().parked = true,
+            LaneOutput::Park { conn } => {
+                let wire = self.wires.get_mut(&conn).unwrap();
+                wire.parked = true;
+                wire.outbox.clear();
+            }
             LaneOutput::SendReady { .. } | LaneOutput::ReadReady { .. } => {}
             LaneOutput::Event(event) => self.events.push(event),
         }

@@ -21,8 +21,9 @@ impl Queue {
             PduType::H2cTermReq => {
                 let term = TermReq::decode(self.rx.head()).expect(HEADER_LEN);
                 self.phase = Phase::Terminated;
-                self.halt();
+                // The owner hears of the end before it hears that buffers are free: its driver may be about to send them.
                 self.events.push_back(Event::TermReq { fes: term.fes.get(), fei: term.fei.get() });
+                self.halt();
                 Ok(())
             }
             PduType::CapsuleCmd => self.handle_capsule(layout),
