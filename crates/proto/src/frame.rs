@@ -235,7 +235,8 @@ impl Frames {
 
     /// True if no PDU has begun that is not over.
     pub(crate) const fn is_between_pdus(&self) -> bool {
-        self.have == 0 && matches!(self.state, State::Common)
+        // The last header stays until the next one begins.
+        matches!(self.state, State::Common) && (self.have == 0 || self.have >= COMMON)
     }
 
     /// True if nothing more is taken until a destination is named.

@@ -185,6 +185,41 @@ fn a_slot_is_free_when_its_last_byte_was_given() {
 }
 
 #[test]
+fn a_queue_whose_last_pdu_brought_data_is_idle_once_that_was_answered() {
+    for (in_capsule, len) in [(true, 512), (false, 512), (false, 8192)] {
+        let mut queue = fresh(false);
+        queue.connected(3, false, true);
+        let mut store = Store::default();
+        let span = store.add(vec![0; len as usize]);
+        let mut sqe = command(write(len), 1);
+        sqe.cid.set(1);
+        sqe.set_sgl(if in_capsule { Sgl::InCapsule { len } } else { Sgl::Transport { len } });
+        let capsule = pdu(&CapsuleCmd::new(sqe, if in_capsule { len } else { 0 }, PLAIN), &[]);
+        assert_eq!(queue.handle_bytes(&capsule[..5]).unwrap().used, 5);
+        assert!(!queue.is_idle(), "a part of a header");
+        queue.handle_bytes(&capsule[5..]).unwrap();
+        queue.receive(0, Sink::Span(span));
+        send_all(&mut queue, &store);
+        let pieces = if in_capsule { 0..=0 } else { 1..=len.div_ceil(4096) };
+        for piece in pieces {
+            let size = len.min(4096);
+            if piece > 0 {
+                let (offset, last) = ((piece - 1) * size, piece * size == len);
+                queue.handle_bytes(&pdu(&H2cData::new(1, 0, offset, size, last, PLAIN), &[])).unwrap();
+            }
+            assert!(!queue.is_idle(), "its data is not there");
+            // The last bytes of the stream go straight into their place, and nothing is offered after them.
+            queue.handle_bytes(&[]).unwrap();
+            queue.handle_placed(size, 0);
+        }
+        queue.respond(0, Status::SUCCESS, 0, 0, Source::None);
+        assert!(!queue.is_idle(), "its answer is not there");
+        send_all(&mut queue, &store);
+        assert!(queue.is_idle(), "in_capsule: {in_capsule}, len: {len}");
+    }
+}
+
+#[test]
 fn a_termination_request_is_told_before_the_buffers_that_it_frees() {
     let mut queue = fresh(false);
     queue.connected(3, false, true);
