@@ -110,7 +110,7 @@ pub(crate) struct SettingArgs {
     #[arg(short = 'l', long, value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     ctrl_loss_tmo: Option<i64>,
     /// Fail I/O that is not in doubt after this many seconds without a path; -1 or `off`: never; default: off
-    #[arg(long, alias = "fast_io_fail_tmo", short_alias = 'F', value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
+    #[arg(long, short_alias = 'F', value_name = "S", allow_hyphen_values = true, value_parser = seconds_or_off)]
     fast_io_fail_tmo: Option<i64>,
     /// Ask for header digests
     #[arg(short = 'g', long)]
@@ -166,7 +166,7 @@ pub(crate) struct SecurityArgs {
     #[arg(short = 'C', long, alias = "kxchap-ctrl-secret", hide = true)]
     dhchap_ctrl_secret: Option<String>,
     /// Not built yet: gives an error
-    #[arg(long, alias = "tls_key", hide = true)]
+    #[arg(long, hide = true)]
     tls_key: Option<String>,
     /// Not built yet: gives an error
     #[arg(long, hide = true)]

@@ -5,6 +5,7 @@
 //! inconclusive, 3 not drilled.
 
 mod ask;
+mod complete;
 mod config;
 mod connect;
 mod connect_all;
@@ -89,16 +90,23 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let args = nvme_cli::spelt(std::env::args_os());
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if let [_, asked, rest @ ..] = words.as_slice()
+        && asked == complete::ASKED_BY_SCRIPTS
+    {
+        complete::run::<Cli>(rest);
+        return ExitCode::SUCCESS;
+    }
     let format = output::asked_for(std::env::args_os());
     // Exit code 1 of a drill says that data is not safe, and nothing else may.
     let drills = std::env::args_os().nth(1).is_some_and(|word| word == "drill");
     let failed = |code: ExitCode| {
         if drills && code == ExitCode::FAILURE { ExitCode::from(interlock_drill::NOT_DRILLED) } else { code }
     };
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
-            let words: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
             if let Some(failure) = nvme_cli::explained(&error, &words) {
                 return failed(failure::report(&failure.into(), format));
             }

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use interlock_api::ProblemKind;
 use std::error::Error;
+use std::ffi::OsString;
 use std::num::{IntErrorKind, ParseIntError};
 
 /// Words, and what there is instead.
@@ -165,14 +166,14 @@ const COMMANDS: [Known; 13] = [
 /// Options of `connect` and `connect-all`.
 const OF_CONNECT: [Known; 10] = [
     (
-        &["-D", "--duplicate-connect", "--duplicate_connect"],
+        &["-D", "--duplicate-connect"],
         "one port is one path of a subsystem; -i asks for more I/O queues, -w and -f for another way to the same port",
     ),
     (
         &["-W", "--nr-write-queues", "-P", "--nr-poll-queues"],
         "every I/O queue of this host carries reads and writes; -i says how many there are",
     ),
-    (&["-d", "--disable-sqflow", "--disable_sqflow"], "SQ flow control is not a setting of this host"),
+    (&["-d", "--disable-sqflow"], "leave it out: this host asks every controller to do without SQ flow control"),
     (&["-T", "--tos"], "this host sets no type of service; rules of the network can mark TCP traffic to the port"),
     (
         &["-J"],
@@ -217,6 +218,22 @@ const OF_ALL: [Known; 2] = [
     (&["--set-options", "--no-retries", "--no-ioctl-probing"], "it is an option of nvme-cli alone: leave it out"),
     (&["-b", "--raw-binary", "-H", "--human-readable"], "-o json prints everything for programs"),
 ];
+
+/// Options as this program spells them: nvme-cli takes underscores as well, as in `hdr_digest`.
+pub(crate) fn spelt(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut options = true;
+    args.map(|arg| {
+        options &= arg != "--";
+        match arg.to_str() {
+            Some(text) if options && text.starts_with("--") => {
+                let name = text.split('=').next().unwrap_or(text);
+                format!("{}{}", name.replace('_', "-"), &text[name.len()..]).into()
+            }
+            _ => arg,
+        }
+    })
+    .collect()
+}
 
 fn instead(table: &[Known], word: &str) -> Option<&'static str> {
     table.iter().find(|(words, _)| words.contains(&word)).map(|(_, instead)| *instead)
@@ -292,6 +309,16 @@ mod tests {
                 assert_eq!(said(&format!("{base} {word}=1")), said(&line), "{word}");
             }
         }
+    }
+
+    #[test]
+    fn options_are_taken_as_nvme_cli_2_spells_them() {
+        let spelt = |words: &[&str]| -> Vec<String> {
+            let all = spelt(words.iter().map(OsString::from));
+            all.into_iter().map(|word| word.into_string().expect("text")).collect()
+        };
+        assert_eq!(spelt(&["connect", "--hdr_digest", "--nqn=nqn.a_b"]), ["connect", "--hdr-digest", "--nqn=nqn.a_b"]);
+        assert_eq!(spelt(&["export", "a_b", "--", "--c_d"]), ["export", "a_b", "--", "--c_d"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `interlock completion` and `interlock man`: made from the same definitions as the options themselves.
 
+use crate::complete;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use interlock_target::help::{self, Known};
@@ -25,8 +26,27 @@ pub(crate) struct ManArgs {
 pub(crate) fn completion<C: CommandFactory>(args: &CompletionArgs) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut C::command(), "interlock", &mut script);
-    io::stdout().lock().write_all(&script)?;
+    let script = with_names(args.shell, String::from_utf8(script)?, &C::command());
+    io::stdout().lock().write_all(script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A script that also asks for what the daemon has.
+fn with_names(shell: Shell, script: String, root: &clap::Command) -> String {
+    match shell {
+        Shell::Bash => script + complete::BASH,
+        Shell::Fish => script + &complete::fish(root),
+        // The last lines say which function completes.
+        Shell::Zsh => match script.rfind("\nif [ \"$funcstack[1]\"") {
+            Some(end) => {
+                let last = script[end..].replace("    _interlock \"$@\"", "    _interlock_with_names \"$@\"");
+                let last = last.replace("compdef _interlock ", "compdef _interlock_with_names ");
+                format!("{}{}{last}", &script[..end], complete::ZSH)
+            }
+            None => script,
+        },
+        _ => script,
+    }
 }
 
 pub(crate) fn man<C: CommandFactory>(args: &ManArgs) -> anyhow::Result<ExitCode> {
@@ -130,6 +150,21 @@ mod tests {
         let text = sections("interlock-target").replace("\\-", "-");
         for Known { name, with, what } in help::FAULTS.into_iter().chain(help::LIMITS) {
             assert!(text.contains(&format!("\\fB{name}\\fR {with}\n{what}\n")), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn scripts_ask_for_what_is_connected() {
+        for (shell, ends) in [
+            (Shell::Bash, "complete -F _interlock_with_names -o bashdefault -o default interlock\n"),
+            (Shell::Zsh, "compdef _interlock_with_names interlock\nfi\n"),
+            (Shell::Fish, " -l accept-risk -r -f -a '(__fish_interlock_names)'\n"),
+        ] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut crate::Cli::command(), "interlock", &mut script);
+            let script = with_names(shell, String::from_utf8(script).expect("text"), &crate::Cli::command());
+            assert!(script.ends_with(ends), "{shell}: {}", &script[script.len().saturating_sub(300)..]);
+            assert!(script.contains(complete::ASKED_BY_SCRIPTS), "{shell}");
         }
     }
 

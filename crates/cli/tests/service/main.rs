@@ -7,6 +7,7 @@ mod agree;
 #[path = "../cli/child.rs"]
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod child;
+mod completion;
 mod counters;
 mod crowded;
 mod damaged;

@@ -355,6 +355,15 @@ mod tests {
         assert!(wanted.discovery[2].controller.data_digest);
     }
 
+    /// The Keep Alive Timeout of a discovery controller holds up no I/O: none at all is fine, as with nvme-cli, and so is a long one.
+    #[test]
+    fn a_discovery_controller_may_have_any_keep_alive() {
+        let wanted = conf("-t tcp -a 192.0.2.1 -k 0\n-t tcp -a 192.0.2.2 --keep-alive-tmo=120\n", None);
+        assert_eq!(wanted.problems, [""; 0]);
+        let katos: Vec<_> = wanted.discovery.iter().map(|one| (one.kato_s, one.found.keep_alive_tmo_s)).collect();
+        assert_eq!(katos, [(0, 5), (120, 5)]);
+    }
+
     #[test]
     fn lines_that_are_wrong_are_refused_and_named() {
         for (line, want) in [

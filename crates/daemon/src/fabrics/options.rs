@@ -205,11 +205,19 @@ impl Options {
             None if discovery => DISCOVERY_NQN,
             None => return Err(Left::Refused("nqn is missing".into())),
         };
+        if nqn.contains(['"', '\'']) {
+            return Err(Left::Refused(format!("nqn = {nqn}: values stand without quotes")));
+        }
         Nqn::new(nqn).map_err(|why| Left::Refused(format!("nqn = {nqn}: {why}")))?;
         let request = self.settings(&canonical_address(traddr), discovery, nqn).map_err(Left::Refused)?.canonical();
         // What the host would refuse later is refused here, where its place is known.
-        let check = if discovery { connect::check_found } else { connect::check };
-        check(&request).map_err(Left::Refused)?;
+        if discovery {
+            // Its Keep Alive Timeout holds up no I/O: any will do, also none.
+            let keep_alive_tmo_s = ConnectRequest::new("", 0, "").keep_alive_tmo_s;
+            connect::check_found(&ConnectRequest { keep_alive_tmo_s, ..request.clone() }).map_err(Left::Refused)?;
+        } else {
+            connect::check(&request).map_err(Left::Refused)?;
+        }
         Ok(request)
     }
 
@@ -284,6 +292,19 @@ mod tests {
             options.set(key, value, &ALL)?;
         }
         options.request(false, None).map_err(|left| format!("{left:?}"))
+    }
+
+    #[test]
+    fn a_name_in_quotes_is_another_name() {
+        let told = path(&[]).map(drop);
+        assert_eq!(told, Ok(()));
+        let mut options = Options::default();
+        for (key, value) in [("transport", "tcp"), ("traddr", "192.0.2.1"), ("nqn", "\"nqn.2014-08.org.example:disk\"")]
+        {
+            options.set(key, value, &ALL).expect("known");
+        }
+        let told = options.request(false, None).map_err(|left| format!("{left:?}")).expect_err("quotes");
+        assert!(told.contains("values stand without quotes"), "{told}");
     }
 
     #[test]
