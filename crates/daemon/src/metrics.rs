@@ -50,8 +50,9 @@ pub(crate) async fn page(State(service): State<Arc<Service>>, headers: HeaderMap
 
 /// A page in the format that was asked for.
 fn negotiated(headers: &HeaderMap, page: String) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    if metrics::wants_openmetrics(accept) {
+    // A header may be written as several.
+    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    if metrics::wants_openmetrics(Some(&accept.join(","))) {
         return ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response();
     }
     ([(header::CONTENT_TYPE, metrics::PLAIN_CONTENT_TYPE)], metrics::plain(&page)).into_response()

@@ -149,6 +149,15 @@ fn a_page_goes_on_whatever_is_set_back_and_prometheus_reads_it() {
     let all = "interlock_namespace_io_duration_seconds_bucket{le=\"+Inf\",subsystem=\"nvme-subsys0\",namespace=\"nvme0n1\",op=\"write\"}";
     assert_eq!(value(&page, all), 32.0);
     assert_eq!(value(&page, "interlock_unsafe_failovers_total"), 0.0);
+    let text = scene.does(&["metrics", "-o", "text"]);
+    assert!(text.contains("# TYPE interlock_unsafe_failovers_total counter\n") && !text.contains("# EOF"), "{text}");
+    if there("promtool") {
+        let file = scene.dir.join("page.prom");
+        std::fs::write(&file, &text).expect("a file");
+        let page = std::fs::File::open(&file).expect("a file");
+        let output = Command::new("promtool").args(["check", "metrics"]).stdin(page).output().expect("it was there");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
     // Set back by an operator: what is shown begins anew, what is scraped does not.
     let request = interlock_api::SetCounter { device: "nvme0".into(), counter: None, value: 0 };
     let _: interlock_api::Done = scene.client().send("PATCH", "/v1/counters", &request).expect("done");

@@ -31,15 +31,36 @@ pub fn plain(openmetrics: &str) -> String {
     text
 }
 
-/// Whether a scraper that sends this `Accept` header takes OpenMetrics. One that says nothing gets the older format, which
-/// all of them understand.
+/// Whether a scraper that sends this `Accept` header wants OpenMetrics at least as much as the older format. One that says nothing
+/// of OpenMetrics gets the older format, which all of them understand.
 #[must_use]
 pub fn wants_openmetrics(accept: Option<&str>) -> bool {
-    accept.unwrap_or_default().split(',').any(|range| {
+    let (mut openmetrics, mut plain) = (0, 0);
+    for range in accept.unwrap_or_default().split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
-        named && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
+        let weight = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "application/openmetrics-text" => &mut openmetrics,
+            "text/plain" | "text/*" | "*/*" => &mut plain,
+            _ => continue,
+        };
+        *weight = (*weight).max(quality(parts));
+    }
+    openmetrics > 0 && openmetrics >= plain
+}
+
+/// The weight among the parameters of a media range, in thousandths. RFC 9110, "Quality Values".
+fn quality<'a>(mut parameters: impl Iterator<Item = &'a str>) -> u32 {
+    let weight = parameters.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim_end().eq_ignore_ascii_case("q").then_some(value.trim_start())
+    });
+    let Some(weight) = weight else { return 1000 };
+    let (whole, rest) = weight.split_once('.').unwrap_or((weight, ""));
+    match (whole, format!("{rest:0<3}").get(..3).and_then(|digits| digits.parse().ok())) {
+        ("0", Some(thousandths)) => thousandths,
+        // What is no number says nothing.
+        _ => 1000,
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +92,11 @@ mod tests {
             (Some("application/openmetrics-text; q=0"), false),
             (Some("application/openmetrics-text"), true),
             (Some(prometheus), true),
+            (Some("application/openmetrics-text;q=0.000"), false),
+            (Some("text/plain;q=1, application/openmetrics-text;q=0.1"), false),
+            (Some("text/plain, application/openmetrics-text"), true),
+            (Some("*/*;q=0.1,Application/OpenMetrics-Text;version=1.0.0;Q=0.25"), true),
+            (Some("application/openmetrics-text;q=0.2,*/*;q=0.3"), false),
         ] {
             assert_eq!(wants_openmetrics(accept), want, "{accept:?}");
         }
