@@ -87,7 +87,7 @@ fn normal(status: &Status, all: bool) -> String {
     }
     let totals = &status.totals;
     let fences: Vec<String> = totals.fences.iter().map(|(method, count)| format!("{count} {method}")).collect();
-    let _ = write!(text, "\n{} resets, {} attempts to reconnect", totals.reset_count, totals.reconnect_count);
+    let _ = write!(text, "\n{} instances ended, {} attempts to reconnect", totals.reset_count, totals.reconnect_count);
     let _ = writeln!(text, ", fences: {}", if fences.is_empty() { "none".into() } else { fences.join(", ") });
     if totals.unsafe_failovers > 0 {
         let _ = writeln!(text, "UNSAFE: {} commands were repeated without a fence", totals.unsafe_failovers);

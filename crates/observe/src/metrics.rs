@@ -95,7 +95,11 @@ fn subsystems(page: &mut Page, snapshot: &Snapshot) {
     page.states("subsystem_path_state", "The state of a controller: 1 for the one it is in", &STATES, states);
     let totals =
         |value: fn(&interlock_api::SubsystemCounters) -> u64| all.each(move |one| Some(value(one.totals.as_deref()?)));
-    page.counters("subsystem_resets", "Resets of controllers, those that are gone included", totals(|t| t.reset_count));
+    page.counters(
+        "subsystem_resets",
+        "Instances of controllers that ended by loss, reset or disconnect, those that are gone included",
+        totals(|t| t.reset_count),
+    );
     page.counters(
         "subsystem_reconnects",
         "Attempts to reconnect, of controllers that are gone included",
