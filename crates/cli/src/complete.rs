@@ -32,7 +32,7 @@ enum Name {
 use Name::{Controller, Discovery, Export, Namespace, Nqn, Subsystem, Unfenced};
 
 /// The arguments of commands that name something of the daemon: command, argument, what.
-const PLACES: [(&str, &str, &[Name]); 22] = [
+const PLACES: [(&str, &str, &[Name]); 24] = [
     ("disconnect", "nqn", &[Nqn]),
     ("disconnect", "device", &[Controller, Subsystem]),
     ("disconnect", "discovery", &[Discovery]),
@@ -48,6 +48,8 @@ const PLACES: [(&str, &str, &[Name]); 22] = [
     ("show-topology", "device", &[Controller, Subsystem, Namespace]),
     ("status", "device", &[Controller, Subsystem, Namespace]),
     ("explain", "id", &[Controller]),
+    ("id-ctrl", "device", &[Controller, Subsystem, Namespace]),
+    ("doctor", "device", &[Controller, Subsystem, Namespace]),
     ("doctor", "nqn", &[Nqn]),
     ("handover", "nqn", &[Nqn]),
     ("fence", "wait", &[Namespace]),

@@ -8,6 +8,7 @@ use crate::ask::AskArgs;
 use crate::connect::seconds_or_off;
 use crate::failure::Failure;
 use crate::identity::{Looker, PeerArgs};
+use crate::list::subsystem_of;
 use crate::output::{Format, OutputArgs, print, say};
 use interlock_api::{DoctorReport, Severity, Status};
 use interlock_host::discovery::{subsystems, ways_to};
@@ -28,6 +29,9 @@ const DISCOVERY_PORT: u16 = 8009;
 #[command(after_help = crate::log::ENVIRONMENT)]
 #[command(mut_arg("traddr", |arg| arg.required(false).default_value("").hide_default_value(true).requires("nqn")))]
 pub(crate) struct DoctorArgs {
+    /// Only the subsystem of this device of the daemon, as in nvme0, nvme0n1 or nvme-subsys0
+    #[arg(value_name = "DEVICE", conflicts_with = "traddr")]
+    device: Option<String>,
     #[command(flatten)]
     peer: PeerArgs,
     /// TCP port of the subsystem
@@ -157,8 +161,11 @@ fn cases<'a>(
         Err(error) => return Err(Failure::new(error).kind(crate::failure::of_client(error)).into()),
     };
     let mut cases = Vec::new();
+    let of_device = args.device.as_deref().map(|device| subsystem_of(status, device)).transpose()?;
     for subsystem in &status.subsystems {
-        if args.nqn.as_ref().is_some_and(|asked| *asked != subsystem.nqn) {
+        if args.nqn.as_ref().is_some_and(|asked| *asked != subsystem.nqn)
+            || of_device.as_ref().is_some_and(|name| *name != subsystem.name)
+        {
             continue;
         }
         let live = Live { status, subsystem };

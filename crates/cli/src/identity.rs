@@ -107,18 +107,23 @@ impl PeerArgs {
 impl PeerArgs {
     /// A failed look as a failure of the command.
     pub(crate) fn failed(&self, error: &ProbeError) -> Failure {
-        let failure = Failure::new(error).kind(ProblemKind::Target);
         let unreachable = matches!(error, ProbeError::Target { why: TargetProblem::Unreachable { .. }, .. });
         let own_side = unreachable && (self.host_traddr.is_some() || self.host_iface.is_some());
-        let failure = if own_side {
+        let failure = failed(error);
+        if own_side {
             failure.hint("is the source address (-w) one of this machine, and is the interface (-f) there and up?")
         } else {
             failure
-        };
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
         }
+    }
+}
+
+/// A failed look as a failure of the command.
+pub(crate) fn failed(error: &ProbeError) -> Failure {
+    let failure = Failure::new(error).kind(ProblemKind::Target);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

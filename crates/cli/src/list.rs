@@ -59,27 +59,8 @@ fn show(
 /// What of a status belongs to the subsystem of a device; everything if none is named.
 pub(crate) fn of_device(mut status: Status, device: Option<&str>) -> Result<Status, Failure> {
     let Some(device) = device else { return Ok(status) };
-    let name = device.strip_prefix("/dev/").unwrap_or(device);
-    let subsystem = status
-        .subsystems
-        .iter()
-        .find(|subsystem| {
-            subsystem.name == name
-                || subsystem.nqn == name
-                || of(&status, subsystem).any(|ctrl| ctrl.name == name)
-                || namespaces_of(&status, subsystem).any(|ns| ns.name == name)
-                || status.waiting_names.iter().any(|one| one.subsystem == subsystem.name && one.name == name)
-        })
-        .map(|subsystem| (subsystem.name.clone(), subsystem.nqn.clone()));
-    let Some((name, nqn)) = subsystem else {
-        let known: Vec<&str> = status.controllers.iter().map(|ctrl| ctrl.name.as_str()).collect();
-        let failure = Failure::new(format!("no device `{name}`")).kind(ProblemKind::NotFound);
-        return Err(if known.is_empty() {
-            failure.hint("nothing is connected: `interlock connect` does that")
-        } else {
-            failure.hint(format!("connected are: {}", known.join(", ")))
-        });
-    };
+    let name = subsystem_of(&status, device)?;
+    let nqn = status.subsystems.iter().find(|one| one.name == name).map(|one| one.nqn.clone()).unwrap_or_default();
     status.subsystems.retain(|subsystem| subsystem.name == name);
     status.controllers.retain(|ctrl| ctrl.subsystem == name);
     status.namespaces.retain(|ns| ns.subsystem == name);
@@ -88,6 +69,31 @@ pub(crate) fn of_device(mut status: Status, device: Option<&str>) -> Result<Stat
     status.tombstones.retain(|stone| stone.subnqn == nqn);
     status.discovery.clear();
     Ok(status)
+}
+
+/// The subsystem to which a device belongs, by name.
+pub(crate) fn subsystem_of(status: &Status, device: &str) -> Result<String, Failure> {
+    let name = device.strip_prefix("/dev/").unwrap_or(device);
+    let subsystem = status
+        .subsystems
+        .iter()
+        .find(|subsystem| {
+            subsystem.name == name
+                || subsystem.nqn == name
+                || of(status, subsystem).any(|ctrl| ctrl.name == name)
+                || namespaces_of(status, subsystem).any(|ns| ns.name == name)
+                || status.waiting_names.iter().any(|one| one.subsystem == subsystem.name && one.name == name)
+        })
+        .map(|subsystem| subsystem.name.clone());
+    subsystem.ok_or_else(|| {
+        let known: Vec<&str> = status.controllers.iter().map(|ctrl| ctrl.name.as_str()).collect();
+        let failure = Failure::new(format!("no device `{name}`")).kind(ProblemKind::NotFound);
+        if known.is_empty() {
+            failure.hint("nothing is connected: `interlock connect` does that")
+        } else {
+            failure.hint(format!("connected are: {}", known.join(", ")))
+        }
+    })
 }
 
 /// The address as nvme-cli writes it.

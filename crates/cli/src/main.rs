@@ -19,6 +19,7 @@ mod failure;
 mod handover;
 #[cfg(test)]
 mod helps;
+mod id_ctrl;
 mod identity;
 mod io;
 mod list;
@@ -83,6 +84,7 @@ enum Command {
     Target(target::TargetArgs),
     Discover(discover::DiscoverArgs),
     Doctor(doctor::DoctorArgs),
+    IdCtrl(id_ctrl::IdCtrlArgs),
     Top(top::TopArgs),
     Metrics(metrics::MetricsArgs),
     Completion(pages::CompletionArgs),
@@ -155,6 +157,7 @@ fn main() -> ExitCode {
         Command::Target(args) => target::run(args),
         Command::Discover(args) => discover::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::IdCtrl(args) => id_ctrl::run(args),
         Command::Top(args) => top::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Completion(args) => pages::completion::<Cli>(args),

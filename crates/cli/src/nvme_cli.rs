@@ -17,7 +17,6 @@ type Known = (&'static [&'static str], &'static str);
 const COMMANDS: [Known; 13] = [
     (
         &[
-            "id-ctrl",
             "nvm-id-ctrl",
             "list-ctrl",
             "id-uuid",
@@ -32,7 +31,7 @@ const COMMANDS: [Known; 13] = [
             "get-property",
             "get-feature",
         ],
-        "`interlock doctor` shows what a controller states of itself, `interlock status -v` its instance and limits",
+        "`interlock id-ctrl` shows what a controller states of itself, `interlock status -v` its instance and limits",
     ),
     (
         &[

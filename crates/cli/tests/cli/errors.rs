@@ -49,7 +49,7 @@ fn commands() -> Vec<String> {
         "target ctl --control /nonexistent/t.sock status".to_owned(),
         "drill resett".to_owned(),
         "drill --no-fence nowhere".to_owned(),
-        "id-ctrl nvme0".to_owned(),
+        "id-ns nvme0n1".to_owned(),
         "smart-log nvme0".to_owned(),
         "resv-report nvme0n1".to_owned(),
         "read nvme0n1".to_owned(),

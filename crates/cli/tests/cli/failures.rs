@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Verbs that ask the daemon, each with what it needs to do that.
-const ASK: [&str; 28] = [
+const ASK: [&str; 30] = [
     "list",
     "list-subsys",
     "list-subsys nvme0",
@@ -40,6 +40,8 @@ const ASK: [&str; 28] = [
     "explain",
     "explain nvme0",
     "doctor",
+    "doctor nvme0",
+    "id-ctrl nvme0",
     "top --once --source daemon",
 ];
 
@@ -151,7 +153,7 @@ fn what_is_asked_for_is_wrong_or_not_there() {
     let at = |name: &str| dir.path().join(name).display().to_string();
     for (line, kind) in [
         ("frobnicate".to_owned(), K::BadRequest),
-        ("id-ctrl nvme0".to_owned(), K::BadRequest),
+        ("id-ns nvme0n1".to_owned(), K::BadRequest),
         ("list --frob".to_owned(), K::BadRequest),
         ("explain sda".to_owned(), K::BadRequest),
         ("history -n 0".to_owned(), K::BadRequest),

@@ -210,3 +210,30 @@ fn discover_without_an_address_asks_everybody_who_is_configured() {
     assert_eq!(whole["problems"].as_array().expect("a list").len(), 1, "{whole}");
     assert!(whole["problems"][0].as_str().expect("text").contains("127.0.0.1 port 1: "), "{whole}");
 }
+
+#[test]
+fn what_a_controller_states_of_itself_is_shown_under_the_names_of_nvme_cli() {
+    let scene = Scene::new("identify", &["--serial", "S1", "--cqt", "700"]);
+    scene.connect(0, &[]);
+    scene.connect(1, &[]);
+    for device in ["nvme1", "/dev/nvme0n1", "nvme-subsys0"] {
+        let text = scene.does(&["id-ctrl", device]);
+        assert!(text.starts_with("NVME Identify Controller:\nvid       : 0x"), "{text}");
+        for line in ["sn        : S1\n", "mn        : Interlock target\n", "cqt       : 700\n", "nn        : "] {
+            assert!(text.contains(line), "{device}: {line}: {text}");
+        }
+        assert!(text.contains(&format!("subnqn    : {NQN}\n")), "{text}");
+    }
+    let all: Value = serde_json::from_str(&scene.does(&["id-ctrl", "nvme0", "-o", "json"])).expect("JSON");
+    assert_eq!((&all["sn"], &all["cqt"], &all["ccrl"]), (&"S1".into(), &700.into(), &4.into()), "{all}");
+    assert!(all["cirn"].as_str().is_some_and(|cirn| cirn.starts_with("0x")), "{all}");
+    assert!(scene.fails(&["id-ctrl", "nvme9"]).contains("no device `nvme9`\nhint: connected are: nvme0, nvme1"));
+    // A look leaves nothing behind, and asks by the way of the controller that is named.
+    assert_eq!(scene.status()["controllers"].as_array().map(Vec::len), Some(2));
+    scene.tell(&["port", "close", "1"]);
+    let told = scene.verb(&["id-ctrl", "nvme1", "-o", "json"]);
+    let problem: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!((&problem["kind"], &problem["device"]), (&"target".into(), &"nvme1".into()), "{problem}");
+    assert!(scene.does(&["doctor", "nvme0"]).contains(NQN));
+    assert!(scene.fails(&["doctor", "nvme9"]).contains("no device `nvme9`"));
+}
