@@ -16,6 +16,7 @@ use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -101,7 +102,7 @@ fn serve(
             }
         })?;
     }
-    if let Some(warning) = open_to_all(target) {
+    if let Some(warning) = open_to_all(target.ports(), target.discovery()) {
         say(&warning)?;
     }
     print(&match output.format {
@@ -129,17 +130,25 @@ fn tell(events: &Receiver<Stamped>, aloud: bool, as_json: bool) -> io::Result<()
     Ok(())
 }
 
-/// What whoever listens on every address should know.
-fn open_to_all(target: &Target) -> Option<String> {
-    let all = target.ports().iter().chain(target.discovery());
-    let open: Vec<String> = all.filter(|addr| addr.ip().is_unspecified()).map(ToString::to_string).collect();
-    (!open.is_empty()).then(|| {
-        format!(
-            "warning: {} accepts hosts on every address of this machine, and nothing authenticates them: every host that \
-             can connect can read and write",
-            open.join(", ")
-        )
-    })
+/// What whoever listens on every address should know: ports first, then those for discovery alone.
+fn open_to_all(ports: &[SocketAddr], discovery: &[SocketAddr]) -> Option<String> {
+    let open = |addrs: &[SocketAddr]| {
+        let open: Vec<String> = addrs.iter().filter(|addr| is_any(addr.ip())).map(ToString::to_string).collect();
+        (!open.is_empty()).then(|| open.join(", "))
+    };
+    let (whom, what) = match (open(ports), open(discovery)) {
+        (Some(ports), _) => (ports, "every host that can connect can read and write"),
+        (None, Some(discovery)) => (discovery, "every host that can connect can ask where the subsystem is"),
+        (None, None) => return None,
+    };
+    Some(format!(
+        "warning: the target listens on every address of this machine ({whom}), and nothing authenticates hosts: {what}"
+    ))
+}
+
+/// True for an address that stands for all of them, also for all IPv4 addresses written as IPv6.
+const fn is_any(address: IpAddr) -> bool {
+    address.to_canonical().is_unspecified()
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<std::thread::JoinHandle<()>> {
@@ -187,4 +196,24 @@ fn as_json(target: &Target, config: &Config, args: &TargetArgs) -> serde_json::R
         "namespaces": namespaces,
         "control": args.control,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_listens_on_every_address_is_told_once_what_that_means() {
+        let told = |ports: &[&str], discovery: &[&str]| {
+            let addrs = |all: &[&str]| all.iter().map(|addr| addr.parse().unwrap()).collect::<Vec<SocketAddr>>();
+            open_to_all(&addrs(ports), &addrs(discovery))
+        };
+        assert_eq!(told(&["127.0.0.1:4420", "[::1]:4420"], &["192.0.2.1:8009"]), None);
+        for ports in [["0.0.0.0:4420", "[::]:4421"], ["127.0.0.1:1", "[::ffff:0.0.0.0]:4420"]] {
+            let said = told(&ports, &["0.0.0.0:8009"]).unwrap();
+            assert!(said.contains(ports[1]) && said.ends_with("can read and write") && !said.contains('\n'), "{said}");
+        }
+        let said = told(&["127.0.0.1:4420"], &["0.0.0.0:8009"]).unwrap();
+        assert!(said.contains("0.0.0.0:8009") && !said.contains("write"), "{said}");
+    }
 }

@@ -516,7 +516,11 @@ impl Config {
             if let Some(port) = fault.port()
                 && usize::from(port) >= self.ports.len()
             {
-                return value(format!("a fault names port {port}, but there are {} ports", self.ports.len()));
+                let there = match self.ports.len() {
+                    1 => "the only one is port 0".to_owned(),
+                    ports => format!("there are ports 0 to {}", ports - 1),
+                };
+                return value(format!("a fault names port {port}, which is not there: {there}"));
             }
         }
         Ok(())
@@ -735,7 +739,7 @@ mod tests {
         for (from, to, word) in [
             ("block_size = 512", "block_size = 1024", "512 or 4096"),
             ("ccr = false", "quiesce_ms = 2000", "promises"),
-            ("port = 1", "port = 2", "there are 2 ports"),
+            ("port = 1", "port = 2", "there are ports 0 to 1"),
             (
                 "[[port]]",
                 "max_transfer_kib = 4\n[[port]]",

@@ -31,6 +31,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Connections that are read in one turn as they come; with more of them, and more than one payer, payers take turns.
 const AS_THEY_COME: u32 = 4;
 
+/// A turn that takes longer is a long one: for so many turns after it, payers take turns at once.
+const LONG: Duration = Duration::from_millis(2);
+const WARY: u8 = u8::MAX;
+
 /// How long pieces of work are done in one turn of the reactor before it looks for news.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -147,6 +151,8 @@ pub(crate) struct LaneService {
     came: u32,
     /// There is more to do than time: payers take turns.
     crowded: bool,
+    /// Turns since the last long one are fewer by this than [`WARY`].
+    wary: u8,
     /// What is read in this piece came in after this moment.
     dated: Option<Instant>,
     muted: BTreeSet<ConnId>,
@@ -181,6 +187,7 @@ impl LaneService {
             turns: Turns::default(),
             came: 0,
             crowded: false,
+            wary: 0,
             dated: None,
             muted: BTreeSet::new(),
             next_conn: 1,
@@ -371,9 +378,15 @@ impl LaneService {
         }
     }
 
+    /// Whether payers take turns: there is more to do than time, or there was a while ago.
+    fn take_turns(&mut self) -> bool {
+        self.crowded |= self.wary > 0 && self.turns.payers() > 1;
+        self.crowded
+    }
+
     /// Bytes may be there.
     fn readable(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
-        if self.crowded {
+        if self.take_turns() {
             self.turns.wants_read(conn, Backlog::since(self.dated.unwrap_or(self.looked)));
         } else {
             self.read(cx, conn);
@@ -382,7 +395,7 @@ impl LaneService {
 
     /// Something may be sent.
     fn writable(&mut self, conn: ConnId) {
-        if self.crowded {
+        if self.take_turns() {
             self.turns.wants_write(conn);
         } else {
             self.to_flush.insert(conn);
@@ -396,6 +409,12 @@ impl LaneService {
             self.read(cx, conn);
             self.date(None);
         }
+    }
+
+    /// Sees whether what was done as it came took long. Where only one payer has connections nobody else waits for it.
+    fn look_back(&mut self) {
+        let took = self.turn_began.map_or(Duration::ZERO, |began| clock::now().since(began));
+        self.wary = if took > LONG { WARY } else { self.wary.saturating_sub(1) };
     }
 
     /// Does pieces of work for those who wait, for the time of a turn.
@@ -608,6 +627,9 @@ impl Service for LaneService {
     fn turn(&mut self, cx: &mut Cx<'_>) {
         self.settle(cx);
         self.came = 0;
+        if self.turns.payers() > 1 {
+            self.look_back();
+        }
         if self.crowded {
             self.serve(cx);
         }

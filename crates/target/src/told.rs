@@ -62,14 +62,19 @@ fn parts(event: &Event) -> (&'static str, Value) {
         Event::Fenced { life: ended, by, cancelled } => {
             ("controller-fenced", json!({ "life": life(ended), "by": by.to_string(), "cancelled": cancelled }))
         }
-        Event::Held(held) => ("write-held", ghost(held, true)),
-        Event::HeldExecuted(held) => ("write-executed", ghost(held, true)),
-        Event::HeldStopped { ghost: held, by } => ("write-stopped", with(ghost(held, false), "by", by.to_string())),
-        Event::Overtaken { ghost: held, by } => ("write-overtaken", with(ghost(held, false), "by_life", life(by))),
-        Event::GhostArmed(held) => ("write-orphaned", ghost(held, false)),
-        Event::GhostExecuted(held) => ("write-executed", ghost(held, false)),
-        Event::GhostRefused { ghost: held, by } => ("write-refused", with(ghost(held, false), "by", by.to_string())),
-        Event::TooLate(held) => ("write-too-late", ghost(held, true)),
+        Event::Held(held) => ("write-held", ghost(held, Some(true))),
+        Event::HeldExecuted(held) => ("write-executed", ghost(held, Some(true))),
+        Event::HeldStopped { ghost: held, by } => {
+            ("write-stopped", with(ghost(held, Some(false)), "by", by.to_string()))
+        }
+        // Whoever overtakes it, perhaps on another lane, does not know whether its host waits.
+        Event::Overtaken { ghost: held, by } => ("write-overtaken", with(ghost(held, None), "by_life", life(by))),
+        Event::GhostArmed(held) => ("write-orphaned", ghost(held, Some(false))),
+        Event::GhostExecuted(held) => ("write-executed", ghost(held, Some(false))),
+        Event::GhostRefused { ghost: held, by } => {
+            ("write-refused", with(ghost(held, Some(false)), "by", by.to_string()))
+        }
+        Event::TooLate(held) => ("write-too-late", ghost(held, Some(true))),
         Event::Missed { events } => ("events-missed", json!({ "events": events })),
         Event::QuiesceOverrun { life: late, cqt_ms } => {
             ("quiesce-overrun", json!({ "life": life(late), "cqt_ms": cqt_ms }))
@@ -84,17 +89,21 @@ fn parts(event: &Event) -> (&'static str, Value) {
     }
 }
 
-/// A command that changes media, and whether its host waits for it.
-fn ghost(ghost: &Ghost, awaited: bool) -> Value {
+/// A command that changes media, and whether its host waits for it, if that is known.
+fn ghost(ghost: &Ghost, awaited: Option<bool>) -> Value {
     let change = match ghost.change {
         Change::Write => "write",
         Change::WriteZeroes => "write-zeroes",
         Change::Deallocate => "deallocate",
     };
-    json!({
+    let mut value = json!({
         "life": ghost.life.to_string(), "nsid": ghost.namespace.nsid, "command": change, "slba": ghost.slba,
-        "blocks": ghost.blocks, "awaited": awaited,
-    })
+        "blocks": ghost.blocks,
+    });
+    if let (Value::Object(members), Some(awaited)) = (&mut value, awaited) {
+        members.insert("awaited".into(), awaited.into());
+    }
+    value
 }
 
 fn with(mut value: Value, key: &str, text: String) -> Value {
@@ -142,6 +151,10 @@ mod tests {
             (
                 Event::HeldStopped { ghost: held, by: By::Ccr },
                 r#"{"at_ns":5000000,"awaited":false,"blocks":4,"by":"ccr","command":"write","event":"write-stopped","format_version":1,"life":"0001/02/0000000000000003","nsid":1,"slba":8}"#,
+            ),
+            (
+                Event::Overtaken { ghost: held, by: life },
+                r#"{"at_ns":5000000,"blocks":4,"by_life":"0001/02/0000000000000003","command":"write","event":"write-overtaken","format_version":1,"life":"0001/02/0000000000000003","nsid":1,"slba":8}"#,
             ),
             (
                 Event::Lost { life, why: Loss::KeepAlive },

@@ -38,7 +38,7 @@ fn seconds() -> u64 {
 /// them.
 type Habit = fn(&mut TcpStream, u64) -> io::Result<Option<TcpStream>>;
 
-const HABITS: [(&str, Habit); 8] = [
+const HABITS: [(&str, Habit); 9] = [
     ("connects and says nothing", |_, _| Ok(None)),
     ("sends noise", |stream, salt| stream.write_all(&noise(salt)).map(|()| None)),
     ("sends half of an ICReq", |stream, _| stream.write_all(&icreq()[..64]).map(|()| None)),
@@ -48,6 +48,17 @@ const HABITS: [(&str, Habit); 8] = [
         let asks: Vec<u8> =
             (0..30u16).flat_map(|n| command(2, 10 + n, u32::MAX, 1 << 20, &[2, 0, 0xff, 0xff, 3, 0])).collect();
         stream.write_all(&asks).map(|()| None)
+    }),
+    ("asks for megabytes of log and takes them as fast as it can", |stream, salt| {
+        admin(stream, salt)?;
+        let asks: Vec<u8> =
+            (0..30u16).flat_map(|n| command(2, 10 + n, u32::MAX, 1 << 20, &[2, 0, 0xff, 0xff, 3, 0])).collect();
+        let mut taken = vec![0; 1 << 20];
+        for _ in 0..10 {
+            stream.write_all(&asks)?;
+            (0..30).try_for_each(|_| stream.read_exact(&mut taken))?;
+        }
+        Ok(None)
     }),
     ("reads megabytes and takes nothing", |stream, salt| {
         let cntlid = admin(stream, salt)?;
