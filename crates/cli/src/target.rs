@@ -10,7 +10,7 @@ pub(crate) use config::TargetArgs;
 use config::{EventFormat, TargetCommand};
 use interlock_target::channel::Server;
 use interlock_target::config::Config;
-use interlock_target::{Pool, PoolConfig, Stamped, Target};
+use interlock_target::{OnPanic, Pool, PoolConfig, Stamped, Target};
 use serde_json::json;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &TargetArgs) -> anyhow::Result<ExitCode> {
     let name = "target".into();
     let pool = Pool::new(PoolConfig { reactors: args.reactors(&config), name, ..PoolConfig::default() })
         .context("the target cannot start")?;
-    let started = Target::start(pool.reactors(), &config).map_err(anyhow::Error::new);
+    let started = Target::start_as(pool.reactors(), &config, OnPanic::EndProcess).map_err(anyhow::Error::new);
     let served = started.and_then(|target| {
         let target = Arc::new(target);
         let served = serve(&target, &config, args, sender, &news);

@@ -3,6 +3,7 @@
 use crate::Stamped;
 use crate::clock;
 use crate::lane::LaneMail;
+use crate::panic::Ending;
 use interlock_base::Instant;
 use interlock_carry::Mailbox;
 use interlock_ring::{Cx, Event, Service};
@@ -10,6 +11,7 @@ use interlock_target_core::{Control, ControlOutput, Event as TargetEvent, LaneId
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, TrySendError};
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub(crate) enum ControlMail {
     Open(PortId, Sender<io::Result<SocketAddr>>),
     /// Tell this one what happens from now on.
     Subscribe(SyncSender<Stamped>),
+    /// End: another part of the target has panicked.
+    End,
 }
 
 /// How long control reads its mail in one turn of the reactor, and how much of it between two looks at the clock: the queues of its
@@ -46,6 +50,8 @@ pub(crate) struct ControlService {
     /// Where each port listens, and which lane does it.
     ports: BTreeMap<PortId, (usize, SocketAddr)>,
     listeners: Vec<Listener>,
+    ending: Arc<Ending>,
+    ended: bool,
 }
 
 /// Somebody who wants to know what happens.
@@ -87,9 +93,10 @@ impl ControlService {
         mailbox: Mailbox<ControlMail>,
         lanes: Vec<Mailbox<LaneMail>>,
         ports: BTreeMap<PortId, (usize, SocketAddr)>,
+        ending: Arc<Ending>,
     ) -> Self {
         mailbox.set_reader(cx.waker());
-        Self { control, mailbox, unread: VecDeque::new(), lanes, ports, listeners: Vec::new() }
+        Self { control, mailbox, unread: VecDeque::new(), lanes, ports, listeners: Vec::new(), ending, ended: false }
     }
 
     fn tell(&mut self, at: Instant, event: TargetEvent) {
@@ -112,6 +119,7 @@ impl ControlService {
                 self.open(port, Some(bound));
             }
             ControlMail::Subscribe(sender) => self.listeners.push(Listener { sender, missed: 0 }),
+            ControlMail::End => self.ended = true,
         }
     }
 
@@ -165,10 +173,24 @@ impl Service for ControlService {
             }
         }
         self.drain(cx.now());
+        if self.ended {
+            return cx.detach();
+        }
         if !self.unread.is_empty() {
             return cx.set_deadline(Some(begun));
         }
         let next = self.control.next_deadline().map(|deadline| deadline.at);
         cx.set_deadline(next.map(|at| cx.now() + at.since(clock::now())));
+    }
+
+    fn panicked(&mut self, message: &str) {
+        self.ending.begin("control", message);
+    }
+}
+
+/// However it ends, whoever asks afterwards hears at once that nobody answers.
+impl Drop for ControlService {
+    fn drop(&mut self) {
+        drop(self.mailbox.close());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::control::ControlMail;
+use crate::panic::Ending;
 use crate::store::{Backing, Store};
 use crate::turns::{Backlog, Piece, Turns};
 use interlock_base::{Instant, Span};
@@ -17,6 +18,7 @@ use rustix::io::ioctl_fionread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -57,6 +59,10 @@ pub(crate) enum LaneMail {
     Detach { key: NamespaceKey, detached: Sender<()> },
     /// Say what it looks like.
     Status(Sender<LaneStatus>),
+    /// End: another part of the target has panicked.
+    End,
+    #[cfg(test)]
+    Panic,
 }
 
 /// What a lane looks like.
@@ -159,6 +165,7 @@ pub(crate) struct LaneService {
     next_conn: u32,
     mailbox: Mailbox<LaneMail>,
     control: Mailbox<ControlMail>,
+    ending: Arc<Ending>,
     /// When the sockets were looked at before this turn.
     looked: Instant,
     /// When this turn began, within one.
@@ -168,7 +175,13 @@ pub(crate) struct LaneService {
 }
 
 impl LaneService {
-    pub(crate) fn new(cx: &Cx<'_>, lane: Lane, mailbox: Mailbox<LaneMail>, control: Mailbox<ControlMail>) -> Self {
+    pub(crate) fn new(
+        cx: &Cx<'_>,
+        lane: Lane,
+        mailbox: Mailbox<LaneMail>,
+        control: Mailbox<ControlMail>,
+        ending: Arc<Ending>,
+    ) -> Self {
         mailbox.set_reader(cx.waker());
         let cached = (lane.limits().memory / CACHED_PART).min(CACHED_MAX);
         Self {
@@ -193,6 +206,7 @@ impl LaneService {
             next_conn: 1,
             mailbox,
             control,
+            ending,
             looked: clock::now(),
             turn_began: None,
             armed: None,
@@ -246,6 +260,9 @@ impl LaneService {
                 // Whoever asked may have given up.
                 let _ = answer.send(self.status(cx));
             }
+            LaneMail::End => cx.detach(),
+            #[cfg(test)]
+            LaneMail::Panic => panic!("as asked by the test"),
         }
     }
 
@@ -635,5 +652,16 @@ impl Service for LaneService {
         }
         self.arm(cx);
         self.looked = self.turn_began.take().unwrap_or(self.looked);
+    }
+
+    fn panicked(&mut self, message: &str) {
+        self.ending.begin(&format!("lane {}", self.id.0), message);
+    }
+}
+
+/// However it ends, whoever asks afterwards hears at once that nobody answers.
+impl Drop for LaneService {
+    fn drop(&mut self) {
+        drop(self.mailbox.close());
     }
 }

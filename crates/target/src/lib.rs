@@ -16,6 +16,7 @@ mod kept;
 mod lane;
 mod memory;
 mod namespaces;
+mod panic;
 mod shape;
 pub mod status;
 mod store;
@@ -33,4 +34,5 @@ pub use interlock_target_core::{
 };
 pub use interlock_wire::status::Status;
 pub use kept::KeptError;
+pub use panic::OnPanic;
 pub use target::{EVENTS_MAX, Stamped, Target, TargetError};

@@ -5,6 +5,7 @@ use crate::control::{ControlMail, ControlService};
 use crate::file::FileError;
 use crate::kept::KeptError;
 use crate::lane::{LaneMail, LaneService};
+use crate::panic::{Ending, OnPanic};
 use crate::shape::{Names, ana_of, core_config, fault_of, open};
 use crate::store::Backing;
 use interlock_base::Instant;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// An answer from a reactor is a matter of microseconds; after this it is stuck or gone.
@@ -125,7 +126,7 @@ pub enum TargetError {
     Gone,
 }
 
-/// A running target. It ends with [`Target::shutdown`], or with its reactors.
+/// A running target. It ends with [`Target::shutdown`], with its reactors, or as a whole when a part of it panics ([`OnPanic`]).
 ///
 /// ```
 /// use interlock_target::{Pool, PoolConfig, Target, config::Config};
@@ -168,6 +169,14 @@ impl Target {
     /// If the configuration cannot be, a file or an address is in use, or a reactor cannot be used. Nothing is left
     /// behind then.
     pub fn start(reactors: &[Reactor], config: &Config) -> Result<Self, TargetError> {
+        Self::start_as(reactors, config, OnPanic::EndTarget)
+    }
+
+    /// As [`Target::start`], and says what a panic of a part of it ends.
+    ///
+    /// # Errors
+    /// As [`Target::start`].
+    pub fn start_as(reactors: &[Reactor], config: &Config, on_panic: OnPanic) -> Result<Self, TargetError> {
         config.check()?;
         let lanes = u16::try_from(reactors.len())
             .ok()
@@ -194,7 +203,8 @@ impl Target {
             services: Mutex::new(Vec::new()),
             namespaces: Mutex::new(BTreeMap::new()),
         };
-        let outcome = starting.start_services(reactors, config, &core, &mut control, namespaces);
+        let ending = Arc::new(Ending::new(on_panic, starting.control.clone(), starting.lanes.clone()));
+        let outcome = starting.start_services(reactors, config, &core, &mut control, namespaces, &ending);
         let places = match outcome {
             Ok(places) => places,
             Err(error) => {
@@ -204,7 +214,9 @@ impl Target {
         };
         let mailbox = starting.control.clone();
         let lanes = starting.lanes.clone();
-        starting.attach(&reactors[0], move |cx| Box::new(ControlService::new(cx, control, mailbox, lanes, places)))?;
+        starting.attach(&reactors[0], move |cx| {
+            Box::new(ControlService::new(cx, control, mailbox, lanes, places, ending))
+        })?;
         for fault in &config.faults {
             starting.script(fault_of(*fault));
         }
@@ -218,11 +230,12 @@ impl Target {
         core: &CoreConfig,
         control: &mut Control,
         namespaces: Vec<(Namespace, Backing)>,
+        ending: &Arc<Ending>,
     ) -> Result<BTreeMap<PortId, (usize, SocketAddr)>, TargetError> {
         for (id, (reactor, mailbox)) in (0..core.lanes).zip(reactors.iter().zip(self.lanes.clone())) {
             let lane = Lane::new(LaneId(id), core.limits);
-            let control = self.control.clone();
-            self.attach(reactor, move |cx| Box::new(LaneService::new(cx, lane, mailbox, control)))?;
+            let (control, ending) = (self.control.clone(), Arc::clone(ending));
+            self.attach(reactor, move |cx| Box::new(LaneService::new(cx, lane, mailbox, control, ending)))?;
         }
         for (place, (namespace, backing)) in namespaces.into_iter().enumerate() {
             self.attach_namespace(&namespace, &backing)?;
