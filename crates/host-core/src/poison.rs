@@ -11,7 +11,8 @@
 //!    and then the suspect is sent there, alone.
 //! 3. An answer clears it. If the target ends the instance, that is a *death*. It counts only if the same controller loses no
 //!    instance without the suspect within [`LIVED`] of it, and if some instance of the namespace lives on for [`LIVED`].
-//! 4. After [`DEATHS`] of them, and one more witness that is answered, the suspect fails.
+//! 4. After [`DEATHS`] of them, and one more witness that is answered, the suspect fails. A death within [`LIVED`] of which other
+//!    controllers lost instances as well weighs half: the command may have ended the whole target, or something else did.
 //!
 //! Whatever else happens is no evidence. The suspect waits, its next turn comes later each time ([`PAUSE`] to [`PAUSE_MAX`]),
 //! and it is named as long as it waits. An instance is isolated for a bounded time ([`Suspects::live`]), and after a turn that
@@ -214,6 +215,8 @@ struct Death {
     at: Instant,
     /// Some instance lived on for [`LIVED`].
     counts: bool,
+    /// Another controller lost an instance at about the same time.
+    together: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -281,7 +284,8 @@ impl Command {
     }
 
     fn is_judged(&self) -> bool {
-        self.deaths.len() >= DEATHS && self.pending().is_none()
+        let halves: usize = self.deaths.iter().map(|death| if death.together { 1 } else { 2 }).sum();
+        halves >= 2 * DEATHS && self.pending().is_none()
     }
 }
 
@@ -471,8 +475,10 @@ impl Suspects {
         if self.disturbed(key, ctrl).is_some_and(|at| now < at + LIVED) {
             return self.unclear(now, key, Unclear::LostWithout);
         }
+        let without = |(at, carried): &(Instant, BTreeSet<GuardKey>)| now < *at + LIVED && !carried.contains(&key);
+        let together = self.unexplained.iter().any(|(other, loss)| *other != ctrl && without(loss));
         if let Some(command) = self.commands.get_mut(&key) {
-            command.deaths.push(Death { ctrl, at: now, counts: false });
+            command.deaths.push(Death { ctrl, at: now, counts: false, together });
         }
     }
 
@@ -488,6 +494,7 @@ impl Suspects {
         for (key, command) in self.commands.iter_mut().filter(|(key, _)| !carried.contains(key)) {
             let before = command.deaths.len();
             command.deaths.retain(|death| death.ctrl != ctrl);
+            command.deaths.iter_mut().for_each(|death| death.together |= now < death.at + LIVED);
             if command.deaths.len() < before {
                 unclear.push(*key);
             }

@@ -25,6 +25,8 @@ struct World {
     poison: BTreeSet<GuardKey>,
     /// So does every command there, the witness included.
     broken: BTreeSet<CtrlId>,
+    /// What ends an instance ends that of the other controller, too.
+    whole: bool,
     /// Nothing outstanding anywhere ends.
     busy: bool,
     /// ... or on these.
@@ -48,6 +50,7 @@ impl World {
             next_life: 1,
             poison: BTreeSet::new(),
             broken: BTreeSet::new(),
+            whole: false,
             busy: false,
             stuck: BTreeSet::new(),
             mute: false,
@@ -122,6 +125,9 @@ impl World {
                     let ctrl = *self.live.iter().find(|(_, of)| **of == life).expect("live").0;
                     if self.poison.contains(&key) {
                         self.lose(ctrl.0, Cause::Target, &[key.seq]);
+                        if self.whole {
+                            self.lose(1 - ctrl.0, Cause::Target, &[]);
+                        }
                     } else if !self.mute {
                         self.suspects.ended(self.now, key);
                     }
@@ -157,6 +163,27 @@ impl World {
     fn was_told(&self, seq: u64, stage: Stage) -> bool {
         self.told.contains(&(key(seq), stage))
     }
+}
+
+/// Two of such deaths may be two crashes of the target, or two suspensions of the host.
+#[test]
+fn a_command_that_ends_the_whole_target_fails_after_four_deaths() {
+    let mut world = World::new(2);
+    world.poison.insert(key(1));
+    world.whole = true;
+    for ctrl in [0, 1, 0] {
+        world.lose(ctrl, Cause::Target, &[1]);
+    }
+    let alone = |world: &World| world.told.iter().filter(|(_, stage)| matches!(stage, Stage::Alone(_))).count();
+    for _ in 0..600 {
+        if alone(&world) == 4 {
+            break;
+        }
+        assert_eq!(world.failed, [], "after {} turns alone", alone(&world));
+        world.advance(100 * MS);
+    }
+    world.advance(5_000 * MS);
+    assert_eq!((alone(&world), &world.failed[..]), (4, &[key(1)][..]));
 }
 
 #[test]
