@@ -20,6 +20,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(2);
 /// An orderly close waits so long for the kernel to take what is left, then the socket is aborted.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
+/// A connection that the kernel did not let go of is aborted again after so long.
+const ABORT_AGAIN: Duration = Duration::from_secs(1);
+
 /// A machine that speaks of its connections in the host's words.
 pub(crate) trait HostMachine: Machine<Conn = ConnId> {
     fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent);
@@ -43,6 +46,8 @@ struct Socket {
     aborter: Aborter,
     /// Its ends, once it is connected.
     pair: Option<SocketPair>,
+    /// Its reactor has begun to abort it, and knows alone how that went: the aborter finds nothing any more.
+    ending: bool,
 }
 
 impl Sockets {
@@ -57,7 +62,18 @@ impl Sockets {
         let sockets = self.lock();
         let mine = sockets.iter().filter(|((owner, _), socket)| *owner == Some(lane) && socket.life == Some(life));
         // All of them, also if the first refuses.
-        mine.map(|(_, socket)| socket.aborter.abort().is_ok()).fold(true, |all, one| all & one)
+        mine.map(|(_, socket)| socket.aborter.abort().is_ok() && !socket.ending).fold(true, |all, one| all & one)
+    }
+
+    /// From now on its reactor alone says when it is gone, with [`Sockets::gone`].
+    fn ending(&self, owner: Owner, conn: ConnId) {
+        if let Some(socket) = self.lock().get_mut(&(owner, conn)) {
+            socket.ending = true;
+        }
+    }
+
+    fn gone(&self, owner: Owner, conn: ConnId) {
+        self.lock().remove(&(owner, conn));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Owner, ConnId), Socket>> {
@@ -73,8 +89,17 @@ pub(crate) struct Links {
     opening: BTreeMap<Sock, ConnId>,
     draining: BTreeSet<ConnId>,
     closing: BTreeMap<ConnId, Instant>,
+    refused: BTreeMap<ConnId, Refused>,
     to_flush: BTreeSet<ConnId>,
     next_look: Option<Instant>,
+}
+
+/// A connection that was to end and of which the kernel did not say that it has: it may still deliver what it holds.
+struct Refused {
+    sock: Sock,
+    again: Instant,
+    /// What the machine hears once it is gone.
+    then: ConnEvent,
 }
 
 impl Links {
@@ -99,11 +124,9 @@ impl Links {
                 self.look(cx, machine);
             }
             ConnAction::Abort(conn) => {
-                // If the kernel refused to empty the send queue, the machine is never told that it is empty: a hold does
+                // While the kernel refuses to empty the send queue, the machine is not told that it is empty: a hold does
                 // not begin, and only a reset of the controller can fence.
-                if self.end(cx, conn) {
-                    machine.handle_conn(cx.now(), conn, ConnEvent::Aborted);
-                }
+                self.end(cx, machine, conn, ConnEvent::Aborted);
             }
             ConnAction::Close(conn) => {
                 self.closing.insert(conn, cx.now() + CLOSE_WITHIN);
@@ -141,7 +164,7 @@ impl Links {
             }
             Event::ConnectFailed { sock, error } => {
                 if let Some(conn) = self.opening.remove(&sock) {
-                    self.sockets.lock().remove(&(self.owner, conn));
+                    self.sockets.gone(self.owner, conn);
                     let why = DownReason::Unreachable(words(&error));
                     machine.handle_conn(cx.now(), conn, ConnEvent::Down(why));
                 }
@@ -182,7 +205,15 @@ impl Links {
             if flushed && let Some(sock) = self.wires.remove(conn) {
                 cx.close(sock);
             }
-            self.end(cx, conn);
+            self.let_go(cx, conn, ConnEvent::Aborted);
+        }
+        let again: Vec<ConnId> =
+            self.refused.iter().filter(|(_, one)| one.again <= now).map(|(conn, _)| *conn).collect();
+        for conn in again {
+            if let Some(Refused { then, .. }) = self.refused.get(&conn) {
+                let then = then.clone();
+                self.end(cx, machine, conn, then);
+            }
         }
         if self.next_look.is_some_and(|at| at <= now) {
             self.look(cx, machine);
@@ -191,14 +222,15 @@ impl Links {
 
     /// When [`Links::turn`] wants to be called again at the latest.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.closing.values().copied().chain(self.next_look).min()
+        let again = self.refused.values().map(|one| one.again);
+        self.closing.values().copied().chain(again).chain(self.next_look).min()
     }
 
     /// Ends every socket at once: the host is gone.
     pub(crate) fn abort_all(&mut self, cx: &mut Cx<'_>) {
         let conns: Vec<ConnId> = self.wires.conns().chain(self.opening.values().copied()).collect();
         for conn in conns {
-            self.end(cx, conn);
+            self.let_go(cx, conn, ConnEvent::Aborted);
         }
     }
 
@@ -213,7 +245,7 @@ impl Links {
             Ok(sock) => {
                 self.opening.insert(sock, conn);
                 if let Ok(aborter) = cx.aborter(sock) {
-                    let socket = Socket { life: machine.life_of(conn), aborter, pair: None };
+                    let socket = Socket { life: machine.life_of(conn), aborter, pair: None, ending: false };
                     self.sockets.lock().insert((self.owner, conn), socket);
                 }
             }
@@ -226,15 +258,20 @@ impl Links {
 
     fn ended(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, conn: ConnId, outcome: Io) {
         let Io::Ended(error) = outcome else { return };
-        if !self.end(cx, conn) {
-            return;
-        }
         let how = connection_end(error.as_ref());
-        machine.handle_conn(cx.now(), conn, ConnEvent::Down(DownReason::Lost(how)));
+        self.end(cx, machine, conn, ConnEvent::Down(DownReason::Lost(how)));
     }
 
-    /// The socket, in whatever state, exists no more; true if nothing it held is delivered any more.
-    fn end(&mut self, cx: &mut Cx<'_>, conn: ConnId) -> bool {
+    /// Ends the socket, in whatever state, and tells the machine `then`: now, or once the kernel has let go of it.
+    fn end(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine, conn: ConnId, then: ConnEvent) {
+        if self.let_go(cx, conn, then.clone()) {
+            machine.handle_conn(cx.now(), conn, then);
+        }
+    }
+
+    /// The socket, in whatever state, exists no more; true if nothing it held is delivered any more. Else it is asked for
+    /// again.
+    fn let_go(&mut self, cx: &mut Cx<'_>, conn: ConnId, then: ConnEvent) -> bool {
         self.to_flush.remove(&conn);
         self.draining.remove(&conn);
         self.closing.remove(&conn);
@@ -242,20 +279,27 @@ impl Links {
         if let Some(sock) = opening {
             self.opening.remove(&sock);
         }
-        let sock = self.wires.remove(conn).or(opening);
-        let gone = sock.is_none_or(|sock| cx.abort(sock).is_ok());
+        let refused = self.refused.remove(&conn).map(|one| one.sock);
+        if let Some(sock) = self.wires.remove(conn).or(opening).or(refused) {
+            self.sockets.ending(self.owner, conn);
+            if cx.abort(sock).is_err() {
+                self.refused.insert(conn, Refused { sock, again: cx.now() + ABORT_AGAIN, then });
+                return false;
+            }
+        }
         // Not before: until then somebody else may have to do it.
-        self.sockets.lock().remove(&(self.owner, conn));
-        gone
+        self.sockets.gone(self.owner, conn);
+        true
+    }
+
+    /// True if nothing waits in the socket to be delivered.
+    fn is_empty(&self, cx: &mut Cx<'_>, conn: ConnId) -> bool {
+        !self.refused.contains_key(&conn)
+            && self.wires.sock(conn).is_none_or(|sock| cx.outq(sock).is_ok_and(|bytes| bytes == 0))
     }
 
     fn look(&mut self, cx: &mut Cx<'_>, machine: &mut impl HostMachine) {
-        let empty: Vec<ConnId> = self
-            .draining
-            .iter()
-            .filter(|conn| self.wires.sock(**conn).is_none_or(|sock| cx.outq(sock).is_ok_and(|bytes| bytes == 0)))
-            .copied()
-            .collect();
+        let empty: Vec<ConnId> = self.draining.iter().copied().filter(|conn| self.is_empty(cx, *conn)).collect();
         for conn in empty {
             self.draining.remove(&conn);
             machine.handle_conn(cx.now(), conn, ConnEvent::SendQueueEmpty);
@@ -280,6 +324,10 @@ fn words(error: &io::Error) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod refusals;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use crate::inbox::{Command, Inbox, Letters};
 use crate::poller::{Done, Poller, Watcher};
 use crate::pool::{Panicked, Reactor};
 use crate::socket;
-use crate::{Backend, Cx, Event, Faults, Service};
+use crate::{Backend, Call, Cx, Event, Faults, Service, Verdict};
 use interlock_base::{Instant, Key, Slab, Timers};
 use socket2::Socket;
 use std::any::Any;
@@ -48,6 +48,17 @@ pub(crate) struct Source {
     /// Poll bits to be told; not 0 exactly while it stands in `Core::ready`.
     pub(crate) bits: u32,
 }
+
+/// A connection whose abort was refused.
+pub(crate) struct Refused {
+    pub(crate) owner: Option<Key>,
+    /// If another thread was at work on it, so that letting go of it was not its end.
+    socket: Option<Arc<Socket>>,
+    watch: Option<Key>,
+}
+
+/// Refused aborts that can be asked for again; of the oldest beyond that nothing is ever known.
+const REFUSED_MAX: usize = 4096;
 
 pub(crate) enum Role {
     Connecting { addr: SocketAddr },
@@ -104,6 +115,8 @@ pub(crate) struct Core {
     pub(crate) staging: Vec<u8>,
     pub(crate) staging_len: usize,
     pub(crate) lingering: usize,
+    /// Connections whose abort was refused and that may still deliver, with what keeps them.
+    pub(crate) refused: BTreeMap<Key, Refused>,
     /// Sends and receives so far.
     pub(crate) transfers: u64,
     spin: Duration,
@@ -146,6 +159,7 @@ impl Core {
             staging: Vec::new(),
             staging_len,
             lingering: 0,
+            refused: BTreeMap::new(),
             transfers: 0,
             spin,
             stopping: false,
@@ -383,6 +397,7 @@ impl Core {
             // Nobody is left to be told of a refusal; the descriptor is closed with linger {1,0} in any case.
             let _ = self.abort_source(source);
         }
+        self.refused.retain(|_, refused| refused.owner != Some(key));
         let mine: Vec<Key> = self.files.iter().filter(|(_, (of, _))| *of == key).map(|(key, _)| key).collect();
         for file in mine {
             self.files.remove(file);
@@ -450,16 +465,55 @@ impl Core {
         Some(source)
     }
 
-    /// Ends a connection at once, its send queue with it; or stops a listener.
+    /// Ends a connection at once, its send queue with it; or stops a listener. One for which that was refused before is
+    /// tried again.
     pub(crate) fn abort_source(&mut self, key: Key) -> io::Result<()> {
-        let Some(source) = self.forget_source(key) else { return Ok(()) };
-        // The watch in the ring holds a reference to the socket, so that closing the descriptor alone would do nothing
-        // until the kernel has cancelled it. Disconnecting acts at once.
-        let Err(refused) = socket::cut(&source.socket) else { return Ok(()) };
-        let watch = source.watch;
-        drop(source); // linger {1,0}: the last reference resets the connection
-        let settled = watch.map_or(Ok(()), |watch| self.poller.settle(watch));
-        settled.map_err(|error| io::Error::new(error.kind(), format!("abort: {refused}; then {error}")))
+        let mut one = match self.forget_source(key) {
+            Some(Source { owner, socket, watch, .. }) => Refused { owner, socket: Some(socket), watch },
+            None => match self.refused.remove(&key) {
+                Some(refused) => refused,
+                None => return Ok(()),
+            },
+        };
+        let ended = self.end_connection(&mut one);
+        if ended.is_err() {
+            self.refused.insert(key, one);
+            if self.refused.len() > REFUSED_MAX {
+                self.refused.pop_first();
+            }
+        }
+        ended
+    }
+
+    fn end_connection(&mut self, one: &mut Refused) -> io::Result<()> {
+        let fault = match self.faults.as_ref().map(|faults| faults.decide(&Call::Abort)) {
+            Some(Verdict::Fail(errno)) => Some(io::Error::from_raw_os_error(errno)),
+            _ => None,
+        };
+        let mut refused = None;
+        if let Some(socket) = one.socket.take() {
+            // The watch in the ring holds a reference to the socket, so that closing the descriptor alone would do nothing
+            // until the kernel has cancelled it. Disconnecting acts at once.
+            if fault.is_none() {
+                let Err(error) = socket::cut(&socket) else { return Ok(()) };
+                refused = Some(error);
+            }
+            // linger {1,0}: the last reference resets the connection
+            if let Err(shared) = Arc::try_unwrap(socket) {
+                one.socket = Some(shared);
+                let busy =
+                    || io::Error::new(io::ErrorKind::ResourceBusy, "another thread is at work on the connection");
+                return Err(fault.or(refused).unwrap_or_else(busy));
+            }
+        }
+        if let Some(error) = fault {
+            return Err(error);
+        }
+        let settled = one.watch.map_or(Ok(()), |watch| self.poller.settle(watch));
+        settled.map_err(|error| match refused {
+            Some(refused) => io::Error::new(error.kind(), format!("abort: {refused}; then {error}")),
+            None => error,
+        })
     }
 
     fn is_busy(&self) -> bool {

@@ -172,13 +172,16 @@ impl Cx<'_> {
     }
 
     /// Ends a connection at once. When this returns `Ok`, nothing of its send queue can be sent any more; the peer is
-    /// sent a reset, and can read only what lay in its receive buffer. The name is dead in either case.
+    /// sent a reset, and can read only what lay in its receive buffer. The name is dead in either case, but that of a
+    /// connection whose abort was refused is good for asking again.
     ///
     /// # Errors
     /// The kernel refused to empty the queue (a security module, for example): the connection must be treated as one
-    /// that may still deliver.
+    /// that may still deliver, until asking again succeeds.
     pub fn abort(&mut self, sock: Sock) -> io::Result<()> {
-        self.source(sock.0)?;
+        if self.core.refused.get(&sock.0).is_none_or(|refused| refused.owner != Some(self.me)) {
+            self.source(sock.0)?;
+        }
         self.core.abort_source(sock.0)
     }
 

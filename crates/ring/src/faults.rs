@@ -17,6 +17,8 @@ pub enum Call<'a> {
     Receive(usize),
     /// An operation on a file begins.
     File(&'a FileOp),
+    /// A connection is aborted: it is disconnected, and where that is refused, let go of. If it fails, neither was done.
+    Abort,
 }
 
 /// What becomes of it.

@@ -43,6 +43,7 @@ impl Faults for Drawn {
             return Verdict::Pass;
         }
         let (kind, most) = match call {
+            Call::Abort => return Verdict::Pass,
             Call::Send(len) => (0, *len),
             Call::Receive(len) => (1, *len),
             // With `O_DIRECT` the kernel itself moves whole blocks only.
@@ -122,7 +123,7 @@ impl Faults for OneByOne {
     fn decide(&self, call: &Call<'_>) -> Verdict {
         match call {
             Call::Send(_) | Call::Receive(_) => Verdict::AtMost(1),
-            Call::File(_) => Verdict::Pass,
+            Call::File(_) | Call::Abort => Verdict::Pass,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How connections end. The experiment on which the safety of a time-based fence rests: megabytes are queued behind a
 //! full window; after an abort the peer may read what already lay in its receive buffer, then it must meet a reset.
 use super::common::{ANY, PATIENCE, attach, finish, next, pool};
-use interlock_ring::{Aborter, ConnectOptions, Cx, Event, Pool, Sock};
+use interlock_ring::{Aborter, Call, ConnectOptions, Cx, Event, Faults, Pool, PoolConfig, Sock, Verdict};
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
@@ -146,6 +146,42 @@ fn close_delivers_everything() {
 #[test]
 fn abort_empties_the_send_queue() {
     assert_cut(&experiment(End::Abort));
+}
+
+/// Refuses to abort as long as it is told to.
+struct Refuses(AtomicUsize);
+
+impl Faults for Refuses {
+    fn decide(&self, call: &Call<'_>) -> Verdict {
+        let takes_one = |left: usize| left.checked_sub(1);
+        match call {
+            Call::Abort if self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, takes_one).is_ok() => {
+                Verdict::Fail(1) // EPERM
+            }
+            _ => Verdict::Pass,
+        }
+    }
+}
+
+#[test]
+fn an_abort_that_was_refused_can_be_asked_for_again_until_it_is_done() {
+    let listener = TcpListener::bind(ANY).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let config = PoolConfig { spin: Duration::ZERO, backend: Some(crate::BACKEND), ..PoolConfig::default() };
+    let pool = Pool::with_faults(config, Arc::new(Refuses(AtomicUsize::new(2)))).unwrap();
+    let (_, answers) = attach(&pool.reactor(0), move |cx, answers: mpsc::Sender<_>| {
+        cx.connect(&ConnectOptions::to(addr)).unwrap();
+        move |cx, event| {
+            if let Event::Connected { sock } = event {
+                let kinds: Vec<_> = (0..4).map(|_| cx.abort(sock).map_err(|error| error.kind())).collect();
+                assert_eq!(cx.send(sock, b"x").unwrap_err().kind(), ErrorKind::NotFound, "it sends nothing meanwhile");
+                answers.send(kinds).unwrap();
+            }
+        }
+    });
+    let refused = Err(ErrorKind::PermissionDenied);
+    assert_eq!(next(&answers), [refused, refused, Ok(()), Err(ErrorKind::NotFound)]);
+    finish(pool);
 }
 
 #[test]
