@@ -4,7 +4,8 @@
 //! namespace takes blocks, up to what one command may carry, and can also answer that a write *may still* take effect.
 //! This stands between the two: it cuts requests into pieces, gathers their answers, and keeps what has no good answer
 //! yet as the export's [`OnLoss`](crate::OnLoss) says. With `Hold`, an error never means "perhaps later": the piece is
-//! submitted again, the host's guard makes it wait until the lost life is fenced, and only then is it answered.
+//! submitted again, the host's guard makes it wait until the lost life is fenced, and only then is it answered. If the
+//! host ends before that, it is left without an answer: whoever comes after this process asks for it again.
 //!
 //! Submitting an unanswered write again is allowed: until it was answered it may take effect more than once.
 //!
@@ -188,6 +189,8 @@ pub(crate) struct Disk {
     jobs: Slab<Job>,
     pieces: Slab<Piece>,
     again: VecDeque<(Instant, Key)>,
+    /// The host has ended for good, and a piece was left without an answer.
+    left: bool,
     finished: VecDeque<Finished>,
 }
 
@@ -204,6 +207,7 @@ impl Disk {
             jobs: Slab::new(),
             pieces: Slab::new(),
             again: VecDeque::new(),
+            left: false,
             finished: VecDeque::new(),
         }
     }
@@ -213,7 +217,13 @@ impl Disk {
         self.jobs.len()
     }
 
-    /// Starts a request; it ends with exactly one [`Finished`].
+    /// True if the host has ended with requests in flight that will never be finished here, and nothing of them is under
+    /// way any more: they are for whoever comes after this process.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left && self.pieces.is_empty() && self.finished.is_empty()
+    }
+
+    /// Starts a request; it ends with exactly one [`Finished`], unless the host ends first and the export holds.
     pub(crate) fn submit(&mut self, cx: &Cx<'_>, work: Work, token: u64) {
         let (op, offset, len, fast, flush_after) = match &work {
             Work::Read { offset, len } => (Op::Read, *offset, u64::from(*len), false, false),
@@ -360,6 +370,7 @@ impl Disk {
             Outcome::NotSent(Refused::Busy) => return self.hold(cx, key),
             Outcome::NotSent(Refused::NoPath | Refused::NoSuchNamespace) if hold => return self.hold(cx, key),
             Outcome::Indeterminate { .. } | Outcome::OutcomeUnknown if hold => return self.hold(cx, key),
+            Outcome::NotSent(Refused::ShuttingDown) if hold => return self.leave(key),
             Outcome::Failed(status) => Some(Fault::Failed(status)),
             Outcome::NotSent(refused) => Some(Fault::Refused(refused)),
             Outcome::Indeterminate { .. } => Some(Fault::Indeterminate),
@@ -387,6 +398,12 @@ impl Disk {
         }
     }
 
+    /// The host has ended: this piece has no answer here, and its job no end.
+    fn leave(&mut self, key: Key) {
+        self.left = true;
+        self.pieces.remove(key);
+    }
+
     /// A controller carries less than was thought: half of it, and from now on so for every payload.
     fn halve(&mut self, cx: &Cx<'_>, key: Key) {
         let Some(piece) = self.pieces.get_mut(key) else { return };
@@ -406,3 +423,7 @@ impl Disk {
         self.send(cx, other);
     }
 }
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

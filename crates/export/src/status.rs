@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum OnLoss {
     /// It waits: what is in doubt until it is fenced, and everything else until a path is back. A client is never told
-    /// "failed" of a write that may still take effect. Ends with the path, or when the export is stopped by force.
+    /// "failed" of a write that may still take effect. Ends with the path, or when the export is stopped by force; what
+    /// still waits when the host ends gets no answer from this process: an NBD connection is closed, and a block device of
+    /// the kernel asks its next process.
     #[default]
     Hold,
     /// It fails as soon as the host gives it up (`fast_io_fail_tmo`, `ctrl_loss_tmo`). The range of a write that may

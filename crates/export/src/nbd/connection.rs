@@ -529,9 +529,15 @@ impl Connection {
         match &self.phase {
             Phase::Waiting(_) | Phase::Asking(..) | Phase::Queueing(..) => true,
             Phase::Serving(serving) => {
-                serving.live.is_empty() && serving.parked.as_ref().is_none_or(|parked| parked.read.is_none())
+                (self.is_left() || serving.live.is_empty())
+                    && serving.parked.as_ref().is_none_or(|parked| parked.read.is_none())
             }
         }
+    }
+
+    /// Its host has ended with requests of it: nobody here will answer them.
+    fn is_left(&self) -> bool {
+        matches!(&self.phase, Phase::Serving(serving) if serving.disk.as_ref().is_some_and(Disk::is_left))
     }
 
     fn obey(&mut self) {
@@ -545,6 +551,9 @@ impl Connection {
     /// Ends what has come to its end; true if it has.
     fn end(&mut self, cx: &mut Cx<'_>) -> bool {
         let now = cx.now();
+        if self.course == Course::Open && self.is_left() {
+            self.course = Course::Leaving(None); // it may ask whoever comes next
+        }
         match self.course {
             Course::Leaving(_) if self.is_idle() && self.out.is_empty() => cx.close(self.sock),
             Course::Leaving(None) if self.is_idle() => {

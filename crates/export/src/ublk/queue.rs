@@ -5,12 +5,12 @@
 //! ours.
 
 use super::sys::{self, Requests};
-use crate::disk::{Disk, Finished, Work};
+use crate::disk::{Disk, Fault, Finished, Work};
 use crate::fault::{Errno, told};
 use crate::gate::Gate;
 use crate::status::Published;
 use crate::{Counters, ExportSettings, Faults, OnLoss};
-use interlock_host::Buf;
+use interlock_host::{Buf, Refused};
 use interlock_ring::{BufPool, Cx, Event, File, FileOp, Service, Waker};
 use std::io;
 use std::mem;
@@ -25,7 +25,7 @@ enum Standing {
     Starting,
     /// Every tag has its fetch.
     Armed,
-    /// It begins nothing any more, and has answered everything that it had begun.
+    /// It begins nothing any more; what it had begun is answered or left.
     Quiet,
     /// It serves no more; why, if that was not asked for.
     Over(Option<String>),
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     waker: OnceLock<Waker>,
     fail: AtomicBool,
     leave: AtomicBool,
+    /// Something was left without an answer.
+    left: AtomicBool,
     gate: Arc<Gate>,
     pub(super) counters: Published,
 }
@@ -50,6 +52,7 @@ impl Shared {
             waker: OnceLock::new(),
             fail: AtomicBool::new(false),
             leave: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             gate,
             counters: Published::default(),
         }
@@ -88,13 +91,13 @@ impl Shared {
         self.wake();
     }
 
-    /// Waits until everything that was begun is answered; false if it is not.
+    /// Waits until nothing that was begun is under way; false if something is, or was left without an answer.
     pub(super) fn wait_quiet(&self, within: Duration) -> bool {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let busy = |standing: &mut Standing| matches!(standing, Standing::Starting | Standing::Armed);
         let (_standing, waited) =
             self.changed.wait_timeout_while(standing, within, busy).unwrap_or_else(PoisonError::into_inner);
-        !waited.timed_out()
+        !waited.timed_out() && !self.left.load(Ordering::Acquire)
     }
 
     /// From now on no request is begun: what comes stays unanswered, and is the kernel's again when the device is left.
@@ -265,6 +268,12 @@ impl Queue {
     fn answer(&mut self, cx: &mut Cx<'_>) {
         while let Some(Finished { token, result }) = self.disk.as_mut().and_then(|disk| disk.poll(cx)) {
             let tag = token as u16; // as given to `submit`
+            if let Err(fault) = result
+                && is_for_successor(self.is_leaving(), fault)
+            {
+                self.leave_tag(usize::from(tag));
+                continue;
+            }
             let result = result.map_err(|fault| {
                 self.faults.note(cx.now(), fault, || self.described(tag));
                 told(fault).0
@@ -337,6 +346,22 @@ impl Queue {
         }
     }
 
+    /// Its request stays unanswered: the kernel gives it to the next process.
+    fn leave_tag(&mut self, tag: usize) {
+        self.tags[tag] = Tag::Over;
+        self.last.0.left.store(true, Ordering::Release);
+    }
+
+    /// The host has ended: what it has not answered is for the next process.
+    fn leave_busy(&mut self) {
+        if self.is_leaving() && self.disk.as_ref().is_some_and(Disk::is_left) {
+            self.disk = None;
+            let busy = |tag: &usize| matches!(self.tags[*tag], Tag::Busy { .. });
+            let busy: Vec<usize> = (0..self.tags.len()).filter(busy).collect();
+            busy.into_iter().for_each(|tag| self.leave_tag(tag));
+        }
+    }
+
     fn is_leaving(&self) -> bool {
         self.last.0.leave.load(Ordering::Acquire)
     }
@@ -345,7 +370,8 @@ impl Queue {
     /// behind it again.
     fn follow(&mut self, cx: &mut Cx<'_>) {
         let number = self.last.0.gate.number();
-        if self.gate == number {
+        // One that is leaving begins nothing, and what it has begun is not for this process to end.
+        if self.gate == number || self.is_leaving() {
             return;
         }
         self.gate = number;
@@ -382,6 +408,12 @@ impl Queue {
     }
 }
 
+/// True if the host's end and nothing else is why a request has no answer, so that whoever takes the device over carries it
+/// out again. What may still take effect is fenced there first.
+const fn is_for_successor(leaving: bool, fault: Fault) -> bool {
+    leaving && matches!(fault, Fault::Refused(Refused::ShuttingDown) | Fault::Indeterminate | Fault::Unknown)
+}
+
 impl Service for Queue {
     fn handle(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
@@ -399,6 +431,7 @@ impl Service for Queue {
         self.obey(cx);
         self.follow(cx);
         self.answer(cx);
+        self.leave_busy();
         self.publish();
         cx.set_deadline(self.disk.as_ref().and_then(Disk::next_deadline));
         if !self.quiet && self.is_leaving() && self.disk.as_ref().is_none_or(|disk| disk.in_flight() == 0) {
@@ -408,5 +441,18 @@ impl Service for Queue {
         if self.tags.iter().all(|tag| matches!(tag, Tag::Over)) {
             cx.detach();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_leaves_answers_nothing_for_the_end_of_its_host() {
+        let of_the_end = [Fault::Refused(Refused::ShuttingDown), Fault::Indeterminate, Fault::Unknown];
+        let answers = [Fault::Refused(Refused::OutOfRange), Fault::CacheLost, Fault::Shut, Fault::NotFast];
+        assert!(of_the_end.iter().all(|fault| is_for_successor(true, *fault) && !is_for_successor(false, *fault)));
+        assert!(!answers.iter().any(|fault| is_for_successor(true, *fault)));
     }
 }
