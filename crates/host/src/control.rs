@@ -7,7 +7,7 @@ use crate::panic::Ending;
 use interlock_base::{Instant, Span};
 use interlock_carry::{Machine, Mailbox};
 use interlock_host_core::{
-    ConnEvent, ConnId, Control, Event as HostEvent, JobId, JobResult, LaneId, Output, ToControl,
+    ConnEvent, ConnId, Control, Event as HostEvent, JobId, JobResult, LaneId, LifeId, Output, ToControl,
 };
 use interlock_proto::{SendList, Taken};
 use interlock_ring::{BufTable, Cx, Event, Service};
@@ -62,6 +62,10 @@ impl Machine for ControlMachine {
 impl HostMachine for ControlMachine {
     fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent) {
         self.0.handle_conn(now, conn, event);
+    }
+
+    fn life_of(&self, conn: ConnId) -> Option<LifeId> {
+        self.0.life_of(conn)
     }
 }
 

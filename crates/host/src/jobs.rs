@@ -76,7 +76,7 @@ fn record(store: &mut dyn LifeStore, sockets: &Sockets, job: Job) -> JobResult {
     };
     match job {
         Job::Resolve { host, port } => resolve(&host, port),
-        Job::RecordLife(record) => done(store.record(&record, &sockets.to(record.addr))),
+        Job::RecordLife(record) => done(store.record(&record, &sockets.of(record.life))),
         Job::MarkClean(life) => done(store.mark_clean(life)),
         Job::ForgetLife(life) => done(store.forget(life)),
         Job::ConfirmOwner => match store.confirm_owner() {

@@ -10,7 +10,6 @@ use interlock_host_core::{ConnAction, ConnEvent, ConnId, ConnectionEnd, Dial, Do
 use interlock_ring::{Aborter, BufTable, ConnectOptions, Cx, Event, Sock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ const ABORT_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) trait HostMachine: Machine<Conn = ConnId> {
     fn handle_conn(&mut self, now: Instant, conn: ConnId, event: ConnEvent);
 
-    /// The life for which a lane has opened it.
+    /// The life for which it was opened; `None`: for none, or it is forgotten.
     fn life_of(&self, _conn: ConnId) -> Option<LifeId> {
         None
     }
@@ -51,9 +50,9 @@ struct Socket {
 }
 
 impl Sockets {
-    /// Those to one port of a target.
-    pub(crate) fn to(&self, peer: SocketAddr) -> Vec<SocketPair> {
-        self.lock().values().filter_map(|socket| socket.pair).filter(|pair| pair.peer == peer).collect()
+    /// Those of a life, whatever address the kernel says that they lead to: it need not be the one that was dialled.
+    pub(crate) fn of(&self, life: LifeId) -> Vec<SocketPair> {
+        self.lock().values().filter(|socket| socket.life == Some(life)).filter_map(|socket| socket.pair).collect()
     }
 
     /// Aborts every connection that a lane has opened for a life, from whatever thread. True if nothing of what was

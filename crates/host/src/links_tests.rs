@@ -1,4 +1,4 @@
-//! A kernel that does not let go of a connection is not taken for one that has.
+//! Connections as a successor and a fence must see them: until the kernel has let go, and whatever their address.
 
 use super::*;
 use interlock_base::Span;
@@ -73,6 +73,10 @@ struct Script {
 impl Script {
     fn refused(&mut self, cx: &mut Cx<'_>) {
         assert_eq!(std::mem::take(&mut self.machine.0), [ConnEvent::Up]);
+        // It was dialled as any address of this machine, and the kernel says which it took.
+        let pairs = self.sockets.of(LIFE);
+        assert!(pairs.len() == 1 && pairs[0].peer.ip().is_loopback(), "{pairs:?}");
+        assert_eq!(self.sockets.of(LifeId(8)), []);
         self.faults.0.store(true, Ordering::SeqCst);
         let lane = LaneId(0);
         match self.way {
@@ -120,7 +124,8 @@ fn told(way: Way) -> Vec<ConnEvent> {
     let config = PoolConfig { spin: Duration::ZERO, ..PoolConfig::default() };
     let pool = Pool::with_faults(config, faults.clone()).expect("a reactor");
     let target = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let addr = target.local_addr().expect("it has one");
+    let port = target.local_addr().expect("it has one").port();
+    let addr = (std::net::Ipv4Addr::UNSPECIFIED, port).into();
     let (done, end) = channel();
     let script = move |cx: &mut Cx<'_>| -> Box<dyn Service> {
         let sockets = Sockets::default();

@@ -58,8 +58,9 @@ fn is_gone(old: &Predecessor, since: Duration) -> bool {
     match &old.sockets {
         OldSockets::Gone => true,
         // What cannot be looked at is not known to be gone.
-        OldSockets::Look(pairs) => still_open(pairs).is_ok_and(|open| open.is_empty()),
-        OldSockets::Unseen => {
+        OldSockets::Look(pairs) if !pairs.is_empty() => still_open(pairs).is_ok_and(|open| open.is_empty()),
+        // A life is recorded when it has connections: one without any has them where nobody knows.
+        OldSockets::Look(_) | OldSockets::Unseen => {
             let kato = old.record.hold.kato;
             since > if kato.is_zero() { MAX_KATO } else { kato }
         }
@@ -123,6 +124,7 @@ mod tests {
         let again = crate::store::SocketPair { inode: inode + 1, ..pair };
         assert!(is_gone(&old(OldSockets::Look(vec![again]), kato), Duration::ZERO));
         assert!(!is_gone(&old(OldSockets::Look(vec![pair]), kato), kato * 10), "it is there");
-        assert!(is_gone(&old(OldSockets::Look(Vec::new()), kato), Duration::ZERO));
+        assert!(!is_gone(&old(OldSockets::Look(Vec::new()), kato), kato), "which they are is not known");
+        assert!(is_gone(&old(OldSockets::Look(Vec::new()), kato), kato + Duration::from_millis(1)));
     }
 }

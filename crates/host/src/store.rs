@@ -44,9 +44,9 @@ pub struct SocketPair {
 pub enum OldSockets {
     /// The machine was started since.
     Gone,
-    /// None of these is open any more.
+    /// None of these is open any more. A life without any cannot be looked for, and is as [`OldSockets::Unseen`].
     Look(Vec<SocketPair>),
-    /// They were in another network namespace and cannot be seen from here: nothing of them is left after the longest
+    /// They cannot be seen from here, in another network namespace for example: nothing of them is left after the longest
     /// time that the kernel keeps trying to deliver (`TCP_USER_TIMEOUT`, which is KATO).
     Unseen,
 }

@@ -26,31 +26,37 @@ pub(crate) fn is_running(pid: u32) -> bool {
 ///
 /// A connection with the same two ends may be a later one: a process that comes after a dead one may be given the same port,
 /// and so may any other. It is the old one only if its socket is: by its number, or because it belongs to no process any
-/// more and has none. Where the number was not recorded, a socket of this process is not it.
+/// more and has none. Where the number was not recorded, a socket of this process is not it. The peer says something only
+/// in that case: a program in the kernel that redirects connections shows the process another one than the table has.
 ///
 /// # Errors
 /// If the tables of the kernel cannot be read: then nothing is known to be gone.
 pub(crate) fn still_open(pairs: &[SocketPair]) -> io::Result<Vec<SocketPair>> {
-    let mut open = BTreeMap::new();
+    let mut open: BTreeMap<End, Vec<(End, u64)>> = BTreeMap::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         match std::fs::read_to_string(table) {
-            Ok(text) => open.extend(connections(&text)),
+            Ok(text) => {
+                for ((local, peer), inode) in connections(&text) {
+                    open.entry(local).or_default().push((peer, inode));
+                }
+            }
             // Without IPv6 there is no such table, and no such socket.
             Err(error) if error.kind() == io::ErrorKind::NotFound && table.ends_with('6') => {}
             Err(error) => return Err(error),
         }
     }
-    let found = |pair: &SocketPair| open.get(&(plain(pair.local), plain(pair.peer))).copied();
-    let unnumbered = pairs.iter().any(|pair| pair.inode == 0 && found(pair).is_some());
+    let found = |pair: &SocketPair| open.get(&plain(pair.local)).into_iter().flatten();
+    let has_ends = |pair: &SocketPair, peer: &End| *peer == plain(pair.peer);
+    let unnumbered = pairs.iter().any(|pair| pair.inode == 0 && found(pair).any(|(peer, _)| has_ends(pair, peer)));
     let mine = if unnumbered { own_sockets()? } else { BTreeSet::new() };
-    let is_old = |pair: &SocketPair| {
-        found(pair).is_some_and(|inode| match (inode, pair.inode) {
+    let is_old = |pair: &&SocketPair| {
+        found(pair).any(|(peer, inode)| match (*inode, pair.inode) {
             (0, _) => true,
-            (inode, 0) => !mine.contains(&inode),
+            (inode, 0) => has_ends(pair, peer) && !mine.contains(&inode),
             (inode, old) => inode == old,
         })
     };
-    Ok(pairs.iter().copied().filter(is_old).collect())
+    Ok(pairs.iter().filter(is_old).copied().collect())
 }
 
 /// The numbers of the sockets that this process has open.
@@ -114,8 +120,11 @@ mod tests {
             let inode =
                 std::fs::metadata(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&near))).unwrap().ino();
             let pair = SocketPair { local: near.local_addr().unwrap(), peer: near.peer_addr().unwrap(), inode };
-            let other = SocketPair { peer: "192.0.2.1:4420".parse().unwrap(), ..pair };
+            let other = SocketPair { local: "192.0.2.1:4420".parse().unwrap(), ..pair };
             assert_eq!(still_open(&[other, pair]).unwrap(), [pair]);
+            // Redirected on its way: the process is told the peer that it asked for, and the table has the real one.
+            let redirected = SocketPair { peer: "192.0.2.1:4420".parse().unwrap(), ..pair };
+            assert_eq!(still_open(&[redirected]).unwrap(), [redirected]);
             // The same ends, and another socket: the old one is gone. Without a number it is gone if this process has them.
             assert_eq!(still_open(&[SocketPair { inode: inode + 1, ..pair }]).unwrap(), []);
             assert_eq!(still_open(&[SocketPair { inode: 0, ..pair }]).unwrap(), []);
