@@ -411,36 +411,72 @@ impl ExportTable {
             .collect()
     }
 
-    /// Ends everything: clients get the answers to what they have sent, and what is left then is abandoned. Block devices
-    /// of the kernel are left to the next process.
+    /// Ends everything, all at once and `within` one span: clients get the answers to what they have sent, and what is left
+    /// then is abandoned. Block devices of the kernel are left to the next process.
     pub(crate) fn end(&self, within: Duration) -> Vec<String> {
         let (servers, wanted) = {
             let mut inner = self.inner();
             (std::mem::take(&mut inner.servers), std::mem::take(&mut inner.wanted))
         };
-        let mut problems = Vec::new();
+        let mut ends: Vec<End<'_>> = Vec::new();
         for (name, Wanted { standing, .. }) in wanted {
             match standing {
                 Standing::Starting(starting) => starting.give_up(Stop::Drain),
-                Standing::Device(device) => match device.device.leave(within) {
+                Standing::Device(device) => ends.push(Box::new(move |within| match device.device.leave(within) {
                     Ok(()) => {
-                        tracing::info!("export {name}: {} waits for the next process", device.device.path().display())
+                        tracing::info!("export {name}: {} waits for the next process", device.device.path().display());
+                        None
                     }
-                    Err(error) => problems.push(format!("{name}: {error}")),
-                },
+                    Err(error) => Some(format!("{name}: {error}")),
+                })),
                 Standing::Waiting | Standing::Nbd | Standing::Failed(_) => {}
             }
         }
         for (socket, server) in servers {
-            if let Err(error) = server.stop(Stop::Drain, within) {
-                problems.push(format!("{}: {error}", socket.display()));
+            ends.push(Box::new(move |within| {
+                let error = server.stop(Stop::Drain, within).err()?;
                 // It always ends.
                 let _ = server.stop(Stop::Force, within);
-            }
+                Some(format!("{}: {error}", socket.display()))
+            }));
         }
-        problems
+        all_at_once(ends, within)
     }
 }
+
+/// Ends one thing within the span it is given, and says what was left.
+type End<'a> = Box<dyn FnOnce(Duration) -> Option<String> + Send + 'a>;
+
+/// Ends everything side by side, so that what takes its whole time takes none from the others; gives what was left, in
+/// order. Where there are not enough threads, those that there are do it, within what is left of the span.
+fn all_at_once(ends: Vec<End<'_>>, within: Duration) -> Vec<String> {
+    let until = std::time::Instant::now() + within;
+    let count = ends.len();
+    let todo = Mutex::new(ends.into_iter().enumerate().collect::<Vec<_>>());
+    let said = Mutex::new(BTreeMap::new());
+    let work = || {
+        let next = || todo.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        while let Some((place, end)) = next() {
+            if let Some(problem) = end(until.saturating_duration_since(std::time::Instant::now())) {
+                said.lock().unwrap_or_else(PoisonError::into_inner).insert(place, problem);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..count {
+            let named = std::thread::Builder::new().name("interlock-ending".into()).stack_size(256 << 10);
+            if named.spawn_scoped(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    said.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+#[cfg(test)]
+#[path = "exports/end_tests.rs"]
+mod end_tests;
 
 impl Inner {
     fn server(&mut self, socket: &Path, front: &Front) -> Result<Arc<NbdServer>, ExportError> {
