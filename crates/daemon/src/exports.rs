@@ -81,6 +81,24 @@ impl Wanted {
         Self { entry, payer, standing, permit: Permit::new(disk), path_refused: None, told: None }
     }
 
+    /// The same, of one whose disk was forgotten with a damaged record.
+    fn unconfirmed(self) -> Self {
+        Self { permit: Permit::unconfirmed(), ..self }
+    }
+
+    /// What it waits for, and what to do where somebody has to do something.
+    fn named(&self, waits: Waits) -> String {
+        let WantedExport { name, subnqn, nsid, .. } = &self.entry;
+        match waits {
+            Waits::Operator => {
+                format!(
+                    "{waits}; if it is the one that is there now, say so: interlock export {subnqn}:{nsid} --name {name}"
+                )
+            }
+            _ => waits.to_string(),
+        }
+    }
+
     /// True if a request of a client can be carried out now.
     const fn serves(&self) -> bool {
         matches!(self.standing, Standing::Nbd | Standing::Device(_))
@@ -113,9 +131,10 @@ impl Wanted {
         let shut =
             matches!((self.permit.verdict(), &self.standing), (Verdict::Shut(_), Standing::Nbd | Standing::Device(_)));
         let clients = if shut { "; clients get errors" } else { "" };
+        let named = self.named(*waits);
         Some(match &self.path_refused {
-            Some(why) if *waits != Waits::Controller => format!("{waits}; what is there is not used: {why}{clients}"),
-            _ => format!("{waits}{clients}"),
+            Some(why) if *waits != Waits::Controller => format!("{named}; what is there is not used: {why}{clients}"),
+            _ => format!("{named}{clients}"),
         })
     }
 }
@@ -552,6 +571,10 @@ impl Service {
             read_only: request.read_only,
             on_loss: request.on_loss,
         };
+        if self.confirm_export(&entry, disk)? {
+            self.refresh_exports();
+            return self.status_of_export(&entry.name);
+        }
         let entry = self.whole(entry)?;
         let name = entry.name.clone();
         // A device is ours to start, whoever hears of its namespace meanwhile: the answer waits for it.
@@ -581,10 +604,36 @@ impl Service {
             return Err(refusal);
         }
         self.refresh_exports();
+        self.status_of_export(&name)
+    }
+
+    fn status_of_export(&self, name: &str) -> Result<api::ExportStatus, Refusal> {
         let all = self.export_list().exports;
         all.into_iter()
             .find(|export| export.name == name)
             .ok_or_else(|| Refusal::new(ProblemKind::Internal, format!("the export `{name}` was ended meanwhile")))
+    }
+
+    /// Binds an export whose disk was forgotten to the one that is named now. True if it was such an export: its other
+    /// settings stay as they are.
+    fn confirm_export(&self, entry: &WantedExport, disk: DiskIdentity) -> Result<bool, Refusal> {
+        let name = &entry.name;
+        let waits = |wanted: &Wanted| wanted.permit.is_unconfirmed() && wanted.entry.place() == entry.place();
+        if !self.exports.inner().wanted.get(name).is_some_and(waits) {
+            return Ok(false);
+        }
+        // Written down before it serves.
+        let bound = BoundDisk::new(entry.place(), &disk);
+        self.record().change(|record| record.disks.insert(name.clone(), bound))?;
+        if let Some(wanted) = self.exports.inner().wanted.get_mut(name) {
+            wanted.permit.bind(disk);
+        }
+        self.told.note(
+            api::Level::Info,
+            "export-bound",
+            format!("export {name}: bound to {disk}, as the operator says"),
+        );
+        Ok(true)
     }
 
     /// The device name of a namespace that is there.
@@ -684,8 +733,14 @@ impl Service {
                 self.remember_export(&entry.name, Some((entry.clone(), None)))?;
             }
         }
-        let disk = self.record().record.disks.get(&entry.name).and_then(|disk| disk.at(entry.place()));
-        match self.exports.restore(Wanted::new(entry, Payer::Operator, Standing::Waiting, disk)) {
+        let (disk, damaged) = {
+            let file = self.record();
+            let bound = file.record.disks.get(&entry.name);
+            (bound.and_then(|disk| disk.at(entry.place())), file.was_damaged())
+        };
+        let wanted = Wanted::new(entry, Payer::Operator, Standing::Waiting, disk);
+        let wanted = if disk.is_none() && damaged { wanted.unconfirmed() } else { wanted };
+        match self.exports.restore(wanted) {
             Err(Refusal(problem)) if problem.kind == ProblemKind::Already => Ok(()),
             other => other,
         }

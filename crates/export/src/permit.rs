@@ -8,6 +8,7 @@
 //! - A live controller says that the namespace is gone: clients wait for [`GONE_AFTER`], then get errors.
 //! - Another disk is there: clients get errors at once, and nobody new is let in.
 //! - The same disk is there again: clients go on.
+//! - Which disk it was bound to was forgotten: clients get errors until the operator has said which it is.
 
 use crate::{Difference, DiskIdentity};
 use interlock_base::Instant;
@@ -52,6 +53,8 @@ pub enum Waits {
     Namespace,
     /// That the disk it is bound to is written down.
     Record,
+    /// The operator: which disk it was bound to is not known any more.
+    Operator,
     /// Its own disk: something else is there.
     Disk(Difference),
 }
@@ -93,6 +96,8 @@ pub struct Permit {
     bound: Option<DiskIdentity>,
     /// What it would be bound to.
     offered: Option<DiskIdentity>,
+    /// It was bound to a disk, or may have been, and nobody knows to which.
+    unconfirmed: bool,
     verdict: Verdict,
     /// Since when the namespace is gone while clients wait for it.
     gone_since: Option<Instant>,
@@ -103,7 +108,21 @@ impl Permit {
     /// [offered](Permit::offered).
     #[must_use]
     pub const fn new(bound: Option<DiskIdentity>) -> Self {
-        Self { bound, offered: None, verdict: Verdict::Shut(Waits::Controller), gone_since: None }
+        let verdict = Verdict::Shut(Waits::Controller);
+        Self { bound, offered: None, unconfirmed: false, verdict, gone_since: None }
+    }
+
+    /// Of an export that may have been bound to a disk, and nobody knows to which: nothing is served and nothing offered
+    /// before it is [bound](Permit::bind).
+    #[must_use]
+    pub const fn unconfirmed() -> Self {
+        Self { unconfirmed: true, ..Self::new(None) }
+    }
+
+    /// True if somebody must say first which disk it is for.
+    #[must_use]
+    pub const fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed
     }
 
     /// What clients get.
@@ -134,6 +153,7 @@ impl Permit {
     pub const fn bind(&mut self, disk: DiskIdentity) {
         self.bound = Some(disk);
         self.offered = None;
+        self.unconfirmed = false;
     }
 
     /// What is seen now.
@@ -162,6 +182,9 @@ impl Permit {
             debug_assert!(false, "an empty list is not a sight");
             return Verdict::Shut(Waits::Namespace);
         };
+        if self.unconfirmed {
+            return Verdict::Shut(Waits::Operator);
+        }
         let Some(bound) = self.bound else {
             self.offered = Some(there.disk);
             return Verdict::Shut(Waits::Record);
@@ -182,6 +205,7 @@ impl fmt::Display for Waits {
             Self::Path => f.write_str("a path to its namespace"),
             Self::Namespace => f.write_str("its namespace: the subsystem does not have it any more, or not yet"),
             Self::Record => f.write_str("that the disk it is bound to is written down"),
+            Self::Operator => f.write_str("the operator: which disk it is for was lost with a damaged record"),
             Self::Disk(difference) => write!(f, "its own disk: {difference}"),
         }
     }
@@ -311,5 +335,21 @@ mod tests {
         permit.bind(disk(2));
         permit.handle_sight(at(3), Sight::Found(&there));
         assert!(matches!(permit.verdict(), Verdict::Shut(Waits::Disk(_))));
+    }
+
+    #[test]
+    fn an_export_of_which_nobody_knows_the_disk_takes_none_before_it_is_told() {
+        let there = [seen(HEAD, 1, true)];
+        let mut permit = Permit::unconfirmed();
+        for sight in [Sight::Nothing, Sight::Gone, Sight::Found(&there), Sight::Nothing, Sight::Found(&there)] {
+            permit.handle_sight(at(0), sight);
+            assert!(matches!(permit.verdict(), Verdict::Shut(_)) && permit.offered().is_none(), "{permit:?}");
+        }
+        assert_eq!(*permit.verdict(), Verdict::Shut(Waits::Operator));
+        permit.bind(disk(1));
+        permit.handle_sight(at(1), Sight::Found(&[seen(OTHER, 2, true)]));
+        assert!(matches!(permit.verdict(), Verdict::Shut(Waits::Disk(_))));
+        permit.handle_sight(at(2), Sight::Found(&there));
+        assert_eq!(*permit.verdict(), Verdict::Serve(HEAD));
     }
 }

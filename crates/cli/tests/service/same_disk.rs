@@ -1,6 +1,7 @@
 //! An export serves the disk that it was made for, and no other: not when its namespace is taken away or replaced, not after
 //! a restart, and not because a record of an earlier version does not say which disk was meant.
 
+use crate::child::NQN;
 use crate::nbd::Client;
 use crate::scene::{Scene, wait_for};
 use rustix::process::Signal;
@@ -195,4 +196,54 @@ fn an_export_whose_socket_is_taken_waits_for_it_and_then_serves() {
     serves(&scene);
     let mut client = Client::open(&scene.nbd(), DISK).expect("the export");
     assert_eq!(client.read(4096, 4096).expect("its disk"), [7; 4096]);
+}
+
+#[test]
+fn an_export_whose_disk_was_forgotten_with_a_damaged_record_waits_for_the_operators_word() {
+    let mut scene = Scene::new("forgotten", &[]);
+    let file = std::fs::File::create(scene.dir.join("disk.img")).expect("a file");
+    file.set_len(8 << 20).expect("it can grow");
+    give(&scene, "file");
+    let place = format!("{NQN}:2");
+    let config = format!(
+        "[[connect]]\ntraddr = \"127.0.0.1\"\ntrsvcid = {}\nsubnqn = \"{NQN}\"\n\
+         [[export]]\nsubnqn = \"{NQN}\"\nnsid = 2\nname = \"disk0\"\n",
+        scene.target.port(0)
+    );
+    std::fs::write(scene.dir.join("interlock.toml"), config).expect("a file");
+    scene.stop(Signal::TERM);
+    scene.start();
+    serves(&scene);
+    scene.stop(Signal::TERM);
+    // One byte of the line that says which disk it is for, and another disk in its place.
+    let hosts = std::fs::read_dir(scene.dir.join("state/hosts")).expect("the state directory");
+    let host = hosts.map(|entry| entry.expect("a host").path()).find(|path| path.is_dir()).expect("one host");
+    let changes = host.join("daemon.changes");
+    let text = std::fs::read_to_string(&changes).expect("lines");
+    let damaged = text.replace("{\"disk\":{\"export\":\"disk0\"", "{\"disk\":{\"expOrt\":\"disk0\"");
+    assert_ne!(damaged, text);
+    std::fs::write(&changes, damaged).expect("ours");
+    take(&scene);
+    give(&scene, "mem:16M");
+    scene.start();
+    let waits = waits_for(&scene, "the operator");
+    let command = format!("interlock export {place} --name disk0");
+    assert!(waits["waits_for"].as_str().is_some_and(|why| why.contains(&command)), "{waits}");
+    assert!(Client::open(&scene.nbd(), "disk0").is_err(), "a client is let to a disk that nobody has named");
+    // Not by waiting, and not by a restart.
+    scene.stop(Signal::TERM);
+    scene.start();
+    waits_for(&scene, "the operator");
+    take(&scene);
+    give(&scene, "file");
+    wait_for("the namespace", || names(&scene).iter().any(|name| name.ends_with("n2")).then_some(()));
+    waits_for(&scene, "the operator");
+    wait_for("the word is taken", || scene.verb(&["export", &place, "--name", "disk0"]).status.success().then_some(()));
+    serves(&scene);
+    scene.stop(Signal::TERM);
+    scene.start();
+    serves(&scene);
+    take(&scene);
+    give(&scene, "mem:16M");
+    waits_for(&scene, "another disk is there");
 }

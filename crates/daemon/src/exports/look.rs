@@ -142,7 +142,7 @@ impl Service {
         let Some(wanted) = inner.wanted.get_mut(name) else { return };
         let verdict = *wanted.permit.verdict();
         let waits = verdict.waits().copied();
-        let said = if wanted.told == waits { None } else { waits };
+        let said = if wanted.told == waits { None } else { waits.map(|waits| wanted.named(waits)) };
         wanted.told = waits;
         let nbd = wanted.entry.kind == ExportKind::Nbd;
         // It was told when it failed first.

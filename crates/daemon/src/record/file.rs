@@ -3,7 +3,9 @@
 //! A change is a line that is appended and made durable; when the lines have grown to a few times the whole, the whole is
 //! written anew beside the old one and put in its place. So what is written grows with what is done: three thousand
 //! connections write three thousand lines. The lines name the whole that they belong to, and lines of an older one are
-//! not read; a last line that is not whole was never confirmed to anybody.
+//! not read; a last line that is not whole was never confirmed to anybody. A line that is damaged costs what it said, and
+//! nothing else: the file is kept beside the record, and for as long as such a file lies there, an export whose disk is not
+//! known waits for the operator.
 
 use super::change::{Change, Written};
 use super::{FORMAT, Record, RecordError};
@@ -38,6 +40,8 @@ pub(crate) struct RecordFile {
     changes: Option<(File, u64)>,
     /// Bytes of the whole.
     whole: u64,
+    /// It was damaged once: what it does not say may have been lost.
+    damaged: bool,
     /// Bytes that were written, by this process.
     #[cfg(test)]
     pub(crate) bytes: u64,
@@ -52,45 +56,70 @@ impl RecordFile {
         let file = dir.join(FILE);
         let mut notes = Vec::new();
         let read = read_file(&file).and_then(|text| text.map(|text| read_whole(dir, &text, settings)).transpose());
-        let (record, whole, changes) = match read {
-            Ok(None) => (Record::new(settings), 0, None),
-            Ok(Some(read)) => read,
+        let (record, whole, changes, lost) = match read {
+            Ok(None) => (Record::new(settings), 0, None, None),
+            Ok(Some(Whole { record, bytes, changes, lost })) => (record, bytes, changes, lost),
             // No write depends on it: connections and exports can be asked for again, and lives are recorded elsewhere.
             Err(RecordError::NotOurs { why, .. }) => {
-                let aside = set_aside(dir)?;
+                set_aside(dir, CHANGES)?;
+                let aside = set_aside(dir, FILE)?.unwrap_or_else(|| file.clone());
                 notes.push(format!(
                     "{} cannot be read ({why}) and was moved to {}: earlier connections and exports are forgotten; those of \
-                     the configuration start again",
+                     the configuration start again, but exports wait until they are told which disk they are for",
                     file.display(),
                     aside.display()
                 ));
-                (Record::new(settings), 0, None)
+                (Record::new(settings), 0, None, None)
             }
             Err(other) => return Err(other),
         };
         let written = Written::of(&record);
-        let opened = Self {
+        let mut opened = Self {
             dir: dir.to_owned(),
             record,
             written,
             changes,
             whole,
+            damaged: false,
             #[cfg(test)]
             bytes: 0,
             #[cfg(test)]
             compared: 0,
         };
+        if let Some(why) = lost {
+            notes.push(opened.keep_the_rest(&why)?);
+        }
+        opened.damaged = was_damaged(dir);
         Ok((opened, notes))
+    }
+
+    /// Puts changes of which some cannot be read out of the way, and writes down what is known without them. Says so.
+    fn keep_the_rest(&mut self, why: &str) -> Result<String, RecordError> {
+        let file = self.dir.join(CHANGES);
+        let aside = set_aside(&self.dir, CHANGES)?.unwrap_or_else(|| file.clone());
+        if let Err(error) = self.save_whole() {
+            // What can be read of it is not lost with what cannot.
+            let _ = fs::rename(&aside, &file);
+            return Err(error);
+        }
+        Ok(format!(
+            "{} is damaged ({why}) and was moved to {}: what could be read is kept, the rest is forgotten; an export whose disk \
+             was forgotten waits until it is told which one it is for",
+            file.display(),
+            aside.display()
+        ))
+    }
+
+    /// True if it was damaged once, so that what it does not say may have been written there before. Until the files are
+    /// removed that were put aside then.
+    pub(crate) const fn was_damaged(&self) -> bool {
+        self.damaged
     }
 
     /// True if nothing was ever connected under this identity, as far as anybody can know: a record that was damaged once
     /// does not say.
     pub(crate) fn is_first(&self) -> bool {
-        let damaged = format!("{FILE}.damaged");
-        let is_damaged = |entry: io::Result<fs::DirEntry>| {
-            entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&damaged))
-        };
-        self.record.is_first() && !fs::read_dir(&self.dir).is_ok_and(|mut all| all.any(is_damaged))
+        self.record.is_first() && !self.damaged
     }
 
     /// Changes what it holds, and makes that durable. If it cannot be, nothing has changed (but for the places of entries that
@@ -196,14 +225,31 @@ impl RecordFile {
     const fn count(&self, _: usize) {}
 }
 
-/// A record with its changes, the bytes of the whole, and where changes are appended.
-type Whole = (Record, u64, Option<(File, u64)>);
+/// True if files of a record were put aside in this directory.
+fn was_damaged(dir: &Path) -> bool {
+    let is_aside = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).unwrap_or_default();
+        [FILE, CHANGES].iter().any(|file| name.strip_prefix(file).is_some_and(|rest| rest.starts_with(".damaged")))
+    };
+    fs::read_dir(dir).is_ok_and(|mut all| all.any(is_aside))
+}
+
+/// A record with its changes.
+struct Whole {
+    record: Record,
+    /// Of the whole, without changes.
+    bytes: u64,
+    /// Where changes are appended.
+    changes: Option<(File, u64)>,
+    /// Why not all of the changes could be read.
+    lost: Option<String>,
+}
 
 /// The record in this text, with the changes since. Of one of an earlier format a copy is kept.
 fn read_whole(dir: &Path, text: &[u8], settings: &HostSettings) -> Result<Whole, RecordError> {
     let (record, format) = Record::read(text, &dir.join(FILE), settings)?;
     let len = text.len() as u64;
-    let (lines, changes) = read_changes(dir, record.generation)?;
+    let Changes { lines, file: changes, lost } = read_changes(dir, record.generation)?;
     let is_present = format == u64::from(FORMAT);
     if !is_present {
         let keep = |name: &str, text: &[u8]| {
@@ -216,7 +262,8 @@ fn read_whole(dir: &Path, text: &[u8], settings: &HostSettings) -> Result<Whole,
         }
     }
     // The whole is written next where the format is an earlier one: no line of this program belongs to that.
-    Ok((record.with(lines).migrated(format), len, changes.filter(|_| is_present)))
+    let record = record.with(lines).migrated(format);
+    Ok(Whole { record, bytes: len, changes: changes.filter(|_| is_present), lost })
 }
 
 /// The bytes of a file, if there is such a file. One that is there and that nobody can read is as good as damaged.
@@ -241,53 +288,70 @@ fn is_of_the_file(error: &io::Error) -> bool {
     of_the_file.map(rustix::io::Errno::raw_os_error).any(|code| error.raw_os_error() == Some(code))
 }
 
-/// Changes in order, and where they are appended to, with its length.
-type Changes = (Vec<Change>, Option<(File, u64)>);
+/// What was changed since a whole.
+#[derive(Default)]
+struct Changes {
+    /// In order; without those that cannot be read.
+    lines: Vec<Change>,
+    /// Where they are appended to, with its length; `None`: the whole is written next.
+    file: Option<(File, u64)>,
+    /// Why something cannot be read.
+    lost: Option<String>,
+}
 
 /// The changes since the whole of this generation.
 fn read_changes(dir: &Path, generation: u64) -> Result<Changes, RecordError> {
     let path = dir.join(CHANGES);
-    let Some(text) = read_file(&path)? else { return Ok((Vec::new(), None)) };
-    let (mut changes, mut read) = (Vec::new(), 0);
+    let text = match read_file(&path) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(Changes::default()),
+        Err(RecordError::NotOurs { why, .. }) => return Ok(Changes { lost: Some(why), ..Changes::default() }),
+        Err(error) => return Err(error),
+    };
+    let (mut found, mut read) = (Changes::default(), 0);
     for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         if line.last() != Some(&b'\n') {
             break; // cut off by the end of a process, and never confirmed
         }
-        let not_ours = |why: serde_json::Error| RecordError::NotOurs {
-            file: path.clone(),
-            why: format!("line {}: {why}", number + 1),
-        };
-        if number == 0 {
-            let since: Since = serde_json::from_slice(line).map_err(not_ours)?;
-            if since.generation != generation {
-                return Ok((Vec::new(), None));
-            }
-        } else {
-            changes.push(serde_json::from_slice(line).map_err(not_ours)?);
-        }
         read += line.len();
+        let bad = |why: serde_json::Error| format!("line {}: {why}", number + 1);
+        if number > 0 {
+            match serde_json::from_slice(line) {
+                Ok(change) => found.lines.push(change),
+                // The others stand for themselves: each says the whole of what it changes.
+                Err(why) => found.lost = found.lost.or_else(|| Some(bad(why))),
+            }
+            continue;
+        }
+        match serde_json::from_slice(line) {
+            Ok(Since { generation: since }) if since == generation => {}
+            Ok(_) => return Ok(Changes::default()),
+            // Whether they are older than the whole is not known.
+            Err(why) => return Ok(Changes { lost: Some(bad(why)), ..Changes::default() }),
+        }
     }
-    if read == 0 || read < text.len() {
-        return Ok((changes, None)); // something is torn: the whole is written next
+    if read == 0 {
+        // It was put in its place with its first line.
+        found.lost = Some("it does not begin as it was written".into());
+    }
+    if found.lost.is_some() || read < text.len() {
+        return Ok(found); // something is torn: the whole is written next
     }
     let opened = OpenOptions::new().append(true).open(&path);
     let file = opened.map_err(|error| RecordError::Io { what: "open", file: path.clone(), error })?;
-    Ok((changes, Some((file, text.len() as u64))))
+    found.file = Some((file, text.len() as u64));
+    Ok(found)
 }
 
-/// Puts what cannot be read out of the way, under a name that is free.
-fn set_aside(dir: &Path) -> Result<PathBuf, RecordError> {
-    let free = |name: &str| (1..).map(|n| dir.join(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
-    let mut aside = dir.join(FILE);
-    for name in [CHANGES, FILE] {
-        let (from, to) = (dir.join(name), free(name).unwrap_or_else(|| dir.join(format!("{name}.damaged"))));
-        match fs::rename(&from, &to) {
-            Ok(()) => aside = to,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(RecordError::Io { what: "put aside", file: from, error }),
-        }
+/// Puts a file that cannot be read out of the way, under a name that is free; `None`: there is no such file.
+fn set_aside(dir: &Path, name: &str) -> Result<Option<PathBuf>, RecordError> {
+    let free = (1..).map(|n| dir.join(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
+    let (from, to) = (dir.join(name), free.unwrap_or_else(|| dir.join(format!("{name}.damaged"))));
+    match fs::rename(&from, &to) {
+        Ok(()) => Ok(Some(to)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RecordError::Io { what: "put aside", file: from, error }),
     }
-    Ok(aside)
 }
 
 /// Writes a whole file beside the old one, makes it durable and puts it in its place; makes its directory if need be.
@@ -555,21 +619,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_put_aside_and_told() {
-        let damaged: [fn(&Path); 4] = [
+        let damaged: [fn(&Path); 2] = [
             |dir| {
                 fs::remove_file(dir.join(FILE)).expect("there");
                 fs::create_dir(dir.join(FILE)).expect("a directory");
             },
-            |dir| {
-                fs::remove_file(dir.join(CHANGES)).expect("there");
-                fs::create_dir(dir.join(CHANGES)).expect("a directory");
-            },
             |dir| fs::write(dir.join(FILE), "{\"magic\"").expect("a file"),
-            |dir| {
-                let mut lines = fs::read(dir.join(CHANGES)).expect("there");
-                lines.extend(b"garbage\n{}\n");
-                fs::write(dir.join(CHANGES), lines).expect("a file");
-            },
         ];
         for damage in damaged {
             let dir = tempfile::tempdir().expect("a directory");
@@ -577,11 +632,56 @@ mod tests {
             connect(&mut open(dir), 1);
             damage(dir);
             let (mut file, notes) = RecordFile::open(dir, &settings()).expect("it starts");
-            assert!(notes.len() == 1 && notes[0].contains("damaged-1"), "{notes:?}");
+            assert!(notes.len() == 1 && notes[0].contains("daemon.json.damaged-1"), "{notes:?}");
             assert!(dir.join("daemon.json.damaged-1").exists());
             assert!(!file.is_first() && !open(dir).is_first(), "something was connected before");
+            assert!(file.was_damaged() && open(dir).was_damaged());
             connect(&mut file, 2);
             assert_eq!(open(dir).record, file.record);
+        }
+    }
+
+    #[test]
+    fn a_damaged_change_costs_what_it_said_and_nothing_else() {
+        let line_of_two: fn(&Path) = |dir| {
+            let text = fs::read_to_string(dir.join(CHANGES)).expect("there");
+            let damaged = text.replace("{\"disk\":{\"export\":\"two\"", "{\"disk\":{\"expprt\":\"two\"");
+            assert_ne!(damaged, text);
+            fs::write(dir.join(CHANGES), damaged).expect("ours");
+        };
+        let all: fn(&Path) = |dir| {
+            fs::remove_file(dir.join(CHANGES)).expect("there");
+            fs::create_dir(dir.join(CHANGES)).expect("a directory");
+        };
+        let beginning: fn(&Path) = |dir| {
+            let text = fs::read_to_string(dir.join(CHANGES)).expect("there");
+            fs::write(dir.join(CHANGES), text.replacen("generation", "geneRation", 1)).expect("ours");
+        };
+        let emptied: fn(&Path) = |dir| fs::write(dir.join(CHANGES), "").expect("ours");
+        for (damage, left) in
+            [(line_of_two, &["one", "three"][..]), (all, &["one"]), (beginning, &["one"]), (emptied, &["one"])]
+        {
+            let dir = tempfile::tempdir().expect("a directory");
+            let dir = dir.path();
+            let mut file = open(dir);
+            let disk = DiskIdentity { uuid: Some([7; 16]), nguid: None, eui64: None, block_size: 512 };
+            for name in ["one", "two", "three"] {
+                let bound = BoundDisk::new(("nqn.a", 1), &disk);
+                file.change(|record| record.disks.insert(name.into(), bound)).expect("written");
+            }
+            assert!(!open(dir).was_damaged());
+            damage(dir);
+            let (mut file, notes) = RecordFile::open(dir, &settings()).expect("it starts");
+            assert!(notes.len() == 1 && notes[0].contains("daemon.changes.damaged-1"), "{notes:?}");
+            assert_eq!(file.record.disks.keys().collect::<Vec<_>>(), left);
+            // It is written down, and that something was lost is known until what was put aside is removed.
+            let again = open(dir);
+            assert_eq!((&again.record, again.was_damaged(), file.was_damaged()), (&file.record, true, true));
+            connect(&mut file, 2);
+            assert_eq!(open(dir).record, file.record);
+            let aside = dir.join("daemon.changes.damaged-1");
+            if aside.is_dir() { fs::remove_dir(aside) } else { fs::remove_file(aside) }.expect("ours");
+            assert!(!open(dir).was_damaged());
         }
     }
 }
