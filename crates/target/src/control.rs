@@ -35,10 +35,8 @@ pub(crate) enum ControlMail {
     End,
 }
 
-/// How long control reads its mail in one turn of the reactor, and how much of it between two looks at the clock: the queues of its
-/// reactor have their turn in between.
+/// How long control reads its mail in one turn of the reactor: the queues of its reactor have their turn in between.
 const TURN: Duration = Duration::from_millis(1);
-const LETTERS: usize = 16;
 
 /// The service of control. The machine runs on the target's own clock, and events are stamped with the reactor's.
 pub(crate) struct ControlService {
@@ -166,11 +164,12 @@ impl Service for ControlService {
 
     fn turn(&mut self, cx: &mut Cx<'_>) {
         let begun = cx.now();
-        while !self.unread.is_empty() && cx.now().since(begun) < TURN {
-            for _ in 0..LETTERS {
-                let Some(mail) = self.unread.pop_front() else { break };
-                self.mail(cx.now(), mail);
-            }
+        let mut now = begun;
+        while now.since(begun) < TURN
+            && let Some(mail) = self.unread.pop_front()
+        {
+            self.mail(now, mail);
+            now = cx.now();
         }
         self.drain(cx.now());
         if self.ended {
