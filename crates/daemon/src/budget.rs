@@ -27,7 +27,7 @@ const QUARTER: Share = Share { times: 1, kept_back: 0, part: 4 };
 const MOST: Share = Share { times: 8, kept_back: 8, part: 1 };
 
 /// Who asks, as the kernel says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Peer {
     pub(crate) uid: u32,
     /// 0: of another PID namespace.
@@ -146,7 +146,8 @@ impl Ledger {
         }
     }
 
-    const fn is_root(&self, uid: u32) -> bool {
+    /// Root, or the user the daemon runs as.
+    pub(crate) const fn is_root(&self, uid: u32) -> bool {
         uid == 0 || uid == self.own
     }
 

@@ -48,6 +48,9 @@ fn spec(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
 /// Why not, in one sentence.
 pub(crate) fn check(request: &api::ConnectRequest) -> Result<ControllerSpec, String> {
     check_traddr(&request.traddr)?;
+    if request.host_iface.as_deref() == Some("") {
+        return Err("host_iface is empty: give the name of an interface, or leave it out".into());
+    }
     let spec = spec(request)?;
     spec.check().map_err(|why| why.to_string())?;
     Ok(spec)
@@ -219,6 +222,14 @@ mod tests {
             let why = check(&api::ConnectRequest::new(wrong, 4420, "nqn.2014-08.org.example:s")).expect_err("refused");
             assert!(why.contains(word) && !why.contains('\n'), "{wrong}: {why}");
         }
+    }
+
+    #[test]
+    fn what_is_empty_is_not_left_out() {
+        let mut request = ConnectRequest::new("192.0.2.1", 4420, "nqn.2014-08.org.example:s");
+        assert!(check(&request).is_ok());
+        request.host_iface = Some(String::new());
+        assert!(check(&request).expect_err("refused").contains("host_iface is empty"));
     }
 
     #[test]

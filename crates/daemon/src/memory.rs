@@ -17,13 +17,24 @@ pub(crate) fn prepare() -> Vec<String> {
         Ok(()) | Err(Errno::INVAL) => {}
         Err(error) => refused.push(format!("threads may wait for memory (PR_SET_IO_FLUSHER: {error})")),
     }
-    // With a limit, the first memory beyond it would be refused: worse than a page fault.
-    if getrlimit(Resource::Memlock).current.is_some() {
+    // With a limit that holds for this process, the first memory beyond it would be refused: worse than a page fault.
+    let status = || std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if getrlimit(Resource::Memlock).current.is_some() && !is_beyond_limit(&status()) {
         refused.push("pages may have to be read back (LimitMEMLOCK= is not infinity)".into());
     } else if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
         refused.push(format!("pages may have to be read back (mlockall: {error})"));
     }
     refused
+}
+
+/// `CAP_IPC_LOCK` (capabilities(7)): memory of such a process is locked whatever its limit.
+const CAP_IPC_LOCK: u32 = 14;
+
+/// True if the limit of locked memory does not hold for the process that has this `/proc/PID/status`.
+fn is_beyond_limit(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    effective.is_some_and(|effective| effective >> CAP_IPC_LOCK & 1 == 1)
 }
 
 /// What to say of that.
@@ -46,6 +57,14 @@ mod tests {
         assert_eq!(warning(&[]), None);
         let told = warning(&["one thing".into(), "another".into()]).expect("two were refused");
         assert!(told.contains("one thing, another; "), "{told}");
+    }
+
+    #[test]
+    fn a_limit_holds_for_whoever_may_not_lock_memory() {
+        let status = |digits: &str| format!("Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t{digits}\nCapBnd:\t0\n");
+        assert!(is_beyond_limit(&status("000001fffeffffff")) && is_beyond_limit(&status("0000000000004000")));
+        assert!(!is_beyond_limit(&status("0000000000003001")) && !is_beyond_limit(&status("0000000000000000")));
+        assert!(!is_beyond_limit(&status("x")) && !is_beyond_limit(""));
     }
 
     #[test]

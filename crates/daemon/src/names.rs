@@ -6,7 +6,7 @@
 use crate::refusal::Refusal;
 use interlock_api::{ConnectRequest, ProblemKind};
 use interlock_host::{ControllerStatus, CtrlId, StateName};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 /// `nvme-subsys0`.
 pub(crate) fn subsystem(number: u32) -> String {
@@ -55,10 +55,13 @@ pub(crate) fn device(text: &str) -> Result<Device, Refusal> {
 }
 
 /// The controller that a request would double: a name and an address may be written differently and lead to the same port.
-/// A name is looked up for that; what cannot be looked up doubles nothing.
-pub(crate) fn leads_to(request: &ConnectRequest, controllers: &[ControllerStatus]) -> Option<CtrlId> {
-    let (bare, port) = (request.traddr.as_str(), request.trsvcid);
-    let mut ours: Vec<SocketAddr> = (bare, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+/// `ours` is what was looked up for the name of the request; what could not be looked up doubles nothing.
+pub(crate) fn leads_to(
+    request: &ConnectRequest,
+    mut ours: Vec<SocketAddr>,
+    controllers: &[ControllerStatus],
+) -> Option<CtrlId> {
+    let port = request.trsvcid;
     if ours.is_empty() {
         return None;
     }

@@ -32,6 +32,7 @@ use interlock_host::{
 };
 use interlock_ring::{Reactor, now};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -179,12 +180,18 @@ impl Service {
     }
 
     /// Begins to connect. What is wanted is remembered by [`Service::want`], once it is known to be. The address of the
-    /// request has its canonical form: one address has one form, in names, in the record and in every comparison.
-    pub(crate) fn begin(&self, request: &ConnectRequest, payer: Payer) -> Result<Begun, Refusal> {
+    /// request has its canonical form: one address has one form, in names, in the record and in every comparison. `leads` is
+    /// where its name leads, as far as that was looked up.
+    pub(crate) fn begin(
+        &self,
+        request: &ConnectRequest,
+        leads: Vec<SocketAddr>,
+        payer: Payer,
+    ) -> Result<Begun, Refusal> {
         let spec = self.checked(request, &self.of_kernel())?;
         let room = self.budget.reserve(payer)?;
         if request.first_attempt_decides
-            && let Some(old) = crate::names::leads_to(request, &self.host.controllers_of(&request.subnqn)?)
+            && let Some(old) = crate::names::leads_to(request, leads, &self.host.controllers_of(&request.subnqn)?)
         {
             return Err(already(old));
         }

@@ -11,11 +11,12 @@ use crate::service::{Begun, FENCE_WAIT_MAX, GONE_WITHIN, Service, Which, done};
 use interlock_api::{
     ConnectRequest, Connected, ControllerState, Done, Drained, Event, Fenced, ProblemKind, UnfencedLife, Version, What,
 };
+use interlock_base::{Pot, Share};
 use interlock_host::{CtrlId, HostError, ProbeError, StateName, TargetProblem, UnfencedWhy};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 /// Of the places for connections, verbs that wait have this part at most,
@@ -26,8 +27,12 @@ const FOLLOWING_SHARE: usize = 4;
 const SLOW_MAX: usize = 16;
 /// Block devices of the kernel that are started at once, each on a thread, for an answer. More of them queue.
 const DEVICES_MAX: usize = 16;
-/// Names that are looked up at once, each on a thread, before a connection begins. More of them queue.
+/// Names that are looked up at once, each on a thread, before a connection begins; one client has a quarter at most. More of them
+/// queue for this long.
 const LOOKUPS_MAX: usize = 8;
+const LOOKUP_TURN_WITHIN: Duration = Duration::from_secs(30);
+/// The resolver has so long for one.
+const LOOKUP_WITHIN: Duration = Duration::from_secs(30);
 /// Looks at targets at once after attempts that failed, each on a thread for up to three seconds.
 const LOOKS_MAX: usize = 8;
 /// A look waits so long for its turn. Without one the reason of the attempt is said in its own words.
@@ -48,7 +53,7 @@ pub(crate) struct Room {
     following: Arc<Semaphore>,
     pub(crate) slow: Arc<Semaphore>,
     pub(crate) devices: Arc<Semaphore>,
-    lookups: Arc<Semaphore>,
+    lookups: Lookups,
     looks: Arc<Semaphore>,
 }
 
@@ -62,7 +67,7 @@ impl Room {
             following: room((places / FOLLOWING_SHARE).max(1)),
             slow: room(SLOW_MAX),
             devices: room(DEVICES_MAX),
-            lookups: room(LOOKUPS_MAX),
+            lookups: Lookups::default(),
             looks: room(LOOKS_MAX),
         }
     }
@@ -127,12 +132,12 @@ pub(crate) async fn connect(service: Arc<Service>, peer: Peer, request: ConnectR
     let request = request.canonical();
     to_its_end(async move {
         let asked = request.clone();
-        // A resolver that hangs delays those who give names.
-        let begun = if asked.traddr.parse::<IpAddr>().is_ok() {
-            quick(&service, move |service| service.begin(&asked, payer)).await?
-        } else {
-            slow(&service, &service.room.lookups, move |service| service.begin(&asked, payer)).await?
+        let leads = match asked.traddr.parse::<IpAddr>() {
+            Ok(ip) => vec![(ip, asked.trsvcid).into()],
+            Err(_) if asked.first_attempt_decides => looked_up(&service, peer, &asked).await?,
+            Err(_) => Vec::new(),
         };
+        let begun = quick(&service, move |service| service.begin(&asked, leads, payer)).await?;
         let device = begun.id.to_string();
         let failed = if request.first_attempt_decides { first_attempt(&service, &begun).await? } else { None };
         let Some(why) = failed else {
@@ -162,6 +167,78 @@ pub(crate) async fn connect(service: Arc<Service>, peer: Peer, request: ConnectR
         })
     })
     .await
+}
+
+/// Whose names are looked up.
+#[derive(Clone)]
+struct Lookups(Arc<(Mutex<Pot<Peer>>, Notify)>);
+
+impl Default for Lookups {
+    fn default() -> Self {
+        let share = Share { times: 1, kept_back: 0, part: 4 };
+        Self(Arc::new((Mutex::new(Pot::new(LOOKUPS_MAX as u64, share)), Notify::new())))
+    }
+}
+
+/// The turn of one of them.
+struct Lookup {
+    all: Lookups,
+    payer: Peer,
+}
+
+impl Lookups {
+    fn pot(&self) -> MutexGuard<'_, Pot<Peer>> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of this payer, if it comes in time.
+    async fn turn(&self, payer: Peer, until: Instant) -> Option<Lookup> {
+        loop {
+            // Whoever ends after the look below is heard.
+            let ended = self.0.1.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.pot().take(payer, 1) {
+                return Some(Lookup { all: self.clone(), payer });
+            }
+            timeout_at(until, ended).await.ok()?;
+        }
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        self.all.pot().give(self.payer, 1);
+        self.all.0.1.notify_waiters();
+    }
+}
+
+/// Where the name of a request leads; what has no address leads nowhere. A resolver that hangs delays those who have it asked, and
+/// nobody else.
+async fn looked_up(service: &Arc<Service>, peer: Peer, request: &ConnectRequest) -> Result<Vec<SocketAddr>, Refusal> {
+    // Whose it is: a process of root and of the user the daemon runs as, else a user.
+    let payer = if service.budget.ledger().is_root(peer.uid) { peer } else { Peer { pid: 0, ..peer } };
+    let (name, port) = (request.traddr.clone(), request.trsvcid);
+    let late = |what: &str| {
+        let text = format!("the name `{}` was not looked up: {what}", request.traddr);
+        Refusal::new(ProblemKind::Timeout, text)
+            .hint("give an address, or look at the resolver of this machine: `getent hosts NAME`")
+            .hint("or keep trying until there is an answer: `interlock connect --keep-trying`")
+    };
+    let turn = service.room.lookups.turn(payer, Instant::now() + LOOKUP_TURN_WITHIN).await;
+    let Some(turn) = turn else {
+        return Err(late(&format!("other names of the same client had no answer within {LOOKUP_TURN_WITHIN:?}")));
+    };
+    // Its place is given up when the resolver has answered, also if nobody waits for that any more.
+    let looking = quick(service, move |_| {
+        let found = interlock_host::look_up(&name, port);
+        drop(turn);
+        Ok(found.unwrap_or_default())
+    });
+    match timeout_at(Instant::now() + LOOKUP_WITHIN, looking).await {
+        Ok(found) => found,
+        Err(_) => Err(late(&format!("the resolver did not answer within {LOOKUP_WITHIN:?}"))),
+    }
 }
 
 /// What stands in the way of a connection, as a look sees it; `None`: nothing, or too many looks are taken now.
@@ -312,5 +389,28 @@ async fn lost_are_fenced(
             return Err(HostError::NotFenced { within, left }.into());
         }
         let _ = timeout_at(deadline.min(Instant::now() + LOOK_EVERY), follower.next()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_whose_names_hang_leaves_turns_to_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let (lookups, hostile) = (Lookups::default(), Peer { uid: 1_000, pid: 0 });
+            let mut held = Vec::new();
+            while let Some(turn) = lookups.turn(hostile, Instant::now()).await {
+                held.push(turn);
+            }
+            assert_eq!(held.len(), LOOKUPS_MAX / 4);
+            assert!(lookups.turn(Peer { uid: 0, pid: 7 }, Instant::now()).await.is_some(), "others do not wait");
+            // Whoever waits has the turn that ends.
+            let until = Instant::now() + Duration::from_secs(20);
+            let (waited, ()) = tokio::join!(lookups.turn(hostile, until), async { drop(held.pop()) });
+            assert!(waited.is_some());
+        });
     }
 }

@@ -54,6 +54,7 @@ pub use interlock_wire::identify::NamespaceIds;
 pub use interlock_wire::nqn::{HostId, Nqn};
 pub use interlock_wire::status::Status;
 pub use local::LocalNamespace;
+pub use names::look_up;
 pub use namespace::Namespace;
 pub use panic::OnPanic;
 pub use probe::{ProbeError, ProbeSpec, Watch, Watched, probe};

@@ -1,7 +1,7 @@
 //! The database: its format, how it is opened, and what happens to one that cannot be.
 
 use super::writer::unix_ms;
-use super::{Begin, Bounds, RESERVE};
+use super::{Begin, Bounds, FLOOR, RESERVE};
 use interlock_api::Event;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::fmt;
@@ -183,6 +183,14 @@ impl Store {
                 } else if let Err(fault) = begin(&connection, owner) {
                     return Err(JournalError::database(file, &fault));
                 } else {
+                    // There was one, and somebody has removed it: its numbers were given all the same.
+                    if file.with_file_name(FLOOR).exists() {
+                        next = unix_ms();
+                        notes.push(format!(
+                            "{} is gone, and with it what happened before: numbers of events go on beyond those that it had",
+                            file.display()
+                        ));
+                    }
                     db = Some(connection);
                 }
             }

@@ -71,6 +71,28 @@ fn numbers_go_on_after_an_end_in_order_and_leave_a_gap_after_a_crash() {
 }
 
 #[test]
+fn numbers_go_on_when_somebody_has_removed_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (journal, first) = Journal::open(dir.path(), &owner(), Bounds::default()).expect("a journal");
+    assert_eq!((first.next, &first.notes[..]), (1, &[][..]), "the first start tells of nothing");
+    drop(journal);
+    let mut before = first.next;
+    for _ in 0..2 {
+        for entry in fs::read_dir(dir.path()).expect("ours") {
+            let path = entry.expect("a file").path();
+            if path.file_name() != Some(FLOOR.as_ref()) {
+                fs::remove_file(path).expect("ours");
+            }
+        }
+        let (journal, begin) = Journal::open(dir.path(), &owner(), Bounds::default()).expect("a journal");
+        assert!(begin.next >= before && begin.next > RESERVE, "{} after {before}", begin.next);
+        assert_eq!(begin.notes.len(), 1, "{:?}", begin.notes);
+        before = begin.next;
+        drop(journal);
+    }
+}
+
+#[test]
 fn events_are_found_by_number_from_both_ends_and_by_kind() {
     let dir = tempfile::tempdir().expect("a directory");
     let (journal, _) = open(dir.path());
