@@ -1,6 +1,7 @@
 //! `interlock drill`: breaks real paths under verified load, and says whether the data is safe.
 
 use crate::failure::Failure;
+use crate::identity::diagnosed;
 use crate::output::{Format, OutputArgs, print, say};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +10,7 @@ use interlock_drill::{
     Consent, FOREIGN, Fencing, Foreign, ForeignError, Options, Plan, Progress, Requirement, SCENARIOS, Scenario, Side,
     ccr_in_words, drill, drill_foreign, fast_io_fail_in_words,
 };
-use interlock_host::{HostId, HostSettings, IdentityInUse, IdentityLock, Nqn};
+use interlock_host::{HostError, HostId, HostSettings, IdentityInUse, IdentityLock, Nqn, ProbeSpec};
 use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, IsTerminal};
@@ -145,7 +146,10 @@ pub(crate) fn run(args: &DrillArgs) -> anyhow::Result<ExitCode> {
         Some((foreign, _)) => drill_foreign(&plan, foreign, &options, &mut |step| screen.show(step)),
     };
     screen.end()?;
-    let report = report.map_err(not_begun)?;
+    let report = report.map_err(|error| match (&error, &foreign) {
+        (ForeignError::Host(HostError::Connect { .. }), Some((foreign, _))) => not_reached(foreign, not_begun(error)),
+        _ => not_begun(error),
+    })?;
     if let Some(file) = page {
         std::fs::write(file, interlock_drill::page(&report)).map_err(|error| cannot_write(file, error))?;
     }
@@ -175,6 +179,16 @@ fn foreign(args: &DrillArgs) -> anyhow::Result<Option<(Foreign, IdentityLock)>> 
     let named = args.hostnqn.is_some() || args.hostid.is_some();
     let identity = named.then_some(HostSettings { hostnqn, hostid });
     Ok(Some((Foreign { targets: args.targets.clone(), subnqn, nsid: args.nsid, consent, identity }, lock)))
+}
+
+/// No connection: what a look sees at the first port that it cannot use either.
+fn not_reached(foreign: &Foreign, error: anyhow::Error) -> anyhow::Error {
+    let Some(settings) = foreign.identity.clone().or_else(|| HostSettings::random().ok()) else { return error };
+    let text = error.to_string();
+    let at = foreign.targets.iter().find(|at| text.starts_with(&at.to_string())).or_else(|| foreign.targets.first());
+    let Some(at) = at else { return error };
+    let look = ProbeSpec::subsystem(at.ip().to_string(), at.port(), foreign.subnqn.clone(), settings);
+    diagnosed(error, &look)
 }
 
 fn not_begun(error: ForeignError) -> anyhow::Error {

@@ -18,6 +18,9 @@ const NVME: &str = "/etc/nvme";
 /// The reactor of a look has nothing to do but that.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// A look after a failed attempt to connect.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
 /// Transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Transport {
@@ -116,6 +119,24 @@ impl PeerArgs {
             failure
         }
     }
+}
+
+/// What is in the way of a connection that failed: a look knows a port that speaks TLS, or something else, by its answer, and says
+/// what to do. Where it sees nothing of that, the error stands.
+pub(crate) fn diagnosed(error: anyhow::Error, spec: &ProbeSpec) -> anyhow::Error {
+    use TargetProblem::{Authentication, HungUp, NotNvme, Tls};
+    let look = || {
+        let looker = Looker::new()?;
+        let looked = looker.look(spec, LOOK_WITHIN);
+        looker.end()?;
+        anyhow::Ok(looked.err())
+    };
+    let Ok(Some(seen)) = look() else { return error };
+    if matches!(&seen, ProbeError::Target { why: Tls | Authentication | NotNvme { .. } | HungUp { .. }, .. }) {
+        return failed(&seen).into();
+    }
+    let failure = Failure::of(&error).kind(ProblemKind::Target);
+    seen.hint().map_or(error, |hint| failure.hint(hint).into())
 }
 
 /// A failed look as a failure of the command.

@@ -8,10 +8,11 @@
 mod copy;
 
 use crate::failure::Failure;
+use crate::identity::diagnosed;
 use anyhow::Context;
 use clap::Subcommand;
 use interlock_daemon::{Places, identity};
-use interlock_host::{ControllerSpec, FileStore, Host, IdentityLock, Namespace, Nqn, Pool, PoolConfig};
+use interlock_host::{ControllerSpec, FileStore, Host, IdentityLock, Namespace, Nqn, Pool, PoolConfig, ProbeSpec};
 use interlock_target::config::size_in_bytes;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -247,8 +248,10 @@ fn connect(host: &Host, remote: &Remote, who: &Who) -> anyhow::Result<Namespace>
         }
     }
     if live == 0 {
-        let (_, error) = problems.pop().ok_or_else(|| Failure::new("no port was given"))?;
-        return Err(error.into());
+        let (spec, error) = problems.pop().ok_or_else(|| Failure::new("no port was given"))?;
+        let settings = host.settings().clone();
+        let look = ProbeSpec::subsystem(&spec.traddr, spec.trsvcid, spec.subnqn, settings);
+        return Err(diagnosed(error.into(), &look));
     }
     for (spec, error) in problems {
         crate::output::say(&format!("warning: {error}; continuing without this path"))?;

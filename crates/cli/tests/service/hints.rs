@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-/// A port that speaks TLS: whatever it hears is answered with an alert (RFC 8446, "Alert Protocol").
-fn tls_port() -> u16 {
+/// A port that speaks TLS: whatever it hears is answered with an alert (RFC 8446, "Alert Protocol"), and then it waits, or ends
+/// the connection.
+fn tls_port(ends: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
     thread::spawn(move || {
@@ -18,7 +19,9 @@ fn tls_port() -> u16 {
                 let mut bytes = [0; 128];
                 if stream.read(&mut bytes).is_ok_and(|read| read > 0) {
                     let _ = stream.write_all(b"\x15\x03\x03\x00\x02\x02\x46");
-                    let _ = stream.read(&mut bytes);
+                    if !ends {
+                        let _ = stream.read(&mut bytes);
+                    }
                 }
             });
         }
@@ -29,7 +32,7 @@ fn tls_port() -> u16 {
 #[test]
 fn a_target_that_demands_tls_is_told_the_same_way_by_every_command() {
     let scene = Scene::new("hints", &[]);
-    let port = tls_port().to_string();
+    let port = tls_port(false).to_string();
     let at = ["-a", "127.0.0.1", "-s", port.as_str()];
     let (what, hint) = ("the target demands TLS", "use a port of the target that does without");
     let with = |verb: &'static str, more: &[&'static str]| {
@@ -41,6 +44,18 @@ fn a_target_that_demands_tls_is_told_the_same_way_by_every_command() {
     for said in
         [with("connect", &["-n", NQN]), with("connect-all", &[]), with("discover", &[]), with("doctor", &["-n", NQN])]
     {
+        assert!(said.contains(what) && said.contains(hint), "{said}");
+    }
+    // Those that connect by themselves, without a daemon.
+    let ending = tls_port(true);
+    let (path, state) = (format!("tcp:127.0.0.1:{ending}"), scene.dir.join("io").display().to_string());
+    let namespace = format!("nvme:127.0.0.1:{ending}/{NQN}");
+    let io = ["io", "read", &namespace, "--length", "4096", "--state-dir", &state, "--nvme-dir", &state];
+    let drill = ["drill", "foreign-reset", "--target", &path, "--target", &path, "--nqn", NQN];
+    for (args, code) in [(&io[..], 1), (&drill[..], 3)] {
+        let output = scene.verb(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(what) && said.contains(hint), "{said}");
     }
     let json = scene.verb(&["connect", "-a", "127.0.0.1", "-s", &port, "-n", NQN, "-o", "json"]);
