@@ -1,6 +1,6 @@
 //! One connection of a lane: its queue pair, what it became, and what its commands wait for.
 
-use super::gate::Task;
+use super::gate::{Checked, Task};
 use super::unread::Unread;
 use crate::config::CONNECTION_BYTES;
 use crate::quota::AccountId;
@@ -38,7 +38,7 @@ pub(super) enum Want {
     /// The answer of `Control`, of so many bytes; the command had not come in before this moment.
     Page(Sqe, u32, Instant),
     /// The ranges of a Dataset Management command in so many bytes: so many ranges, of this namespace.
-    Ranges { nsid: u32, count: u16, len: u32 },
+    Ranges { nsid: u32, checked: Checked, count: u16, len: u32 },
 }
 
 /// What an answer holds until it is sent.
@@ -65,6 +65,8 @@ pub(super) enum Slot {
     Ranges {
         /// NSID.
         nsid: u32,
+        /// What has it.
+        checked: Checked,
         /// How many of them count.
         count: u16,
         /// Bytes that they take.

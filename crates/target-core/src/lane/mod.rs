@@ -156,6 +156,8 @@ pub struct Lane {
     parked: BTreeMap<ConnId, PortId>,
     lives: BTreeMap<LifeId, LaneLife>,
     namespaces: BTreeMap<SubsystemId, Arc<Namespaces>>,
+    /// How many tables of them it was given so far.
+    tables: u64,
     faults: BTreeMap<PortId, PortFaults>,
     /// Namespace and block whose commands end their controller.
     deadly: BTreeMap<PortId, (u32, u64)>,
@@ -197,6 +199,7 @@ impl Lane {
             parked: BTreeMap::new(),
             lives: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            tables: 0,
             faults: BTreeMap::new(),
             deadly: BTreeMap::new(),
             jobs: Slab::new(),
@@ -509,6 +512,7 @@ impl Lane {
         match message {
             ToLane::Namespaces { subsystem, namespaces } => {
                 self.namespaces.insert(subsystem, namespaces);
+                self.tables += 1;
             }
             ToLane::Admit { conn, slot, role, sqsize, sq_flow_control, dw0 } => {
                 self.admit(conn, slot, role, sqsize, sq_flow_control, dw0);

@@ -239,8 +239,8 @@ impl Lane {
                 known.set(slot, Slot::Collecting(sqe, bytes));
                 self.collect(conn, slot, len);
             }
-            Slot::Waiting(Want::Ranges { nsid, count, len }) => {
-                known.set(slot, Slot::Ranges { nsid, count, bytes });
+            Slot::Waiting(Want::Ranges { nsid, checked, count, len }) => {
+                known.set(slot, Slot::Ranges { nsid, checked, count, bytes });
                 self.collect(conn, slot, len);
             }
             Slot::Waiting(Want::Page(sqe, room, at)) => {

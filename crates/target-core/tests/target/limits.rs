@@ -12,9 +12,6 @@ fn dropped(rig: &Rig, loss: Loss) -> usize {
     rig.events.iter().filter(|event| matches!(event, Event::Dropped { why, .. } if *why == loss)).count()
 }
 
-/// Bytes of a command capsule without data.
-const CAPSULE: usize = 72;
-
 const fn write(slba: u64, nlb: u32) -> Command {
     Command::Write { slba, nlb, fua: false }
 }

@@ -24,6 +24,8 @@ pub(crate) const SUBNQN: &str = "nqn.2026-01.test:subsystem";
 pub(crate) const A: PortId = PortId(1);
 pub(crate) const B: PortId = PortId(2);
 pub(crate) const BLOCKS: u64 = 1024;
+/// Bytes of a command capsule without data.
+pub(crate) const CAPSULE: usize = 72;
 /// The lane that connections of this port are on.
 pub(crate) const LANE_A: usize = 0;
 pub(crate) const LANE_B: usize = 1;
