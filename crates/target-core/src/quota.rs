@@ -373,6 +373,19 @@ impl Ledger {
         self.give_fixed(id, bytes);
     }
 
+    /// Of what a connection takes as such, `bytes` are a command's for now.
+    #[cold]
+    pub(crate) fn lend(&mut self, id: AccountId, bytes: u64) {
+        self.fixed -= bytes;
+        self.account_mut(id).fixed -= bytes;
+    }
+
+    /// They are the connection's again: of what a command has given back just now.
+    #[cold]
+    pub(crate) fn repay(&mut self, id: AccountId, bytes: u64) {
+        self.add_fixed(id, bytes);
+    }
+
     /// Bytes of a command are free again.
     pub(crate) fn give(&mut self, id: AccountId, bytes: u64) {
         self.used -= bytes;

@@ -650,6 +650,7 @@ impl Lane {
         if self.half_open.remove(&(known.account, conn)) {
             self.ledger.connected(known.account);
         }
+        known.reserve = self.limits.reserve();
         match role {
             Role::Admin => known.stage = Stage::Admin,
             Role::Io { life, qid, until } => {
@@ -722,6 +723,8 @@ impl Lane {
         let slots = core::mem::take(&mut known.slots);
         known.slots = slots.iter().map(Slot::leaving).collect();
         let (fixed, kept) = (core::mem::take(&mut known.fixed), core::mem::take(&mut known.kept));
+        // What commands have of it they give back to the payer.
+        (known.reserve, known.lent) = (0, 0);
         self.timers.stop(Why::Handshake(conn));
         self.timers.stop(Why::Transfer(conn));
         self.thirsty.remove_where(account, |waiting| *waiting == conn);

@@ -348,6 +348,113 @@ fn one_connection_cannot_have_all_buffers() {
     assert_eq!((rig.buffers(), rig.lanes[LANE_A].buffered()), (0, 0));
 }
 
+/// Writes of 32 KiB whose data is asked for, then some that bring their data, before the host reads the first request: what it
+/// sends for the first ones lies behind the last one.
+fn writes_before_some_that_bring_their_data(rig: &mut Rig, host: &Path, many: usize) -> Vec<u64> {
+    rig.wires.get_mut(&host.io).unwrap().deaf = true;
+    let mut tokens: Vec<u64> =
+        (0..many).map(|_| rig.submit(host.io, write(0, 64).to_sqe(1), &[1; 32_768], 0)).collect();
+    tokens.push(host.write(rig, 100, 2));
+    tokens.push(host.write(rig, 101, 3));
+    let ranges = DsmRange::encode(&[DsmRange::new(900, 8)]);
+    tokens.push(rig.submit(host.io, Command::Dsm { ranges: 1, deallocate: true }.to_sqe(1), &ranges, 0));
+    rig.wires.get_mut(&host.io).unwrap().deaf = false;
+    tokens
+}
+
+type Change = fn(&mut interlock_target_core::Config);
+
+#[test]
+fn a_command_that_brings_its_data_does_not_wait_for_what_lies_behind_it() {
+    let connection: Change = |config| config.limits.buffered_per_connection = 131_072;
+    let payer: Change = |config| config.limits.memory = 1 << 20;
+    // Its connection has what it may have; others wait as well; its payer has its share.
+    for (many, change) in [(4, connection), (27, connection), (27, payer)] {
+        for stock in [0, 64 << 10] {
+            let mut config = config();
+            config.limits.stock = stock;
+            change(&mut config);
+            let mut rig = Rig::new(config);
+            let a = Host::new(1).live(&mut rig, A);
+            let before = rig.lanes[LANE_A].held();
+            for round in 0..3 {
+                let tokens = writes_before_some_that_bring_their_data(&mut rig, &a, many);
+                rig.run();
+                for token in tokens {
+                    let (cqe, _) = rig.answer(a.io, token).unwrap_or_else(|| panic!("{many} of round {round}"));
+                    assert_eq!(cqe.status(), Status::SUCCESS);
+                }
+                let lane = &rig.lanes[LANE_A];
+                assert_eq!((lane.held(), lane.buffered(), rig.buffers()), (before, 0, 0), "everything is given back");
+            }
+        }
+    }
+}
+
+/// Of what a connection has set aside a command may have some when the connection ends.
+#[test]
+fn what_a_connection_has_set_aside_goes_with_it() {
+    for slow_media in [false, true] {
+        let mut config = config();
+        config.limits.buffered_per_connection = 131_072;
+        let mut rig = Rig::new(config);
+        let a = Host::new(1).live(&mut rig, A);
+        rig.slow_media = slow_media;
+        rig.wires.get_mut(&a.io).unwrap().sends = Some(4 * CAPSULE + CAPSULE + 512 + CAPSULE + 100);
+        writes_before_some_that_bring_their_data(&mut rig, &a, 4);
+        rig.run();
+        rig.hang_up(a.io);
+        rig.hang_up(a.admin);
+        rig.slow_media = false;
+        rig.run();
+        rig.advance(10_000);
+        let lane = &rig.lanes[LANE_A];
+        assert_eq!((lane.held(), rig.buffers(), lane.payer_views().count()), (0, 0, 0), "slow media: {slow_media}");
+    }
+}
+
+#[test]
+fn what_a_connection_has_set_aside_goes_with_it_also_by_a_breach_of_the_protocol() {
+    for slow_media in [false, true] {
+        let mut config = config();
+        config.limits.buffered_per_connection = 131_072;
+        let mut rig = Rig::new(config);
+        let a = Host::new(1).live(&mut rig, A);
+        rig.wires.get_mut(&a.io).unwrap().deaf = true;
+        for _ in 0..4 {
+            rig.submit(a.io, write(0, 64).to_sqe(1), &[1; 32_768], 0);
+        }
+        rig.slow_media = slow_media;
+        a.write(&mut rig, 100, 2);
+        rig.inject(a.io, &[0xFF; 8]);
+        assert!(!rig.is_open(a.io));
+        rig.slow_media = false;
+        rig.run();
+        rig.hang_up(a.admin);
+        rig.advance(10_000);
+        let lane = &rig.lanes[LANE_A];
+        assert_eq!((lane.held(), rig.buffers(), lane.payer_views().count()), (0, 0, 0), "slow media: {slow_media}");
+    }
+}
+
+/// The media is slow, and what a host was asked for lies behind a command that waits for it: the host has done what it could.
+#[test]
+fn a_host_whose_data_lies_behind_what_waits_here_is_not_given_up() {
+    let mut config = config();
+    config.limits.buffered_per_connection = 131_072;
+    let mut rig = Rig::new(config);
+    let a = Host::new(1).live(&mut rig, A);
+    rig.slow_media = true;
+    let mut tokens = writes_before_some_that_bring_their_data(&mut rig, &a, 4);
+    rig.run();
+    tokens.extend((102..106).map(|slba| a.write(&mut rig, slba, 4)));
+    rig.advance(200_000);
+    assert!(rig.is_open(a.io));
+    rig.slow_media = false;
+    rig.run();
+    assert!(tokens.into_iter().all(|token| rig.answer(a.io, token).is_some()));
+}
+
 #[test]
 fn those_who_wait_for_the_lanes_buffers_take_turns() {
     let mut config = config();
@@ -555,6 +662,9 @@ fn what_peers_hold_is_bounded_whatever_they_do() {
         }
         // Reads of a megabyte that nobody takes, and writes whose data does not come.
         let conn = rig.dial(A);
+        if !rig.is_open(conn) {
+            continue;
+        }
         let connect = Connect { qid: 1, sqsize: 31, sq_flow_control: false, kato_ms: 0 };
         if rig.connect(conn, connect, &Host::new(n).data(SUBNQN, cntlid)).status() != Status::SUCCESS {
             continue;
