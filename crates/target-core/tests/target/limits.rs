@@ -1,7 +1,7 @@
 //! What a peer can make the target hold, and for how long.
 
 use crate::rig::*;
-use interlock_target_core::{ConnId, Event, Fault, Loss, Payer};
+use interlock_target_core::{ConnId, Event, Fault, Loss, Payer, ToLane};
 use interlock_wire::admin::GetLog;
 use interlock_wire::fabrics::{Cc, Connect, ConnectAnswer};
 use interlock_wire::log::{LID_CCR, LID_CHANGED_NAMESPACES, LID_ERROR, LID_FIRMWARE, LID_SMART};
@@ -323,6 +323,46 @@ fn who_keeps_nothing_alive_and_says_nothing_makes_room_for_another_address() {
     assert_eq!(working.read(&mut rig, 0), 0);
     rig.from = address(10);
     assert!(all_controllers(&mut rig, &Host::new(1), 1).is_empty(), "who has one takes nobody else's");
+}
+
+/// A lane does not answer, and hosts ask for health again and again.
+#[test]
+fn a_lane_is_asked_one_question_at_a_time() {
+    let mut config = config();
+    config.limits.connections = 200;
+    let mut rig = Rig::new(config);
+    let hosts: Vec<Path> = (1..=10).map(|n| Host::new(n).live(&mut rig, A)).collect();
+    rig.cut_off.insert(LANE_B);
+    let mut asked: Vec<(ConnId, u64)> = Vec::new();
+    for host in &hosts {
+        for n in 0..30 {
+            let lid = if n % 2 == 0 { LID_SMART } else { LID_ERROR };
+            asked.push((host.admin, rig.submit(host.admin, GetLog::new(lid, 512).to_sqe(), &[], 512)));
+        }
+    }
+    let reports = |rig: &Rig| rig.to_lane[LANE_B].iter().filter(|mail| matches!(mail, ToLane::Report { .. })).count();
+    assert_eq!(reports(&rig), 1);
+    // Who goes takes along what it wanted to know.
+    rig.hang_up(hosts[0].admin);
+    assert!(asked[30..].iter().all(|(conn, token)| rig.answer(*conn, *token).is_none()), "a moment has not passed");
+    rig.advance(100);
+    assert!(asked[30..].iter().any(|(conn, token)| rig.answer(*conn, *token).is_none()), "few are answered at once");
+    rig.advance(10);
+    for host in &hosts[1..] {
+        // All were answered: there is room for as many once more.
+        for _ in 0..30 {
+            rig.submit(host.admin, GetLog::new(LID_SMART, 512).to_sqe(), &[], 512);
+        }
+    }
+    assert_eq!(reports(&rig), 1, "it has not answered the first one");
+    // It answers, and one more question serves all who asked since.
+    rig.cut_off.clear();
+    let before = rig.now;
+    rig.run();
+    rig.advance(10);
+    assert!(rig.now.since(before).as_millis() < 100);
+    let page = log(&mut rig, hosts[1].admin, LID_SMART, 512);
+    assert_eq!(page.len(), 512);
 }
 
 #[test]

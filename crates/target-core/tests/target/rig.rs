@@ -122,7 +122,7 @@ pub(crate) struct Rig {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) now: Instant,
     pub(crate) wires: BTreeMap<ConnId, Wire>,
-    to_lane: Vec<VecDeque<ToLane>>,
+    pub(crate) to_lane: Vec<VecDeque<ToLane>>,
     to_control: Vec<VecDeque<ToControl>>,
     /// Lanes to which, and from which, nothing is carried.
     pub(crate) cut_off: BTreeSet<usize>,
