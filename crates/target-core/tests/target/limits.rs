@@ -365,6 +365,38 @@ fn a_lane_is_asked_one_question_at_a_time() {
     assert_eq!(page.len(), 512);
 }
 
+/// Whoever owns a network has thousands of addresses, and each of them has nothing yet.
+#[test]
+fn one_network_does_not_displace_the_silent_one_by_one() {
+    for hosts_of_the_network in [1, 0] {
+        let mut config = config();
+        config.limits.controllers = 20;
+        config.limits.connections = 200;
+        let mut rig = Rig::new(config);
+        let enable = |rig: &mut Rig, from: core::net::IpAddr, name: u8| {
+            rig.from = from;
+            let one = all_controllers(rig, &Host::new(name), 1).pop();
+            if let Some(conn) = one {
+                set_cc(rig, conn, Cc::new(false).with_enable(true));
+            }
+            one
+        };
+        let at = |n: u16| core::net::IpAddr::from([0x2001, 0xdb8, 7, n, 0, 0, 0, 1]);
+        for n in 0..hosts_of_the_network {
+            assert!(enable(&mut rig, at(1000 + n), 99).is_some());
+        }
+        let silent: Vec<_> = (12..100).map_while(|n| enable(&mut rig, address(n), n)).collect();
+        rig.advance(3000);
+        for n in 0..30 {
+            enable(&mut rig, at(n), 1 + n as u8 % 8);
+            rig.advance(3000);
+        }
+        let ended = silent.iter().filter(|conn| !rig.is_open(**conn)).count();
+        assert_eq!(ended, 1 - usize::from(hosts_of_the_network), "one, as each of the others has");
+        assert!(enable(&mut rig, address(200), 200).is_some(), "somebody else finds a place as before");
+    }
+}
+
 #[test]
 fn one_connection_cannot_have_all_buffers() {
     let mut config = config();
