@@ -470,8 +470,11 @@ impl Cx<'_> {
         self.submit_by(file, op, token, None);
     }
 
-    /// As [`Cx::submit`], for an operation that must not begin later than `by` says: if no thread came to it in time it
-    /// ends with [`io::ErrorKind::TimedOut`]. A ring needs no thread: it hands it to the kernel at the end of the turn.
+    /// As [`Cx::submit`], for an operation that must not begin later than `by` says: one that is submitted too late, or that no thread
+    /// came to in time, ends with [`io::ErrorKind::TimedOut`]. A ring needs no thread: it hands the operation to the kernel at the
+    /// end of the turn, and to have been handed over is to have begun. What the kernel does not do at once (`fallocate`, `fdatasync`,
+    /// writes through the page cache) can wait for a worker of the kernel behind other operations on a file that hangs, and nobody
+    /// looks at the clock there.
     pub fn submit_by(&mut self, file: File, mut op: FileOp, token: u64, by: Option<StartBy>) {
         match self.decide(&Call::File(&op)) {
             Verdict::Pass => {}
@@ -482,6 +485,7 @@ impl Cx<'_> {
             }
         }
         let fd = match self.core.files.get(file.0).filter(|(owner, _)| *owner == self.me) {
+            Some(_) if by.is_some_and(|by| by.is_over()) => Err(io::ErrorKind::TimedOut.into()),
             Some((_, fd)) => op.fault().map_or_else(|| Ok(fd.clone()), Err),
             None => Err(gone()),
         };

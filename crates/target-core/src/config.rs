@@ -4,6 +4,7 @@
 //! once and names the first thing that cannot work.
 
 use crate::namespace::Namespace;
+use crate::quota::buffer;
 use crate::{PortId, SubsystemId};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -218,7 +219,12 @@ impl Limits {
     pub(crate) fn queue_bytes(&self, sqsize: u16) -> u64 {
         // As many as `Queue::connected` makes room for.
         let slots = (u64::from(sqsize) + 1).min(self.queue_depth.into()) * 2;
-        slots * COMMAND_BYTES
+        slots * COMMAND_BYTES + self.reserve()
+    }
+
+    /// What each queue sets aside for the one command whose data came along with it, in bytes: what such data takes at most.
+    pub(crate) fn reserve(&self) -> u64 {
+        buffer(self.in_capsule.max(ADMIN_DATA_MAX))
     }
 
     /// The least that [`memory`](Self::memory) can be: there is room for a transfer and an association even where others

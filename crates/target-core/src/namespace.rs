@@ -153,11 +153,21 @@ impl Namespaces {
         self.by_id.get(&nsid).map(|entry| &entry.namespace)
     }
 
-    /// Which of the namespaces that ever had this NSID it is: a command that stalled while one was taken away and another
-    /// put in its place must not reach the other.
+    /// Which of the namespaces that ever had this NSID it is: a command that waited for anything while one was taken away and
+    /// another put in its place must not reach the other.
     #[must_use]
     pub fn serial(&self, nsid: u32) -> Option<u64> {
         self.by_id.get(&nsid).map(|entry| entry.serial)
+    }
+
+    /// Why a command cannot go on that was checked against the namespace of this serial number: that one was taken away (and
+    /// perhaps another has its NSID now), or no longer has all its blocks.
+    pub(crate) fn lapsed(&self, nsid: u32, serial: u64, work: &Work) -> Option<Status> {
+        match self.by_id.get(&nsid).filter(|entry| entry.serial == serial) {
+            None => Some(Status::INVALID_NAMESPACE.with_dnr()),
+            Some(entry) if !entry.namespace.holds(work) => Some(Status::LBA_OUT_OF_RANGE.with_dnr()),
+            Some(_) => None,
+        }
     }
 
     /// All namespaces, by ascending NSID.
@@ -166,12 +176,12 @@ impl Namespaces {
     }
 
     /// Checks a command of `nsid` that came in through `port` against the namespace. `transfer` is the length in bytes
-    /// of the data that the command's SGL describes.
+    /// of the data that the command's SGL describes. Answers the [`Namespaces::serial`] of what it was checked against.
     ///
     /// # Errors
     /// The status to answer with.
-    pub fn check(&self, port: PortId, nsid: u32, work: &Work, transfer: u32) -> Result<(), Status> {
-        let namespace = self.get(nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())?;
+    pub fn check(&self, port: PortId, nsid: u32, work: &Work, transfer: u32) -> Result<u64, Status> {
+        let Entry { serial, namespace } = self.by_id.get(&nsid).ok_or(Status::INVALID_NAMESPACE.with_dnr())?;
         if self.groups != 0
             && let Some(status) = self.state(port, namespace.ana_group).status()
         {
@@ -187,7 +197,7 @@ impl Namespaces {
             Some(blocks) if blocks << namespace.block_shift != u64::from(transfer) => {
                 Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr())
             }
-            _ => Ok(()),
+            _ => Ok(*serial),
         }
     }
 }

@@ -68,6 +68,15 @@ impl Payer {
         NETWORKS.into_iter().filter_map(move |len| bits.map(|bits| network(bits, len)))
     }
 
+    /// The payer and its networks, each with what it is called by; where it is in no network, the payer again.
+    pub(crate) fn circles(self) -> [RangeInclusive<Self>; 3] {
+        let alone = self..=self;
+        let mut networks = self.networks();
+        let site = networks.next().unwrap_or_else(|| alone.clone());
+        let provider = networks.next().unwrap_or_else(|| site.clone());
+        [alone, site, provider]
+    }
+
     /// The smallest of them, or the payer alone.
     pub(crate) fn site(self) -> RangeInclusive<Self> {
         self.networks().next().unwrap_or(self..=self)
@@ -373,6 +382,19 @@ impl Ledger {
         self.give_fixed(id, bytes);
     }
 
+    /// Of what a connection takes as such, `bytes` are a command's for now.
+    #[cold]
+    pub(crate) fn lend(&mut self, id: AccountId, bytes: u64) {
+        self.fixed -= bytes;
+        self.account_mut(id).fixed -= bytes;
+    }
+
+    /// They are the connection's again: of what a command has given back just now.
+    #[cold]
+    pub(crate) fn repay(&mut self, id: AccountId, bytes: u64) {
+        self.add_fixed(id, bytes);
+    }
+
     /// Bytes of a command are free again.
     pub(crate) fn give(&mut self, id: AccountId, bytes: u64) {
         self.used -= bytes;
@@ -567,6 +589,7 @@ mod tests {
         assert_eq!(networks.iter().filter(|network| network.contains(&at("2001:db8:8::1"))).count(), 1);
         assert!(!networks.iter().any(|network| network.contains(&at("2001:db7:ffff::1"))));
         assert!(payer(1).networks().next().is_none() && payer(1).site() == (payer(1)..=payer(1)));
+        assert!(payer(1).circles().iter().all(|circle| *circle == (payer(1)..=payer(1))));
         // The whole of one provider, who has many sites, takes what it can get.
         const TOTAL: u64 = 1 << 20;
         let mut ledger = Ledger::new(TOTAL, 1_000, TOTAL);

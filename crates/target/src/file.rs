@@ -667,7 +667,7 @@ mod tests {
     #[test]
     fn a_flush_that_failed_once_fails_until_somebody_says_so() {
         let path = temporary("latched", 64);
-        let place = crate::kept::place(&path, None);
+        let place = crate::kept::place(&path, None).unwrap();
         let open = || {
             let mut opened = Opened::new(&path, BLOCK, false).unwrap();
             opened.set_kept(Some(Kept::open(&place).unwrap()));

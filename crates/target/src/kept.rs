@@ -4,6 +4,9 @@
 //! no other for it; and whether a flush of it has failed, so that no later one claims what was lost. Both belong to the file and not to
 //! the target, and so lie beside it: `disk.img` has `disk.img.interlock`. For a device, or where the folder of the file must stay as it
 //! is, the folder of `--state` holds it.
+//!
+//! However a path is spelled, it leads to the same: links are followed, and a device is known by what it calls itself
+//! ([`crate::device`]), where it does, because other devices get its paths.
 
 use crate::hex::Identifier;
 use rustix::fs::{CWD, RenameFlags};
@@ -76,24 +79,67 @@ pub enum KeptError {
     },
 }
 
-/// Where the state of the namespace in `backing` lies.
-pub(crate) fn place(backing: &Path, folder: Option<&Path>) -> PathBuf {
-    let special = std::fs::metadata(backing)
-        .is_ok_and(|found| found.file_type().is_block_device() || found.file_type().is_char_device());
-    match folder.or_else(|| special.then(|| Path::new(DEVICES))) {
-        None => {
-            let mut name = backing.as_os_str().to_owned();
+/// Where the state of the namespace in `backing` lies. What an earlier version of this program kept by another spelling of
+/// `backing` is moved there first: whoever calls must have the lock of `backing`.
+pub(crate) fn place(backing: &Path, folder: Option<&Path>) -> Result<PathBuf, KeptError> {
+    let kind = std::fs::metadata(backing).map(|found| found.file_type());
+    let block = kind.as_ref().is_ok_and(FileTypeExt::is_block_device);
+    let special = block || kind.as_ref().is_ok_and(FileTypeExt::is_char_device);
+    let folder = folder.or_else(|| special.then(|| Path::new(DEVICES)));
+    let spelled = std::path::absolute(backing).unwrap_or_else(|_| backing.to_owned());
+    let real = std::fs::canonicalize(backing).unwrap_or_else(|_| spelled.clone());
+    let device = if block { crate::device::name(backing) } else { None };
+    let now = place_of(&real, device.as_deref(), folder);
+    // A device that has a name is no other's, whatever path it has now.
+    for before in [place_of(&spelled, None, folder), place_of(&real, None, folder)] {
+        take_over(&before, &now, device.is_some())?;
+    }
+    Ok(now)
+}
+
+/// Where the state of a backing lies that is known by a path, or by the name that a device gives itself.
+fn place_of(path: &Path, device: Option<&str>, folder: Option<&Path>) -> PathBuf {
+    match (folder, device) {
+        (None, _) => {
+            let mut name = path.as_os_str().to_owned();
             name.push(".interlock");
             name.into()
         }
-        Some(folder) => folder.join(format!("{}.interlock", escaped(backing))),
+        // No path begins like this.
+        (Some(folder), Some(device)) => folder.join(format!("%{}.interlock", escaped(device.as_bytes()))),
+        (Some(folder), None) => folder.join(format!("{}.interlock", escaped(path.as_os_str().as_bytes()))),
+    }
+}
+
+/// What is kept at `before` is kept at `now` from now on. If something is kept there already, that stays, but a flush that has
+/// failed has failed; what was kept by the path of a device may be another device's.
+fn take_over(before: &Path, now: &Path, device: bool) -> Result<(), KeptError> {
+    if before == now {
+        return Ok(());
+    }
+    let Some(mut old) = Kept::read(before)? else { return Ok(()) };
+    let failed = |source| KeptError::System { path: before.to_owned(), done: "moved", source };
+    match Kept::read(now)? {
+        None => {
+            make(parent(now)).map_err(failed)?;
+            rustix::fs::renameat_with(CWD, before, CWD, now, RenameFlags::NOREPLACE)
+                .map_err(|error| failed(error.into()))?;
+            for folder in [parent(now), parent(before)] {
+                File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            }
+            Ok(())
+        }
+        Some(mut kept) if !device && old.content.flush_failed.is_some() && kept.content.flush_failed.is_none() => {
+            kept.set_flush_failed(old.content.flush_failed.clone()).map_err(failed)?;
+            // Whoever deals with it does so where it is kept now.
+            old.set_flush_failed(None).map_err(failed)
+        }
+        Some(_) => Ok(()),
     }
 }
 
 /// One name for a path: every path has its own.
-fn escaped(path: &Path) -> String {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let bytes = whole.as_os_str().as_bytes();
+fn escaped(bytes: &[u8]) -> String {
     let rest = bytes.iter().position(|byte| *byte != b'/').map_or(&[][..], |first| &bytes[first..]);
     let mut name = String::new();
     for chunk in rest.utf8_chunks() {
@@ -227,14 +273,62 @@ mod tests {
     fn what_is_kept_is_there_again_and_nobody_else_has_it() {
         let folder = folder("again");
         let (one, two) = (folder.join("one.img"), folder.join("two.img"));
-        let mut first = Kept::open(&place(&one, None)).unwrap();
-        let other = Kept::open(&place(&two, None)).unwrap();
+        let mut first = Kept::open(&place(&one, None).unwrap()).unwrap();
+        let other = Kept::open(&place(&two, None).unwrap()).unwrap();
         assert_ne!(first.content.uuid, other.content.uuid);
         assert_ne!(first.content.nguid, other.content.nguid);
         first.set_flush_failed(Some("EIO".into())).unwrap();
         let again = Kept::open(&folder.join("one.img.interlock")).unwrap();
         assert_eq!((again.content.uuid, again.content.flush_failed.as_deref()), (first.content.uuid, Some("EIO")));
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "nothing else is left there");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// The same file, by whichever path.
+    #[test]
+    fn what_is_kept_does_not_hang_on_how_a_path_is_spelled() {
+        let folder = std::fs::canonicalize(folder("spelled")).unwrap();
+        let (real, elsewhere, state) = (folder.join("real.img"), folder.join("else"), folder.join("state"));
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        std::fs::write(&real, "blocks").unwrap();
+        let links = [elsewhere.join("one.img"), elsewhere.join("two.img")];
+        for link in &links {
+            std::os::unix::fs::symlink(&real, link).unwrap();
+        }
+        for state in [None, Some(state.as_path())] {
+            let places: Vec<_> =
+                [&real, &links[0], &folder.join("else/../real.img")].map(|path| place(path, state).unwrap()).into();
+            assert!(places.iter().all(|other| *other == places[0]), "{places:?}");
+            // What was kept by the path of a link is moved, and what failed has failed.
+            let mut before = Kept::open(&place_of(&links[0], None, state)).unwrap();
+            before.set_flush_failed(Some("EIO".into())).unwrap();
+            let kept = Kept::open(&place(&links[0], state).unwrap()).unwrap();
+            assert_eq!(kept.content, before.content);
+            assert!(!place_of(&links[0], None, state).exists());
+            // By another link another target kept something, too: the file is what it is.
+            let mut other = Kept::open(&place_of(&links[1], None, state)).unwrap();
+            let mut kept = Kept::open(&place(&links[1], state).unwrap()).unwrap();
+            assert_eq!(kept.content, before.content);
+            kept.set_flush_failed(None).unwrap();
+            other.set_flush_failed(Some("EIO".into())).unwrap();
+            let kept = Kept::open(&place(&links[1], state).unwrap()).unwrap();
+            assert_eq!((kept.content.uuid, kept.content.flush_failed.as_deref()), (before.content.uuid, Some("EIO")));
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Two disks change their paths.
+    #[test]
+    fn what_was_kept_by_the_path_of_a_device_becomes_what_is_kept_of_the_device() {
+        let folder = folder("devices");
+        let at = |path: &str, device: Option<&str>| place_of(Path::new(path), device, Some(&folder));
+        let first = Kept::open(&at("/dev/sdb", None)).unwrap();
+        let [one, two] = ["wwid=naa.1", "wwid=naa.2"];
+        take_over(&at("/dev/sdb", None), &at("/dev/sdb", Some(one)), true).unwrap();
+        assert_eq!(Kept::open(&at("/dev/disk/by-id/one", Some(one))).unwrap().content, first.content);
+        take_over(&at("/dev/sdb", None), &at("/dev/sdb", Some(two)), true).unwrap();
+        assert_ne!(Kept::open(&at("/dev/sdb", Some(two))).unwrap().content.uuid, first.content.uuid);
+        assert_ne!(at("/dev/sdb", Some("dev/sdb")), at("/dev/sdb", None), "no name of a device is a path");
         std::fs::remove_dir_all(folder).unwrap();
     }
 
@@ -256,10 +350,11 @@ mod tests {
     #[test]
     fn every_path_has_its_own_place() {
         let state = Path::new("/state");
-        let place = |path: &str| place(Path::new(path), Some(state));
+        let place = |path: &str| place(Path::new(path), Some(state)).unwrap();
         assert_eq!(place("/a/b"), Path::new("/state/a%2Fb.interlock"));
         assert_ne!(place("/a%2Fb"), place("/a/b"));
-        let odd = |byte| super::place(Path::new(std::ffi::OsStr::from_bytes(&[b'/', b'a', byte])), Some(state));
+        let odd =
+            |byte| super::place(Path::new(std::ffi::OsStr::from_bytes(&[b'/', b'a', byte])), Some(state)).unwrap();
         assert_eq!(odd(0xff), Path::new("/state/a%FF.interlock"));
         assert_ne!(odd(0xff), odd(0xfe));
         assert_eq!(place("/\u{e4}"), Path::new("/state/\u{e4}.interlock"), "a name that is kept since before stays");

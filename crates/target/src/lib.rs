@@ -7,6 +7,7 @@ pub mod channel;
 mod clock;
 pub mod config;
 mod control;
+mod device;
 mod file;
 mod flush;
 mod fuzz;

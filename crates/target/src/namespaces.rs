@@ -1,7 +1,8 @@
 //! Namespaces that come, grow and go while hosts are connected.
 //!
 //! The order is what matters: a lane must have what holds the blocks before a host can name them, and must not lose it
-//! before no host can. Changes are made one after the other, under one lock.
+//! before no host can. Changes are made one after the other, under one lock. What a lane begins is thus an operation on what holds
+//! the blocks of the namespace that its command was checked against: the lane itself refuses what it finds another namespace for.
 
 use crate::config::{Backing as BackingConfig, NamespaceConfig};
 use crate::control::ControlMail;

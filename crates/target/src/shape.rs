@@ -45,7 +45,7 @@ pub(crate) fn open(
         BackingConfig::File { path } => {
             // In this order: whoever has the lock of the file has what lies beside it.
             let mut opened = Opened::new(path, config.block_size, config.read_only)?;
-            let place = kept::place(path, state);
+            let place = kept::place(path, state)?;
             let kept = match Kept::read(&place)? {
                 Some(kept) => Some(kept),
                 None if config.read_only && config.is_named() => None,

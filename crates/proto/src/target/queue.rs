@@ -435,6 +435,14 @@ impl Queue {
         self.rx.is_blocked()
     }
 
+    /// Whether a command waits for [`Self::receive`] or [`Self::respond`] whose data came along with it: nothing that the host sent
+    /// behind it is read before that.
+    #[must_use]
+    pub fn holds_up(&self, slot: u16) -> bool {
+        let entry = self.slots.get(usize::from(slot));
+        entry.is_some_and(|entry| matches!(entry.work, Work::Offered { in_capsule: true }))
+    }
+
     /// Whether nothing that the host sent is still inside: no command without its whole answer, and no part of a PDU.
     #[must_use]
     pub fn is_idle(&self) -> bool {

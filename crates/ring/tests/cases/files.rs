@@ -1,12 +1,13 @@
 //! Files through the ring, on a real file system.
 use super::common::{attach, finish, next, pool};
-use interlock_ring::{Buf, BufPool, Cx, Event, FileOp, Space};
+use interlock_ring::{Buf, BufPool, Cx, Event, FileOp, Space, StartBy};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::time::Duration;
 
 /// A file that is gone when the test ends.
 struct Temporary(PathBuf);
@@ -176,6 +177,35 @@ fn a_removed_file_is_unknown_but_what_was_begun_is_finished() {
     assert!(got.iter().all(|(_, result)| *result == Ok(4096)), "{got:?}");
     finish(pool);
     assert_eq!(std::fs::metadata(&place.0).unwrap().len(), OPS * 4096);
+}
+
+#[test]
+fn what_is_submitted_too_late_does_not_begin() {
+    let place = Temporary::new("late");
+    let file = place.open();
+    let pool = pool(1);
+    let (_, outcomes) = attach(&pool.reactor(0), move |cx, outcomes| {
+        let file = cx.add_file(OwnedFd::from(file));
+        let write =
+            |token: u64| FileOp::Write { buf: filled(4096, 3), part: 0..4096, offset: token * 4096, durable: false };
+        let now = interlock_ring::now();
+        let by = |at| Some(StartBy { clock: interlock_ring::now, at });
+        cx.submit_by(file, write(0), 0, by(now + Duration::from_secs(60)));
+        cx.submit_by(file, write(1), 1, by(now));
+        cx.submit_by(file, FileOp::Space { offset: 8192, len: 4096, how: Space::Allocate }, 2, by(now));
+        cx.submit_by(file, FileOp::Sync { data_only: true }, 3, by(now));
+        move |_: &mut Cx<'_>, event| {
+            if let Event::Op { token, result, buf } = event {
+                outcomes.send((token, result.map_err(|error| error.kind()), buf.is_some())).unwrap();
+            }
+        }
+    });
+    let mut got: Vec<_> = (0..4).map(|_| next(&outcomes)).collect();
+    got.sort_by_key(|(token, ..)| *token);
+    let late = Err(ErrorKind::TimedOut);
+    assert_eq!(got, [(0, Ok(4096), true), (1, late, true), (2, late, false), (3, late, false)]);
+    finish(pool);
+    assert_eq!(std::fs::metadata(&place.0).unwrap().len(), 4096, "nothing of it has begun");
 }
 
 /// The service goes while its operations are in flight: their buffers return to the pool only when the kernel is done.

@@ -66,7 +66,7 @@ impl Control {
             if asked.connect.qid == 0 {
                 self.create(now, place, port, local, payer, &asked)
             } else {
-                self.join(at, place, port, &asked)
+                self.join(now, at, place, port, &asked)
             }
             .map(|(cntlid, role)| (asked.connect, cntlid, role))
         });
@@ -183,13 +183,20 @@ impl Control {
     }
 
     /// An I/O queue joins the life of a controller, by a Connect that came in after `at`.
-    fn join(&mut self, at: Instant, place: Place, port: PortId, asked: &Asked) -> Result<(u16, Role), Refusal> {
+    fn join(
+        &mut self,
+        now: Instant,
+        at: Instant,
+        place: Place,
+        port: PortId,
+        asked: &Asked,
+    ) -> Result<(u16, Role), Refusal> {
         let qid = asked.connect.qid;
         let Kind::Io(_) = asked.kind else { return Err(InvalidParameter::QID.into()) };
         let cntlid = asked.data.cntlid.get();
         let (key, controller) = self
             .controllers
-            .iter_mut()
+            .iter()
             .find(|(_, other)| other.kind == asked.kind && other.cntlid == cntlid && other.port == port)
             .ok_or(InvalidParameter::CNTLID)?;
         if controller.host.nqn != asked.host.nqn {
@@ -198,6 +205,11 @@ impl Control {
         if controller.host.id != asked.host.id {
             return Err(InvalidParameter::HOSTID.into());
         }
+        let key = *key;
+        if !self.is_heard_in_time(now, at, key) {
+            return Err(InvalidParameter::CNTLID.into());
+        }
+        let controller = self.controllers.get_mut(&key).ok_or(InvalidParameter::CNTLID)?;
         if qid > controller.queues_granted {
             return Err(InvalidParameter::QID.into());
         }
@@ -207,7 +219,7 @@ impl Control {
         }
         let entry = self.lives.get(&life).ok_or(Status::COMMAND_SEQUENCE_ERROR.with_dnr())?;
         controller.queues.insert(qid, place);
-        let (key, life, broken) = (*key, entry.life, controller.broken);
+        let (life, broken) = (entry.life, controller.broken);
         if !broken {
             self.timers.stop(Why::QueueLost(key));
         }

@@ -1,7 +1,9 @@
 //! Health and errors, as log pages.
 //!
 //! Lanes are asked when a host wants to know ([`crate::health`]); the host is answered when all have said what they know, or
-//! after a moment with what is known.
+//! after a moment with what is known. Hosts can want to know as often as they like, so a lane is asked one question at a time: what
+//! it says serves all who asked before it was asked, and those who asked later make it be asked once more. However many wait,
+//! few are answered at once.
 //!
 //! NVM Express Base Specification, "SMART / Health Information log page", "Error Information log page".
 
@@ -31,14 +33,27 @@ const TCP: u8 = 3;
 /// PARMLOC: no byte of the command is known to be wrong.
 const NOWHERE: u16 = 0xFFFF;
 
+/// Hosts that are answered at once; others wait for [`SOON`].
+const AT_ONCE: usize = 64;
+const SOON: Duration = Duration::from_millis(1);
+
 /// A Get Log Page that waits for the lanes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     key: ControllerKey,
     slot: u16,
     get: GetLog,
-    ticket: u64,
-    waiting: BTreeSet<LaneId>,
+    /// When to answer it at the latest.
+    due: Instant,
+}
+
+/// What a lane was asked. Questions have numbers, and a ticket is the number of the first that it does not serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Asked {
+    /// The ticket under way.
+    ticket: Option<u64>,
+    /// The last one that was answered.
+    answered: u64,
 }
 
 /// What is known of health and errors.
@@ -47,8 +62,62 @@ pub(super) struct Health {
     /// When this machine was first told anything.
     since: Option<Instant>,
     counters: BTreeMap<SubsystemId, Counters>,
-    questions: Vec<Question>,
-    next_ticket: u64,
+    /// By number: in the order in which they came, and are due.
+    questions: BTreeMap<u64, Question>,
+    by_controller: BTreeSet<(ControllerKey, u64)>,
+    next_question: u64,
+    lanes: BTreeMap<LaneId, Asked>,
+}
+
+impl Health {
+    fn ask(&mut self, question: Question) {
+        self.by_controller.insert((question.key, self.next_question));
+        self.questions.insert(self.next_question, question);
+        self.next_question += 1;
+    }
+
+    /// The ticket to ask a lane with, if it has to be asked.
+    fn ticket(&mut self, lane: LaneId) -> Option<u64> {
+        let asked = self.lanes.entry(lane).or_default();
+        let wants = self.questions.last_key_value().is_some_and(|(number, _)| *number >= asked.answered);
+        if asked.ticket.is_some() || !wants {
+            return None;
+        }
+        asked.ticket = Some(self.next_question);
+        asked.ticket
+    }
+
+    /// When the first question can be answered: at once if all lanes have said what they know.
+    fn first(&self) -> Option<Option<Instant>> {
+        let (number, question) = self.questions.first_key_value()?;
+        let told = self.lanes.values().all(|asked| *number < asked.answered);
+        Some(Some(question.due).filter(|_| !told))
+    }
+
+    /// When to go on with answers.
+    fn next(&self, now: Instant) -> Option<Instant> {
+        self.first().map(|due| due.unwrap_or(now).max(now + SOON))
+    }
+
+    /// The first question, if it can be answered now.
+    fn pop(&mut self, now: Instant) -> Option<Question> {
+        if self.first()?.is_some_and(|due| now < due) {
+            return None;
+        }
+        let (number, question) = self.questions.pop_first()?;
+        self.by_controller.remove(&(question.key, number));
+        Some(question)
+    }
+
+    /// Forgets what a controller wants to know, and names its commands.
+    fn forget(&mut self, key: ControllerKey) -> Vec<u16> {
+        let mine: Vec<_> = self.by_controller.range((key, 0)..=(key, u64::MAX)).copied().collect();
+        let dropped = mine.into_iter().filter_map(|known| {
+            self.by_controller.remove(&known);
+            self.questions.remove(&known.1)
+        });
+        dropped.map(|question| question.slot).collect()
+    }
 }
 
 /// The error log of a controller.
@@ -96,12 +165,17 @@ impl Control {
 
     /// A host wants a page for which the lanes must be asked.
     pub(super) fn ask_lanes(&mut self, now: Instant, key: ControllerKey, slot: u16, get: GetLog) {
-        let ticket = self.health.next_ticket;
-        self.health.next_ticket += 1;
-        let waiting = self.lanes().collect();
-        self.health.questions.push(Question { key, slot, get, ticket, waiting });
-        self.timers.set_earliest(Why::Health(key), now + LANES_WITHIN);
-        self.broadcast(&ToLane::Report { ticket });
+        self.health.ask(Question { key, slot, get, due: now + LANES_WITHIN });
+        for lane in self.lanes() {
+            self.ask_lane(lane);
+        }
+        self.timers.set_earliest(Why::Health, now + LANES_WITHIN);
+    }
+
+    fn ask_lane(&mut self, lane: LaneId) {
+        if let Some(ticket) = self.health.ticket(lane) {
+            self.to(lane, ToLane::Report { ticket });
+        }
     }
 
     /// A lane says what happened there.
@@ -119,12 +193,11 @@ impl Control {
                 controller.errors.note(failure);
             }
         }
-        for question in &mut self.health.questions {
-            if question.ticket <= ticket {
-                question.waiting.remove(&lane);
-            }
-        }
-        self.answer_questions(now, |question| question.waiting.is_empty());
+        let asked = self.health.lanes.entry(lane).or_default();
+        asked.ticket = None;
+        asked.answered = asked.answered.max(ticket);
+        self.answer_questions(now);
+        self.ask_lane(lane);
     }
 
     fn owner(&mut self, life: crate::LifeId) -> Option<&mut super::controller::Controller> {
@@ -132,34 +205,25 @@ impl Control {
         self.controllers.get_mut(&key)
     }
 
-    /// The lanes took too long: a host is answered with what is known.
-    pub(super) fn answer_without_lanes(&mut self, now: Instant, key: ControllerKey) {
-        self.answer_questions(now, |question| question.key == key);
-    }
-
-    fn answer_questions(&mut self, now: Instant, over: impl Fn(&Question) -> bool) {
-        let questions = core::mem::take(&mut self.health.questions);
-        let (answered, left): (Vec<Question>, Vec<Question>) = questions.into_iter().partition(over);
-        self.health.questions = left;
-        for Question { key, slot, get, .. } in answered {
-            if !self.health.questions.iter().any(|question| question.key == key) {
-                self.timers.stop(Why::Health(key));
-            }
+    /// Answers those who wait for the lanes, as far as they need not wait for them any more.
+    pub(super) fn answer_questions(&mut self, now: Instant) {
+        for _ in 0..AT_ONCE {
+            let Some(Question { key, slot, get, .. }) = self.health.pop(now) else { break };
             match self.get_log(now, key, &get) {
                 Ok(page) => self.answer(key, slot, Status::SUCCESS, 0, 0, page),
                 Err(status) => self.answer(key, slot, status, 0, 0, Vec::new()),
             }
             self.tell(key);
         }
+        match self.health.next(now) {
+            Some(at) => self.timers.set(Why::Health, at),
+            None => self.timers.stop(Why::Health),
+        }
     }
 
     /// A controller is reset or gone: what it asked for is answered no more. Names the commands.
     pub(super) fn drop_questions(&mut self, key: ControllerKey) -> Vec<u16> {
-        self.timers.stop(Why::Health(key));
-        let questions = core::mem::take(&mut self.health.questions);
-        let (dropped, left): (Vec<Question>, Vec<Question>) = questions.into_iter().partition(|known| known.key == key);
-        self.health.questions = left;
-        dropped.into_iter().map(|question| question.slot).collect()
+        self.health.forget(key)
     }
 
     /// Log 02h. Counted since the target was started.

@@ -1,7 +1,7 @@
 //! Keep alive: what the watches of the controllers find, and what the lanes are told of it.
 
+use super::Control;
 use super::controller::{Controller, ControllerKey, Kind, Stage};
-use super::{Control, Why};
 use crate::config::{ASSOCIATION_IDLE, DISCOVERY_IDLE};
 use crate::message::ToLane;
 use crate::watch::{Found, Watch};
@@ -50,8 +50,8 @@ impl Control {
 
     fn set_timer(&mut self, key: ControllerKey) {
         match self.controllers.get(&key).and_then(|controller| controller.watch.due()) {
-            Some(due) => self.timers.set(Why::KeepAlive(key), due),
-            None => self.timers.stop(Why::KeepAlive(key)),
+            Some(due) => self.silence.set(key, due),
+            None => self.silence.stop(key),
         }
     }
 
@@ -76,10 +76,11 @@ impl Control {
     }
 
     /// The keep-alive timer expired. With traffic-based keep alive it is a check once per timeout: if anything was
-    /// heard since the last one the host is there, and the lanes are to report the next command.
-    pub(super) fn check_keep_alive(&mut self, now: Instant, key: ControllerKey) {
+    /// heard since the last one the host is there, and the lanes are to report the next command. Everything that was heard by `at`
+    /// is known.
+    pub(super) fn check_keep_alive(&mut self, now: Instant, at: Instant, key: ControllerKey) {
         let Some(controller) = self.controllers.get_mut(&key) else { return };
-        match controller.watch.check(now) {
+        match controller.watch.check(at) {
             Found::Early => self.set_timer(key),
             Found::Silent => self.lose(now, key, Loss::KeepAlive),
             Found::Heard => {
@@ -91,6 +92,16 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// A message of the host came in at `at`, and none before it is unread. False if it had been silent for too long by then: it is
+    /// lost.
+    pub(super) fn is_heard_in_time(&mut self, now: Instant, at: Instant, key: ControllerKey) -> bool {
+        // Each time around another interval is over in which it was heard.
+        while self.silence.at(key).is_some_and(|due| due <= at) {
+            self.check_keep_alive(now, at, key);
+        }
+        self.controllers.contains_key(&key)
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! # How a driver runs it
 //! Carry every `ToControl` here in order per lane; drain `poll_output` after every call and carry every `ToLane` in
-//! order per lane; call `handle_timeout` at `next_deadline`.
+//! order per lane; call `handle_timeout` at `next_deadline`, and hand over before it what lanes had sent by then: a host that spoke
+//! in time is not lost because its message lay unread.
 
 mod admin;
 mod connect;
@@ -51,8 +52,8 @@ pub enum Why {
     Quiesced(LifeId),
     /// When to answer a CCR as pending, because it was not immediate.
     CcrAnswer(ControllerKey, LifeId),
-    /// When to answer a host that wants to know of health or errors, whether or not all lanes have said what they know.
-    Health(ControllerKey),
+    /// When to answer hosts that want to know of health or errors, whether or not all lanes have said what they know.
+    Health,
     /// When to report a finished CCR that a script keeps back.
     CcrReport(ControllerKey, LifeId),
 }
@@ -117,6 +118,8 @@ pub struct Control {
     next_discovery_cntlid: u16,
     ending: bool,
     timers: Timers<Why>,
+    /// When to see whether the hosts of controllers are still there.
+    silence: Timers<ControllerKey>,
     outputs: VecDeque<ControlOutput>,
 }
 
@@ -160,6 +163,7 @@ impl Control {
             next_discovery_cntlid: 1,
             ending: false,
             timers: Timers::new(),
+            silence: Timers::new(),
             outputs: VecDeque::new(),
         };
         for id in control.subsystem_ids() {
@@ -226,31 +230,41 @@ impl Control {
     /// The next wait to end.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline<Why>> {
-        self.timers.next()
+        let silence = self.silence.next().map(|wait| Deadline { at: wait.at, why: Why::KeepAlive(wait.why) });
+        silence.into_iter().chain(self.timers.next()).min_by_key(|wait| wait.at)
     }
 
-    /// All waits, the earliest first.
+    fn waits_for_hosts(&self) -> impl Iterator<Item = Deadline<Why>> + '_ {
+        self.silence.iter().map(|wait| Deadline { at: wait.at, why: Why::KeepAlive(wait.why) })
+    }
+
+    /// All waits.
     pub fn waits(&self) -> impl Iterator<Item = Deadline<Why>> + '_ {
-        self.timers.iter()
+        self.waits_for_hosts().chain(self.timers.iter())
     }
 
-    /// A message of a lane. What was due before it comes first: a host that was silent for too long is lost, also if the
-    /// process was stopped meanwhile and the message lies before the timer.
+    /// A message of a lane. What was due before it comes first, but the silence of hosts: what they sent in time may lie behind
+    /// it. A host that was silent for too long when it sent this is lost by it, also if the process was stopped meanwhile and the
+    /// message lies before the timer.
     pub fn handle_lane(&mut self, now: Instant, lane: LaneId, message: ToControl) {
-        self.handle_timeout(now);
+        self.expire(now);
         self.note_time(now);
         match message {
             ToControl::Connect { conn, slot, port, local, payer, sqe, data, at } => {
                 self.handle_connect(now, at, (lane, conn), slot, port, local, payer, &sqe, &data);
             }
             ToControl::Admin { conn, slot, sqe, data: _, room, at } => {
-                if let Some((key, 0)) = self.conns.get(&(lane, conn)).copied() {
+                if let Some((key, 0)) = self.conns.get(&(lane, conn)).copied()
+                    && self.is_heard_in_time(now, at, key)
+                {
                     self.handle_admin(now, at, key, slot, &sqe, room);
                 }
             }
             ToControl::Gone { conn, why } => self.handle_gone(now, (lane, conn), why),
             ToControl::Traffic { life, at } => {
-                if let Some(key) = self.lives.get(&life).and_then(|entry| entry.controller) {
+                if let Some(key) = self.lives.get(&life).and_then(|entry| entry.controller)
+                    && self.is_heard_in_time(now, at, key)
+                {
                     self.hear(key, at);
                 }
             }
@@ -269,17 +283,27 @@ impl Control {
         }
     }
 
-    /// The clock moved on.
+    /// The clock moved on, and every message that a lane had sent by `now` was handed over.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire(now);
+        while let Some(key) = self.silence.expired(now) {
+            self.check_keep_alive(now, now, key);
+        }
+        // Whoever notices a loss late may find that what follows from it is due.
+        self.expire(now);
+    }
+
+    fn expire(&mut self, now: Instant) {
         while let Some(why) = self.timers.expired(now) {
             match why {
-                Why::KeepAlive(key) => self.check_keep_alive(now, key),
+                // Has timers of its own.
+                Why::KeepAlive(_) => {}
                 Why::QueueLost(key) => self.lose(now, key, Loss::Sibling),
                 Why::Drain(life) => self.apply(now, life, Input::DrainOver, Loss::Closed),
                 Why::Quiesced(life) => self.note_overrun(life),
                 Why::CcrAnswer(source, life) => self.answer_ccr_pending(source, life),
                 Why::CcrReport(source, life) => self.report_ccr(source, life),
-                Why::Health(key) => self.answer_without_lanes(now, key),
+                Why::Health => self.answer_questions(now),
             }
         }
     }
@@ -538,11 +562,12 @@ impl Control {
         }
         self.forget_queues(&controller);
         self.drop_questions(key);
+        self.silence.stop(key);
         self.timers.stop_where(|wait| match wait {
             Why::KeepAlive(whose) | Why::QueueLost(whose) | Why::CcrAnswer(whose, _) | Why::CcrReport(whose, _) => {
                 whose == key
             }
-            Why::Drain(_) | Why::Quiesced(_) | Why::Health(_) => false,
+            Why::Drain(_) | Why::Quiesced(_) | Why::Health => false,
         });
         let life = match controller.stage {
             Stage::Ready(life) => life,

@@ -1,7 +1,7 @@
 //! The way of a command: from the queue to the gate, with everything checked and its data in place.
 
 use super::conn::{Held, Slot, Stage, Want};
-use super::gate::{Inside, Task};
+use super::gate::{Checked, Inside, Task};
 use super::nvm::{self, Parsed};
 use super::{Lane, LaneOutput, unread};
 use crate::config::{ADMIN_DATA_MAX, CONTROLLER_BYTES};
@@ -119,16 +119,16 @@ impl Lane {
         };
         match nvm::parse(sqe)? {
             Parsed::Ranges { count, deallocate } => {
-                self.check(port, life, nsid, &Work::Deallocate(Vec::new()), 0)?;
+                let checked = self.check(port, life, nsid, &Work::Deallocate(Vec::new()), 0)?;
                 if !from_host || len < u32::from(count) * 16 || len > ADMIN_DATA_MAX {
                     return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
                 }
                 let count = if deallocate { count } else { 0 };
-                self.want(conn, slot, Want::Ranges { nsid, count, len });
+                self.want(conn, slot, Want::Ranges { nsid, checked, count, len });
             }
             Parsed::Work(work) => {
                 let sends = matches!(work, Work::Write { .. } | Work::Compare(_));
-                self.check(port, life, nsid, &work, len)?;
+                let checked = self.check(port, life, nsid, &work, len)?;
                 if work.data_blocks().is_some() && from_host != sends {
                     return Err(Status::SGL_DATA_LENGTH_INVALID.with_dnr());
                 }
@@ -137,7 +137,7 @@ impl Lane {
                 let Some(len) = u32::try_from(len).ok().filter(|len| *len <= self.limits.max_transfer) else {
                     return Err(Status::INVALID_FIELD.with_dnr());
                 };
-                let task = Task { nsid, work };
+                let task = Task { nsid, checked, work };
                 if task.work.data_blocks().is_some() || matches!(task.work, Work::Verify(_)) {
                     self.need(now, conn, slot, task, len);
                 } else {
@@ -155,11 +155,11 @@ impl Lane {
         range.blocks << shift
     }
 
-    pub(super) fn check(&self, port: PortId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<(), Status> {
+    fn check(&self, port: PortId, life: LifeId, nsid: u32, work: &Work, len: u32) -> Result<Checked, Status> {
         let gone = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
         let life = self.lives.get(&life).ok_or(gone)?;
         let namespaces = self.namespaces.get(&life.life.subsystem).ok_or(Status::INVALID_NAMESPACE)?;
-        namespaces.check(port, nsid, work, len)
+        Ok(Checked { serial: namespaces.check(port, nsid, work, len)?, table: self.tables })
     }
 
     pub(super) fn arrived(&mut self, now: Instant, conn: ConnId, slot: u16, data: Vec<u8>, digest_ok: bool) {
@@ -184,7 +184,7 @@ impl Lane {
                 }
                 self.out(LaneOutput::ToControl(ToControl::Admin { conn, slot, sqe, data, room: 0, at }));
             }
-            Slot::Ranges { nsid, count, bytes } => {
+            Slot::Ranges { nsid, checked, count, bytes } => {
                 let Stage::Io(life) = known.stage else { return };
                 self.give(account, Some(conn), bytes);
                 let work = match nvm::ranges(&data, count) {
@@ -192,11 +192,10 @@ impl Lane {
                     Ok(ranges) => Work::Deallocate(ranges),
                     Err(status) => return self.answer(conn, slot, status, None),
                 };
-                match self.check(port, life, nsid, &work, 0) {
+                let lapsed = self.lapsed(life, nsid, checked, &work).map_or(Ok(()), Err);
+                match lapsed.and_then(|()| self.check(port, life, nsid, &work, 0)) {
                     Err(status) => self.answer(conn, slot, status, None),
-                    Ok(()) => {
-                        self.pass(now, conn, slot, Task { nsid, work }, None);
-                    }
+                    Ok(_) => self.pass(now, conn, slot, Task { nsid, checked, work }, None),
                 }
             }
             Slot::Filling(task, span) => {

@@ -1,6 +1,6 @@
 //! One connection of a lane: its queue pair, what it became, and what its commands wait for.
 
-use super::gate::Task;
+use super::gate::{Checked, Task};
 use super::unread::Unread;
 use crate::config::CONNECTION_BYTES;
 use crate::quota::AccountId;
@@ -38,7 +38,7 @@ pub(super) enum Want {
     /// The answer of `Control`, of so many bytes; the command had not come in before this moment.
     Page(Sqe, u32, Instant),
     /// The ranges of a Dataset Management command in so many bytes: so many ranges, of this namespace.
-    Ranges { nsid: u32, count: u16, len: u32 },
+    Ranges { nsid: u32, checked: Checked, count: u16, len: u32 },
 }
 
 /// What an answer holds until it is sent.
@@ -65,6 +65,8 @@ pub(super) enum Slot {
     Ranges {
         /// NSID.
         nsid: u32,
+        /// What has it.
+        checked: Checked,
         /// How many of them count.
         count: u16,
         /// Bytes that they take.
@@ -127,6 +129,9 @@ pub(super) struct Conn {
     /// Bytes that it takes as such, and bytes that its driver keeps for it.
     pub(super) fixed: u64,
     pub(super) kept: u64,
+    /// What it has set aside for a command whose data came along with it, and what of that such commands have now.
+    pub(super) reserve: u64,
+    pub(super) lent: u64,
     /// By slot number of the queue; grows to what the host uses, at most the queue's bound.
     pub(super) slots: Vec<Slot>,
     /// Slots that are in use, and those of them that wait for the peer.
@@ -138,7 +143,7 @@ pub(super) struct Conn {
     pub(super) looked: Option<Look>,
     /// Bytes in buffers of its commands.
     pub(super) buffered: u64,
-    /// Commands that wait for room, in their order.
+    /// Commands that wait for room, in their order; first of all the one whose data is next in the stream.
     pub(super) thirsty: VecDeque<u16>,
     /// It stands in the queue of the lane for room.
     pub(super) queued: bool,
@@ -160,6 +165,8 @@ impl Conn {
             account,
             fixed: CONNECTION_BYTES,
             kept: 0,
+            reserve: 0,
+            lent: 0,
             slots: Vec::new(),
             used: 0,
             waiting: 0,
@@ -231,7 +238,13 @@ impl Conn {
 
     /// True if, since the last look, it waited for its peer all the time, and nothing came of it.
     pub(super) fn has_stalled(&self) -> bool {
-        self.waiting > 0 && self.looked == Some(Look { waiting: true, ended: self.ended })
+        self.waiting > 0 && self.looked == Some(Look { waiting: true, ended: self.ended }) && !self.keeps_peer_waiting()
+    }
+
+    /// True if what the peer is waited for may lie in the stream behind a command that waits for room here, and nothing waits
+    /// for the peer to take it.
+    fn keeps_peer_waiting(&self) -> bool {
+        self.queue.is_blocked() && !self.slots.iter().any(|slot| matches!(slot, Slot::Answering(_)))
     }
 
     /// Takes the state of a slot out, leaving it free.

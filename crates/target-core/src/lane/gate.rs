@@ -8,9 +8,10 @@ use super::{End, Lane, LaneOutput, MediaOp, Takes, Why};
 use crate::quota::AccountId;
 use crate::{
     BlockRange, By, ConnId, Counters, Event, Ghost, Life, LifeId, Loss, MediaId, MediaKind, MediaResult, NamespaceKey,
-    PortId, ToControl, Work,
+    Namespaces, PortId, SubsystemId, ToControl, Work,
 };
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use core::time::Duration;
 use interlock_base::{Instant, Key, Span};
 use interlock_wire::nvm::{OPCODE_COMPARE, OPCODE_READ, OPCODE_WRITE};
@@ -43,7 +44,18 @@ const TRIES: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Task {
     pub(super) nsid: u32,
+    pub(super) checked: Checked,
     pub(super) work: Work,
+}
+
+/// What a command was checked against. Before it is executed the namespace can be taken away, another can get its NSID, or it
+/// can lose blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Checked {
+    /// Which of the namespaces that ever had its NSID ([`crate::Namespaces::serial`]).
+    pub(super) serial: u64,
+    /// As how many tables of namespaces had come by then: while there is no newer one, nothing has changed.
+    pub(super) table: u64,
 }
 
 /// A command behind its queue: its data is there.
@@ -72,8 +84,6 @@ pub(super) enum Until {
 pub(super) struct Stalled {
     pub(super) inside: Inside,
     pub(super) until: Until,
-    /// Which namespace it was checked against ([`crate::Namespaces::serial`]).
-    serial: Option<u64>,
 }
 
 /// A stalled command that was cancelled, and that will still try.
@@ -190,8 +200,8 @@ impl Lane {
         if let Some(status) = faults.fail {
             self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
             if let Some((conn, slot)) = inside.owner {
-                let Task { nsid, work } = &inside.task;
-                let what = (work.opcode(), *nsid, work.ranges().next().map_or(0, |range| range.slba));
+                let Task { nsid, work, .. } = &inside.task;
+                let what = (work.opcode(), *nsid, first_block(work));
                 self.note_failure(now, conn, slot, what, status);
                 self.answer(conn, slot, status, None);
             }
@@ -228,11 +238,7 @@ impl Lane {
         let order = self.next_order;
         self.next_order += 1;
         let (life, changes) = (inside.life, inside.task.work.changes_media());
-        let serial = self
-            .lives
-            .get(&life)
-            .and_then(|known| self.namespaces.get(&known.life.subsystem).and_then(|all| all.serial(inside.task.nsid)));
-        self.stalled.insert(order, Stalled { inside, until, serial });
+        self.stalled.insert(order, Stalled { inside, until });
         if changes {
             self.count_held(life, 1);
         }
@@ -315,7 +321,7 @@ impl Lane {
         if inside.owner.is_none() {
             self.ledger.end_orphan(inside.account);
         }
-        let Inside { life, account, owner, task: Task { nsid, work }, span } = inside;
+        let Inside { life, account, owner, task: Task { nsid, checked, work }, span } = inside;
         let Some(known) = self.lives.get_mut(&life).filter(|known| known.may_execute(now)) else {
             // Quiescing cancels what stalls and cuts the queues. What comes here all the same comes after a moment at which
             // the host must have been given up, and nobody has looked at the clock since.
@@ -328,11 +334,16 @@ impl Lane {
             }
             return;
         };
+        if checked.table != self.tables
+            && let Some(status) = lapsed(&self.namespaces, known.life, nsid, checked, &work)
+        {
+            return self.lapse(now, (account, cost), owner, (work.opcode(), nsid, first_block(&work)), span, status);
+        }
         known.outstanding += 1;
         let by = known.life;
         let namespace = NamespaceKey { subsystem: known.life.subsystem, nsid };
         let ghost = if owner.is_none() { ghost_of(known.life, namespace, &work) } else { None };
-        let what = (work.opcode(), nsid, work.ranges().next().map_or(0, |range| range.slba));
+        let what = (work.opcode(), nsid, first_block(&work));
         let until = known.until;
         let job = Job { life, account, cost, owner, span, what };
         let id = MediaId(self.jobs.insert(job).to_u64());
@@ -343,6 +354,32 @@ impl Lane {
             self.out(LaneOutput::Event(Event::GhostExecuted(ghost)));
         }
         self.out(LaneOutput::Media(MediaOp { id, life, namespace, kind: media(work, span), until }));
+    }
+
+    /// Why a command of a life cannot go on: what it was checked against is no more.
+    #[cold]
+    pub(super) fn lapsed(&self, life: LifeId, nsid: u32, checked: Checked, work: &Work) -> Option<Status> {
+        let life = self.lives.get(&life)?.life;
+        lapsed(&self.namespaces, life, nsid, checked, work)
+    }
+
+    /// A command comes to its execution, and what it was checked against is no more.
+    #[cold]
+    fn lapse(
+        &mut self,
+        now: Instant,
+        (account, cost): (AccountId, u64),
+        owner: Option<(ConnId, u16)>,
+        what: (u8, u32, u64),
+        span: Option<Span>,
+        status: Status,
+    ) {
+        self.end_at_media(account, cost);
+        self.free(account, owner.map(|(conn, _)| conn), span);
+        if let Some((conn, slot)) = owner {
+            self.note_failure(now, conn, slot, what, status);
+            self.answer(conn, slot, status, None);
+        }
     }
 
     /// A command is refused, because its life may execute no more.
@@ -513,20 +550,14 @@ impl Lane {
             }
             if let Some(ghost) = ghost.filter(|_| stalled.until == Until::Released) {
                 self.hold(order, None);
-                let may = self.lives.get(&stalled.inside.life).is_some_and(|life| life.may_execute(now));
+                let Inside { life, task: Task { nsid, checked, work }, .. } = &stalled.inside;
+                let may = self.lives.get(life).is_some_and(|life| life.may_execute(now))
+                    && self.lapsed(*life, *nsid, *checked, work).is_none();
                 if stalled.inside.owner.is_some() && may {
                     self.out(LaneOutput::Event(Event::HeldExecuted(ghost)));
                 }
             }
-            match self.lapsed(&stalled) {
-                None => self.execute(now, stalled.inside),
-                Some(status) => {
-                    self.let_go(&stalled.inside);
-                    if let Some((conn, slot)) = stalled.inside.owner {
-                        self.answer(conn, slot, status, None);
-                    }
-                }
-            }
+            self.execute(now, stalled.inside);
         }
     }
 
@@ -535,19 +566,6 @@ impl Lane {
         self.free(inside.account, inside.owner.map(|(conn, _)| conn), inside.span);
         if inside.owner.is_none() {
             self.ledger.end_orphan(inside.account);
-        }
-    }
-
-    /// Why a stalled command cannot go on: its namespace was taken away (and perhaps another has its NSID now), or no
-    /// longer has all its blocks.
-    fn lapsed(&self, stalled: &Stalled) -> Option<Status> {
-        let Inside { life, task, .. } = &stalled.inside;
-        let all = self.lives.get(life).and_then(|known| self.namespaces.get(&known.life.subsystem))?;
-        let namespace = all.get(task.nsid).filter(|_| all.serial(task.nsid) == stalled.serial);
-        match namespace {
-            None => Some(Status::INVALID_NAMESPACE.with_dnr()),
-            Some(namespace) if !namespace.holds(&task.work) => Some(Status::LBA_OUT_OF_RANGE.with_dnr()),
-            Some(_) => None,
         }
     }
 
@@ -587,6 +605,23 @@ fn cost(inside: &Inside) -> u64 {
         }
     };
     OPERATION_COST + bytes.min(COUNTED_MAX)
+}
+
+/// Why a command cannot be executed that was checked against an earlier table of namespaces.
+#[cold]
+fn lapsed(
+    namespaces: &BTreeMap<SubsystemId, Arc<Namespaces>>,
+    life: Life,
+    nsid: u32,
+    checked: Checked,
+    work: &Work,
+) -> Option<Status> {
+    let gone = Some(Status::INVALID_NAMESPACE.with_dnr());
+    namespaces.get(&life.subsystem).map_or(gone, |all| all.lapsed(nsid, checked.serial, work))
+}
+
+fn first_block(work: &Work) -> u64 {
+    work.ranges().next().map_or(0, |range| range.slba)
 }
 
 fn ghost_of(life: Life, namespace: NamespaceKey, work: &Work) -> Option<Ghost> {

@@ -156,6 +156,8 @@ pub struct Lane {
     parked: BTreeMap<ConnId, PortId>,
     lives: BTreeMap<LifeId, LaneLife>,
     namespaces: BTreeMap<SubsystemId, Arc<Namespaces>>,
+    /// How many tables of them it was given so far.
+    tables: u64,
     faults: BTreeMap<PortId, PortFaults>,
     /// Namespace and block whose commands end their controller.
     deadly: BTreeMap<PortId, (u32, u64)>,
@@ -197,6 +199,7 @@ impl Lane {
             parked: BTreeMap::new(),
             lives: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            tables: 0,
             faults: BTreeMap::new(),
             deadly: BTreeMap::new(),
             jobs: Slab::new(),
@@ -509,6 +512,7 @@ impl Lane {
         match message {
             ToLane::Namespaces { subsystem, namespaces } => {
                 self.namespaces.insert(subsystem, namespaces);
+                self.tables += 1;
             }
             ToLane::Admit { conn, slot, role, sqsize, sq_flow_control, dw0 } => {
                 self.admit(conn, slot, role, sqsize, sq_flow_control, dw0);
@@ -646,6 +650,7 @@ impl Lane {
         if self.half_open.remove(&(known.account, conn)) {
             self.ledger.connected(known.account);
         }
+        known.reserve = self.limits.reserve();
         match role {
             Role::Admin => known.stage = Stage::Admin,
             Role::Io { life, qid, until } => {
@@ -718,6 +723,8 @@ impl Lane {
         let slots = core::mem::take(&mut known.slots);
         known.slots = slots.iter().map(Slot::leaving).collect();
         let (fixed, kept) = (core::mem::take(&mut known.fixed), core::mem::take(&mut known.kept));
+        // What commands have of it they give back to the payer.
+        (known.reserve, known.lent) = (0, 0);
         self.timers.stop(Why::Handshake(conn));
         self.timers.stop(Why::Transfer(conn));
         self.thirsty.remove_where(account, |waiting| *waiting == conn);

@@ -5,6 +5,11 @@
 //! for much and takes nothing must not leave its other connections without. Commands that find no room wait, in their
 //! order within a connection; payers take turns, and the connections of one payer do.
 //!
+//! A command whose data came along with it holds up everything that its host sent behind it, also the data of commands that have
+//! their buffers already. If it waited for one of those, nobody would ever go on. So it stands in front of all others of its
+//! connection, and each connection has set aside what one such command takes: where there is no other room it gets that. It comes
+//! back when such a command has been executed, which takes nothing more from the host.
+//!
 //! A buffer that is free again is kept in a small [`Stock`]: the next command of that length gets it at once, in the same
 //! call that brought the command. Without it a queue stops at each write that brings its data, until its driver has been
 //! asked for a buffer and has offered the bytes again.
@@ -95,10 +100,35 @@ impl Lane {
     /// A command needs room: it gets it, or waits.
     pub(super) fn want(&mut self, conn: ConnId, slot: u16, want: Want) {
         self.set(conn, slot, Slot::Waiting(want));
-        if let Some(known) = self.conns.get_mut(&conn) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        let first = known.queue.holds_up(slot);
+        if first {
+            known.thirsty.push_front(slot);
+        } else {
             known.thirsty.push_back(slot);
-            self.serve(conn);
         }
+        self.serve(conn);
+        if first {
+            self.lend(conn);
+        }
+    }
+
+    /// A command that holds up its connection has found no room: it gets what the connection has set aside, if that is there.
+    #[cold]
+    fn lend(&mut self, conn: ConnId) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        let Some(slot) = known.thirsty.front().copied().filter(|slot| known.queue.holds_up(*slot)) else { return };
+        let Some(Slot::Waiting(want)) = known.slots.get(usize::from(slot)) else { return };
+        let bytes = want.bytes();
+        if known.lent + bytes > known.reserve {
+            return;
+        }
+        known.thirsty.pop_front();
+        known.lent += bytes;
+        known.fixed -= bytes;
+        known.buffered += bytes;
+        self.ledger.lend(known.account, bytes);
+        self.grant(conn, slot, bytes);
     }
 
     /// A buffer of the stock, if nobody waits for one and there is room.
@@ -147,6 +177,13 @@ impl Lane {
         let known = conn.and_then(|conn| self.conns.get_mut(&conn));
         let waits = known.is_some_and(|known| {
             known.buffered = known.buffered.saturating_sub(bytes);
+            if known.lent > 0 {
+                // Whoever had it: what such commands hold is never less than what is lent.
+                let back = known.lent.min(bytes);
+                known.lent -= back;
+                known.fixed += back;
+                self.ledger.repay(account, back);
+            }
             !known.thirsty.is_empty()
         });
         if waits || !self.thirsty.is_empty() {
@@ -178,6 +215,7 @@ impl Lane {
         }
         if let Some(conn) = conn {
             self.serve(conn);
+            self.lend(conn);
         }
     }
 
@@ -239,8 +277,8 @@ impl Lane {
                 known.set(slot, Slot::Collecting(sqe, bytes));
                 self.collect(conn, slot, len);
             }
-            Slot::Waiting(Want::Ranges { nsid, count, len }) => {
-                known.set(slot, Slot::Ranges { nsid, count, bytes });
+            Slot::Waiting(Want::Ranges { nsid, checked, count, len }) => {
+                known.set(slot, Slot::Ranges { nsid, checked, count, bytes });
                 self.collect(conn, slot, len);
             }
             Slot::Waiting(Want::Page(sqe, room, at)) => {

@@ -158,6 +158,53 @@ fn keep_alives_that_are_read_too_late_renew_nothing() {
     }
 }
 
+/// Control was busy, and reads what another host sent first.
+#[test]
+fn a_host_that_spoke_in_time_is_not_lost_because_it_was_read_late() {
+    for (tbkas, io) in [(true, false), (true, true), (false, false)] {
+        let (mut rig, a, b) = pair_with(|config| config.subsystems[0].tbkas = tbkas);
+        rig.cut_off.insert(LANE_A);
+        // With traffic-based keep alive it was heard in the first interval.
+        let spoke = if tbkas { 1900 } else { 900 };
+        stop(&mut rig, spoke);
+        if io {
+            a.write(&mut rig, 3, 0x11);
+        } else {
+            rig.submit(a.admin, admin::keep_alive(), &[], 0);
+        }
+        stop(&mut rig, 600);
+        rig.submit(b.admin, admin::async_event_request(), &[], 0);
+        rig.submit(b.io, Command::Flush.to_sqe(1), &[], 0);
+        rig.cut_off.clear();
+        rig.run();
+        rig.advance(0);
+        assert!(rig.is_open(a.admin), "tbkas {tbkas}, I/O {io}");
+        // Its next interval ends as if nothing had been late.
+        let left = if tbkas { 3000 - 2500 } else { 1900 - 1500 };
+        rig.advance(left - 1);
+        assert!(rig.is_open(a.admin), "tbkas {tbkas}, I/O {io}");
+        rig.advance(1);
+        assert!(!rig.is_open(a.admin), "tbkas {tbkas}, I/O {io}");
+    }
+}
+
+/// What is read first is what it sent too late: nothing that came in time lies before it.
+#[test]
+fn a_host_that_spoke_too_late_is_lost_by_what_it_says() {
+    for tbkas in [true, false] {
+        let (mut rig, a, b) = pair_with(|config| config.subsystems[0].tbkas = tbkas);
+        stop(&mut rig, if tbkas { 2000 } else { 1000 });
+        // Nobody looks at a timer.
+        let token = rig.submit(a.admin, admin::keep_alive(), &[], 0);
+        assert!(rig.answer(a.admin, token).is_none() && !rig.is_open(a.admin), "tbkas {tbkas}");
+        let joins = |host: Host, cntlid| host.data(SUBNQN, cntlid);
+        let second = rig.dial(A);
+        let connect = interlock_wire::fabrics::Connect { qid: 2, sqsize: 31, sq_flow_control: false, kato_ms: 0 };
+        assert!(!rig.connect(second, connect, &joins(Host::new(1), a.cntlid)).status().is_success());
+        assert!(rig.is_open(b.admin));
+    }
+}
+
 /// What the kernel had received before the process was stopped says nothing of the time after.
 #[test]
 fn what_is_read_late_was_not_heard_late() {

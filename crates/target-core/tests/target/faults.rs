@@ -5,6 +5,7 @@ use interlock_target_core::SubsystemId;
 use interlock_target_core::status::ConnStage;
 use interlock_target_core::{By, ControlOutput, Event, Fault, Loss, Namespace};
 use interlock_wire::admin::AsyncEvent;
+use interlock_wire::nvm::{Command, DsmRange};
 use interlock_wire::status::Status;
 
 const S: SubsystemId = SubsystemId(0);
@@ -110,6 +111,98 @@ fn a_held_write_does_not_reach_another_namespace_of_the_same_number() {
     let (cqe, _) = rig.answer(a.io, waiting).expect("it is answered");
     assert_eq!(cqe.status(), Status::INVALID_NAMESPACE.with_dnr());
     assert_eq!(rig.disk(3), 0, "the newcomer is untouched");
+}
+
+/// Takes namespace 1 away and puts another in its place.
+fn replace(rig: &mut Rig, newcomer: &Namespace) {
+    rig.control.remove_namespace(S, 1).unwrap();
+    rig.control.add_namespace(S, Namespace { nguid: [9; 16], uuid: [9; 16], ..newcomer.clone() }).unwrap();
+    rig.run();
+}
+
+/// A command is checked when it comes. Then it waits for its data or for a buffer, and is executed later.
+#[test]
+fn a_command_that_waits_does_not_reach_another_namespace_of_the_same_number() {
+    let write = Command::Write { slba: 3, nlb: 8, fua: false };
+    let short = Command::Write { slba: 3, nlb: 1, fua: false };
+    let ranges = DsmRange::encode(&[DsmRange::new(3, 8)]);
+    let other_blocks = Namespace { block_shift: 12, blocks: BLOCKS / 8, ..namespace(1) };
+    let small = Namespace { blocks: 4, ..namespace(1) };
+    for newcomer in [namespace(1), other_blocks, small] {
+        for (command, data, comes) in [
+            // Its data is asked for.
+            (write, vec![0x22; 4096], Some(CAPSULE)),
+            // It is in the capsule.
+            (short, vec![0x22; 512], Some(CAPSULE + 100)),
+            (Command::Compare { slba: 3, nlb: 1, fua: false }, vec![0x22; 512], Some(CAPSULE + 100)),
+            (Command::Dsm { ranges: 1, deallocate: true }, ranges.clone(), Some(CAPSULE + 8)),
+            // There is no buffer yet.
+            (short, vec![0x22; 512], None),
+            (Command::Read { slba: 3, nlb: 1, fua: false }, vec![], None),
+        ] {
+            let mut config = config();
+            config.limits.stock = 0;
+            let mut rig = Rig::new(config);
+            let a = Host::new(1).live(&mut rig, A);
+            a.write(&mut rig, 3, 0x77);
+            rig.no_buffers = comes.is_none();
+            rig.wires.get_mut(&a.io).unwrap().sends = comes;
+            let into = if data.is_empty() { 512 } else { 0 };
+            let waiting = rig.submit(a.io, command.to_sqe(1), &data, into);
+            assert!(rig.answer(a.io, waiting).is_none(), "{command:?} waits");
+            replace(&mut rig, &newcomer);
+            rig.no_buffers = false;
+            rig.wires.get_mut(&a.io).unwrap().sends = None;
+            rig.run();
+            let (cqe, got) = rig.answer(a.io, waiting).expect("it is answered");
+            assert_eq!(cqe.status(), Status::INVALID_NAMESPACE.with_dnr(), "{command:?} with {newcomer:?}");
+            assert!(got.iter().all(|byte| *byte == 0), "nothing of the newcomer is read");
+            assert_eq!(rig.disk(3), 0x77, "the newcomer is untouched by {command:?}");
+            assert_eq!((rig.buffers(), rig.lanes[LANE_A].inside()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_its_turn_at_the_media_does_not_reach_another_namespace() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    rig.slow_media = true;
+    let zero = Command::WriteZeroes { slba: 0, nlb: BLOCKS as u32, deallocate: false, fua: false };
+    let tokens: Vec<u64> = (0..31).map(|_| rig.submit(a.io, zero.to_sqe(1), &[], 0)).collect();
+    let begun = rig.media.len();
+    assert!((1..31).contains(&begun), "{begun} have begun, and some wait");
+    replace(&mut rig, &namespace(1));
+    rig.slow_media = false;
+    rig.run();
+    let statuses: Vec<Status> =
+        tokens.into_iter().map(|token| rig.answer(a.io, token).expect("it is answered").0.status()).collect();
+    assert_eq!(statuses.iter().filter(|status| status.is_success()).count(), begun);
+    assert_eq!(statuses.iter().filter(|status| **status == Status::INVALID_NAMESPACE.with_dnr()).count(), 31 - begun);
+    assert_eq!(rig.lanes[LANE_A].inside(), 0);
+}
+
+#[test]
+fn a_write_whose_data_comes_after_a_smaller_end_is_refused() {
+    let mut rig = Rig::new(config());
+    let a = Host::new(1).live(&mut rig, A);
+    rig.wires.get_mut(&a.io).unwrap().sends = Some(CAPSULE);
+    let beyond = rig.submit(a.io, Command::Write { slba: 0, nlb: 8, fua: false }.to_sqe(1), &[0x22; 4096], 0);
+    rig.control.resize_namespace(S, 1, 4).unwrap();
+    rig.run();
+    rig.wires.get_mut(&a.io).unwrap().sends = None;
+    rig.run();
+    assert_eq!(rig.answer(a.io, beyond).expect("it is answered").0.status(), Status::LBA_OUT_OF_RANGE.with_dnr());
+    assert_eq!(rig.disk(0), 0);
+    // Any other change of the table leaves a command that waits as it is.
+    rig.wires.get_mut(&a.io).unwrap().sends = Some(CAPSULE + 100);
+    let within = a.write(&mut rig, 1, 0x33);
+    rig.control.resize_namespace(S, 1, 3).unwrap();
+    rig.run();
+    rig.wires.get_mut(&a.io).unwrap().sends = None;
+    rig.run();
+    assert_eq!(rig.answer(a.io, within).expect("it is answered").0.status(), Status::SUCCESS);
+    assert_eq!(rig.disk(1), 0x33);
 }
 
 #[test]

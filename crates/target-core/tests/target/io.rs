@@ -147,7 +147,7 @@ fn buffers_are_bounded_and_commands_wait_for_them() {
     let a = Host::new(1).live(&mut rig, A);
     rig.slow_media = true;
     let tokens: Vec<u64> = (0..8).map(|n| rig.submit(a.io, read(n, 64).to_sqe(1), &[], 32_768)).collect();
-    assert_eq!((rig.media.len(), rig.buffers()), (5, 5), "only as many as leave room for others");
+    assert_eq!((rig.media.len(), rig.buffers()), (6, 6), "only as many as leave room for others");
     assert!(rig.lanes[LANE_A].held() * 8 <= rig.control.config().limits.memory * 7);
     rig.slow_media = false;
     rig.run();

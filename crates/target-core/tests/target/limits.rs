@@ -1,7 +1,7 @@
 //! What a peer can make the target hold, and for how long.
 
 use crate::rig::*;
-use interlock_target_core::{ConnId, Event, Fault, Loss, Payer};
+use interlock_target_core::{ConnId, Event, Fault, Loss, Payer, ToLane};
 use interlock_wire::admin::GetLog;
 use interlock_wire::fabrics::{Cc, Connect, ConnectAnswer};
 use interlock_wire::log::{LID_CCR, LID_CHANGED_NAMESPACES, LID_ERROR, LID_FIRMWARE, LID_SMART};
@@ -11,9 +11,6 @@ use interlock_wire::status::Status;
 fn dropped(rig: &Rig, loss: Loss) -> usize {
     rig.events.iter().filter(|event| matches!(event, Event::Dropped { why, .. } if *why == loss)).count()
 }
-
-/// Bytes of a command capsule without data.
-const CAPSULE: usize = 72;
 
 const fn write(slba: u64, nlb: u32) -> Command {
     Command::Write { slba, nlb, fua: false }
@@ -328,6 +325,78 @@ fn who_keeps_nothing_alive_and_says_nothing_makes_room_for_another_address() {
     assert!(all_controllers(&mut rig, &Host::new(1), 1).is_empty(), "who has one takes nobody else's");
 }
 
+/// A lane does not answer, and hosts ask for health again and again.
+#[test]
+fn a_lane_is_asked_one_question_at_a_time() {
+    let mut config = config();
+    config.limits.connections = 200;
+    let mut rig = Rig::new(config);
+    let hosts: Vec<Path> = (1..=10).map(|n| Host::new(n).live(&mut rig, A)).collect();
+    rig.cut_off.insert(LANE_B);
+    let mut asked: Vec<(ConnId, u64)> = Vec::new();
+    for host in &hosts {
+        for n in 0..30 {
+            let lid = if n % 2 == 0 { LID_SMART } else { LID_ERROR };
+            asked.push((host.admin, rig.submit(host.admin, GetLog::new(lid, 512).to_sqe(), &[], 512)));
+        }
+    }
+    let reports = |rig: &Rig| rig.to_lane[LANE_B].iter().filter(|mail| matches!(mail, ToLane::Report { .. })).count();
+    assert_eq!(reports(&rig), 1);
+    // Who goes takes along what it wanted to know.
+    rig.hang_up(hosts[0].admin);
+    assert!(asked[30..].iter().all(|(conn, token)| rig.answer(*conn, *token).is_none()), "a moment has not passed");
+    rig.advance(100);
+    assert!(asked[30..].iter().any(|(conn, token)| rig.answer(*conn, *token).is_none()), "few are answered at once");
+    rig.advance(10);
+    for host in &hosts[1..] {
+        // All were answered: there is room for as many once more.
+        for _ in 0..30 {
+            rig.submit(host.admin, GetLog::new(LID_SMART, 512).to_sqe(), &[], 512);
+        }
+    }
+    assert_eq!(reports(&rig), 1, "it has not answered the first one");
+    // It answers, and one more question serves all who asked since.
+    rig.cut_off.clear();
+    let before = rig.now;
+    rig.run();
+    rig.advance(10);
+    assert!(rig.now.since(before).as_millis() < 100);
+    let page = log(&mut rig, hosts[1].admin, LID_SMART, 512);
+    assert_eq!(page.len(), 512);
+}
+
+/// Whoever owns a network has thousands of addresses, and each of them has nothing yet.
+#[test]
+fn one_network_does_not_displace_the_silent_one_by_one() {
+    for hosts_of_the_network in [1, 0] {
+        let mut config = config();
+        config.limits.controllers = 20;
+        config.limits.connections = 200;
+        let mut rig = Rig::new(config);
+        let enable = |rig: &mut Rig, from: core::net::IpAddr, name: u8| {
+            rig.from = from;
+            let one = all_controllers(rig, &Host::new(name), 1).pop();
+            if let Some(conn) = one {
+                set_cc(rig, conn, Cc::new(false).with_enable(true));
+            }
+            one
+        };
+        let at = |n: u16| core::net::IpAddr::from([0x2001, 0xdb8, 7, n, 0, 0, 0, 1]);
+        for n in 0..hosts_of_the_network {
+            assert!(enable(&mut rig, at(1000 + n), 99).is_some());
+        }
+        let silent: Vec<_> = (12..100).map_while(|n| enable(&mut rig, address(n), n)).collect();
+        rig.advance(3000);
+        for n in 0..30 {
+            enable(&mut rig, at(n), 1 + n as u8 % 8);
+            rig.advance(3000);
+        }
+        let ended = silent.iter().filter(|conn| !rig.is_open(**conn)).count();
+        assert_eq!(ended, 1 - usize::from(hosts_of_the_network), "one, as each of the others has");
+        assert!(enable(&mut rig, address(200), 200).is_some(), "somebody else finds a place as before");
+    }
+}
+
 #[test]
 fn one_connection_cannot_have_all_buffers() {
     let mut config = config();
@@ -349,6 +418,113 @@ fn one_connection_cannot_have_all_buffers() {
     rig.run();
     assert!(tokens.into_iter().all(|token| rig.answer(greedy.io, token).is_some()));
     assert_eq!((rig.buffers(), rig.lanes[LANE_A].buffered()), (0, 0));
+}
+
+/// Writes of 32 KiB whose data is asked for, then some that bring their data, before the host reads the first request: what it
+/// sends for the first ones lies behind the last one.
+fn writes_before_some_that_bring_their_data(rig: &mut Rig, host: &Path, many: usize) -> Vec<u64> {
+    rig.wires.get_mut(&host.io).unwrap().deaf = true;
+    let mut tokens: Vec<u64> =
+        (0..many).map(|_| rig.submit(host.io, write(0, 64).to_sqe(1), &[1; 32_768], 0)).collect();
+    tokens.push(host.write(rig, 100, 2));
+    tokens.push(host.write(rig, 101, 3));
+    let ranges = DsmRange::encode(&[DsmRange::new(900, 8)]);
+    tokens.push(rig.submit(host.io, Command::Dsm { ranges: 1, deallocate: true }.to_sqe(1), &ranges, 0));
+    rig.wires.get_mut(&host.io).unwrap().deaf = false;
+    tokens
+}
+
+type Change = fn(&mut interlock_target_core::Config);
+
+#[test]
+fn a_command_that_brings_its_data_does_not_wait_for_what_lies_behind_it() {
+    let connection: Change = |config| config.limits.buffered_per_connection = 131_072;
+    let payer: Change = |config| config.limits.memory = 1 << 20;
+    // Its connection has what it may have; others wait as well; its payer has its share.
+    for (many, change) in [(4, connection), (27, connection), (27, payer)] {
+        for stock in [0, 64 << 10] {
+            let mut config = config();
+            config.limits.stock = stock;
+            change(&mut config);
+            let mut rig = Rig::new(config);
+            let a = Host::new(1).live(&mut rig, A);
+            let before = rig.lanes[LANE_A].held();
+            for round in 0..3 {
+                let tokens = writes_before_some_that_bring_their_data(&mut rig, &a, many);
+                rig.run();
+                for token in tokens {
+                    let (cqe, _) = rig.answer(a.io, token).unwrap_or_else(|| panic!("{many} of round {round}"));
+                    assert_eq!(cqe.status(), Status::SUCCESS);
+                }
+                let lane = &rig.lanes[LANE_A];
+                assert_eq!((lane.held(), lane.buffered(), rig.buffers()), (before, 0, 0), "everything is given back");
+            }
+        }
+    }
+}
+
+/// Of what a connection has set aside a command may have some when the connection ends.
+#[test]
+fn what_a_connection_has_set_aside_goes_with_it() {
+    for slow_media in [false, true] {
+        let mut config = config();
+        config.limits.buffered_per_connection = 131_072;
+        let mut rig = Rig::new(config);
+        let a = Host::new(1).live(&mut rig, A);
+        rig.slow_media = slow_media;
+        rig.wires.get_mut(&a.io).unwrap().sends = Some(4 * CAPSULE + CAPSULE + 512 + CAPSULE + 100);
+        writes_before_some_that_bring_their_data(&mut rig, &a, 4);
+        rig.run();
+        rig.hang_up(a.io);
+        rig.hang_up(a.admin);
+        rig.slow_media = false;
+        rig.run();
+        rig.advance(10_000);
+        let lane = &rig.lanes[LANE_A];
+        assert_eq!((lane.held(), rig.buffers(), lane.payer_views().count()), (0, 0, 0), "slow media: {slow_media}");
+    }
+}
+
+#[test]
+fn what_a_connection_has_set_aside_goes_with_it_also_by_a_breach_of_the_protocol() {
+    for slow_media in [false, true] {
+        let mut config = config();
+        config.limits.buffered_per_connection = 131_072;
+        let mut rig = Rig::new(config);
+        let a = Host::new(1).live(&mut rig, A);
+        rig.wires.get_mut(&a.io).unwrap().deaf = true;
+        for _ in 0..4 {
+            rig.submit(a.io, write(0, 64).to_sqe(1), &[1; 32_768], 0);
+        }
+        rig.slow_media = slow_media;
+        a.write(&mut rig, 100, 2);
+        rig.inject(a.io, &[0xFF; 8]);
+        assert!(!rig.is_open(a.io));
+        rig.slow_media = false;
+        rig.run();
+        rig.hang_up(a.admin);
+        rig.advance(10_000);
+        let lane = &rig.lanes[LANE_A];
+        assert_eq!((lane.held(), rig.buffers(), lane.payer_views().count()), (0, 0, 0), "slow media: {slow_media}");
+    }
+}
+
+/// The media is slow, and what a host was asked for lies behind a command that waits for it: the host has done what it could.
+#[test]
+fn a_host_whose_data_lies_behind_what_waits_here_is_not_given_up() {
+    let mut config = config();
+    config.limits.buffered_per_connection = 131_072;
+    let mut rig = Rig::new(config);
+    let a = Host::new(1).live(&mut rig, A);
+    rig.slow_media = true;
+    let mut tokens = writes_before_some_that_bring_their_data(&mut rig, &a, 4);
+    rig.run();
+    tokens.extend((102..106).map(|slba| a.write(&mut rig, slba, 4)));
+    rig.advance(200_000);
+    assert!(rig.is_open(a.io));
+    rig.slow_media = false;
+    rig.run();
+    assert!(tokens.into_iter().all(|token| rig.answer(a.io, token).is_some()));
 }
 
 #[test]
@@ -558,6 +734,9 @@ fn what_peers_hold_is_bounded_whatever_they_do() {
         }
         // Reads of a megabyte that nobody takes, and writes whose data does not come.
         let conn = rig.dial(A);
+        if !rig.is_open(conn) {
+            continue;
+        }
         let connect = Connect { qid: 1, sqsize: 31, sq_flow_control: false, kato_ms: 0 };
         if rig.connect(conn, connect, &Host::new(n).data(SUBNQN, cntlid)).status() != Status::SUCCESS {
             continue;

@@ -24,6 +24,8 @@ pub(crate) const SUBNQN: &str = "nqn.2026-01.test:subsystem";
 pub(crate) const A: PortId = PortId(1);
 pub(crate) const B: PortId = PortId(2);
 pub(crate) const BLOCKS: u64 = 1024;
+/// Bytes of a command capsule without data.
+pub(crate) const CAPSULE: usize = 72;
 /// The lane that connections of this port are on.
 pub(crate) const LANE_A: usize = 0;
 pub(crate) const LANE_B: usize = 1;
@@ -120,7 +122,7 @@ pub(crate) struct Rig {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) now: Instant,
     pub(crate) wires: BTreeMap<ConnId, Wire>,
-    to_lane: Vec<VecDeque<ToLane>>,
+    pub(crate) to_lane: Vec<VecDeque<ToLane>>,
     to_control: Vec<VecDeque<ToControl>>,
     /// Lanes to which, and from which, nothing is carried.
     pub(crate) cut_off: BTreeSet<usize>,
