@@ -364,11 +364,12 @@ impl Ledger {
     }
 
     /// The driver of a blocked connection keeps `bytes` of it, which nobody could refuse. False if that is more than its payer
-    /// may have kept: the connection cannot stay.
+    /// may have kept.
     pub(crate) fn keep(&mut self, id: AccountId, bytes: u64) -> bool {
         let held = self.account(id).kept;
-        let may = SHARE.admits_first(self.total / KEPT_PART, self.kept, held, bytes)
-            && self.used + bytes <= self.but_the_last();
+        let may = bytes == 0
+            || SHARE.admits_first(self.total / KEPT_PART, self.kept, held, bytes)
+                && self.used + bytes <= self.but_the_last();
         self.kept += bytes;
         self.account_mut(id).kept += bytes;
         self.add_fixed(id, bytes);

@@ -85,13 +85,15 @@ pub(super) enum Slot {
     Inside,
     /// The end of its response, which may still need something.
     Answering(Held),
+    /// The end of its connection: its driver may still send from this buffer.
+    Leaving(Span),
 }
 
 impl Slot {
-    /// What is left of it once its connection is stripped: the buffer of an answer, which may have been polled.
+    /// What is left of it once its connection is stripped.
     pub(super) const fn leaving(&self) -> Self {
         match self {
-            Self::Answering(Held::Span(span)) => Self::Answering(Held::Span(*span)),
+            Self::Answering(Held::Span(span)) => Self::Leaving(*span),
             _ => Self::Free,
         }
     }
@@ -100,7 +102,7 @@ impl Slot {
     const fn waits_for_peer(&self) -> bool {
         match self {
             Self::Collecting(..) | Self::Ranges { .. } | Self::Filling(..) | Self::Answering(_) => true,
-            Self::Free | Self::Asked { .. } | Self::Waiting(_) | Self::Inside => false,
+            Self::Free | Self::Asked { .. } | Self::Waiting(_) | Self::Inside | Self::Leaving(_) => false,
         }
     }
 }
@@ -149,6 +151,8 @@ pub(super) struct Conn {
     pub(super) queued: bool,
     /// The driver knows that there is something to send.
     pub(super) announced: bool,
+    /// Its driver keeps more than its payer may have kept.
+    pub(super) overdrawn: bool,
     /// It was not read for a while.
     pub(super) unread: Unread,
 }
@@ -176,6 +180,7 @@ impl Conn {
             thirsty: VecDeque::new(),
             queued: false,
             announced: false,
+            overdrawn: false,
             unread: Unread::default(),
         }
     }
@@ -245,6 +250,11 @@ impl Conn {
     /// for the peer to take it.
     fn keeps_peer_waiting(&self) -> bool {
         self.queue.is_blocked() && !self.slots.iter().any(|slot| matches!(slot, Slot::Answering(_)))
+    }
+
+    /// True if its driver has been asked for a buffer: the connection goes on when that comes.
+    pub(super) fn awaits_buffer(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Waiting(Want::Buffer { asked: true, .. })))
     }
 
     /// Takes the state of a slot out, leaving it free.

@@ -407,8 +407,10 @@ impl Lane {
     /// After bytes came in and were acted upon: whether more of them may be read, and whether there is something to send.
     fn settle(&mut self, now: Instant, conn: ConnId) {
         let Some(known) = self.conns.get_mut(&conn) else { return };
+        let mut overdrawn = false;
         if known.queue.is_blocked() {
             known.unread.stops(self.looked, now);
+            overdrawn = known.overdrawn;
         } else if !known.unread.is_nothing() {
             known.unread.goes_on(self.looked, now);
         }
@@ -417,6 +419,9 @@ impl Lane {
         }
         if known.unwatched() {
             self.watch(now, conn);
+        }
+        if overdrawn {
+            self.judge_kept(conn);
         }
     }
 
@@ -703,7 +708,7 @@ impl Lane {
     /// back. Not to the stock, from where another command could have it before the driver hears of the end.
     fn free_answers(&mut self, known: Conn) {
         for slot in known.slots {
-            if let Slot::Answering(Held::Span(span)) = slot {
+            if let Slot::Leaving(span) = slot {
                 self.out(LaneOutput::FreeBuffer(span.buf));
                 self.give(known.account, None, crate::quota::buffer(span.len));
             }
@@ -740,7 +745,8 @@ impl Lane {
                 | Slot::Ranges { bytes, .. }
                 | Slot::Asked { bytes, .. }
                 | Slot::Answering(Held::Bytes(bytes)) => self.give(account, None, bytes),
-                Slot::Free | Slot::Waiting(_) | Slot::Inside | Slot::Answering(Held::Nothing | Held::Span(_)) => {}
+                Slot::Answering(Held::Nothing | Held::Span(_)) | Slot::Leaving(_) => {}
+                Slot::Free | Slot::Waiting(_) | Slot::Inside => {}
             }
         }
         self.ledger.give_kept(account, kept);

@@ -301,17 +301,26 @@ impl Lane {
     #[cold]
     pub fn handle_kept(&mut self, conn: ConnId, bytes: usize) {
         let Some(known) = self.conns.get_mut(&conn) else { return };
-        let (account, payer) = (known.account, known.payer);
+        let account = known.account;
         let before = core::mem::replace(&mut known.kept, bytes as u64);
         self.ledger.give_kept(account, before);
-        let may = self.ledger.keep(account, bytes as u64);
-        if !may {
-            self.ledger.refuse(payer);
-            self.end(conn, End::Abort, Loss::Crowded, true);
-        }
+        known.overdrawn = !self.ledger.keep(account, bytes as u64);
+        self.judge_kept(conn);
         if before > 0 {
             self.quench(None);
         }
+    }
+
+    /// Ends a connection of which more is kept than its payer may have. One whose driver has been asked for a buffer stays while
+    /// there is room at all: a driver that gives it at once keeps those bytes for a moment.
+    #[cold]
+    pub(super) fn judge_kept(&mut self, conn: ConnId) {
+        let Some(known) = self.conns.get(&conn).filter(|known| known.overdrawn) else { return };
+        if known.awaits_buffer() && self.ledger.used() <= self.limits.memory {
+            return;
+        }
+        self.ledger.refuse(known.payer);
+        self.end(conn, End::Abort, Loss::Crowded, true);
     }
 }
 

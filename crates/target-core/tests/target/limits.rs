@@ -759,3 +759,68 @@ fn what_peers_hold_is_bounded_whatever_they_do() {
     assert!(rounds.is_some(), "{} bytes", rig.lanes[LANE_A].buffered());
     assert_eq!(good.read(&mut rig, 8), 25);
 }
+
+/// Lanes of whose memory many payers have nearly all, and a controller of one who has nothing of it.
+fn nearly_full() -> (Rig, Path) {
+    let mut config = config();
+    (config.limits.memory, config.limits.buffered_per_connection) = (8 << 20, 8 << 20);
+    let mut rig = Rig::new(config);
+    let innocent = Host::new(1).live(&mut rig, A);
+    let from = |n| {
+        rig.from = address(n);
+        Host::new(n).live(&mut rig, A)
+    };
+    let greedy: Vec<Path> = (2..30).map(from).collect();
+    rig.slow_media = true;
+    for path in greedy {
+        for blocks in [[8; 15], [128; 15]].concat() {
+            rig.submit(path.io, Command::Read { slba: 0, nlb: blocks, fua: false }.to_sqe(1), &[], blocks * 512);
+        }
+    }
+    let left = rig.lanes[LANE_A].limits().memory - rig.lanes[LANE_A].held();
+    assert!((64 << 10..448 << 10).contains(&left), "{left}");
+    (rig, innocent)
+}
+
+#[test]
+fn who_wants_little_is_not_ended_for_what_is_kept_until_its_buffer_comes() {
+    let (mut rig, innocent) = nearly_full();
+    // As a driver does it: the command comes, the rest of what was read is kept, then the buffer is given.
+    rig.no_buffers = true;
+    let token = rig.submit(innocent.io, write(0, 1).to_sqe(1), &[7; 512], 0);
+    rig.lanes[LANE_A].handle_kept(innocent.io, 8192);
+    rig.run();
+    assert!(rig.is_open(innocent.io), "its buffer is on its way");
+    rig.no_buffers = false;
+    rig.run();
+    rig.lanes[LANE_A].handle_kept(innocent.io, 0);
+    rig.run();
+    assert!(rig.is_open(innocent.io), "nothing of it is kept");
+    while rig.media_step() {}
+    rig.run();
+    assert!(rig.answer(innocent.io, token).is_some());
+    assert_eq!((dropped(&rig, Loss::Crowded), rig.lanes[LANE_A].refused()), (0, 0));
+}
+
+#[test]
+fn what_is_kept_beyond_a_share_stays_only_while_a_buffer_is_on_its_way() {
+    for more in [false, true] {
+        let (mut rig, innocent) = nearly_full();
+        rig.no_buffers = true;
+        rig.submit(innocent.io, write(0, 1).to_sqe(1), &[7; 512], 0);
+        rig.lanes[LANE_A].handle_kept(innocent.io, if more { 8192 } else { 4 << 20 });
+        rig.run();
+        assert_eq!(rig.is_open(innocent.io), more, "and only while there is room at all");
+        if more {
+            // Behind it came others, which find no room: nothing of them may be kept now.
+            for slba in 1..31 {
+                rig.submit(innocent.io, write(slba, 1).to_sqe(1), &[7; 512], 0);
+            }
+            rig.no_buffers = false;
+            rig.run();
+            assert!(!rig.is_open(innocent.io));
+        }
+        assert_eq!(rig.lanes[LANE_A].refused(), 1);
+        assert!(rig.lanes[LANE_A].held() <= rig.lanes[LANE_A].limits().memory);
+    }
+}
