@@ -71,7 +71,7 @@ fn a_flush_that_failed_for_a_client_that_is_gone_fails_for_the_next_one() {
 fn a_path_that_cannot_be_used_says_nothing_of_the_data() {
     let stage = Stage::set(&Setting::default()).exported();
     let mut client = Raw::open(stage.socket(), "disk", false);
-    answer_with(&stage, Status::INTERNAL_ERROR);
+    answer_with(&stage, Status::NAMESPACE_NOT_READY);
     wait_until_it_counts(&mut client, true);
     assert!(matches!(flush(&mut client), Answer::Error(5, _)));
     answer_with(&stage, Status::SUCCESS);
