@@ -207,6 +207,26 @@ fn nbd_visit(socket: &Path, name: &str, round: usize) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A request for a connection.
+fn wanting(silent: u16, number: usize, wait: bool) -> String {
+    let body = format!(
+        "{{\"traddr\":\"127.0.0.1\",\"trsvcid\":{silent},\"subnqn\":\"nqn.2014-08.org.example:{number}\",\"ctrl_loss_tmo_s\":-1,\
+         \"first_attempt_decides\":{wait}}}"
+    );
+    format!("POST /v1/controllers HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Has a daemon want so many controllers that never answer, which is every user's right: it is the same for both, so that what differs
+/// is what the crowd does.
+fn want(socket: &Path, silent: u16, count: usize) -> std::io::Result<()> {
+    for number in 0..count {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.write_all(wanting(silent, number, false).as_bytes())?;
+        let _ = stream.read_to_end(&mut Vec::new()); // refused is as good
+    }
+    Ok(())
+}
+
 /// One visit of a hostile client of the control socket.
 fn api_visit(socket: &Path, silent: u16, round: usize) -> std::io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
@@ -223,15 +243,7 @@ fn api_visit(socket: &Path, silent: u16, round: usize) -> std::io::Result<()> {
         // The same as everybody asks for, again and again, and goes away.
         6 => "GET /v1/status HTTP/1.0\r\nHost: x\r\n\r\n".to_owned(),
         // A connection to somebody who says nothing: it is given up again, or tried for ever.
-        which => {
-            let body = format!(
-                "{{\"traddr\":\"127.0.0.1\",\"trsvcid\":{silent},\"subnqn\":\"nqn.2014-08.org.example:{round}\",\
-                 \"ctrl_loss_tmo_s\":-1,\"first_attempt_decides\":{}}}",
-                which == 7
-            );
-            let len = body.len();
-            format!("POST /v1/controllers HTTP/1.0\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{body}")
-        }
+        which => wanting(silent, round, which == 7),
     };
     stream.write_all(request.as_bytes())?;
     let _ = stream.read(&mut [0; 1024]); // stays for a while
@@ -254,9 +266,12 @@ const CROWD_OF: &str = "INTERLOCK_HOSTILE_CROWD";
 fn crowd() {
     let Ok(places) = std::env::var(CROWD_OF) else { return };
     let mut places = places.split('\n');
-    let mut place = || places.next().expect("two sockets and a port");
-    let (nbd, control) = (Path::new(place()), Path::new(place()));
-    let silent = place().parse().expect("a port");
+    let mut place = || places.next().expect("three sockets, a port and a number");
+    let (nbd, control, calm) = (Path::new(place()), Path::new(place()), Path::new(place()));
+    let (silent, count) = (place().parse().expect("a port"), place().parse().expect("a number"));
+    for socket in [calm, control] {
+        want(socket, silent, count).expect("it listens");
+    }
     let (over, visits) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let (over, visits) = (&over, &visits);
@@ -280,14 +295,14 @@ fn crowd() {
 struct Crowd(std::process::Child);
 
 impl Crowd {
-    fn begin(nbd: &Path, control: &Path, silent: u16) -> Crowd {
+    fn begin(nbd: &Path, [control, calm]: [&Path; 2], silent: u16, count: u64) -> Crowd {
         let mut command = std::process::Command::new("/proc/self/exe");
         command
             .args(["--exact", "crowd", "--ignored", "--nocapture"])
-            .env(CROWD_OF, format!("{}\n{}\n{silent}", nbd.display(), control.display()))
+            .env(CROWD_OF, format!("{}\n{}\n{}\n{silent}\n{count}", nbd.display(), control.display(), calm.display()))
             .stdin(std::process::Stdio::piped());
         if rustix::process::getuid().is_root() {
-            for socket in [nbd, control] {
+            for socket in [nbd, control, calm] {
                 std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666)).expect("ours");
             }
             command.uid(65_534).gid(65_534);
@@ -334,7 +349,8 @@ fn among_enemies_the_good_are_served_and_memory_is_bounded() {
     let (mut half, mut most) = (0, 0);
     let mut client = Client::open(&nbd, "nvme0n1").expect("the good client is let in");
     let mut other = Client::open(&calm.nbd(), "nvme0n1").expect("it is let in");
-    let crowd = Crowd::begin(&nbd, &control, silent.0);
+    // As many as the crowd will come to want.
+    let crowd = Crowd::begin(&nbd, [&control, &calm.dir.join("c.sock")], silent.0, seconds.min(CONTROLLERS / 4));
     while Instant::now() < until {
         let round = waits.passes() as u64;
         // Beyond what the others write to.

@@ -187,7 +187,7 @@ impl Store {
                     if file.with_file_name(FLOOR).exists() {
                         next = unix_ms();
                         notes.push(format!(
-                            "{} is gone, and with it what happened before: numbers of events go on beyond those that it had",
+                            "{} is gone, and with it what happened before: numbers of events continue beyond those that it had",
                             file.display()
                         ));
                     }
