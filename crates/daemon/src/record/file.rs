@@ -65,7 +65,7 @@ impl RecordFile {
                 let aside = set_aside(dir, FILE)?.unwrap_or_else(|| file.clone());
                 notes.push(format!(
                     "{} cannot be read ({why}) and was moved to {}: earlier connections and exports are forgotten; those of \
-                     the configuration start again, but exports wait until they are told which disk they are for",
+                     the configuration start again, but exports wait until an operator names the disk of each",
                     file.display(),
                     aside.display()
                 ));
@@ -104,7 +104,7 @@ impl RecordFile {
         }
         Ok(format!(
             "{} is damaged ({why}) and was moved to {}: what could be read is kept, the rest is forgotten; an export whose disk \
-             was forgotten waits until it is told which one it is for",
+             was forgotten waits until an operator names it",
             file.display(),
             aside.display()
         ))
