@@ -34,6 +34,8 @@ struct Volume {
     load: Load,
     oracle: Oracle,
     head: Option<host::HeadId>,
+    /// As which disk the host has had it, by each of its names.
+    known_as: BTreeMap<host::HeadId, Disk>,
     /// Block by block, which change was answered last.
     answered: BTreeMap<u64, u64>,
     /// Changes that were answered, all of them.
@@ -62,6 +64,7 @@ impl Volume {
             }),
             oracle: Oracle::new(OracleConfig::new(run)),
             head: None,
+            known_as: BTreeMap::new(),
             answered: BTreeMap::new(),
             done: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -302,7 +305,14 @@ impl App {
     pub(crate) fn bind(&mut self, head: host::HeadId, is: impl Fn(Disk) -> bool) {
         if let Some(volume) = self.volumes.iter_mut().rev().find(|volume| is(volume.disk)) {
             volume.head = Some(head);
+            volume.known_as.insert(head, volume.disk);
         }
+    }
+
+    /// As which disk the host has this volume, by this name or by the one that it has now.
+    pub(crate) fn known_as(&self, volume: usize, head: Option<host::HeadId>) -> Option<Disk> {
+        let volume = self.volumes.get(volume)?;
+        volume.known_as.get(&head.or(volume.head)?).copied()
     }
 
     fn is_mounted(&self, volume: usize) -> bool {

@@ -6,6 +6,7 @@
 //! nobody can know at such a target: that is not owed.
 
 use crate::chaos::Act;
+use crate::disks::Disk;
 use crate::world::{World, note};
 use interlock_host_core as host;
 use interlock_host_core::latch::FlushLatch;
@@ -31,8 +32,9 @@ pub(crate) const FAILS_PERCENT: u64 = 25;
 #[derive(Default)]
 pub(crate) struct Flushes {
     latch: FlushLatch,
-    /// Up to which change of all each block has lost what was not made durable, as this process was told.
-    told: BTreeMap<(usize, u64), u64>,
+    /// Up to which change of all each block has lost what was not made durable, as this process was told, and of which disk: what
+    /// is called otherwise meanwhile is another disk for the host.
+    told: BTreeMap<(usize, u64), (u64, Option<Disk>)>,
 }
 
 impl Flushes {
@@ -72,7 +74,8 @@ impl World {
             return;
         }
         if now {
-            let lost = self.media.lost_of(volume).map(|(lba, change)| ((volume, lba), change));
+            let disk = self.app.known_as(volume, Some(head));
+            let lost = self.media.lost_of(volume).map(|(lba, change)| ((volume, lba), (change, disk)));
             self.flushes.told.extend(lost);
         }
         if !had {
@@ -100,6 +103,10 @@ impl World {
     pub(crate) fn is_forgiven(&self, volume: usize, lba: u64, change: u64) -> bool {
         self.plan.extras.losses == Losses::Forgotten
             && self.media.is_lost(volume, lba, change)
-            && self.flushes.told.get(&(volume, lba)).is_none_or(|told| change > *told)
+            && self
+                .flushes
+                .told
+                .get(&(volume, lba))
+                .is_none_or(|(told, disk)| change > *told || *disk != self.app.known_as(volume, None))
     }
 }
