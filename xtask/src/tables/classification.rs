@@ -21,6 +21,9 @@ const CHANGES: &[Op] =
 const ANY: &[Op] =
     &[Op::Read, Op::Compare, Op::Flush, Op::Write { fua: false }, Op::WriteZeroes { deallocate: false }, Op::Discard];
 
+const BUT_FLUSH: &[Op] =
+    &[Op::Read, Op::Compare, Op::Write { fua: false }, Op::WriteZeroes { deallocate: false }, Op::Discard];
+
 const fn row(known: &'static str, which: &'static str, ops: &'static [Op], provenance: Provenance) -> Row {
     Row { known, which, ops, provenance, retries: 0 }
 }
@@ -29,7 +32,7 @@ const fn answered(which: &'static str, status: Status) -> Row {
     row("answered", which, ANY, Provenance::Answered(status))
 }
 
-const fn rows() -> [Row; 10] {
+const fn rows() -> [Row; 12] {
     [
         row("not a byte was sent", "any command", ANY, Provenance::Unsent),
         row("sent, no answer", "Read, Compare, Flush", QUIET, Provenance::Unanswered),
@@ -39,8 +42,10 @@ const fn rows() -> [Row; 10] {
         answered("the blocks differ (Compare Failure)", Status::COMPARE_FAILURE),
         answered("an ANA status", Status::ANA_INACCESSIBLE),
         answered("another path-related status", Status::CONTROLLER_PATH_ERROR),
-        answered("another error", Status::INTERNAL_ERROR),
+        Row { ops: BUT_FLUSH, ..answered("another error, not to a Flush", Status::INTERNAL_ERROR) },
         Row { retries: MAX_SAME_PATH_RETRIES, ..answered("the same, after too many retries", Status::INTERNAL_ERROR) },
+        Row { ops: &[Op::Flush], ..answered("another error to a Flush", Status::INTERNAL_ERROR) },
+        Row { ops: &[Op::Flush], ..answered("a Flush was not begun", Status::NAMESPACE_NOT_READY) },
     ]
 }
 
