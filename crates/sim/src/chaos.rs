@@ -18,7 +18,7 @@ use crate::mutation::Tampering;
 use crate::net::{HostState, Link, Owner, Piece, Way};
 use crate::world::{Ev, Machine, Phase, Stats, World, note};
 use interlock_base::{Instant, Rng};
-use interlock_host_core::{CtrlId, EventKind};
+use interlock_host_core::{CtrlId, EventKind, StateName};
 use interlock_target_core::{Fault, PortId, SubsystemId};
 use interlock_wire::ana::State as Ana;
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ impl World {
 
     pub(crate) fn strike(&mut self, key: u64) {
         let Some(act) = self.chaos.acts.remove(&key) else { return };
-        if self.phase != Phase::Faults {
+        if self.phase != Phase::Faults && !(self.phase == Phase::Healing && matches!(act, Act::Connect(_))) {
             return;
         }
         if act == Act::Episode {
@@ -638,8 +638,20 @@ impl World {
             self.disturb(Some(port));
             self.silence(port, false, false);
             self.connect(port);
+            // What is still being removed keeps its name until it is fenced: the operator asks again.
+            for seconds in [1, 10, 30] {
+                if self.is_removing(port) {
+                    self.plan_act(self.now + Duration::from_secs(seconds), Act::Connect(port));
+                }
+            }
         }
         self.drain_target();
         self.drain_host();
+    }
+
+    /// True if a controller of this port is being removed.
+    fn is_removing(&self, port: usize) -> bool {
+        let of = self.controllers_of(port);
+        self.control.controllers().any(|info| info.state.name() == StateName::Deleting && of.contains(&info.id))
     }
 }
